@@ -1,0 +1,45 @@
+# Everything runs in .venv, which is made on first use; nothing else on the machine is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint unit test-jax bench clean
+
+demo: .venv/.installed
+	$(BIN)/python scripts/compress.py
+
+test: lint unit test-jax
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# The tests of training once more, on Keras' JAX backend.
+test-jax: .venv/.dev
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/pruning
+
+bench: .venv/.bench
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/export.py
+
+.venv/.installed: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jax]'
+	touch $@
+
+.venv/.bench: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

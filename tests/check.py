@@ -1,0 +1,114 @@
+"""One check that every wrapped layer goes through: train, save, load, strip, export, parity."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+
+import tfcompress as tfc
+from tests.layers import LAYERS
+from tfcompress.wrapper import wrapped_layers
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+ALMOST = {"rtol": 0, "atol": 1e-5}
+
+
+def data_for(name: str, samples: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Return seeded inputs and targets for `tests.layers.model_of(name)`."""
+    generator = np.random.default_rng(7)
+    shape = (samples, *LAYERS[name][1])
+    x = generator.integers(0, 20, shape) if name == "embedding" else generator.standard_normal(shape)
+    return x.astype("int32" if name == "embedding" else "float32"), generator.standard_normal((samples, 2))
+
+
+def zeros_of(model: keras.Model) -> dict[str, tuple[int, int]]:
+    """Return, for each masked weight, how many values the mask removes and how many of the weight are zero."""
+    counts = {}
+    for layer in wrapped_layers(model):
+        for position, transform in layer.transforms:
+            mask = keras.ops.convert_to_numpy(transform.mask.value)
+            weight = keras.ops.convert_to_numpy(layer.layer.weights[position].value)
+            counts[layer.layer.weights[position].path] = (
+                int((~mask).sum()),
+                int((weight == 0).sum()),
+                mask.size,
+            )
+    return counts
+
+
+def train(model: keras.Model, x: np.ndarray, y: np.ndarray, **how: bool) -> None:
+    """Train for three steps."""
+    model.compile(keras.optimizers.Adam(1e-2), "mse", **how)
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False)
+
+
+def check_wrapper(model: keras.Model, x: np.ndarray, y: np.ndarray, folder: pathlib.Path, **how: bool) -> None:
+    """Prune a model to one half, train it, and follow it as far as it goes.
+
+    Args:
+        model: A built model.
+        x: Inputs.
+        y: Targets of its one output.
+        folder: Where files may be written.
+        **how: `run_eagerly`, `jit_compile`: how it is trained.
+    """
+    before = [keras.ops.convert_to_numpy(v.value) for v in model.variables]
+    pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, begin_step=1, frequency=2))
+    train(pruned, x, y, **how)
+
+    # On schedule, exactly half, and on TensorFlow really zero.
+    counts = zeros_of(pruned)
+    assert counts, "nothing was wrapped"
+    for path, (masked, zero, size) in counts.items():
+        assert masked == size - max(round(size / 2), 1), path
+        assert not ON_TENSORFLOW or zero >= masked, path
+    assert {int(layer.step.numpy() if ON_TENSORFLOW else layer.step) for layer in wrapped_layers(pruned)} == {4}
+
+    # Saved and loaded: the same numbers, and the same masks.
+    expected = pruned.predict(x, verbose=0)
+    pruned.save(folder / "pruned.keras")
+    loaded = keras.models.load_model(folder / "pruned.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    assert zeros_of(loaded) == counts
+
+    # Stripped: plain layers, the same numbers.
+    stripped = tfc.strip(loaded)
+    assert not wrapped_layers(stripped)
+    tolerance = ALMOST if expected.dtype == "float32" else {"rtol": 0, "atol": 2e-2}
+    np.testing.assert_allclose(stripped.predict(x, verbose=0), expected, **tolerance)
+    assert abs(tfc.sparsity(stripped) - tfc.sparsity(pruned)) < 1e-12
+
+    assert stripped.output_names == getattr(model, "output_names", stripped.output_names)
+
+    # The model that was given is as it was.
+    for old, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(variable.value))
+
+
+def check_exports(model: keras.Model, x: np.ndarray, folder: pathlib.Path) -> None:
+    """Export a wrapped model to both formats and compare what the runtimes compute."""
+    expected = model.predict(x, verbose=0).astype("float32")
+    for suffix in (".tflite", ".onnx"):
+        artifact = tfc.export(model, folder / f"model{suffix}")
+        np.testing.assert_allclose(artifact.predict(x), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
+
+
+def run_program(module: str, *arguments: str, timeout: float = 180) -> str:
+    """Run one of `tests/programs` in a process of its own and return what it prints."""
+    root = pathlib.Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

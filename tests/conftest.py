@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+import os
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same seed and an empty Keras session."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1234)
+
+
+@pytest.fixture(scope="session")
+def tfmot():
+    """The reference, imported without what its import does to the process."""
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_model_optimization
+    if before is None:
+        os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    return tensorflow_model_optimization

@@ -1,0 +1,333 @@
+"""Opening models of every kind, and making them again."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from keras import ops
+
+import tfcompress as tfc
+from tests.check import ON_TENSORFLOW
+from tests.layers import ResidualBlock
+from tfcompress.surgery import rebuild
+from tfcompress.wrapper import CompressedLayer, FixedTraining
+
+
+def randomise(model, seed=0):
+    generator = np.random.default_rng(seed)
+    for variable in model.variables:
+        if "float" in str(variable.dtype):
+            positive = "variance" in variable.name
+            variable.assign(
+                generator.uniform(0.5, 2, variable.shape) if positive else generator.normal(0, 0.3, variable.shape)
+            )
+
+
+def images(samples=4):
+    return np.random.default_rng(1).normal(size=(samples, 8, 8, 3)).astype("float32")
+
+
+def outputs(model, x):
+    return [ops.convert_to_numpy(y) for y in keras.tree.flatten(model(x, training=False))]
+
+
+def assert_same(model, x):
+    """The model made again computes the same, shares no variable with it, and leaves it alone."""
+    nodes = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+    again = rebuild(model)
+    for want, got in zip(outputs(model, x), outputs(again, x), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+    assert not {id(v) for v in model.variables} & {id(v) for v in again.variables}
+    assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == nodes
+    return again
+
+
+class Net(keras.Model):
+    """A subclassed model with blocks, a frozen base, a branch on `training` and two outputs."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.stem = L.Conv2D(3, 3, padding="same", name="stem")
+        self.blocks = [ResidualBlock(3, name="one"), ResidualBlock(3, name="two")]
+        self.base = keras.Sequential([L.Conv2D(4, 1, name="point"), L.BatchNormalization(name="frozen")], name="base")
+        self.noise = L.Dropout(0.5, seed=3, name="noise")
+        self.head = L.Dense(3, name="head")
+
+    def call(self, x, training=False):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, training=training)
+        x = self.base(x, training=False)
+        if training:
+            x = self.noise(x, training=training)
+        pooled = ops.mean(x, axis=(1, 2))
+        return {"logits": self.head(pooled), "features": pooled}
+
+
+@pytest.fixture
+def net():
+    model = Net(name="net")
+    model(images())
+    randomise(model)
+    return model
+
+
+def test_subclassed_model_is_opened(net):
+    again = assert_same(net, images())
+    names = [layer.name for layer in again.layers]
+    assert names[1:] == [
+        "stem", "one_conv", "one_norm", "one_" + net.blocks[0].drop.name, "two_conv", "two_norm",
+        "two_" + net.blocks[1].drop.name, "point", "frozen", "noise", "head",
+    ]  # fmt: skip
+    assert again.name == "net"
+    assert set(again(images())) == {"logits", "features"}
+
+
+def test_training_that_a_call_pins_stays_pinned(net, tmp_path):
+    pruned = tfc.prune(net, 0.5)
+    assert isinstance(pruned.get_layer("frozen"), FixedTraining)
+    before = [ops.convert_to_numpy(v.value) for v in pruned.get_layer("frozen").variables]
+    free = ops.convert_to_numpy(pruned.get_layer("one_norm").moving_mean.value)
+    pruned.compile(keras.optimizers.SGD(0.0), {"logits": "mse", "features": "mse"})
+    x = images(8)
+    pruned.fit(x, {"logits": np.zeros((8, 3)), "features": np.zeros((8, 4))}, verbose=0)
+    for old, variable in zip(before, pruned.get_layer("frozen").variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), old)
+    assert np.any(ops.convert_to_numpy(pruned.get_layer("one_norm").moving_mean.value) != free)
+    stripped = tfc.strip(pruned)
+    stripped.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert isinstance(loaded.get_layer("frozen"), FixedTraining)
+
+
+def test_a_layer_called_with_two_values_of_training_is_refused():
+    class Twice(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm = L.BatchNormalization(name="norm")
+
+        def call(self, x, training=None):
+            return self.norm(x, training=training) + self.norm(x, training=False)
+
+    model = Twice()
+    model(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match="'norm' to be called with one and the same `training`"):
+        rebuild(model)
+
+
+def test_multi_head_attention_is_opened():
+    inputs = keras.Input((6, 8))
+    attention = L.MultiHeadAttention(2, 4, name="mha")
+    hidden = attention(inputs, inputs) + inputs
+    hidden = attention(hidden, hidden, use_causal_mask=True)
+    model = keras.Model(inputs, L.Dense(2, name="head")(L.LayerNormalization(name="norm")(hidden)[:, 0]))
+    randomise(model)
+    x = np.random.default_rng(2).normal(size=(3, 6, 8)).astype("float32")
+    again = assert_same(model, x)
+    assert [layer.name for layer in again.layers][1:] == [
+        "mha_query", "mha_key", "mha_value", "mha_attention_output", "norm", "head",
+    ]  # fmt: skip
+    assert tfc.sparsity(tfc.prune_once(model, 0.5)) == 0.5
+
+
+def test_attention_with_a_keras_mask_is_kept_whole_and_right():
+    inputs = keras.Input((6,), dtype="int32")
+    hidden = L.Embedding(10, 8, mask_zero=True)(inputs)
+    hidden = L.MultiHeadAttention(2, 4, name="mha")(hidden, hidden)
+    model = keras.Model(inputs, L.LSTM(3)(hidden))
+    randomise(model)
+    x = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 9]], "int32")
+    again = assert_same(model, x)
+    assert isinstance(again.get_layer("mha"), L.MultiHeadAttention)
+    assert isinstance(tfc.prune(model, 0.5).get_layer("mha"), CompressedLayer)
+
+
+def test_shared_nested_models_stay_shared_and_names_stay():
+    branch = keras.Sequential(
+        [keras.Input((8, 8, 3)), L.Conv2D(4, 3, name="conv"), L.GlobalMaxPooling2D()], name="branch"
+    )
+    left, right = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
+    conv = L.Conv2D(2, 3, name="conv")(left)
+    difference = L.Subtract(name="difference")([branch(left), branch(right)])
+    model = keras.Model(
+        {"left": left, "right": right},
+        [difference, branch(left), L.Flatten(name="flat")(conv)],
+        name="siamese",
+    )
+    randomise(model)
+    again = assert_same(model, {"left": images(), "right": images()[::-1]})
+    assert again.output_names == model.output_names == ["difference", "branch", "flat"]
+    assert again.input_names == ["left", "right"] if hasattr(again, "input_names") else True
+    assert [x.name for x in again.inputs] == ["left", "right"]
+    # The outer layer keeps its plain name; the inner one of the same name gets its parent's.
+    assert again.get_layer("conv").filters == 2
+    assert len(again.get_layer("branch_conv")._inbound_nodes) == 3
+    assert again.count_params() == model.count_params()
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="runs raw TensorFlow operations")
+def test_raw_tensorflow_in_call_is_refused_with_the_line():
+    import tensorflow as tf
+
+    class Raw(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(3)
+
+        def call(self, x):
+            return tf.nn.relu(self.dense(x))
+
+    model = Raw()
+    model(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match=r"`call` of Raw 'raw'.*test_surgery.py:\d+: `return tf.nn.relu"):
+        tfc.prune(model, 0.5)
+
+
+def test_data_dependent_python_is_refused_with_the_line():
+    class Branches(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(3)
+
+        def call(self, x):
+            if ops.sum(x) > 0:
+                x = -x
+            return self.dense(x)
+
+    model = Branches()
+    model(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match=r"Branches 'branches'.*`if ops.sum\(x\) > 0:`.*keras.ops"):
+        tfc.prune(model, 0.5)
+
+
+def test_a_call_that_differs_in_inference_is_refused():
+    class Differs(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(3)
+
+        def call(self, x, training=False):
+            return self.dense(x) if training else self.dense(x) * 2.0
+
+    model = Differs()
+    model(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match="branches on `training`"):
+        tfc.prune(model, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer:UserWarning")
+def test_a_composite_layer_that_cannot_be_opened_is_kept_whole(tmp_path):
+    class Stops(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = L.Dense(4, name="inner")
+            self.scale = self.add_weight(shape=(), initializer="ones", name="own")
+
+        def call(self, x):
+            return self.dense(x) * self.scale
+
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(2)(Stops(name="stops")(inputs)))
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    assert_same(model, x)
+    pruned = tfc.prune(model, 0.5)
+    wrapper = pruned.get_layer("stops")
+    assert isinstance(wrapper, CompressedLayer)
+    assert [wrapper.layer.weights[at].name for at, _ in wrapper.transforms] == ["kernel"]
+    pruned.compile("sgd", "mse")
+    pruned.fit(x, np.zeros((4, 2)), verbose=0)
+    assert tfc.sparsity(tfc.strip(pruned)) == 0.5
+    pruned.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras", custom_objects={"Stops": Stops})
+    np.testing.assert_array_equal(pruned.predict(x, verbose=0), loaded.predict(x, verbose=0))
+
+
+def test_functional_subclass_keeps_its_own_train_step():
+    calls = []
+
+    class Own(keras.Model):
+        def train_step(self, *args):
+            calls.append(1)
+            return super().train_step(*args)
+
+    inputs = keras.Input((3,))
+    model = Own(inputs, L.Dense(2)(inputs))
+    pruned = tfc.prune(model, 0.5)
+    assert type(pruned) is Own
+    pruned.compile("sgd", "mse")
+    pruned.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    assert calls
+
+
+def test_a_lost_train_step_is_said():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, *args):
+            return super().train_step(*args)
+
+    model = Own()
+    model(np.ones((2, 3), "float32"))
+    with pytest.warns(UserWarning, match="Own defines train_step"):
+        tfc.prune(model, 0.5)
+
+
+def test_mixed_precision_subclass_casts_as_before():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = Net()
+        model(images())
+        randomise(model)
+        again = assert_same(model, images())
+        assert again.get_layer("head").dtype_policy.name == "mixed_bfloat16"
+        assert again.inputs[0].dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_frozen_layers_stay_frozen():
+    base = keras.Sequential([keras.Input((3,)), L.Dense(4, name="a"), L.BatchNormalization(name="b")], name="base")
+    base.trainable = False
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, L.Dense(2, name="c")(base(inputs)))
+    pruned = tfc.prune(model, 0.5)
+    assert [v.path.split("/")[0] for v in pruned.trainable_variables] == ["c", "c"]
+    assert [v.path.split("/")[0] for v in tfc.strip(pruned).trainable_variables] == ["c", "c"]
+
+
+def test_preprocessing_keeps_its_statistics():
+    normalize = L.Normalization()
+    normalize.adapt(np.random.default_rng(0).normal(3, 2, size=(64, 5)))
+    model = keras.Sequential([keras.Input((5,)), normalize, L.Dense(2)])
+    assert_same(model, np.random.default_rng(1).normal(3, 2, size=(4, 5)).astype("float32"))
+
+
+def test_bad_models_are_refused():
+    with pytest.raises(TypeError, match=r"Expected a keras.Model. Received: <Dense"):
+        rebuild(L.Dense(2))
+    with pytest.raises(ValueError, match="Expected a built model.*keras.Input"):
+        rebuild(keras.Sequential([L.Dense(2)]))
+    with pytest.raises(ValueError, match="Expected a built model"):
+        rebuild(Net())
+
+
+def test_a_layer_without_its_configuration_is_refused_by_name():
+    class NoConfig(L.Layer):
+        def __init__(self, function, **kwargs):
+            super().__init__(**kwargs)
+            self.function = function
+
+        def call(self, x):
+            return self.function(x)
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, L.Dense(2)(NoConfig(lambda x: x * 2, name="mine")(inputs)))
+    with pytest.raises(ValueError, match="layer 'mine' of class NoConfig.*get_config"):
+        rebuild(model)

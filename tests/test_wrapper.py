@@ -1,0 +1,166 @@
+"""The wrapper, with every type of layer."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.check import ON_TENSORFLOW, check_exports, check_wrapper, data_for, train, zeros_of
+from tests.layers import LAYERS, model_of
+from tfcompress.wrapper import CompressedLayer, FixedTraining, wrapped_layers
+
+MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": True}}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_in_a_graph_and_exported(name, tmp_path):
+    model, (x, y) = model_of(name), data_for(name)
+    check_wrapper(model, x, y, tmp_path)
+    if ON_TENSORFLOW:
+        check_exports(tfc.prune(model, 0.5), x, tmp_path)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_in_half_precision(name, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        check_wrapper(model_of(name), *data_for(name), tmp_path)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_eagerly_and_compiled(name, mode, tmp_path):
+    check_wrapper(model_of(name), *data_for(name), tmp_path, **MODES[mode])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_shared_layer_counts_one_step(mode, tmp_path):
+    shared = L.Dense(6, name="shared")
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(2)(shared(shared(shared(inputs)))))
+    x, y = np.random.normal(size=(12, 6)), np.zeros((12, 2))
+    pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, begin_step=2, frequency=1))
+    pruned.compile("sgd", "mse", **MODES[mode])
+    pruned.fit(x, y, batch_size=6, epochs=1, verbose=0)
+    assert tfc.sparsity(pruned) == 0
+    pruned.fit(x, y, batch_size=6, epochs=1, verbose=0)
+    assert tfc.sparsity(pruned) == 0.5
+    assert [int(keras.ops.convert_to_numpy(layer.step.value)) for layer in wrapped_layers(pruned)] == [4, 4]
+    check_wrapper(model, x[:8], y[:8], tmp_path, **MODES[mode])
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_steps_per_execution(steps):
+    model, (x, y) = model_of("dense"), data_for("dense", 32)
+    pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.5, 0, 6, frequency=2))
+    pruned.compile("sgd", "mse", steps_per_execution=steps)
+    pruned.fit(x, y, batch_size=4, epochs=1, verbose=0)
+    assert int(wrapped_layers(pruned)[0].step) == 8
+    assert tfc.sparsity(pruned) == 0.5
+
+
+def test_the_wrapped_layer_keeps_its_own_losses_statistics_and_seeds():
+    layer = L.Dense(4, name="hidden", activity_regularizer=keras.regularizers.L2(0.1), kernel_regularizer="l2")
+    model = keras.Sequential([keras.Input((6,)), layer, L.BatchNormalization(), L.Dropout(0.5, seed=1)])
+    pruned = tfc.prune(model, 0.5)
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    pruned(x)
+    hidden = pruned.layers[1]
+    seen = keras.ops.convert_to_numpy(hidden(x))
+    activity = 0.1 * np.sum(seen**2) / len(x)
+    pruned(x)
+    losses = sorted(float(loss) for loss in pruned.losses)
+    weight = keras.ops.convert_to_numpy(hidden.layer.kernel.value)
+    np.testing.assert_allclose(losses, sorted([0.01 * np.sum(weight**2), activity]), rtol=1e-5)
+    # In `fit` the loss that is reported holds both, on both backends.
+    y = np.zeros((8, 4))
+    pruned.compile(keras.optimizers.SGD(0.0), "mse")
+    reported = pruned.evaluate(x, y, verbose=0)
+    plain = tfc.strip(pruned)
+    plain.compile("sgd", "mse")
+    if ON_TENSORFLOW:
+        np.testing.assert_allclose(reported, plain.evaluate(x, y, verbose=0), rtol=1e-5)
+    assert reported > activity
+
+
+def test_state_inside_of_the_wrapped_layer_moves():
+    layer = L.TimeDistributed(L.BatchNormalization())
+    inputs = keras.Input((3, 6))
+    recurrent = L.LSTM(4, return_sequences=True, recurrent_dropout=0.5, seed=3)
+    model = keras.Model(inputs, layer(recurrent(inputs)))
+    pruned = tfc.prune(model, 0.5)
+    states = [v for v in wrapped_layers(pruned)[0].layer.variables if "seed" in v.path]
+    before = [keras.ops.convert_to_numpy(v.value) for v in states]
+    x = np.random.normal(size=(8, 3, 6))
+    pruned.compile("sgd", "mse")
+    pruned.fit(x, np.zeros((8, 3, 4)), batch_size=4, verbose=0)
+    assert states
+    for old, variable in zip(before, states, strict=True):
+        assert np.any(old != keras.ops.convert_to_numpy(variable.value))
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="JAX drops what an optimizer assigns beyond its own variables")
+def test_weights_are_zero_at_the_end_of_every_batch_from_the_first_update_on():
+    model, (x, y) = model_of("conv2d"), data_for("conv2d", 32)
+    pruned = tfc.prune(model, tfc.ConstantSparsity(0.75, begin_step=2, frequency=3))
+    pruned.compile(keras.optimizers.Adam(0.05), "mse")
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append([zero / size for _, zero, size in zeros_of(self.model).values()])
+
+    pruned.fit(x, y, batch_size=4, verbose=0, callbacks=[Look()])
+    np.testing.assert_array_equal(seen[:2], 0)
+    np.testing.assert_allclose(seen[2:], 0.75, atol=0.005)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="on JAX the effective weights alone are constrained")
+def test_the_users_constraint_still_holds():
+    inputs = keras.Input((6,))
+    layer = L.Dense(4, kernel_constraint=keras.constraints.NonNeg())
+    model = keras.Model(inputs, layer(inputs))
+    pruned = tfc.prune(model, 0.5)
+    train(pruned, np.random.normal(size=(8, 6)), np.ones((8, 4)) * -5)
+    kernel = pruned.layers[-1].layer.kernel.numpy()
+    assert kernel.min() >= 0
+    assert (kernel == 0).sum() >= 12
+    assert isinstance(tfc.strip(pruned).layers[-1].kernel.constraint, keras.constraints.NonNeg)
+
+
+def test_masks_of_a_layer_are_kept_when_a_second_layer_is_pruned():
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="first"), L.Dense(4, name="second")])
+    once = tfc.prune(model, 0.5, layers="first")
+    train(once, np.random.normal(size=(8, 8)), np.zeros((8, 4)))
+    twice = tfc.prune(once, 0.25, layers="second")
+    assert [type(layer) for layer in twice.layers[1:]] == [CompressedLayer, CompressedLayer]
+    before = keras.ops.convert_to_numpy(once.get_layer("first").transforms[0][1].mask.value)
+    after = keras.ops.convert_to_numpy(twice.get_layer("first").transforms[0][1].mask.value)
+    np.testing.assert_array_equal(before, after)
+    assert int(twice.get_layer("first").step) == 4
+
+
+def test_pinned_training_survives_saving(tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, FixedTraining(L.Dropout(0.5, seed=1), pinned=False, name="drop")(inputs))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    x = np.ones((4, 3), "float32")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(x, training=True)), x)
+
+
+def test_gradients_pass_where_the_mask_is_one():
+    model, (x, y) = model_of("dense"), data_for("dense")
+    pruned = tfc.prune(model, 0.5)
+    pruned.compile(keras.optimizers.SGD(0.1), "mse")
+    before = keras.ops.convert_to_numpy(pruned.layers[1].layer.kernel.value)
+    pruned.fit(x, y, batch_size=8, verbose=0)
+    kernel = keras.ops.convert_to_numpy(pruned.layers[1].layer.kernel.value)
+    mask = keras.ops.convert_to_numpy(pruned.layers[1].transforms[0][1].mask.value)
+    assert np.all(kernel[mask] != before[mask])
+    np.testing.assert_array_equal(kernel[~mask], 0 if ON_TENSORFLOW else before[~mask])

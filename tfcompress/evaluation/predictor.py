@@ -1,0 +1,318 @@
+"""One way to get predictions from a Keras model, a model file, a `.tflite` and a `.onnx` alike."""
+
+from __future__ import annotations
+
+import abc
+import importlib.metadata
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
+from tfcompress.loading import load
+
+Arrays = dict[str, np.ndarray]
+Source: TypeAlias = keras.Model | str | os.PathLike[str]
+
+DEFAULT_BATCH_SIZE = 32
+
+
+class Predictor(abc.ABC):
+    """A model that can be run, whatever it is kept in.
+
+    Attributes:
+        label: how messages call it: the path, or the model's name.
+        format: "keras", "tflite" or "onnx".
+        runtime: name and version of what runs it.
+        threads: threads of one inference; None where only the process decides (Keras).
+        input_specs: {input name: TensorInfo}; None for a subclassed model that doesn't tell.
+        output_names: in order; empty where only a run tells.
+    """
+
+    label: str
+    format: str
+    runtime: str
+    threads: int | None
+    input_specs: dict[str, TensorInfo] | None
+    output_names: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def run(self, batch: Arrays) -> Arrays:
+        """Run one batch of checked inputs; real values come out, those of a quantized output dequantized."""
+
+    def step(self, batch: Arrays) -> Callable[[], object]:
+        """Return a function that runs `batch` once and does nothing else, to be timed."""
+        return lambda: self.run(batch)
+
+    @property
+    def batch_size(self) -> int | None:
+        """The number of samples that the model takes at once; None where any number will do."""
+        sizes = [spec.shape[0] for spec in (self.input_specs or {}).values() if spec.shape]
+        return next((size for size in sizes if size is not None), None)
+
+    def accepts(self, name: str, dtype: np.dtype[Any]) -> bool:
+        """Return whether `run` itself converts this dtype for the input `name`."""
+        return False
+
+    def check(self, x: Any) -> Arrays:
+        """Name the inputs and see that they fit, before anything runs.
+
+        Args:
+            x: an array, a list of arrays in the order of the inputs, or a dict by input name; the first
+                dimension counts the samples.
+
+        Returns:
+            {input name: array}, not copied.
+
+        Raises:
+            ValueError: the number of inputs, a name, a shape or a dtype doesn't fit, or there is no sample.
+        """
+        if self.input_specs is None:
+            named = (
+                {str(k): np.asarray(v) for k, v in x.items()}
+                if isinstance(x, Mapping)
+                else {"": np.asarray(x)}
+            )
+        else:
+            try:
+                named = name_arrays(x, tuple(self.input_specs), "input", "x")
+                head = {
+                    name: value[:1].astype(self.input_specs[name].dtype)
+                    if self.accepts(name, value.dtype)
+                    else value[:1]
+                    for name, value in named.items()
+                    if value.ndim
+                }
+                if len(head) < len(named):
+                    raise ValueError(
+                        "Expected arrays whose first dimension counts the samples. Received: a scalar in x."
+                    )
+                fit_inputs(head, self.input_specs)
+            except ValueError as error:
+                raise ValueError(f"x does not fit {self.label}: {error}") from error
+        count_samples(named)
+        return named
+
+
+class KerasPredictor(Predictor):
+    """A Keras model, run by its compiled predict function."""
+
+    format = "keras"
+    threads = None
+
+    def __init__(self, model: keras.Model, label: str | None = None) -> None:
+        self.label = label or f"model {model.name!r}"
+        if not model.built:
+            raise ValueError(
+                f"Expected a built model. Received: {self.label}, whose weights don't exist yet. "
+                "Call it once on some data, or give it an Input."
+            )
+        self.model = model
+        self.runtime = f"Keras {keras.__version__} ({keras.backend.backend()})"
+        inputs = getattr(model, "inputs", None)
+        self.input_specs = None
+        if inputs:
+            self.input_specs = {
+                i.name: TensorInfo(tuple(i.shape), keras.backend.standardize_dtype(i.dtype)) for i in inputs
+            }
+            # A Sequential has one input and one output, and tells them only by these lists.
+            sequential = isinstance(model, keras.Sequential)
+            self._inputs, outputs = (inputs[0], None) if sequential else (model.input, model.output)
+            names = tuple(outputs) if isinstance(outputs, dict) else getattr(model, "output_names", None)
+            self.output_names = tuple(names or (output.name for output in model.outputs))
+
+    def run(self, batch: Arrays) -> Arrays:
+        """Run one batch (see `Predictor.run`)."""
+        result = self.model.predict_on_batch(self._packed(batch))
+        if isinstance(result, Mapping):
+            return {name: as_real(value) for name, value in result.items()}
+        values = keras.tree.flatten(result)
+        names = self.output_names or tuple(f"output_{i}" if i else "output" for i in range(len(values)))
+        return {name: as_real(value) for name, value in zip(names, values, strict=True)}
+
+    def step(self, batch: Arrays) -> Callable[[], object]:
+        """Return a function that runs `batch` once (see `Predictor.step`)."""
+        packed = self._packed(batch)
+        return lambda: self.model.predict_on_batch(packed)
+
+    def _packed(self, batch: Arrays) -> Any:
+        if self.input_specs is None:
+            return batch.get("", batch)
+        cast = [np.asarray(batch[name], spec.dtype) for name, spec in self.input_specs.items()]
+        return keras.tree.pack_sequence_as(self._inputs, cast)
+
+
+class FilePredictor(Predictor):
+    """A `.tflite` or `.onnx` file in its own runtime."""
+
+    def __init__(self, path: pathlib.Path, threads: int) -> None:
+        self.label = str(path)
+        self.runner = open_runner(path, threads=threads)
+        self.format = self.runner.format
+        self.threads = threads
+        package, name = {"tflite": ("ai-edge-litert", "LiteRT"), "onnx": ("onnxruntime", "ONNX Runtime")}[
+            self.format
+        ]
+        self.runtime = f"{name} {importlib.metadata.version(package)}"
+        self.input_specs = dict(self.runner.input_specs)
+        self.output_names = tuple(self.runner.output_names)
+        self._scales: dict[str, tuple[float, int]] = {}
+        if self.format == "tflite":
+            from tfcompress.evaluation.constants import tflite_io_scales
+
+            self._scales = tflite_io_scales(path)
+
+    def accepts(self, name: str, dtype: np.dtype[Any]) -> bool:
+        """Return whether `run` quantizes this dtype for the input `name`."""
+        return name in self._scales and dtype.kind in "biuf" and dtype != self.runner.input_specs[name].dtype
+
+    def run(self, batch: Arrays) -> Arrays:
+        """Run one batch (see `Predictor.run`)."""
+        outputs = self.runner.run(self._ready(batch))
+        for name, value in outputs.items():
+            if name in self._scales and value.dtype.kind in "iu":
+                scale, zero_point = self._scales[name]
+                outputs[name] = np.float32(scale) * (value.astype(np.float32) - zero_point)
+        return {name: as_real(value) for name, value in outputs.items()}
+
+    def step(self, batch: Arrays) -> Callable[[], object]:
+        """Return a function that runs `batch` once (see `Predictor.step`)."""
+        ready = self._ready(batch)
+        return lambda: self.runner.run(ready)
+
+    def _ready(self, batch: Arrays) -> Arrays:
+        ready = {}
+        for name, value in batch.items():
+            dtype = np.dtype(self.runner.input_specs[name].dtype)
+            if self.accepts(name, value.dtype):
+                scale, zero_point = self._scales[name]
+                limits = np.iinfo(dtype)
+                value = np.clip(np.rint(value / scale) + zero_point, limits.min, limits.max)  # noqa: PLW2901
+            ready[name] = np.ascontiguousarray(value, dtype)
+        return ready
+
+
+def open_predictor(source: Source, threads: int = 1) -> Predictor:
+    """Open a Keras model or any model file for prediction.
+
+    Args:
+        source: a Keras model, or the path of a `.tflite`, `.onnx`, or of what `tfc.load` takes.
+        threads: threads of one inference (.tflite, .onnx).
+
+    Returns:
+        A `Predictor`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no model, or no file that can be loaded.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"Expected threads to be an integer of at least 1. Received: threads={threads!r}.")
+    if isinstance(source, keras.Model):
+        return KerasPredictor(source)
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(
+            "Expected a Keras model or a path (.tflite, .onnx, .keras, .h5, a SavedModel folder). "
+            f"Received: {type(source).__name__}. Save a tf_keras model and pass the path."
+        )
+    path = pathlib.Path(source)
+    if path.suffix.lower() in FORMATS:
+        return FilePredictor(path, threads)
+    return KerasPredictor(load(path), label=str(path))
+
+
+def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH_SIZE) -> Arrays:
+    """Run any number of samples in batches; a model with a fixed batch gets full ones, the surplus is
+    dropped.
+
+    Args:
+        predictor: what `open_predictor` gave.
+        named: what `Predictor.check` gave.
+        batch_size: samples at once, where the model leaves that free.
+
+    Returns:
+        {output name: array}, the batches concatenated.
+
+    Raises:
+        ValueError: an output has not one row per sample, or holds NaN.
+    """
+    size = predictor.batch_size or batch_size
+    samples = count_samples(named)
+    pieces: list[Arrays] = []
+    for start in range(0, samples, size):
+        batch = {name: value[start : start + size] for name, value in named.items()}
+        here = min(size, samples - start)
+        if predictor.batch_size and here < size:
+            batch = {n: np.concatenate([v, np.repeat(v[-1:], size - here, axis=0)]) for n, v in batch.items()}
+        outputs = predictor.run(batch)
+        rows = len(next(iter(batch.values())))
+        for name, value in outputs.items():
+            if not value.ndim or len(value) != rows:
+                raise ValueError(
+                    f"Expected {rows} rows in output {name!r} of {predictor.label}, one per sample. "
+                    f"Received: shape {value.shape}. A model that mixes its samples can't be run in batches."
+                )
+            if value.dtype.kind == "f" and np.isnan(value[:here]).any():
+                raise ValueError(
+                    f"Expected numbers in output {name!r} of {predictor.label}. Received: NaN for sample "
+                    f"{start + int(np.argmax(np.isnan(value[:here]).reshape(here, -1).any(axis=1)))}"
+                    f"{_nan_in(batch)}. Look for weights that are NaN or too large."
+                )
+        pieces.append({name: value[:here] for name, value in outputs.items()})
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> Arrays:
+    """Give arrays the names of a model's inputs or outputs.
+
+    Args:
+        given: an array (one name), a list or tuple of arrays in the order of `names`, or a dict by name.
+        names: of the inputs or outputs.
+        what: "input" or "output", for the message.
+        argument: the name of the argument, for the message.
+
+    Returns:
+        {name: array} in the order of `names`.
+
+    Raises:
+        ValueError: there are more or fewer arrays than names, or other names.
+
+    >>> name_arrays([[1, 2], [3, 4]], ["a", "b"], "output", "y")
+    {'a': array([1, 2]), 'b': array([3, 4])}
+    """
+    several = isinstance(given, list | tuple) and (
+        len(names) > 1 or (len(given) == 1 and np.ndim(given[0]) > 0)
+    )
+    if isinstance(given, Mapping):
+        if len(names) == 1 and len(given) == 1:
+            return {names[0]: np.asarray(next(iter(given.values())))}
+        if set(given) == set(names):
+            return {name: np.asarray(given[name]) for name in names}
+        received = f"the names {list(given)}"
+    elif several and len(given) == len(names):
+        return {name: np.asarray(value) for name, value in zip(names, given, strict=True)}
+    elif len(names) == 1:
+        return {names[0]: np.asarray(given)}
+    else:
+        received = f"{len(given)} arrays" if several else f"one {type(given).__name__}"
+    raise ValueError(
+        f"Expected one array for each {what} {list(names)}. Received: {argument} with {received}. "
+        f"Give a dict {{{what} name: array}}."
+    )
+
+
+def as_real(value: Any) -> np.ndarray:
+    """Return an array whose floats are at least float32: half precision would round the metrics again."""
+    array = np.asarray(keras.ops.convert_to_numpy(value) if not isinstance(value, np.ndarray) else value)
+    if array.dtype.kind in "iub" or array.dtype in (np.float32, np.float64):
+        return array
+    return array.astype(np.float32)
+
+
+def _nan_in(batch: Arrays) -> str:
+    bad = [name for name, value in batch.items() if value.dtype.kind == "f" and np.isnan(value).any()]
+    return f"; x itself holds NaN in {bad}" if bad else ""

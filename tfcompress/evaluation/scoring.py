@@ -1,0 +1,204 @@
+"""From predictions to metrics, by scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from tfcompress.evaluation.metrics import ClassMetrics, Metrics
+
+Task = Literal["multiclass", "binary", "regression"]
+TASKS = ("multiclass", "binary", "regression")
+MAX_ROC_CLASSES = 12
+MAX_ROC_POINTS = 200
+
+
+def judge(
+    y: np.ndarray,
+    scores: np.ndarray,
+    *,
+    task: str | None = None,
+    class_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
+) -> Metrics:
+    """Judge predictions that are already there.
+
+    Args:
+        y: what is right, as in `evaluate`.
+        scores: the model's output, (n,), (n, 1), (n, C) or more dimensions with the classes last.
+        task: see `evaluate`.
+        class_names: see `evaluate`.
+        from_logits: see `evaluate`.
+
+    Returns:
+        `Metrics` of this one output.
+
+    Raises:
+        ValueError: `y` doesn't fit `scores`, or a label isn't a class.
+
+    >>> str(judge(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])))
+    'MSE 1.333, MAE 0.6667, R2 -1.0000 (3 samples, regression)'
+    """
+    y = np.asarray(y)
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Expected numbers in y. Received: dtype {y.dtype}. Encode class names as 0, 1, 2, ..."
+        )
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError("Expected finite numbers in y. Received: NaN or infinity. Leave those samples out.")
+    task = task or infer_task(y, scores)
+    if task == "multiclass":
+        return _multiclass(y, scores, class_names, from_logits)
+    if task == "binary":
+        return _binary(y, scores, class_names, from_logits)
+    return _regression(y, scores)
+
+
+def infer_task(y: np.ndarray, scores: np.ndarray) -> Task:
+    """Return the task that `y` and the output's shape stand for (see `evaluate`).
+
+    >>> infer_task(np.array([0, 2]), np.zeros((2, 3))), infer_task(np.array([0.5, 2.0]), np.zeros((2, 1)))
+    ('multiclass', 'regression')
+    """
+    whole = y.dtype.kind in "biu" or bool(np.all(y == np.rint(y)))
+    zero_one = whole and bool(np.isin(y, (0, 1)).all())
+    classes = scores.shape[-1] if scores.ndim > 1 else 1
+    if classes == 1:
+        return "binary" if zero_one else "regression"
+    if y.shape in (scores.shape[:-1], (*scores.shape[:-1], 1)):
+        return "multiclass" if whole else "regression"
+    if y.shape == scores.shape and zero_one:
+        if (y.sum(axis=-1) == 1).all():
+            return "multiclass"
+        raise ValueError(
+            "Expected one-hot rows (one 1 each) or class numbers. Received: rows that "
+            "hold several or none. Evaluate each label on its own, or pass task='regression'."
+        )
+    return "regression"
+
+
+def _multiclass(
+    y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None
+) -> Metrics:
+    count = scores.shape[-1] if scores.ndim > 1 else 1
+    if count < 2:
+        raise ValueError(
+            f"Expected an output (n, C > 1) for task='multiclass'. Received: shape {scores.shape}. "
+            "One score per sample is task='binary' or 'regression'."
+        )
+    if y.shape == scores.shape:
+        y = y.argmax(axis=-1)
+    if y.size != scores.size // count:
+        raise ValueError(
+            f"Expected y of shape {scores.shape[:-1]} (classes) or {scores.shape} (one-hot). "
+            f"Received: {y.shape}."
+        )
+    labels = _class_numbers(y, count)
+    scores = scores.reshape(-1, count).astype(np.float64)
+    logits = not _are_probabilities(scores) if from_logits is None else from_logits
+    if logits:
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    return _classification("multiclass", labels, scores.argmax(axis=1), scores, class_names)
+
+
+def _binary(
+    y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None
+) -> Metrics:
+    if y.size != scores.size:
+        raise ValueError(f"Expected y of shape {scores.shape} for task='binary'. Received: {y.shape}.")
+    labels = _class_numbers(y, 2)
+    positive = scores.reshape(-1).astype(np.float64)
+    logits = bool((positive < 0).any() or (positive > 1).any()) if from_logits is None else from_logits
+    # Sigmoid is monotonic: the curve of the logits is the curve of the probabilities, without their rounding.
+    predicted = (positive > (0.0 if logits else 0.5)).astype(int)
+    return _classification("binary", labels, predicted, np.stack([-positive, positive], axis=1), class_names)
+
+
+def _classification(
+    task: Task,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    scores: np.ndarray,
+    class_names: Sequence[str] | None,
+) -> Metrics:
+    from sklearn import metrics
+
+    count = scores.shape[1]
+    if class_names is not None and len(class_names) != count:
+        raise ValueError(f"Expected {count} class_names, one per class. Received: {len(class_names)}.")
+    names = [str(name) for name in class_names] if class_names is not None else [str(i) for i in range(count)]
+    numbers = np.arange(count)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=numbers, average=None, zero_division=0
+    )
+    areas = np.full(count, np.nan)
+    curves = {}
+    for number_, size in enumerate(support):
+        if 0 < size < len(labels):
+            areas[number_] = metrics.roc_auc_score(labels == number_, scores[:, number_])
+            if count <= MAX_ROC_CLASSES and (task == "multiclass" or number_ == 1):
+                curves[names[number_]] = _curve(labels == number_, scores[:, number_])
+    defined = areas[~np.isnan(areas)]
+    # A class that neither y nor the predictions hold would drag the mean down by a meaningless 0.
+    seen = np.union1d(labels, predicted)
+    return Metrics(
+        task=task,
+        samples=len(labels),
+        accuracy=float(metrics.accuracy_score(labels, predicted)),
+        macro_f1=float(np.mean(f1[seen])),
+        roc_auc=float(defined.mean()) if defined.size else math.nan,
+        classes=tuple(
+            ClassMetrics(name, float(p), float(r), float(f), int(s), float(a))
+            for name, p, r, f, s, a in zip(names, precision, recall, f1, support, areas, strict=True)
+        ),
+        confusion_matrix=metrics.confusion_matrix(labels, predicted, labels=numbers),
+        roc_curves=curves,
+    )
+
+
+def _regression(y: np.ndarray, scores: np.ndarray) -> Metrics:
+    from sklearn import metrics
+
+    if tuple(n for n in y.shape[1:] if n > 1) != tuple(n for n in scores.shape[1:] if n > 1):
+        raise ValueError(
+            f"Expected y of the output's shape {scores.shape} for regression. Received: {y.shape}."
+        )
+    y, scores = (array.reshape(len(array), -1).astype(np.float64) for array in (y, scores))
+    return Metrics(
+        task="regression",
+        samples=len(y),
+        mse=float(metrics.mean_squared_error(y, scores)),
+        mae=float(metrics.mean_absolute_error(y, scores)),
+        r2=float(metrics.r2_score(y, scores)) if len(y) > 1 else math.nan,
+    )
+
+
+def _class_numbers(y: np.ndarray, count: int) -> np.ndarray:
+    labels = y.reshape(-1)
+    if (labels != np.rint(labels)).any() or labels.min() < 0 or labels.max() >= count:
+        raise ValueError(
+            f"Expected classes 0..{count - 1} in y. Received: values from {labels.min()} to {labels.max()}. "
+            "Number the classes from 0, or pass task='regression' if these are values."
+        )
+    return labels.astype(np.int64)
+
+
+def _are_probabilities(scores: np.ndarray) -> bool:
+    # An int8 softmax has steps of 1/256: each class may be half a step off.
+    slack = max(1e-2, scores.shape[1] / 512)
+    sums = scores.sum(axis=1)
+    return bool((scores >= -1e-6).all() and (scores <= 1 + 1e-6).all() and (np.abs(sums - 1) <= slack).all())
+
+
+def _curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn import metrics
+
+    false_rate, true_rate, _ = metrics.roc_curve(positive, scores)
+    if len(false_rate) > MAX_ROC_POINTS:
+        keep = np.unique(np.linspace(0, len(false_rate) - 1, MAX_ROC_POINTS).round().astype(int))
+        false_rate, true_rate = false_rate[keep], true_rate[keep]
+    return false_rate, true_rate

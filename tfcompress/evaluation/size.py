@@ -1,0 +1,147 @@
+"""What a model weighs: bytes on disk, bytes when zipped, parameters and how many of them are not zero."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+import pathlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from tfcompress.evaluation.constants import Count, count_onnx, count_tflite, external_files
+from tfcompress.evaluation.predictor import KerasPredictor, Predictor
+
+CHUNK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What a model weighs.
+
+    Attributes:
+        file_bytes: of the file, or of all files of a folder.
+        zipped_bytes: the same after deflate at level 9: what a download or an app bundle carries.
+        parameters: numbers that the model holds (see `count_keras`, `count_tflite`, `count_onnx`).
+        nonzeros: those that aren't zero.
+    """
+
+    file_bytes: int
+    zipped_bytes: int
+    parameters: int
+    nonzeros: int
+
+    @property
+    def sparsity(self) -> float:
+        """The share of parameters that are zero, 0..1."""
+        return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
+
+
+def measure_size(predictor: Predictor, path: str | os.PathLike[str] | None = None) -> Size:
+    """Weigh an open model.
+
+    Args:
+        predictor: what `open_predictor` gave.
+        path: the file that it came from; None for a Keras model in memory, which is then weighed as the
+            `.keras` file that it would be saved in, without the optimizer's state. A file is weighed as it
+            is.
+
+    Returns:
+        `Size`.
+    """
+    if isinstance(predictor, KerasPredictor):
+        count = count_keras(predictor.model)
+    else:
+        count = count_tflite(predictor.label) if predictor.format == "tflite" else count_onnx(predictor.label)
+    if path is None:
+        assert isinstance(predictor, KerasPredictor)
+        with tempfile.TemporaryDirectory() as folder:
+            return _weigh([save_without_optimizer(predictor.model, pathlib.Path(folder))], count)
+    files = [pathlib.Path(path)]
+    if files[0].is_dir():
+        files = sorted(file for file in files[0].rglob("*") if file.is_file())
+    elif predictor.format == "onnx":
+        files += external_files(path)
+    return _weigh(files, count)
+
+
+def count_keras(model: keras.Model) -> Count:
+    """Count the float weights of a Keras model, as `model.count_params` does.
+
+    The moving statistics of batch normalization count. Integer and boolean variables (counters, seeds, masks)
+    do not; `tfc.strip` a wrapped model to count the plain one.
+
+    Args:
+        model: built.
+
+    Returns:
+        `Count`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> count_keras(model)
+        Count(parameters=9, nonzeros=6)
+    """
+    total = Count(0, 0)
+    for weight in model.weights:
+        if keras.backend.is_float_dtype(weight.dtype):
+            total += Count(math.prod(weight.shape), int(keras.ops.count_nonzero(weight)))
+    return total
+
+
+def zipped_size(files: Iterable[pathlib.Path]) -> int:
+    """Return the bytes that deflate at level 9 leaves of `files`, one after the other."""
+    packer = zlib.compressobj(9)
+    size = 0
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                size += len(packer.compress(chunk))
+    return size + len(packer.flush())
+
+
+def save_without_optimizer(model: keras.Model, folder: pathlib.Path) -> pathlib.Path:
+    """Save a model as `.keras` and leave out what only training needs: an Adam's state triples the file.
+
+    Args:
+        model: any Keras model; not changed.
+        folder: where to.
+
+    Returns:
+        The path of the file.
+    """
+    import h5py
+
+    full, slim = folder / "full.keras", folder / "model.keras"
+    model.save(full)
+    with zipfile.ZipFile(full) as source, zipfile.ZipFile(slim, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                config: dict[str, Any] = json.loads(content)
+                config.pop("compile_config", None)
+                content = json.dumps(config).encode()
+            elif name == "model.weights.h5":
+                kept = io.BytesIO()
+                with h5py.File(io.BytesIO(content), "r") as old, h5py.File(kept, "w") as new:
+                    new.attrs.update(old.attrs)
+                    for key in old:
+                        if key != "optimizer":
+                            old.copy(key, new)
+                content = kept.getvalue()
+            target.writestr(name, content)
+    full.unlink()
+    return slim
+
+
+def _weigh(files: list[pathlib.Path], count: Count) -> Size:
+    return Size(
+        sum(file.stat().st_size for file in files), zipped_size(files), count.parameters, count.nonzeros
+    )

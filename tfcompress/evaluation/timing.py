@@ -1,0 +1,242 @@
+"""How long one inference takes: warm, many times, by its median and spread."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
+from tfcompress.export.runtime import TensorInfo
+
+ROUNDS = 10
+LEAST_RUNS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long one inference takes, in milliseconds.
+
+    Attributes:
+        median_ms: half of the runs took longer.
+        p10_ms: 10th percentile.
+        p90_ms: 90th percentile.
+        min_ms: the fastest run.
+        iqr_ms: spread: 75th minus 25th percentile.
+        runs: timed runs.
+        warmup: untimed runs before.
+        batch_size: samples in one run.
+        threads: threads of one run; None where the process decides (Keras).
+        runtime: name and version of what ran it.
+    """
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    min_ms: float
+    iqr_ms: float
+    runs: int
+    warmup: int
+    batch_size: int
+    threads: int | None
+    runtime: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        threads = (
+            "process threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads > 1)}"
+        )
+        return (
+            f"{self.median_ms:.3f} ms (10-90 %: {self.p10_ms:.3f}-{self.p90_ms:.3f}, IQR {self.iqr_ms:.3f}; "
+            f"{self.runs} runs, batch {self.batch_size}, {threads}, {self.runtime})"
+        )
+
+
+def benchmark(
+    path_or_model: Source,
+    threads: int = 1,
+    *,
+    x: Any = None,
+    runs: int | None = None,
+    warmup: int = 10,
+    batch_size: int = 1,
+    seconds: float = 2.0,
+) -> Timing:
+    """Time one inference of a model file or a Keras model.
+
+    A `.tflite` or `.onnx` is run by its own runtime, a Keras model by `predict_on_batch`, its compiled
+    predict function. Conversion of the input's dtype and the copy of the outputs are timed only where the
+    runtime does them.
+
+    Args:
+        path_or_model: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
+        threads: threads of one inference; Keras models run on the process's threads.
+        x: inputs as for `tfc.evaluate`, the first `batch_size` samples are used; None: random numbers in
+            0..1, and 0 for integer inputs.
+        runs: timed runs; None: as many as fit into `seconds`, at least 10.
+        warmup: untimed runs before, at least 1.
+        batch_size: samples in one run; a file with a fixed batch keeps its own.
+        seconds: for the timed runs, where `runs` is None.
+
+    Returns:
+        `Timing`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a number is out of range, `x` doesn't fit the model, or is needed: an input has a free
+            dimension.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> timing = benchmark(model, runs=20)
+        >>> timing.runs, timing.median_ms > 0
+        (20, True)
+    """
+    check_options(runs, warmup, batch_size, seconds)
+    predictor = open_predictor(path_or_model, threads)
+    batch = one_batch(predictor, predictor.check(x) if x is not None else None, batch_size)
+    return time_predictors([predictor], [batch], runs=runs, warmup=warmup, seconds=seconds)[0]
+
+
+def check_options(runs: int | None, warmup: int, batch_size: int, seconds: float) -> None:
+    """Refuse numbers of runs, samples or seconds that make no sense."""
+    for name, value in (
+        ("runs", 1 if runs is None else runs),
+        ("warmup", warmup),
+        ("batch_size", batch_size),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}.")
+    if not seconds > 0:
+        raise ValueError(f"Expected seconds to be above 0. Received: seconds={seconds!r}.")
+
+
+def one_batch(predictor: Predictor, named: Arrays | None, batch_size: int) -> Arrays:
+    """Return one batch: the first samples of `named`, repeated where there are too few, or random ones.
+
+    Raises:
+        ValueError: random ones can't be made: the model doesn't tell its inputs' shapes and dtypes.
+    """
+    size = predictor.batch_size or batch_size
+    if named is not None:
+        return {name: np.take(value, np.arange(size) % len(value), axis=0) for name, value in named.items()}
+    generator = np.random.default_rng(0)
+    batch = {}
+    for name, spec in (predictor.input_specs or {"": TensorInfo((None, None), "unknown")}).items():
+        sizes = [size for size in spec.shape[1:] if size is not None]
+        if len(sizes) < len(spec.shape) - 1:
+            raise ValueError(
+                f"Expected fixed shapes behind the batch, to make an input for {predictor.label}. Received: "
+                f"input {name!r} with shape {spec.shape}. Pass x=, some samples to run."
+            )
+        shape = (size, *sizes)
+        whole = np.dtype(spec.dtype).kind != "f" and spec.dtype != "bfloat16"
+        batch[name] = (np.zeros(shape) if whole else generator.random(shape)).astype(spec.dtype)
+    return batch
+
+
+def time_predictors(
+    predictors: Sequence[Predictor],
+    batches: Sequence[Arrays],
+    *,
+    runs: int | None,
+    warmup: int,
+    seconds: float,
+) -> list[Timing]:
+    """Time several models in turns, so that a machine that slows down slows down all of them.
+
+    Args:
+        predictors: what is timed.
+        batches: one for each.
+        runs: of each; None: as many as fit into `seconds`.
+        warmup: untimed runs of each, before.
+        seconds: for each.
+
+    Returns:
+        A `Timing` for each.
+    """
+    steps = [predictor.step(batch) for predictor, batch in zip(predictors, batches, strict=True)]
+    samples = time_in_turns(steps, runs=runs, warmup=warmup, seconds=seconds)
+    timings = []
+    for predictor, batch, times in zip(predictors, batches, samples, strict=True):
+        low, quarter, median, three_quarters, high = np.percentile(times, [10, 25, 50, 75, 90])
+        timings.append(
+            Timing(
+                median_ms=float(median),
+                p10_ms=float(low),
+                p90_ms=float(high),
+                min_ms=float(times.min()),
+                iqr_ms=float(three_quarters - quarter),
+                runs=len(times),
+                warmup=warmup,
+                batch_size=len(next(iter(batch.values()))),
+                threads=predictor.threads,
+                runtime=predictor.runtime,
+            )
+        )
+    return timings
+
+
+def time_in_turns(
+    steps: Sequence[Callable[[], object]],
+    *,
+    runs: int | None = None,
+    warmup: int = 10,
+    seconds: float = 2.0,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> list[np.ndarray]:
+    """Time functions in 10 rounds; in each round each has its turn, and every other round goes backwards.
+
+    Args:
+        steps: functions without arguments.
+        runs: timed runs of each; None: as many as fit into `seconds`, at least 10.
+        warmup: untimed runs of each, before.
+        seconds: for each.
+        clock: returns nanoseconds.
+
+    Returns:
+        For each function the times in milliseconds, float64 (runs,).
+
+    >>> [len(times) for times in time_in_turns([lambda: None, lambda: None], runs=25)]
+    [25, 25]
+    """
+    times: list[list[int]] = [[] for _ in steps]
+    for step in steps:
+        for _ in range(warmup):
+            step()
+    with _no_garbage_collection():
+        for turn in range(ROUNDS):
+            order = list(enumerate(steps))
+            for place, step in order if turn % 2 == 0 else reversed(order):
+                share = runs // ROUNDS + (turn < runs % ROUNDS) if runs is not None else LEAST_RUNS // ROUNDS
+                if not share:
+                    continue
+                step()  # the others have emptied the caches
+                stop = clock() + (seconds * 1e9 / ROUNDS if runs is None else 0)
+                here = 0
+                while here < share or (runs is None and clock() < stop):
+                    start = clock()
+                    step()
+                    times[place].append(clock() - start)
+                    here += 1
+    return [np.asarray(taken, np.float64) / 1e6 for taken in times]
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,70 @@
+"""An exported file, and what is known about it."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+from tfcompress.export.inputs import TensorInfo
+from tfcompress.export.runtime import Runner, open_runner
+from tfcompress.export.verify import Parity
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A `.tflite` or `.onnx` file on disk.
+
+    Attributes:
+        path: of the file.
+        format: "tflite" or "onnx".
+        precision: "float32" or "float16"; None for a file that was only opened.
+        nbytes: size of the file in bytes.
+        inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
+        outputs: likewise.
+        parity: the differences to Keras, measured before the file got its name; None: not verified.
+    """
+
+    path: pathlib.Path
+    format: str
+    precision: str | None
+    nbytes: int
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+    parity: Parity | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Artifact":
+        """Open a file that was written before, by anyone.
+
+        Args:
+            path: ends in `.tflite` or `.onnx`.
+
+        Returns:
+            An `Artifact` without precision and parity.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the suffix is unknown, or the runtime refuses the file.
+        """
+        runner = open_runner(path)
+        file = pathlib.Path(path)
+        return cls(file, runner.format, None, file.stat().st_size, runner.input_specs, runner.output_specs)
+
+    def predict(self, x: Any) -> Any:
+        """Run the file on any number of samples, in the runtime that will run it.
+
+        Args:
+            x: an array (one input), a list of arrays in the order of `inputs`, or a dict by input name.
+
+        Returns:
+            An array, or for several outputs a dict {output name: array}.
+
+        Raises:
+            ValueError: `x` doesn't fit the inputs.
+        """
+        return self._runner.predict(x)
+
+    @functools.cached_property
+    def _runner(self) -> Runner:
+        return open_runner(self.path)

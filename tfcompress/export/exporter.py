@@ -1,0 +1,208 @@
+"""The one verb: write a Keras model to a file, and prove that the file is the model."""
+
+import contextlib
+import os
+import pathlib
+import uuid
+from types import EllipsisType
+from typing import Any
+
+import keras
+
+from tfcompress.export.artifact import Artifact
+from tfcompress.export.half import check_half
+from tfcompress.export.inputs import fit_inputs
+from tfcompress.export.runtime import format_of, open_runner
+from tfcompress.export.signature import read_signature
+from tfcompress.export.tracing import trace
+from tfcompress.export.verify import verify as verify_file
+
+PRECISIONS = ("float32", "float16")
+LARGEST_FILE = 2**31 - 1
+"""Bytes: the offsets of a flatbuffer and the length of a protobuf are signed 32 bit numbers."""
+
+
+def export(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    target: Any = None,
+    batch_size: int | EllipsisType | None = ...,
+    inference_io: str = "float32",
+    precision: str = "float32",
+    overwrite: bool = False,
+    verify: Any = True,
+) -> Artifact:
+    """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
+
+    Inputs and outputs keep the model's names (a dict's keys, else the names of the layers). The model is not
+    changed; one of another precision (mixed_float16) is computed in float32. On any failure no file is left,
+    and one that was there stays as it was.
+
+    Args:
+        model: built; functional, sequential or subclassed; plain or wrapped.
+        path: the file to write; its suffix says the format.
+        target: the device to fit the file to; none is known yet.
+        batch_size: samples that the file takes at once; None: any number; `...`: as the format is used, 1 for
+            TFLite and any number for ONNX (or what the model's own inputs fix).
+        inference_io: dtype of the file's floating inputs and outputs.
+        precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
+        overwrite: whether an existing file is replaced.
+        verify: True: compare on seeded random inputs; an array, list or dict: compare on that; False: don't.
+
+    Returns:
+        An `Artifact`, with the differences found.
+
+    Raises:
+        TypeError: `model` isn't a Keras model.
+        FileExistsError: the file exists.
+        FileNotFoundError, NotADirectoryError, PermissionError: its folder can't be written to.
+        ValueError: another argument is wrong, or the model has what the format can't hold (it is named).
+        ParityError: the file computes something else than the model.
+        RuntimeError: Keras runs on another backend than TensorFlow.
+
+    Example:
+        >>> import keras, tempfile
+        >>> model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="y")])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     artifact = export(model, f"{folder}/model.onnx")
+        ...     print(artifact.format, list(artifact.inputs), list(artifact.outputs))
+        onnx ['x'] ['y']
+    """
+    kind = _check_arguments(
+        model,
+        path,
+        target=target,
+        batch_size=batch_size,
+        inference_io=inference_io,
+        precision=precision,
+        verify=verify,
+    )
+    final = _check_path(path, overwrite)
+    plain = _plain(model)
+    _check_weights(plain, precision)
+    traced = trace(plain, _resolve_batch(plain, kind, batch_size))
+    content = _convert(traced, kind, precision)
+
+    # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
+    draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
+    try:
+        with open(draft, "xb") as file:
+            file.write(content)
+        size = len(content)
+        del content
+        parity = None
+        if verify is not False:
+            runner = open_runner(draft)
+            parity = verify_file(model, traced, runner, precision, None if verify is True else verify)
+            del runner
+        if not overwrite and final.exists():
+            raise _exists(final)
+        os.replace(draft, final)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+    return Artifact(final, kind, precision, size, traced.inputs, traced.outputs, parity)
+
+
+def _convert(traced: Any, kind: str, precision: str) -> bytes:
+    if kind == "tflite":
+        from tfcompress.export.tflite import to_tflite
+
+        return to_tflite(traced, precision)
+    from tfcompress.export.onnx import to_onnx
+
+    return to_onnx(traced, precision).SerializeToString()
+
+
+def _plain(model: keras.Model) -> keras.Model:
+    """Return the model without wrappers, their transforms baked in."""
+    if any(type(layer).__name__ == "CompressedLayer" for layer in model._flatten_layers()):
+        from tfcompress.surgery import strip
+
+        return strip(model)
+    return model
+
+
+def _check_arguments(
+    model: Any, path: Any, *, target: Any, batch_size: Any, inference_io: Any, precision: Any, verify: Any
+) -> str:
+    """Refuse what can be refused before any work; return the format."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"Expected model to be a keras.Model (of Keras 3). Received: {type(model).__module__}."
+            f"{type(model).__name__}. Load files with tfcompress.load()."
+        )
+    kind = format_of(path)
+    if target is not None:
+        raise ValueError(
+            f"Expected target to be one of the known ones (none yet) or None. Received: target={target!r}."
+        )
+    counts = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
+    if not counts and batch_size is not None and batch_size is not ...:
+        raise ValueError(
+            "Expected batch_size to be an integer of at least 1, or None for any number of samples. "
+            f"Received: batch_size={batch_size!r}."
+        )
+    if precision not in PRECISIONS:
+        raise ValueError(f"Expected precision to be one of {PRECISIONS}. Received: precision={precision!r}.")
+    if inference_io != "float32":
+        raise ValueError(
+            f"Expected inference_io='float32': integer inputs and outputs need a quantized model. "
+            f"Received: inference_io={inference_io!r}."
+        )
+    signature = read_signature(model)
+    if not isinstance(verify, bool):
+        fit_inputs(verify, signature.inputs)
+    return kind
+
+
+def _check_path(path: str | os.PathLike[str], overwrite: bool) -> pathlib.Path:
+    final = pathlib.Path(path)
+    folder = final.parent
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"Expected a folder that exists. Received: {str(final)!r}, whose folder {str(folder)!r} doesn't. "
+            "Make it first."
+        )
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"Expected a path in a folder. Received: {str(final)!r}: {str(folder)!r} is a file."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"Expected a folder that can be written to. Received: {str(folder)!r}, which can't."
+        )
+    if final.is_dir():
+        raise IsADirectoryError(f"Expected the path of a file. Received: {str(final)!r}, which is a folder.")
+    if final.exists() and not overwrite:
+        raise _exists(final)
+    return final
+
+
+def _exists(final: pathlib.Path) -> FileExistsError:
+    return FileExistsError(
+        f"Expected a path where nothing is. Received: {str(final)!r}, which exists. "
+        "Pass overwrite=True to replace it."
+    )
+
+
+def _check_weights(model: keras.Model, precision: str) -> None:
+    floats = [weight for weight in model.variables if keras.backend.is_float_dtype(weight.dtype)]
+    needed = sum(4 * weight.value.shape.num_elements() for weight in floats)
+    if needed > LARGEST_FILE:
+        raise ValueError(
+            f"Expected at most {LARGEST_FILE / 1e9:.1f} GB of weights, what a file of either format holds. "
+            f"Received: {needed / 1e9:.1f} GB in {model.name!r}. Split the model."
+        )
+    if precision == "float16":
+        check_half((weight.path, keras.ops.convert_to_numpy(weight.value)) for weight in floats)
+
+
+def _resolve_batch(model: keras.Model, kind: str, batch_size: int | EllipsisType | None) -> int | None:
+    if not isinstance(batch_size, EllipsisType):
+        return batch_size
+    fixed = [spec.shape[0] for spec in read_signature(model).inputs.values() if spec.shape and spec.shape[0]]
+    if fixed:
+        return fixed[0]
+    return 1 if kind == "tflite" else None

@@ -1,0 +1,155 @@
+"""A trace as an ONNX model, through tf2onnx with its silences made loud."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export._quiet import quiet
+from tfcompress.export.half import store_in_half
+from tfcompress.export.tracing import Trace
+
+OPSET = 18
+"""The newest that tf2onnx 1.17 emits."""
+
+BATCH = "batch"
+
+
+def to_onnx(trace: Trace, precision: str = "float32", opset: int = OPSET) -> Any:
+    """Convert a trace to an ONNX model.
+
+    Args:
+        trace: of a model.
+        precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
+        opset: of the ONNX standard.
+
+    Returns:
+        An `onnx.ModelProto`: inputs and outputs with the trace's names and in its order, a free batch named
+        "batch".
+
+    Raises:
+        ValueError: tf2onnx can't convert an operator (the message has its own words), or a weight doesn't fit
+            float16.
+    """
+    import onnx
+
+    with quiet(), _errors_raised(trace):
+        proto = _convert(trace, opset)
+    _set_header(proto, trace)
+    if precision == "float16":
+        store_in_half(proto.graph)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _convert(trace: Trace, opset: int) -> Any:
+    from tf2onnx import optimizer
+
+    graph = _graph(trace, opset)
+    try:
+        # tf2onnx copies the whole graph, weights too, before each of its optimizers, to step back should it
+        # fail: a third of the memory and of the time. None of them fails as a rule.
+        graph = optimizer.optimize_graph(graph, catch_errors=False)
+    except Exception:  # an optimizer's bug is no reason to refuse a model
+        graph = optimizer.optimize_graph(_graph(trace, opset), catch_errors=True)
+    return graph.make_model("")
+
+
+def _graph(trace: Trace, opset: int) -> Any:
+    """Freeze the trace and map it to ONNX operators, not optimized yet."""
+    import tensorflow as tf
+    from tf2onnx import tf_loader, tfonnx
+
+    # Only the arguments are inputs. What the function captured (weights, and constants such as the mean and
+    # variance of a Normalization) stands behind them in `inputs`, and freezing makes constants of it.
+    inputs = [tensor.name for tensor in trace.concrete.inputs[: len(trace.inputs)]]
+    outputs = [trace.concrete.structured_outputs[name].name for name in trace.outputs]
+    with tf.device("/cpu:0"):
+        frozen = tf_loader.from_function(trace.concrete, inputs, outputs)
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(frozen, name="")
+            del frozen
+            return tfonnx.process_tf_graph(
+                graph,
+                continue_on_error=False,
+                opset=opset,
+                custom_op_handlers={"Erfc": (_erfc, [])},
+                input_names=inputs,
+                output_names=outputs,
+                tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),
+            )
+
+
+def _erfc(context: Any, node: Any, name: str, args: Any) -> None:
+    """Erfc(x), which exact GELU is made of, is 1 - Erf(x)."""
+    from tf2onnx import utils
+
+    dtype = utils.map_onnx_to_numpy_type(context.get_dtype(node.output[0]))
+    one = context.make_const(utils.make_name(f"{name}_one"), np.ones((), dtype)).output[0]
+    node.type = "Erf"
+    output = node.output[0]
+    context.insert_new_node_on_output("Sub", output, name=utils.make_name(name), inputs=[one, output])
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _errors_raised(trace: Trace) -> Iterator[None]:
+    """Raise what tf2onnx only logs: it returns a wrong graph after an error, as if nothing had been."""
+    logger = logging.getLogger("tf2onnx")
+    collector = _Collector()
+    before = logger.propagate, logger.level, logger.disabled
+    logger.addHandler(collector)
+    logger.propagate = False
+    logger.disabled = False
+    logger.setLevel(logging.ERROR)
+    cause: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        cause = error
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate, level, logger.disabled = before
+        logger.setLevel(level)
+    if collector.messages or cause:
+        said = "; ".join(dict.fromkeys(collector.messages)) or str(cause)
+        raise ValueError(
+            f"Expected a model that tf2onnx can convert. Received: model {trace.name!r}, on which it failed: "
+            f"{said}. Write that part with other operations, move it out of the model, or export to .tflite."
+        ) from cause
+
+
+def _set_header(proto: Any, trace: Trace) -> None:
+    """Say who made it, give free dimensions names that mean something, and drop the shapes between."""
+    import tfcompress
+
+    proto.producer_name = "tfcompress"
+    proto.producer_version = getattr(tfcompress, "__version__", "")
+    proto.doc_string = ""
+    proto.graph.doc_string = ""
+    proto.graph.name = trace.name
+    del proto.graph.value_info[:]
+    for value, (name, spec) in zip(
+        [*proto.graph.input, *proto.graph.output],
+        [*trace.inputs.items(), *trace.outputs.items()],
+        strict=True,
+    ):
+        value.type.tensor_type.ClearField("shape")
+        shape = value.type.tensor_type.shape
+        shape.SetInParent()
+        for axis, size in enumerate(spec.shape):
+            dim = shape.dim.add()
+            if size is not None:
+                dim.dim_value = size
+            else:
+                dim.dim_param = BATCH if not axis and trace.dynamic_batch else f"{name}_{axis}"

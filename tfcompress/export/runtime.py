@@ -1,0 +1,282 @@
+"""Run any `.tflite` or `.onnx` file, by the names of its inputs and outputs."""
+
+import abc
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export._quiet import quiet
+from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
+
+FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
+"""The format that each suffix stands for."""
+
+DEFAULT_BATCH_SIZE = 32
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return "tflite" or "onnx", as the suffix of `path` says.
+
+    Raises:
+        ValueError: the suffix is another one.
+
+    >>> format_of("model.onnx")
+    'onnx'
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(
+            f"Expected a path that ends in {' or '.join(map(repr, FORMATS))}. Received: {os.fspath(path)!r}. "
+            "Give the file the suffix of the format that it is to have."
+        )
+    return FORMATS[suffix]
+
+
+class Runner(abc.ABC):
+    """A model file, loaded by the runtime that will run it.
+
+    Attributes:
+        path: the file.
+        format: "tflite" or "onnx".
+        threads: how many threads one inference may use.
+        input_specs: {input name: TensorInfo}, in the order of the file.
+        output_specs: {output name: TensorInfo}, in the order of the file.
+    """
+
+    format: str
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        threads: int,
+        input_specs: Mapping[str, TensorInfo],
+        output_specs: Mapping[str, TensorInfo],
+    ) -> None:
+        self.path = path
+        self.threads = threads
+        self.input_specs = dict(input_specs)
+        self.output_specs = dict(output_specs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs, in the order of the file."""
+        return tuple(self.output_specs)
+
+    @property
+    def batch_size(self) -> int | None:
+        """The number of samples that the file takes at once; None where any number will do."""
+        sizes = {spec.shape[0] for spec in self.input_specs.values() if spec.shape}
+        fixed = {size for size in sizes if size is not None}
+        return min(fixed) if fixed else None
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the file once.
+
+        Args:
+            inputs: {input name: array of the shape and dtype in `input_specs`}.
+
+        Returns:
+            {output name: array}, in the order of the file.
+        """
+
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+        """Run any number of samples, in batches.
+
+        Args:
+            x: an array (one input), a list of arrays in the order of `input_specs`, or a dict by input name.
+                The first dimension counts the samples. A dtype is converted where that loses no meaning
+                (float64 to float32, uint8 to float32; never a float to an integer).
+            batch_size: samples at once; None: the file's own, or 32 where that is free. A file with a fixed
+                batch always gets full batches: the last one is filled up and the surplus dropped.
+
+        Returns:
+            An array, or for several outputs a dict {output name: array}, the batches concatenated.
+
+        Raises:
+            ValueError: `x` doesn't fit the inputs.
+        """
+        named = fit_inputs(x, self.input_specs)
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(
+                f"Expected batch_size to be None or at least 1. Received: batch_size={batch_size}."
+            )
+        size = self.batch_size or batch_size or DEFAULT_BATCH_SIZE
+        samples = count_samples(named)
+        pieces = []
+        for start in range(0, samples, size):
+            batch = {
+                name: array[start : start + size] if array.ndim else array for name, array in named.items()
+            }
+            here = min(size, samples - start)
+            if self.batch_size and here < size:
+                batch = {name: _fill(array, size) for name, array in batch.items()}
+            outputs = self.run(batch)
+            if samples > size or here < size:
+                outputs = {name: self._rows(name, value, size, here) for name, value in outputs.items()}
+            pieces.append(outputs)
+        joined = {
+            name: pieces[0][name] if len(pieces) == 1 else np.concatenate([piece[name] for piece in pieces])
+            for name in self.output_names
+        }
+        return next(iter(joined.values())) if len(joined) == 1 else joined
+
+    def _rows(self, name: str, value: np.ndarray, size: int, wanted: int) -> np.ndarray:
+        full = size if self.batch_size else wanted
+        if not value.ndim or value.shape[0] != full:
+            raise ValueError(
+                f"Expected output {name!r} to have one row per sample, {full}. Received: shape "
+                f"{value.shape}. Its batches can't be joined: give predict() as many samples "
+                "as the file takes at once."
+            )
+        return value[:wanted]
+
+
+def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
+    """Load a `.tflite` or `.onnx` file in the runtime that will run it.
+
+    Args:
+        path: the file, written by anyone.
+        threads: how many threads one inference may use.
+
+    Returns:
+        A `Runner`: `.run({name: array})` once, `.predict(x)` in batches.
+
+    Raises:
+        ValueError: the suffix is unknown, or the runtime refuses the file.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        runner = open_runner("model.tflite", threads=2)
+        logits = runner.predict(images)
+    """
+    kind = format_of(path)
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected a model file. Received: {os.fspath(path)!r}, which isn't there.")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"Expected threads to be an integer of at least 1. Received: threads={threads!r}.")
+    try:
+        return TFLiteRunner(file, threads) if kind == "tflite" else ONNXRunner(file, threads)
+    except ImportError:
+        raise
+    except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
+        raise ValueError(
+            f"Expected a {kind} file that its runtime can load. Received: {os.fspath(path)!r}, which it "
+            f"refused: {error}"
+        ) from error
+
+
+class TFLiteRunner(Runner):
+    """A `.tflite` file in the ai_edge_litert interpreter, addressed through its signature."""
+
+    format = "tflite"
+
+    def __init__(self, path: pathlib.Path, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with quiet():
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            if all(
+                (detail["shape_signature"] >= 0).all() for detail in self._interpreter.get_input_details()
+            ):
+                # Not with free sizes: they count as 1 until data comes, too small for many a convolution. And
+                # now, for it is refused once a signature runner holds the interpreter.
+                self._interpreter.allocate_tensors()
+            signatures = self._interpreter.get_signature_list()
+            key = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
+            # Files of old, and those that other tools wrote, may have no signature: then by tensor name.
+            self._signature = self._interpreter.get_signature_runner(key) if key else None
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        if self._signature:
+            # A signature sorts its names; the graph has them in the order of the traced function's arguments.
+            inputs = _in_graph_order(self._signature.get_input_details(), inputs)
+            outputs = _in_graph_order(self._signature.get_output_details(), outputs)
+        else:
+            inputs = {detail["name"]: detail for detail in inputs}
+            outputs = {detail["name"]: detail for detail in outputs}
+        self._details = inputs, outputs
+        super().__init__(
+            path,
+            threads,
+            {name: _tflite_info(detail) for name, detail in inputs.items()},
+            {name: _tflite_info(detail) for name, detail in outputs.items()},
+        )
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the file once (see `Runner.run`)."""
+        if self._signature:
+            results = self._signature(**inputs)
+            return {name: results[name] for name in self.output_specs}
+        for name, detail in self._details[0].items():
+            if tuple(detail["shape"]) != inputs[name].shape:
+                self._interpreter.resize_tensor_input(detail["index"], inputs[name].shape)
+        self._interpreter.allocate_tensors()
+        for name, detail in self._details[0].items():
+            self._interpreter.set_tensor(detail["index"], inputs[name])
+        self._interpreter.invoke()
+        return {
+            name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._details[1].items()
+        }
+
+
+class ONNXRunner(Runner):
+    """A `.onnx` file in an ONNX Runtime session on the CPU."""
+
+    format = "onnx"
+
+    def __init__(self, path: pathlib.Path, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        with quiet():
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        super().__init__(
+            path,
+            threads,
+            {value.name: _onnx_info(value) for value in self._session.get_inputs()},
+            {value.name: _onnx_info(value) for value in self._session.get_outputs()},
+        )
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the file once (see `Runner.run`)."""
+        return dict(zip(self.output_names, self._session.run(self.output_names, dict(inputs)), strict=True))
+
+
+def _fill(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the last sample until there are `size`."""
+    if not array.ndim:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+
+
+def _in_graph_order(
+    by_name: Mapping[str, Mapping[str, Any]], in_order: Sequence[Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    places = {detail["index"]: place for place, detail in enumerate(in_order)}
+    return dict(sorted(by_name.items(), key=lambda item: places.get(item[1]["index"], len(places))))
+
+
+def _tflite_info(detail: Mapping[str, Any]) -> TensorInfo:
+    shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    return TensorInfo(
+        tuple(None if size < 0 else int(size) for size in shape), np.dtype(detail["dtype"]).name
+    )
+
+
+_ONNX_DTYPES = {"float": "float32", "double": "float64"}
+
+
+def _onnx_info(value: Any) -> TensorInfo:
+    dtype = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
+    return TensorInfo(shape, _ONNX_DTYPES.get(dtype, dtype))

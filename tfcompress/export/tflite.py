@@ -1,0 +1,92 @@
+"""A trace as TFLite bytes: builtin operators alone."""
+
+import re
+import tempfile
+
+from tfcompress.export._quiet import quiet
+from tfcompress.export.tracing import Trace
+
+SIGNATURE = "serving_default"
+
+
+def to_tflite(trace: Trace, precision: str = "float32") -> bytes:
+    """Convert a trace to a TFLite file.
+
+    Args:
+        trace: of a model.
+        precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
+
+    Returns:
+        The bytes of the file. Its signature has the names of the trace's inputs and outputs.
+
+    Raises:
+        ValueError: the model needs an operator that no stock interpreter has; the message names it.
+    """
+    import tensorflow as tf
+
+    # A module that holds what the function captures: without it the converter leaves the variables unfrozen
+    # (NaN).
+    holder = tf.Module()
+    holder.variables_of_trace = list(trace.concrete.variables)
+    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder, quiet():
+        tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if precision == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            content = converter.convert()
+        except Exception as error:  # ConverterError, or a RuntimeError from below it
+            raise _explain(trace, error) from error
+    return _in_model_order(trace, content)
+
+
+def _explain(trace: Trace, error: Exception) -> Exception:
+    message = str(error)
+    if "TensorList" in message and trace.dynamic_batch:
+        return ValueError(
+            "Expected a fixed batch: TFLite has no recurrent layer (LSTM, GRU, ...) over a batch of free "
+            f"size. Received: model {trace.name!r} with batch_size=None. Export with batch_size=1."
+        )
+    needed = _unsupported(message)
+    if not needed:
+        return error
+    return ValueError(
+        f"Expected operators that every TFLite interpreter has. Received: model {trace.name!r}, which needs "
+        f"{', '.join(needed)}: only an interpreter that was built with these runs it. "
+        "Write that part with other operations, move it out of the model, or export to .onnx."
+    )
+
+
+def _unsupported(message: str) -> list[str]:
+    """Return the operators that a converter's message names, as the interpreter would call them."""
+    names = []
+    for kind, prefix in (("TF Select ops", "Flex"), ("Custom ops", "")):
+        for found in re.findall(rf"{kind}: ([\w, .]+)", message):
+            names += [prefix + name.strip() for name in found.split(",") if name.strip()]
+    if not names:
+        names = [f"Flex{name}" for name in re.findall(r"failed to legalize operation 'tf\.(\w+)'", message)]
+    return sorted(set(names))
+
+
+def _in_model_order(trace: Trace, content: bytes) -> bytes:
+    """Give the graph's inputs and outputs the model's order: a SavedModel sorts them by name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    changed = bytearray(content)
+    model = schema.Model.GetRootAsModel(changed, 0)
+    signature = next(
+        model.SignatureDefs(i)
+        for i in range(model.SignatureDefsLength())
+        if model.SignatureDefs(i).SignatureKey() == SIGNATURE.encode()
+    )
+    graph = model.Subgraphs(signature.SubgraphIndex())
+    for vector, count, entry, names in (
+        (graph.InputsAsNumpy(), signature.InputsLength(), signature.Inputs, trace.inputs),
+        (graph.OutputsAsNumpy(), signature.OutputsLength(), signature.Outputs, trace.outputs),
+    ):
+        index = {entry(i).Name().decode(): entry(i).TensorIndex() for i in range(count)}
+        if len(vector) == len(names) and set(index) == set(names):
+            vector[:] = [index[name] for name in names]
+    return bytes(changed)

@@ -1,0 +1,130 @@
+"""The one traced, float32, inference function of a model that both exporters read."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from tfcompress.export.inputs import TensorInfo
+from tfcompress.export.signature import Signature, read_signature
+from tfcompress.export.view import float32_view
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """A model as one TensorFlow graph.
+
+    Attributes:
+        name: the model's.
+        concrete: the concrete function: one named argument per input, returns {output name: tensor}. It holds
+            the model's own variables; nothing is copied.
+        inputs: {name: TensorInfo}, in the model's order, the batch as asked.
+        outputs: {name: TensorInfo}, in the model's order.
+        integral: the inputs that hold whole numbers, whatever their dtype (a float32 input of an Embedding).
+        signature: how the Keras model is called.
+    """
+
+    name: str
+    concrete: Any
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+    integral: frozenset[str]
+    signature: Signature
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether the graph takes any number of samples."""
+        return any(spec.shape and spec.shape[0] is None for spec in self.inputs.values())
+
+
+def trace(model: keras.Model, batch_size: int | None) -> Trace:
+    """Trace `model` for inference, in float32.
+
+    Args:
+        model: built.
+        batch_size: the first dimension of every input; None: free.
+
+    Returns:
+        A `Trace`, valid as long as `model` lives.
+
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ValueError: the model isn't built, or can't be called on what it was built with.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"Expected Keras on TensorFlow: the converters read TensorFlow graphs. Received: backend "
+            f"{keras.backend.backend()!r}. Save the model as .keras, set KERAS_BACKEND=tensorflow, load it "
+            "and export."
+        )
+    signature = read_signature(model)
+    inputs = {name: _with_batch(spec, batch_size) for name, spec in signature.inputs.items()}
+    with float32_view(model):
+        concrete, order = _trace(model, signature, inputs)
+        integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
+        if integral and not signature.declared:
+            # A subclassed model records shapes, not dtypes: token ids that are cast at once are integers.
+            inputs = {
+                name: TensorInfo(spec.shape, _whole_dtype(concrete, name, spec) or spec.dtype)
+                for name, spec in inputs.items()
+            }
+            concrete, order = _trace(model, signature, inputs)
+    outputs = {
+        name: TensorInfo(
+            _shape_of(concrete.structured_outputs[name]), concrete.structured_outputs[name].dtype.name
+        )
+        for name in order
+    }
+    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature)
+
+
+def _with_batch(spec: TensorInfo, batch_size: int | None) -> TensorInfo:
+    return TensorInfo((batch_size, *spec.shape[1:]) if spec.shape else (), spec.dtype)
+
+
+def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInfo]) -> tuple[Any, list[str]]:
+    import tensorflow as tf
+
+    order: list[str] = []
+
+    def inference(*tensors: Any) -> dict[str, Any]:
+        named = signature.call(model, tensors)
+        order[:] = named
+        # Identities keep apart outputs that are one tensor, and inputs that are returned as they are.
+        return {name: tf.identity(_float32(tensor)) for name, tensor in named.items()}
+
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
+    function = tf.function(inference, input_signature=specs, autograph=False)
+    try:
+        return function.get_concrete_function(), order
+    except Exception as error:  # whatever the model's own code raises
+        shapes = {name: spec.shape for name, spec in inputs.items()}
+        advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
+        raise ValueError(
+            f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
+            f"Received: {model.name!r}, which failed: {error}.{advice}"
+        ) from error
+
+
+def _float32(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    tensor = tf.convert_to_tensor(tensor)
+    return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
+
+
+def _whole_dtype(concrete: Any, name: str, spec: TensorInfo) -> str | None:
+    """Return the integer dtype that the graph casts this input to before anything else, or None."""
+    if not keras.backend.is_float_dtype(spec.dtype):
+        return spec.dtype if keras.backend.is_int_dtype(spec.dtype) else None
+    place = list(concrete.structured_input_signature[0]).index(
+        next(given for given in concrete.structured_input_signature[0] if given.name == name)
+    )
+    consumers = concrete.inputs[place].consumers()
+    dtypes = {op.outputs[0].dtype for op in consumers if op.type == "Cast"}
+    casts_only = consumers and all(op.type == "Cast" for op in consumers)
+    return dtypes.pop().name if casts_only and len(dtypes) == 1 and next(iter(dtypes)).is_integer else None
+
+
+def _shape_of(tensor: Any) -> tuple[int | None, ...]:
+    return tuple(tensor.shape.as_list()) if tensor.shape.rank is not None else ()

@@ -1,0 +1,214 @@
+"""Carry a model of Keras 2 over to Keras 3, and see that both compute the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.loading.messages import broken, short, unreadable
+from tfcompress.loading.repair import repaired
+
+TOLERANCE = 1e-4
+HALF_TOLERANCE = 1e-2
+FREE_SIZES = (32, 64, 128, 256)
+
+
+class Unreadable(Exception):
+    """Keras 3 can't read a file; the cause is Keras' own exception."""
+
+
+def read(file: pathlib.Path, unsafe: bool, compile: bool) -> keras.Model:
+    """Read a file with Keras 3.
+
+    Raises:
+        Unreadable: Keras 3 can't.
+    """
+    try:
+        return keras.models.load_model(file, compile=compile, safe_mode=not unsafe)
+    except Exception as error:  # Keras raises whatever the layers' constructors raise
+        raise Unreadable(short(error)) from error
+
+
+def read_h5(file: pathlib.Path, unsafe: bool) -> keras.Model:
+    """Read an `.h5` file of Keras 2 with Keras 3, through a copy whose configuration is repaired.
+
+    Raises:
+        Unreadable: Keras 3 can't.
+    """
+    import h5py
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # about the style of the configuration, which nobody can change any more
+        copy = pathlib.Path(folder) / "model.h5"
+        shutil.copyfile(file, copy)
+        copy.chmod(0o600)
+        with h5py.File(copy, "r+") as stored:
+            config = stored.attrs["model_config"]
+            text = config.decode("utf-8") if isinstance(config, bytes) else config
+            stored.attrs["model_config"] = json.dumps(repaired(json.loads(text)))
+        return read(copy, unsafe, compile=False)
+
+
+def load_with_keras2(file: pathlib.Path, unsafe: bool) -> Any:
+    """Load a file of Keras 2 with Keras 2 (tf_keras). Its code must have been looked for before.
+
+    Raises:
+        ValueError: it can't be loaded.
+    """
+    try:
+        with _quiet():
+            import tf_keras
+
+            return tf_keras.models.load_model(str(file), compile=False, safe_mode=not unsafe)
+    except Exception as error:  # tf_keras raises whatever the layers' constructors raise
+        raise ValueError(
+            f"Expected a model that Keras 2 can load. Received: {str(file)!r}, of which it says: "
+            f"{short(error)}."
+        ) from error
+
+
+def convert(legacy: Any, file: pathlib.Path, unsafe: bool) -> keras.Model:
+    """Carry a tf_keras model over to Keras 3, by way of an `.h5` file, and compare the two.
+
+    Args:
+        legacy: the tf_keras model.
+        file: where it came from, for the messages.
+        unsafe: whether code in it may be run.
+
+    Returns:
+        The same as a Keras 3 model, uncompiled.
+
+    Raises:
+        ValueError: its layers can't be recovered, Keras 3 doesn't know one, or computes something else.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        bridge = pathlib.Path(folder) / "model.h5"
+        try:
+            with _quiet():
+                legacy.save(bridge, save_format="h5", include_optimizer=False)
+        except (NotImplementedError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"Expected a functional or Sequential model. Received: {str(file)!r}, a "
+                f"{type(legacy).__name__} whose layers can't be recovered from the file. Build it in Python, "
+                f"in Keras 3, load its weights and save it as .keras. (tf_keras says: {short(error)})"
+            ) from error
+        try:
+            model = read_h5(bridge, unsafe)
+        except Unreadable as error:
+            raise unreadable(file, error) from error.__cause__
+    if not same(model, legacy):
+        raise ValueError(
+            f"Expected Keras 3 to compute what Keras 2 does. Received: {str(file)!r}, where their outputs "
+            f"differ by {difference(model, legacy):.2g} of their scale for the same input. A layer means "
+            "something else in Keras 3: compare the two layer by layer, and rebuild the model in Python."
+        )
+    return model
+
+
+def same(model: keras.Model, legacy: Any) -> bool:
+    """Return whether two models agree: to 1e-4 of the outputs' scale, in half precision to 1e-2."""
+    half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers())
+    return difference(model, legacy) <= (HALF_TOLERANCE if half else TOLERANCE)
+
+
+def difference(model: keras.Model, legacy: Any) -> float:
+    """Return how far the outputs are apart for the same random input, over their scale; infinite for other
+    shapes.
+
+    Raises:
+        ValueError: the Keras 2 model can't be run on random numbers.
+    """
+    problem: Exception | None = None
+    for free in FREE_SIZES:
+        try:
+            inputs = _random_inputs(model, free)
+            with _quiet():
+                theirs = legacy.predict_on_batch(inputs[0] if len(inputs) == 1 else inputs)
+            break
+        except Exception as error:  # too small an image for the strides, in TensorFlow's many words
+            problem = error
+    else:
+        raise ValueError(
+            "Expected a Keras 2 model that runs on random numbers, to compare Keras 3 with it. Received one "
+            f"of which it says: {short(problem or ValueError())}"
+        ) from problem
+    ours = model.predict_on_batch(inputs[0] if len(inputs) == 1 else inputs)
+    ours, theirs = keras.tree.flatten(ours), keras.tree.flatten(theirs)
+    if [np.shape(a) for a in ours] != [np.shape(b) for b in theirs]:
+        return float("inf")
+    return max(
+        _distance(np.asarray(a, np.float64), np.asarray(b, np.float64))
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def configs_of_saved_model(metadata: pathlib.Path) -> Iterator[Any]:
+    """Give the configuration of every object in a Keras 2 SavedModel, without loading it.
+
+    Args:
+        metadata: its keras_metadata.pb.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    with _quiet():
+        from tf_keras.protobuf import saved_metadata_pb2
+    parsed = saved_metadata_pb2.SavedMetadata()
+    try:
+        parsed.ParseFromString(metadata.read_bytes())
+        configs = [json.loads(node.metadata) for node in parsed.nodes]
+    except Exception as error:  # protobuf raises its own
+        raise broken(metadata, error) from error
+    yield from configs
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        error = np.where(equal, 0.0, np.abs(a - b)).max(initial=0.0)
+    scale = max(1e-2, np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    return float(error / scale) if np.isfinite(error) else float("inf")
+
+
+def _random_inputs(model: keras.Model, free: int) -> list[np.ndarray]:
+    """Return two random samples per input; free sizes are `free`, indices stay inside their tables."""
+    generator = np.random.default_rng(0)
+    tables = [
+        layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
+    ]
+    inputs = []
+    for tensor in model.inputs:
+        first, *rest = tensor.shape
+        shape = (first or 2, *(size or free for size in rest))
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        if not keras.backend.is_float_dtype(dtype) or (tables and len(shape) <= 2):
+            inputs.append(generator.integers(0, min(tables, default=2), shape).astype(dtype))
+        else:
+            inputs.append(generator.normal(size=shape).astype(dtype))
+    return inputs
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tf_keras' warnings about itself to itself, and the environment as it was."""
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.environ.pop("TF_USE_LEGACY_KERAS", None)
+        if before is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = before

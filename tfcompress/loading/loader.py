@@ -1,0 +1,163 @@
+"""`tfc.load`: which kind of file it is, and what to do with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import warnings
+import zipfile
+from typing import Any
+
+import keras
+
+from tfcompress.loading import keras2
+from tfcompress.loading.code import refuse_code
+from tfcompress.loading.messages import broken, unreadable
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
+    """Load a Keras model.
+
+    Files of Keras 2 (TensorFlow <= 2.15: `.h5`, SavedModel, `.keras`) become Keras 3 models: the
+    configuration is repaired where Keras 3 reads it otherwise, tf_keras loads the file as well, and both must
+    give the same outputs for the same random input, to 1e-4 of their scale. Such a model, and any `.h5`
+    comes back uncompiled.
+
+    Args:
+        path: a `.keras`, `.h5` or `.hdf5` file, or the folder of a SavedModel that Keras 2 wrote.
+        unsafe: whether Python code inside the file may be run: Lambda layers. Only if you trust its author.
+
+    Returns:
+        A Keras 3 model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the suffix is another one, the file is broken, holds code, or can't become a Keras 3
+            model.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "model.keras"
+        >>> keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(file)
+        >>> load(file).count_params()
+        10
+    """
+    file = pathlib.Path(path)
+    suffix = file.suffix.lower()
+    if suffix in (".tflite", ".onnx"):
+        raise ValueError(
+            f"Expected a Keras model ({', '.join(SUFFIXES)}, or a SavedModel folder). Received: "
+            f"{str(file)!r}, which is a result and can't be trained. Judge it with tfc.evaluate or "
+            "tfc.benchmark."
+        )
+    if not file.exists():
+        raise FileNotFoundError(
+            f"Expected the file of a Keras model. Received: {str(file)!r}, which isn't there."
+        )
+    if file.is_dir():
+        return _load_saved_model(file, unsafe)
+    if suffix == ".keras":
+        return _load_keras(file, unsafe)
+    if suffix in SUFFIXES:
+        return _load_h5(file, unsafe)
+    raise ValueError(
+        f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: "
+        f"{str(file)!r}."
+    )
+
+
+def _load_keras(file: pathlib.Path, unsafe: bool) -> keras.Model:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            config = json.loads(archive.read("config.json"))
+            metadata = json.loads(archive.read("metadata.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise broken(file, error) from error
+    refuse_code(config, file, unsafe)
+    if str(metadata.get("keras_version")).startswith("2."):
+        return keras2.convert(keras2.load_with_keras2(file, unsafe), file, unsafe)
+    try:
+        return keras2.read(file, unsafe, compile=True)
+    except keras2.Unreadable as error:
+        try:
+            model = keras2.read(file, unsafe, compile=False)
+        except keras2.Unreadable:
+            raise unreadable(file, error) from error.__cause__
+        warnings.warn(
+            f"{file}: the model is loaded, but its optimizer, loss or metrics can't be restored ({error}). "
+            "Compile it before training.",
+            stacklevel=3,
+        )
+        return model
+
+
+def _load_h5(file: pathlib.Path, unsafe: bool) -> keras.Model:
+    import h5py
+
+    try:
+        with h5py.File(file, "r") as stored:
+            text = _text(stored.attrs.get("model_config"))
+            version = _text(stored.attrs.get("keras_version")) or "1"
+        config = json.loads(text) if text else None
+    except (OSError, ValueError) as error:
+        raise broken(file, error) from error
+    if config is None:
+        raise ValueError(
+            f"Expected a whole model. Received: {str(file)!r}, which holds weights alone. "
+            "Build the model in Python, then call model.load_weights on this file."
+        )
+    refuse_code(config, file, unsafe)
+    if not version.startswith(("1", "2")):
+        try:
+            return keras2.read(file, unsafe, compile=False)
+        except keras2.Unreadable as error:
+            raise unreadable(file, error) from error.__cause__
+    return _load_h5_of_keras2(file, unsafe)
+
+
+def _load_h5_of_keras2(file: pathlib.Path, unsafe: bool) -> keras.Model:
+    """Read the file with Keras 3 if that gives the same model as Keras 2 does, else by way of Keras 2."""
+    model, problem = None, None
+    try:
+        model = keras2.read_h5(file, unsafe)
+    except keras2.Unreadable as error:
+        problem = error
+    try:
+        legacy = keras2.load_with_keras2(file, unsafe)
+    except ValueError as error:
+        if model is None:
+            raise ValueError(f"{error} Keras 3 says: {problem}.") from error
+        warnings.warn(
+            f"{file}: loaded by Keras 3, but not compared with Keras 2, which can't load it ({error}). "
+            "Check some predictions.",
+            stacklevel=4,
+        )
+        return model
+    if model is not None and keras2.same(model, legacy):
+        return model
+    return keras2.convert(legacy, file, unsafe)
+
+
+def _load_saved_model(folder: pathlib.Path, unsafe: bool) -> keras.Model:
+    if not (folder / "saved_model.pb").is_file():
+        raise ValueError(
+            f"Expected a SavedModel folder or a {', '.join(SUFFIXES)} file. Received: the folder "
+            f"{str(folder)!r}, which holds no saved_model.pb."
+        )
+    metadata = folder / "keras_metadata.pb"
+    if not metadata.is_file():
+        raise ValueError(
+            f"Expected a SavedModel that Keras 2 wrote by model.save. Received: {str(folder)!r}, which holds "
+            "no keras_metadata.pb: only traced functions, from which no layers can be recovered. "
+            "Save the model again as .keras (model.save('model.keras')) where it was trained."
+        )
+    for config in keras2.configs_of_saved_model(metadata):
+        refuse_code(config, folder, unsafe)
+    return keras2.convert(keras2.load_with_keras2(folder, unsafe), folder, unsafe)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value) if value is not None else ""

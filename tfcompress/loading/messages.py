@@ -1,0 +1,32 @@
+"""What is said about a file that can't be loaded."""
+
+from __future__ import annotations
+
+import pathlib
+
+
+def short(error: BaseException) -> str:
+    """Return the gist of an exception: Keras puts whole configurations before it.
+
+    >>> short(ValueError("A layer of 3,000 characters. Exception encountered: no such argument"))
+    'ValueError: no such argument'
+    """
+    text = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
+    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+
+
+def broken(file: pathlib.Path, error: BaseException) -> ValueError:
+    """Return the exception for a file that isn't what its suffix says."""
+    return ValueError(
+        f"Expected the file of a Keras model. Received: {str(file)!r}, which is broken or something else "
+        f"({short(error)}). Copy or save it again."
+    )
+
+
+def unreadable(file: pathlib.Path, error: BaseException) -> ValueError:
+    """Return the exception for a file whose layers Keras 3 doesn't know."""
+    return ValueError(
+        f"Expected layers that Keras 3 knows. Received: {str(file)!r}, of which it says: {error}. Import the "
+        "module that registers your own layers (keras.saving.register_keras_serializable) before loading; a "
+        "layer that Keras 3 has no more must be replaced where the model is made."
+    )

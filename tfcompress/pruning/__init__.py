@@ -1,0 +1,17 @@
+"""Pruning: schedules of sparsity, masks, and the verbs that apply them to a model."""
+
+from tfcompress.pruning.config import PruneConfig
+from tfcompress.pruning.mask import Mask
+from tfcompress.pruning.prune import prune, prune_once
+from tfcompress.pruning.schedules import ConstantSparsity, CosineDecay, PolynomialDecay, Schedule
+
+__all__ = [
+    "ConstantSparsity",
+    "CosineDecay",
+    "Mask",
+    "PolynomialDecay",
+    "PruneConfig",
+    "Schedule",
+    "prune",
+    "prune_once",
+]

@@ -1,0 +1,124 @@
+"""Which layers are meant, and which of their weights are kernels."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.wrapper import PassThrough
+
+Layer = keras.layers.Layer
+Layers = str | re.Pattern[str] | Sequence[str | re.Pattern[str]] | Callable[[Layer], bool] | None
+
+# Chosen by name and not by rank: the bias of a GRU has two dimensions.
+_KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+_NEVER = ("bias", "gamma", "beta", "alpha", "moving", "scale", "mean", "variance", "count", "seed")
+
+
+def kernel_positions(layer: Layer) -> list[int]:
+    """Return the positions in `layer.weights` of the weights that may be compressed: kernels and embeddings.
+
+    Of a layer that isn't Keras' own these are the float weights with two or more dimensions that aren't
+    called a bias, scale, mean or the like, or what its method `get_prunable_weights()` returns.
+
+    Example:
+
+    >>> import keras
+    >>> lstm = keras.layers.LSTM(3); lstm.build((None, 5, 2))
+    >>> [lstm.weights[position].name for position in kernel_positions(lstm)]
+    ['kernel', 'recurrent_kernel']
+    """
+    inner = layer.innermost if isinstance(layer, PassThrough) else layer
+    if hasattr(inner, "get_prunable_weights"):
+        chosen = {id(weight) for weight in inner.get_prunable_weights()}
+        return [position for position, weight in enumerate(inner.weights) if id(weight) in chosen]
+    if isinstance(inner, keras.layers.SpectralNormalization):
+        return []  # it divides the kernel by its norm, in place, in every training step
+    own = {id(weight) for part in inner._flatten_layers() if _is_keras(part) for weight in _direct(part)}
+    return [position for position, weight in enumerate(inner.weights) if _is_kernel(weight, id(weight) in own)]
+
+
+def _is_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def _direct(layer: Layer) -> list[keras.Variable]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _is_kernel(weight: keras.Variable, of_keras: bool) -> bool:
+    name = weight.name
+    if "float" not in keras.backend.standardize_dtype(weight.dtype) or len(weight.shape) < 2:
+        return False
+    if of_keras:
+        return name in _KERNELS
+    return not any(word in name for word in _NEVER)
+
+
+class LayerChoice:
+    """Which layers of a model are meant; asked layer by layer, while the model is made again.
+
+    Args:
+        layers: `None` for all; a name, a regular expression that a whole name must match, or several of
+            these; or a function from a layer to bool.
+
+    Raises:
+        TypeError: If `layers` is something else.
+
+    Example:
+
+    >>> import keras
+    >>> choice = LayerChoice(["dense", "conv.*"])
+    >>> choice.includes(keras.layers.Dense(1, name="dense")), choice.includes(keras.layers.ReLU(name="relu"))
+    (True, False)
+    >>> choice.check()
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected `layers` to match layers of the model. Received: 'conv.*', which matches none. ...
+    """
+
+    def __init__(self, layers: Layers):
+        self.function = layers if callable(layers) else None
+        self.all = layers is None
+        patterns: Any = [] if self.all or self.function else layers
+        self.patterns = [patterns] if isinstance(patterns, str | re.Pattern) else patterns
+        if not isinstance(self.patterns, Iterable) or not all(
+            isinstance(pattern, str | re.Pattern) for pattern in self.patterns
+        ):
+            raise TypeError(
+                "Expected `layers` to be None, a layer's name, a regular expression, a list of these, or a "
+                f"function from a layer to bool. Received: {layers!r}."
+            )
+        self.patterns = list(self.patterns)
+        self.names: list[str] = []
+
+    def includes(self, layer: Layer) -> bool:
+        """Return whether a layer is meant."""
+        self.names.append(layer.name)
+        if self.function is not None:
+            return bool(self.function(layer))
+        return self.all or any(_matches(pattern, layer.name) for pattern in self.patterns)
+
+    def names_it(self, layer: Layer) -> bool:
+        """Return whether a layer is meant by its exact name."""
+        return layer.name in self.patterns
+
+    def check(self) -> None:
+        """Raise ValueError, with the nearest names, if a name or expression has matched no layer."""
+        for pattern in self.patterns:
+            if any(_matches(pattern, name) for name in self.names):
+                continue
+            text = pattern if isinstance(pattern, str) else pattern.pattern
+            near = difflib.get_close_matches(text, self.names, n=3, cutoff=0.4) or self.names[:8]
+            raise ValueError(
+                f"Expected `layers` to match layers of the model. Received: {text!r}, which matches none. "
+                f"Did you mean {' or '.join(map(repr, near))}?"
+            )
+
+
+def _matches(pattern: str | re.Pattern[str], name: str) -> bool:
+    return name == pattern or re.fullmatch(pattern, name) is not None

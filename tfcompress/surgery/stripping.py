@@ -1,0 +1,41 @@
+"""Taking the wrappers away, with their effect left in the weights."""
+
+from __future__ import annotations
+
+import keras
+
+from tfcompress.surgery.opening import rebuild
+from tfcompress.wrapper import CompressedLayer, remove_projection
+
+
+def strip(model: keras.Model) -> keras.Model:
+    """Bake the transformed weights into plain layers; the wrappers are gone.
+
+    Args:
+        model: A model with wrapped layers, or a plain one, of which a copy is made.
+
+    Returns:
+        A functional model of plain layers, not compiled, with the same names and the same outputs.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If the model isn't built.
+
+    Example:
+
+    >>> import keras, tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="dense")])
+    >>> type(tfc.strip(tfc.prune(model, 0.5)).get_layer("dense")).__name__
+    'Dense'
+    """
+
+    def unwrap(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if not isinstance(layer, CompressedLayer):
+            return layer
+        for position, value in layer.transformed().items():
+            weight = layer.layer.weights[position]
+            weight.assign(value)
+            remove_projection(weight)
+        return layer.layer
+
+    return rebuild(model, unwrap)

@@ -1,0 +1,425 @@
+"""The one idea: a layer wrapper that carries a chain of weight transforms, with all their state in variables."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+register = keras.saving.register_keras_serializable(package="tfcompress")
+
+
+# What was updated in each forward pass that is under way: a shared layer, called twice, counts one step.
+_updated: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+
+# All built wrappers, in the order in which they were built.
+_wrappers: weakref.WeakSet[CompressedLayer] = weakref.WeakSet()
+_serial = itertools.count()
+
+
+class WeightTransform:
+    """A differentiable map of one weight, with its state in variables of the wrapper.
+
+    A subclass says what `apply` does to the value in every call and what `update` does to the state once
+    per training step. It is registered with `keras.saving.register_keras_serializable` and gives its
+    constructor's arguments back in `get_config`.
+    """
+
+    group: str | None = None
+    """Transforms of one group, anywhere in the model, are updated together; `None`: on its own."""
+
+    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
+        """Create the state.
+
+        Args:
+            weight: The variable that is transformed; its shape is final, its value may not be loaded yet.
+            add_state: `add_state(name, shape, dtype, initializer)` makes a non-trainable variable that is
+                saved with the model and equal on all replicas.
+        """
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Return what the wrapped layer sees instead of `value` (float, any shape); differentiable."""
+        raise NotImplementedError
+
+    def project(self, value: Tensor) -> Tensor:
+        """Return what the weight becomes after each optimizer update (TensorFlow); unchanged by default."""
+        return value
+
+    @classmethod
+    def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
+        """Update the state of all members of one group, once per training step.
+
+        Args:
+            members: Each transform with the value that reaches it (float32, before the transform).
+            step: int32 scalar; 0 in the first training step.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WeightTransform:
+        """Make a transform, without its state, from `get_config`'s result."""
+        return cls(**config)
+
+
+class _Projection:
+    """A variable constraint: the user's own one, then the transforms' projections."""
+
+    def __init__(self, constraint: Callable[[Tensor], Tensor] | None, chain: Sequence[WeightTransform]):
+        self.constraint = constraint
+        self.chain = chain
+
+    def __call__(self, value: Tensor) -> Tensor:
+        value = ops.convert_to_tensor(value)
+        if self.constraint is not None:
+            value = self.constraint(value)
+        for transform in self.chain:
+            value = transform.project(value)
+        return value
+
+
+class PassThrough(keras.layers.Wrapper):
+    """A wrapper that looks like the layer inside: same name, dtypes, shapes and masks."""
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        # The layer inside casts for itself; the wrapper reads the float32 variables and casts nothing.
+        kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
+        super().__init__(layer, **kwargs)
+        self.supports_masking = layer.supports_masking
+
+    @property
+    def innermost(self) -> keras.layers.Layer:
+        """The layer under all wrappers of this package."""
+        return self.layer.innermost if isinstance(self.layer, PassThrough) else self.layer
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized layer and the constructor's arguments."""
+        layer = keras.saving.serialize_keras_object(self.layer)
+        if has_no_build(self.layer):
+            layer.pop("build_config", None)
+        config = keras.layers.Layer.get_config(self)
+        config.pop("dtype", None)
+        return {**config, "layer": layer}
+
+    def rewrap(self, layer: keras.layers.Layer) -> PassThrough:
+        """Return a wrapper like this one, without its state, around another layer."""
+        return type(self)(layer, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        config = keras.layers.Layer.get_config(self)
+        config.pop("dtype", None)
+        return config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; the first call builds what only a call can build."""
+        if not self.built and not self._inner_is_built():
+            self.layer(*args, **kwargs)  # composite layers make their weights when they are first called
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build; the layer inside has been built before (see `__call__` and `build_from_config`)."""
+        self.built = True
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Return what the layer inside needs to be built again; nothing if only a call can build it."""
+        return {} if has_no_build(self.layer) else {"layer": self.layer.get_build_config()}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer inside, then the wrapper."""
+        if config.get("layer") and not self.layer.built:
+            self.layer.build_from_config(config["layer"])
+        if self._inner_is_built():
+            self.build()
+
+    def _inner_is_built(self) -> bool:
+        return bool(self.layer.built)
+
+    def _inner_kwargs(self, kwargs: dict[str, Any], training: bool | None) -> dict[str, Any]:
+        if training is None or "training" not in inspect.signature(self.layer.call).parameters:
+            return kwargs
+        return {**kwargs, "training": training}
+
+    def compute_output_spec(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Return the specification (shape, dtype) of what the layer inside returns."""
+        return self.layer.compute_output_spec(inputs, *args, **self._inner_kwargs(kwargs, training))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of what the layer inside returns."""
+        return self.layer.compute_output_shape(input_shape)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Return the mask that the layer inside returns."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+
+@register
+class FixedTraining(PassThrough):
+    """Calls a layer with `training` pinned, as a subclassed model's `self.base(x, training=False)` does.
+
+    A functional model overrides the `training` of each of its layers; this wrapper keeps it.
+
+    Args:
+        layer: The layer to be called.
+        pinned: The value of `training` that it is called with.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> always = FixedTraining(keras.layers.Dropout(0.5, seed=1), pinned=False)
+    >>> bool(np.all(always(np.ones((2, 3)), training=True) == 1))
+    True
+    """
+
+    def __init__(self, layer: keras.layers.Layer, pinned: bool, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.pinned = bool(pinned)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized layer and the pinned value."""
+        return {**super().get_config(), "pinned": self.pinned}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "pinned": self.pinned}
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer with the pinned value, whatever `training` is."""
+        return self.layer(inputs, *args, **kwargs, training=self.pinned)
+
+
+@register
+class CompressedLayer(PassThrough):
+    """Calls a layer with transformed weights; the weights themselves stay trainable variables of the layer.
+
+    Nothing but a forward pass with `training=True` is needed to keep the transforms' state: it is updated
+    there, once for each call of the outermost model, however often that model calls this layer.
+
+    Args:
+        layer: The layer, built or not.
+        transforms: Pairs of the position of a weight in `layer.weights` and its transform. A weight's
+            transforms are applied in the order in which they stand here.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="dense")])
+    >>> pruned = tfc.prune(model, 0.5)
+    >>> type(pruned.get_layer("dense")).__name__
+    'CompressedLayer'
+    """
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        transforms: Sequence[tuple[int, WeightTransform]],
+        **kwargs: Any,
+    ):
+        super().__init__(layer, **kwargs)
+        self.transforms = [(int(position), transform) for position, transform in transforms]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized layer and the serialized transforms."""
+        transforms = [
+            [position, keras.saving.serialize_keras_object(transform)] for position, transform in self.transforms
+        ]
+        return {**super().get_config(), "transforms": transforms}
+
+    def _arguments(self) -> dict[str, Any]:
+        fresh = [(position, type(t).from_config(t.get_config())) for position, t in self.transforms]
+        return {**super()._arguments(), "transforms": fresh}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> CompressedLayer:
+        """Make the wrapper, its layer and its transforms from `get_config`'s result."""
+        config = dict(config)
+        load = keras.saving.deserialize_keras_object
+        layer = load(config.pop("layer"), custom_objects=custom_objects)
+        transforms = [
+            (position, load(transform, custom_objects=custom_objects))
+            for position, transform in config.pop("transforms")
+        ]
+        return cls(layer, transforms, **config)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the transforms' state for the weights of the layer inside."""
+        weights = self.layer.weights
+        self.step = self._add_state("step", (), "int32", "zeros")
+        for position, transform in self.transforms:
+            name = f"{weights[position].name}_{type(transform).__name__.lower()}"
+            transform.build(
+                weights[position], lambda suffix, *args, name=name: self._add_state(f"{name}_{suffix}", *args)
+            )
+        if keras.backend.backend() == "tensorflow":
+            # JAX drops what an optimizer assigns beyond its own variables, and so can't project.
+            for position in sorted({position for position, _ in self.transforms}):
+                weight = weights[position]
+                weight.constraint = _Projection(weight.constraint, self.chain(position))
+        self.built = True
+        self.serial = next(_serial)
+        _wrappers.add(self)
+
+    def _inner_is_built(self) -> bool:
+        last = max((position for position, _ in self.transforms), default=-1)
+        return bool(self.layer.built) and last < len(self.layer.weights)
+
+    def _add_state(self, name: str, shape: Any, dtype: str, initializer: Any) -> keras.Variable:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer=initializer,
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+
+    @property
+    def state(self) -> list[keras.Variable]:
+        """The variables of the wrapper itself: the step, then the state of each transform."""
+        return list(self._non_trainable_variables)
+
+    def chain(self, position: int) -> list[WeightTransform]:
+        """Return the transforms of one weight, in the order in which they are applied."""
+        return [transform for at, transform in self.transforms if at == position]
+
+    def transformed(self) -> dict[int, Tensor]:
+        """Return, for the position of each transformed weight, the value that the layer sees."""
+        weights = self.layer.weights
+        values: dict[int, Tensor] = {}
+        for position, transform in self.transforms:
+            value = values.get(position)
+            values[position] = transform.apply(
+                ops.convert_to_tensor(weights[position].value) if value is None else value
+            )
+        return values
+
+    def value_before(self, transform: WeightTransform) -> Tensor:
+        """Return the value that reaches one of this wrapper's transforms."""
+        position = next(at for at, other in self.transforms if other is transform)
+        value = ops.convert_to_tensor(self.layer.weights[position].value)
+        for other in self.chain(position):
+            if other is transform:
+                break
+            value = other.apply(value)
+        return value
+
+    def update(self, peers: Sequence[CompressedLayer] = (), done: set[Any] | None = None) -> None:
+        """Count one training step and update the state of the transforms.
+
+        Args:
+            peers: The wrappers in which other members of a transform's group may be, in the model's order.
+            done: What has been updated in this step; groups are added to it and not updated again.
+        """
+        done = set() if done is None else done
+        step = ops.convert_to_tensor(self.step.value)
+        for _, transform in self.transforms:
+            if transform.group is None:
+                type(transform).update([(transform, self.value_before(transform))], step)
+            elif transform.group not in done:
+                done.add(transform.group)
+                members = [
+                    (member, peer.value_before(member))
+                    for peer in (peers or [self])
+                    for _, member in peer.transforms
+                    if member.group == transform.group
+                ]
+                type(transform).update(members, step)
+        self.step.assign(step + 1)
+
+    def _begin_pass(self) -> None:
+        """Update the state, unless this forward pass of the outermost model has called this layer before."""
+        with keras.StatelessScope() as probe:
+            outer = probe.original_scope
+        # On JAX a forward pass is one stateless scope, which knows the variables of the model; on
+        # TensorFlow it is one call context, which knows the outermost layer.
+        context = self._get_call_context() if outer is None else outer
+        done = _updated.setdefault(context, set())
+        if id(self) in done:
+            return
+        done.add(id(self))
+        if outer is None:
+            peers = wrapped_layers(context.entry_layer)
+        else:
+            peers = [w for w in sorted(_wrappers, key=lambda w: w.serial) if id(w.step) in outer.state_mapping]
+        self.update(peers, done)
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer with transformed weights."""
+        if training:
+            self._begin_pass()
+        variables = self.layer.variables
+        transformed = self.transformed()
+        weights = self.layer.weights
+        replaced = {id(weights[position]): value for position, value in transformed.items()}
+        # All variables are given, not only the transformed ones: under JAX the innermost scope alone counts.
+        mapping = [(v, replaced[id(v)] if id(v) in replaced else ops.convert_to_tensor(v.value)) for v in variables]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            given = [scope.get_current_value(v) for v in variables]
+            outputs = self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
+        for variable, value in zip(variables, given, strict=True):
+            current = scope.get_current_value(variable)
+            if current is not value:  # seeds, batch-norm statistics, states of recurrent layers
+                variable.assign(current)
+        for loss in scope.losses:
+            if scope.original_scope is None:
+                self.add_loss(loss)
+            else:
+                scope.original_scope.add_loss(loss)
+        return outputs
+
+
+def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:
+    """Return the built wrappers of a model (or the layer itself if it is one), each once."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, CompressedLayer) and layer.built]
+
+
+def read(variable: keras.Variable) -> np.ndarray:
+    """Return a variable's value, also of one that is mirrored on several devices."""
+    return np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(variable.value)))
+
+
+def remove_projection(weight: keras.Variable) -> None:
+    """Give a weight the constraint back that it had before it was wrapped."""
+    if isinstance(weight.constraint, _Projection):
+        weight.constraint = weight.constraint.constraint
+
+
+def has_no_build(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer has no `build` of its own, so that its sublayers are built when it is called."""
+    return bool(layer._layers) and getattr(layer.build, "_is_default", False)
+
+
+def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer, or of the layer that a wrapper of this package carries."""
+    return list(layer.layer.weights if isinstance(layer, CompressedLayer) else layer.weights)
+
+
+def with_transforms(layer: keras.layers.Layer, transforms: Sequence[tuple[int, WeightTransform]]) -> CompressedLayer:
+    """Return a built wrapper that applies `transforms` to the weights of a built layer.
+
+    Args:
+        layer: A built layer; or a wrapper, whose transforms come before the new ones and keep their state.
+        transforms: Pairs of the position of a weight in `inner_weights(layer)` and its transform.
+    """
+    if isinstance(layer, CompressedLayer):
+        for weight in layer.layer.weights:
+            remove_projection(weight)
+        before = layer._arguments()["transforms"]
+        wrapper = CompressedLayer(layer.layer, [*before, *transforms], name=layer.name)
+    else:
+        wrapper = CompressedLayer(layer, transforms)
+    wrapper.build()
+    if isinstance(layer, CompressedLayer):
+        for old, new in zip(layer.state, wrapper.state, strict=False):
+            new.assign(old.value)
+    return wrapper
