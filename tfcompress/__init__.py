@@ -1,7 +1,10 @@
 """Prune, quantize and ship Keras 3 models as TFLite and ONNX, with proof that the file is the model."""
 
 from tfcompress import callbacks
+from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
 from tfcompress.evaluation.summary import Summary, sparsity, summary
+from tfcompress.export import Artifact, ParityError, export
+from tfcompress.loading import load
 from tfcompress.pruning import (
     ConstantSparsity,
     CosineDecay,
@@ -13,12 +16,22 @@ from tfcompress.pruning import (
 from tfcompress.surgery import strip
 
 __all__ = [
+    "Artifact",
     "ConstantSparsity",
     "CosineDecay",
+    "Metrics",
+    "ParityError",
     "PolynomialDecay",
     "PruneConfig",
+    "Report",
     "Summary",
+    "Timing",
+    "benchmark",
     "callbacks",
+    "compare",
+    "evaluate",
+    "export",
+    "load",
     "prune",
     "prune_once",
     "sparsity",

@@ -84,9 +84,7 @@ def subclassed_dict():
 
 
 def nested():
-    inner = keras.Sequential(
-        [keras.Input((6,)), layers.Dense(4, activation="relu"), layers.BatchNormalization()]
-    )
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(4, activation="relu"), layers.BatchNormalization()])
     inputs = keras.Input((6,), name="features")
     twice = layers.Add()([inner(inputs), inner(inputs * 2.0)])
     return keras.Model(inputs, layers.Dense(2, name="head")(twice))

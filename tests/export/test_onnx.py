@@ -39,9 +39,7 @@ def test_header():
 
 
 def test_fixed_and_free_dimensions():
-    model = keras.Sequential(
-        [keras.Input((None, 3), name="steps"), layers.LSTM(4, return_sequences=True, name="o")]
-    )
+    model = keras.Sequential([keras.Input((None, 3), name="steps"), layers.LSTM(4, return_sequences=True, name="o")])
     proto = to_onnx(trace(model, None))
     assert dims(proto.graph.input[0]) == ["batch", "steps_1", 3]
     assert dims(proto.graph.output[0])[::2] == ["batch", 4]
@@ -68,18 +66,14 @@ def test_mixed_precision_needs_no_other_operators():
 
 
 def test_float16_stores_large_weights_alone():
-    model = models.randomise(
-        keras.Sequential([keras.Input((64,)), layers.Dense(32), layers.Dense(8, name="y")])
-    )
+    model = models.randomise(keras.Sequential([keras.Input((64,)), layers.Dense(32), layers.Dense(8, name="y")]))
     proto = to_onnx(trace(model, None), "float16")
     stored = {tuple(tensor.dims): tensor.data_type for tensor in proto.graph.initializer}
     assert stored[64, 32] == onnx.TensorProto.FLOAT16
     assert stored[8,] == onnx.TensorProto.FLOAT
     assert operators(proto)["Cast"] == 2
     (kernel,) = [tensor for tensor in proto.graph.initializer if tuple(tensor.dims) == (64, 32)]
-    np.testing.assert_array_equal(
-        onnx.numpy_helper.to_array(kernel), model.layers[0].kernel.numpy().astype("float16")
-    )
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(kernel), model.layers[0].kernel.numpy().astype("float16"))
 
 
 def test_float16_reaches_the_weights_in_loops(tmp_path):

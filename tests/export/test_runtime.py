@@ -81,9 +81,7 @@ def test_threads_reach_the_runtime(file, tmp_path, monkeypatch):
     path = export(models.cnn(), tmp_path / file, verify=False).path
     seen = []
     real = litert.Interpreter
-    monkeypatch.setattr(
-        litert, "Interpreter", lambda **given: seen.append(given["num_threads"]) or real(**given)
-    )
+    monkeypatch.setattr(litert, "Interpreter", lambda **given: seen.append(given["num_threads"]) or real(**given))
     runner = open_runner(path, threads=2)
     assert runner.threads == 2
     if file.endswith(".onnx"):

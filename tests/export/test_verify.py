@@ -83,9 +83,7 @@ def test_random_inputs_are_sensible():
 @pytest.mark.parametrize("file", ["model.tflite", "model.onnx"])
 def test_float_inputs_of_an_embedding_get_tokens(file, tmp_path):
     """Standard normals would be negative indices."""
-    model = keras.Sequential(
-        [keras.Input((6,)), layers.Embedding(5, 3), layers.Embedding(9, 3, name="ids")][:2]
-    )
+    model = keras.Sequential([keras.Input((6,)), layers.Embedding(5, 3), layers.Embedding(9, 3, name="ids")][:2])
     artifact = export(models.randomise(model), tmp_path / file)
     assert next(iter(artifact.inputs.values())).dtype == "float32"
     assert next(iter(artifact.parity.outputs.values())).max_rel < 1e-6

@@ -1,1 +1,1 @@
-"""cli."""
+"""The programs in `scripts/`: their flags, and what they do with them."""

@@ -72,16 +72,12 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> str:
     for place, (name, (false_rate, true_rate)) in enumerate(curves.items()):
         label = name if len(name) <= 14 else name[:13] + "\u2026"
         # A label that begins with "_" is matplotlib's sign for "no legend".
-        axis.plot(
-            false_rate, true_rate, color=colours[place % len(colours)], linewidth=1.3, label="\u200b" + label
-        )
+        axis.plot(false_rate, true_rate, color=colours[place % len(colours)], linewidth=1.3, label="\u200b" + label)
     axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.set_xlabel("false positive rate", fontsize=9, color=INK)
     axis.set_ylabel("true positive rate", fontsize=9, color=INK)
     axis.tick_params(colors=INK, labelsize=8)
-    legend = axis.legend(
-        loc="lower right", fontsize=7, frameon=False, labelcolor=INK, ncols=1 + (len(curves) > 6)
-    )
+    legend = axis.legend(loc="lower right", fontsize=7, frameon=False, labelcolor=INK, ncols=1 + (len(curves) > 6))
     for text in legend.get_texts():
         text.set_parse_math(False)
     _plain(axis, ("top", "right"))

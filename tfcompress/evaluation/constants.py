@@ -63,9 +63,7 @@ def count_tflite(path: str | os.PathLike[str]) -> Count:
             if tensor.Sparsity() is None:
                 values = values[:size].reshape(shape)
             # Blocks that a sparse tensor doesn't store are zero.
-            nonzeros = int(
-                np.count_nonzero(values != _zero_points(quantization, values) if scaled else values)
-            )
+            nonzeros = int(np.count_nonzero(values != _zero_points(quantization, values) if scaled else values))
             total += Count(size, nonzeros)
     return total
 
@@ -160,9 +158,7 @@ def _open_tflite(path: str | os.PathLike[str]) -> tuple[np.ndarray, Any, Any]:
 
     data = np.fromfile(path, np.uint8)
     if bytes(data[4:8]) != b"TFL3":
-        raise ValueError(
-            f"Expected a TFLite file. Received: {os.fspath(path)!r}, which has no TFL3 mark at its start."
-        )
+        raise ValueError(f"Expected a TFLite file. Received: {os.fspath(path)!r}, which has no TFL3 mark at its start.")
     return data, schema.Model.GetRootAs(data, 0), schema
 
 
@@ -179,9 +175,7 @@ def _unpack(raw: np.ndarray, kind: str) -> np.ndarray:
         bits = _PACKED_BITS[kind]
         fields = [(raw >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
         values = np.stack(fields, axis=-1).reshape(-1).astype(_TFLITE_DTYPES[kind])
-        return (
-            values if kind.startswith("U") else np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
-        )
+        return values if kind.startswith("U") else np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
     values = raw.view(_TFLITE_DTYPES[kind])
     return values & 0x7FFF if kind == "BFLOAT16" else values
 
@@ -233,12 +227,8 @@ def _count_graph(graph: Any) -> Count:
         names = {place: _origin(name, renamed) for place, name in enumerate(node.input)}
         helpers |= {names[place] for place in places if place in names}
         biases |= {names[place] for place in bias_places if place in names}
-        axis = next(
-            (a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0
-        )
-        zero_points.update(
-            {names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)}
-        )
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
+        zero_points.update({names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)})
     wide = {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
     other = {TensorProto.STRING, TensorProto.BOOL, TensorProto.UNDEFINED}
     total = Count(0, 0)
@@ -257,9 +247,7 @@ def _count_graph(graph: Any) -> Count:
         zero = numpy_helper.to_array(tensors[point]).astype(np.float32) if point in tensors else np.zeros(())
         if zero.size > 1:
             zero = zero.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-        total += Count(
-            values.size, int(np.count_nonzero(values != zero.reshape(zero.shape if zero.size > 1 else ())))
-        )
+        total += Count(values.size, int(np.count_nonzero(values != zero.reshape(zero.shape if zero.size > 1 else ()))))
     for sparse in graph.sparse_initializer:
         stored = numpy_helper.to_array(sparse.values)
         total += Count(math.prod(sparse.dims), int(np.count_nonzero(stored)))

@@ -83,9 +83,7 @@ def check_options(task: str | Mapping[str, str] | None, batch_size: int) -> None
         if value is not None and value not in TASKS:
             raise ValueError(f"Expected task to be None or one of {TASKS}. Received: task={value!r}.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"Expected batch_size to be an integer of at least 1. Received: batch_size={batch_size!r}."
-        )
+        raise ValueError(f"Expected batch_size to be an integer of at least 1. Received: batch_size={batch_size!r}.")
 
 
 def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any) -> Any:

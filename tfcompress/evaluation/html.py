@@ -192,9 +192,7 @@ def _matrix(metrics: Metrics, matrix: np.ndarray, name: str) -> str:
     for label, counts, shares in zip(names, matrix, rates, strict=True):
         cells = "".join(
             # Tinted at most by 60 %, so that the number stays readable on it.
-            f'<td style="background:rgb(var(--heat) / {0.6 * share:.2f})">{count}</td>'
-            if count
-            else "<td>0</td>"
+            f'<td style="background:rgb(var(--heat) / {0.6 * share:.2f})">{count}</td>' if count else "<td>0</td>"
             for count, share in zip(counts, shares, strict=True)
         )
         lines.append(f'<tr><th title="{label}">{label}</th>{cells}</tr>')

@@ -120,9 +120,7 @@ class Metrics:
             per_class.add_row(Text(entry.name), *(number(figure) for figure in figures), str(entry.support))
         parts: list[Any] = [str(self), per_class]
         if self.confusion_matrix is not None and len(self.classes) <= MAX_MATRIX_CLASSES:
-            matrix = Table(
-                box=box.SIMPLE_HEAD, title="true (rows), predicted (columns)", title_justify="left"
-            )
+            matrix = Table(box=box.SIMPLE_HEAD, title="true (rows), predicted (columns)", title_justify="left")
             matrix.add_column("")
             for entry in self.classes:
                 matrix.add_column(Text(entry.name), justify="right")

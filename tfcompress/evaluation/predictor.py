@@ -72,11 +72,7 @@ class Predictor(abc.ABC):
             ValueError: the number of inputs, a name, a shape or a dtype doesn't fit, or there is no sample.
         """
         if self.input_specs is None:
-            named = (
-                {str(k): np.asarray(v) for k, v in x.items()}
-                if isinstance(x, Mapping)
-                else {"": np.asarray(x)}
-            )
+            named = {str(k): np.asarray(v) for k, v in x.items()} if isinstance(x, Mapping) else {"": np.asarray(x)}
         else:
             try:
                 named = name_arrays(x, tuple(self.input_specs), "input", "x")
@@ -154,9 +150,7 @@ class FilePredictor(Predictor):
         self.runner = open_runner(path, threads=threads)
         self.format = self.runner.format
         self.threads = threads
-        package, name = {"tflite": ("ai-edge-litert", "LiteRT"), "onnx": ("onnxruntime", "ONNX Runtime")}[
-            self.format
-        ]
+        package, name = {"tflite": ("ai-edge-litert", "LiteRT"), "onnx": ("onnxruntime", "ONNX Runtime")}[self.format]
         self.runtime = f"{name} {importlib.metadata.version(package)}"
         self.input_specs = dict(self.runner.input_specs)
         self.output_names = tuple(self.runner.output_names)
@@ -284,9 +278,7 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
     >>> name_arrays([[1, 2], [3, 4]], ["a", "b"], "output", "y")
     {'a': array([1, 2]), 'b': array([3, 4])}
     """
-    several = isinstance(given, list | tuple) and (
-        len(names) > 1 or (len(given) == 1 and np.ndim(given[0]) > 0)
-    )
+    several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and np.ndim(given[0]) > 0))
     if isinstance(given, Mapping):
         if len(names) == 1 and len(given) == 1:
             return {names[0]: np.asarray(next(iter(given.values())))}

@@ -20,9 +20,7 @@ def to_text(*parts: Any, width: int = WIDTH) -> str:
     """
     from rich.console import Console
 
-    console = Console(
-        file=io.StringIO(), width=width, no_color=True, highlight=False, markup=False, emoji=False
-    )
+    console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False, markup=False, emoji=False)
     console.print(*parts, sep="\n")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines()).rstrip("\n")
@@ -78,14 +76,10 @@ def check_target(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> 
     if target.suffix.lower() != suffix:
         raise ValueError(f"Expected a path that ends in {suffix}. Received: {str(target)!r}.")
     if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"Expected an existing folder. Received: {str(target.parent)!r}. Make it first."
-        )
+        raise FileNotFoundError(f"Expected an existing folder. Received: {str(target.parent)!r}. Make it first.")
     if target.is_dir() or (target.exists() and not overwrite):
         hint = "It is a folder." if target.is_dir() else "Choose another name, or pass overwrite=True."
-        raise FileExistsError(
-            f"Expected a path that is free. Received: {str(target)!r}, which exists. {hint}"
-        )
+        raise FileExistsError(f"Expected a path that is free. Received: {str(target)!r}, which exists. {hint}")
     return target
 
 

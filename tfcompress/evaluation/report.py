@@ -62,9 +62,7 @@ class Report:
         for candidate in self.candidates:
             if candidate.name == name:
                 return candidate
-        raise KeyError(
-            f"Expected one of {[candidate.name for candidate in self.candidates]}. Received: {name!r}."
-        )
+        raise KeyError(f"Expected one of {[candidate.name for candidate in self.candidates]}. Received: {name!r}.")
 
     def differences(self, name: str) -> dict[str, float]:
         """Return how much better or worse a candidate is than the baseline.
@@ -78,11 +76,7 @@ class Report:
         """
         ours, theirs = self[name].metrics.scores, self[self.baseline].metrics.scores
         factors = {"accuracy": 100.0, "mse": 1.0}
-        return {
-            key: factors[kind] * (value - theirs[key][1])
-            for key, (kind, value) in ours.items()
-            if key in theirs
-        }
+        return {key: factors[kind] * (value - theirs[key][1]) for key, (kind, value) in ours.items() if key in theirs}
 
     def speedup(self, name: str) -> float | None:
         """Return the baseline's median latency over the candidate's; None where it wasn't timed."""
@@ -164,9 +158,7 @@ class Report:
     def caption(self) -> str:
         """Return the line below the table: the baseline, the samples, how latency was taken."""
         first = self.candidates[0]
-        text = (
-            f"Baseline: {self.baseline}. {first.metrics.samples:,} samples. kB: 1,000 bytes. zip: deflate 9."
-        )
+        text = f"Baseline: {self.baseline}. {first.metrics.samples:,} samples. kB: 1,000 bytes. zip: deflate 9."
         if first.timing:
             threads = next((c.timing.threads for c in self.candidates if c.timing and c.timing.threads), None)
             on = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
@@ -293,15 +285,11 @@ def compare(
         ({'': 0.0}, 6)
     """
     if not isinstance(models, Mapping) or not models:
-        raise ValueError(
-            f"Expected a dict {{name: model or path}} with an entry. Received: models={models!r}."
-        )
+        raise ValueError(f"Expected a dict {{name: model or path}} with an entry. Received: models={models!r}.")
     named_models = {str(name): model for name, model in models.items()}
     baseline = next(iter(named_models)) if baseline is None else baseline
     if baseline not in named_models:
-        raise ValueError(
-            f"Expected baseline to be one of {list(named_models)}. Received: baseline={baseline!r}."
-        )
+        raise ValueError(f"Expected baseline to be one of {list(named_models)}. Received: baseline={baseline!r}.")
     check_options(task, batch_size)
     timing_module.check_options(runs, warmup, 1, seconds)
 

@@ -44,9 +44,7 @@ def judge(
     """
     y = np.asarray(y)
     if y.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Expected numbers in y. Received: dtype {y.dtype}. Encode class names as 0, 1, 2, ..."
-        )
+        raise ValueError(f"Expected numbers in y. Received: dtype {y.dtype}. Encode class names as 0, 1, 2, ...")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError("Expected finite numbers in y. Received: NaN or infinity. Leave those samples out.")
     task = task or infer_task(y, scores)
@@ -93,8 +91,7 @@ def _multiclass(
         y = y.argmax(axis=-1)
     if y.size != scores.size // count:
         raise ValueError(
-            f"Expected y of shape {scores.shape[:-1]} (classes) or {scores.shape} (one-hot). "
-            f"Received: {y.shape}."
+            f"Expected y of shape {scores.shape[:-1]} (classes) or {scores.shape} (one-hot). Received: {y.shape}."
         )
     labels = _class_numbers(y, count)
     scores = scores.reshape(-1, count).astype(np.float64)
@@ -105,9 +102,7 @@ def _multiclass(
     return _classification("multiclass", labels, scores.argmax(axis=1), scores, class_names)
 
 
-def _binary(
-    y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None
-) -> Metrics:
+def _binary(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None) -> Metrics:
     if y.size != scores.size:
         raise ValueError(f"Expected y of shape {scores.shape} for task='binary'. Received: {y.shape}.")
     labels = _class_numbers(y, 2)
@@ -164,9 +159,7 @@ def _regression(y: np.ndarray, scores: np.ndarray) -> Metrics:
     from sklearn import metrics
 
     if tuple(n for n in y.shape[1:] if n > 1) != tuple(n for n in scores.shape[1:] if n > 1):
-        raise ValueError(
-            f"Expected y of the output's shape {scores.shape} for regression. Received: {y.shape}."
-        )
+        raise ValueError(f"Expected y of the output's shape {scores.shape} for regression. Received: {y.shape}.")
     y, scores = (array.reshape(len(array), -1).astype(np.float64) for array in (y, scores))
     return Metrics(
         task="regression",

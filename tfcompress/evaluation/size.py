@@ -142,6 +142,4 @@ def save_without_optimizer(model: keras.Model, folder: pathlib.Path) -> pathlib.
 
 
 def _weigh(files: list[pathlib.Path], count: Count) -> Size:
-    return Size(
-        sum(file.stat().st_size for file in files), zipped_size(files), count.parameters, count.nonzeros
-    )
+    return Size(sum(file.stat().st_size for file in files), zipped_size(files), count.parameters, count.nonzeros)

@@ -51,9 +51,7 @@ class Timing:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        threads = (
-            "process threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads > 1)}"
-        )
+        threads = "process threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads > 1)}"
         return (
             f"{self.median_ms:.3f} ms (10-90 %: {self.p10_ms:.3f}-{self.p90_ms:.3f}, IQR {self.iqr_ms:.3f}; "
             f"{self.runs} runs, batch {self.batch_size}, {threads}, {self.runtime})"

@@ -166,13 +166,9 @@ def _check_path(path: str | os.PathLike[str], overwrite: bool) -> pathlib.Path:
             "Make it first."
         )
     if not folder.is_dir():
-        raise NotADirectoryError(
-            f"Expected a path in a folder. Received: {str(final)!r}: {str(folder)!r} is a file."
-        )
+        raise NotADirectoryError(f"Expected a path in a folder. Received: {str(final)!r}: {str(folder)!r} is a file.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"Expected a folder that can be written to. Received: {str(folder)!r}, which can't."
-        )
+        raise PermissionError(f"Expected a folder that can be written to. Received: {str(folder)!r}, which can't.")
     if final.is_dir():
         raise IsADirectoryError(f"Expected the path of a file. Received: {str(final)!r}, which is a folder.")
     if final.exists() and not overwrite:
@@ -182,8 +178,7 @@ def _check_path(path: str | os.PathLike[str], overwrite: bool) -> pathlib.Path:
 
 def _exists(final: pathlib.Path) -> FileExistsError:
     return FileExistsError(
-        f"Expected a path where nothing is. Received: {str(final)!r}, which exists. "
-        "Pass overwrite=True to replace it."
+        f"Expected a path where nothing is. Received: {str(final)!r}, which exists. Pass overwrite=True to replace it."
     )
 
 

@@ -59,9 +59,7 @@ def store_in_half(graph: Any) -> None:
         check_half([(tensor.name, values)])
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}__float16"))
-        casts.append(
-            onnx.helper.make_node("Cast", [tensor.name], [name], f"{name}__cast", to=onnx.TensorProto.FLOAT)
-        )
+        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], f"{name}__cast", to=onnx.TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*casts, *nodes])

@@ -38,8 +38,7 @@ def fit_inputs(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]
                 f"Convert it with .astype({spec.dtype!r}) if that is meant."
             )
         wrong = len(array.shape) != len(spec.shape) or any(
-            size is not None and size != given
-            for size, given in zip(spec.shape[1:], array.shape[1:], strict=True)
+            size is not None and size != given for size, given in zip(spec.shape[1:], array.shape[1:], strict=True)
         )
         if wrong:
             free = ("batch", *spec.shape[1:]) if spec.shape else ()

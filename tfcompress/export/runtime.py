@@ -101,16 +101,12 @@ class Runner(abc.ABC):
         """
         named = fit_inputs(x, self.input_specs)
         if batch_size is not None and batch_size < 1:
-            raise ValueError(
-                f"Expected batch_size to be None or at least 1. Received: batch_size={batch_size}."
-            )
+            raise ValueError(f"Expected batch_size to be None or at least 1. Received: batch_size={batch_size}.")
         size = self.batch_size or batch_size or DEFAULT_BATCH_SIZE
         samples = count_samples(named)
         pieces = []
         for start in range(0, samples, size):
-            batch = {
-                name: array[start : start + size] if array.ndim else array for name, array in named.items()
-            }
+            batch = {name: array[start : start + size] if array.ndim else array for name, array in named.items()}
             here = min(size, samples - start)
             if self.batch_size and here < size:
                 batch = {name: _fill(array, size) for name, array in batch.items()}
@@ -180,9 +176,7 @@ class TFLiteRunner(Runner):
 
         with quiet():
             self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            if all(
-                (detail["shape_signature"] >= 0).all() for detail in self._interpreter.get_input_details()
-            ):
+            if all((detail["shape_signature"] >= 0).all() for detail in self._interpreter.get_input_details()):
                 # Not with free sizes: they count as 1 until data comes, too small for many a convolution. And
                 # now, for it is refused once a signature runner holds the interpreter.
                 self._interpreter.allocate_tensors()
@@ -219,9 +213,7 @@ class TFLiteRunner(Runner):
         for name, detail in self._details[0].items():
             self._interpreter.set_tensor(detail["index"], inputs[name])
         self._interpreter.invoke()
-        return {
-            name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._details[1].items()
-        }
+        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._details[1].items()}
 
 
 class ONNXRunner(Runner):
@@ -237,9 +229,7 @@ class ONNXRunner(Runner):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         with quiet():
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         super().__init__(
             path,
             threads,
@@ -268,9 +258,7 @@ def _in_graph_order(
 
 def _tflite_info(detail: Mapping[str, Any]) -> TensorInfo:
     shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
-    return TensorInfo(
-        tuple(None if size < 0 else int(size) for size in shape), np.dtype(detail["dtype"]).name
-    )
+    return TensorInfo(tuple(None if size < 0 else int(size) for size in shape), np.dtype(detail["dtype"]).name)
 
 
 _ONNX_DTYPES = {"float": "float32", "double": "float64"}

@@ -51,7 +51,10 @@ def _explain(trace: Trace, error: Exception) -> Exception:
         )
     needed = _unsupported(message)
     if not needed:
-        return error
+        return ValueError(
+            f"Expected a model that the TFLite converter can convert. Received: model {trace.name!r}, on which it "
+            f"failed: {message[:500]}. Export to .onnx, or write that part with other operations."
+        )
     return ValueError(
         f"Expected operators that every TFLite interpreter has. Received: model {trace.name!r}, which needs "
         f"{', '.join(needed)}: only an interpreter that was built with these runs it. "

@@ -70,9 +70,7 @@ def trace(model: keras.Model, batch_size: int | None) -> Trace:
             }
             concrete, order = _trace(model, signature, inputs)
     outputs = {
-        name: TensorInfo(
-            _shape_of(concrete.structured_outputs[name]), concrete.structured_outputs[name].dtype.name
-        )
+        name: TensorInfo(_shape_of(concrete.structured_outputs[name]), concrete.structured_outputs[name].dtype.name)
         for name in order
     }
     return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature)

@@ -228,9 +228,7 @@ def random_inputs(
     samples = max([samples, *(spec.shape[0] or 0 for spec in specs.values() if spec.shape)])
     made = {}
     for name, spec in specs.items():
-        shape = (
-            (samples, *(free_size if size is None else size for size in spec.shape[1:])) if spec.shape else ()
-        )
+        shape = (samples, *(free_size if size is None else size for size in spec.shape[1:])) if spec.shape else ()
         dtype = np.dtype(spec.dtype)
         if dtype.kind == "b":
             made[name] = random.random(shape) < 0.5
@@ -247,9 +245,7 @@ def _largest(dtype: np.dtype[Any]) -> int:
 
 def _vocabulary(model: keras.Model) -> int:
     """Return the smallest vocabulary of the model's embeddings, which no token may reach; 2 without any."""
-    sizes = [
-        layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
-    ]
+    sizes = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
     return min(sizes, default=2)
 
 

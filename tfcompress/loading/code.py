@@ -30,9 +30,8 @@ def refuse_code(config: Any, file: pathlib.Path, unsafe: bool) -> None:
 def code_in(config: Any, owner: str = "") -> Iterator[str]:
     """Give the name of each layer that holds serialized Python code.
 
-    >>> lambda_layer = {"class_name": "Lambda", "config": {"name": "twice", "function": ["4wEAAAA=", None,
-    None]}}
-    >>> list(code_in({"class_name": "Sequential", "config": {"name": "model", "layers": [lambda_layer]}}))
+    >>> twice = {"class_name": "Lambda", "config": {"name": "twice", "function": ["4wEAAAA=", None, None]}}
+    >>> list(code_in({"class_name": "Sequential", "config": {"name": "model", "layers": [twice]}}))
     ['twice']
     """
     if isinstance(config, list):
@@ -48,9 +47,7 @@ def code_in(config: Any, owner: str = "") -> Iterator[str]:
     elif config.get("class_name") == "Lambda" and isinstance(inner, Mapping):
         # Keras 2 keeps the code as a list, and says so in "<argument>_type"; a named function is a string.
         arguments = ("function", "output_shape", "mask")
-        if any(inner.get(f"{key}_type") == "lambda" for key in arguments) or isinstance(
-            inner.get("function"), list
-        ):
+        if any(inner.get(f"{key}_type") == "lambda" for key in arguments) or isinstance(inner.get("function"), list):
             yield owner
     for value in config.values():
         yield from code_in(value, owner)

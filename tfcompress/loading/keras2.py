@@ -48,9 +48,7 @@ def read_h5(file: pathlib.Path, unsafe: bool) -> keras.Model:
     import h5py
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # about the style of the configuration, which nobody can change any more
+        warnings.simplefilter("ignore")  # about the style of the configuration, which nobody can change any more
         copy = pathlib.Path(folder) / "model.h5"
         shutil.copyfile(file, copy)
         copy.chmod(0o600)
@@ -74,8 +72,7 @@ def load_with_keras2(file: pathlib.Path, unsafe: bool) -> Any:
             return tf_keras.models.load_model(str(file), compile=False, safe_mode=not unsafe)
     except Exception as error:  # tf_keras raises whatever the layers' constructors raise
         raise ValueError(
-            f"Expected a model that Keras 2 can load. Received: {str(file)!r}, of which it says: "
-            f"{short(error)}."
+            f"Expected a model that Keras 2 can load. Received: {str(file)!r}, of which it says: {short(error)}."
         ) from error
 
 
@@ -149,8 +146,7 @@ def difference(model: keras.Model, legacy: Any) -> float:
     if [np.shape(a) for a in ours] != [np.shape(b) for b in theirs]:
         return float("inf")
     return max(
-        _distance(np.asarray(a, np.float64), np.asarray(b, np.float64))
-        for a, b in zip(ours, theirs, strict=True)
+        _distance(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(ours, theirs, strict=True)
     )
 
 
@@ -185,9 +181,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 def _random_inputs(model: keras.Model, free: int) -> list[np.ndarray]:
     """Return two random samples per input; free sizes are `free`, indices stay inside their tables."""
     generator = np.random.default_rng(0)
-    tables = [
-        layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)
-    ]
+    tables = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
     inputs = []
     for tensor in model.inputs:
         first, *rest = tensor.shape

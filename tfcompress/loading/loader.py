@@ -54,9 +54,7 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
             "tfc.benchmark."
         )
     if not file.exists():
-        raise FileNotFoundError(
-            f"Expected the file of a Keras model. Received: {str(file)!r}, which isn't there."
-        )
+        raise FileNotFoundError(f"Expected the file of a Keras model. Received: {str(file)!r}, which isn't there.")
     if file.is_dir():
         return _load_saved_model(file, unsafe)
     if suffix == ".keras":
@@ -64,8 +62,7 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
     if suffix in SUFFIXES:
         return _load_h5(file, unsafe)
     raise ValueError(
-        f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: "
-        f"{str(file)!r}."
+        f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: {str(file)!r}."
     )
 
 

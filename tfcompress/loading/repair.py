@@ -135,10 +135,7 @@ def _replace_operation(layer: dict[str, Any]) -> None:
     function = layer["config"]["function"]
     nodes = layer["inbound_nodes"]
     common = {key: layer["config"][key] for key in ("name", "trainable", "dtype") if key in layer["config"]}
-    calls = [
-        {key: value for key, value in node[3].items() if key != "name" and value is not None}
-        for node in nodes
-    ]
+    calls = [{key: value for key, value in node[3].items() if key != "name" and value is not None} for node in nodes]
     plain = [[*node[:3], {}] for node in nodes]
     if function in ACTIVATIONS and not any(calls):
         layer.update(class_name="Activation", config={**common, "activation": ACTIVATIONS[function]})
@@ -180,6 +177,7 @@ def _respelled_call(node: Any, class_name: str) -> Any:
     arguments = {key: _tensor(value) if _is_reference(value) else value for key, value in node[0][3].items()}
     first = [_tensor(entry) for entry in node]
     if class_name in RECURRENT and len(node) > 1:
+        arguments = {key: value for key, value in arguments.items() if value is not None}
         return {"args": first[:1], "kwargs": {**arguments, "initial_state": first[1:]}}
     if arguments == node[0][3]:
         return node

@@ -1,0 +1,12 @@
+"""python scripts/benchmark.py --models=my.tflite,my.onnx --threads=2
+
+Times models on random inputs at batch 1: the median latency and its spread, after a warm-up.
+"""
+
+from tfcompress.cli import app, commands, flags
+
+flags.define("models", "threads")
+flags.require("models")
+
+if __name__ == "__main__":
+    app.run(commands.benchmark, __doc__)

@@ -1,0 +1,14 @@
+"""python scripts/compress.py --model=my.keras --data=my.npz --sparsity=0.8
+
+Prunes a model while it is trained, writes it as TFLite and ONNX in float32 and float16, compares every file with
+the Keras model, and prints one table of size, accuracy and latency. Without --model it trains a small model first;
+without --data it takes scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME.
+"""
+
+from tfcompress.cli import app, commands, flags
+
+flags.define("model", "data", "output_dir", "name", "sparsity", "layers", "epochs", "finetune_epochs", "batch_size")
+flags.define("learning_rate", "seed", "threads", "overwrite", "unsafe")
+
+if __name__ == "__main__":
+    app.run(commands.compress, __doc__)

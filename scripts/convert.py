@@ -1,0 +1,13 @@
+"""python scripts/convert.py --model=my.keras --outputs=my.tflite,my.onnx --precision=float16
+
+Writes a model as TFLite, ONNX or both. Each file is run by the runtime that will run it and compared with Keras
+before it gets its name.
+"""
+
+from tfcompress.cli import app, commands, flags
+
+flags.define("model", "outputs", "precision", "export_batch_size", "overwrite", "unsafe")
+flags.require("model", "outputs")
+
+if __name__ == "__main__":
+    app.run(commands.convert, __doc__)

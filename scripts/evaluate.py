@@ -1,0 +1,13 @@
+"""python scripts/evaluate.py --models=my.keras,my.tflite,my.onnx --data=my.npz --html=report.html
+
+Judges models on the test data: one table of size, accuracy, difference to the first, and latency; then for each
+precision, recall and F1 by class. Without --data it takes scikit-learn's digits.
+"""
+
+from tfcompress.cli import app, commands, flags
+
+flags.define("models", "data", "threads", "html", "json", "overwrite")
+flags.require("models")
+
+if __name__ == "__main__":
+    app.run(commands.evaluate, __doc__)

@@ -1,0 +1,14 @@
+"""python scripts/prune.py --model=my.keras --data=my.npz --sparsity=0.8 --output=pruned.keras
+
+Prunes a model while it is trained, and saves it without the wrappers: a plain Keras model with zeros in it.
+Without --data it takes scikit-learn's digits.
+"""
+
+from tfcompress.cli import app, commands, flags
+
+flags.define("model", "data", "output", "sparsity", "scope", "layers", "finetune_epochs", "batch_size")
+flags.define("learning_rate", "seed", "overwrite", "unsafe")
+flags.require("model", "output")
+
+if __name__ == "__main__":
+    app.run(commands.prune, __doc__)

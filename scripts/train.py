@@ -1,0 +1,13 @@
+"""python scripts/train.py --data=my.npz --output=my.keras --epochs=20
+
+Trains a small model that fits the data, or goes on with --model, and saves it. Without --data it takes
+scikit-learn's digits.
+"""
+
+from tfcompress.cli import app, commands, flags
+
+flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "seed", "overwrite", "unsafe")
+flags.require("output")
+
+if __name__ == "__main__":
+    app.run(commands.train, __doc__)

@@ -1,0 +1,169 @@
+"""`tfc.compare`: one table, one JSON file, one page."""
+
+import json
+from html.parser import HTMLParser
+
+import keras
+import numpy as np
+import pytest
+
+from tfcompress.evaluation import Report, compare, evaluate
+
+
+@pytest.fixture(scope="module")
+def report(digits, tflite_file, int8_file, onnx_file):
+    models = {"Keras": digits.model, "TFLite": tflite_file, "int8": int8_file, "<script>&ONNX": str(onnx_file)}
+    names = [f"<i>{i}</i>" for i in range(10)]
+    return compare(models, digits.x, digits.y, runs=10, warmup=1, class_names=names)
+
+
+def test_rows(report, digits, int8_file):
+    assert isinstance(report, Report)
+    assert [candidate.name for candidate in report.candidates] == ["Keras", "TFLite", "int8", "<script>&ONNX"]
+    assert [candidate.format for candidate in report.candidates] == ["keras", "tflite", "tflite", "onnx"]
+    int8 = report["int8"]
+    assert int8.size.file_bytes == int8_file.stat().st_size
+    assert int8.metrics.accuracy == evaluate(int8_file, digits.x, digits.y).accuracy
+    points = 100 * (int8.metrics.accuracy - report["Keras"].metrics.accuracy)
+    assert report.differences("int8") == {"": pytest.approx(points)}
+    assert report.differences("Keras") == {"": 0}
+    assert report.shrink("int8") == report["Keras"].size.file_bytes / int8_file.stat().st_size
+    medians = [report[name].timing.median_ms for name in ("Keras", "int8")]
+    assert report.speedup("int8") == medians[0] / medians[1]
+    with pytest.raises(KeyError, match="Expected one of"):
+        report["nothing"]
+
+
+def test_the_table(report):
+    table = str(report)
+    assert max(map(len, table.splitlines())) <= 100
+    assert "Baseline: Keras" in table
+    assert f"{100 * report['int8'].metrics.accuracy:.2f} %" in table
+    assert f"{report['int8'].size.file_bytes / 1000:,.1f}" in table
+
+
+def test_another_baseline(digits, tflite_file):
+    models = {"model": digits.model, "file": tflite_file}
+    found = compare(models, digits.x, digits.y, baseline="file", latency=False)
+    assert found.baseline == "file"
+    assert found.shrink("model") < 1
+    assert found["file"].timing is None
+    assert found.speedup("model") is None
+    assert "speed-up" not in found.table()
+
+
+def test_json(report, tmp_path):
+    file = report.to_json(tmp_path / "report.json")
+    document = json.loads(file.read_text())
+    assert document["version"] == 1
+    assert document["baseline"] == "Keras"
+    assert document["environment"]["keras"] == keras.__version__
+    row = document["candidates"][2]
+    assert row["name"] == "int8"
+    assert row["file_bytes"] == report["int8"].size.file_bytes
+    assert row["metrics"]["confusion_matrix"] == report["int8"].metrics.confusion_matrix.tolist()
+    assert row["timing"]["runs"] == 10
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, which elements stay open, and the text."""
+
+    VOID = ("meta", "br", "img", "link", "input")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.urls, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.urls += [value for key, value in attrs if key in ("src", "href", "xlink:href") and value[:1] != "#"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page(report, tmp_path):
+    file = report.save(tmp_path / "report.html", title="Digits & <more>")
+    page = Page()
+    page.feed(file.read_text())
+    assert page.open == []
+    assert page.urls == []  # nothing is fetched
+    assert {"script", "i", "b", "more"}.isdisjoint(page.tags)  # names are text
+    text = " ".join(page.text)
+    assert "Digits & <more>" in text
+    assert "<script>&ONNX" in text
+    assert "<i>7</i>" in text
+    assert page.tags.count("svg") == 4 + 4  # file, zip, accuracy, latency; a ROC chart each
+    assert "Confusion matrix" in text
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_nothing_is_overwritten(report, tmp_path):
+    for write, name in ((report.save, "report.html"), (report.to_json, "report.json")):
+        file = tmp_path / name
+        file.write_text("mine")
+        with pytest.raises(FileExistsError, match="pass overwrite=True"):
+            write(file)
+        assert file.read_text() == "mine"
+        write(file, overwrite=True)
+        assert file.read_text() != "mine"
+        with pytest.raises(ValueError, match="Expected a path that ends in"):
+            write(tmp_path / "report.txt")
+        with pytest.raises(FileNotFoundError, match="existing folder"):
+            write(tmp_path / "missing" / name)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_regression_and_many_outputs(tmp_path):
+    inputs = keras.Input((2,), name="x")
+    model = keras.Model(
+        inputs, [keras.layers.Dense(1, name="value")(inputs), keras.layers.Dense(3, name="kind")(inputs)]
+    )
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2)).astype("float32")
+    y = [rng.normal(size=30), rng.integers(0, 3, 30)]
+    other = keras.models.clone_model(model)
+    found = compare({"one": model, "two": other}, x, y, latency=False)
+    worse = found["two"].metrics["value"].mse - found["one"].metrics["value"].mse
+    assert found.differences("two")["value"] == pytest.approx(worse)
+    table = found.table()
+    assert max(map(len, table.splitlines())) <= 100
+    assert "value" in table
+    assert "kind" in table
+    page = Page()
+    page.feed(found.save(tmp_path / "r.html").read_text())
+    assert page.open == []
+
+
+def test_many_classes_get_a_picture(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(30)])
+    rng = np.random.default_rng(0)
+    found = compare({"m": model}, rng.normal(size=(60, 2)), rng.integers(0, 30, 60), latency=False)
+    page = Page()
+    page.feed(found.save(tmp_path / "r.html").read_text())
+    assert page.open == []
+    assert page.tags.count("svg") == 3 + 1  # no ROC curves of 30 classes
+    assert all(url.startswith("data:image/png;base64,") for url in page.urls)
+
+
+def test_a_wrong_request_is_refused_before_any_work(digits, tflite_file, tmp_path):
+    data = digits.x, digits.y
+    with pytest.raises(ValueError, match="with an entry"):
+        compare({}, *data)
+    with pytest.raises(ValueError, match="Expected baseline to be one of"):
+        compare({"a": tflite_file}, *data, baseline="b")
+    with pytest.raises(FileNotFoundError):
+        compare({"a": tflite_file, "b": tmp_path / "missing.onnx"}, *data)
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(10)])
+    with pytest.raises(ValueError, match="x does not fit model"):
+        compare({"a": tflite_file, "b": other}, *data)

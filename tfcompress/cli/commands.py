@@ -1,0 +1,168 @@
+"""What each program in `scripts/` does with its flags."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from absl.flags import FlagValues
+
+from tfcompress.cli.app import UsageError
+from tfcompress.cli.progress import stage
+
+
+def compress(values: FlagValues) -> None:
+    """Do the main job and print the table."""
+    import tfcompress as tfc
+    from tfcompress.pipeline import compress_job
+
+    demo = not values.model and not values.data
+    if values.model and not values.data:
+        raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
+    data = _data(values)
+    model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
+    name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
+    folder = pathlib.Path(values.output_dir) / name
+    report = compress_job(
+        data,
+        folder,
+        model=model,
+        sparsity=values.sparsity,
+        epochs=values.epochs,
+        finetune_epochs=values.finetune_epochs,
+        batch_size=values.batch_size,
+        learning_rate=values.learning_rate,
+        layers=values.layers,
+        threads=values.threads,
+        overwrite=values.overwrite or demo,
+        stage=stage,
+    )
+    print(report.table())
+    print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
+
+
+def train(values: FlagValues) -> None:
+    """Train a small model, or go on with one, and save it."""
+    import tfcompress as tfc
+    from tfcompress.pipeline import check_fits, default_model, fit
+    from tfcompress.pipeline.training import loss_for
+
+    output = _new_file(values.output, ".keras", values.overwrite)
+    data = _data(values)
+    model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
+    check_fits(model, data)
+    with stage("train", values.epochs) as callbacks:
+        fit(
+            model,
+            data,
+            loss_for(model, data),
+            epochs=values.epochs,
+            batch_size=values.batch_size,
+            learning_rate=values.learning_rate,
+            callbacks=callbacks,
+        )
+    model.save(output)
+    print(tfc.evaluate(model, data.x_test, data.y_test))
+    print(f"Written to {output}.")
+
+
+def prune(values: FlagValues) -> None:
+    """Prune a model while it is trained, strip it, and save it."""
+    import tfcompress as tfc
+    from tfcompress.pipeline import check_fits, fit
+    from tfcompress.pipeline.job import rising_schedule
+    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+
+    output = _new_file(values.output, ".keras", values.overwrite)
+    data = _data(values)
+    model = tfc.load(values.model, unsafe=values.unsafe)
+    check_fits(model, data)
+    steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size)
+    config = tfc.PruneConfig(rising_schedule(values.sparsity, steps), scope=values.scope)
+    pruned = tfc.prune(model, config, values.layers)
+    with stage(f"prune to {values.sparsity:.0%} and fine-tune", values.finetune_epochs) as callbacks:
+        fit(
+            pruned,
+            data,
+            loss_for(model, data),
+            epochs=values.finetune_epochs,
+            batch_size=values.batch_size,
+            learning_rate=values.learning_rate,
+            callbacks=callbacks,
+        )
+    final = tfc.strip(pruned)
+    final.save(output)
+    print(tfc.summary(final))
+    print(tfc.evaluate(final, data.x_test, data.y_test))
+    print(f"Written to {output}.")
+
+
+def convert(values: FlagValues) -> None:
+    """Write a model as TFLite, ONNX or both, each compared with Keras."""
+    import tfcompress as tfc
+
+    outputs = [_new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
+    model = tfc.load(values.model, unsafe=values.unsafe)
+    asked = values.export_batch_size
+    batch: Any = ... if asked is None else asked or None
+    for path in outputs:
+        with stage(f"export {path.name}"):
+            artifact = tfc.export(
+                model, path, batch_size=batch, precision=values.precision, overwrite=values.overwrite
+            )
+        print(artifact)
+
+
+def evaluate(values: FlagValues) -> None:
+    """Judge models beside each other on the test data, and time them."""
+    import tfcompress as tfc
+
+    data = _data(values)
+    targets = {"--html": values.html, "--json": values.json}
+    for flag, path in targets.items():
+        if path:
+            _new_file(path, f".{flag[2:]}", values.overwrite)
+    candidates = {}
+    for path in values.models:
+        name = pathlib.Path(path).name
+        candidates[path if name in candidates else name] = path
+    report = tfc.compare(candidates, data.x_test, data.y_test, threads=values.threads)
+    print(report.table())
+    for name in candidates:
+        print(f"\n{name}\n{report[name].metrics}")
+    if values.json:
+        report.to_json(values.json, overwrite=values.overwrite)
+    if values.html:
+        report.save(values.html, overwrite=values.overwrite)
+
+
+def benchmark(values: FlagValues) -> None:
+    """Time models on random inputs."""
+    import tfcompress as tfc
+
+    for path in values.models:
+        with stage(f"time {pathlib.Path(path).name}"):
+            timing = tfc.benchmark(path, threads=values.threads)
+        print(f"{pathlib.Path(path).name}: {timing}")
+
+
+def _data(values: FlagValues) -> Any:
+    import keras
+
+    from tfcompress.pipeline import digits, read_npz
+
+    keras.utils.set_random_seed(values["seed"].value if "seed" in values else 0)
+    return read_npz(values.data) if values.data else digits()
+
+
+def _new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool) -> pathlib.Path:
+    """Return the path of a file that may be written; refuse others before any work is done."""
+    target = pathlib.Path(path)
+    allowed = (suffixes,) if isinstance(suffixes, str) else suffixes
+    if target.suffix not in allowed:
+        raise UsageError(f"Expected a file name that ends in {' or '.join(allowed)}. Received: {path}.")
+    if not target.parent.is_dir():
+        raise NotADirectoryError(f"Expected a folder that is there. Received: {path}; make {target.parent} first.")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"Expected a new file. Received: {path}, which is there; say --overwrite to replace it.")
+    return target

@@ -1,0 +1,117 @@
+"""The main job: train or take a model, prune it while it is trained, ship it in both formats, compare."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.evaluation import Report, compare
+from tfcompress.export import export
+from tfcompress.pipeline.datasets import Data
+from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
+from tfcompress.pruning import PolynomialDecay, prune
+from tfcompress.surgery import rebuild, strip
+
+Stage = Callable[..., contextlib.AbstractContextManager[Sequence[keras.callbacks.Callback]]]
+
+FILES = ("model.tflite", "model_float16.tflite", "model.onnx", "model_float16.onnx")
+"""What the job ships, beside the Keras models and the report."""
+
+
+@contextlib.contextmanager
+def _silent(text: str, epochs: int = 0) -> Any:
+    yield ()
+
+
+def rising_schedule(final_sparsity: float, steps: int) -> PolynomialDecay:
+    """Return a polynomial schedule over the first three quarters of `steps`, with about 25 updates."""
+    frequency = max(steps * 3 // 4 // 25, 1)
+    updates = max(steps * 3 // 4 // frequency, 1)
+    return PolynomialDecay(0.0, final_sparsity, begin_step=0, end_step=updates * frequency, frequency=frequency)
+
+
+def compress_job(
+    data: Data,
+    output_dir: str | os.PathLike[str],
+    *,
+    model: keras.Model | None = None,
+    sparsity: float = 0.8,
+    epochs: int = 10,
+    finetune_epochs: int = 10,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
+    layers: Any = None,
+    threads: int = 1,
+    overwrite: bool = False,
+    stage: Stage = _silent,
+) -> Report:
+    """Do the main job and write everything into a folder.
+
+    Args:
+        data: What to train and to judge with.
+        output_dir: Where the files go; made if it isn't there.
+        model: A trained model with one input and one output; `None` trains a small one first.
+        sparsity: Share of zeros in [0, 1).
+        epochs: Epochs of the first training, where `model` is `None`.
+        finetune_epochs: Epochs in which the model is pruned; at least 1.
+        batch_size: Samples per training step.
+        learning_rate: Of the first training; a model is pruned with half of it.
+        layers: Which layers are pruned, as in `tfcompress.prune`.
+        threads: Threads of one inference, for the latencies.
+        overwrite: Whether files that are there are replaced.
+        stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
+
+    Returns:
+        The report: the dense model and the files beside each other.
+
+    Raises:
+        FileExistsError: If a file is there and `overwrite` is false.
+        ValueError: If the model, the data or an argument doesn't fit.
+    """
+    folder = pathlib.Path(output_dir)
+    written = [folder / name for name in ("dense.keras", "model.keras", *FILES, "report.json", "report.html")]
+    there = [path.name for path in written if path.exists()]
+    if there and not overwrite:
+        raise FileExistsError(
+            f"Expected a folder without {', '.join(there)}. Received: {folder}. Say overwrite, or name another."
+        )
+    if finetune_epochs < 1 or batch_size < 1 or (model is None and epochs < 1):
+        raise ValueError(
+            "Expected at least 1 epoch and 1 sample per batch. "
+            f"Received: epochs={epochs}, finetune_epochs={finetune_epochs}, batch_size={batch_size}."
+        )
+    schedule = rising_schedule(sparsity, finetune_epochs * steps_per_epoch(data, batch_size))
+    settings = {"batch_size": batch_size}
+    if model is None:
+        dense = default_model(data)
+        loss = loss_for(dense, data)
+    else:
+        dense = rebuild(model)
+        check_fits(dense, data)
+        dense.compiled, loss = False, loss_for(dense if not model.compiled else model, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    if model is None:
+        with stage("train", epochs) as callbacks:
+            fit(dense, data, loss, epochs=epochs, learning_rate=learning_rate, callbacks=callbacks, **settings)
+    dense.save(folder / "dense.keras")
+    pruned = prune(dense, schedule, layers)
+    with stage(f"prune to {sparsity:.0%} and fine-tune", finetune_epochs) as callbacks:
+        fit(
+            pruned, data, loss, epochs=finetune_epochs, learning_rate=learning_rate / 2, callbacks=callbacks, **settings
+        )
+    final = strip(pruned)
+    final.save(folder / "model.keras")
+    for name in FILES:
+        with stage(f"export {name}"):
+            precision = "float16" if "float16" in name else "float32"
+            export(final, folder / name, precision=precision, overwrite=True)
+    candidates = {"dense.keras": dense, "model.keras": final, **{name: folder / name for name in FILES}}
+    report = compare(candidates, data.x_test, data.y_test, threads=threads)
+    report.to_json(folder / "report.json", overwrite=True)
+    report.save(folder / "report.html", overwrite=True)
+    return report

@@ -1,0 +1,87 @@
+"""Training with settings that fit the model and the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from tfcompress.pipeline.datasets import Data
+
+
+def default_model(data: Data) -> keras.Model:
+    """Return an untrained model for `data`: a small convolutional one for images, else a dense one; logits."""
+    shape = data.x_train.shape[1:]
+    outputs = data.classes or int(np.prod(data.y_train.shape[1:]))
+    inputs = keras.Input(shape, name="input")
+    if len(shape) in (2, 3):
+        x = layers.Reshape((*shape, 1))(inputs) if len(shape) == 2 else inputs
+        for index, filters in enumerate((16, 32, 32)):
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv_{index}")(x)
+            x = layers.BatchNormalization(name=f"norm_{index}")(x)
+            x = layers.ReLU(name=f"relu_{index}")(x)
+            if index == 1 and min(x.shape[1:3]) >= 4:
+                x = layers.MaxPooling2D(name="pool")(x)
+        x = layers.Flatten(name="flat")(x)
+    else:
+        x = layers.Flatten(name="flat")(inputs)
+    x = layers.Dense(64, activation="relu", name="hidden")(x)
+    return keras.Model(inputs, layers.Dense(outputs, name="logits")(x), name=data.name)
+
+
+def check_fits(model: keras.Model, data: Data) -> None:
+    """Raise ValueError unless a model with one input and one output takes and gives what is in `data`."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"Expected a model with one input and one output. Received: {model.name!r} with {len(model.inputs)} and "
+            f"{len(model.outputs)}. Train such a model in Python, with tfcompress.prune and model.fit."
+        )
+    declared, given = tuple(model.inputs[0].shape[1:]), data.x_train.shape[1:]
+    if len(declared) != len(given) or any(d not in (None, g) for d, g in zip(declared, given, strict=True)):
+        raise ValueError(f"Expected x_train with samples of shape {declared}. Received: {given}.")
+    width = model.outputs[0].shape[-1]
+    if data.classes is not None and width not in (None, 1) and data.classes > width:
+        raise ValueError(f"Expected classes from 0 to {width - 1}, as the model has. Received: {data.classes - 1}.")
+
+
+def loss_for(model: keras.Model, data: Data) -> Any:
+    """Return the loss that a model was compiled with, or else the one that its output and the targets ask for."""
+    if getattr(model, "compiled", False) and model.loss is not None:
+        return model.loss
+    logits = not _ends_in(model, ("softmax", "sigmoid"))
+    if data.classes is None:
+        return keras.losses.MeanSquaredError()
+    if model.outputs[0].shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy(from_logits=logits)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+
+
+def _ends_in(model: keras.Model, activations: Sequence[str]) -> bool:
+    last = model.outputs[0]._keras_history.operation
+    name = getattr(getattr(last, "activation", None), "__name__", "")
+    return name in activations or type(last).__name__.lower() in activations
+
+
+def fit(
+    model: keras.Model,
+    data: Data,
+    loss: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by Keras' seed."""
+    steps = epochs * steps_per_epoch(data, batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
+    model.compile(keras.optimizers.Adam(rate), loss)
+    model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=list(callbacks))
+
+
+def steps_per_epoch(data: Data, batch_size: int) -> int:
+    """Return how many batches an epoch has."""
+    return -(-len(data.x_train) // batch_size)
