@@ -25,8 +25,8 @@ test-jax: .venv/.dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/pruning
 
 bench: .venv/.bench
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/export.py
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.export
 
 .venv/.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -158,9 +158,7 @@ def main():
     rows = summarize(run(rounds))
     RESULTS.parent.mkdir(exist_ok=True)
     command = f"python benchmarks/export.py --rounds={rounds}"
-    RESULTS.write_text(
-        json.dumps({"command": command, "cpus": os.cpu_count(), "rows": rows}, indent=2) + "\n"
-    )
+    RESULTS.write_text(json.dumps({"command": command, "cpus": os.cpu_count(), "rows": rows}, indent=2) + "\n")
     show(rows)
 
 

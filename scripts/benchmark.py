@@ -3,6 +3,8 @@
 Times models on random inputs at batch 1: the median latency and its spread, after a warm-up.
 """
 
+import _environment  # noqa: F401
+
 from tfcompress.cli import app, commands, flags
 
 flags.define("models", "threads")

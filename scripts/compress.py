@@ -5,6 +5,8 @@ the Keras model, and prints one table of size, accuracy and latency. Without --m
 without --data it takes scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME.
 """
 
+import _environment  # noqa: F401
+
 from tfcompress.cli import app, commands, flags
 
 flags.define("model", "data", "output_dir", "name", "sparsity", "layers", "epochs", "finetune_epochs", "batch_size")

@@ -4,6 +4,8 @@ Writes a model as TFLite, ONNX or both. Each file is run by the runtime that wil
 before it gets its name.
 """
 
+import _environment  # noqa: F401
+
 from tfcompress.cli import app, commands, flags
 
 flags.define("model", "outputs", "precision", "export_batch_size", "overwrite", "unsafe")

@@ -4,6 +4,8 @@ Judges models on the test data: one table of size, accuracy, difference to the f
 precision, recall and F1 by class. Without --data it takes scikit-learn's digits.
 """
 
+import _environment  # noqa: F401
+
 from tfcompress.cli import app, commands, flags
 
 flags.define("models", "data", "threads", "html", "json", "overwrite")

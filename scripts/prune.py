@@ -4,6 +4,8 @@ Prunes a model while it is trained, and saves it without the wrappers: a plain K
 Without --data it takes scikit-learn's digits.
 """
 
+import _environment  # noqa: F401
+
 from tfcompress.cli import app, commands, flags
 
 flags.define("model", "data", "output", "sparsity", "scope", "layers", "finetune_epochs", "batch_size")

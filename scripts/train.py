@@ -4,6 +4,8 @@ Trains a small model that fits the data, or goes on with --model, and saves it. 
 scikit-learn's digits.
 """
 
+import _environment  # noqa: F401
+
 from tfcompress.cli import app, commands, flags
 
 flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "seed", "overwrite", "unsafe")

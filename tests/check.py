@@ -110,5 +110,7 @@ def run_program(module: str, *arguments: str, timeout: float = 180) -> str:
         timeout=timeout,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    if done.returncode:
+        print(done.stderr[-3000:])
+        done.check_returncode()
     return done.stdout

@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from tests.export import models
-from tfcompress.export import Artifact, ParityError, export, open_runner, runtime
+from tfcompress.export import Artifact, ParityError, export, exporter, open_runner, runtime
 from tfcompress.export.verify import random_inputs
 
 FILES = ["model.tflite", "model.onnx"]
@@ -157,7 +157,7 @@ def test_wrong_file_is_refused_and_not_left(file, tmp_path, monkeypatch):
 
 @both_formats
 def test_file_that_the_runtime_refuses_is_not_left(file, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfcompress.export.exporter._convert", lambda *args: b"no model at all")
+    monkeypatch.setattr(exporter, "_convert", lambda *args: b"no model at all")
     with pytest.raises(ValueError, match="refused"):
         export(small(), tmp_path / file)
     assert not list(tmp_path.iterdir())
@@ -211,7 +211,7 @@ def test_bad_input_is_refused_before_any_work(arguments, error, message, monkeyp
     def work(*args):
         raise AssertionError("worked")
 
-    monkeypatch.setattr("tfcompress.export.exporter.trace", work)
+    monkeypatch.setattr(exporter, "trace", work)
     arguments = {"model": small(), "path": "model.onnx", **arguments}
     with pytest.raises(error, match=message):
         export(**arguments)
@@ -236,10 +236,10 @@ def test_other_backends_say_what_to_do(tmp_path, monkeypatch):
 
 
 def test_too_large_for_either_format(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfcompress.export.exporter.LARGEST_FILE", 59)
+    monkeypatch.setattr(exporter, "LARGEST_FILE", 59)
     with pytest.raises(ValueError, match="Split the model"):
         export(small(), tmp_path / "model.onnx")
-    monkeypatch.setattr("tfcompress.export.exporter.LARGEST_FILE", 60)
+    monkeypatch.setattr(exporter, "LARGEST_FILE", 60)
     export(small(), tmp_path / "model.onnx", verify=False)
 
 
@@ -286,3 +286,16 @@ with tempfile.TemporaryDirectory() as folder:
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr.split("#\n")[1] == ""
+
+
+@both_formats
+def test_wrapped_models_are_exported_plain(file, tmp_path):
+    import tfcompress as tfc
+
+    model = tfc.prune(models.randomise(models.nested()), tfc.ConstantSparsity(0.5))
+    artifact = export(model, tmp_path / file)
+    assert (list(artifact.inputs), list(artifact.outputs)) == NAMES[models.nested]
+    assert artifact.parity.outputs["head"].max_rel < 1e-5
+    assert any(type(layer).__name__ == "CompressedLayer" for layer in model._flatten_layers())
+    plain = export(tfc.strip(model), tmp_path / f"plain{file}")
+    assert artifact.nbytes == pytest.approx(plain.nbytes, rel=0.05)

@@ -96,7 +96,7 @@ def test_operator_that_tf2onnx_lacks_is_named(tmp_path):
 def test_errors_that_tf2onnx_swallows_are_raised(handler, tmp_path, monkeypatch):
     import logging
 
-    import tfcompress.export.onnx as ours
+    from tfcompress.export import onnx as ours
 
     def fail(context, node, name, args):
         if handler == "raises":

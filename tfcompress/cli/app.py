@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -47,7 +46,6 @@ def code_of(main: Callable[[FlagValues], None], doc: str, argv: list[str]) -> in
             raise UsageError(f"Expected flags only. Received: {' '.join(rest[1:])}.")
     except (flags.Error, UsageError) as error:
         return _wrong_use(error, argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message=".*__array__.*copy keyword.*", category=DeprecationWarning)
     try:
         main(values)

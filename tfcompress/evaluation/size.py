@@ -92,7 +92,7 @@ def count_keras(model: keras.Model) -> Count:
     total = Count(0, 0)
     for weight in model.weights:
         if keras.backend.is_float_dtype(weight.dtype):
-            total += Count(math.prod(weight.shape), int(keras.ops.count_nonzero(weight)))
+            total += Count(math.prod(weight.shape), int(keras.ops.count_nonzero(weight.value)))
     return total
 
 

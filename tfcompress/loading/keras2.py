@@ -34,7 +34,10 @@ def read(file: pathlib.Path, unsafe: bool, compile: bool) -> keras.Model:
         Unreadable: Keras 3 can't.
     """
     try:
-        return keras.models.load_model(file, compile=compile, safe_mode=not unsafe)
+        with warnings.catch_warnings():
+            # A model that was compiled and saved, but not yet trained: nothing is lost.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            return keras.models.load_model(file, compile=compile, safe_mode=not unsafe)
     except Exception as error:  # Keras raises whatever the layers' constructors raise
         raise Unreadable(short(error)) from error
 

@@ -1,0 +1,32 @@
+"""How every benchmark shows and keeps its figures."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = pathlib.Path(__file__).parent / "results"
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows as a table."""
+    table = Table(title=title, box=box.SIMPLE)
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if isinstance(rows[0][heading], str) else "right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+def save(name: str, rows: list[dict[str, Any]], command: str) -> None:
+    """Write rows, the command that made them and the machine to `benchmarks/results/NAME.json`."""
+    from tfcompress.evaluation.report import environment
+
+    FOLDER.mkdir(exist_ok=True)
+    content = {"command": command, "environment": environment(), "rows": rows}
+    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,53 @@
+"""Trains a pruned model with BackupAndRestore and writes its weights; may kill itself in mid-schedule."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import keras
+import numpy as np
+from keras import layers as L
+
+import tfcompress as tfc
+
+
+class Kill(keras.callbacks.Callback):
+    """Sends this process SIGKILL in the middle of an epoch."""
+
+    def __init__(self, epoch: int):
+        super().__init__()
+        self.epoch, self.now = epoch, -1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember the epoch."""
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Kill the process."""
+        if self.now == self.epoch and batch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(backup: str, output: str, kill_in: int, scope: str) -> None:
+    """Train for six epochs of five steps; without dropout, whose seeds Keras itself does not back up."""
+    keras.utils.set_random_seed(0)
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(40, 10)), generator.normal(size=(40, 3))
+    model = keras.Sequential(
+        [keras.Input((10,)), L.Dense(16, activation="relu"), L.BatchNormalization(), L.Dense(3)]
+    )
+    schedule = tfc.PolynomialDecay(0.0, 0.75, begin_step=2, end_step=26, frequency=3)
+    pruned = tfc.prune(model, tfc.PruneConfig(schedule, scope=scope))
+    pruned.compile(keras.optimizers.Adam(0.01), "mse")
+    callbacks = [keras.callbacks.BackupAndRestore(backup)]
+    if kill_in >= 0:
+        callbacks.append(Kill(kill_in))
+    pruned.fit(x, y, batch_size=8, epochs=6, shuffle=False, verbose=0, callbacks=callbacks)
+    values = [keras.ops.convert_to_numpy(v.value) for v in pruned.variables]
+    np.savez(output, *values)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
