@@ -1,6 +1,6 @@
 """Time and peak memory of export, beside the bare converters': MobileNetV2 at 224, to TFLite and ONNX.
 
-    python benchmarks/export.py [--rounds=5]
+    python -m benchmarks.export [--rounds=5]
 
 Every measurement is a process of its own (building the model is not timed, but is in its peak memory),
 and the rounds are interleaved, so that a busy machine hits all ways alike.
@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 
+from benchmarks.results import save, show
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "export.json"
 ROUNDS = 5
 
 
@@ -56,13 +57,13 @@ def command_onnx(model, folder):
 
 WAYS = {
     "tflite": {
-        "tfc, verify=False": tfc(".tflite", False),
-        "tfc, verify=True": tfc(".tflite", True),
+        "tfcompress, verify=False": tfc(".tflite", False),
+        "tfcompress, verify=True": tfc(".tflite", True),
         "TFLiteConverter.from_keras_model": bare_tflite,
     },
     "onnx": {
-        "tfc, verify=False": tfc(".onnx", False),
-        "tfc, verify=True": tfc(".onnx", True),
+        "tfcompress, verify=False": tfc(".onnx", False),
+        "tfcompress, verify=True": tfc(".onnx", True),
         "model.export(format='onnx')": bare_onnx,
         "SavedModel + tf2onnx command": command_onnx,
     },
@@ -101,7 +102,8 @@ def run(rounds):
     for _ in track(range(rounds), "rounds", disable=not sys.stderr.isatty()):
         for kind, way in ways:
             done = subprocess.run(
-                [sys.executable, __file__, "--measure", kind, way],
+                [sys.executable, "-m", "benchmarks.export", "--measure", kind, way],
+                cwd=ROOT,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -115,40 +117,24 @@ def run(rounds):
 def summarize(samples):
     rows = []
     for (kind, way), taken in samples.items():
-        row = {"format": kind, "way": way, "rounds": len(taken), "bytes": taken[0]["bytes"]}
-        for key in ("seconds", "peak_mb"):
-            values = sorted(sample[key] for sample in taken)
-            row[key] = {"median": statistics.median(values), "min": values[0], "max": values[-1]}
-        row["added_mb"] = statistics.median(sample["peak_mb"] - sample["before_mb"] for sample in taken)
-        rows.append(row)
-    bare = {row["format"]: row for row in rows if row["way"] == BARE[row["format"]]}
-    for row in rows:
-        reference = bare[row["format"]]
-        row["ratio_seconds"] = row["seconds"]["median"] / reference["seconds"]["median"]
-        row["ratio_peak_mb"] = row["peak_mb"]["median"] / reference["peak_mb"]["median"]
-    return rows
-
-
-def show(rows):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Export of MobileNetV2 at 224: medians (range)")
-    for name in ("format", "way", "seconds", "ratio", "peak MB", "ratio", "added MB", "file MB"):
-        table.add_column(name, justify="left" if name in ("format", "way") else "right")
-    for row in rows:
-        seconds, peak = row["seconds"], row["peak_mb"]
-        table.add_row(
-            row["format"],
-            row["way"],
-            f"{seconds['median']:.2f} ({seconds['min']:.2f}-{seconds['max']:.2f})",
-            f"{row['ratio_seconds']:.2f}",
-            f"{peak['median']:.0f} ({peak['min']:.0f}-{peak['max']:.0f})",
-            f"{row['ratio_peak_mb']:.2f}",
-            f"{row['added_mb']:.0f}",
-            f"{row['bytes'] / 1e6:.2f}",
+        seconds = [sample["seconds"] for sample in taken]
+        peaks = [sample["peak_mb"] for sample in taken]
+        bare = samples[kind, BARE[kind]]
+        bare_seconds = statistics.median(sample["seconds"] for sample in bare)
+        bare_peak = statistics.median(sample["peak_mb"] for sample in bare)
+        rows.append(
+            {
+                "format": kind,
+                "way": way,
+                "seconds": f"{statistics.median(seconds):.2f}",
+                "least to most": f"{min(seconds):.2f} to {max(seconds):.2f}",
+                "time ratio": f"{statistics.median(seconds) / bare_seconds:.2f}",
+                "peak MB": f"{statistics.median(peaks):.0f}",
+                "memory ratio": f"{statistics.median(peaks) / bare_peak:.2f}",
+                "file MB": f"{taken[0]['bytes'] / 1e6:.2f}",
+            }
         )
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    return rows
 
 
 def main():
@@ -156,10 +142,8 @@ def main():
         return measure(*sys.argv[2:4])
     rounds = int(sys.argv[1].removeprefix("--rounds=")) if len(sys.argv) > 1 else ROUNDS
     rows = summarize(run(rounds))
-    RESULTS.parent.mkdir(exist_ok=True)
-    command = f"python benchmarks/export.py --rounds={rounds}"
-    RESULTS.write_text(json.dumps({"command": command, "cpus": os.cpu_count(), "rows": rows}, indent=2) + "\n")
-    show(rows)
+    show("Export of MobileNetV2 at 224", rows)
+    save("export", rows, command=f"python -m benchmarks.export --rounds={rounds}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Time per training step of a plain Keras model, of the same model pruned by tfcompress (masks computed every 100 steps,
 and at every step), and of tfmot's pruned tf_keras model beside the plain tf_keras one; all interleaved in one process,
-on one thread, with XLA off and on. Ratios are taken round by round. Writes benchmarks/results/training.json.
+with TensorFlow's own choice of threads, XLA off and on. Ratios are taken round by round. Writes
+benchmarks/results/training.json.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks.results import save, show
 
 ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds of 100 steps of each model.", lower_bound=3)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Samples per step.", lower_bound=1)
+THREADS = flags.DEFINE_integer("threads", 0, "TensorFlow's threads; 0: its own choice, and the figures are kept.")
 
 STEPS = 100  # one computation of the masks at frequency 100
 
@@ -100,10 +102,10 @@ def measure(jit: bool) -> list[dict[str, Any]]:
     times: dict[str, list[float]] = {name: [] for name in built}
     for done in range(ROUNDS.value):
         for name, step in built.items():
-            begun = time.process_time()
+            begun = time.perf_counter()
             for _ in range(STEPS):
                 step()
-            times[name].append((time.process_time() - begun) / STEPS * 1e3)
+            times[name].append((time.perf_counter() - begun) / STEPS * 1e3)
         print(f"XLA {'on' if jit else 'off'}: round {done + 1} of {ROUNDS.value}", file=sys.stderr)
     rows = []
     for name, values in times.items():
@@ -124,11 +126,13 @@ def measure(jit: bool) -> list[dict[str, Any]]:
 
 def main(_: list[str]) -> None:
     """Measure, print and save."""
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if THREADS.value:
+        tf.config.threading.set_intra_op_parallelism_threads(THREADS.value)
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS.value)
     rows = measure(False) + measure(True)
-    show("Processor time per training step, batch 128", rows)
-    save("training", rows, command="python -m benchmarks.training")
+    show(f"Time per training step, batch {BATCH_SIZE.value}", rows)
+    if not THREADS.value:
+        save("training", rows, command="python -m benchmarks.training")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same seed and an empty Keras session."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1234)
 
 

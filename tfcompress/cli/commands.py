@@ -107,9 +107,7 @@ def convert(values: FlagValues) -> None:
     batch: Any = ... if asked is None else asked or None
     for path in outputs:
         with stage(f"export {path.name}"):
-            artifact = tfc.export(
-                model, path, batch_size=batch, precision=values.precision, overwrite=values.overwrite
-            )
+            artifact = tfc.export(model, path, batch_size=batch, precision=values.precision, overwrite=values.overwrite)
         print(artifact)
 
 

@@ -37,7 +37,9 @@ _FLAGS = {
     "output": lambda: flags.DEFINE_string("output", None, "The .keras file to write."),
     "outputs": lambda: flags.DEFINE_list("outputs", None, "The files to write, separated by commas: .tflite, .onnx."),
     "output_dir": lambda: flags.DEFINE_string("output_dir", "saved_models", "The folder that the folder NAME is in."),
-    "name": lambda: flags.DEFINE_string("name", None, "What the result is called; by default as the model or the data."),
+    "name": lambda: flags.DEFINE_string(
+        "name", None, "What the result is called; by default as the model or the data."
+    ),
     "overwrite": lambda: flags.DEFINE_bool("overwrite", False, "Replace files that are there."),
     "unsafe": lambda: flags.DEFINE_bool("unsafe", False, "Load a model that holds code, such as a Lambda layer."),
     "sparsity": _define_sparsity,

@@ -1,4 +1,4 @@
-"""A progress bar in a terminal; a line per stage in a pipe."""
+"""A progress bar in a terminal, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def stage(text: str, epochs: int = 0) -> Iterator[Sequence[keras.callbacks.Callb
     Yields:
         Callbacks for `model.fit`, which move the bar.
     """
-    begun = time.perf_counter()
-    console = Console(stderr=True)
     if not sys.stderr.isatty():
         yield ()
-    else:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True) as progress:
-            task = progress.add_task(text, total=None, note="")
-            yield (_Advance(progress, task, epochs),) if epochs else ()
-    print(f"{text}: {time.perf_counter() - begun:.1f} s", file=sys.stderr)
+        return
+    begun = time.perf_counter()
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True) as progress:
+        task = progress.add_task(text, total=None, note="")
+        yield (_Advance(progress, task, epochs),) if epochs else ()
+    console.print(f"{text}: {time.perf_counter() - begun:.1f} s", highlight=False)

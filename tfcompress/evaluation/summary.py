@@ -9,11 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.layers import Layer
 
 from tfcompress.surgery import kernel_positions
 from tfcompress.wrapper import CompressedLayer, PassThrough, inner_weights, read
-
-Layer = keras.layers.Layer
 
 
 @dataclasses.dataclass(frozen=True)

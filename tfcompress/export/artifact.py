@@ -33,6 +33,19 @@ class Artifact:
     outputs: dict[str, TensorInfo]
     parity: Parity | None = None
 
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.format}, {self.precision or 'as written'}, {self.nbytes:,} bytes"]
+        for kind, tensors in (("input", self.inputs), ("output", self.outputs)):
+            for name, info in tensors.items():
+                shape = ", ".join("any" if size is None else str(size) for size in info.shape)
+                lines.append(f"  {kind} {name}: {info.dtype} ({shape})")
+        for name, parity in (self.parity.outputs if self.parity else {}).items():
+            lines.append(
+                f"  {name} differs from Keras by at most {parity.max_abs:.2g} ({parity.max_rel:.2g} of the largest), "
+                f"argmax equal in {parity.argmax_agreement:.1%}"
+            )
+        return "\n".join(lines)
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Artifact":
         """Open a file that was written before, by anyone.

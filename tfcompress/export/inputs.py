@@ -32,7 +32,7 @@ def fit_inputs(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]
     fitted = {}
     for name, spec in specs.items():
         array = np.asarray(named[name])
-        if not np.can_cast(array.dtype, spec.dtype, casting="same_kind"):
+        if not np.can_cast(array.dtype, spec.dtype, casting="same_kind") or _would_wrap(array, spec.dtype):
             raise ValueError(
                 f"Expected input {name!r} to be {spec.dtype}. Received: dtype {array.dtype}. "
                 f"Convert it with .astype({spec.dtype!r}) if that is meant."
@@ -48,6 +48,14 @@ def fit_inputs(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]
             )
         fitted[name] = np.ascontiguousarray(array, spec.dtype).reshape(array.shape)
     return fitted
+
+
+def _would_wrap(array: np.ndarray, dtype: str) -> bool:
+    """Return whether whole numbers lie outside of what `dtype` holds."""
+    if array.dtype.kind not in "iu" or np.dtype(dtype).kind not in "iu" or not array.size:
+        return False
+    limits = np.iinfo(dtype)
+    return bool(array.min() < limits.min or array.max() > limits.max)
 
 
 def count_samples(named: Mapping[str, np.ndarray]) -> int:

@@ -1,6 +1,7 @@
 """A trace as an ONNX model, through tf2onnx with its silences made loud."""
 
 import contextlib
+import importlib.metadata
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -131,10 +132,8 @@ def _errors_raised(trace: Trace) -> Iterator[None]:
 
 def _set_header(proto: Any, trace: Trace) -> None:
     """Say who made it, give free dimensions names that mean something, and drop the shapes between."""
-    import tfcompress
-
     proto.producer_name = "tfcompress"
-    proto.producer_version = getattr(tfcompress, "__version__", "")
+    proto.producer_version = importlib.metadata.version("tfcompress")
     proto.doc_string = ""
     proto.graph.doc_string = ""
     proto.graph.name = trace.name

@@ -206,8 +206,9 @@ class TFLiteRunner(Runner):
         if self._signature:
             results = self._signature(**inputs)
             return {name: results[name] for name in self.output_specs}
+        shapes = {detail["index"]: tuple(detail["shape"]) for detail in self._interpreter.get_input_details()}
         for name, detail in self._details[0].items():
-            if tuple(detail["shape"]) != inputs[name].shape:
+            if shapes[detail["index"]] != inputs[name].shape:
                 self._interpreter.resize_tensor_input(detail["index"], inputs[name].shape)
         self._interpreter.allocate_tensors()
         for name, detail in self._details[0].items():

@@ -1,7 +1,10 @@
 """The one traced, float32, inference function of a model that both exporters read."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import keras
 
@@ -94,7 +97,8 @@ def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInf
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
     function = tf.function(inference, input_signature=specs, autograph=False)
     try:
-        return function.get_concrete_function(), order
+        with _plain_extremes():
+            return function.get_concrete_function(), order
     except Exception as error:  # whatever the model's own code raises
         shapes = {name: spec.shape for name, spec in inputs.items()}
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
@@ -102,6 +106,34 @@ def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInf
             f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
             f"Received: {model.name!r}, which failed: {error}.{advice}"
         ) from error
+
+
+@contextlib.contextmanager
+def _plain_extremes() -> Iterator[None]:
+    """Let `keras.ops.argmax` and `argmin` be TensorFlow's own for the time of the block.
+
+    Keras tells -0.0 from 0.0 by looking at the sign's bit, an operation that neither format has.
+    """
+    import tensorflow as tf
+
+    functions = keras.src.backend.numpy
+
+    def plain(extreme: Any) -> Any:
+        def call(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+            x = tf.convert_to_tensor(x)
+            flat = tf.reshape(x, [-1]) if axis is None else x
+            y = extreme(flat, axis=0 if axis is None else axis, output_type=tf.int32)
+            if not keepdims:
+                return y
+            return tf.reshape(y, [1] * x.shape.rank) if axis is None else tf.expand_dims(y, axis)
+
+        return call
+
+    with (
+        mock.patch.object(functions, "argmax", plain(tf.argmax)),
+        mock.patch.object(functions, "argmin", plain(tf.argmin)),
+    ):
+        yield
 
 
 def _float32(tensor: Any) -> Any:

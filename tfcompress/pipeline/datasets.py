@@ -82,7 +82,9 @@ def read_npz(path: str | os.PathLike[str]) -> Data:
     """
     path = pathlib.Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"Expected an .npz file with the arrays {', '.join(KEYS)}. Received: no file at {path}.")
+        raise FileNotFoundError(
+            f"Expected an .npz file with the arrays {', '.join(KEYS)}. Received: no file at {path}."
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             missing = [key for key in KEYS if key not in arrays]

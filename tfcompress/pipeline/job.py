@@ -19,8 +19,8 @@ from tfcompress.surgery import rebuild, strip
 
 Stage = Callable[..., contextlib.AbstractContextManager[Sequence[keras.callbacks.Callback]]]
 
-FILES = ("model.tflite", "model_float16.tflite", "model.onnx", "model_float16.onnx")
-"""What the job ships, beside the Keras models and the report."""
+FILES = ("dense.tflite", "pruned.tflite", "pruned_fp16.tflite", "pruned.onnx", "pruned_fp16.onnx")
+"""What the job ships, beside the Keras models and the report; `dense.tflite` is there to be compared with."""
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def compress_job(
         ValueError: If the model, the data or an argument doesn't fit.
     """
     folder = pathlib.Path(output_dir)
-    written = [folder / name for name in ("dense.keras", "model.keras", *FILES, "report.json", "report.html")]
+    written = [folder / name for name in ("dense.keras", "pruned.keras", *FILES, "report.json", "report.html")]
     there = [path.name for path in written if path.exists()]
     if there and not overwrite:
         raise FileExistsError(
@@ -105,12 +105,12 @@ def compress_job(
             pruned, data, loss, epochs=finetune_epochs, learning_rate=learning_rate / 2, callbacks=callbacks, **settings
         )
     final = strip(pruned)
-    final.save(folder / "model.keras")
+    final.save(folder / "pruned.keras")
     for name in FILES:
         with stage(f"export {name}"):
-            precision = "float16" if "float16" in name else "float32"
-            export(final, folder / name, precision=precision, overwrite=True)
-    candidates = {"dense.keras": dense, "model.keras": final, **{name: folder / name for name in FILES}}
+            precision = "float16" if "fp16" in name else "float32"
+            export(dense if "dense" in name else final, folder / name, precision=precision, overwrite=True)
+    candidates = {"dense.keras": dense, "pruned.keras": final, **{name: folder / name for name in FILES}}
     report = compare(candidates, data.x_test, data.y_test, threads=threads)
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)

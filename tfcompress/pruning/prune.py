@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.layers import Layer
 
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.mask import Mask
@@ -13,8 +14,6 @@ from tfcompress.pruning.schedules import ConstantSparsity
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild, strip
 from tfcompress.surgery.choosing import Layers
 from tfcompress.wrapper import CompressedLayer, inner_weights, read, with_transforms, wrapped_layers
-
-Layer = keras.layers.Layer
 
 
 def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) -> keras.Model:

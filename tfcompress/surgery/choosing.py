@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
+from keras.layers import Layer
 
 from tfcompress.wrapper import PassThrough
 
-Layer = keras.layers.Layer
 Layers = str | re.Pattern[str] | Sequence[str | re.Pattern[str]] | Callable[[Layer], bool] | None
 
 # Chosen by name and not by rank: the bias of a GRU has two dimensions.

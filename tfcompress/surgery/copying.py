@@ -7,10 +7,9 @@ from typing import Any
 
 import keras
 from keras import ops, tree
+from keras.layers import Layer
 
 from tfcompress.wrapper import PassThrough, has_no_build
-
-Layer = keras.layers.Layer
 
 
 def copy_layer(layer: Layer, name: str, args: Any = (), kwargs: dict[str, Any] | None = None) -> Layer:

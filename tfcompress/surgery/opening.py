@@ -14,12 +14,11 @@ from unittest import mock
 import keras
 import numpy as np
 from keras import ops, tree
+from keras.layers import Layer
 
 from tfcompress.surgery.copying import autocast, copy_layer, has_mask
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
 from tfcompress.wrapper import FixedTraining, PassThrough
-
-Layer = keras.layers.Layer
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
 _COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention")
@@ -274,11 +273,10 @@ class _Opener:
 
     def unique_name(self, operation: Any) -> str:
         """Return the name itself where it is free, else one that begins with the name of the parent."""
-        if self.reserved.get(operation.name) is operation:
-            name = operation.name
-        else:
+        name = operation.name
+        if self.reserved.get(name) is not operation:
             taken = self.names | set(self.reserved)
-            parts = [operation.name]
+            parts = [name]
             for parent in reversed(self.parents):
                 # Names inside of a layer are often alike in all of its kind ("query"), those in a model seldom.
                 if isinstance(parent, keras.Model) and "_".join(parts) not in taken:

@@ -1,0 +1,68 @@
+"""python -m benchmarks.readme
+
+Fills the tables of README.md from benchmarks/results/*.json; with --check it only says whether they are up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """Return the rows of one benchmark."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return rows as a Markdown table."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row.values())) + " |" for row in rows)])
+
+
+def headline() -> str:
+    """Return the three measured claims that the page begins with."""
+    digits = {row["model"]: row for row in rows_of("digits")}
+    dense, small = digits["dense.tflite"], digits["pruned_fp16.tflite"]
+    training = {(row["XLA"], row["model"]): row["ratio to plain"] for row in rows_of("training")}
+    export = {(row["format"], row["way"]): row for row in rows_of("export")}
+    onnx = export["onnx", "tfcompress, verify=True"]
+    return "\n".join(
+        [
+            f"- **{float(dense['zip kB']) / float(small['zip kB']):.1f}x smaller download** on the demo's digits "
+            f"({dense['zip kB']} to {small['zip kB']} kB zipped), accuracy {dense['accuracy']} to {small['accuracy']}.",
+            f"- **{training['off', 'tfcompress, frequency 100']:.2f}x the time of a plain training step** "
+            f"(tfmot on tf_keras: {training['off', 'tfmot, frequency 100']:.2f}x); with masks computed at every step "
+            f"{training['off', 'tfcompress, frequency 1']:.2f}x (tfmot: {training['off', 'tfmot, frequency 1']:.2f}x).",
+            f"- **Export and proof in {onnx['time ratio']}x the time** of Keras' own ONNX export alone (MobileNetV2).",
+        ]
+    )
+
+
+def filled(text: str) -> str:
+    """Return the page with all blocks made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match.group(2)
+        return f"<!-- {match.group(1)} -->\n{table(rows_of(name)) if name else headline()}\n<!-- end -->"
+
+    return re.sub(r"<!-- (headline|table:(\w+)) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Fill or check the page."""
+    page = ROOT / "README.md"
+    new = filled(page.read_text())
+    if "--check" not in sys.argv:
+        page.write_text(new)
+    elif new != page.read_text():
+        sys.exit("README.md is not what benchmarks/results/ says. Run python -m benchmarks.readme.")
+
+
+if __name__ == "__main__":
+    main()

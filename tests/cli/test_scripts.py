@@ -1,0 +1,134 @@
+"""The programs, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def script(name, *flags, code=0, cwd=None):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *flags],
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with a trained model and its data."""
+    folder = tmp_path_factory.mktemp("workshop")
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 240)
+    x = (np.eye(3)[y].repeat(4, axis=1) + generator.normal(0, 0.3, (240, 12))).astype("float32")
+    np.savez(folder / "data.npz", x_train=x[:180], y_train=y[:180], x_test=x[180:], y_test=y[180:])
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((12,), name="x"), L.Dense(32, activation="relu"), L.Dense(3, name="y")])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x[:180], y[:180], epochs=10, verbose=0)
+    model.save(folder / "pruned.keras")
+    return folder
+
+
+def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop):
+    flags = [
+        f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output_dir={workshop / 'out'}",
+        "--sparsity=0.75", "--finetune_epochs=8",
+    ]  # fmt: skip
+    done = script("compress", *flags)
+    folder = workshop / "out" / "model"
+    for name in ("dense.keras", "pruned.keras", "pruned.tflite", "pruned_fp16.tflite", "pruned_fp16.onnx"):
+        assert name in done.stdout
+        assert (folder / name).exists()
+    assert done.stderr == ""
+    assert "\x1b[" not in done.stdout
+    report = json.loads((folder / "report.json").read_text())
+    assert "<html" in (folder / "report.html").read_text()
+    assert len(report["candidates"]) == 7
+    pruned = tfc.load(folder / "pruned.keras")
+    assert tfc.sparsity(pruned) == 0.75
+    with np.load(workshop / "data.npz") as data:
+        assert tfc.evaluate(folder / "pruned.onnx", data["x_test"], data["y_test"]).accuracy > 0.95
+    # A second time: refused before anything is done, and nothing is touched.
+    before = (folder / "pruned.onnx").stat().st_mtime_ns
+    assert "overwrite" in script("compress", *flags, code=1).stderr
+    assert (folder / "pruned.onnx").stat().st_mtime_ns == before
+
+
+def test_the_parts_one_after_the_other(workshop):
+    model, data = workshop / "trained.keras", f"--data={workshop / 'data.npz'}"
+    assert "accuracy" in script("train", data, f"--output={model}", "--epochs=3").stdout
+    pruned = workshop / "pruned.keras"
+    done = script("prune", f"--model={model}", data, f"--output={pruned}", "--sparsity=0.5", "--scope=global")
+    assert "kernels 50.0% zero" in done.stdout
+    files = [str(workshop / name) for name in ("small.tflite", "small.onnx")]
+    done = script("convert", f"--model={pruned}", f"--outputs={','.join(files)}", "--precision=float16")
+    assert "float16" in done.stdout
+    assert "differs from Keras by at most" in done.stdout
+    page = workshop / "report.html"
+    done = script("evaluate", f"--models={pruned},{','.join(files)}", data, f"--html={page}")
+    assert "small.tflite" in done.stdout
+    assert page.exists()
+    done = script("benchmark", f"--models={files[0]}")
+    assert "ms" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["compress", "train", "prune", "convert", "evaluate", "benchmark"])
+def test_help_begins_with_an_example(name):
+    done = script(name, "--help")
+    assert done.stdout.startswith(f"python scripts/{name}.py --")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("prune", ["--sparsity=1.5", "--model=m.keras", "--output=o.keras"], "[0, 1)"),
+        ("prune", ["--model=m.keras"], "--output"),
+        ("prune", ["--model=m.keras", "--output=o.h5"], "ends in .keras"),
+        ("convert", ["--model=m.keras", "--outputs=o.pb"], "ends in .tflite or .onnx"),
+        ("compress", ["--model=m.keras"], "--data"),
+        ("compress", ["--nosuchflag=3"], "nosuchflag"),
+        ("train", ["spare", "--output=o.keras"], "spare"),
+    ],
+)
+def test_wrong_use_is_exit_code_2(name, flags, message, tmp_path):
+    assert message in script(name, *flags, code=2, cwd=tmp_path).stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_failures_are_exit_code_1_and_one_message(workshop, tmp_path):
+    wrong = tmp_path / "wrong.npz"
+    np.savez(wrong, x_train=np.zeros((4, 5), "float32"), y_train=np.zeros(4, int), x_test=np.zeros((4, 5)), y_test=[0])
+    model = f"--model={workshop / 'model.keras'}"
+    for name, flags, message in [
+        ("compress", [f"--data={tmp_path / 'none.npz'}"], "no file at"),
+        ("compress", [f"--data={wrong}"], "as many targets as inputs"),
+        ("prune", ["--model=none.keras", f"--output={tmp_path / 'o.keras'}"], "none.keras"),
+        ("convert", [model, f"--outputs={tmp_path / 'no' / 'o.onnx'}"], "folder that is there"),
+        ("prune", [model, f"--data={workshop / 'data.npz'}", "--layers=dens", f"--output={tmp_path / 'o.keras'}"],
+         "Did you mean"),
+    ]:  # fmt: skip
+        done = script(name, *flags, code=1, cwd=tmp_path)
+        assert message in done.stderr
+        assert done.stderr.count("error:") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.npz"]

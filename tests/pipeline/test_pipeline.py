@@ -1,0 +1,83 @@
+"""Data, default models and losses of the main job."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from tfcompress.pipeline import Data, check_fits, compress_job, default_model, digits, read_npz
+from tfcompress.pipeline.job import rising_schedule
+from tfcompress.pipeline.training import loss_for
+
+
+def data(shape=(6,), classes=3, dtype="float32"):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(20, *shape)).astype(dtype)
+    y = generator.integers(0, classes, 20) if classes else generator.normal(size=20)
+    return Data("made", x[:15], y[:15], x[15:], y[15:])
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 5), (8, 8, 3), (2, 3, 4, 5)])
+def test_default_model_fits_its_data(shape):
+    given = data(shape, classes=4)
+    model = default_model(given)
+    check_fits(model, given)
+    assert model.output_shape == (None, int(given.y_train.max()) + 1 if given.classes is None else given.classes)
+
+
+def test_data_that_does_not_fit_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(3)])
+    with pytest.raises(ValueError, match=r"samples of shape \(6,\). Received: \(5,\)"):
+        check_fits(model, data((5,)))
+    with pytest.raises(ValueError, match="classes from 0 to 2.*Received: 4"):
+        check_fits(model, data(classes=5))
+    two = keras.Model(model.inputs, [model.output, model.output + 1.0])
+    with pytest.raises(ValueError, match="one input and one output"):
+        check_fits(two, data())
+    with pytest.raises(ValueError, match="finite inputs"):
+        Data("d", np.full((2, 3), np.nan), np.zeros(2, int), np.zeros((2, 3)), np.zeros(2, int))
+    with pytest.raises(ValueError, match="one shape"):
+        Data("d", np.zeros((2, 3)), np.zeros(2, int), np.zeros((2, 4)), np.zeros(2, int))
+    np.savez(tmp_path / "part.npz", x_train=np.zeros(3))
+    with pytest.raises(ValueError, match="y_train, x_test, y_test missing"):
+        read_npz(tmp_path / "part.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match="Expected an .npz file"):
+        read_npz(tmp_path / "text.npz")
+
+
+def test_digits_are_split_evenly():
+    given = digits()
+    assert given.x_train.shape == (1347, 8, 8, 1)
+    assert np.ptp(np.bincount(given.y_test)) <= 2
+    assert 0 <= given.x_test.min() < given.x_test.max() <= 1
+
+
+def test_loss_follows_the_last_layer_and_the_targets():
+    inputs = keras.Input((6,))
+    logits, sure = L.Dense(3)(inputs), L.Dense(3, activation="softmax")(inputs)
+    assert loss_for(keras.Model(inputs, logits), data()).get_config()["from_logits"] is True
+    assert loss_for(keras.Model(inputs, sure), data()).get_config()["from_logits"] is False
+    assert loss_for(keras.Model(inputs, L.Softmax()(logits)), data()).get_config()["from_logits"] is False
+    binary = loss_for(keras.Model(inputs, L.Dense(1, activation="sigmoid")(inputs)), data(classes=2))
+    assert isinstance(binary, keras.losses.BinaryCrossentropy)
+    assert isinstance(loss_for(keras.Model(inputs, L.Dense(1)(inputs)), data(classes=0)), keras.losses.MeanSquaredError)
+    compiled = keras.Model(inputs, logits)
+    compiled.compile("sgd", "mae")
+    assert loss_for(compiled, data()) == "mae"
+
+
+@pytest.mark.parametrize("steps", [1, 3, 40, 430, 10_000])
+def test_the_schedule_ends_in_time(steps):
+    schedule = rising_schedule(0.8, steps)
+    assert 0 < schedule.end_step <= max(steps, 1)
+    assert (schedule.end_step - schedule.begin_step) % schedule.frequency == 0
+
+
+def test_bad_arguments_are_refused_before_a_folder_is_made(tmp_path):
+    for arguments in ({"finetune_epochs": 0}, {"sparsity": 1.0}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="Expected"):
+            compress_job(data(), tmp_path / "out", **arguments)
+    assert not list(tmp_path.iterdir())
