@@ -331,3 +331,47 @@ def test_a_layer_without_its_configuration_is_refused_by_name():
     model = keras.Model(inputs, L.Dense(2)(NoConfig(lambda x: x * 2, name="mine")(inputs)))
     with pytest.raises(ValueError, match="layer 'mine' of class NoConfig.*get_config"):
         rebuild(model)
+
+
+def test_weights_of_a_subclassed_model_itself_stay_trainable(tmp_path):
+    class Positions(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.project = L.Dense(8, name="project")
+            self.positions = self.add_weight(name="positions", shape=(1, 4, 8))
+            self.scale = self.add_weight(name="scale", shape=(), initializer="ones", trainable=False)
+
+        def call(self, x):
+            return ops.mean((self.project(x) + self.positions) * self.scale, axis=1)
+
+    model = Positions()
+    x = np.random.default_rng(0).normal(size=(4, 4, 6)).astype("float32")
+    model(x)
+    randomise(model)
+    again = assert_same(model, x)
+    assert model.positions.shape == (1, 4, 8)
+    assert again.count_params() == model.count_params()
+    assert len(again.trainable_variables) == len(model.trainable_variables) == 3
+    again.compile("sgd", "mse")
+    before = ops.convert_to_numpy(again.get_layer("positions").weights[0].value)
+    again.fit(x, np.zeros((4, 8)), verbose=0)
+    assert np.any(ops.convert_to_numpy(again.get_layer("positions").weights[0].value) != before)
+    again.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), again.predict(x, verbose=0))
+
+
+def test_weights_of_a_model_that_are_no_attributes_are_refused():
+    class Listed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.project = L.Dense(8)
+            self.listed = [self.add_weight(name="hidden", shape=(8,))]
+
+        def call(self, x):
+            return self.project(x) + self.listed[0]
+
+    model = Listed()
+    model(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match="'hidden' of Listed.*attribute"):
+        rebuild(model)

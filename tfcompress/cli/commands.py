@@ -37,7 +37,7 @@ def compress(values: FlagValues) -> None:
         overwrite=values.overwrite or demo,
         stage=stage,
     )
-    print(report.table())
+    print(report.table(width=110))
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
 
 
@@ -125,7 +125,7 @@ def evaluate(values: FlagValues) -> None:
         name = pathlib.Path(path).name
         candidates[path if name in candidates else name] = path
     report = tfc.compare(candidates, data.x_test, data.y_test, threads=values.threads)
-    print(report.table())
+    print(report.table(width=110))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")
     if values.json:

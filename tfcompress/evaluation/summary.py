@@ -66,7 +66,7 @@ class Summary:
         """Share of zeros in all kernels."""
         return sum(row.zeros for row in self.rows) / max(sum(row.size for row in self.rows), 1)
 
-    def table(self, width: int = 110) -> str:
+    def table(self, width: int = 120) -> str:
         """Return the table as text, at most `width` columns wide."""
         import io
 
@@ -78,17 +78,17 @@ class Summary:
         table = Table(title=title, box=box.SIMPLE)
         for heading in ("layer", "class", "kernel", "shape"):
             table.add_column(heading, no_wrap=heading != "layer", overflow="fold")
-        for heading in ("zeros", "distinct", "bits", "bytes"):
+        for heading in ("zeros", "distinct", "bytes"):
             table.add_column(heading, justify="right")
-        table.add_column("what was done", overflow="fold")
+        table.add_column("status", no_wrap=True)
         for row in self.rows:
-            figures = (f"{row.sparsity:.1%}", f"{row.distinct:,}", str(row.bits), f"{row.nbytes:,}")
+            figures = (f"{row.sparsity:.1%}", f"{row.distinct:,}", f"{row.nbytes:,}")
             table.add_row(
                 row.layer,
                 row.kind,
                 row.weight,
                 "x".join(map(str, row.shape)) if row.weight else "",
-                *(figures if row.weight else ("", "", "", "")),
+                *(figures if row.weight else ("", "", "")),
                 row.status,
             )
         console = Console(file=io.StringIO(), width=width, record=True)
@@ -169,7 +169,7 @@ def _rows(layer: Layer) -> list[WeightRow]:
     kind = type(inner).__name__
     positions = kernel_positions(layer)
     if not positions:
-        status = "nothing to compress" if layer.weights else "no weights"
+        status = "no kernel" if layer.weights else "no weights"
         return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status)]
     weights = inner_weights(layer)
     wrapped = isinstance(layer, CompressedLayer)

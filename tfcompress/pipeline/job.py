@@ -111,7 +111,7 @@ def compress_job(
             precision = "float16" if "fp16" in name else "float32"
             export(dense if "dense" in name else final, folder / name, precision=precision, overwrite=True)
     candidates = {"dense.keras": dense, "pruned.keras": final, **{name: folder / name for name in FILES}}
-    report = compare(candidates, data.x_test, data.y_test, threads=threads)
+    report = compare(candidates, data.x_test, data.y_test, baseline="dense.tflite", threads=threads)
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
     return report

@@ -18,6 +18,7 @@ from keras.layers import Layer
 
 from tfcompress.surgery.copying import autocast, copy_layer, has_mask
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
+from tfcompress.surgery.parameters import weights_as_layers
 from tfcompress.wrapper import FixedTraining, PassThrough
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
@@ -116,7 +117,8 @@ class _Opener:
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
             else:
                 try:
-                    outputs = self.open_call(self.model, (inputs,), {})
+                    with weights_as_layers(self.model, tree.flatten(inputs)[0]):
+                        outputs = self.open_call(self.model, (inputs,), {})
                 except _CannotOpen as reason:
                     raise ValueError(str(reason)) from reason.__cause__
         _rename_duplicates(outputs)

@@ -1,0 +1,81 @@
+"""Weights that a subclassed model holds itself, beside those of its layers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import ops
+from keras.layers import Layer
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class Parameter(Layer):
+    """One weight as a layer, so that it can stand in a graph; what it is called with does not matter.
+
+    Args:
+        shape: The weight's shape.
+
+    Example:
+
+    >>> import numpy as np
+    >>> Parameter((2, 3))(np.ones((5, 1))).shape
+    TensorShape([2, 3])
+    """
+
+    def __init__(self, shape: tuple[int, ...], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the weight."""
+        self.weight = self.add_weight(name="weight", shape=self.shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the weight."""
+        return ops.convert_to_tensor(self.weight.value)
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        """Return the weight's shape and dtype."""
+        return keras.KerasTensor(self.shape, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "shape": self.shape}
+
+
+@contextlib.contextmanager
+def weights_as_layers(model: keras.Model, anchor: Any) -> Iterator[None]:
+    """Let each weight that is an attribute of `model` be the output of a `Parameter`, for the time of the block.
+
+    Args:
+        model: A subclassed model, whose `call` is traced in the block.
+        anchor: A symbolic input of the new graph, to which the layers are tied.
+
+    Raises:
+        ValueError: If a weight of the model itself is no attribute, but in a list or the like.
+    """
+    own = {id(weight): weight for weight in [*model._trainable_variables, *model._non_trainable_variables]}
+    attributes = {name: value for name, value in vars(model).items() if id(value) in own}
+    hidden = [weight.name for key, weight in own.items() if key not in {id(value) for value in attributes.values()}]
+    if hidden:
+        raise ValueError(
+            f"Expected a model that holds its own weights as attributes. Received: {', '.join(map(repr, hidden))} of "
+            f"{type(model).__name__} {model.name!r}. Make each an attribute, or put it into a layer."
+        )
+    symbols = {}
+    for name, weight in attributes.items():
+        layer = Parameter(tuple(weight.shape), name=weight.name, dtype=model.dtype_policy, trainable=weight.trainable)
+        layer.build()
+        layer.built = True
+        layer.weight.assign(ops.copy(weight.value))
+        symbols[name] = layer(anchor)
+    try:
+        for name, symbol in symbols.items():
+            object.__setattr__(model, name, symbol)
+        yield
+    finally:
+        for name, weight in attributes.items():
+            object.__setattr__(model, name, weight)
