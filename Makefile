@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test lint unit test-jax bench clean
 
@@ -22,7 +22,7 @@ unit: .venv/.dev
 
 # The tests of training once more, on Keras' JAX backend.
 test-jax: .venv/.dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/pruning
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/test_odd_models.py tests/pruning
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.training

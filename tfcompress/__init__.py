@@ -10,6 +10,7 @@ from tfcompress.pruning import (
     CosineDecay,
     PolynomialDecay,
     PruneConfig,
+    Schedule,
     prune,
     prune_once,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "PolynomialDecay",
     "PruneConfig",
     "Report",
+    "Schedule",
     "Summary",
     "Timing",
     "benchmark",

@@ -72,6 +72,25 @@ class WeightTransform:
         return cls(**config)
 
 
+class _Scope(keras.StatelessScope):
+    """A stateless scope that sees what the scope around it sees, and remembers what is assigned in it."""
+
+    def __init__(self, mapping: Sequence[tuple[keras.Variable, Tensor]]):
+        super().__init__(state_mapping=mapping, collect_losses=True)
+        self.assigned: dict[int, keras.Variable] = {}
+
+    def __enter__(self) -> _Scope:
+        super().__enter__()
+        if self.original_scope is not None:  # on JAX the innermost scope alone counts
+            outer: dict[int, Tensor] = self.original_scope.state_mapping
+            self.state_mapping: dict[int, Tensor] = {**outer, **self.state_mapping}
+        return self
+
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
+        self.assigned[id(update[0])] = update[0]
+        super().add_update(update)
+
+
 class _Projection:
     """A variable constraint: the user's own one, then the transforms' projections."""
 
@@ -122,6 +141,10 @@ class PassThrough(keras.layers.Wrapper):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer; the first call builds what only a call can build."""
+        if not args and kwargs:  # Keras looks at the first tensor, which `call` here takes by position
+            first = next(name for name in inspect.signature(self.layer.call).parameters if name in kwargs)
+            kwargs = dict(kwargs)
+            args = (kwargs.pop(first),)
         if not self.built and not self._inner_is_built():
             self.layer(*args, **kwargs)  # composite layers make their weights when they are first called
         return super().__call__(*args, **kwargs)
@@ -148,6 +171,11 @@ class PassThrough(keras.layers.Wrapper):
         if training is None or "training" not in inspect.signature(self.layer.call).parameters:
             return kwargs
         return {**kwargs, "training": training}
+
+    def reset_state(self) -> None:
+        """Reset the state of the layer inside, if it is one with a state."""
+        if hasattr(self.layer, "reset_state"):
+            self.layer.reset_state()
 
     def compute_output_spec(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Return the specification (shape, dtype) of what the layer inside returns."""
@@ -357,19 +385,12 @@ class CompressedLayer(PassThrough):
         """Call the layer with transformed weights."""
         if training:
             self._begin_pass()
-        variables = self.layer.variables
-        transformed = self.transformed()
         weights = self.layer.weights
-        replaced = {id(weights[position]): value for position, value in transformed.items()}
-        # All variables are given, not only the transformed ones: under JAX the innermost scope alone counts.
-        mapping = [(v, replaced[id(v)] if id(v) in replaced else ops.convert_to_tensor(v.value)) for v in variables]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            given = [scope.get_current_value(v) for v in variables]
+        mapping = [(weights[position], value) for position, value in self.transformed().items()]
+        with _Scope(mapping) as scope:
             outputs = self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
-        for variable, value in zip(variables, given, strict=True):
-            current = scope.get_current_value(variable)
-            if current is not value:  # seeds, batch-norm statistics, states of recurrent layers
-                variable.assign(current)
+        for variable in scope.assigned.values():  # seeds, batch-norm statistics, states, metrics
+            variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:
             if scope.original_scope is None:
                 self.add_loss(loss)

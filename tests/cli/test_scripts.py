@@ -127,5 +127,6 @@ def test_failures_are_exit_code_1_and_one_message(workshop, tmp_path):
     ]:  # fmt: skip
         done = script(name, *flags, code=1, cwd=tmp_path)
         assert message in done.stderr
+        assert done.stderr.startswith("error:")
         assert done.stderr.count("error:") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.npz"]

@@ -172,18 +172,19 @@ def _rows(layer: Layer) -> list[WeightRow]:
         status = "no kernel" if layer.weights else "no weights"
         return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status)]
     weights = inner_weights(layer)
+    names = _distinct_names([weights[position] for position in positions])
     wrapped = isinstance(layer, CompressedLayer)
     seen: dict[int, Any] = layer.transformed() if wrapped else {}
     rows = []
-    for position in positions:
+    for position, label in zip(positions, names, strict=True):
         value = ops.convert_to_numpy(seen[position]) if position in seen else read(weights[position])
-        names = [type(t).__name__.lower() for t in layer.chain(position)] if wrapped else []
-        status = ", ".join(_done.get(name, name) for name in names) or "as it is"
+        done = [type(t).__name__.lower() for t in layer.chain(position)] if wrapped else []
+        status = ", ".join(_done.get(name, name) for name in done) or "as it is"
         rows.append(
             WeightRow(
                 layer.name,
                 kind,
-                weights[position].name,
+                label,
                 tuple(value.shape),
                 int(value.size - np.count_nonzero(value)),
                 len(np.unique(value)),
@@ -192,6 +193,15 @@ def _rows(layer: Layer) -> list[WeightRow]:
             )
         )
     return rows
+
+
+def _distinct_names(weights: list[keras.Variable]) -> list[str]:
+    """Return the names of weights, with as much of their paths as tells them apart."""
+    for parts in range(1, 12):
+        names = ["/".join(weight.path.split("/")[-parts:]) for weight in weights]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{weight.name}_{index}" for index, weight in enumerate(weights)]
 
 
 _done = {"mask": "pruned"}

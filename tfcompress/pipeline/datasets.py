@@ -41,6 +41,8 @@ class Data:
                 raise ValueError(f"Expected numbers. Received: x_{part} of dtype {x.dtype}.")
             if np.issubdtype(x.dtype, np.floating) and not np.all(np.isfinite(x)):
                 raise ValueError(f"Expected finite inputs. Received: x_{part} with NaN or infinite values.")
+        if self.classes is not None and min(self.y_train.min(), self.y_test.min()) < 0:
+            raise ValueError("Expected classes from 0 on. Received: negative ones; number them 0, 1, 2, ...")
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise ValueError(
                 "Expected samples of one shape. "
@@ -81,18 +83,17 @@ def read_npz(path: str | os.PathLike[str]) -> Data:
         ValueError: If it is no `.npz` file, lacks an array, or its arrays don't fit each other.
     """
     path = pathlib.Path(path)
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise ValueError(f"Expected an .npz file, as numpy.savez writes it. Received: {path}, which is none.")
     if not path.exists():
         raise FileNotFoundError(
             f"Expected an .npz file with the arrays {', '.join(KEYS)}. Received: no file at {path}."
         )
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [key for key in KEYS if key not in arrays]
-            if missing:
-                raise ValueError(
-                    f"Expected the arrays {', '.join(KEYS)} in {path}. Received: {', '.join(arrays) or 'none'}; "
-                    f"{', '.join(missing)} missing. Write it with numpy.savez(path, x_train=..., ...)."
-                )
-            return Data(path.stem, *(arrays[key] for key in KEYS))
-    except (zipfile.BadZipFile, EOFError, OSError, AttributeError) as error:
-        raise ValueError(f"Expected an .npz file, as numpy.savez writes it. Received: {path}: {error}.") from error
+    with np.load(path, allow_pickle=False) as arrays:
+        missing = [key for key in KEYS if key not in arrays]
+        if missing:
+            raise ValueError(
+                f"Expected the arrays {', '.join(KEYS)} in {path}. Received: {', '.join(arrays) or 'none'}; "
+                f"{', '.join(missing)} missing. Write it with numpy.savez(path, x_train=..., ...)."
+            )
+        return Data(path.stem, *(arrays[key] for key in KEYS))

@@ -43,6 +43,16 @@ def check_fits(model: keras.Model, data: Data) -> None:
     if len(declared) != len(given) or any(d not in (None, g) for d, g in zip(declared, given, strict=True)):
         raise ValueError(f"Expected x_train with samples of shape {declared}. Received: {given}.")
     width = model.outputs[0].shape[-1]
+    if data.classes is None and np.issubdtype(data.y_train.dtype, np.integer) and data.y_train.shape[1:] == (width,):
+        raise ValueError(
+            f"Expected classes as whole numbers, one for a sample. Received: y_train of shape {data.y_train.shape}, "
+            "probably one-hot. Convert it with .argmax(-1)."
+        )
+    if data.classes is None:
+        wanted = tuple(model.outputs[0].shape[1:])
+        given = data.y_train.shape[1:] or (1,)
+        if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
+            raise ValueError(f"Expected targets of shape {wanted}, as the model's output. Received: {given}.")
     if data.classes is not None and width not in (None, 1) and data.classes > width:
         raise ValueError(f"Expected classes from 0 to {width - 1}, as the model has. Received: {data.classes - 1}.")
 
@@ -61,6 +71,10 @@ def loss_for(model: keras.Model, data: Data) -> Any:
 
 def _ends_in(model: keras.Model, activations: Sequence[str]) -> bool:
     last = model.outputs[0]._keras_history.operation
+    while isinstance(last, layers.Identity):
+        last = last._inbound_nodes[0].input_tensors[0]._keras_history.operation
+    if isinstance(last, keras.Model):
+        return _ends_in(last, activations)
     name = getattr(getattr(last, "activation", None), "__name__", "")
     return name in activations or type(last).__name__.lower() in activations
 

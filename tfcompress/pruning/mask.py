@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,11 +28,13 @@ class Mask(WeightTransform):
     Args:
         config: What is pruned and when.
         group: With scope "global", the name that all masks with one common budget share.
+        group_size: How many these are: a part of them, in a part of the model, is left as it is.
     """
 
-    def __init__(self, config: PruneConfig, group: str | None = None):
+    def __init__(self, config: PruneConfig, group: str | None = None, group_size: int = 1):
         self.config = config
         self.group = group
+        self.group_size = group_size
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the mask, all ones."""
@@ -49,6 +52,13 @@ class Mask(WeightTransform):
     def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
         """Compute the masks of one group anew if the schedule says so at `step`."""
         masks = [member for member, _ in members if isinstance(member, Mask)]
+        if len(masks) < masks[0].group_size:
+            warnings.warn(
+                f"Expected all {masks[0].group_size} weights that are pruned with one common budget to be in the model "
+                f"that is trained. Received: {len(masks)} of them; their masks stay as they are.",
+                stacklevel=2,
+            )
+            return
         values = [value for _, value in members]
         due, sparsity = masks[0].config.schedule(step)
         previous = [ops.convert_to_tensor(mask.mask.value) for mask in masks]
@@ -71,9 +81,9 @@ class Mask(WeightTransform):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"config": self.config.to_dict(), "group": self.group}
+        return {"config": self.config.to_dict(), "group": self.group, "group_size": self.group_size}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Mask:
         """Make a mask, all ones, from `get_config`'s result."""
-        return cls(PruneConfig.from_dict(config["config"]), config["group"])
+        return cls(**{**config, "config": PruneConfig.from_dict(config["config"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import keras
@@ -49,7 +50,7 @@ def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) 
     config = config if isinstance(config, PruneConfig) else PruneConfig(config)
     choice = LayerChoice(layers)
     check_built(model)
-    group = None if config.scope == "layer" else f"prune_{_count_groups(model)}"
+    group = None if config.scope == "layer" else uuid.uuid4().hex
     wrapped = []
 
     def wrap(layer: Layer) -> Layer:
@@ -74,6 +75,10 @@ def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) 
             f"Expected a model with layers to prune. Received: {model.name!r}, "
             + ("in which none has a kernel." if layers is None else f"in which none of layers={layers!r} has a kernel.")
         )
+    masks = [t for layer in wrapped_layers(pruned) for _, t in layer.transforms if isinstance(t, Mask)]
+    members = [mask for mask in masks if mask.group is not None and mask.group == group]
+    for mask in members:
+        mask.group_size = len(members)
     return pruned
 
 
@@ -83,6 +88,12 @@ def _check_prunable(layer: Layer, positions: list[int]) -> None:
             f"Expected layers that aren't pruned yet. Received: {layer.name!r}, which has a mask. "
             "Name other layers with `layers`, or call tfcompress.strip first."
         )
+    lora = next((part.name for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)), None)
+    if lora is not None:
+        raise ValueError(
+            f"Expected layers without LoRA, which would fill the zeros again. Received: {lora!r} with LoRA enabled. "
+            "Merge it into the kernel first: save the model and load the weights into one without LoRA."
+        )
     weights = inner_weights(layer)
     for position in positions:
         if not bool(np.all(np.isfinite(read(weights[position])))):
@@ -90,10 +101,6 @@ def _check_prunable(layer: Layer, positions: list[int]) -> None:
                 f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
                 "holds NaN or infinite values. Train or load the model anew."
             )
-
-
-def _count_groups(model: keras.Model) -> int:
-    return len({t.group for layer in wrapped_layers(model) for _, t in layer.transforms if t.group is not None})
 
 
 def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: Any) -> keras.Model:

@@ -37,8 +37,10 @@ def _step(name: str, value: Any, least: int) -> int:
 class Schedule:
     """A sparsity for every training step, and the steps at which masks are computed anew.
 
-    Subclasses are frozen dataclasses that implement `sparsity`; `schedule(step)` returns the pair
-    `(updates, sparsity)`, as tfmot's schedules do. The first training step is step 0.
+    Subclasses are frozen dataclasses, registered with `keras.saving.register_keras_serializable`, that implement
+    `sparsity` and may have the fields `begin_step` (0), `end_step` (-1: none) and `frequency` (100);
+    `schedule(step)` returns the pair `(updates, sparsity)`, as tfmot's schedules do. The first forward pass with
+    `training=True` is step 0.
     """
 
     def sparsity(self, step: Tensor) -> Tensor:
@@ -47,7 +49,8 @@ class Schedule:
 
     def updates(self, step: Tensor) -> Tensor:
         """Return whether masks are computed at `step`: from `begin_step` to `end_step`, each `frequency`."""
-        begin, end, frequency = self.begin_step, self.end_step, self.frequency  # type: ignore[attr-defined]
+        defaults = {"begin_step": 0, "end_step": -1, "frequency": 100}
+        begin, end, frequency = (getattr(self, name, default) for name, default in defaults.items())
         step = ops.cast(step, "int32")
         due = ops.logical_and(step >= begin, ops.equal(ops.mod(step - begin, frequency), 0))
         return due if end == -1 else ops.logical_and(due, step <= end)

@@ -56,7 +56,7 @@ def _is_kernel(weight: keras.Variable, of_keras: bool) -> bool:
         return False
     if of_keras:
         return name in _KERNELS
-    return not any(word in name for word in _NEVER)
+    return not any(word in _NEVER for word in name.split("_"))
 
 
 class LayerChoice:
@@ -94,14 +94,22 @@ class LayerChoice:
                 f"function from a layer to bool. Received: {layers!r}."
             )
         self.patterns = list(self.patterns)
+        for pattern in self.patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"Expected names or regular expressions in `layers`. Received: {pattern!r}: {error}."
+                ) from error
         self.names: list[str] = []
 
     def includes(self, layer: Layer) -> bool:
-        """Return whether a layer is meant."""
-        self.names.append(layer.name)
+        """Return whether a layer is meant: by its name, the one it had, or that of a layer it was inside of."""
+        names = [layer.name, *getattr(layer, "source_names", ())]
+        self.names += names
         if self.function is not None:
             return bool(self.function(layer))
-        return self.all or any(_matches(pattern, layer.name) for pattern in self.patterns)
+        return self.all or any(_matches(pattern, name) for pattern in self.patterns for name in names)
 
     def names_it(self, layer: Layer) -> bool:
         """Return whether a layer is meant by its exact name."""
@@ -113,7 +121,8 @@ class LayerChoice:
             if any(_matches(pattern, name) for name in self.names):
                 continue
             text = pattern if isinstance(pattern, str) else pattern.pattern
-            near = difflib.get_close_matches(text, self.names, n=3, cutoff=0.4) or self.names[:8]
+            names = list(dict.fromkeys(self.names))
+            near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:8]
             raise ValueError(
                 f"Expected `layers` to match layers of the model. Received: {text!r}, which matches none. "
                 f"Did you mean {' or '.join(map(repr, near))}?"

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 from keras.layers import Layer
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfcompress.wrapper import PassThrough, has_no_build
 
@@ -35,7 +36,8 @@ def copy_layer(layer: Layer, name: str, args: Any = (), kwargs: dict[str, Any] |
         config = dict(layer.get_config())
         if "name" in config:
             config["name"] = name
-        new = type(layer).from_config(config)
+        with SafeModeScope(False):  # what the layer holds is in this process already
+            new = type(layer).from_config(config)
         new.name = name
     except Exception as error:
         raise ValueError(
@@ -74,6 +76,11 @@ def copy_state(source: Layer, target: Layer) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
+        for state, copy in zip(
+            tree.flatten(getattr(old, "states", None)), tree.flatten(getattr(new, "states", None)), strict=False
+        ):
+            if isinstance(state, keras.Variable) and isinstance(copy, keras.Variable):
+                copy.assign(ops.copy(state.value))  # of a stateful recurrent layer; no variable of the layer
         if hasattr(new, "finalize_state"):
             new.finalize_state()
     for old, new in zip(source.variables, target.variables, strict=True):

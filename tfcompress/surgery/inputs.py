@@ -11,7 +11,12 @@ from keras import ops, tree
 
 
 def is_graph(layer: Any) -> bool:
-    """Return whether a layer is a functional or a sequential model."""
+    """Return whether a layer is a functional or a sequential model, and no more than that."""
+    return has_graph(layer) and type(layer).call.__module__.startswith("keras.")
+
+
+def has_graph(layer: Any) -> bool:
+    """Return whether a layer is a functional or a sequential model, maybe with a `call` of its own."""
     return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and isinstance(layer, keras.Function))
 
 
@@ -30,11 +35,13 @@ def new_inputs(model: keras.Model) -> Any:
     Raises:
         ValueError: If the `call` of a subclassed model was given more than one argument.
     """
-    if is_graph(model):
+    if has_graph(model):
         return tree.map_structure(_like, graph_of(model)._inputs_struct)
     shapes = list((recorded_shapes(model) or {}).values())
-    names = [name for name in inspect.signature(model.call).parameters if name not in ("training", "mask")]
-    if len(shapes) != 1:
+    parameters = inspect.signature(model.call).parameters.values()
+    names = [p.name for p in parameters if p.name not in ("training", "mask")]
+    required = [p.name for p in parameters if p.name in names and p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+    if len(shapes) != 1 or len(required) > 1:
         raise ValueError(
             "Expected a model whose `call` takes one argument, which may be a list or a dict of tensors. "
             f"Received: {type(model).__name__} {model.name!r}, called with {', '.join(names)}. "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import inspect
+import textwrap
 import threading
 import traceback
 import warnings
@@ -23,6 +25,9 @@ from tfcompress.wrapper import FixedTraining, PassThrough
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
 _COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention")
+
+# What a subclassed model may do in its own way in training, and a functional model made of it does in Keras'.
+_STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
 def rebuild(model: keras.Model, replace: Callable[[Layer], Layer] = lambda layer: layer) -> keras.Model:
@@ -67,6 +72,10 @@ def check_built(model: Any) -> None:
         )
 
 
+# The class that `value` is a property of: on some backends a base of keras.Variable.
+_Variable = next(cls for cls in keras.Variable.__mro__ if "value" in vars(cls))
+
+
 class _FollowsModel:
     """Stands for `training` while a `call` is traced: whatever the model will be called with."""
 
@@ -100,7 +109,6 @@ class _Opener:
         self.in_call = False
         self.thread = threading.get_ident()
         self.follows = _FollowsModel()
-        self.opened_calls = False
 
     def run(self) -> keras.Model:
         inputs = new_inputs(self.model)
@@ -112,19 +120,35 @@ class _Opener:
                 return self.visit(layer, args, kwargs)
             return original(layer, *args, **kwargs)
 
-        with mock.patch.object(Layer, "__call__", call):
+        read = _Variable.value
+
+        def value(variable: keras.Variable) -> Any:
+            if self.in_call and threading.get_ident() == self.thread:
+                raise _CannotOpen(
+                    "Expected a `call` that leaves the weights to their layers. Received: one that computes with "
+                    f"{variable.path!r} itself. Use a layer that does it (such as keras.layers.ReversibleEmbedding), "
+                    "or put that part into a keras.layers.Layer of its own, which is kept whole."
+                )
+            return read.fget(variable)
+
+        with mock.patch.object(Layer, "__call__", call), mock.patch.object(_Variable, "value", property(value)):
             if is_graph(self.model):
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
             else:
+                if self.model.activity_regularizer is not None or not _passes_training_on(self.model):
+                    raise ValueError(
+                        f"Expected a `call` that passes `training` on or says `if training:`, and no activity "
+                        f"regularizer of the model itself. Received: {type(self.model).__name__} "
+                        f"{self.model.name!r}. Put that part into a keras.layers.Layer of its own."
+                    )
                 try:
-                    with weights_as_layers(self.model, tree.flatten(inputs)[0]):
+                    with weights_as_layers(self.model, tree.flatten(inputs)[0], self.replace):
                         outputs = self.open_call(self.model, (inputs,), {})
                 except _CannotOpen as reason:
                     raise ValueError(str(reason)) from reason.__cause__
         _rename_duplicates(outputs)
         opened = self.model_class()(inputs, outputs, name=self.model.name)
-        if self.opened_calls:
-            self.check_equal(opened)
+        self.check_equal(opened)
         return opened
 
     def model_class(self) -> Any:
@@ -134,7 +158,7 @@ class _Opener:
             return keras.Model
         if isinstance(self.model, keras.Function) and cls.__init__.__module__.startswith("keras."):
             return cls
-        lost = [name for name in ("train_step", "test_step", "compute_loss") if name in vars(cls)]
+        lost = [name for name in _STEPS if getattr(cls, name) is not getattr(keras.Model, name)]
         if lost:
             warnings.warn(
                 f"{cls.__name__} defines {', '.join(lost)}; the functional model that is made of it trains with "
@@ -146,12 +170,15 @@ class _Opener:
     def keep_output_names(self, outputs: Any) -> Any:
         """Add an identity where an output has lost its name, as that of a nested model does."""
         names = iter(graph_of(self.model).output_names)
+        identities: dict[str, Layer] = {}
 
         def keep(tensor: Any) -> Any:
             name = next(names)
-            if tensor._keras_history.operation.name == name:
+            if tensor._keras_history.operation.name == name and name not in identities:
                 return tensor
-            return keras.layers.Identity(name=name, dtype=tensor.dtype)(tensor)
+            if name not in identities:
+                identities[name] = keras.layers.Identity(name=name, dtype=tensor.dtype)
+            return identities[name](tensor)
 
         return tree.map_structure(keep, outputs)
 
@@ -160,22 +187,32 @@ class _Opener:
         if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in opened.inputs):
             return
         data = random_inputs(opened)
-        pairs = zip(
-            tree.flatten(self.model(data, training=False)),
-            tree.flatten(opened(data, training=False)),
-            strict=True,
-        )
-        for old, new in pairs:
-            want, got = (np.asarray(ops.cast(x, "float32")) for x in (old, new))
-            scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
-            tolerance = 2e-2 if "16" in str(old.dtype) else 1e-3
-            if not np.allclose(want, got, rtol=0, atol=tolerance * scale + 1e-6, equal_nan=True):
-                why = "it branches on `training`" if self.follows.branched else "it depends on its data"
-                raise ValueError(
-                    f"Expected the `call` of {type(self.model).__name__} {self.model.name!r}, opened into a graph, "
-                    f"to compute the same. Received: outputs that differ by {np.max(np.abs(want - got)):.3g}; "
-                    f"probably {why}. Put that part into a keras.layers.Layer of its own."
+        old, again, new = (self.infer(model, data) for model in (self.model, self.model, opened))
+        if old is None or again is None or not _close(old, again):
+            return  # it can't run on such data, or draws random numbers that Keras doesn't know of
+        if new is None or len(new) != len(old) or not _close(old, new):
+            if self.follows.branched:
+                why = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
+            else:
+                why = (
+                    "one of its layers isn't made again as it was. Check that each `get_config` of your own layers "
+                    "returns all arguments of the constructor, and that no `call` depends on its data"
                 )
+            raise ValueError(
+                f"Expected {type(self.model).__name__} {self.model.name!r} to compute the same when it is made again. "
+                f"Received: other outputs; probably {why}."
+            )
+
+    def infer(self, model: keras.Model, data: Any) -> list[np.ndarray] | None:
+        """Return a model's outputs, with no variable changed; `None` if it fails on the data."""
+        try:
+            with keras.StatelessScope():
+                outputs = tree.flatten(model(data, training=False))
+            return [np.asarray(ops.convert_to_numpy(ops.cast(x, "float32"))) for x in outputs]
+        except Exception:
+            if model is self.model:
+                return None
+            raise
 
     # Visiting --------------------------------------------------------------------------------------
 
@@ -244,7 +281,13 @@ class _Opener:
                 f"Expected the `call` of {type(layer).__name__} {layer.name!r} to return tensors that depend on its "
                 f"inputs. Received: {outputs!r}."
             )
-        self.opened_calls = True
+        weight = _weight_in_graph(outputs, {id(x) for x in tree.flatten((args, kwargs))})
+        if weight is not None:
+            raise _CannotOpen(
+                f"Expected the `call` of {type(layer).__name__} {layer.name!r} to leave the weights to their layers. "
+                f"Received: it computes with {weight!r} itself. Use a layer that does it (such as "
+                "keras.layers.ReversibleEmbedding), or put that part into a keras.layers.Layer, which is kept whole."
+            )
         return outputs
 
     # Making ----------------------------------------------------------------------------------------
@@ -254,9 +297,11 @@ class _Opener:
             pinned = None
         if id(layer) not in self.new_layers:
             new = copy_layer(layer, self.unique_name(layer), args, kwargs)
+            new.source_names = tuple(part.name for part in (layer, *self.parents))
             if pinned is not None:
                 new = FixedTraining(new, pinned)
                 new.build()
+                new.source_names = new.layer.source_names
             self.new_layers[id(layer)] = self.replace(new), pinned
         new, was_pinned = self.new_layers[id(layer)]
         if was_pinned != pinned:
@@ -291,7 +336,7 @@ class _Opener:
 
 def _may_open(layer: Layer, arguments: Any) -> bool:
     """Return whether a layer is made of layers only, so that its `call` may be a plain graph of them."""
-    if isinstance(layer, PassThrough) or not layer._layers:
+    if isinstance(layer, PassThrough) or not layer._layers or not _passes_training_on(layer):
         return False
     if type(layer).__module__.startswith("keras."):
         if type(layer).__name__ not in _COMPOSITE:
@@ -299,6 +344,49 @@ def _may_open(layer: Layer, arguments: Any) -> bool:
     elif layer._trainable_variables or layer._non_trainable_variables or layer._seed_generators:
         return False  # its own weights or random numbers would not be in the graph
     return layer.activity_regularizer is None and not has_mask(arguments)
+
+
+def _close(old: list[np.ndarray], new: list[np.ndarray]) -> bool:
+    """Return whether all outputs agree to within float16's precision of the largest."""
+    for want, got in zip(old, new, strict=True):
+        scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
+        if want.shape != got.shape or not np.allclose(want, got, rtol=0, atol=2e-3 * scale + 1e-6, equal_nan=True):
+            return False
+    return True
+
+
+def _passes_training_on(layer: Layer) -> bool:
+    """Return whether a `call` does nothing with `training` but pass it on; a model may also say `if training:`."""
+    if type(layer).__module__.startswith("keras."):
+        return True
+    try:
+        parsed = ast.parse(textwrap.dedent(inspect.getsource(type(layer).call)))
+    except (OSError, TypeError, SyntaxError):
+        return True
+    allowed = [keyword.value for node in ast.walk(parsed) if isinstance(node, ast.Call) for keyword in node.keywords]
+    if isinstance(layer, keras.Model):
+        allowed += [node.test for node in ast.walk(parsed) if isinstance(node, ast.If | ast.IfExp)]
+    known = {id(node) for node in allowed}
+    used = [node for node in ast.walk(parsed) if isinstance(node, ast.Name) and node.id == "training"]
+    return all(id(node) in known for node in used)
+
+
+def _weight_in_graph(outputs: Any, inputs: set[int]) -> str | None:
+    """Return the path of a variable that is an argument of an operation between tensors, if there is one."""
+    waiting = [x for x in tree.flatten(outputs) if id(x) not in inputs]
+    seen: set[int] = set()
+    while waiting:
+        operation, node_index, _ = waiting.pop()._keras_history
+        node = operation._inbound_nodes[node_index]
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        arguments = tree.flatten((node.arguments.args, node.arguments.kwargs))
+        found = next((x.path for x in arguments if isinstance(x, keras.Variable)), None)
+        if found is not None:
+            return str(found)
+        waiting += [x for x in node.input_tensors if id(x) not in inputs]
+    return None
 
 
 def _as_declared(x: Any, declared: Any) -> Any:

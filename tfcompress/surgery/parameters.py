@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,21 +17,45 @@ class Parameter(Layer):
 
     Args:
         shape: The weight's shape.
+        weight_name: The weight's name.
+        weight_dtype: The weight's dtype.
+        regularizer: What its size costs.
+        constraint: What it is projected on after each update.
 
     Example:
 
     >>> import numpy as np
-    >>> Parameter((2, 3))(np.ones((5, 1))).shape
-    TensorShape([2, 3])
+    >>> tuple(Parameter((2, 3), "positions")(np.ones((5, 1))).shape)
+    (2, 3)
     """
 
-    def __init__(self, shape: tuple[int, ...], **kwargs: Any):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        weight_name: str,
+        weight_dtype: str = "float32",
+        regularizer: Any = None,
+        constraint: Any = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.shape = tuple(shape)
+        self.weight_name = weight_name
+        self.weight_dtype = weight_dtype
+        self.regularizer = keras.regularizers.get(regularizer)
+        self.constraint = keras.constraints.get(constraint)
 
     def build(self, input_shape: Any = None) -> None:
         """Create the weight."""
-        self.weight = self.add_weight(name="weight", shape=self.shape)
+        self.weight = self.add_weight(
+            name=self.weight_name,
+            shape=self.shape,
+            dtype=self.weight_dtype,
+            initializer="zeros",
+            regularizer=self.regularizer,
+            constraint=self.constraint,
+        )
+        self.built = True
 
     def call(self, inputs: Any) -> Any:
         """Return the weight."""
@@ -39,20 +63,29 @@ class Parameter(Layer):
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         """Return the weight's shape and dtype."""
-        return keras.KerasTensor(self.shape, self.compute_dtype)
+        floats = keras.backend.is_float_dtype(self.weight_dtype)
+        return keras.KerasTensor(self.shape, self.compute_dtype if floats else self.weight_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "shape": self.shape}
+        return {
+            **super().get_config(),
+            "shape": self.shape,
+            "weight_name": self.weight_name,
+            "weight_dtype": self.weight_dtype,
+            "regularizer": keras.regularizers.serialize(self.regularizer),
+            "constraint": keras.constraints.serialize(self.constraint),
+        }
 
 
 @contextlib.contextmanager
-def weights_as_layers(model: keras.Model, anchor: Any) -> Iterator[None]:
+def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer], Layer]) -> Iterator[None]:
     """Let each weight that is an attribute of `model` be the output of a `Parameter`, for the time of the block.
 
     Args:
         model: A subclassed model, whose `call` is traced in the block.
         anchor: A symbolic input of the new graph, to which the layers are tied.
+        replace: Called once with each of the layers; returns the one to use.
 
     Raises:
         ValueError: If a weight of the model itself is no attribute, but in a list or the like.
@@ -65,13 +98,22 @@ def weights_as_layers(model: keras.Model, anchor: Any) -> Iterator[None]:
             f"Expected a model that holds its own weights as attributes. Received: {', '.join(map(repr, hidden))} of "
             f"{type(model).__name__} {model.name!r}. Make each an attribute, or put it into a layer."
         )
-    symbols = {}
-    for name, weight in attributes.items():
-        layer = Parameter(tuple(weight.shape), name=weight.name, dtype=model.dtype_policy, trainable=weight.trainable)
+    made = {}
+    for weight in own.values():
+        layer = Parameter(
+            weight.shape,
+            weight.name,
+            weight.dtype,
+            weight.regularizer,
+            weight.constraint,
+            name=weight.name,
+            dtype=model.dtype_policy,
+            trainable=weight.trainable,
+        )
         layer.build()
-        layer.built = True
         layer.weight.assign(ops.copy(weight.value))
-        symbols[name] = layer(anchor)
+        made[id(weight)] = replace(layer)(anchor)
+    symbols = {name: made[id(weight)] for name, weight in attributes.items()}
     try:
         for name, symbol in symbols.items():
             object.__setattr__(model, name, symbol)
