@@ -11,7 +11,8 @@ from keras import ops
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tfcompress.surgery import rebuild
-from tfcompress.wrapper import CompressedLayer, read, wrapped_layers
+from tfcompress.transform import read
+from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
 
 def floats(*shape, seed=0):

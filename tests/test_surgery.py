@@ -11,8 +11,9 @@ from keras import ops
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.layers import ResidualBlock
+from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery import rebuild
-from tfcompress.wrapper import CompressedLayer, FixedTraining
+from tfcompress.wrapper import CompressedLayer
 
 
 def randomise(model, seed=0):

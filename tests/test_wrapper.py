@@ -10,7 +10,8 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, check_exports, check_wrapper, data_for, train, zeros_of
 from tests.layers import LAYERS, model_of
-from tfcompress.wrapper import CompressedLayer, FixedTraining, wrapped_layers
+from tfcompress.passthrough import FixedTraining
+from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
 MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": True}}
 # JAX compiles by default, runs eagerly at a snail's pace, and has no float16 dot product on CPUs.

@@ -9,7 +9,8 @@ import keras
 
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.pruning.mask import Mask
-from tfcompress.wrapper import read, wrapped_layers
+from tfcompress.transform import read
+from tfcompress.wrapper import wrapped_layers
 
 
 class PruningSummaries(keras.callbacks.Callback):

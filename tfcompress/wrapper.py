@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-Tensor = Any
-
-register = keras.saving.register_keras_serializable(package="tfcompress")
-
+from tfcompress.passthrough import PassThrough
+from tfcompress.transform import Projection, Tensor, WeightTransform, remove_projection
 
 # What was updated in each forward pass that is under way: a shared layer, called twice, counts one step.
 _updated: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
@@ -23,53 +19,6 @@ _updated: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
 # All built wrappers, in the order in which they were built.
 _wrappers: weakref.WeakSet[CompressedLayer] = weakref.WeakSet()
 _serial = itertools.count()
-
-
-class WeightTransform:
-    """A differentiable map of one weight, with its state in variables of the wrapper.
-
-    A subclass says what `apply` does to the value in every call and what `update` does to the state once
-    per training step. It is registered with `keras.saving.register_keras_serializable` and gives its
-    constructor's arguments back in `get_config`.
-    """
-
-    group: str | None = None
-    """Transforms of one group, anywhere in the model, are updated together; `None`: on its own."""
-
-    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
-        """Create the state.
-
-        Args:
-            weight: The variable that is transformed; its shape is final, its value may not be loaded yet.
-            add_state: `add_state(name, shape, dtype, initializer)` makes a non-trainable variable that is
-                saved with the model and equal on all replicas.
-        """
-
-    def apply(self, value: Tensor) -> Tensor:
-        """Return what the wrapped layer sees instead of `value` (float, any shape); differentiable."""
-        raise NotImplementedError
-
-    def project(self, value: Tensor) -> Tensor:
-        """Return what the weight becomes after each optimizer update (TensorFlow); unchanged by default."""
-        return value
-
-    @classmethod
-    def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
-        """Update the state of all members of one group, once per training step.
-
-        Args:
-            members: Each transform with the value that reaches it (float32, before the transform).
-            step: int32 scalar; 0 in the first training step.
-        """
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WeightTransform:
-        """Make a transform, without its state, from `get_config`'s result."""
-        return cls(**config)
 
 
 class _Scope(keras.StatelessScope):
@@ -91,140 +40,7 @@ class _Scope(keras.StatelessScope):
         super().add_update(update)
 
 
-class _Projection:
-    """A variable constraint: the user's own one, then the transforms' projections."""
-
-    def __init__(self, constraint: Callable[[Tensor], Tensor] | None, chain: Sequence[WeightTransform]):
-        self.constraint = constraint
-        self.chain = chain
-
-    def __call__(self, value: Tensor) -> Tensor:
-        value = ops.convert_to_tensor(value)
-        if self.constraint is not None:
-            value = self.constraint(value)
-        for transform in self.chain:
-            value = transform.project(value)
-        return value
-
-
-class PassThrough(keras.layers.Wrapper):
-    """A wrapper that looks like the layer inside: same name, dtypes, shapes and masks."""
-
-    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
-        # The layer inside casts for itself; the wrapper reads the float32 variables and casts nothing.
-        kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
-        super().__init__(layer, **kwargs)
-        self.supports_masking = layer.supports_masking
-
-    @property
-    def innermost(self) -> keras.layers.Layer:
-        """The layer under all wrappers of this package."""
-        return self.layer.innermost if isinstance(self.layer, PassThrough) else self.layer
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the constructor's arguments."""
-        layer = keras.saving.serialize_keras_object(self.layer)
-        if has_no_build(self.layer):
-            layer.pop("build_config", None)
-        config = keras.layers.Layer.get_config(self)
-        config.pop("dtype", None)
-        return {**config, "layer": layer}
-
-    def rewrap(self, layer: keras.layers.Layer) -> PassThrough:
-        """Return a wrapper like this one, without its state, around another layer."""
-        return type(self)(layer, **self._arguments())
-
-    def _arguments(self) -> dict[str, Any]:
-        config = keras.layers.Layer.get_config(self)
-        config.pop("dtype", None)
-        return config
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer; the first call builds what only a call can build."""
-        if not args and kwargs:  # Keras looks at the first tensor, which `call` here takes by position
-            first = next(name for name in inspect.signature(self.layer.call).parameters if name in kwargs)
-            kwargs = dict(kwargs)
-            args = (kwargs.pop(first),)
-        if not self.built and not self._inner_is_built():
-            self.layer(*args, **kwargs)  # composite layers make their weights when they are first called
-        return super().__call__(*args, **kwargs)
-
-    def build(self, input_shape: Any = None) -> None:
-        """Build; the layer inside has been built before (see `__call__` and `build_from_config`)."""
-        self.built = True
-
-    def get_build_config(self) -> dict[str, Any]:
-        """Return what the layer inside needs to be built again; nothing if only a call can build it."""
-        return {} if has_no_build(self.layer) else {"layer": self.layer.get_build_config()}
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Build the layer inside, then the wrapper."""
-        if config.get("layer") and not self.layer.built:
-            self.layer.build_from_config(config["layer"])
-        if self._inner_is_built():
-            self.build()
-
-    def _inner_is_built(self) -> bool:
-        return bool(self.layer.built)
-
-    def _inner_kwargs(self, kwargs: dict[str, Any], training: bool | None) -> dict[str, Any]:
-        if training is None or "training" not in inspect.signature(self.layer.call).parameters:
-            return kwargs
-        return {**kwargs, "training": training}
-
-    def reset_state(self) -> None:
-        """Reset the state of the layer inside, if it is one with a state."""
-        if hasattr(self.layer, "reset_state"):
-            self.layer.reset_state()
-
-    def compute_output_spec(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Return the specification (shape, dtype) of what the layer inside returns."""
-        return self.layer.compute_output_spec(inputs, *args, **self._inner_kwargs(kwargs, training))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return the shape of what the layer inside returns."""
-        return self.layer.compute_output_shape(input_shape)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """Return the mask that the layer inside returns."""
-        return self.layer.compute_mask(inputs, previous_mask)
-
-
-@register
-class FixedTraining(PassThrough):
-    """Calls a layer with `training` pinned, as a subclassed model's `self.base(x, training=False)` does.
-
-    A functional model overrides the `training` of each of its layers; this wrapper keeps it.
-
-    Args:
-        layer: The layer to be called.
-        pinned: The value of `training` that it is called with.
-
-    Example:
-
-    >>> import keras, numpy as np
-    >>> always = FixedTraining(keras.layers.Dropout(0.5, seed=1), pinned=False)
-    >>> bool(np.all(always(np.ones((2, 3)), training=True) == 1))
-    True
-    """
-
-    def __init__(self, layer: keras.layers.Layer, pinned: bool, **kwargs: Any):
-        super().__init__(layer, **kwargs)
-        self.pinned = bool(pinned)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the pinned value."""
-        return {**super().get_config(), "pinned": self.pinned}
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "pinned": self.pinned}
-
-    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Call the layer with the pinned value, whatever `training` is."""
-        return self.layer(inputs, *args, **kwargs, training=self.pinned)
-
-
-@register
+@keras.saving.register_keras_serializable(package="tfcompress")
 class CompressedLayer(PassThrough):
     """Calls a layer with transformed weights; the weights themselves stay trainable variables of the layer.
 
@@ -291,7 +107,7 @@ class CompressedLayer(PassThrough):
             # JAX drops what an optimizer assigns beyond its own variables, and so can't project.
             for position in sorted({position for position, _ in self.transforms}):
                 weight = weights[position]
-                weight.constraint = _Projection(weight.constraint, self.chain(position))
+                weight.constraint = Projection(weight.constraint, self.chain(position))
         self.built = True
         self.serial = next(_serial)
         _wrappers.add(self)
@@ -402,22 +218,6 @@ class CompressedLayer(PassThrough):
 def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:
     """Return the built wrappers of a model (or the layer itself if it is one), each once."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, CompressedLayer) and layer.built]
-
-
-def read(variable: keras.Variable) -> np.ndarray:
-    """Return a variable's value, also of one that is mirrored on several devices."""
-    return np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(variable.value)))
-
-
-def remove_projection(weight: keras.Variable) -> None:
-    """Give a weight the constraint back that it had before it was wrapped."""
-    if isinstance(weight.constraint, _Projection):
-        weight.constraint = weight.constraint.constraint
-
-
-def has_no_build(layer: keras.layers.Layer) -> bool:
-    """Return whether a layer has no `build` of its own, so that its sublayers are built when it is called."""
-    return bool(layer._layers) and getattr(layer.build, "_is_default", False)
 
 
 def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:

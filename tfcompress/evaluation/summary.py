@@ -11,8 +11,10 @@ import numpy as np
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.passthrough import PassThrough
 from tfcompress.surgery import kernel_positions
-from tfcompress.wrapper import CompressedLayer, PassThrough, inner_weights, read
+from tfcompress.transform import read
+from tfcompress.wrapper import CompressedLayer, inner_weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,8 @@ from tfcompress.export.runtime import format_of, open_runner
 from tfcompress.export.signature import read_signature
 from tfcompress.export.tracing import trace
 from tfcompress.export.verify import verify as verify_file
+from tfcompress.surgery import strip
+from tfcompress.wrapper import wrapped_layers
 
 PRECISIONS = ("float32", "float16")
 LARGEST_FILE = 2**31 - 1
@@ -117,11 +119,7 @@ def _convert(traced: Any, kind: str, precision: str) -> bytes:
 
 def _plain(model: keras.Model) -> keras.Model:
     """Return the model without wrappers, their transforms baked in."""
-    if any(type(layer).__name__ == "CompressedLayer" for layer in model._flatten_layers()):
-        from tfcompress.surgery import strip
-
-        return strip(model)
-    return model
+    return strip(model) if wrapped_layers(model) else model
 
 
 def _check_arguments(

@@ -12,6 +12,7 @@ from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
 from tfcompress.export.runtime import DEFAULT_BATCH_SIZE, Runner
 from tfcompress.export.tracing import Trace
 from tfcompress.export.view import float32_view
+from tfcompress.surgery.inputs import vocabulary
 
 RELATIVE_TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """Largest difference allowed, as a part of the largest |reference| of the output."""
@@ -186,11 +187,11 @@ def _argmax_agreement(reference: np.ndarray, value: np.ndarray) -> float:
 
 
 def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    vocabulary = _vocabulary(model)
+    words = vocabulary(model)
     free = any(size is None for spec in trace.inputs.values() for size in spec.shape[1:])
     problems = []
     for size in FREE_SIZES if free else FREE_SIZES[:1]:
-        inputs = random_inputs(trace.inputs, trace.integral, vocabulary, free_size=size)
+        inputs = random_inputs(trace.inputs, trace.integral, words, free_size=size)
         try:
             return inputs, _reference(model, trace, inputs)
         except Exception as error:  # whatever the model raises on a size that it can't take
@@ -241,12 +242,6 @@ def random_inputs(
 
 def _largest(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max) if dtype.kind in "iu" else 2**24
-
-
-def _vocabulary(model: keras.Model) -> int:
-    """Return the smallest vocabulary of the model's embeddings, which no token may reach; 2 without any."""
-    sizes = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
-    return min(sizes, default=2)
 
 
 def _reference(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

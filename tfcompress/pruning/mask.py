@@ -13,7 +13,7 @@ from keras import ops
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import CRITERIA
 from tfcompress.pruning.selection import keep_count, largest
-from tfcompress.wrapper import WeightTransform
+from tfcompress.transform import WeightTransform
 
 Tensor = Any
 

@@ -14,7 +14,8 @@ from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.schedules import ConstantSparsity
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild, strip
 from tfcompress.surgery.choosing import Layers
-from tfcompress.wrapper import CompressedLayer, inner_weights, read, with_transforms, wrapped_layers
+from tfcompress.transform import read
+from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms, wrapped_layers
 
 
 def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) -> keras.Model:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.wrapper import PassThrough
+from tfcompress.passthrough import PassThrough
 
 Layers = str | re.Pattern[str] | Sequence[str | re.Pattern[str]] | Callable[[Layer], bool] | None
 

@@ -10,7 +10,7 @@ from keras import ops, tree
 from keras.layers import Layer
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tfcompress.wrapper import PassThrough, has_no_build
+from tfcompress.passthrough import PassThrough, has_no_build
 
 
 def copy_layer(layer: Layer, name: str, args: Any = (), kwargs: dict[str, Any] | None = None) -> Layer:

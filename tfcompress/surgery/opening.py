@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import inspect
-import textwrap
 import threading
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,13 +15,12 @@ import numpy as np
 from keras import ops, tree
 from keras.layers import Layer
 
-from tfcompress.surgery.copying import autocast, copy_layer, has_mask
+from tfcompress.passthrough import FixedTraining
+from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
+from tfcompress.surgery.naming import free, rename_duplicates
+from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
 from tfcompress.surgery.parameters import weights_as_layers
-from tfcompress.wrapper import FixedTraining, PassThrough
-
-# Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
-_COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention")
 
 # What a subclassed model may do in its own way in training, and a functional model made of it does in Keras'.
 _STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
@@ -135,7 +131,7 @@ class _Opener:
             if is_graph(self.model):
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
             else:
-                if self.model.activity_regularizer is not None or not _passes_training_on(self.model):
+                if self.model.activity_regularizer is not None or not passes_training_on(self.model):
                     raise ValueError(
                         f"Expected a `call` that passes `training` on or says `if training:`, and no activity "
                         f"regularizer of the model itself. Received: {type(self.model).__name__} "
@@ -146,7 +142,7 @@ class _Opener:
                         outputs = self.open_call(self.model, (inputs,), {})
                 except _CannotOpen as reason:
                     raise ValueError(str(reason)) from reason.__cause__
-        _rename_duplicates(outputs)
+        rename_duplicates(outputs)
         opened = self.model_class()(inputs, outputs, name=self.model.name)
         self.check_equal(opened)
         return opened
@@ -188,19 +184,19 @@ class _Opener:
             return
         data = random_inputs(opened)
         old, again, new = (self.infer(model, data) for model in (self.model, self.model, opened))
-        if old is None or again is None or not _close(old, again):
+        if old is None or again is None or not close(old, again):
             return  # it can't run on such data, or draws random numbers that Keras doesn't know of
-        if new is None or len(new) != len(old) or not _close(old, new):
+        if new is None or len(new) != len(old) or not close(old, new):
             if self.follows.branched:
-                why = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
+                cause = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
             else:
-                why = (
+                cause = (
                     "one of its layers isn't made again as it was. Check that each `get_config` of your own layers "
                     "returns all arguments of the constructor, and that no `call` depends on its data"
                 )
             raise ValueError(
                 f"Expected {type(self.model).__name__} {self.model.name!r} to compute the same when it is made again. "
-                f"Received: other outputs; probably {why}."
+                f"Received: other outputs; probably {cause}."
             )
 
     def infer(self, model: keras.Model, data: Any) -> list[np.ndarray] | None:
@@ -228,7 +224,7 @@ class _Opener:
         if is_graph(layer):
             with self.inside(layer, pinned):
                 return self.open_graph(layer, args[0] if args else next(iter(kwargs.values())))
-        if _may_open(layer, (args, kwargs)):
+        if may_open(layer, (args, kwargs)):
             with contextlib.suppress(_CannotOpen), self.inside(layer, pinned):
                 return self.open_call(layer, args, kwargs)
         with self.calls_intercepted(False):
@@ -275,13 +271,13 @@ class _Opener:
         except _CannotOpen:
             raise
         except Exception as error:
-            raise _CannotOpen(_why(layer, error)) from error
+            raise _CannotOpen(why(layer, error)) from error
         if not all(keras.utils.is_keras_tensor(x) for x in tree.flatten(outputs)):
             raise _CannotOpen(
                 f"Expected the `call` of {type(layer).__name__} {layer.name!r} to return tensors that depend on its "
                 f"inputs. Received: {outputs!r}."
             )
-        weight = _weight_in_graph(outputs, {id(x) for x in tree.flatten((args, kwargs))})
+        weight = weight_in_graph(outputs, {id(x) for x in tree.flatten((args, kwargs))})
         if weight is not None:
             raise _CannotOpen(
                 f"Expected the `call` of {type(layer).__name__} {layer.name!r} to leave the weights to their layers. "
@@ -329,106 +325,11 @@ class _Opener:
                 if isinstance(parent, keras.Model) and "_".join(parts) not in taken:
                     break
                 parts.insert(0, parent.name)
-            name = _free("_".join(parts), taken)
+            name = free("_".join(parts), taken)
         self.names.add(name)
         return name
-
-
-def _may_open(layer: Layer, arguments: Any) -> bool:
-    """Return whether a layer is made of layers only, so that its `call` may be a plain graph of them."""
-    if isinstance(layer, PassThrough) or not layer._layers or not _passes_training_on(layer):
-        return False
-    if type(layer).__module__.startswith("keras."):
-        if type(layer).__name__ not in _COMPOSITE:
-            return False
-    elif layer._trainable_variables or layer._non_trainable_variables or layer._seed_generators:
-        return False  # its own weights or random numbers would not be in the graph
-    return layer.activity_regularizer is None and not has_mask(arguments)
-
-
-def _close(old: list[np.ndarray], new: list[np.ndarray]) -> bool:
-    """Return whether all outputs agree to within float16's precision of the largest."""
-    for want, got in zip(old, new, strict=True):
-        scale = float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0))
-        if want.shape != got.shape or not np.allclose(want, got, rtol=0, atol=2e-3 * scale + 1e-6, equal_nan=True):
-            return False
-    return True
-
-
-def _passes_training_on(layer: Layer) -> bool:
-    """Return whether a `call` does nothing with `training` but pass it on; a model may also say `if training:`."""
-    if type(layer).__module__.startswith("keras."):
-        return True
-    try:
-        parsed = ast.parse(textwrap.dedent(inspect.getsource(type(layer).call)))
-    except (OSError, TypeError, SyntaxError):
-        return True
-    allowed = [keyword.value for node in ast.walk(parsed) if isinstance(node, ast.Call) for keyword in node.keywords]
-    if isinstance(layer, keras.Model):
-        allowed += [node.test for node in ast.walk(parsed) if isinstance(node, ast.If | ast.IfExp)]
-    known = {id(node) for node in allowed}
-    used = [node for node in ast.walk(parsed) if isinstance(node, ast.Name) and node.id == "training"]
-    return all(id(node) in known for node in used)
-
-
-def _weight_in_graph(outputs: Any, inputs: set[int]) -> str | None:
-    """Return the path of a variable that is an argument of an operation between tensors, if there is one."""
-    waiting = [x for x in tree.flatten(outputs) if id(x) not in inputs]
-    seen: set[int] = set()
-    while waiting:
-        operation, node_index, _ = waiting.pop()._keras_history
-        node = operation._inbound_nodes[node_index]
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        arguments = tree.flatten((node.arguments.args, node.arguments.kwargs))
-        found = next((x.path for x in arguments if isinstance(x, keras.Variable)), None)
-        if found is not None:
-            return str(found)
-        waiting += [x for x in node.input_tensors if id(x) not in inputs]
-    return None
 
 
 def _as_declared(x: Any, declared: Any) -> Any:
     dtype = keras.backend.standardize_dtype(declared.dtype)
     return x if keras.backend.standardize_dtype(x.dtype) == dtype else ops.cast(x, dtype)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    candidate, count = name, 0
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    return candidate
-
-
-def _rename_duplicates(outputs: Any) -> None:
-    """Rename recorded operations (not layers) whose name is taken in the graph that leads to `outputs`."""
-    waiting = [x._keras_history for x in tree.flatten(outputs)]
-    operations: dict[int, Any] = {}
-    seen: set[tuple[int, int]] = set()
-    while waiting:
-        operation, node_index, _ = waiting.pop()
-        if (id(operation), node_index) in seen:
-            continue
-        seen.add((id(operation), node_index))
-        operations[id(operation)] = operation
-        waiting += [x._keras_history for x in operation._inbound_nodes[node_index].input_tensors]
-    names: set[str] = set()
-    for operation in sorted(operations.values(), key=lambda operation: not isinstance(operation, Layer)):
-        if operation.name in names:
-            operation.name = _free(operation.name, names)
-        names.add(operation.name)
-
-
-def _why(layer: Layer, error: Exception) -> str:
-    """Return the message for a `call` that can't be traced, with the user's own line in it."""
-    inside = (keras.__path__[0], "site-packages", __file__, "unittest")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(part in f.filename for part in inside)]
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}: `{frames[-1].line}`" if frames else ""
-    reason = (str(error).strip() or type(error).__name__).split("\n")[0].split(". ")[0].rstrip(".")
-    return (
-        f"Expected the `call` of {type(layer).__name__} {layer.name!r} to use Keras layers and keras.ops alone, so "
-        f"that it can be opened into a graph. Received{where}: {reason}. Use keras.ops there, or put that part into "
-        "a keras.layers.Layer of its own, which is then kept whole."
-    )

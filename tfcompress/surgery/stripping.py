@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 
 from tfcompress.surgery.opening import rebuild
-from tfcompress.wrapper import CompressedLayer, remove_projection
+from tfcompress.transform import remove_projection
+from tfcompress.wrapper import CompressedLayer
 
 
 def strip(model: keras.Model) -> keras.Model:

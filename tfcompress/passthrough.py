@@ -1,0 +1,130 @@
+"""Wrappers that look like the layer inside: same name, dtypes, shapes and masks."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+
+class PassThrough(keras.layers.Wrapper):
+    """A wrapper that looks like the layer inside: same name, dtypes, shapes and masks."""
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
+        # The layer inside casts for itself; the wrapper reads the float32 variables and casts nothing.
+        kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
+        super().__init__(layer, **kwargs)
+        self.supports_masking = layer.supports_masking
+
+    @property
+    def innermost(self) -> keras.layers.Layer:
+        """The layer under all wrappers of this package."""
+        return self.layer.innermost if isinstance(self.layer, PassThrough) else self.layer
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized layer and the constructor's arguments."""
+        layer = keras.saving.serialize_keras_object(self.layer)
+        if has_no_build(self.layer):
+            layer.pop("build_config", None)
+        config = keras.layers.Layer.get_config(self)
+        config.pop("dtype", None)
+        return {**config, "layer": layer}
+
+    def rewrap(self, layer: keras.layers.Layer) -> PassThrough:
+        """Return a wrapper like this one, without its state, around another layer."""
+        return type(self)(layer, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        config = keras.layers.Layer.get_config(self)
+        config.pop("dtype", None)
+        return config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; the first call builds what only a call can build."""
+        if not args and kwargs:  # Keras looks at the first tensor, which `call` here takes by position
+            first = next(name for name in inspect.signature(self.layer.call).parameters if name in kwargs)
+            kwargs = dict(kwargs)
+            args = (kwargs.pop(first),)
+        if not self.built and not self._inner_is_built():
+            self.layer(*args, **kwargs)  # composite layers make their weights when they are first called
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build; the layer inside has been built before (see `__call__` and `build_from_config`)."""
+        self.built = True
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Return what the layer inside needs to be built again; nothing if only a call can build it."""
+        return {} if has_no_build(self.layer) else {"layer": self.layer.get_build_config()}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Build the layer inside, then the wrapper."""
+        if config.get("layer") and not self.layer.built:
+            self.layer.build_from_config(config["layer"])
+        if self._inner_is_built():
+            self.build()
+
+    def _inner_is_built(self) -> bool:
+        return bool(self.layer.built)
+
+    def _inner_kwargs(self, kwargs: dict[str, Any], training: bool | None) -> dict[str, Any]:
+        if training is None or "training" not in inspect.signature(self.layer.call).parameters:
+            return kwargs
+        return {**kwargs, "training": training}
+
+    def reset_state(self) -> None:
+        """Reset the state of the layer inside, if it is one with a state."""
+        if hasattr(self.layer, "reset_state"):
+            self.layer.reset_state()
+
+    def compute_output_spec(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Return the specification (shape, dtype) of what the layer inside returns."""
+        return self.layer.compute_output_spec(inputs, *args, **self._inner_kwargs(kwargs, training))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of what the layer inside returns."""
+        return self.layer.compute_output_shape(input_shape)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Return the mask that the layer inside returns."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class FixedTraining(PassThrough):
+    """Calls a layer with `training` pinned, as a subclassed model's `self.base(x, training=False)` does.
+
+    A functional model overrides the `training` of each of its layers; this wrapper keeps it.
+
+    Args:
+        layer: The layer to be called.
+        pinned: The value of `training` that it is called with.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> always = FixedTraining(keras.layers.Dropout(0.5, seed=1), pinned=False)
+    >>> bool(np.all(always(np.ones((2, 3)), training=True) == 1))
+    True
+    """
+
+    def __init__(self, layer: keras.layers.Layer, pinned: bool, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.pinned = bool(pinned)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized layer and the pinned value."""
+        return {**super().get_config(), "pinned": self.pinned}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "pinned": self.pinned}
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer with the pinned value, whatever `training` is."""
+        return self.layer(inputs, *args, **kwargs, training=self.pinned)
+
+
+def has_no_build(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer has no `build` of its own, so that its sublayers are built when it is called."""
+    return bool(layer._layers) and getattr(layer.build, "_is_default", False)

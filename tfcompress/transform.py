@@ -1,0 +1,87 @@
+"""What a weight goes through on its way to its layer, and back after an optimizer's update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+
+class WeightTransform:
+    """A differentiable map of one weight, with its state in variables of the wrapper.
+
+    A subclass says what `apply` does to the value in every call and what `update` does to the state once
+    per training step. It is registered with `keras.saving.register_keras_serializable` and gives its
+    constructor's arguments back in `get_config`.
+    """
+
+    group: str | None = None
+    """Transforms of one group, anywhere in the model, are updated together; `None`: on its own."""
+
+    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
+        """Create the state.
+
+        Args:
+            weight: The variable that is transformed; its shape is final, its value may not be loaded yet.
+            add_state: `add_state(name, shape, dtype, initializer)` makes a non-trainable variable that is
+                saved with the model and equal on all replicas.
+        """
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Return what the wrapped layer sees instead of `value` (float, any shape); differentiable."""
+        raise NotImplementedError
+
+    def project(self, value: Tensor) -> Tensor:
+        """Return what the weight becomes after each optimizer update (TensorFlow); unchanged by default."""
+        return value
+
+    @classmethod
+    def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
+        """Update the state of all members of one group, once per training step.
+
+        Args:
+            members: Each transform with the value that reaches it (float32, before the transform).
+            step: int32 scalar; 0 in the first training step.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WeightTransform:
+        """Make a transform, without its state, from `get_config`'s result."""
+        return cls(**config)
+
+
+class Projection:
+    """A variable constraint: the user's own one, then the transforms' projections."""
+
+    def __init__(self, constraint: Callable[[Tensor], Tensor] | None, chain: Sequence[WeightTransform]):
+        self.constraint = constraint
+        self.chain = chain
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Return what the weight becomes."""
+        value = ops.convert_to_tensor(value)
+        if self.constraint is not None:
+            value = self.constraint(value)
+        for transform in self.chain:
+            value = transform.project(value)
+        return value
+
+
+def remove_projection(weight: keras.Variable) -> None:
+    """Give a weight the constraint back that it had before it was wrapped."""
+    if isinstance(weight.constraint, Projection):
+        weight.constraint = weight.constraint.constraint
+
+
+def read(variable: keras.Variable) -> np.ndarray:
+    """Return a variable's value, also of one that is mirrored on several devices."""
+    return np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(variable.value)))
