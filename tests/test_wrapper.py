@@ -73,23 +73,21 @@ def test_the_wrapped_layer_keeps_its_own_losses_statistics_and_seeds():
     model = keras.Sequential([keras.Input((6,)), layer, L.BatchNormalization(), L.Dropout(0.5, seed=1)])
     pruned = tfc.prune(model, 0.5)
     x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    plain = tfc.strip(pruned)
+    plain(x)
     pruned(x)
-    hidden = pruned.layers[1]
-    seen = keras.ops.convert_to_numpy(hidden(x))
-    activity = 0.1 * np.sum(seen**2) / len(x)
-    pruned(x)
+    expected = sorted(float(loss) for loss in plain.losses)
+    assert len(expected) == 2
+    assert min(expected) > 0
     losses = sorted(float(loss) for loss in pruned.losses)
-    weight = keras.ops.convert_to_numpy(hidden.layer.kernel.value)
-    np.testing.assert_allclose(losses, sorted([0.01 * np.sum(weight**2), activity]), rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
     # In `fit` the loss that is reported holds both, on both backends.
     y = np.zeros((8, 4))
     pruned.compile(keras.optimizers.SGD(0.0), "mse")
     reported = pruned.evaluate(x, y, verbose=0)
-    plain = tfc.strip(pruned)
     plain.compile("sgd", "mse")
-    if ON_TENSORFLOW:
-        np.testing.assert_allclose(reported, plain.evaluate(x, y, verbose=0), rtol=1e-5)
-    assert reported > activity
+    np.testing.assert_allclose(reported, plain.evaluate(x, y, verbose=0), rtol=1e-5)
+    assert reported > max(expected)
 
 
 def test_state_inside_of_the_wrapped_layer_moves():

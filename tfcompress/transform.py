@@ -59,7 +59,7 @@ class WeightTransform:
         return cls(**config)
 
 
-class Projection:
+class Projection(keras.constraints.Constraint):
     """A variable constraint: the user's own one, then the transforms' projections."""
 
     def __init__(self, constraint: Callable[[Tensor], Tensor] | None, chain: Sequence[WeightTransform]):
