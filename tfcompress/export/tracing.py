@@ -97,7 +97,7 @@ def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInf
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
     function = tf.function(inference, input_signature=specs, autograph=False)
     try:
-        with _plain_extremes():
+        with _plain_extremes(), _no_inner_functions():
             return function.get_concrete_function(), order
     except Exception as error:  # whatever the model's own code raises
         shapes = {name: spec.shape for name, spec in inputs.items()}
@@ -106,6 +106,21 @@ def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInf
             f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
             f"Received: {model.name!r}, which failed: {error}.{advice}"
         ) from error
+
+
+@contextlib.contextmanager
+def _no_inner_functions() -> Iterator[None]:
+    """Let `tf.function` do nothing for the time of the block, so that the graph is one.
+
+    Keras compiles grouped convolutions with XLA, in a function of their own, which tf2onnx can't look into.
+    """
+    import tensorflow as tf
+
+    def plain(function: Any = None, **_: Any) -> Any:
+        return function if function is not None else lambda inner: inner
+
+    with mock.patch.object(tf, "function", plain):
+        yield
 
 
 @contextlib.contextmanager
