@@ -38,7 +38,8 @@ def headline() -> str:
             f"({dense['zip kB']} to {small['zip kB']} kB zipped), accuracy {dense['accuracy']} to {small['accuracy']}.",
             f"- **{training['off', 'tfcompress, frequency 1']:.2f}x a plain training step with masks computed at every "
             f"step** (tfmot on tf_keras: {training['off', 'tfmot, frequency 1']:.2f}x); every 100 steps "
-            f"{training['off', 'tfcompress, frequency 100']:.2f}x (tfmot: {training['off', 'tfmot, frequency 100']:.2f}x).",
+            f"{training['off', 'tfcompress, frequency 100']:.2f}x "
+            f"(tfmot: {training['off', 'tfmot, frequency 100']:.2f}x).",
             f"- **Export and proof in {onnx['time ratio']}x the time** of Keras' own ONNX export alone (MobileNetV2).",
         ]
     )
