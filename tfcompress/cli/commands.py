@@ -44,23 +44,14 @@ def compress(values: FlagValues) -> None:
 def train(values: FlagValues) -> None:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
-    from tfcompress.pipeline import check_fits, default_model, fit
+    from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.training import loss_for
 
     output = _new_file(values.output, ".keras", values.overwrite)
     data = _data(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
     check_fits(model, data)
-    with stage("train", values.epochs) as callbacks:
-        fit(
-            model,
-            data,
-            loss_for(model, data),
-            epochs=values.epochs,
-            batch_size=values.batch_size,
-            learning_rate=values.learning_rate,
-            callbacks=callbacks,
-        )
+    _fit("train", model, data, loss=loss_for(model, data), epochs=values.epochs, values=values)
     model.save(output)
     print(tfc.evaluate(model, data.x_test, data.y_test))
     print(f"Written to {output}.")
@@ -69,7 +60,7 @@ def train(values: FlagValues) -> None:
 def prune(values: FlagValues) -> None:
     """Prune a model while it is trained, strip it, and save it."""
     import tfcompress as tfc
-    from tfcompress.pipeline import check_fits, fit
+    from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.job import rising_schedule
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
 
@@ -80,16 +71,8 @@ def prune(values: FlagValues) -> None:
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size)
     config = tfc.PruneConfig(rising_schedule(values.sparsity, steps), scope=values.scope)
     pruned = tfc.prune(model, config, values.layers)
-    with stage(f"prune to {values.sparsity:.0%} and fine-tune", values.finetune_epochs) as callbacks:
-        fit(
-            pruned,
-            data,
-            loss_for(model, data),
-            epochs=values.finetune_epochs,
-            batch_size=values.batch_size,
-            learning_rate=values.learning_rate,
-            callbacks=callbacks,
-        )
+    stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
+    _fit(stage_name, pruned, data, loss=loss_for(model, data), epochs=values.finetune_epochs, values=values)
     final = tfc.strip(pruned)
     final.save(output)
     print(tfc.summary(final))
@@ -142,6 +125,22 @@ def benchmark(values: FlagValues) -> None:
         with stage(f"time {pathlib.Path(path).name}"):
             timing = tfc.benchmark(path, threads=values.threads)
         print(f"{pathlib.Path(path).name}: {timing}")
+
+
+def _fit(text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues) -> None:
+    """Train in place, with a progress bar and the flags that all training has."""
+    from tfcompress.pipeline import fit
+
+    with stage(text, epochs) as callbacks:
+        fit(
+            model,
+            data,
+            loss,
+            epochs=epochs,
+            batch_size=values.batch_size,
+            learning_rate=values.learning_rate,
+            callbacks=callbacks,
+        )
 
 
 def _data(values: FlagValues) -> Any:
