@@ -1,0 +1,1 @@
+"""Quantization: numerics, ranges, placement; calibrated or trained."""

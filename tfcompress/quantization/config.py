@@ -1,0 +1,172 @@
+"""What is quantized and how: frozen specifications, and the recipes that go by a name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+LEAST_BITS, MOST_BITS = 2, 16
+
+WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
+WEIGHT_RANGES = ("minmax", "mse")
+CODEBOOKS = ("uniform",)
+ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
+
+
+def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"Expected {name} to be one of {allowed}. Received: {name}={value!r}.{hint}")
+
+
+def _check_bits(bits: Any) -> None:
+    if isinstance(bits, bool) or not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS:
+        raise ValueError(
+            f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
+        )
+
+
+def _check_step(name: str, step: Any) -> None:
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
+        raise ValueError(f"Expected {name} to be a training step of at least 0, or None. Received: {name}={step!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightSpec:
+    """How kernels are quantized.
+
+    Attributes:
+        bits: 2 to 16.
+        granularity: "per_channel", one scale for each output channel, or "per_tensor".
+        symmetric: Whether zero is the middle of the range; integer kernels want it.
+        codebook: "uniform".
+        range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate.
+    """
+
+    bits: int = 8
+    granularity: str = "per_channel"
+    symmetric: bool = True
+    codebook: str = "uniform"
+    range: str = "minmax"
+
+    def __post_init__(self) -> None:
+        _check_bits(self.bits)
+        _check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
+        _check_choice("codebook", self.codebook, CODEBOOKS)
+        _check_choice("range", self.range, WEIGHT_RANGES)
+        if not self.symmetric:
+            raise ValueError(
+                "Expected symmetric=True: neither runtime has kernels for weights with a zero point. "
+                "Received: symmetric=False."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationSpec:
+    """How activations are quantized.
+
+    Attributes:
+        bits: 2 to 16.
+        range: How calibration finds the range: "minmax", "ema" (moving average of each batch's extremes),
+            "percentile", "mse" (least squared error) or "entropy" (least Kullback-Leibler divergence). In
+            training it is the moving average.
+        symmetric: Whether zero is the middle of the range.
+        dynamic: Whether the range is that of each sample at run time; nothing is calibrated then.
+        percentile: For "percentile": the share of values, in per cent, that the range holds.
+        momentum: For "ema" and for training: what remains of the old average at each step.
+    """
+
+    bits: int = 8
+    range: str = "ema"
+    symmetric: bool = False
+    dynamic: bool = False
+    percentile: float = 99.99
+    momentum: float = 0.99
+
+    def __post_init__(self) -> None:
+        _check_bits(self.bits)
+        _check_choice("range", self.range, ACTIVATION_RANGES)
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"Expected percentile above 50, up to 100. Received: percentile={self.percentile!r}.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"Expected momentum in [0, 1). Received: momentum={self.momentum!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizeConfig:
+    """What is quantized and how.
+
+    Attributes:
+        weights: How kernels are.
+        activations: How activations are; `None`: they stay float (weight-only).
+        freeze_ranges_step: The training step from which the ranges of activations stay as they are; `None`: never.
+        freeze_batch_norm_step: The training step from which batch normalization uses, and no longer moves, its
+            statistics; `None`: never.
+        float16: Whether kernels are rounded to float16 instead; `weights` and `activations` don't count then.
+
+    Example:
+
+    >>> QuantizeConfig(activations=ActivationSpec(range="percentile"), freeze_ranges_step=200).activations.range
+    'percentile'
+    """
+
+    weights: WeightSpec = WeightSpec()
+    activations: ActivationSpec | None = ActivationSpec()
+    freeze_ranges_step: int | None = None
+    freeze_batch_norm_step: int | None = None
+    float16: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, WeightSpec):
+            raise TypeError(f"Expected weights to be a WeightSpec. Received: {self.weights!r}.")
+        if self.activations is not None and not isinstance(self.activations, ActivationSpec):
+            raise TypeError(f"Expected activations to be an ActivationSpec or None. Received: {self.activations!r}.")
+        _check_step("freeze_ranges_step", self.freeze_ranges_step)
+        _check_step("freeze_batch_norm_step", self.freeze_batch_norm_step)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> QuantizeConfig:
+        """Return the configuration that `to_dict` was called on."""
+        values = dict(values)
+        activations = values.pop("activations")
+        return cls(
+            weights=WeightSpec(**values.pop("weights")),
+            activations=None if activations is None else ActivationSpec(**activations),
+            **values,
+        )
+
+    @classmethod
+    def get(cls, config: str | QuantizeConfig) -> QuantizeConfig:
+        """Return a configuration itself, or the recipe of that name.
+
+        >>> QuantizeConfig.get("int8_wieghts")
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected a QuantizeConfig or one of ... Did you mean 'int8_weights'?
+        """
+        if isinstance(config, cls):
+            return config
+        if isinstance(config, str) and config in RECIPES:
+            return RECIPES[config]
+        near = difflib.get_close_matches(str(config), RECIPES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"Expected a QuantizeConfig or one of {', '.join(map(repr, RECIPES))}. Received: {config!r}.{hint}"
+        )
+
+
+RECIPES = {
+    "int8": QuantizeConfig(),
+    "int8_per_tensor": QuantizeConfig(weights=WeightSpec(granularity="per_tensor")),
+    "int8_weights": QuantizeConfig(activations=None),
+    "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True, symmetric=True)),
+    "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True, range="minmax")),
+    "float16": QuantizeConfig(activations=None, float16=True),
+}
+"""By the name that `tfcompress.quantize` takes."""

@@ -1,0 +1,83 @@
+"""Walking through a flat functional graph, call by call, to look at it or to make it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from tfcompress.surgery.inputs import graph_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer or operation in a graph.
+
+    Attributes:
+        operation: The layer or operation; one that is shared has several calls.
+        arguments: Positional arguments, with symbolic tensors in them.
+        keywords: Keyword arguments.
+        inputs: All symbolic tensors among these, flat.
+        outputs: All symbolic tensors that it returns, flat.
+    """
+
+    operation: Any
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """Return the calls of a flat functional model in an order in which they can be made."""
+    graph = graph_of(model)
+    return [
+        Call(node.operation, node.arguments.args, node.arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs))
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+        if not node.is_input
+    ]
+
+
+Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+
+
+def walk(model: keras.Model, visit: Visit, inputs: Sequence[Any] | None = None) -> keras.Model:
+    """Make the graph of a flat functional model again, with each call done by `visit`.
+
+    Args:
+        model: A functional model without nested ones, as `rebuild` returns.
+        visit: `visit(call, arguments, keywords)` returns what stands for the call's outputs, in their
+            structure; the arguments hold tensors of the new graph. `call.operation(*arguments, **keywords)` does what
+            the old graph does.
+        inputs: New symbolic inputs, flat; those of `model` by default.
+
+    Returns:
+        A functional model with inputs and outputs in the same structure; layers that `visit` calls are shared with
+        `model`.
+
+    Example:
+
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.ReLU()])
+    >>> def without_relu(call, arguments, keywords):
+    ...     drop = isinstance(call.operation, keras.layers.ReLU)
+    ...     return arguments[0] if drop else call.operation(*arguments, **keywords)
+    >>> [type(layer).__name__ for layer in walk(model, without_relu).layers]
+    ['InputLayer', 'Dense']
+    """
+    graph = graph_of(model)
+    new: dict[int, Any] = dict(zip(map(id, graph.inputs), inputs or graph.inputs, strict=True))
+
+    def fill(x: Any) -> Any:
+        return new[id(x)] if keras.utils.is_keras_tensor(x) else x
+
+    for call in calls(model):
+        arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
+        outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
+        new.update(zip(map(id, call.outputs), outputs, strict=True))
+    made_inputs, made_outputs = tree.map_structure(fill, (graph._inputs_struct, graph._outputs_struct))
+    return keras.Model(made_inputs, made_outputs, name=model.name)
