@@ -8,8 +8,15 @@ from typing import Any
 import keras
 
 
+class Inserted(keras.layers.Layer):
+    """A layer that compression puts on a tensor of the graph; stripping takes it out again."""
+
+
 class PassThrough(keras.layers.Wrapper):
     """A wrapper that looks like the layer inside: same name, dtypes, shapes and masks."""
+
+    temporary = False
+    """Whether stripping leaves the layer inside alone."""
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         # The layer inside casts for itself; the wrapper reads the float32 variables and casts nothing.

@@ -30,6 +30,7 @@ def compress(values: FlagValues) -> None:
         sparsity=values.sparsity,
         epochs=values.epochs,
         finetune_epochs=values.finetune_epochs,
+        qat_epochs=values.qat_epochs,
         batch_size=values.batch_size,
         learning_rate=values.learning_rate,
         layers=values.layers,
@@ -80,6 +81,53 @@ def prune(values: FlagValues) -> None:
     print(f"Written to {output}.")
 
 
+def quantize(values: FlagValues) -> None:
+    """Quantize a model, train it so if that is asked for, save it, and ship it."""
+    import tfcompress as tfc
+    from tfcompress.cli.quantizing import check, config_of, data_for
+    from tfcompress.pipeline.quantizing import calibration_samples, keep_zeros
+    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.quantization.quantize import quantize
+
+    check(values)
+    output = _new_file(values.output, ".keras", values.overwrite)
+    outputs = [_new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs or ()]
+    given = _data(values) if values.data else None
+    model = tfc.load(values.model, unsafe=values.unsafe)
+    data = data_for(model, given, values)
+    config = config_of(values, steps_per_epoch(data, values.batch_size) if data else 0)
+    with stage(f"quantize as {values.recipe}"):
+        quantized = quantize(
+            keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model,
+            config,
+            calibration_samples(data, values.calibration_samples, values.seed) if data else None,
+            values.layers,
+            equalize=values.equalize,
+            correct_bias=values.correct_bias,
+            reestimate_batch_norm=values.reestimate_batch_norm,
+            batch_size=values.batch_size,
+        )
+    if data and values.qat_epochs:
+        _fit("train quantized", quantized, data, loss=loss_for(model, data), epochs=values.qat_epochs, values=values)
+    quantized.save(output)
+    print(tfc.summary(quantized))
+    for path in outputs:
+        with stage(f"export {path.name}"):
+            artifact = tfc.export(
+                quantized,
+                path,
+                inference_io=values.inference_io,
+                opset=int(values.opset),
+                overwrite=values.overwrite,
+                verify=True if data is None else data.x_test[:256],
+            )
+        print(artifact)
+    if data:
+        candidates = {"float": model, "quantized": quantized, **{path.name: path for path in outputs}}
+        print(tfc.compare(candidates, data.x_test, data.y_test, latency=False).table(width=110))
+    print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
+
+
 def convert(values: FlagValues) -> None:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
@@ -90,7 +138,15 @@ def convert(values: FlagValues) -> None:
     batch: Any = ... if asked is None else asked or None
     for path in outputs:
         with stage(f"export {path.name}"):
-            artifact = tfc.export(model, path, batch_size=batch, precision=values.precision, overwrite=values.overwrite)
+            artifact = tfc.export(
+                model,
+                path,
+                batch_size=batch,
+                precision=values.precision,
+                inference_io=values.inference_io,
+                opset=int(values.opset),
+                overwrite=values.overwrite,
+            )
         print(artifact)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from absl import flags
 
 _PRECISIONS = ["float32", "float16"]
+_RECIPES = ["int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "float16"]
+_RANGES = ["ema", "minmax", "percentile", "mse", "entropy"]
+_IO = ["float32", "int8", "uint8"]
+_OPSETS = ["18", "19", "20", "21"]
 
 
 def _sparsity(value: float) -> bool:
@@ -23,9 +27,20 @@ def require(*names: str) -> None:
         flags.mark_flag_as_required(name)
 
 
+def default(name: str, value: object) -> None:
+    """Give a flag that is defined another default, for the program that calls this."""
+    flags.FLAGS.set_default(name, value)
+
+
 def _define_sparsity() -> None:
     flags.DEFINE_float("sparsity", 0.8, "Share of the weights that become zero, from 0 to below 1.")
     flags.register_validator("sparsity", _sparsity, "Expected a share of zeros in [0, 1), such as 0.8 for 80 %.")
+
+
+def _define_freezing(what: str, unit: str) -> None:
+    names = {"ranges": "the ranges of activations", "batch_norm": "the statistics of batch normalization"}
+    text = f"The {unit} of training, from 0, from which {names[what]} stay as they are; by default never."
+    flags.DEFINE_integer(f"freeze_{what}_{unit}", None, text, lower_bound=0)
 
 
 _FLAGS = {
@@ -63,6 +78,41 @@ _FLAGS = {
         None,
         "Samples that the file takes at once, 0 for any number; by default 1 in TFLite and any number in ONNX.",
         lower_bound=0,
+    ),
+    "opset": lambda: flags.DEFINE_enum("opset", "18", _OPSETS, "Of the ONNX standard; TFLite has none."),
+    "inference_io": lambda: flags.DEFINE_enum(
+        "inference_io",
+        "float32",
+        _IO,
+        "What the files take and give; integers are for models with activations in 8 bits, as int8 has.",
+    ),
+    "recipe": lambda: flags.DEFINE_enum(
+        "recipe",
+        "int8",
+        _RECIPES,
+        "What becomes integers: weights and activations (int8; int8_per_tensor: one scale for a kernel; int16x8: "
+        "activations in 16 bits; dynamic_int8: activations at run time), or weights alone (int8_weights, float16).",
+    ),
+    "calibration_samples": lambda: flags.DEFINE_integer(
+        "calibration_samples", 512, "Samples drawn from x_train to find the ranges of activations.", lower_bound=1
+    ),
+    "range": lambda: flags.DEFINE_enum(
+        "range", None, _RANGES, "How the ranges of activations are found; by default as the recipe does."
+    ),
+    "qat_epochs": lambda: flags.DEFINE_integer(
+        "qat_epochs", 0, "Epochs in which the quantized model is trained; 0: it is calibrated only.", lower_bound=0
+    ),
+    "freeze_ranges_epoch": lambda: _define_freezing("ranges", "epoch"),
+    "freeze_ranges_step": lambda: _define_freezing("ranges", "step"),
+    "freeze_batch_norm_epoch": lambda: _define_freezing("batch_norm", "epoch"),
+    "freeze_batch_norm_step": lambda: _define_freezing("batch_norm", "step"),
+    "equalize": lambda: flags.DEFINE_bool("equalize", False, "First equalize the channels of neighbouring kernels."),
+    "correct_bias": lambda: flags.DEFINE_bool("correct_bias", False, "Correct biases for what quantization shifts."),
+    "reestimate_batch_norm": lambda: flags.DEFINE_bool(
+        "reestimate_batch_norm", False, "Compute the statistics of batch normalization anew, under quantized weights."
+    ),
+    "preserve_sparsity": lambda: flags.DEFINE_bool(
+        "preserve_sparsity", True, "Zeros of a pruned model stay zero while it is trained quantized."
     ),
     "html": lambda: flags.DEFINE_string("html", None, "An .html report to write."),
     "json": lambda: flags.DEFINE_string("json", None, "A .json file to write the figures to."),

@@ -18,6 +18,8 @@ import keras
 
 from tfcompress.evaluation.constants import Count, count_onnx, count_tflite, external_files
 from tfcompress.evaluation.predictor import KerasPredictor, Predictor
+from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.wrapper import CompressedLayer
 
 CHUNK = 1 << 20
 
@@ -73,10 +75,11 @@ def measure_size(predictor: Predictor, path: str | os.PathLike[str] | None = Non
 
 
 def count_keras(model: keras.Model) -> Count:
-    """Count the float weights of a Keras model, as `model.count_params` does.
+    """Count the float weights of a Keras model, as its layers see them.
 
-    The moving statistics of batch normalization count. Integer and boolean variables (counters, seeds, masks)
-    do not; `tfc.strip` a wrapped model to count the plain one.
+    The moving statistics of batch normalization count. Integer and boolean variables (counters, seeds) do not, nor
+    does what wrappers and quantizers keep for themselves: masks, ranges. A weight that is pruned, or quantized to
+    zero, is zero.
 
     Args:
         model: built.
@@ -89,10 +92,18 @@ def count_keras(model: keras.Model) -> Count:
         >>> count_keras(model)
         Count(parameters=9, nonzeros=6)
     """
+    state: set[int] = set()
+    seen: dict[int, Any] = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, PassThrough | Inserted):
+            state |= {id(weight) for weight in layer._non_trainable_variables}
+        if isinstance(layer, CompressedLayer) and layer.built:
+            seen |= {id(layer.layer.weights[place]): value for place, value in layer.transformed().items()}
     total = Count(0, 0)
     for weight in model.weights:
-        if keras.backend.is_float_dtype(weight.dtype):
-            total += Count(math.prod(weight.shape), int(keras.ops.count_nonzero(weight.value)))
+        if keras.backend.is_float_dtype(weight.dtype) and id(weight) not in state:
+            value = seen.get(id(weight), weight.value)
+            total += Count(math.prod(weight.shape), int(keras.ops.count_nonzero(value)))
     return total
 
 

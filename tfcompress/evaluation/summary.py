@@ -12,7 +12,11 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.explaining import Explanation, explain
+from tfcompress.quantization.quantize import is_quantized
+from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer
 from tfcompress.surgery import kernel_positions
+from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer, inner_weights
 
@@ -29,6 +33,10 @@ class WeightRow:
     distinct: int
     bits: int
     status: str
+    output: str = ""
+    """Bits and range of the quantizer behind the layer; "not calibrated" where it has no range yet."""
+    island: bool = False
+    """Whether the layer computes in floating point among quantized ones."""
 
     @property
     def size(self) -> int:
@@ -64,6 +72,11 @@ class Summary:
         return self.table()
 
     @property
+    def islands(self) -> tuple[str, ...]:
+        """The layers that compute in floating point among quantized ones."""
+        return tuple(dict.fromkeys(row.layer for row in self.rows if row.island))
+
+    @property
     def sparsity(self) -> float:
         """Share of zeros in all kernels."""
         return sum(row.zeros for row in self.rows) / max(sum(row.size for row in self.rows), 1)
@@ -77,22 +90,34 @@ class Summary:
         from rich.table import Table
 
         title = f"{self.name}: {self.parameters:,} parameters, kernels {self.sparsity:.1%} zero"
+        if any(row.output for row in self.rows):
+            islands = [row.layer for row in self.rows if row.island]
+            title += f", {len(islands)} float island{'' if len(islands) == 1 else 's'}"
         table = Table(title=title, box=box.SIMPLE)
-        for heading in ("layer", "class", "kernel", "shape"):
+        quantized = any(row.output or row.island for row in self.rows)
+        # A row of a quantized model says more: what "distinct" counts is bounded by the bits there.
+        texts = ("layer", "class", "shape") if quantized else ("layer", "class", "kernel", "shape")
+        figures = ("zeros", "bytes") if quantized else ("zeros", "distinct", "bytes")
+        for heading in texts:
             table.add_column(heading, no_wrap=heading != "layer", overflow="fold")
-        for heading in ("zeros", "distinct", "bytes"):
-            table.add_column(heading, justify="right")
-        table.add_column("status", no_wrap=True)
+        for heading in figures:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("output", "status") if quantized else ("status",):
+            table.add_column(heading, no_wrap=heading == "output" or not quantized, overflow="fold")
         for row in self.rows:
-            figures = (f"{row.sparsity:.1%}", f"{row.distinct:,}", f"{row.nbytes:,}")
-            table.add_row(
-                row.layer,
-                row.kind,
-                row.weight,
-                "x".join(map(str, row.shape)) if row.weight else "",
-                *(figures if row.weight else ("", "", "")),
-                row.status,
-            )
+            own = row.weight if row.weight not in ("", "kernel") else ""
+            cells = {
+                "layer": f"{row.layer} {own}".strip() if quantized else row.layer,
+                "class": row.kind,
+                "kernel": row.weight,
+                "shape": "x".join(map(str, row.shape)) if row.weight else "",
+                "zeros": f"{row.sparsity:.1%}" if row.weight else "",
+                "distinct": f"{row.distinct:,}" if row.weight else "",
+                "bytes": f"{row.nbytes:,}" if row.weight else "",
+                "output": row.output,
+                "status": row.status,
+            }
+            table.add_row(*(cells[str(column.header)] for column in table.columns))
         console = Console(file=io.StringIO(), width=width, record=True)
         console.print(table)
         return console.export_text()
@@ -106,7 +131,8 @@ def summary(model: keras.Model) -> Summary:
 
     Returns:
         One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it, and
-        for every layer whether it was pruned, left as it is, or has nothing to compress.
+        for every layer whether it was pruned, quantized, left as it is, or has nothing to compress; of a quantized
+        model also the range of each output, and which layers stay float islands.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -123,8 +149,8 @@ def summary(model: keras.Model) -> Summary:
 
     check_built(model)
     rows: list[WeightRow] = []
-    for layer in _leaves(model):
-        rows += _rows(layer)
+    for layer, explanation in _parts(model):
+        rows += _rows(layer, explanation)
     return Summary(model.name, tuple(rows), model.count_params())
 
 
@@ -151,6 +177,19 @@ def sparsity(model: keras.Model, per_layer: bool = False) -> float | dict[str, f
     return {f"{row.layer}/{row.weight}": row.sparsity for row in shown.rows if row.weight}
 
 
+def _parts(model: keras.Model) -> Iterator[tuple[Any, Explanation | None]]:
+    """Yield the layers of a model; of a quantized one also its operations, each with what became of it."""
+    if not is_quantized(model):
+        yield from ((layer, None) for layer in _leaves(model))
+        return
+    explanations = explain(model)
+    seen: set[int] = set()
+    for call in calls(model):
+        if id(call.operation) in explanations and id(call.operation) not in seen:
+            seen.add(id(call.operation))
+            yield call.operation, explanations[id(call.operation)]
+
+
 def _leaves(layer: Layer) -> Iterator[Layer]:
     """Yield the layers of a model that are no models themselves, each once."""
     seen: set[int] = set()
@@ -166,13 +205,16 @@ def _leaves(layer: Layer) -> Iterator[Layer]:
             yield part
 
 
-def _rows(layer: Layer) -> list[WeightRow]:
+def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]:
     inner = layer.innermost if isinstance(layer, PassThrough) else layer
     kind = type(inner).__name__
-    positions = kernel_positions(layer)
+    output = "" if explanation is None else _output(explanation.quantizer)
+    island = explanation is not None and explanation.island
+    said = explanation.status if explanation is not None else ""
+    positions = kernel_positions(layer) if isinstance(layer, Layer) else []
     if not positions:
-        status = "no kernel" if layer.weights else "no weights"
-        return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status)]
+        status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
+        return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island)]
     weights = inner_weights(layer)
     names = _distinct_names([weights[position] for position in positions])
     wrapped = isinstance(layer, CompressedLayer)
@@ -180,8 +222,9 @@ def _rows(layer: Layer) -> list[WeightRow]:
     rows = []
     for position, label in zip(positions, names, strict=True):
         value = ops.convert_to_numpy(seen[position]) if position in seen else read(weights[position])
-        done = [type(t).__name__.lower() for t in layer.chain(position)] if wrapped else []
-        status = ", ".join(_done.get(name, name) for name in done) or "as it is"
+        chain = layer.chain(position) if wrapped else []
+        done = [text for transform in chain if (text := _said_of(transform))]
+        bits = next((_bits_of(transform) for transform in reversed(chain) if _bits_of(transform)), None)
         rows.append(
             WeightRow(
                 layer.name,
@@ -190,11 +233,37 @@ def _rows(layer: Layer) -> list[WeightRow]:
                 tuple(value.shape),
                 int(value.size - np.count_nonzero(value)),
                 len(np.unique(value)),
-                8 * value.dtype.itemsize,
-                status,
+                bits or 8 * value.dtype.itemsize,
+                ", ".join([*done, *([said] if said else [])]) or "as it is",
+                output,
+                island,
             )
         )
     return rows
+
+
+def _bits_of(transform: Any) -> int | None:
+    if isinstance(transform, WeightQuantizer):
+        return transform.spec.bits
+    return 16 if isinstance(transform, Float16Weight) else None
+
+
+def _said_of(transform: Any) -> str:
+    if isinstance(transform, WeightQuantizer):
+        return f"int{transform.spec.bits}" + (" per channel" if transform.axis is not None else "")
+    return {"Mask": "pruned", "Float16Weight": "float16"}.get(type(transform).__name__, type(transform).__name__)
+
+
+def _output(quantizer: ActivationQuantizer | None) -> str:
+    if quantizer is None:
+        return ""
+    kind = f"int{quantizer.spec.bits}"
+    if quantizer.spec.dynamic:
+        return f"{kind} dynamic"
+    if not quantizer.calibrated:
+        return f"{kind} not calibrated"
+    low, high = quantizer.range
+    return f"{kind} {low:.3g}..{high:.3g}"
 
 
 def _distinct_names(weights: list[keras.Variable]) -> list[str]:
@@ -205,5 +274,3 @@ def _distinct_names(weights: list[keras.Variable]) -> list[str]:
             return names
     return [f"{weight.name}_{index}" for index, weight in enumerate(weights)]
 
-
-_done = {"mask": "pruned"}

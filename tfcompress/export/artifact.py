@@ -6,9 +6,10 @@ import os
 import pathlib
 from typing import Any
 
+from tfcompress.export import integers
 from tfcompress.export.inputs import TensorInfo
+from tfcompress.export.parity import OutputParity, Parity
 from tfcompress.export.runtime import Runner, open_runner
-from tfcompress.export.verify import Parity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,8 @@ class Artifact:
                 shape = ", ".join("any" if size is None else str(size) for size in info.shape)
                 lines.append(f"  {kind} {name}: {info.dtype} ({shape})")
         for name, parity in (self.parity.outputs if self.parity else {}).items():
-            lines.append(
-                f"  {name} differs from Keras by at most {parity.max_abs:.2g} ({parity.max_rel:.2g} of the largest), "
-                f"argmax equal in {parity.argmax_agreement:.1%}"
-            )
+            lines.append(f"  {name} differs from Keras by at most {_difference(parity)}, ")
+            lines[-1] += f"argmax equal in {parity.argmax_agreement:.1%}"
         return "\n".join(lines)
 
     @classmethod
@@ -68,16 +67,25 @@ class Artifact:
         """Run the file on any number of samples, in the runtime that will run it.
 
         Args:
-            x: an array (one input), a list of arrays in the order of `inputs`, or a dict by input name.
+            x: an array (one input), a list of arrays in the order of `inputs`, or a dict by input name. For an
+                integer input of a quantized model, values of its own integer dtype go in as they are, all others
+                (floats) are quantized with its scale and zero point.
 
         Returns:
-            An array, or for several outputs a dict {output name: array}.
+            An array, or for several outputs a dict {output name: array}. Integer outputs of a quantized model are
+            turned into floats with their scale and zero point, unless its inputs were given as integers.
 
         Raises:
             ValueError: `x` doesn't fit the inputs.
         """
-        return self._runner.predict(x)
+        return integers.predict(self._runner, x)
 
     @functools.cached_property
     def _runner(self) -> Runner:
         return open_runner(self.path)
+
+
+def _difference(parity: OutputParity) -> str:
+    if parity.max_steps is None or parity.equal is None:
+        return f"{parity.max_abs:.2g} ({parity.max_rel:.2g} of the largest)"
+    return f"{parity.max_abs:.2g} ({parity.max_steps:.0f} steps of its grid, {parity.equal:.1%} equal)"

@@ -10,16 +10,21 @@ from typing import Any
 import keras
 
 from tfcompress.export.artifact import Artifact
+from tfcompress.export.deployment import Deployment, deploy
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import fit_inputs
 from tfcompress.export.runtime import format_of, open_runner
 from tfcompress.export.signature import read_signature
-from tfcompress.export.tracing import trace
+from tfcompress.export.scheme import Scheme
+from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.verify import verify as verify_file
+from tfcompress.quantization.quantize import is_quantized
 from tfcompress.surgery import strip
 from tfcompress.wrapper import wrapped_layers
 
 PRECISIONS = ("float32", "float16")
+INFERENCE_IO = ("float32", "int8", "uint8")
+OPSETS = (18, 19, 20, 21)
 LARGEST_FILE = 2**31 - 1
 """Bytes: the offsets of a flatbuffer and the length of a protobuf are signed 32 bit numbers."""
 
@@ -32,11 +37,13 @@ def export(
     batch_size: int | EllipsisType | None = ...,
     inference_io: str = "float32",
     precision: str = "float32",
+    opset: int = 18,
     overwrite: bool = False,
     verify: Any = True,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
+    A model from `tfcompress.quantize` becomes a file that computes with integers, the same that the model simulates.
     Inputs and outputs keep the model's names (a dict's keys, else the names of the layers). The model is not
     changed; one of another precision (mixed_float16) is computed in float32. On any failure no file is left,
     and one that was there stays as it was.
@@ -47,8 +54,10 @@ def export(
         target: the device to fit the file to; none is known yet.
         batch_size: samples that the file takes at once; None: any number; `...`: as the format is used, 1 for
             TFLite and any number for ONNX (or what the model's own inputs fix).
-        inference_io: dtype of the file's floating inputs and outputs.
+        inference_io: dtype of the file's floating inputs and outputs: "float32"; or "int8" or "uint8" for a model
+            with quantized activations, whose scales and zero points are in the file.
         precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
+        opset: of the ONNX standard, 18 to 21; TFLite has none.
         overwrite: whether an existing file is replaced.
         verify: True: compare on seeded random inputs; an array, list or dict: compare on that; False: don't.
 
@@ -78,13 +87,17 @@ def export(
         batch_size=batch_size,
         inference_io=inference_io,
         precision=precision,
+        opset=opset,
         verify=verify,
     )
     final = _check_path(path, overwrite)
-    plain = _plain(model)
+    deployment = _deployment(model, kind)
+    plain, scheme = deployment.model, deployment.scheme
+    precision = "float16" if deployment.half else precision
     _check_weights(plain, precision)
     traced = trace(plain, _resolve_batch(plain, kind, batch_size))
-    content = _convert(traced, kind, precision)
+    _check_io(traced, scheme, inference_io)
+    content = _convert(traced, kind, precision, scheme, inference_io, opset)
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
     draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
@@ -96,7 +109,8 @@ def export(
         parity = None
         if verify is not False:
             runner = open_runner(draft)
-            parity = verify_file(model, traced, runner, precision, None if verify is True else verify)
+            given = None if verify is True else verify
+            parity = verify_file(model, traced, runner, precision, given, deployment)
             del runner
         if not overwrite and final.exists():
             raise _exists(final)
@@ -107,23 +121,44 @@ def export(
     return Artifact(final, kind, precision, size, traced.inputs, traced.outputs, parity)
 
 
-def _convert(traced: Any, kind: str, precision: str) -> bytes:
+def _convert(
+    traced: Trace, kind: str, precision: str, scheme: Scheme | None, inference_io: str, opset: int
+) -> bytes:
     if kind == "tflite":
         from tfcompress.export.tflite import to_tflite
 
-        return to_tflite(traced, precision)
+        return to_tflite(traced, precision, scheme, inference_io)
     from tfcompress.export.onnx import to_onnx
 
-    return to_onnx(traced, precision).SerializeToString()
+    content: bytes = to_onnx(traced, precision, opset, scheme, inference_io).SerializeToString()
+    return content
 
 
-def _plain(model: keras.Model) -> keras.Model:
-    """Return the model without wrappers, their transforms baked in."""
-    return strip(model) if wrapped_layers(model) else model
+def _deployment(model: keras.Model, kind: str) -> Deployment:
+    """Return what is exported: the model without wrappers, their transforms baked in."""
+    if is_quantized(model):
+        return deploy(model, kind)
+    return Deployment(strip(model) if wrapped_layers(model) else model, None, False, {})
+
+
+def _check_io(traced: Trace, scheme: Scheme | None, inference_io: str) -> None:
+    if inference_io == "float32":
+        return
+    if scheme is None or scheme.activations != "static" or scheme.activation_bits != 8:
+        raise ValueError(
+            "Expected inference_io='float32': integer inputs and outputs need a model with activations of 8 bits, as "
+            f"tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+        )
+    whole = [name for name, spec in traced.inputs.items() if name in traced.integral or "float" not in spec.dtype]
+    if whole:
+        raise ValueError(
+            f"Expected inference_io='float32', since input {whole[0]!r} holds whole numbers (as an Embedding takes "
+            f"them), not quantized ones. Received: inference_io={inference_io!r}."
+        )
 
 
 def _check_arguments(
-    model: Any, path: Any, *, target: Any, batch_size: Any, inference_io: Any, precision: Any, verify: Any
+    model: Any, path: Any, *, target: Any, batch_size: Any, inference_io: Any, precision: Any, opset: Any, verify: Any
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     if not isinstance(model, keras.Model):
@@ -144,11 +179,10 @@ def _check_arguments(
         )
     if precision not in PRECISIONS:
         raise ValueError(f"Expected precision to be one of {PRECISIONS}. Received: precision={precision!r}.")
-    if inference_io != "float32":
-        raise ValueError(
-            f"Expected inference_io='float32': integer inputs and outputs need a quantized model. "
-            f"Received: inference_io={inference_io!r}."
-        )
+    if inference_io not in INFERENCE_IO:
+        raise ValueError(f"Expected inference_io to be one of {INFERENCE_IO}. Received: inference_io={inference_io!r}.")
+    if isinstance(opset, bool) or opset not in OPSETS:
+        raise ValueError(f"Expected opset to be one of {OPSETS}. Received: opset={opset!r}.")
     signature = read_signature(model)
     if not isinstance(verify, bool):
         fit_inputs(verify, signature.inputs)

@@ -10,21 +10,34 @@ import numpy as np
 
 from tfcompress.export._quiet import quiet
 from tfcompress.export.half import store_in_half
+from tfcompress.export.qdq import fake_quant
+from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
 
 OPSET = 18
 """The newest that tf2onnx 1.17 emits."""
 
+OPSET_OF_16_BITS = 21
+"""The first whose QuantizeLinear makes 16 bit integers."""
+
 BATCH = "batch"
 
 
-def to_onnx(trace: Trace, precision: str = "float32", opset: int = OPSET) -> Any:
+def to_onnx(
+    trace: Trace,
+    precision: str = "float32",
+    opset: int = OPSET,
+    scheme: Scheme | None = None,
+    inference_io: str = "float32",
+) -> Any:
     """Convert a trace to an ONNX model.
 
     Args:
         trace: of a model.
         precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
-        opset: of the ONNX standard.
+        opset: of the ONNX standard; at least 21 is taken where activations have 16 bits.
+        scheme: what is quantized; None: nothing is.
+        inference_io: "float32", or "int8" or "uint8": the dtype of quantized inputs and outputs.
 
     Returns:
         An `onnx.ModelProto`: inputs and outputs with the trace's names and in its order, a free batch named
@@ -37,7 +50,15 @@ def to_onnx(trace: Trace, precision: str = "float32", opset: int = OPSET) -> Any
     import onnx
 
     with quiet(), _errors_raised(trace):
-        proto = _convert(trace, opset)
+        proto = _convert(trace, min(opset, OPSET), scheme)
+    if scheme is not None:
+        from tfcompress.export.qdq.apply import apply
+
+        apply(proto, scheme, inference_io)
+        wide = scheme.activations == "static" and scheme.activation_bits > 8
+        opset = max(opset, OPSET_OF_16_BITS) if wide else opset
+    if opset > OPSET:
+        proto = onnx.version_converter.convert_version(proto, opset)
     _set_header(proto, trace)
     if precision == "float16":
         store_in_half(proto.graph)
@@ -45,16 +66,19 @@ def to_onnx(trace: Trace, precision: str = "float32", opset: int = OPSET) -> Any
     return proto
 
 
-def _convert(trace: Trace, opset: int) -> Any:
+def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> Any:
     from tf2onnx import optimizer
 
+    # What makes integers wants each pair of QuantizeLinear and DequantizeLinear where the fake-quantizer was.
+    left_out = () if scheme is None else ("q_dq_optimizer", "const_dequantize_optimizer")
+    optimizers = {name: make for name, make in optimizer._get_optimizers().items() if name not in left_out}
     graph = _graph(trace, opset)
     try:
         # tf2onnx copies the whole graph, weights too, before each of its optimizers, to step back should it
         # fail: a third of the memory and of the time. None of them fails as a rule.
-        graph = optimizer.optimize_graph(graph, catch_errors=False)
+        graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=optimizers)
     except Exception:  # an optimizer's bug is no reason to refuse a model
-        graph = optimizer.optimize_graph(_graph(trace, opset), catch_errors=True)
+        graph = optimizer.optimize_graph(_graph(trace, opset), catch_errors=True, optimizers=optimizers)
     return graph.make_model("")
 
 
@@ -76,7 +100,7 @@ def _graph(trace: Trace, opset: int) -> Any:
                 graph,
                 continue_on_error=False,
                 opset=opset,
-                custom_op_handlers={"Erfc": (_erfc, [])},
+                custom_op_handlers={"Erfc": (_erfc, []), "FakeQuantWithMinMaxVars": (fake_quant.convert, [])},
                 input_names=inputs,
                 output_names=outputs,
                 tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),

@@ -4,23 +4,33 @@ import re
 import tempfile
 
 from tfcompress.export._quiet import quiet
+from tfcompress.export.scheme import Scheme
+from tfcompress.export.tflite_graph import File
+from tfcompress.export.tflite_integer import lower
+from tfcompress.export.tflite_weights import store_integers
 from tfcompress.export.tracing import Trace
 
 SIGNATURE = "serving_default"
 
 
-def to_tflite(trace: Trace, precision: str = "float32") -> bytes:
+def to_tflite(
+    trace: Trace, precision: str = "float32", scheme: Scheme | None = None, inference_io: str = "float32"
+) -> bytes:
     """Convert a trace to a TFLite file.
 
     Args:
         trace: of a model.
         precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
+        scheme: in what numbers the file computes; None: in float.
+        inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8"; the integers are for
+            a static scheme of 8 bits.
 
     Returns:
         The bytes of the file. Its signature has the names of the trace's inputs and outputs.
 
     Raises:
-        ValueError: the model needs an operator that no stock interpreter has; the message names it.
+        ValueError: the model needs an operator that no stock interpreter has; the message names it. Or its inputs
+            or outputs can't be integers.
     """
     import tensorflow as tf
 
@@ -39,7 +49,17 @@ def to_tflite(trace: Trace, precision: str = "float32") -> bytes:
             content = converter.convert()
         except Exception as error:  # ConverterError, or a RuntimeError from below it
             raise _explain(trace, error) from error
-    return _in_model_order(trace, content)
+    content = _in_model_order(trace, content)
+    return content if scheme is None else _quantize(content, scheme, inference_io)
+
+
+def _quantize(content: bytes, scheme: Scheme, inference_io: str) -> bytes:
+    file = File(content)
+    if scheme.activations == "static":
+        lower(file, scheme, inference_io)
+    # Islands of float have kernels on a grid, too.
+    store_integers(file, scheme)
+    return file.to_bytes()
 
 
 def _explain(trace: Trace, error: Exception) -> Exception:

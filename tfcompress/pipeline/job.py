@@ -1,4 +1,4 @@
-"""The main job: train or take a model, prune it while it is trained, ship it in both formats, compare."""
+"""The main job: train or take a model, prune it, train it quantized, ship all that in both formats, compare."""
 
 from __future__ import annotations
 
@@ -13,14 +13,27 @@ import keras
 from tfcompress.evaluation import Report, compare
 from tfcompress.export import export
 from tfcompress.pipeline.datasets import Data
+from tfcompress.pipeline.quantizing import calibration_samples, settling
 from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PolynomialDecay, prune
+from tfcompress.quantization.config import QuantizeConfig
+from tfcompress.quantization.quantize import quantize
 from tfcompress.surgery import rebuild, strip
 
 Stage = Callable[..., contextlib.AbstractContextManager[Sequence[keras.callbacks.Callback]]]
 
-FILES = ("dense.tflite", "pruned.tflite", "pruned_fp16.tflite", "pruned.onnx", "pruned_fp16.onnx")
-"""What the job ships, beside the Keras models and the report; `dense.tflite` is there to be compared with."""
+MODELS = ("dense.keras", "pruned.keras", "quantized.keras")
+FILES = {
+    "dense.tflite": ("dense", "float32"),
+    "pruned.tflite": ("pruned", "float32"),
+    "pruned_fp16.tflite": ("pruned", "float16"),
+    "pruned_int8.tflite": ("quantized", "float32"),
+    "pruned.onnx": ("pruned", "float32"),
+    "pruned_fp16.onnx": ("pruned", "float16"),
+    "pruned_int8.onnx": ("quantized", "float32"),
+}
+"""What the job ships, of which model and with which precision (of what isn't quantized); `dense.tflite` is there to
+be compared with."""
 
 
 @contextlib.contextmanager
@@ -43,6 +56,7 @@ def compress_job(
     sparsity: float = 0.8,
     epochs: int = 10,
     finetune_epochs: int = 10,
+    qat_epochs: int = 3,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     layers: Any = None,
@@ -59,9 +73,10 @@ def compress_job(
         sparsity: Share of zeros in [0, 1).
         epochs: Epochs of the first training, where `model` is `None`.
         finetune_epochs: Epochs in which the model is pruned; at least 1.
+        qat_epochs: Epochs in which the pruned model is trained quantized; 0: it is calibrated only.
         batch_size: Samples per training step.
-        learning_rate: Of the first training; a model is pruned with half of it.
-        layers: Which layers are pruned, as in `tfcompress.prune`.
+        learning_rate: Of the first training; a model is pruned with half of it, and trained quantized with a tenth.
+        layers: Which layers are pruned, as in `tfcompress.prune`; all are quantized.
         threads: Threads of one inference, for the latencies.
         overwrite: Whether files that are there are replaced.
         stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
@@ -74,19 +89,19 @@ def compress_job(
         ValueError: If the model, the data or an argument doesn't fit.
     """
     folder = pathlib.Path(output_dir)
-    written = [folder / name for name in ("dense.keras", "pruned.keras", *FILES, "report.json", "report.html")]
+    written = [folder / name for name in (*MODELS, *FILES, "report.json", "report.html")]
     there = [path.name for path in written if path.exists()]
     if there and not overwrite:
         raise FileExistsError(
             f"Expected a folder without {', '.join(there)}. Received: {folder}. Say overwrite, or name another."
         )
-    if finetune_epochs < 1 or batch_size < 1 or (model is None and epochs < 1):
+    if finetune_epochs < 1 or qat_epochs < 0 or batch_size < 1 or (model is None and epochs < 1):
         raise ValueError(
-            "Expected at least 1 epoch and 1 sample per batch. "
-            f"Received: epochs={epochs}, finetune_epochs={finetune_epochs}, batch_size={batch_size}."
+            "Expected at least 1 epoch (0 of qat_epochs) and 1 sample per batch. Received: epochs="
+            f"{epochs}, finetune_epochs={finetune_epochs}, qat_epochs={qat_epochs}, batch_size={batch_size}."
         )
-    schedule = rising_schedule(sparsity, finetune_epochs * steps_per_epoch(data, batch_size))
-    settings = {"batch_size": batch_size}
+    batches = steps_per_epoch(data, batch_size)
+    schedule = rising_schedule(sparsity, finetune_epochs * batches)
     if model is None:
         dense = default_model(data)
         loss = loss_for(dense, data)
@@ -94,23 +109,32 @@ def compress_job(
         dense = rebuild(model)
         check_fits(dense, data)
         dense.compiled, loss = False, loss_for(dense if not model.compiled else model, data)
+
+    def train(text: str, given: keras.Model, count: int, rate: float) -> None:
+        with stage(text, count) as callbacks:
+            fit(given, data, loss, epochs=count, batch_size=batch_size, learning_rate=rate, callbacks=callbacks)
+
     folder.mkdir(parents=True, exist_ok=True)
     if model is None:
-        with stage("train", epochs) as callbacks:
-            fit(dense, data, loss, epochs=epochs, learning_rate=learning_rate, callbacks=callbacks, **settings)
+        train("train", dense, epochs, learning_rate)
     dense.save(folder / "dense.keras")
     pruned = prune(dense, schedule, layers)
-    with stage(f"prune to {sparsity:.0%} and fine-tune", finetune_epochs) as callbacks:
-        fit(
-            pruned, data, loss, epochs=finetune_epochs, learning_rate=learning_rate / 2, callbacks=callbacks, **settings
-        )
+    train(f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
     final = strip(pruned)
     final.save(folder / "pruned.keras")
-    for name in FILES:
+    config = QuantizeConfig.get("int8")
+    if qat_epochs:
+        config = settling(config, qat_epochs * batches)
+    with stage("quantize to int8"):  # not the stripped model: its masks keep the zeros in training
+        quantized = quantize(pruned, config, calibration_data=calibration_samples(data))
+    if qat_epochs:
+        train("train quantized", quantized, qat_epochs, learning_rate / 10)
+    quantized.save(folder / "quantized.keras")
+    models = {"dense": dense, "pruned": final, "quantized": quantized}
+    for name, (source, precision) in FILES.items():
         with stage(f"export {name}"):
-            precision = "float16" if "fp16" in name else "float32"
-            export(dense if "dense" in name else final, folder / name, precision=precision, overwrite=True)
-    candidates = {"dense.keras": dense, "pruned.keras": final, **{name: folder / name for name in FILES}}
+            export(models[source], folder / name, precision=precision, overwrite=True)
+    candidates = {**dict(zip(MODELS, models.values(), strict=True)), **{name: folder / name for name in FILES}}
     report = compare(candidates, data.x_test, data.y_test, baseline="dense.tflite", threads=threads)
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)

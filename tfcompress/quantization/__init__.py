@@ -1,1 +1,18 @@
 """Quantization: numerics, ranges, placement; calibrated or trained."""
+
+from tfcompress.quantization.calibration import calibrate
+from tfcompress.quantization.config import ActivationSpec, QuantizeConfig, WeightSpec
+from tfcompress.quantization.numerics import QuantizationError, dequantize, quantization_error, uniform_quantize
+from tfcompress.quantization.quantize import quantize
+
+__all__ = [
+    "ActivationSpec",
+    "QuantizationError",
+    "QuantizeConfig",
+    "WeightSpec",
+    "calibrate",
+    "dequantize",
+    "quantization_error",
+    "quantize",
+    "uniform_quantize",
+]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import tree
 from keras.layers import Layer
+
+from tfcompress.passthrough import PassThrough
 
 
 def free(name: str, taken: set[str]) -> str:
@@ -34,3 +38,38 @@ def rename_duplicates(outputs: Any) -> None:
         if operation.name in names:
             operation.name = free(operation.name, names)
         names.add(operation.name)
+
+
+def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """Return a functional model with the given names of outputs.
+
+    What made an output before and still has its name, such as a layer whose activation has become a layer of
+    its own, is called "NAME_linear" from then on.
+
+    Args:
+        model: A flat functional model; its layers are renamed.
+        names: One for each output.
+    """
+    if list(model.output_names) == list(names):
+        return model
+    outputs = tree.flatten(model._outputs_struct)
+    by_name = {operation.name: operation for operation in model.operations}
+    used: set[int] = set()
+    made = []
+    for output, name in zip(outputs, names, strict=True):
+        last = output._keras_history.operation
+        if last.name != name and (id(last) in used or isinstance(last, keras.layers.InputLayer)):
+            output = keras.layers.Identity(name=free(name, set(by_name)), dtype=output.dtype)(output)
+            last = output._keras_history.operation
+        if last.name != name:
+            holder = by_name.get(name)
+            if holder is not None:
+                holder.name = free(f"{name}_linear", set(by_name))
+                if isinstance(holder, PassThrough):
+                    holder.layer.name = holder.name
+                by_name[holder.name] = holder
+            last.name = name
+            by_name[name] = last
+        used.add(id(last))
+        made.append(output)
+    return keras.Model(model._inputs_struct, tree.pack_sequence_as(model._outputs_struct, made), name=model.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tfcompress.passthrough import Inserted, PassThrough
 from tfcompress.surgery.opening import rebuild
 from tfcompress.transform import remove_projection
 from tfcompress.wrapper import CompressedLayer
@@ -16,7 +17,8 @@ def strip(model: keras.Model) -> keras.Model:
         model: A model with wrapped layers, or a plain one, of which a copy is made.
 
     Returns:
-        A functional model of plain layers, not compiled, with the same names and the same outputs.
+        A functional model of plain layers, not compiled, with the same names and the same outputs; those of a model
+        with quantized activations differ by their rounding, which is gone.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -30,7 +32,11 @@ def strip(model: keras.Model) -> keras.Model:
     'Dense'
     """
 
-    def unwrap(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def unwrap(layer: keras.layers.Layer) -> keras.layers.Layer | None:
+        if isinstance(layer, Inserted):
+            return None
+        if isinstance(layer, PassThrough) and layer.temporary:
+            return layer.layer
         if not isinstance(layer, CompressedLayer):
             return layer
         for position, value in layer.transformed().items():
@@ -39,4 +45,5 @@ def strip(model: keras.Model) -> keras.Model:
             remove_projection(weight)
         return layer.layer
 
-    return rebuild(model, unwrap)
+    # Without the quantizers of activations the model computes otherwise, as it should.
+    return rebuild(model, unwrap, check=not any(isinstance(layer, Inserted) for layer in model._flatten_layers()))

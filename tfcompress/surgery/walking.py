@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import tree
 
 from tfcompress.surgery.inputs import graph_of
+from tfcompress.surgery.naming import rename_duplicates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Call:
         keywords: Keyword arguments.
         inputs: All symbolic tensors among these, flat.
         outputs: All symbolic tensors that it returns, flat.
+        node: Keras' own record of the call, which says whether two calls are one.
     """
 
     operation: Any
@@ -29,13 +31,27 @@ class Call:
     keywords: dict[str, Any]
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
+    node: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Call) and self.node is other.node
+
+    def __hash__(self) -> int:
+        return id(self.node)
 
 
 def calls(model: keras.Model) -> list[Call]:
     """Return the calls of a flat functional model in an order in which they can be made."""
     graph = graph_of(model)
     return [
-        Call(node.operation, node.arguments.args, node.arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs))
+        Call(
+            node.operation,
+            node.arguments.args,
+            node.arguments.kwargs,
+            tuple(node.input_tensors),
+            tuple(node.outputs),
+            node,
+        )
         for depth in sorted(graph._nodes_by_depth, reverse=True)
         for node in graph._nodes_by_depth[depth]
         if not node.is_input
@@ -45,7 +61,7 @@ def calls(model: keras.Model) -> list[Call]:
 Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
-def walk(model: keras.Model, visit: Visit, inputs: Sequence[Any] | None = None) -> keras.Model:
+def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda x: x) -> keras.Model:
     """Make the graph of a flat functional model again, with each call done by `visit`.
 
     Args:
@@ -53,7 +69,7 @@ def walk(model: keras.Model, visit: Visit, inputs: Sequence[Any] | None = None) 
         visit: `visit(call, arguments, keywords)` returns what stands for the call's outputs, in their
             structure; the arguments hold tensors of the new graph. `call.operation(*arguments, **keywords)` does what
             the old graph does.
-        inputs: New symbolic inputs, flat; those of `model` by default.
+        enter: `enter(x)` returns what stands for an input of the model where calls read it.
 
     Returns:
         A functional model with inputs and outputs in the same structure; layers that `visit` calls are shared with
@@ -70,7 +86,7 @@ def walk(model: keras.Model, visit: Visit, inputs: Sequence[Any] | None = None) 
     ['InputLayer', 'Dense']
     """
     graph = graph_of(model)
-    new: dict[int, Any] = dict(zip(map(id, graph.inputs), inputs or graph.inputs, strict=True))
+    new: dict[int, Any] = {id(x): enter(x) for x in graph.inputs}
 
     def fill(x: Any) -> Any:
         return new[id(x)] if keras.utils.is_keras_tensor(x) else x
@@ -79,5 +95,6 @@ def walk(model: keras.Model, visit: Visit, inputs: Sequence[Any] | None = None) 
         arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
         outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
         new.update(zip(map(id, call.outputs), outputs, strict=True))
-    made_inputs, made_outputs = tree.map_structure(fill, (graph._inputs_struct, graph._outputs_struct))
-    return keras.Model(made_inputs, made_outputs, name=model.name)
+    outputs = tree.map_structure(fill, graph._outputs_struct)
+    rename_duplicates(outputs)
+    return keras.Model(graph._inputs_struct, outputs, name=model.name)

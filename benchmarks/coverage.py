@@ -1,0 +1,246 @@
+"""Quantize every model of keras.applications to int8 and ship it to TFLite and ONNX: what computes in integers, how exactly.
+
+    python -m benchmarks.coverage [--models=MobileNetV2,VGG] [--size=96] [--again]
+
+The models have no trained weights (nothing is downloaded), but statistics of batch normalization that fit their
+inputs, and random scales, offsets and biases. Each is a process of its own, since some take gigabytes; each row
+is written as it is found, and what has one is not run again. Their last softmax is left off, so that the steps in
+which a file differs from Keras are those of the logits.
+"""
+
+from __future__ import annotations
+
+import collections
+import inspect
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks.results import FOLDER, save, show
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NAME = "coverage"
+CLASSES = 10
+SAMPLES = 32
+TFLITE_KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
+ONNX_FLOAT_KERNELS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose")
+ONNX_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "ConvInteger")
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("models", [], "Builders to run, by a part of their name; all, if none is given.")
+flags.DEFINE_integer("size", 96, "Pixels along an edge of the images.", lower_bound=32)
+flags.DEFINE_bool("again", False, "Run also what has a row already.")
+flags.DEFINE_integer("timeout", 3000, "Seconds that a model may take.")
+flags.DEFINE_string("one", None, "Run this one here and print its row (what the other processes do).")
+
+
+def builders() -> list[str]:
+    """Return the names of all builders of keras.applications, the small models first."""
+    import keras
+
+    names = [name for name, value in vars(keras.applications).items() if inspect.isfunction(value)]
+    order = (
+        "Mobile",
+        "B0",
+        "B1",
+        "DenseNet121",
+        "ResNet50",
+        "V2B2",
+        "Xception",
+        "InceptionV3",
+        "Tiny",
+        "V2S",
+        "B2",
+        "B3",
+    )
+    late = ("VGG", "Large", "Base", "B6", "B7", "V2L", "V2M")
+    place = {name: next((i for i, part in enumerate(order) if part in name), len(order)) for name in names}
+    return sorted(
+        names, key=lambda name: (any(part in name for part in late) and "Mobile" not in name, place[name], name)
+    )
+
+
+def images(count: int, size: int, seed: int) -> Any:
+    """Return smooth seeded images in 0..255: noise of a few scales."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    total = np.zeros((count, size, size, 3))
+    for cells in (2, 4, 8, 16, 32):
+        coarse = random.normal(size=(count, cells, cells, 3))
+        at = np.arange(size) * cells // size
+        total += coarse[:, at][:, :, at] / np.sqrt(cells)
+    total /= np.abs(total).max(axis=(1, 2, 3), keepdims=True)
+    return (127.5 * (1 + total)).astype("float32")
+
+
+def build(name: str, size: int) -> Any:
+    """Return a model whose statistics fit its inputs, without its softmax."""
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(0)
+    make = getattr(keras.applications, name)
+    options: dict[str, Any] = {"weights": None, "classes": CLASSES, "classifier_activation": None}
+    model = make(input_shape=(size, size, 3), **options)
+    random = np.random.default_rng(1)
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    for weight in model.trainable_variables:
+        if weight.name == "gamma":  # also ConvNeXt's LayerScale, which begins at 1e-6
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "bias"):
+            weight.assign(random.normal(0.0, 0.1, weight.shape))
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(images(SAMPLES, size, 2), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model
+
+
+def scaled(name: str, x: Any) -> Any:
+    """Return images as a model wants them."""
+    import keras
+
+    # The module beside the builders holds the right preprocess_input; those that rescale by a layer return x itself.
+    module = sys.modules[getattr(keras.applications, name).__module__]
+    return module.preprocess_input(x.copy()) if hasattr(module, "preprocess_input") else x
+
+
+def tflite_kernels(path: pathlib.Path) -> tuple[int, int, str]:
+    """Return how many convolutions and products compute in integers and in float, and what else is float."""
+    from tfcompress.export.tflite_graph import operators
+
+    ops = operators(path.read_bytes())
+    floats = [op.name for op in ops if "FLOAT32" in op.outputs and op.name != "DEQUANTIZE"]
+    kernels = [op.name for op in ops if op.name in TFLITE_KERNELS]
+    return len(kernels), sum(name in TFLITE_KERNELS for name in floats), listed(floats, TFLITE_KERNELS)
+
+
+def onnx_kernels(path: pathlib.Path) -> tuple[int, int, str]:
+    """Return the same of the graph that ONNX Runtime makes of a file."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # that the file that it writes is for this machine is known
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+    types = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output)}
+    float32 = onnx.TensorProto.FLOAT
+    integer = sum(node.op_type in ONNX_INTEGER_KERNELS for node in graph.node)
+    floats = [node.op_type for node in graph.node if node.op_type in ONNX_FLOAT_KERNELS]
+    others = [
+        node.op_type
+        for node in graph.node
+        if node.op_type != "DequantizeLinear" and any(types.get(name) == float32 for name in node.output)
+    ]
+    return integer + len(floats), len(floats), listed(others, ONNX_FLOAT_KERNELS)
+
+
+def listed(names: list[str], without: tuple[str, ...] = ()) -> str:
+    counts = collections.Counter(name for name in names if name not in without)
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+def measure(name: str, size: int) -> dict[str, Any]:
+    """Return a model's row."""
+    import numpy as np
+
+    from tfcompress.export import export
+    from tfcompress.export.deployment import deploy
+    from tfcompress.export.runtime import open_runner
+    from tfcompress.quantization.quantize import quantize
+
+    start = time.perf_counter()
+    model = build(name, size)
+    row: dict[str, Any] = {"model": name, "parameters": f"{model.count_params():,}", "quantized": "yes"}
+    data, test = scaled(name, images(SAMPLES, size, 2)), scaled(name, images(SAMPLES, size, 3))
+    try:
+        quantized = quantize(model, "int8", data)
+        step = next(iter(deploy(quantized, "tflite").steps.values()))
+    except Exception as error:
+        return {**row, "quantized": f"no: {reason(error)}"}
+    plain = model.predict(test, batch_size=8, verbose=0)
+    expected = quantized.predict(test, batch_size=8, verbose=0)
+    row["signal dB"] = f"{20 * np.log10(np.std(plain) / np.std(plain - expected)):.1f}"
+    del model
+    for label, suffix, count in (("TFLite", ".tflite", tflite_kernels), ("ONNX", ".onnx", onnx_kernels)):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = export(quantized, f"{folder}/model{suffix}", verify=False).path
+                kernels, floats, others = count(path)
+                received = np.asarray(open_runner(path, threads=2).predict(test)).reshape(expected.shape)
+            except Exception as error:
+                row[f"{label} MB"] = f"no: {reason(error)}"
+                continue
+            off = np.abs(received - expected) / (step or 1.0)
+            row[f"{label} MB"] = f"{path.stat().st_size / 1e6:.2f}"
+            row[f"{label} float kernels"] = f"{floats} of {kernels}"
+            row[f"{label} other float"] = others
+            row[f"{label} steps"] = f"{off.mean():.2f}, most {off.max():.0f}"
+            row[f"{label} same class"] = f"{np.mean(received.argmax(-1) == expected.argmax(-1)):.0%}"
+    row["seconds"] = round(time.perf_counter() - start)
+    return row
+
+
+def reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def run_one(name: str) -> dict[str, Any]:
+    """Run a model in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.coverage", f"--one={name}", f"--size={FLAGS.size}"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=FLAGS.timeout)
+    except subprocess.TimeoutExpired:
+        return {"model": name, "parameters": "", "quantized": f"no: it took over {FLAGS.timeout} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        return {"model": name, "parameters": "", "quantized": f"no: exit code {done.returncode}: {last[:300]}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(_: list[str]) -> None:
+    """Run the models that have no row yet, and write each row."""
+    if FLAGS.one:
+        print(json.dumps(measure(FLAGS.one, FLAGS.size)))
+        return
+    file = FOLDER / f"{NAME}.json"
+    found = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = {row["model"]: row for row in found}
+    names = builders()
+    for name in names:
+        chosen = not FLAGS.models or any(part in name for part in FLAGS.models)
+        if not chosen or (name in rows and not FLAGS.again):
+            continue
+        rows[name] = run_one(name)
+        print(json.dumps(rows[name]), flush=True)
+        save(
+            NAME, [rows[known] for known in sorted(rows)], command=f"python -m benchmarks.coverage --size={FLAGS.size}"
+        )
+    show("keras.applications in int8", columns([rows[known] for known in sorted(rows)]))
+
+
+def columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows that all have the columns of all."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key, "") for key in keys} for row in rows]
+
+
+if __name__ == "__main__":
+    app.run(main)

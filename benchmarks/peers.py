@@ -1,0 +1,147 @@
+"""What others make of the same float model, each as its documentation recommends, and of the same calibration images."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+def tensorflow(model: Any, calibration: np.ndarray | None = None, *, activation_bits: int = 8) -> bytes:
+    """Return the file that TensorFlow's converter makes with its default optimizations.
+
+    Args:
+        model: A Keras 3 model with one input.
+        calibration: float32 images for full integers; `None`: weights in 8 bits and activations in float32.
+        activation_bits: 8 or 16.
+    """
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        converter = _converter(model, folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if calibration is not None:
+            converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+        if activation_bits == 16:
+            only = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+            converter.target_spec.supported_ops = [only]
+        return bytes(converter.convert())
+
+
+def tensorflow_float(model: Any, *, half: bool = False) -> bytes:
+    """Return the float file that TensorFlow's converter makes; `half`: its weights in 16 bits."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        converter = _converter(model, folder)
+        if half:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        return bytes(converter.convert())
+
+
+def _converter(model: Any, folder: str) -> Any:
+    """A SavedModel of one sample: with a free batch the converter adds operations that cost time."""
+    import keras
+    import tensorflow as tf
+
+    (given,) = model.inputs
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec((1, *given.shape[1:]), "float32", name="x")]
+    archive.add_endpoint("serving_default", functools.partial(model.__call__, training=False), signature)
+    archive.write_out(folder, verbose=False)
+    return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+
+
+def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) -> bytes:
+    """Return what ai-edge-quantizer makes of a float TFLite file.
+
+    Args:
+        content: The float file.
+        recipe: Of its module `recipe`, as "static_wi8_ai8".
+        calibration: float32 images, all given at once: its ranges are a moving average over the batches.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import quantizer
+    from ai_edge_quantizer import recipe as recipes
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    made = quantizer.Quantizer(bytearray(content), getattr(recipes, recipe)())
+    result = None
+    if calibration is not None:
+        (key, signature), *_ = Interpreter(model_content=content).get_signature_list().items()
+        result = made.calibrate({key: [{signature["inputs"][0]: calibration}]})
+    return bytes(made.quantize(result, enable_progress_report=False).quantized_model)
+
+
+def onnx_runtime(path: pathlib.Path, calibration: np.ndarray, batch_size: int = 32) -> bytes:
+    """Return what ONNX Runtime makes of a float ONNX file.
+
+    After its preprocessing; activations uint8, weights int8 per channel, which its integer kernels are made for.
+
+    Args:
+        path: The float file.
+        calibration: float32 images.
+        batch_size: Images in a batch.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self, name: str) -> None:
+            self.batches = ({name: batch} for batch in _batches(calibration, batch_size))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    import onnx
+
+    logging.getLogger().setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ready, made = (os.path.join(folder, name) for name in ("ready.onnx", "made.onnx"))
+        quant_pre_process(str(path), ready)
+        quantization.quantize_static(
+            ready,
+            made,
+            Reader(onnx.load(ready).graph.input[0].name),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        return pathlib.Path(made).read_bytes()
+
+
+def _batches(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (x[start : start + size] for start in range(0, len(x), size))
+
+
+@functools.cache
+def tfmot() -> Any:
+    """Return tensorflow_model_optimization; the environment stays what it was before the import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_model_optimization
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    return tensorflow_model_optimization
+
+
+def tfmot_file(model: Any) -> bytes:
+    """Return the int8 file of a tf_keras model that was trained with tfmot's quantization."""
+    import tensorflow as tf
+
+    (given,) = model.inputs
+    call = tf.function(
+        lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, *given.shape[1:]), "float32", name="x")]
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return bytes(converter.convert())

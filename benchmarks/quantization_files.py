@@ -1,0 +1,148 @@
+"""Writing files, our own and the peers', and measuring them: accuracy, bytes, time, likeness to the Keras model."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+import tfcompress as tfc
+from benchmarks import peers
+from tfcompress.evaluation.predictor import open_predictor, predict
+
+NOTHING = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file to measure.
+
+    Attributes:
+        way: Who made it and how.
+        path: Where it is.
+        simulation: The Keras model that it must agree with; `None` for peers.
+    """
+
+    way: str
+    path: pathlib.Path
+    simulation: keras.Model | None = None
+
+    @property
+    def format(self) -> str:
+        """TFLite or ONNX."""
+        return {".tflite": "TFLite", ".onnx": "ONNX"}[self.path.suffix]
+
+
+class Folder:
+    """Where files are written."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def ours(self, way: str, model: keras.Model, simulated: bool = True, verify: bool = True) -> list[File]:
+        """Export a model to both formats."""
+        files = []
+        for suffix in (".tflite", ".onnx"):
+            path = self.name(f"ours {way}", suffix)
+            tfc.export(model, path, overwrite=True, verify=verify)
+            files.append(File(f"tfcompress {way}", path, model if simulated else None))
+        return files
+
+    def peer(self, way: str, suffix: str, content: bytes) -> File:
+        """Write a file that a peer made."""
+        path = self.name(way, suffix)
+        path.write_bytes(content)
+        return File(way, path)
+
+    def name(self, way: str, suffix: str) -> pathlib.Path:
+        """Return the path for a file."""
+        return self.path / ("".join(c if c.isalnum() else "_" for c in way) + suffix)
+
+
+def static_peers(folder: Folder, model: keras.Model, float_onnx: pathlib.Path, calibration: np.ndarray) -> list[File]:
+    """Make the peers' int8 files of one float model and one set of calibration images."""
+    float_file = peers.tensorflow_float(model)
+    return [
+        folder.peer("TensorFlow int8", ".tflite", peers.tensorflow(model, calibration)),
+        folder.peer("ai-edge-quantizer int8", ".tflite", peers.ai_edge(float_file, "static_wi8_ai8", calibration)),
+        folder.peer("ONNX Runtime int8", ".onnx", peers.onnx_runtime(float_onnx, calibration)),
+    ]
+
+
+def outputs(source: Any, x: np.ndarray) -> np.ndarray:
+    """Return what a model or a file, with one input and one output, makes of images."""
+    predictor = open_predictor(source)
+    (value,) = predict(predictor, predictor.check(x), batch_size=256).values()
+    return value
+
+
+def accuracy(scores: np.ndarray, y: np.ndarray) -> float:
+    """Return the share of right answers, in per cent."""
+    return float(100 * (scores.argmax(axis=-1) == y).mean())
+
+
+def likeness(file: File, scores: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
+    """Return how a file differs from its Keras model: in steps of the output, or in per cent of its largest value."""
+    from tfcompress.export.deployment import deploy
+
+    difference = np.abs(scores.astype(np.float64) - simulated)
+    (step,) = deploy(file.simulation, file.path.suffix[1:]).steps.values()
+    largest = difference.max()
+    return {
+        "largest difference": f"{round(largest / step)} steps" if step else f"{largest / np.abs(simulated).max():.1e}",
+        "equal %": round(float(100 * (difference < step / 2).mean()), 2) if step else NOTHING,
+        "argmax equal %": round(accuracy(scores, simulated.argmax(axis=-1)), 2),
+        "Keras accuracy %": None,
+    }
+
+
+def in_turns(
+    steps: Sequence[Callable[[], object]], *, rounds: int, milliseconds: float = 60.0, least: int = 3
+) -> list[np.ndarray]:
+    """Time functions in many short rounds; in each one each has its turn, and every other round goes backwards.
+
+    Args:
+        steps: What is timed.
+        rounds: How many.
+        milliseconds: Of one turn.
+        least: Calls in a turn at least.
+
+    Returns:
+        For each function the median time of a call in each round, milliseconds (rounds,).
+    """
+    for step in steps:
+        for _ in range(5):
+            step()
+    medians = np.zeros((len(steps), rounds))
+    for turn in range(rounds):
+        order = list(enumerate(steps))
+        for place, step in order if turn % 2 == 0 else reversed(order):
+            step()  # the others have emptied the caches
+            taken: list[float] = []
+            stop = time.perf_counter() + milliseconds / 1e3
+            while len(taken) < least or time.perf_counter() < stop:
+                begun = time.perf_counter()
+                step()
+                taken.append((time.perf_counter() - begun) * 1e3)
+            medians[place, turn] = statistics.median(taken)
+    return list(medians)
+
+
+def runner(path: pathlib.Path, x: np.ndarray) -> Callable[[], object]:
+    """Return a function that runs a file once on one image and one thread."""
+    predictor = open_predictor(path, threads=1)
+    return predictor.step(predictor.check(x[:1]))
+
+
+def milliseconds(times: np.ndarray) -> dict[str, str]:
+    """Return the columns of a time: median, and the middle half of the rounds."""
+    low, median, high = np.percentile(times, [25, 50, 75])
+    digits = 4 if median < 1 else 2
+    return {"ms": f"{median:.{digits}f}", "middle half": f"{low:.{digits}f} to {high:.{digits}f}"}

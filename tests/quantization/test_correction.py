@@ -1,0 +1,265 @@
+"""Biases and statistics put right after quantization."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from tests.quantization.test_folding import infer, randomize
+from tfcompress.passthrough import FixedTraining
+from tfcompress.quantization.correction import correct_bias, reestimate_batch_norms
+from tfcompress.quantization.folding import channels_of
+from tfcompress.surgery import rebuild
+from tfcompress.surgery.walking import walk
+from tfcompress.transform import WeightTransform, read
+from tfcompress.wrapper import CompressedLayer, with_transforms
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Coarse(WeightTransform):
+    """Three bits, one scale for the whole weight."""
+
+    def apply(self, value):
+        scale = keras.ops.max(keras.ops.abs(value)) / 3
+        return keras.ops.round(value / scale) * scale
+
+
+def convolutions(fused: bool = True, use_bias: bool = True, norm: bool = False) -> keras.Model:
+    """Return three convolutions with ReLUs between them."""
+    inputs = x = keras.Input((10, 10, 3), name="image")
+    for index in range(3):
+        last = index == 2
+        activation = "relu" if fused and not last else None
+        x = L.Conv2D(8, 3, use_bias=use_bias, activation=activation, name=f"conv_{index}")(x)
+        if norm:
+            x = L.BatchNormalization(name=f"norm_{index}", center=index != 1)(x)
+        if not fused and not last:
+            x = L.ReLU(name=f"relu_{index}")(x)
+    return keras.Model(inputs, x, name="convolutions")
+
+
+def coarse(model: keras.Model) -> keras.Model:
+    """Return a copy with wrapped, coarsely quantized kernels, its fused activations split off."""
+    wrapped: dict[int, L.Layer] = {}
+
+    def visit(call, arguments, keywords):
+        layer = call.operation
+        if channels_of(layer) is None:
+            return layer(*arguments, **keywords)
+        activation, layer.activation = layer.activation, keras.activations.linear
+        if id(layer) not in wrapped:
+            wrapped[id(layer)] = with_transforms(layer, [(0, Coarse())])
+        outputs = wrapped[id(layer)](*arguments, **keywords)
+        return outputs if activation is keras.activations.linear else L.Activation(activation)(outputs)
+
+    return walk(rebuild(model), visit)
+
+
+def images(samples: int = 64, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 1, (samples, 10, 10, 3)).astype("float32")
+
+
+def shift(model: keras.Model, reference: keras.Model, x: np.ndarray) -> float:
+    """Return how far the mean of each output channel is off, on average."""
+    difference = infer(model, x) - infer(reference, x)
+    return float(np.abs(difference.mean(axis=tuple(range(difference.ndim - 1)))).mean())
+
+
+def state(model: keras.Model) -> list[np.ndarray]:
+    return [read(variable) for variable in model.variables]
+
+
+@pytest.mark.parametrize("batch_size", [64, 16, 5])
+@pytest.mark.parametrize("fused", [True, False])
+def test_bias_correction_removes_the_shift(fused, batch_size):
+    model, x = convolutions(fused), images()
+    quantized = coarse(model)
+    before, kernels = shift(quantized, model, x), [read(w) for w in quantized.weights if "bias" not in w.name]
+    reference_state = state(model)
+    correct_bias(quantized, model, x, batch_size)
+    assert shift(quantized, model, x) < before / 20
+    held_out = images(seed=4)
+    assert shift(quantized, model, held_out) < shift(coarse(model), model, held_out) / 5
+    for old, weight in zip(kernels, [w for w in quantized.weights if "bias" not in w.name], strict=True):
+        np.testing.assert_array_equal(old, read(weight))
+    for old, new in zip(reference_state, state(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert model.get_layer("conv_0").activation is (keras.activations.relu if fused else keras.activations.linear)
+
+
+def test_each_layer_has_the_mean_of_the_float_one():
+    model, x = convolutions(fused=False), images()
+    quantized = coarse(model)
+    correct_bias(quantized, model, x, batch_size=16)
+    for index in range(3):
+        name = f"conv_{index}"
+        parts = [keras.Model(m.input, m.get_layer(name).output) for m in (quantized, model)]
+        largest = np.abs(infer(parts[1], x).mean((0, 1, 2))).max()
+        assert shift(*parts, x) < 2e-3 * largest, name
+
+
+def test_one_batch_is_exact_and_does_nothing_twice():
+    model, x = convolutions(), images()
+    quantized = coarse(model)
+    correct_bias(quantized, model, x, batch_size=len(x))
+    assert shift(quantized, model, x) < 1e-6
+    once = state(quantized)
+    correct_bias(quantized, model, x, batch_size=len(x))
+    for old, new in zip(once, state(quantized), strict=True):
+        np.testing.assert_allclose(new, old, rtol=0, atol=1e-6)
+
+
+def test_data_of_other_kinds():
+    model, x = convolutions(), images()
+    results = []
+    for data in (x, [x[:32], x[32:]], lambda: ((part, np.zeros(32)) for part in (x[:32], x[32:])), {"image": x}):
+        quantized = coarse(model)
+        correct_bias(quantized, model, data, batch_size=32)
+        results.append(state(quantized))
+    for other in results[1:]:
+        for want, got in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_without_biases_the_normalization_is_corrected():
+    model, x = randomize(convolutions(fused=False, use_bias=False, norm=True)), images()
+    quantized = coarse(model)
+    before = state(quantized)
+    correct_bias(quantized, model, x, batch_size=16)
+    assert shift(quantized, model, x) < shift(coarse(model), model, x) / 20
+    moved = {
+        variable.path.split("/", 1)[-1]
+        for old, variable in zip(before, quantized.variables, strict=True)
+        if not np.array_equal(old, read(variable))
+    }
+    assert moved == {"beta", "moving_mean"}
+    np.testing.assert_array_equal(
+        read(quantized.get_layer("norm_0").moving_mean), read(model.get_layer("norm_0").moving_mean)
+    )
+
+
+def test_other_layers_and_shared_ones():
+    inputs = keras.Input((6, 8))
+    shared = L.Dense(8, activation="tanh", name="shared")
+    x = shared(shared(inputs))
+    x = L.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de", name="einsum")(x)
+    x = L.DepthwiseConv2D((3, 1), name="depthwise")(x)
+    model = keras.Model(inputs, L.Dense(3, use_bias=False, name="head")(x))
+    data = np.random.default_rng(0).normal(1, 1, (64, 6, 8)).astype("float32")
+    quantized = coarse(model)
+    outer = keras.Model(quantized.input, quantized.get_layer("depthwise").output)
+    reference = keras.Model(model.input, model.get_layer("depthwise").output)
+    before = shift(outer, reference, data)
+    correct_bias(quantized, model, data, batch_size=16)
+    assert shift(outer, reference, data) < before / 20
+    assert isinstance(quantized.get_layer("head"), CompressedLayer)
+
+
+def test_masks_go_on():
+    def make():
+        inputs = keras.Input((5,), dtype="int32")
+        hidden = L.Dense(4, name="dense")(L.Embedding(10, 4, mask_zero=True, name="embedding")(inputs))
+        return keras.Model(inputs, L.Dense(2, name="head")(L.LSTM(3, name="lstm")(hidden)))
+
+    model = make()
+    quantized = coarse(model)
+    ids = np.random.default_rng(0).integers(0, 4, (64, 5))
+    correct_bias(quantized, model, ids, batch_size=64)
+    assert shift(quantized, model, ids) < 1e-6
+
+
+def test_other_state_stays():
+    def make():
+        inputs = keras.Input((4,))
+        x = L.GaussianNoise(0.5, seed=1)(L.Dropout(0.5, seed=2)(L.Dense(4, name="dense")(inputs)))
+        return keras.Model(inputs, L.BatchNormalization(name="norm")(x))
+
+    model, x = make(), np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    quantized = coarse(model)
+    before = {v.path: read(v) for v in quantized.variables}
+    correct_bias(quantized, model, x)
+    reestimate_batch_norms(quantized, x)
+    moved = {v.path.rsplit("/", 1)[-1] for v in quantized.variables if not np.array_equal(before[v.path], read(v))}
+    assert moved == {"bias", "moving_mean", "moving_variance"}
+
+
+def test_failure_leaves_everything_as_it_was():
+    model, x = convolutions(), images()
+    quantized = coarse(model)
+    before = state(quantized)
+    broken = np.concatenate([x, np.full((16, 10, 10, 3), np.nan, "float32")])
+    with pytest.raises(ValueError, match="Expected finite activations.*'conv_0'"):
+        correct_bias(quantized, model, broken, batch_size=16)
+    for old, new in zip(before, state(quantized), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert model.get_layer("conv_0").activation is keras.activations.relu
+    normed = randomize(convolutions(norm=True))
+    before = state(normed)
+    with pytest.raises(ValueError, match="Expected finite activations.*'norm_0'"):
+        reestimate_batch_norms(normed, broken, batch_size=16)
+    for old, new in zip(before, state(normed), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_refuses():
+    model, x = convolutions(), images(4)
+    with pytest.raises(ValueError, match="variables of its own. Received: both models have"):
+        correct_bias(model, model, x)
+    with pytest.raises(ValueError, match="layers of the same names"):
+        correct_bias(coarse(model), keras.Sequential([keras.Input((10, 10, 3)), L.Conv2D(2, 3, name="other")]), x)
+    with pytest.raises(ValueError, match="Expected a functional model"):
+        reestimate_batch_norms("model", x)
+    nested = keras.Sequential([keras.Input((10, 10, 3)), convolutions(norm=True)])
+    with pytest.raises(ValueError, match=r"'norm_\d' inside of another layer"):
+        reestimate_batch_norms(nested, x)
+
+
+@pytest.mark.parametrize("batch_size", [64, 16, 7])
+def test_first_statistics_are_those_of_all_data(batch_size):
+    model, x = convolutions(norm=True), images()
+    reestimate_batch_norms(model, x, batch_size)
+    reached = infer(keras.Model(model.input, model.get_layer("conv_0").output), x).astype("float64")
+    norm = model.get_layer("norm_0")
+    np.testing.assert_allclose(read(norm.moving_mean), reached.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(read(norm.moving_variance), reached.var((0, 1, 2)), rtol=1e-4, atol=1e-7)
+
+
+def test_statistics_follow_scaled_weights():
+    model, x = convolutions(fused=False, use_bias=False, norm=True), images(96)
+    reestimate_batch_norms(model, x, 96)
+    want = infer(model, x)
+    for index, factor in enumerate((10.0, 0.1, 30.0)):
+        kernel = model.get_layer(f"conv_{index}").kernel
+        kernel.assign(read(kernel) * factor)
+    scale = np.abs(want).max()
+    assert np.abs(infer(model, x) - want).max() > 0.5 * scale
+    reestimate_batch_norms(model, x, batch_size=16)
+    # Epsilon weighs less or more on scaled weights; the rest is what the first batches lack.
+    assert np.abs(infer(model, x) - want).mean() < 0.05 * scale
+
+
+def test_masked_positions_do_not_count():
+    inputs = keras.Input((5,), dtype="int32")
+    embedded = L.Embedding(10, 4, mask_zero=True, name="embedding")(inputs)
+    model = keras.Model(inputs, L.BatchNormalization(name="norm")(embedded))
+    ids = np.random.default_rng(0).integers(0, 4, (33, 5))
+    for opened in (model, rebuild(model)):
+        reestimate_batch_norms(opened, ids, batch_size=8)
+        values = read(opened.get_layer("embedding").embeddings)[ids[ids > 0]].astype("float64")
+        norm = opened.get_layer("norm")
+        np.testing.assert_allclose(read(norm.moving_mean), values.mean(0), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(read(norm.moving_variance), values.var(0), rtol=1e-4, atol=1e-7)
+
+
+def test_pinned_normalizations():
+    x = np.random.default_rng(0).normal(3, 2, (32, 4)).astype("float32")
+    for pinned, moves in ((False, True), (True, False)):
+        norm = L.BatchNormalization(name="norm")
+        norm.build((None, 4))
+        model = keras.Sequential([keras.Input((4,)), FixedTraining(norm, pinned)])
+        reestimate_batch_norms(model, x)
+        assert bool(np.any(read(norm.moving_mean) != 0)) is moves
+        if moves:
+            np.testing.assert_allclose(read(norm.moving_mean), x.mean(0), rtol=1e-5)

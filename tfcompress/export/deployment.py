@@ -1,0 +1,311 @@
+"""The graph that is exported for a quantized model: integers baked into its kernels, ranges into its quantizers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.export.pieces import AffineMap, MatrixProduct
+from tfcompress.export.scheme import Scheme
+from tfcompress.export.signature import read_signature
+from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.fixed import FixedQuantizer
+from tfcompress.quantization.folding import affine_of, folded
+from tfcompress.quantization.placement import place
+from tfcompress.quantization.quantizers import (
+    ActivationQuantizer,
+    Float16Weight,
+    WeightQuantizer,
+    activation_quantizers,
+)
+from tfcompress.quantization.rules import (
+    AFFINE,
+    CONCATENATE,
+    KERNEL,
+    RELU,
+    TABLE,
+    TRANSPARENT,
+    constant_map,
+    name_of,
+)
+from tfcompress.surgery import rebuild
+from tfcompress.surgery.naming import free, keep_output_names
+from tfcompress.surgery.walking import Call, calls, walk
+from tfcompress.transform import read, remove_projection
+from tfcompress.wrapper import CompressedLayer, wrapped_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """What is exported for a model.
+
+    Attributes:
+        model: Plain layers and constant quantizers.
+        scheme: What it computes in; `None` for a float model.
+        half: Whether its kernels are float16 numbers.
+        steps: The step of the grid of each output, by name; `None` where an output is float.
+    """
+
+    model: keras.Model
+    scheme: Scheme | None
+    half: bool
+    steps: dict[str, float | None]
+
+
+def scheme_of(model: keras.Model) -> Scheme | None:
+    """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
+    activations = [quantizer.spec for quantizer in activation_quantizers(model)]
+    weights = [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
+    if not activations and not weights:
+        return None
+    kind = None if not activations else "dynamic" if activations[0].dynamic else "static"
+    return Scheme(
+        kind,
+        activations[0].bits if activations else 8,
+        weights[0].spec.bits if weights else 8,
+        not weights or weights[0].spec.granularity == "per_channel",
+    )
+
+
+def deploy(model: keras.Model, kind: str) -> Deployment:
+    """Make the model that is exported for a quantized one.
+
+    Args:
+        model: Quantized, calibrated or trained.
+        kind: "tflite" or "onnx".
+
+    Returns:
+        The deployment: kernels on their grids, batch normalization folded, dense layers as matrix products of two
+        dimensions, one constant quantizer behind each tensor that is quantized.
+
+    Raises:
+        ValueError: If a range isn't calibrated; the message names the layer.
+    """
+    scheme = scheme_of(model)
+    half = any(isinstance(t, Float16Weight) for layer in wrapped_layers(model) for _, t in layer.transforms)
+    bare = [quantizer.source or quantizer.name for quantizer in activation_quantizers(model) if not quantizer.calibrated]
+    if bare:
+        raise ValueError(
+            f"Expected calibrated ranges. Received: {model.name!r}, in which {len(bare)} are not, the first that of "
+            f"{bare[0]!r}. Call tfcompress.calibrate(model, data), or train it."
+        )
+    return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
+
+
+class _Deployer:
+    """One walk; the model is a copy, whose layers may be changed."""
+
+    def __init__(self, model: keras.Model, kind: str, scheme: Scheme | None, half: bool):
+        self.model = model
+        self.kind = kind
+        self.scheme = scheme
+        self.half = half
+        self.graph = calls(model)
+        self.placement = place(self.graph, model.outputs, None)
+        self.static = scheme is not None and scheme.activations == "static"
+        self.readers: dict[int, list[Call]] = {}
+        for call in self.graph:
+            for x in call.inputs:
+                self.readers.setdefault(id(x), []).append(call)
+        self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
+        self.made: dict[int, Any] = {}
+
+    def run(self) -> Deployment:
+        names = list(self.model.output_names)
+        labels = read_signature(self.model).output_names or ()
+        steps = {name: self.step(x) for name, x in zip(labels, self.model.outputs, strict=True)}
+        made = keep_output_names(walk(self.model, self.visit), names)
+        return Deployment(made, self.scheme, self.half, steps)
+
+    def name(self, wanted: str) -> str:
+        made = free(wanted, self.names)
+        self.names.add(made)
+        return made
+
+    def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        operation = call.operation
+        if isinstance(operation, ActivationQuantizer):
+            return arguments[0] if operation.spec.dynamic else self.quantizer(operation)(arguments[0])
+        if call in self.placement.folded:
+            return _tensor(arguments)
+        rule = self.placement.rules[call]
+        if rule.kind == RELU and self.implied(call):
+            return arguments[0]
+        if self.static and rule.kind == CONCATENATE:
+            arguments = self.same_range(call, arguments)
+        operation_here = self.operation(call)
+        if isinstance(operation_here, AffineMap | MatrixProduct):  # they take neither masks nor constants
+            arguments, keywords = (_tensor(arguments),), {}
+        outputs = operation_here(*arguments, **keywords)
+        if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer):
+            return self.on_its_grid(operation, outputs)
+        return outputs
+
+    def operation(self, call: Call) -> Any:
+        """Return what does a call in the graph that is exported; made once for each layer."""
+        key = id(call.operation)
+        if key not in self.made:
+            self.made[key] = self.make(call)
+        return self.made[key]
+
+    def make(self, call: Call) -> Any:
+        operation = baked(call.operation)
+        kind = self.placement.rules[call].kind
+        if kind == KERNEL:
+            scale_offset = self.following(call)
+            if scale_offset is not None:
+                operation = folded(operation, *scale_offset)
+            if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
+                return matrix_product(operation, call)
+            return operation
+        if kind == AFFINE and self.static:
+            scale, offset = _affine(call)
+            later = self.following(call)
+            if later is not None:
+                scale, offset = scale * later[0], offset * later[0] + later[1]
+            return self.affine_map(call, scale, offset)
+        if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
+            return self.affine_map(call, np.float64(1 / 6), np.float64(0.5))
+        return operation
+
+    def affine_map(self, call: Call, scale: Any, offset: Any) -> AffineMap:
+        channels = call.inputs[0].shape[-1]
+        return AffineMap(
+            np.broadcast_to(scale, (channels,)), np.broadcast_to(offset, (channels,)), name=self.name(call.operation.name + "_map")
+        )
+
+    def following(self, call: Call) -> tuple[Any, Any] | None:
+        """Return the affine maps that are folded into a call, as one."""
+        total: tuple[Any, Any] | None = None
+        readers = self.readers.get(id(call.outputs[0]), [])
+        while len(readers) == 1 and readers[0] in self.placement.folded:
+            scale, offset = _affine(readers[0])
+            total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
+            readers = self.readers.get(id(readers[0].outputs[0]), [])
+        return total
+
+    def quantizer(self, layer: ActivationQuantizer, suffix: str = "") -> FixedQuantizer:
+        """Return the constant quantizer for one that was calibrated."""
+        low, high = layer.range
+        bits, narrow = layer.spec.bits, layer.spec.symmetric
+        if bits == 16 and self.kind == "tflite":
+            # Its converter knows 8 bits alone: a range of 127 steps, each of 16 bits, which is widened then.
+            low, high, bits = low * 127 / 32767, high * 127 / 32767, 8
+        name = self.name(layer.name + suffix) if suffix else layer.name
+        return FixedQuantizer(low, high, bits, narrow, name=name)
+
+    def behind(self, x: Any) -> list[ActivationQuantizer] | None:
+        """Return the quantizers that read a tensor, also those that a concatenation takes on; `None` if others do."""
+        found: list[ActivationQuantizer] = []
+        for call in self.readers.get(id(x), []):
+            if isinstance(call.operation, ActivationQuantizer):
+                found.append(call.operation)
+            elif self.placement.rules[call].kind == CONCATENATE and self.static:
+                more = self.behind(call.outputs[0])
+                if not more:
+                    return None
+                found += more
+            else:
+                return None
+        return found
+
+    def implied(self, call: Call) -> bool:
+        """Return whether the ranges behind a ReLU cut off what it does."""
+        output = call.outputs[0]
+        quantizers = self.behind(output)
+        if not quantizers or any(x is output for x in self.model.outputs) or not self.static:
+            return False
+        inner = call.operation.innermost if isinstance(call.operation, PassThrough) else call.operation
+        most = 6.0 if name_of(call.operation) == "relu6" else getattr(inner, "max_value", None)
+        limit = np.inf if most is None else float(most) * (1 + 1e-6)
+        return all(q.range[0] >= 0 and q.range[1] <= limit for q in quantizers)
+
+    def same_range(self, call: Call, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Give the inputs of a concatenation that have no quantizer of their own the range of its output."""
+        quantizers = self.behind(call.outputs[0])
+        if not quantizers:
+            return arguments
+        tensors = list(arguments[0])
+        for index, old in enumerate(call.arguments[0]):
+            if not self.on_grid(old):
+                tensors[index] = self.quantizer(quantizers[0], f"_{index}")(tensors[index])
+        return (tensors, *arguments[1:])
+
+    def on_grid(self, x: Any) -> bool:
+        """Return whether a tensor, or what it is moved from, comes from a quantizer."""
+        call = self.producer.get(id(x))
+        if call is None:
+            return False
+        if isinstance(call.operation, ActivationQuantizer) or self.placement.rules[call].kind == TABLE:
+            return True
+        return self.placement.rules[call].kind == TRANSPARENT and any(self.on_grid(y) for y in call.inputs)
+
+    def on_its_grid(self, layer: CompressedLayer, outputs: Any) -> Any:
+        """Put a quantizer with the range of an embedding's rows behind them."""
+        limit = float(np.abs(read(layer.layer.embeddings)).max())
+        bits = self.scheme.activation_bits if self.scheme else 8
+        share = 127 / 32767 if bits == 16 and self.kind == "tflite" else 1.0
+        kept = 8 if bits == 16 and self.kind == "tflite" else bits
+        name = self.name(f"{layer.name}_quantizer")
+        return FixedQuantizer(-limit * share, limit * share, kept, True, name=name)(outputs)
+
+    def step(self, x: Any) -> float | None:
+        """Return the step of the grid on which an output lies."""
+        call = self.producer.get(id(x))
+        if call is None or not self.static:
+            return None
+        if isinstance(call.operation, ActivationQuantizer):
+            low, high = call.operation.range
+            bits = call.operation.spec.bits
+            return (high - low) / (2**bits - (2 if call.operation.spec.symmetric else 1))
+        if self.placement.rules[call].kind == TRANSPARENT and call.inputs:
+            return self.step(call.inputs[0])
+        return None
+
+
+def _tensor(arguments: tuple[Any, ...]) -> Any:
+    """Return the one tensor among the arguments of an affine map; the others are constants."""
+    return next(filter(keras.utils.is_keras_tensor, arguments))
+
+
+def baked(operation: Any) -> Any:
+    """Return the layer inside of a wrapper, with the weights that it sees."""
+    while isinstance(operation, PassThrough):
+        if isinstance(operation, CompressedLayer):
+            for position, value in operation.transformed().items():
+                weight = operation.layer.weights[position]
+                weight.assign(value)
+                remove_projection(weight)
+        elif not operation.temporary:
+            return operation
+        operation.layer.name = operation.name
+        operation = operation.layer
+    return operation
+
+
+def _affine(call: Call) -> tuple[Any, Any]:
+    """Return (scale, offset) of an affine map: arrays of one value for each channel, or scalars; float64."""
+    constant = constant_map(call)
+    if constant is not None:
+        return constant
+    layer = baked(call.operation)
+    name = name_of(layer)
+    if name == "rescaling":
+        return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+    if name == "layerscale":
+        return read(layer.gamma).astype(np.float64), np.float64(0.0)
+    if name == "normalization":
+        mean = np.asarray(keras.ops.convert_to_numpy(layer.mean), np.float64).reshape(-1)
+        deviation = np.sqrt(np.asarray(keras.ops.convert_to_numpy(layer.variance), np.float64).reshape(-1))
+        deviation = np.maximum(deviation, keras.config.epsilon())
+        return 1.0 / deviation, -mean / deviation
+    return affine_of(layer)
+
+
+def matrix_product(layer: Any, call: Call) -> Any:
+    """Return a Dense or EinsumDense as a product of two matrices; itself if it is one."""
+    return MatrixProduct.of(layer, call)

@@ -1,0 +1,98 @@
+"""Real values in and out of files whose inputs and outputs are integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.inputs import _by_name
+from tfcompress.export.runtime import Runner
+
+SCALE, ZERO_POINT = "tfcompress.scale.", "tfcompress.zero_point."
+"""What the keys of an ONNX file's metadata begin with, before the name of an integer input or output."""
+
+
+def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
+    """Return the scale and zero point of each input and output of a file that holds quantized integers.
+
+    A TFLite file has them in its tensors. The ONNX standard has no place for them: there they are entries of the
+    metadata, `tfcompress.scale.NAME` and `tfcompress.zero_point.NAME`.
+
+    Args:
+        runner: the file, opened.
+
+    Returns:
+        {name: (scale, zero point)}; an integer q stands for (q - zero point) * scale. Inputs and outputs of other
+        kinds are left out.
+    """
+    specs = {**runner.input_specs, **runner.output_specs}
+    whole = {name for name, spec in specs.items() if np.dtype(spec.dtype).kind in "iu"} if specs else set()
+    if runner.format == "tflite":
+        details: dict[str, Any] = {**runner._details[0], **runner._details[1]}  # type: ignore[attr-defined]
+        found = {name: details[name]["quantization_parameters"] for name in whole}
+        return {
+            name: (float(grid["scales"][0]), int(grid["zero_points"][0]))
+            for name, grid in found.items()
+            if len(grid["scales"]) == 1
+        }
+    entries = runner._session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+    return {
+        name: (float(entries[SCALE + name]), int(entries.get(ZERO_POINT + name, 0)))
+        for name in whole
+        if SCALE + name in entries
+    }
+
+
+def predict(runner: Runner, x: Any) -> Any:
+    """Run a file on real values, whatever dtype its inputs and outputs have.
+
+    Args:
+        runner: the file, opened.
+        x: as `Runner.predict` takes it. For a quantized input values of its own integer dtype go in as they are,
+            others are quantized.
+
+    Returns:
+        As `Runner.predict`; quantized outputs are dequantized, except where all quantized inputs were given as
+        integers: then they are integers, too.
+
+    Raises:
+        ValueError: `x` doesn't fit the inputs, or holds NaN for a quantized one.
+    """
+    grids = io_grids(runner)
+    if not grids:
+        return runner.predict(x)
+    named = {name: np.asarray(value) for name, value in _by_name(x, runner.input_specs).items()}
+    quantized = [name for name in named if name in grids]
+    real = [name for name in quantized if named[name].dtype != runner.input_specs[name].dtype]
+    for name in real:
+        named[name] = quantize(name, named[name], *grids[name], runner.input_specs[name].dtype)
+    outputs = runner.predict(named)
+    if quantized and not real:
+        return outputs
+    if isinstance(outputs, Mapping):
+        return {name: _real(value, grids.get(name)) for name, value in outputs.items()}
+    return _real(outputs, grids.get(runner.output_names[0]))
+
+
+def quantize(name: str, values: np.ndarray, scale: float, zero_point: int, dtype: str) -> np.ndarray:
+    """Return the integers that stand for real values, rounded as TensorFlow's fake-quantizers do.
+
+    >>> quantize("x", np.array([-9.0, 0.25, 0.5]), 0.5, 3, "int8")
+    array([-15,   4,   4], dtype=int8)
+    """
+    if values.dtype.kind not in "biuf" or np.isnan(values).any():
+        raise ValueError(
+            f"Expected numbers for input {name!r}. Received: "
+            + ("NaN." if values.dtype.kind == "f" else f"dtype {values.dtype}.")
+        )
+    limits = np.iinfo(dtype)
+    integers = np.floor(values.astype(np.float64) / scale + zero_point + 0.5)
+    return np.clip(integers, limits.min, limits.max).astype(dtype)
+
+
+def _real(values: np.ndarray, grid: tuple[float, int] | None) -> np.ndarray:
+    if grid is None:
+        return values
+    return (values.astype(np.int32) - grid[1]).astype(np.float32) * np.float32(grid[0])

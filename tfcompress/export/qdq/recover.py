@@ -1,0 +1,96 @@
+"""The integers of a constant that lies on a grid already, found again without loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+TOLERANCE = 2.0**-16
+"""How far, in steps of the grid, a value may lie from its integer: what float32 leaves of q * scale."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Integers:
+    """An array as integers * scale.
+
+    Attributes:
+        values: int8, of the array's shape.
+        scale: float32, of the array's rank; along an axis either as long as it (one scale for each index) or 1.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def axis(self) -> int | None:
+        """The axis along which scales differ; None for a single scale.
+
+        Raises:
+            ValueError: they differ along several.
+        """
+        axes = [axis for axis, size in enumerate(self.scale.shape) if size > 1]
+        if len(axes) > 1:
+            raise ValueError(f"Expected scales along one axis. Received: scales of shape {self.scale.shape}.")
+        return axes[0] if axes else None
+
+
+def recover(array: np.ndarray, axes: tuple[int, ...], bits: int = 8) -> Integers | None:
+    """Find the symmetric grid on which an array lies: every |w| a whole multiple of max|w| / (2**(bits-1) - 1).
+
+    Args:
+        array: float32, of any shape.
+        axes: along which each index has a grid of its own; (): one grid for all.
+        bits: of the grid, at most 8.
+
+    Returns:
+        Its `Integers`, or None if it doesn't lie on such a grid.
+
+    >>> recover(np.array([[0.5, 127.0], [-63.5, 1.0]], "float32"), axes=(1,)).values.tolist()
+    [[1, 127], [-127, 1]]
+    """
+    levels = 2 ** (bits - 1) - 1
+    others = tuple(axis for axis in range(array.ndim) if axis not in {axis % array.ndim for axis in axes})
+    largest = np.abs(array).max(axis=others, keepdims=True, initial=0.0)
+    if array.dtype != np.float32 or not array.size or not np.isfinite(largest).all():
+        return None
+    scale = np.where(largest > 0, largest / np.float32(levels), np.float32(1.0)).astype(np.float32)
+    steps = array / scale
+    rounded = np.rint(steps)
+    if np.abs(steps - rounded).max() > TOLERANCE:
+        return None
+    return Integers(rounded.astype(np.int8), _exact_scale(array, rounded.astype(np.float32), scale, others))
+
+
+def _exact_scale(array: np.ndarray, integers: np.ndarray, scale: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return, of a scale and its two neighbours in float32, that which makes the most values again bit by bit.
+
+    The largest value is a rounded multiple of the scale; dividing it may miss by the last bit.
+    """
+    if (integers * scale == array).all():
+        return scale
+    below, above = np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(np.inf))
+    candidates = np.stack([scale, below, above])
+    hits = np.stack([(integers * each == array).sum(axis=axes, keepdims=True) for each in candidates])
+    return np.take_along_axis(candidates, hits.argmax(axis=0)[None], axis=0)[0]
+
+
+def recover_any(array: np.ndarray, bits: int = 8, likely: tuple[int, ...] | None = None) -> Integers | None:
+    """Find the coarsest grid on which an array lies: one for all, else one per index of an axis, or of two axes.
+
+    Args:
+        array: float32.
+        bits: of the grid.
+        likely: axes to try before the others.
+
+    Returns:
+        Its `Integers`, or None.
+    """
+    single = [(axis,) for axis in reversed(range(array.ndim))]
+    double = list(itertools.combinations(range(array.ndim), 2)) if array.ndim > 2 else []
+    for axes in dict.fromkeys([(), *([likely] if likely is not None else []), *single, *double]):
+        found = recover(array, axes, bits)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,283 @@
+"""A TFLite file taken apart, changed and put together again: the schema's object form with names for numbers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 16
+"""Bytes: where the schema wants the data of a buffer to start (`force_align`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator of a file.
+
+    Attributes:
+        name: As in the schema, "CONV_2D"; a custom one by the name that it was given.
+        version: Of the operator's code.
+        inputs: The type of each input, "INT8"; `None` where an optional one isn't given.
+        outputs: The type of each output.
+        subgraph: 0: the model itself; the others are the bodies of loops and conditions.
+    """
+
+    name: str
+    version: int
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str | None, ...]
+    subgraph: int
+
+
+def operators(content: bytes) -> list[Operator]:
+    """Return the operators of a TFLite file, in the order in which they run.
+
+    Args:
+        content: The file's bytes.
+    """
+    file = File(content)
+    return [
+        Operator(
+            graph.name(op),
+            file.model.operatorCodes[op.opcodeIndex].version,
+            tuple(graph.type(index) for index in op.inputs),
+            tuple(graph.type(index) for index in op.outputs),
+            place,
+        )
+        for place, graph in enumerate(file.graphs)
+        for op in graph.operators
+    ]
+
+
+class File:
+    """A file in object form.
+
+    Args:
+        content: Its bytes; they aren't changed.
+    """
+
+    def __init__(self, content: bytes):
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.schema = schema
+        self.names = _by_number(schema.BuiltinOperator)
+        self.types = _by_number(schema.TensorType)
+        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        self.graphs = [Graph(self, graph) for graph in self.model.subgraphs]
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes, without what no operator uses any more."""
+        import flatbuffers
+
+        self._drop_unused()
+        largest = sum(len(buffer.data) for buffer in self.model.buffers if buffer.data is not None)
+        builder = flatbuffers.Builder(largest + 65536)
+        aligned = copy.copy(self.model)
+        aligned.buffers = [_Aligned(self.schema, buffer) for buffer in self.model.buffers]
+        builder.Finish(aligned.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
+
+    def code(self, name: str, version: int) -> int:
+        """Return the index of an operator's code, added where it is new."""
+        number = getattr(self.schema.BuiltinOperator, name)
+        for index, code in enumerate(self.model.operatorCodes):
+            if self.names[_number(code)] == name and code.version == version:
+                return index
+        code = self.schema.OperatorCodeT()
+        # Readers from before 2020 know the one field, which has room for 127 operators.
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+    def buffer(self, data: np.ndarray) -> int:
+        """Add a buffer; return its index."""
+        buffer = self.schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        return len(self.model.buffers) - 1
+
+    def _drop_unused(self) -> None:
+        for place, graph in enumerate(self.graphs):
+            kept = graph.drop_unused()
+            for signature in self.model.signatureDefs or []:
+                if signature.subgraphIndex == place:
+                    for entry in [*signature.inputs, *signature.outputs]:
+                        entry.tensorIndex = kept[entry.tensorIndex]
+        tensors = [tensor for graph in self.graphs for tensor in graph.tensors]
+        metadata = self.model.metadata or []
+        # The first buffer is empty: the one of all tensors that are not constant.
+        used = {0, *(tensor.buffer for tensor in tensors), *(entry.buffer for entry in metadata)}
+        places = {old: new for new, old in enumerate(sorted(used))}
+        self.model.buffers = [self.model.buffers[old] for old in sorted(used)]
+        for owner in [*tensors, *metadata]:
+            owner.buffer = places[owner.buffer]
+        steps = [op for graph in self.graphs for op in graph.operators]
+        codes = {old: new for new, old in enumerate(sorted({op.opcodeIndex for op in steps}))}
+        self.model.operatorCodes = [self.model.operatorCodes[old] for old in codes]
+        for op in steps:
+            op.opcodeIndex = codes[op.opcodeIndex]
+
+
+class Graph:
+    """One graph of a file.
+
+    Args:
+        file: The file.
+        graph: The schema's object, which is changed in place.
+    """
+
+    def __init__(self, file: File, graph: Any):
+        self.file, self.graph = file, graph
+        graph.operators = list(graph.operators or [])
+
+    @property
+    def operators(self) -> list[Any]:
+        """The schema's operators, in the order in which they run."""
+        return self.graph.operators  # type: ignore[no-any-return]
+
+    @property
+    def tensors(self) -> list[Any]:
+        """The schema's tensors."""
+        return self.graph.tensors  # type: ignore[no-any-return]
+
+    def name(self, op: Any) -> str:
+        """Return what kind of operator `op` is, as in the schema."""
+        code = self.file.model.operatorCodes[op.opcodeIndex]
+        name = self.file.names[_number(code)]
+        return name if name != "CUSTOM" or code.customCode is None else code.customCode.decode()
+
+    def version(self, op: Any) -> int:
+        """Return the version of an operator's code."""
+        return int(self.file.model.operatorCodes[op.opcodeIndex].version)
+
+    def type(self, index: int) -> str | None:
+        """Return the type of a tensor, "FLOAT32"; `None` for one that isn't given (-1)."""
+        return self.file.types[self.tensors[index].type] if index >= 0 else None
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Return the shape of a tensor; a free size counts as 1."""
+        shape = self.tensors[index].shape
+        return () if shape is None else tuple(int(size) for size in shape)
+
+    def constant(self, index: int) -> np.ndarray | None:
+        """Return the values of a float32 constant, or `None`."""
+        if self.type(index) != "FLOAT32":
+            return None
+        data = self.file.model.buffers[self.tensors[index].buffer].data
+        if data is None or len(data) == 0:
+            return None
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<f4").reshape(self.shape(index))
+
+    def add(
+        self,
+        like: int,
+        kind: str,
+        scale: np.ndarray | None = None,
+        zero_point: int = 0,
+        axis: int = 0,
+        data: np.ndarray | None = None,
+        suffix: str = "",
+    ) -> int:
+        """Add a tensor of the shape and name of another; return its index.
+
+        Args:
+            like: Index of the other.
+            kind: Its type, "INT8".
+            scale: One value, or one for each place along `axis`; `None`: not quantized.
+            zero_point: The integer that stands for zero.
+            axis: The quantized one.
+            data: For a constant; of that shape.
+            suffix: Put behind the name.
+        """
+        schema = self.file.schema
+        other = self.tensors[like]
+        tensor = schema.TensorT()
+        tensor.type = getattr(schema.TensorType, kind)
+        tensor.name = (other.name or b"") + suffix.encode()
+        tensor.shape, tensor.shapeSignature, tensor.hasRank = other.shape, other.shapeSignature, other.hasRank
+        tensor.buffer = 0 if data is None else self.file.buffer(data)
+        if scale is not None:
+            scale = np.atleast_1d(np.asarray(scale, np.float32))
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale = scale
+            tensor.quantization.zeroPoint = np.full(scale.shape, zero_point, np.int64)
+            tensor.quantization.quantizedDimension = axis
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def operator(
+        self, name: str, version: int, inputs: Iterable[int], outputs: Iterable[int], like: Any = None
+    ) -> Any:
+        """Return a new operator, which the caller puts where it runs.
+
+        Args:
+            name: As in the schema.
+            version: Of its code.
+            inputs: Indices of tensors.
+            outputs: Indices of tensors.
+            like: The operator to take the options from.
+        """
+        op = copy.copy(like) if like is not None else self.file.schema.OperatorT()
+        op.opcodeIndex = self.file.code(name, version)
+        op.inputs = np.asarray(list(inputs), np.int32)
+        op.outputs = np.asarray(list(outputs), np.int32)
+        return op
+
+    def drop_unused(self) -> dict[int, int]:
+        """Drop the operators and tensors that the outputs don't need; return {old index of a tensor: new}."""
+        needed = {int(index) for index in self.graph.outputs}
+        kept = []
+        for op in reversed(self.operators):
+            # Loops and the like may do what no output shows.
+            if any(int(index) in needed for index in op.outputs) or self.name(op) not in ("QUANTIZE", "DEQUANTIZE"):
+                kept.append(op)
+                needed |= {int(index) for index in op.inputs if index >= 0}
+        self.graph.operators = kept[::-1]
+        used = needed | {int(index) for index in self.graph.inputs}
+        for op in kept:
+            for indices in (op.outputs, op.intermediates):
+                used |= {int(index) for index in (indices if indices is not None else ()) if index >= 0}
+        places = {old: new for new, old in enumerate(sorted(used))}
+        self.graph.tensors = [self.tensors[old] for old in sorted(used)]
+        for op in kept:
+            op.inputs, op.outputs = _moved(op.inputs, places), _moved(op.outputs, places)
+            if op.intermediates is not None:
+                op.intermediates = _moved(op.intermediates, places)
+        self.graph.inputs = _moved(self.graph.inputs, places)
+        self.graph.outputs = _moved(self.graph.outputs, places)
+        return places
+
+
+class _Aligned:
+    """A buffer that is written where the schema wants it; the generated writer aligns to 4 bytes."""
+
+    def __init__(self, schema: Any, buffer: Any):
+        self.schema, self.buffer = schema, buffer
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802 (the name that the generated code calls)
+        data = self.buffer.data
+        if data is None or not len(data):
+            return self.buffer.Pack(builder)  # type: ignore[no-any-return]
+        data = np.asarray(data, np.uint8).tobytes()
+        builder.StartVector(1, len(data), ALIGNMENT)
+        builder.head -= len(data)
+        builder.Bytes[builder.head : builder.head + len(data)] = data
+        place = builder.EndVector()
+        self.schema.BufferStart(builder)
+        self.schema.BufferAddData(builder, place)
+        return self.schema.BufferEnd(builder)  # type: ignore[no-any-return]
+
+
+def _moved(indices: Any, places: dict[int, int]) -> np.ndarray:
+    return np.asarray([places[int(index)] if index >= 0 else -1 for index in indices], np.int32)
+
+
+def _number(code: Any) -> int:
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def _by_number(enum: Any) -> dict[int, str]:
+    return {number: name for name, number in vars(enum).items() if not name.startswith("_")}

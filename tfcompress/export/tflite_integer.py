@@ -1,0 +1,342 @@
+"""From a graph with fake-quantizers to one that computes in integers.
+
+The converter turns each fake-quantizer into a QUANTIZE and a DEQUANTIZE, and leaves everything between in float. Here
+each operator whose inputs come from a DEQUANTIZE (or are constants) and whose output goes to a QUANTIZE is replaced by
+its integer kernel, of 8 or 16 bits alike. What has no such kernel stays as it is: the runtime dequantizes before it
+and quantizes behind it. The converter's own pass does the same for 8 bits, for fewer operators and placements, and
+loads no file of 16 bits whose biases were not calibrated by itself.
+
+Follows "TensorFlow Lite 8-bit quantization specification" and its int16 sibling: weights symmetric in 8 bits, biases
+of scale `input * weights` in 32 bits (64 with 16 bits activations).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.scheme import Scheme
+from tfcompress.export.tflite_graph import File, Graph
+from tfcompress.export.tflite_recovery import Integers, recover
+from tfcompress.export.tflite_rules import FIXED, RULES, Grid, KernelRule, Rule
+
+LARGEST_BIAS = 2**30
+"""In steps of `input * weights`: room for the sum that the bias starts."""
+
+
+def lower(file: File, scheme: Scheme, inference_io: str = "float32") -> None:
+    """Let the file's main graph compute in integers, in place.
+
+    Args:
+        file: As converted, a QUANTIZE and a DEQUANTIZE where the model has a fake-quantizer.
+        scheme: Static; says the bits and grids of the kernels.
+        inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8".
+
+    Raises:
+        ValueError: An input or output that is to be integer has no fake-quantizer, or a range of 16 bits isn't
+            symmetric.
+    """
+    _Lowering(file, file.graphs[0], scheme, inference_io).run()
+
+
+class _Lowering:
+    def __init__(self, file: File, graph: Graph, scheme: Scheme, inference_io: str):
+        self.file, self.graph, self.scheme, self.inference_io = file, graph, scheme, inference_io
+        self.bits = scheme.activation_bits
+        self.done: list[Any] = []
+        self.grid: dict[int, Grid] = {}
+        """Of each tensor that lies on one."""
+        self.integer: dict[int, int] = {}
+        """The integers of each of them."""
+        self.regridded: dict[tuple[int, Grid], int] = {}
+        self.floating: set[int] = set()
+        """Those of them whose float values are there too."""
+
+    def run(self) -> None:
+        steps = list(self.graph.operators)
+        self.wanted = self._find_wanted(steps)
+        self._open_inputs(steps)
+        for op in steps:
+            name = self.graph.name(op)
+            if name == "QUANTIZE":
+                self._quantize(op)
+            elif name == "DEQUANTIZE" and int(op.inputs[0]) in self.grid:
+                self._alias(int(op.inputs[0]), int(op.outputs[0]))
+            elif not self._to_integers(op, name):
+                for index in op.inputs:
+                    self._float(int(index))
+                self.done.append(op)
+        self._close_outputs()
+        self.graph.graph.operators = self.done
+
+    # What follows an operator says the grid of its output.
+
+    def _find_wanted(self, steps: list[Any]) -> dict[int, Grid]:
+        """Return the grid that each tensor is rounded to further on, at once or behind what only moves values."""
+        wanted: dict[int, Grid] = {}
+        rounded: set[int] = set()
+        disagree: set[int] = set()
+        for op in reversed(steps):
+            name = self.graph.name(op)
+            rule = RULES.get(name)
+            grid = None
+            if name == "QUANTIZE":
+                grid = self._grid_of(int(op.outputs[0]))
+            elif rule is not None and rule.commutes and int(op.outputs[0]) not in disagree:
+                grid = wanted.get(int(op.outputs[0]))
+            for index in map(int, op.inputs):
+                if index < 0 or self.graph.type(index) != "FLOAT32":
+                    continue
+                if name == "QUANTIZE" and grid is not None:
+                    if index not in rounded or grid.scale < wanted[index].scale:
+                        wanted[index] = grid
+                    rounded.add(index)
+                elif grid is None or not grid.close(wanted.get(index, grid)):
+                    disagree.add(index)
+                else:
+                    wanted.setdefault(index, grid)
+        disagree |= {int(index) for index in self.graph.graph.outputs}
+        return {index: grid for index, grid in wanted.items() if index in rounded or index not in disagree}
+
+    def _grid_of(self, index: int) -> Grid:
+        quantization = self.graph.tensors[index].quantization
+        scale, zero_point = float(quantization.scale[0]), int(quantization.zeroPoint[0])
+        kind = self.graph.type(index) or ""
+        bits = 16 if "16" in kind else 8
+        zero_point -= 2 ** (bits - 1) if kind.startswith("U") else 0
+        if bits == 16 and zero_point:
+            raise ValueError(
+                "Expected activations of 16 bits with a symmetric, narrow range: their kernels know no zero point. "
+                f"Received: zero point {zero_point} in {self._name(index)!r}. Let the range be (-m, m)."
+            )
+        return Grid(scale, zero_point, bits)
+
+    def _name(self, index: int) -> str:
+        return (self.graph.tensors[index].name or b"").decode()
+
+    # Tensors: float, or on a grid; the other form is made where it is needed.
+
+    def _new(self, like: int, grid: Grid, data: np.ndarray | None = None) -> int:
+        suffix = "" if data is None else "/integers"
+        return self.graph.add(like, grid.type, np.float32(grid.scale), grid.zero_point, data=data, suffix=suffix)
+
+    def _emit(self, name: str, version: int, inputs: list[int], outputs: list[int], like: Any = None) -> None:
+        self.done.append(self.graph.operator(name, version, inputs, outputs, like))
+
+    def _place(self, index: int, grid: Grid) -> int:
+        """Say that a tensor lies on a grid; return the new tensor for its integers."""
+        self.grid[index], self.integer[index] = grid, self._new(index, grid)
+        return self.integer[index]
+
+    def _alias(self, source: int, index: int) -> None:
+        self.grid[index], self.integer[index] = self.grid[source], self.integer[source]
+
+    def _float(self, index: int) -> None:
+        """Let the float values of a tensor be there."""
+        if index in self.grid and index not in self.floating:
+            version = 2 if self.grid[index].bits == 8 else 3
+            self._emit("DEQUANTIZE", version, [self.integer[index]], [index])
+            self.floating.add(index)
+
+    def _integers(self, index: int, grid: Grid | None = None, symmetric: bool = False) -> int:
+        """Return the tensor with the integers of a tensor on a grid, or of a constant; rounded to `grid` if given."""
+        if index not in self.grid:
+            constant = self.graph.constant(index)
+            assert constant is not None
+            grid = grid or Grid.of(constant, self.bits, symmetric or self.bits == 16)
+            return self._new(index, grid, grid.quantize(constant))
+        if grid is None or grid.close(self.grid[index]):
+            return self.integer[index]
+        key = self.integer[index], grid
+        if key not in self.regridded:
+            self.regridded[key] = self._new(index, grid)
+            self._emit("QUANTIZE", 1 if grid.bits == 8 else 2, [self.integer[index]], [self.regridded[key]])
+        return self.regridded[key]
+
+    def _quantize(self, op: Any) -> None:
+        source, index = int(op.inputs[0]), int(op.outputs[0])
+        grid = self._grid_of(index)
+        if source in self.grid:
+            self.grid[index], self.integer[index] = grid, self._integers(source, grid)
+        else:
+            self._emit("QUANTIZE", 1 if grid.bits == 8 else 2, [source], [self._place(index, grid)])
+
+    def _ready(self, index: int) -> bool:
+        return index in self.grid or self.graph.constant(index) is not None
+
+    # The borders.
+
+    def _open_inputs(self, steps: list[Any]) -> None:
+        if self.inference_io == "float32":
+            return
+        for place, index in enumerate(map(int, self.graph.graph.inputs)):
+            if self.graph.type(index) != "FLOAT32":
+                continue
+            if index not in self.wanted:
+                raise self._no_grid("input", index)
+            grid = self.wanted[index]
+            integers = self._place(index, grid)
+            if self.inference_io == "uint8":
+                given = self._unsigned(index, grid)
+                self._emit("QUANTIZE", 1, [given], [integers])
+                integers = given
+            self._replace(self.graph.graph.inputs, place, index, integers)
+
+    def _close_outputs(self) -> None:
+        for place, index in enumerate(map(int, self.graph.graph.outputs)):
+            if self.inference_io == "float32" or self.graph.type(index) != "FLOAT32":
+                self._float(index)
+                continue
+            if index not in self.grid:
+                raise self._no_grid("output", index)
+            integers = self.integer[index]
+            if self.inference_io == "uint8":
+                integers = self._unsigned(index, self.grid[index])
+                self._emit("QUANTIZE", 1, [self.integer[index]], [integers])
+            self._replace(self.graph.graph.outputs, place, index, integers)
+
+    def _unsigned(self, index: int, grid: Grid) -> int:
+        return self.graph.add(index, "UINT8", np.float32(grid.scale), grid.zero_point + 128)
+
+    def _replace(self, indices: Any, place: int, old: int, new: int) -> None:
+        indices[place] = new
+        for signature in self.file.model.signatureDefs or []:
+            entries = signature.inputs if indices is self.graph.graph.inputs else signature.outputs
+            for entry in entries if signature.subgraphIndex == 0 else []:
+                entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
+
+    def _no_grid(self, what: str, index: int) -> ValueError:
+        return ValueError(
+            f"Expected inference_io='float32': an {what} of the model is computed in float. Received: "
+            f"inference_io={self.inference_io!r}, {what} {self._name(index)!r}. Quantize that layer too, or keep float32."
+        )
+
+    # Operators.
+
+    def _to_integers(self, op: Any, name: str) -> bool:
+        """Emit the integer form of an operator; return False where there is none, or where it is to stay float."""
+        rule = RULES.get(name)
+        if rule is None or not (rule.int8 if self.bits == 8 else rule.int16):
+            return False
+        inputs = [int(index) for index in op.inputs]
+        floats = [index for index in inputs if index >= 0 and self.graph.type(index) == "FLOAT32"]
+        if isinstance(rule, KernelRule):
+            return self._kernel(op, name, rule, inputs)
+        if not floats or not all(map(self._ready, floats)):
+            return False
+        if rule.kind == "index":
+            self._write(op, name, rule, [self._known(index) for index in inputs], [int(i) for i in op.outputs])
+            return True
+        chosen = self._choose(name, rule, floats, int(op.outputs[0]))
+        if chosen is None:
+            return False
+        source, target = chosen
+        symmetric = name == "BATCH_MATMUL"
+        integers = [self._integers(i, source, symmetric) if i in floats else i for i in inputs]
+        outputs = [
+            self._place(index, target) if self.graph.type(index) == "FLOAT32" else index
+            for index in map(int, op.outputs)
+        ]
+        if name == "SQUARE":
+            self._square(rule, integers, outputs)
+        else:
+            self._write(op, name, rule, integers, outputs)
+        return True
+
+    def _choose(self, name: str, rule: Rule, floats: list[int], output: int) -> tuple[Grid | None, Grid] | None:
+        """Return the grid that the inputs are brought to (`None`: each keeps its own) and the output's."""
+        wanted = self.wanted.get(output)
+        grids = [self.grid[index] for index in floats if index in self.grid]
+        if rule.kind == "free":
+            return (None, wanted) if wanted and grids else None
+        if rule.kind == "fixed":
+            return (None, FIXED[name, self.bits]) if wanted and grids else None
+        if rule.kind == "same" and wanted:
+            return wanted, wanted
+        if not grids:  # a table that is looked up in: rounding it is rounding what is found
+            return (wanted, wanted) if wanted else None
+        if any(not grid.close(grids[0]) for grid in grids):
+            return None
+        return grids[0], grids[0]
+
+    def _known(self, index: int) -> int:
+        return self.integer.get(index, index)
+
+    def _write(self, op: Any, name: str, rule: Rule, inputs: list[int], outputs: list[int]) -> None:
+        version = max(rule.int8 if self.bits == 8 else rule.int16, self.graph.version(op))
+        if name == "MUL" and self.bits == 8:
+            one, other, product = (float(self.graph.tensors[i].quantization.scale[0]) for i in (*inputs, *outputs))
+            version = 3 if one * other >= product else version
+        self._emit(name, version, inputs, outputs, op)
+        options = self.done[-1].builtinOptions
+        if self.bits == 16 and name in ("ADD", "SUB"):
+            # The default stands for an older kernel, which takes scales that are powers of two alone.
+            options.potScaleInt16 = False
+
+    def _square(self, rule: Rule, inputs: list[int], outputs: list[int]) -> None:
+        """x * x: SQUARE itself is float."""
+        schema = self.file.schema
+        self._emit("MUL", rule.int8 if self.bits == 8 else rule.int16, [*inputs, *inputs], outputs)
+        self.done[-1].builtinOptionsType = schema.BuiltinOptions.MulOptions
+        self.done[-1].builtinOptions = schema.MulOptionsT()
+
+    # Weights and biases.
+
+    def _kernel(self, op: Any, name: str, rule: KernelRule, inputs: list[int]) -> bool:
+        data, weights = inputs[rule.data], inputs[rule.weights]
+        bias = inputs[rule.bias] if len(inputs) > rule.bias else -1
+        wanted = self.wanted.get(int(op.outputs[0]))
+        if data not in self.grid or wanted is None:
+            return False
+        if bias >= 0 and self.graph.constant(bias) is None:
+            return False
+        values = None if bias < 0 else self.graph.constant(bias)
+        if weights in self.grid:  # two activations are multiplied: the converter knows no other operator for that
+            if values is not None and values.any() or self.bits == 16:
+                return False
+            inputs[rule.weights] = self.integer[weights]
+        else:
+            constant = self.graph.constant(weights)
+            found = None if constant is None else self._recover(constant, rule)
+            if found is None:
+                return False
+            scale = found.scale
+            if values is not None:
+                found = _fit(found, np.float32(self.grid[data].scale), values)
+                scale = found.scale
+            inputs[rule.weights] = self.graph.add(
+                weights, "INT8", scale, axis=found.axis, data=found.values, suffix="/integers"
+            )
+            if values is not None:
+                inputs[rule.bias] = self._bias(bias, values, np.float32(self.grid[data].scale) * scale)
+        inputs[rule.data] = self.integer[data]
+        self._write(op, name, rule, inputs, [self._place(int(op.outputs[0]), wanted)])
+        return True
+
+    def _recover(self, constant: np.ndarray, rule: KernelRule) -> Integers | None:
+        return recover(constant, rule.axis, self.scheme.weight_bits, self.scheme.per_channel)
+
+    def _bias(self, index: int, values: np.ndarray, scale: np.ndarray) -> int:
+        dtype, kind = (np.int32, "INT32") if self.bits == 8 else (np.int64, "INT64")
+        integers = np.round(values.astype(np.float64) / scale).astype(dtype)
+        return self.graph.add(index, kind, scale, data=integers, suffix="/integers")
+
+
+def _fit(found: Integers, step: np.float32, bias: np.ndarray) -> Integers:
+    """Return weights whose scale leaves room for the bias: channels of (nearly) no weights have next to none."""
+    largest = np.abs(bias.astype(np.float64)).reshape(-1)
+    if len(found.scale) == 1:
+        largest = largest.max(keepdims=True)
+    needed = largest / (float(step) * LARGEST_BIAS)
+    others = tuple(dimension for dimension in range(found.values.ndim) if dimension != found.axis)
+    empty = ~found.values.any(axis=others) if len(found.scale) > 1 else ~found.values.any(keepdims=True).reshape(-1)
+    # With no weights any scale will do: one that holds the bias to 20 bits.
+    scale = np.where(empty & (largest > 0), needed * 2**10, np.maximum(found.scale, needed)).astype(np.float32)
+    if (scale == found.scale).all():
+        return found
+    shape = [1] * found.values.ndim
+    if len(scale) > 1:
+        shape[found.axis] = -1
+    factor = (found.scale.astype(np.float64) / scale).reshape(shape)
+    return Integers(np.round(found.values * factor).astype(np.int8), scale, found.axis)

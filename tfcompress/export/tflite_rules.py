@@ -1,0 +1,190 @@
+"""Which TFLite operators have integer kernels, and what each asks of the grids around it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The numbers that a tensor's integers stand for: `scale * (q - zero_point)`.
+
+    Attributes:
+        scale: The step.
+        zero_point: The integer that stands for zero.
+        bits: 8 or 16.
+    """
+
+    scale: float
+    zero_point: int
+    bits: int
+
+    @property
+    def type(self) -> str:
+        """The schema's type, "INT8" or "INT16"."""
+        return f"INT{self.bits}"
+
+    def quantize(self, values: np.ndarray) -> np.ndarray:
+        """Return the integers of `values`, rounded as TensorFlow's fake-quantizers do.
+
+        >>> Grid(0.5, -128, 8).quantize(np.array([-1.0, 0.25, 3.0, 1e9], "float32"))
+        array([-128, -127, -122,  127], dtype=int8)
+        """
+        lowest = -(2 ** (self.bits - 1))
+        integers = np.floor(np.asarray(values, np.float64) / self.scale + self.zero_point + 0.5)
+        dtype = np.int8 if self.bits == 8 else np.int16
+        return np.clip(integers, lowest, -lowest - 1).astype(dtype)
+
+    @classmethod
+    def of(cls, values: np.ndarray, bits: int, symmetric: bool) -> Grid:
+        """Return the grid whose range is that of `values` and zero.
+
+        >>> Grid.of(np.array([127.5]), 8, symmetric=False)
+        Grid(scale=0.5, zero_point=-128, bits=8)
+        """
+        low, high = min(float(np.min(values)), 0.0), max(float(np.max(values)), 0.0)
+        most = 2 ** (bits - 1) - 1
+        if low == high:
+            return cls(1.0, 0, bits)
+        if symmetric:
+            return cls(float(np.float32(max(-low, high) / most)), 0, bits)
+        scale = float(np.float32((high - low) / (2**bits - 1)))
+        return cls(scale, round(-(2 ** (bits - 1)) - low / scale), bits)
+
+    def close(self, other: Grid) -> bool:
+        """Return whether two grids differ by no more than the rounding of their scale."""
+        same = (self.zero_point, self.bits) == (other.zero_point, other.bits)
+        return same and abs(self.scale - other.scale) <= 1e-6 * self.scale
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What an operator's integer kernel asks for.
+
+    Attributes:
+        kind: "kernel": weights and a bias. "free": each input and output on a grid of its own. "carry": the output
+            is on the input's grid. "same": all inputs and the output on one. "fixed": the output is on the grid that
+            `FIXED` has. "index": only the input is quantized.
+        int8: The version of the operator's code that has an 8 bits kernel; 0: it has none.
+        int16: The same for 16 bits.
+        commutes: Whether to round the input is to round the output: it may stand before a quantizer.
+    """
+
+    kind: str
+    int8: int
+    int16: int = 0
+    commutes: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRule(Rule):
+    """The same of an operator that has weights.
+
+    Attributes:
+        data: Which input is the activation.
+        weights: Which are the weights.
+        bias: Which is the bias.
+        axis: The weights' dimension of output channels.
+        hybrid: The version whose kernel takes float activations and weights of 8 bits, and is faster than float; 0:
+            there is none.
+    """
+
+    data: int = 0
+    weights: int = 1
+    bias: int = 2
+    axis: int = 0
+    hybrid: int = 0
+
+
+def _moves(int8: int, int16: int) -> Rule:
+    return Rule("carry", int8, int16, commutes=True)
+
+
+RULES: dict[str, Rule] = {
+    "CONV_2D": KernelRule("kernel", 3, 4, hybrid=5),
+    # Its hybrid kernel is three times slower than the float one.
+    "DEPTHWISE_CONV_2D": KernelRule("kernel", 3, 5, axis=3),
+    "FULLY_CONNECTED": KernelRule("kernel", 4, 7, hybrid=12),
+    "TRANSPOSE_CONV": KernelRule("kernel", 2, 3, data=2, bias=3),
+    "CONV_3D": KernelRule("kernel", 0, 0, axis=4),
+    "BATCH_MATMUL": Rule("free", 2, 3),
+    "ADD": Rule("free", 2, 3),
+    "SUB": Rule("free", 2, 5),
+    "MUL": Rule("free", 2, 4),
+    "SQUARED_DIFFERENCE": Rule("free", 2),
+    "MEAN": Rule("free", 2, 3),
+    "SUM": Rule("free", 2),
+    "PRELU": Rule("free", 1),
+    "LEAKY_RELU": Rule("free", 1, 2),
+    "RELU": Rule("free", 2, 3, commutes=True),
+    "RELU6": Rule("free", 2, 3, commutes=True),
+    "RELU_N1_TO_1": Rule("free", 2, 0, commutes=True),
+    "RELU_0_TO_1": Rule("free", 2, 0, commutes=True),
+    "HARD_SWISH": Rule("free", 1),
+    "GELU": Rule("free", 2),
+    "ELU": Rule("free", 1),
+    "EXP": Rule("free", 2, 2),
+    "LOG": Rule("free", 2, 2),
+    "SQRT": Rule("free", 2),
+    "RSQRT": Rule("free", 2, 3),
+    "ABS": Rule("free", 2, 3),
+    "DIV": Rule("free", 1),
+    "SQUARE": Rule("free", 2, 4),
+    "NEG": Rule("free", 1),
+    "SOFTMAX": Rule("fixed", 2, 3),
+    "LOGISTIC": Rule("fixed", 2, 3),
+    "TANH": Rule("fixed", 2, 3),
+    "LOG_SOFTMAX": Rule("fixed", 2),
+    "L2_NORMALIZATION": Rule("fixed", 2),
+    "AVERAGE_POOL_2D": Rule("carry", 2, 3),
+    "RESIZE_BILINEAR": Rule("carry", 2, 4),
+    "MAX_POOL_2D": _moves(2, 3),
+    "REDUCE_MAX": _moves(2, 3),
+    "REDUCE_MIN": _moves(2, 3),
+    "RESIZE_NEAREST_NEIGHBOR": _moves(2, 4),
+    "RESHAPE": _moves(1, 1),
+    "SQUEEZE": _moves(1, 1),
+    "EXPAND_DIMS": _moves(1, 1),
+    "TRANSPOSE": _moves(2, 5),
+    "PAD": _moves(2, 3),
+    "MIRROR_PAD": _moves(2, 3),
+    "SLICE": _moves(2, 4),
+    "STRIDED_SLICE": _moves(2, 2),
+    "SPLIT": _moves(2, 4),
+    "SPLIT_V": _moves(2, 2),
+    "UNPACK": _moves(2, 4),
+    "TILE": _moves(3, 3),
+    "GATHER": _moves(2, 4),
+    "GATHER_ND": _moves(1, 3),
+    "REVERSE_V2": _moves(3, 3),
+    "DEPTH_TO_SPACE": _moves(2, 0),
+    "SPACE_TO_DEPTH": _moves(2, 0),
+    "SPACE_TO_BATCH_ND": _moves(2, 4),
+    "BATCH_TO_SPACE_ND": _moves(2, 4),
+    "BROADCAST_TO": _moves(3, 3),
+    "TOPK_V2": _moves(2, 3),
+    "CONCATENATION": Rule("same", 2, 3, commutes=True),
+    "PACK": Rule("same", 2, 3, commutes=True),
+    "MAXIMUM": Rule("same", 2, 4, commutes=True),
+    "MINIMUM": Rule("same", 2, 4, commutes=True),
+    "PADV2": Rule("same", 2, 3, commutes=True),
+    "SELECT": Rule("same", 2, 2, commutes=True),
+    "SELECT_V2": Rule("same", 1, 1, commutes=True),
+    "ARG_MAX": Rule("index", 2),
+    "ARG_MIN": Rule("index", 2),
+    "SHAPE": Rule("index", 1, 1),
+}
+
+FIXED: dict[tuple[str, int], Grid] = {
+    ("SOFTMAX", 8): Grid(1 / 256, -128, 8),
+    ("LOGISTIC", 8): Grid(1 / 256, -128, 8),
+    ("TANH", 8): Grid(1 / 128, 0, 8),
+    ("LOG_SOFTMAX", 8): Grid(16 / 256, 127, 8),
+    ("L2_NORMALIZATION", 8): Grid(1 / 128, 0, 8),
+    ("SOFTMAX", 16): Grid(1 / 32768, 0, 16),
+    ("LOGISTIC", 16): Grid(1 / 32768, 0, 16),
+    ("TANH", 16): Grid(1 / 32768, 0, 16),
+}
+"""The output's grid of kernels that can write to no other, by name and bits (TFLite's quantization specification)."""

@@ -1,0 +1,100 @@
+"""Data of any kind as batches for a model's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[list[Any]]:
+    """Yield batches as lists of arrays, one for each input of a functional model.
+
+    Args:
+        model: A functional model.
+        data: An array (one input); a dict or, for several inputs, a list or tuple of arrays, by input or in their
+            order; or anything that yields batches of these, also with targets behind them: a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, a list of batches, a generator, or a function that returns one.
+        batch_size: Samples in a batch, where `data` holds arrays.
+
+    Raises:
+        ValueError: If there is no batch, or one doesn't fit the inputs.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> [batch[0].shape for batch in batches(model, np.zeros((50, 4), "float32"))]
+    [(32, 4), (18, 4)]
+    """
+    if data is None:
+        raise ValueError("Expected calibration data: an array, or something that yields batches. Received: None.")
+    if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        data = data()
+    count = len(model.inputs)
+    if _is_array(data) or isinstance(data, Mapping) or (_is_list(data, count) and count > 1):
+        arrays = _by_input(model, data)
+        samples = {len(array) for array in arrays}
+        if len(samples) != 1:
+            raise ValueError(f"Expected as many samples for each input. Received: {sorted(samples)}.")
+        found = (
+            [array[start : start + batch_size] for array in arrays] for start in range(0, samples.pop(), batch_size)
+        )
+    elif isinstance(data, keras.utils.PyDataset):
+        found = (_by_input(model, _without_targets(data[i], count)) for i in range(len(data)))
+    elif isinstance(data, Iterable):
+        found = (_by_input(model, _without_targets(batch, count)) for batch in data)
+    else:
+        raise ValueError(
+            f"Expected an array, or something that yields batches. Received: data of type {type(data).__name__}."
+        )
+    empty = True
+    for batch in found:
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError(
+            "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
+            "pass an array, a dataset, or a function that returns a new iterator."
+        )
+
+
+def _is_array(data: Any) -> bool:
+    return hasattr(data, "shape") and hasattr(data, "dtype")
+
+
+def _is_list(data: Any, count: int) -> bool:
+    return isinstance(data, list | tuple) and len(data) == count and all(_is_array(part) for part in data)
+
+
+def _without_targets(batch: Any, count: int) -> Any:
+    if isinstance(batch, list | tuple) and not (_is_list(batch, count) and count > 1):
+        return batch[0]
+    return batch
+
+
+def _by_input(model: keras.Model, batch: Any) -> list[Any]:
+    names = [x.name for x in model.inputs]
+    if isinstance(batch, Mapping):
+        missing = [name for name in names if name not in batch]
+        if missing:
+            raise ValueError(f"Expected data for the inputs {names}. Received: {list(batch)}; {missing} missing.")
+        parts = [batch[name] for name in names]
+    else:
+        parts = list(batch) if isinstance(batch, list | tuple) else [batch]
+    if len(parts) != len(names):
+        raise ValueError(f"Expected data for the inputs {names}. Received: {len(parts)} arrays.")
+    return [_fits(model, x, part) for x, part in zip(model.inputs, parts, strict=True)]
+
+
+def _fits(model: keras.Model, x: Any, part: Any) -> Any:
+    array = part if _is_array(part) else np.asarray(part)
+    wanted, given = tuple(x.shape[1:]), tuple(array.shape[1:])
+    if len(array.shape) != len(x.shape) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
+        raise ValueError(
+            f"Expected batches of shape {tuple(x.shape)} for input {x.name!r}. Received: {tuple(array.shape)}."
+        )
+    return ops.convert_to_numpy(array) if not isinstance(array, np.ndarray) else array

@@ -1,0 +1,83 @@
+"""What became of each call in a quantized model: integer, folded, fused, or a float island."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+from tfcompress.quantization.placement import place
+from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer, activation_quantizers
+from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
+from tfcompress.surgery.inputs import is_graph
+from tfcompress.surgery.walking import calls
+from tfcompress.wrapper import CompressedLayer
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What became of one layer or operation.
+
+    Attributes:
+        name: Of the layer or operation.
+        status: In few words.
+        island: Whether it computes in floating point though activations are quantized.
+        quantizer: That of its output; `None` if there is none.
+    """
+
+    name: str
+    status: str
+    island: bool
+    quantizer: ActivationQuantizer | None
+
+
+def explain(model: keras.Model) -> dict[int, Explanation]:
+    """Return what became of each layer and operation of a quantized model, by id; empty for other models.
+
+    Example:
+
+    >>> import keras, tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="d"), keras.layers.ELU(name="e")])
+    >>> quantized = tfc.quantize(model, "int8")
+    >>> explain(quantized)[id(quantized.get_layer("e"))].status
+    'float island: no integer kernel'
+    """
+    quantizers = activation_quantizers(model)
+    if not is_graph(model):
+        return {}
+    graph = calls(model)
+    static = any(not quantizer.spec.dynamic for quantizer in quantizers)
+    bits = quantizers[0].spec.bits if quantizers else 8
+    placement = place(graph, model.outputs, None)
+    readers: dict[int, list[ActivationQuantizer]] = {}
+    for call in graph:
+        if isinstance(call.operation, ActivationQuantizer):
+            readers.setdefault(id(call.inputs[0]), []).append(call.operation)
+    found: dict[int, Explanation] = {}
+    for call in graph:
+        operation = call.operation
+        if isinstance(operation, ActivationQuantizer):
+            continue
+        rule = placement.rules[call]
+        behind = next((q for x in call.outputs for q in readers.get(id(x), [])), None)
+        weights = isinstance(operation, CompressedLayer) and any(
+            isinstance(t, WeightQuantizer) for _, t in operation.transforms
+        )
+        status, island = "", False
+        if call in placement.folded:
+            status = "folded"
+        elif rule.kind in (KERNEL, TABLE):
+            status = "" if weights else "left float"
+            island = static and not weights
+        elif static and rule.kind == FLOAT:
+            status, island = rule.note, True
+        elif static and rule.kind == RELU:
+            status = f"int{bits}" if behind is not None else "fused"
+        elif static and rule.kind == AFFINE:
+            status = f"int{bits} as depthwise"
+        elif static and rule.kind in (TRANSPARENT, CONCATENATE):
+            status = f"int{bits}" if rule.kind == CONCATENATE else "moves"
+        elif static:
+            status = f"int{bits}" + (f", {rule.note}" if rule.note else "")
+        found[id(operation)] = Explanation(operation.name, status, island, behind)
+    return found

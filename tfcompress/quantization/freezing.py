@@ -1,0 +1,69 @@
+"""Batch normalization that uses, and no longer moves, its statistics from a given training step on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfcompress.passthrough import PassThrough
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class FreezingBatchNorm(PassThrough):
+    """Calls a batch normalization as in training up to a step, as in inference from then on.
+
+    Args:
+        layer: The batch normalization.
+        freeze_step: The training step from which its statistics stay.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> layer = FreezingBatchNorm(keras.layers.BatchNormalization(), freeze_step=0)
+    >>> y = layer(np.array([[3.0], [5.0]]), training=True)
+    >>> float(layer.layer.moving_mean[0])
+    0.0
+    """
+
+    temporary = True
+
+    def __init__(self, layer: keras.layers.Layer, freeze_step: int, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.freeze_step = int(freeze_step)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized layer and the step."""
+        return {**super().get_config(), "freeze_step": self.freeze_step}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "freeze_step": self.freeze_step}
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the count of steps."""
+        self.step = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+        self.built = True
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer."""
+        if not training:
+            return self.layer(inputs, *args, training=False, **kwargs)
+        statistics = (self.layer.moving_mean, self.layer.moving_variance)
+        before = [ops.copy(variable.value) for variable in statistics]
+        step = ops.convert_to_tensor(self.step.value)
+        frozen = step >= self.freeze_step
+        still = self.layer(inputs, *args, training=False, **kwargs)
+        moving = self.layer(inputs, *args, training=True, **kwargs)
+        for variable, old in zip(statistics, before, strict=True):
+            variable.assign(ops.where(frozen, old, ops.convert_to_tensor(variable.value)))
+        self.step.assign(step + 1)
+        return ops.where(frozen, still, moving)

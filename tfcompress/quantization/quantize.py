@@ -1,0 +1,254 @@
+"""Quantizing a model: calibrated, then trained if that is wanted; one and the same object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras.layers import Layer
+
+from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.calibration import calibrate
+from tfcompress.quantization.config import QuantizeConfig
+from tfcompress.quantization.freezing import FreezingBatchNorm
+from tfcompress.quantization.lowering import lower
+from tfcompress.quantization.placement import Placement, place
+from tfcompress.quantization.quantizers import (
+    ActivationQuantizer,
+    Float16Weight,
+    WeightQuantizer,
+    activation_quantizers,
+)
+from tfcompress.quantization.rules import KERNEL, TABLE, channel_axes
+from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
+from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.naming import free, keep_output_names
+from tfcompress.surgery.walking import Call, calls, walk
+from tfcompress.transform import read
+from tfcompress.wrapper import inner_weights, with_transforms, wrapped_layers
+
+
+def quantize(
+    model: keras.Model,
+    config: str | QuantizeConfig = "int8",
+    calibration_data: Any = None,
+    layers: Layers = None,
+    *,
+    equalize: bool = False,
+    correct_bias: bool = False,
+    reestimate_batch_norm: bool = False,
+    batch_size: int = 32,
+) -> keras.Model:
+    """Return a model like `model` that computes as its quantized file will.
+
+    With calibration data that is post-training quantization: `tfcompress.evaluate` it, export it. `fit` it, and that
+    is quantization-aware training. Without data the ranges of activations are learned in training alone.
+
+    Args:
+        model: A built Keras model of any kind, plain or pruned; it is not changed. The masks of a pruned one stay.
+        config: A recipe, "int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8" or "float16"; or a
+            `QuantizeConfig`.
+        calibration_data: A few hundred samples, as `tfcompress.calibrate` takes them; recipes without ranges need
+            none.
+        layers: Which layers with kernels: `None` for all; a name or regular expression, or several; or a function
+            from a layer to bool.
+        equalize: Whether to equalize the channels of neighbouring kernels first (`equalize_model`).
+        correct_bias: Whether to correct biases for what quantization shifts (`correct_bias`).
+        reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
+        batch_size: Samples in a batch, where `calibration_data` holds arrays.
+
+    Returns:
+        A functional model with the same names of inputs and outputs, not compiled.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If the model isn't built, can't be opened, is quantized already or has nothing to quantize; if
+            `config` is unknown, `layers` matches nothing, a weight isn't finite, or the data doesn't serve.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, activation="relu", name="dense")])
+    >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    >>> quantized = tfc.quantize(model, "int8", calibration_data=x)
+    >>> [layer.name for layer in quantized.layers][1:4]
+    ['input_layer_quantizer', 'dense_linear', 'dense_relu']
+    """
+    config = QuantizeConfig.get(config)
+    choice = LayerChoice(layers)
+    check_built(model)
+    _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
+    _check_not_quantized(model)
+    flat = rebuild(model)
+    _check_finite(flat)
+    chosen = {id(layer): choice.includes(layer) for layer in flat.layers}
+    choice.check()
+    for layer in flat.layers:
+        if choice.names_it(layer) and not kernel_positions(layer):
+            raise ValueError(
+                f"Expected layers with a kernel. Received: {layer.name!r} of class {_class_of(layer)}, which has none. "
+                "Leave it out of `layers`."
+            )
+    if equalize:
+        from tfcompress.quantization.equalization import equalize as equalized
+
+        flat = equalized(flat)
+    if config.weights.granularity == "per_tensor" and not config.float16:
+        from tfcompress.quantization.folding import fold_batch_norms
+
+        flat = fold_batch_norms(flat)  # one scale for all channels holds for the folded kernel alone
+
+    def includes(layer: Any) -> bool:
+        return chosen[id(layer)] if id(layer) in chosen else choice.includes(layer)
+
+    names = list(flat.output_names)
+    quantized = keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names)
+    for wrapper in wrapped_layers(quantized):
+        for _, transform in wrapper.transforms:
+            if isinstance(transform, WeightQuantizer):
+                transform.fit(wrapper.value_before(transform))
+    if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
+        calibrate(quantized, calibration_data, batch_size)
+    if reestimate_batch_norm:
+        from tfcompress.quantization.correction import reestimate_batch_norms
+
+        reestimate_batch_norms(quantized, calibration_data)
+    if correct_bias:
+        from tfcompress.quantization.correction import correct_bias as corrected
+
+        corrected(quantized, flat, calibration_data)
+    return quantized
+
+
+def is_quantized(model: keras.Model) -> bool:
+    """Return whether a model has quantizers, of weights or of activations."""
+    return bool(activation_quantizers(model)) or any(
+        isinstance(transform, WeightQuantizer | Float16Weight)
+        for layer in wrapped_layers(model)
+        for _, transform in layer.transforms
+    )
+
+
+class _Inserter:
+    """Wraps kernels and puts quantizers behind tensors, as a placement says."""
+
+    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Any):
+        self.model = model
+        self.config = config
+        self.includes = includes
+        self.graph = calls(model)
+        spec = None if config.float16 else config.activations
+        self.placement: Placement = place(self.graph, model.outputs, spec, includes)
+        self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
+        self.wrapped: dict[int, Layer] = {}
+        self.dynamic: dict[int, Any] = {}
+
+    def run(self) -> keras.Model:
+        made = walk(self.model, self.visit, self.enter)
+        if not is_quantized(made):
+            raise ValueError(
+                f"Expected a model with layers to quantize. Received: {self.model.name!r}, in which none that is "
+                "meant has a kernel."
+            )
+        return made
+
+    def enter(self, x: Any) -> Any:
+        return x if self.on_demand else self.quantizer(x, x, x.name)
+
+    @property
+    def on_demand(self) -> bool:
+        return self.config.activations is not None and self.config.activations.dynamic
+
+    def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        operation = self.wrap(call)
+        if self.on_demand and self.placement.rules[call].kind == KERNEL:
+            old = call.inputs[0]
+            if id(old) in self.placement.tensors:  # only this reader sees the quantized tensor
+                if id(old) not in self.dynamic:
+                    self.dynamic[id(old)] = self.quantizer(old, arguments[0], call.operation.name)
+                arguments = (self.dynamic[id(old)], *arguments[1:])
+        outputs = operation(*arguments, **keywords)
+        if self.on_demand:
+            return outputs
+        flat = keras.tree.flatten(outputs)
+        made = [self.quantizer(old, new, call.operation.name) for old, new in zip(call.outputs, flat, strict=True)]
+        return keras.tree.pack_sequence_as(outputs, made)
+
+    def quantizer(self, old: Any, new: Any, source: str) -> Any:
+        """Put a quantizer behind a tensor of the new graph, if the old one is in the placement."""
+        if id(old) not in self.placement.tensors or self.config.activations is None:
+            return new
+        name = free(f"{source}_quantizer", self.names)
+        self.names.add(name)
+        layer = ActivationQuantizer(
+            self.config.activations,
+            fixed=self.placement.tensors[id(old)],
+            freeze_step=self.config.freeze_ranges_step,
+            source=source,
+            name=name,
+        )
+        return layer(new)
+
+    def wrap(self, call: Call) -> Any:
+        layer = call.operation
+        if not isinstance(layer, Layer):
+            return layer
+        if id(layer) not in self.wrapped:
+            self.wrapped[id(layer)] = self.wrapper(layer, self.placement.rules[call].kind)
+        return self.wrapped[id(layer)]
+
+    def wrapper(self, layer: Layer, kind: str) -> Layer:
+        step = self.config.freeze_batch_norm_step
+        if step is not None and isinstance(layer, keras.layers.BatchNormalization):
+            frozen = FreezingBatchNorm(layer, step)
+            frozen.build()
+            return frozen
+        positions = kernel_positions(layer)
+        if not positions or not self.includes(layer):
+            return layer
+        if self.config.float16:
+            return with_transforms(layer, [(position, Float16Weight()) for position in positions])
+        per_channel = self.config.weights.granularity == "per_channel" and kind != TABLE
+        return with_transforms(
+            layer,
+            [
+                (position, WeightQuantizer(self.config.weights, channel_axes(layer, position) if per_channel else None))
+                for position in positions
+            ],
+        )
+
+
+def _check_data(config: QuantizeConfig, data: Any, **switches: bool) -> None:
+    for name, on in switches.items():
+        if on and data is None:
+            raise ValueError(f"Expected calibration_data with {name}=True. Received: None.")
+
+
+def _check_not_quantized(model: keras.Model) -> None:
+    if is_quantized(model):
+        raise ValueError(
+            f"Expected a model that isn't quantized yet. Received: {model.name!r}, which is. Calibrate it with "
+            "tfcompress.calibrate or train it; or strip it first (tfcompress.strip) to quantize it anew."
+        )
+    mode = next((layer for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)), None)
+    if mode is not None:
+        raise ValueError(
+            f"Expected a model with float weights. Received: layer {mode.name!r}, quantized by Keras itself "
+            f"({mode.quantization_mode}). Quantize the model from before that."
+        )
+
+
+def _check_finite(model: keras.Model) -> None:
+    for layer in model.layers:
+        weights = inner_weights(layer)
+        for position in kernel_positions(layer):
+            if not bool(np.all(np.isfinite(read(weights[position])))):
+                raise ValueError(
+                    f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
+                    "holds NaN or infinite values. Train or load the model anew."
+                )
+
+
+def _class_of(layer: Any) -> str:
+    return type(layer.innermost if isinstance(layer, PassThrough) else layer).__name__

@@ -1,0 +1,246 @@
+"""The transforms of quantization: of a weight, and of an activation; all their state is in variables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfcompress.passthrough import Inserted
+from tfcompress.quantization.config import ActivationSpec, WeightSpec
+from tfcompress.quantization.numerics import fake_quant, fake_quant_symmetric, symmetric_limit
+from tfcompress.quantization.ranges import weight_limit
+from tfcompress.transform import WeightTransform, read
+
+Tensor = Any
+
+SETTLED = 1 << 20
+"""Updates that a calibrated range counts as: the moving average goes on from it, not anew."""
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class WeightQuantizer(WeightTransform):
+    """Puts a weight on a uniform, symmetric grid; the gradient passes straight through.
+
+    The range is that of the weight itself in every call, so that it follows training. The lowest integer stays
+    unused, as in tfmot and in the specification of TFLite.
+
+    Args:
+        spec: Bits, granularity and range.
+        axis: The axes of the weight whose entries have a scale of their own; `None`: one scale for all.
+    """
+
+    def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None):
+        self.spec = spec
+        self.axis = None if axis is None else tuple(int(i) for i in axis)
+
+    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
+        """Create the state: for "mse" the ratio of the range to the largest |w|, 1 at first."""
+        self.ratio: keras.Variable | None = None
+        if self.spec.range == "mse":
+            shape = tuple(weight.shape[i] for i in self.axis or ())
+            self.ratio = add_state("ratio", shape, "float32", "ones")
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Return the values on the grid."""
+        x = ops.cast(value, "float32")
+        quantized = fake_quant_symmetric(x, self.limit(ops.stop_gradient(x)), bits=self.spec.bits, axis=self.axis)
+        return ops.cast(quantized, value.dtype)
+
+    def limit(self, value: Tensor) -> Tensor:
+        """Return the largest |value| that the grid holds: a scalar, or one for each entry of `axis`."""
+        limit = symmetric_limit(value, self.axis)
+        return limit if self.ratio is None else limit * ops.convert_to_tensor(self.ratio.value)
+
+    def fit(self, value: Tensor) -> None:
+        """Set the ratio to that of least squared error; nothing to do with "minmax"."""
+        if self.ratio is None:
+            return
+        x = np.asarray(ops.convert_to_numpy(value), np.float32)
+        best = np.asarray(weight_limit(x, self.axis, self.spec.bits, self.spec.range))
+        largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.axis)))
+        self.ratio.assign(np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"spec": dataclasses.asdict(self.spec), "axis": self.axis}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WeightQuantizer:
+        """Make a quantizer from `get_config`'s result."""
+        return cls(WeightSpec(**config["spec"]), config["axis"])
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class Float16Weight(WeightTransform):
+    """Rounds a weight to float16; the gradient passes straight through."""
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Return the rounded values, in the dtype they had."""
+        rounded = ops.cast(ops.cast(value, "float16"), value.dtype)
+        return value + ops.stop_gradient(rounded - value)
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class ActivationQuantizer(Inserted):
+    """Puts a tensor on a uniform grid whose range is calibrated, learned as a moving average, or fixed.
+
+    As long as the range is neither, the tensor passes unchanged. In training the range follows the moving
+    average of each batch's extremes, free of the bias of its first steps (as in Adam, Kingma and Ba 2015);
+    extremes that aren't finite are left out. A range always includes 0.
+
+    Args:
+        spec: Bits, symmetry and momentum.
+        fixed: A range (minimum, maximum) that never changes, as softmax's (0, 255/256).
+        freeze_step: The training step from which the range stays; `None`: never.
+        source: Name of the layer whose output this is, for messages.
+
+    Example:
+
+    >>> import numpy as np
+    >>> quantizer = ActivationQuantizer(ActivationSpec(bits=2), fixed=(0.0, 3.0))
+    >>> np.asarray(quantizer(np.array([[-1.0, 0.4, 1.6, 9.0]]))).tolist()
+    [[0.0, 0.0, 2.0, 3.0]]
+    """
+
+    def __init__(
+        self,
+        spec: ActivationSpec,
+        fixed: Sequence[float] | None = None,
+        freeze_step: int | None = None,
+        source: str = "",
+        **kwargs: Any,
+    ):
+        super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
+        self.spec = spec
+        self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
+        self.freeze_step = freeze_step
+        self.source = source
+        self.supports_masking = True
+
+    @property
+    def learns(self) -> bool:
+        """Whether the range is found from data, by calibration or in training."""
+        return self.fixed is None and not self.spec.dynamic
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is a range."""
+        return not self.learns or int(read(self.counts)[0]) > 0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The range (minimum, maximum), as calibrated, learned or fixed.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.fixed is not None:
+            return self.fixed
+        if self.spec.dynamic or not self.calibrated:
+            raise ValueError(
+                f"Expected a calibrated range. Received: that of {self.source or self.name!r}, which is "
+                + ("found at run time." if self.spec.dynamic else "not calibrated. Call tfcompress.calibrate or train.")
+            )
+        low, high = read(self.ends)
+        return float(low), float(high)
+
+    def set_range(self, minimum: float, maximum: float) -> None:
+        """Set the range, as calibrated."""
+        self.ends.assign([minimum, maximum])
+        self.counts.assign([SETTLED, int(read(self.counts)[1])])
+
+    def reset(self) -> None:
+        """Forget the range."""
+        for variable in (self.ends, self.counts):
+            variable.assign(ops.zeros((2,), variable.dtype))
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the state: the ends of the range; how often they were updated, and the training step."""
+        if self.learns:
+            self.ends = self._add("range", "float32")
+            self.counts = self._add("counts", "int32")
+        self.built = True
+
+    def _add(self, name: str, dtype: str) -> keras.Variable:
+        return self.add_weight(
+            name=name,
+            shape=(2,),
+            dtype=dtype,
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        """Return `inputs` on the grid."""
+        x = ops.cast(inputs, "float32")
+        if self.spec.dynamic:
+            y = self._dynamic(x)
+        elif self.fixed is not None:
+            y = self._quantize(x, *(np.float32(end) for end in self.fixed))
+        elif training:
+            y = self._quantize(x, *self._observe(x))
+        else:
+            ends, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
+            y = ops.where(counts[0] > 0, self._quantize(x, ends[0], ends[1]), x)
+        return ops.cast(y, inputs.dtype)
+
+    def _quantize(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        return fake_quant(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric and self.fixed is None)
+
+    def _dynamic(self, x: Tensor) -> Tensor:
+        axes = tuple(range(1, len(x.shape)))
+        limit = ops.max(ops.abs(ops.stop_gradient(x)), axis=axes, keepdims=True)
+        scale = ops.maximum(limit, 1e-30) / float(2 ** (self.spec.bits - 1) - 1)
+        return x + ops.stop_gradient(ops.round(x / scale) * scale - x)
+
+    def _observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the range towards that of a batch, and return it."""
+        x = ops.stop_gradient(x)
+        low, high = ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)
+        if self.spec.symmetric:
+            high = ops.maximum(-low, high)
+            low = -high
+        old, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
+        updates, step = counts[0], counts[1]
+        moves = ops.isfinite(high - low)
+        if self.freeze_step is not None:
+            moves = ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
+        momentum = self.spec.momentum
+        share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
+        ends = ops.where(moves, old + share * (ops.stack([low, high]) - old), old)
+        self.ends.assign(ends)
+        self.counts.assign(ops.stack([ops.minimum(updates + ops.cast(moves, "int32"), SETTLED), step + 1]))
+        return ends[0], ends[1]
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> keras.KerasTensor:
+        """Return the shape and dtype of the inputs."""
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        config.pop("dtype", None)
+        return {
+            **config,
+            "spec": dataclasses.asdict(self.spec),
+            "fixed": self.fixed,
+            "freeze_step": self.freeze_step,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ActivationQuantizer:
+        """Make a quantizer, without its range, from `get_config`'s result."""
+        return cls(**{**config, "spec": ActivationSpec(**config["spec"])})
+
+
+def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
+    """Return the activation quantizers of a model, in the order of its layers."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, ActivationQuantizer)]
