@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -31,7 +32,7 @@ def _decoded(folder: pathlib.Path, split: str) -> Arrays:
     with np.load(folder / "cifar10_jpeg.npz") as file:
         content, offset, label = (file[f"{split}_{part}"] for part in ("jpeg", "offset", "label"))
     images = np.empty((len(label), 32, 32, 3), np.uint8)
-    for place, (start, end) in enumerate(zip(offset[:-1], offset[1:], strict=True)):
+    for place, (start, end) in enumerate(itertools.pairwise(offset)):
         # TensorFlow's default is faster and gives other pixels than those that the network was trained on.
         images[place] = tf.io.decode_jpeg(content[start:end].tobytes(), dct_method="INTEGER_ACCURATE").numpy()
     return images, label

@@ -1,4 +1,4 @@
-"""What others make of the same float model, each as its documentation recommends, and of the same calibration images."""
+"""What others make of the same float model and calibration images, each as its documentation recommends."""
 
 from __future__ import annotations
 
@@ -73,7 +73,6 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
     from ai_edge_quantizer import quantizer
     from ai_edge_quantizer import recipe as recipes
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     made = quantizer.Quantizer(bytearray(content), getattr(recipes, recipe)())
     result = None
     if calibration is not None:
@@ -108,7 +107,7 @@ def onnx_runtime(path: pathlib.Path, calibration: np.ndarray, batch_size: int = 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ready, made = (os.path.join(folder, name) for name in ("ready.onnx", "made.onnx"))
-        quant_pre_process(str(path), ready)
+        quant_pre_process(str(path), ready, skip_symbolic_shape=True)  # which needs sympy; ONNX's own will do
         quantization.quantize_static(
             ready,
             made,

@@ -20,7 +20,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import importlib
 import pathlib
 
-from absl import app, flags
+from absl import app, flags, logging
 
 PARTS = ("ptq", "speed", "step", "memory", "qat")
 
@@ -32,6 +32,7 @@ ROUNDS = flags.DEFINE_integer("rounds", 31, "Rounds of timing.", lower_bound=3)
 
 def main(_: list[str]) -> None:
     """Run the parts."""
+    logging.set_verbosity(logging.ERROR)
     for part in PART.value:
         module = importlib.import_module(f"benchmarks.quantization_{part}")
         command = f"python -m benchmarks.quantization --part={part}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,7 +52,11 @@ class Folder:
         files = []
         for suffix in (".tflite", ".onnx"):
             path = self.name(f"ours {way}", suffix)
-            tfc.export(model, path, overwrite=True, verify=verify)
+            try:
+                tfc.export(model, path, overwrite=True, verify=verify)
+            except ValueError as error:  # the other rows are worth having
+                print(f"FAILED: {way} to {suffix}: {error}", file=sys.stderr)
+                continue
             files.append(File(f"tfcompress {way}", path, model if simulated else None))
         return files
 
@@ -60,6 +65,19 @@ class Folder:
         path = self.name(way, suffix)
         path.write_bytes(content)
         return File(way, path)
+
+    @staticmethod
+    def usable(files: list[File]) -> list[File]:
+        """Leave out, with a message, what its runtime refuses: peers don't try their files."""
+        kept = []
+        for file in files:
+            try:
+                open_predictor(file.path)
+            except ValueError as error:
+                print(f"FAILED: {file.way}: {error}", file=sys.stderr)
+                continue
+            kept.append(file)
+        return kept
 
     def name(self, way: str, suffix: str) -> pathlib.Path:
         """Return the path for a file."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import keras
 import numpy as np
 
+import tfcompress as tfc
 from benchmarks import data, peers
 from benchmarks.quantization_files import (
     NOTHING,
@@ -23,8 +25,6 @@ from benchmarks.quantization_files import (
 )
 from benchmarks.quantization_networks import small, trained_resnet8
 from benchmarks.results import save, show
-from tfcompress.quantization.config import ActivationSpec, QuantizeConfig, WeightSpec
-from tfcompress.quantization.quantize import quantize
 
 IMAGES = 512
 RECIPES = ("int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "float16")
@@ -36,12 +36,12 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
     for name, title in (("cifar10", "ResNet-8 on CIFAR-10"), ("mnist", "small network on MNIST")):
         train, test = getattr(data, name)(folder)
         model = trained_resnet8(folder) if name == "cifar10" else trained_small(train, cache)
-        calibration = train[0][:IMAGES].astype(np.float32)
-        x = test[0].astype(np.float32)
-        rows = compare(model, calibration, x, test[1], Folder(cache / name), rounds)
+        calibration, x = (images.astype(np.float32) for images in (train[0][:IMAGES], test[0]))
+        subject, files = Subject(model, calibration, x, test[1]), Folder(cache / name)
+        rows = compare(subject, files, rounds)
         show(f"Post-training quantization, {title}, {len(x):,} test images", rows)
         save(f"quantization_ptq_{name}", rows, command)
-        rows = variants(model, calibration, x, test[1], Folder(cache / name))
+        rows = variants(subject, files)
         show(f"Ranges and first aid, {title}", rows)
         save(f"quantization_ranges_{name}", rows, command)
 
@@ -62,16 +62,25 @@ def trained_small(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
     return model
 
 
-def compare(
-    model: keras.Model, calibration: np.ndarray, x: np.ndarray, y: np.ndarray, folder: Folder, rounds: int
-) -> list[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A trained model, images to calibrate it, images and labels to judge it."""
+
+    model: keras.Model
+    calibration: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+
+def compare(subject: Subject, folder: Folder, rounds: int) -> list[dict[str, Any]]:
     """Return a row for each file, ours and the peers'."""
+    model, calibration, x, y = subject.model, subject.calibration, subject.x, subject.y
     floats = folder.ours("float32", model)
     files = list(floats)
     for recipe in RECIPES:
-        files += folder.ours(recipe, quantize(model, recipe, None if recipe in DATA_FREE else calibration))
+        files += folder.ours(recipe, tfc.quantize(model, recipe, None if recipe in DATA_FREE else calibration))
     files += static_peers(folder, model, floats[1].path, calibration)
-    files += other_peers(folder, model, calibration)
+    files += folder.usable(other_peers(folder, model, calibration))
     times = in_turns([runner(file.path, x) for file in files], rounds=rounds)
     scores = accuracy(outputs(model, x), y)
     rows = [{"model": "Keras float32", "format": "Keras", "accuracy %": round(scores, 2), "bytes": NOTHING}]
@@ -117,26 +126,25 @@ def other_peers(folder: Folder, model: keras.Model, calibration: np.ndarray) -> 
     return [folder.peer(way, ".tflite", content) for way, content in made.items()]
 
 
-def variants(
-    model: keras.Model, calibration: np.ndarray, x: np.ndarray, y: np.ndarray, folder: Folder
-) -> list[dict[str, Any]]:
+def variants(subject: Subject, folder: Folder) -> list[dict[str, Any]]:
     """Return a row for each way to find ranges, and for each switch of first aid."""
-    tried: dict[str, tuple[QuantizeConfig, dict[str, bool]]] = {
-        f"range {name}": (QuantizeConfig(activations=ActivationSpec(range=name)), {})
+    model, calibration, x, y = subject.model, subject.calibration, subject.x, subject.y
+    tried: dict[str, tuple[tfc.QuantizeConfig, dict[str, bool]]] = {
+        f"range {name}": (tfc.QuantizeConfig(activations=tfc.ActivationSpec(range=name)), {})
         for name in ("minmax", "ema", "percentile", "mse", "entropy")
     }
-    tried["weights mse"] = (QuantizeConfig(weights=WeightSpec(range="mse")), {})
-    per_tensor = QuantizeConfig.get("int8_per_tensor")
+    tried["weights mse"] = (tfc.QuantizeConfig(weights=tfc.WeightSpec(range="mse")), {})
+    per_tensor = tfc.QuantizeConfig.get("int8_per_tensor")
     for switch in ("equalize", "correct_bias", "reestimate_batch_norm"):
         if switch == "reestimate_batch_norm" and not any("batch_norm" in layer.name for layer in model.layers):
             continue
-        tried[switch] = (QuantizeConfig(), {switch: True})
+        tried[switch] = (tfc.QuantizeConfig(), {switch: True})
     tried["int8_per_tensor"] = (per_tensor, {})
     tried["int8_per_tensor, equalize"] = (per_tensor, {"equalize": True})
     tried["int8_per_tensor, equalize, correct_bias"] = (per_tensor, {"equalize": True, "correct_bias": True})
     rows = []
     for name, (config, switches) in tried.items():
-        quantized = quantize(model, config, calibration, **switches)
+        quantized = tfc.quantize(model, config, calibration, **switches)
         rows.append({"variant": name, "Keras %": round(accuracy(outputs(quantized, x), y), 2)})
         for file in folder.ours(name, quantized):
             rows[-1][f"{file.format} %"] = round(accuracy(outputs(file.path, x), y), 2)

@@ -14,6 +14,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tfcompress.pipeline.job import FILES, MODELS
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -52,22 +53,28 @@ def workshop(tmp_path_factory):
 def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop):
     flags = [
         f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output_dir={workshop / 'out'}",
-        "--sparsity=0.75", "--finetune_epochs=8",
+        "--sparsity=0.75", "--finetune_epochs=8", "--qat_epochs=2",
     ]  # fmt: skip
     done = script("compress", *flags)
     folder = workshop / "out" / "model"
-    for name in ("dense.keras", "pruned.keras", "pruned.tflite", "pruned_fp16.tflite", "pruned_fp16.onnx"):
+    for name in (*MODELS, *FILES):
         assert name in done.stdout
         assert (folder / name).exists()
     assert done.stderr == ""
     assert "\x1b[" not in done.stdout
     report = json.loads((folder / "report.json").read_text())
     assert "<html" in (folder / "report.html").read_text()
-    assert len(report["candidates"]) == 7
+    assert len(report["candidates"]) == 10
     pruned = tfc.load(folder / "pruned.keras")
     assert tfc.sparsity(pruned) == 0.75
     with np.load(workshop / "data.npz") as data:
-        assert tfc.evaluate(folder / "pruned.onnx", data["x_test"], data["y_test"]).accuracy > 0.95
+        for name in ("pruned.onnx", "pruned_int8.tflite", "pruned_int8.onnx"):
+            assert tfc.evaluate(folder / name, data["x_test"], data["y_test"]).accuracy > 0.95, name
+    # It was trained quantized, and what was zero is zero.
+    quantized = tfc.strip(tfc.load(folder / "quantized.keras"))
+    for old, new in zip(pruned.get_weights()[::2], quantized.get_weights()[::2], strict=True):
+        assert np.all(new[old == 0] == 0)
+        assert not np.allclose(new, old, rtol=0, atol=np.abs(old).max() / 254)
     # A second time: refused before anything is done, and nothing is touched.
     before = (folder / "pruned.onnx").stat().st_mtime_ns
     assert "overwrite" in script("compress", *flags, code=1).stderr
@@ -85,6 +92,21 @@ def test_the_parts_one_after_the_other(workshop):
     assert "float16" in done.stdout
     assert "differs from Keras by at most" in done.stdout
     page = workshop / "report.html"
+    integers = [str(workshop / name) for name in ("int8.tflite", "int8.onnx")]
+    quantized = workshop / "quantized.keras"
+    done = script(
+        "quantize", f"--model={pruned}", data, f"--output={quantized}", f"--outputs={','.join(integers)}",
+        "--qat_epochs=2", "--freeze_ranges_epoch=1", "--range=mse", "--calibration_samples=100",
+    )  # fmt: skip
+    assert done.stderr == ""
+    for row in ("int8 per channel", "float", "quantized", "int8.tflite", "int8.onnx"):
+        assert row in done.stdout
+    assert done.stdout.count("differs from Keras by at most") == 2
+    assert tfc.sparsity(tfc.load(quantized)) >= 0.5
+    again = workshop / "again.tflite"
+    done = script("convert", f"--model={quantized}", f"--outputs={again}", "--inference_io=int8")
+    assert "input x: int8" in done.stdout
+    files += [*integers, str(again)]
     done = script("evaluate", f"--models={pruned},{','.join(files)}", data, f"--html={page}")
     assert "small.tflite" in done.stdout
     assert page.exists()
@@ -92,7 +114,7 @@ def test_the_parts_one_after_the_other(workshop):
     assert "ms" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["compress", "convert"])
+@pytest.mark.parametrize("name", ["compress", "quantize"])
 def test_help_begins_with_an_example(name):
     done = script(name, "--help")
     assert done.stdout.startswith(f"python scripts/{name}.py --")
@@ -106,6 +128,7 @@ def test_help_begins_with_an_example(name):
         ("prune", ["--model=m.keras", "--output=o.h5"], "ends in .keras"),
         ("convert", ["--model=m.keras", "--outputs=o.pb"], "ends in .tflite or .onnx"),
         ("compress", ["--model=m.keras"], "--data"),
+        ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),
         ("train", ["spare", "--output=o.keras"], "spare"),
     ],
 )

@@ -8,10 +8,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import tfcompress as tfc
 from tests.evaluation.conftest import save_onnx
 from tfcompress.evaluation.constants import Count, _unpack, count_onnx, count_tflite, tflite_io_scales
 from tfcompress.evaluation.predictor import open_predictor
 from tfcompress.evaluation.size import count_keras, measure_size, save_without_optimizer, zipped_size
+from tfcompress.pruning.prune import update_masks
+from tfcompress.quantization.quantize import quantize
 
 
 def nonzeros(arrays):
@@ -25,6 +28,65 @@ def test_keras(digits):
 def test_integer_state_is_no_parameter():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.BatchNormalization()])
     assert count_keras(model).parameters == 16
+
+
+def test_keras_counts_what_the_layers_see():
+    model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(4)])
+    kernel = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+    kernel[0, :4] *= 1e-5  # less than half a step of its channel's grid
+    kernel[1, 0] = 0
+    model.set_weights([kernel, np.ones(8), np.ones((8, 4)), np.ones(4)])
+    assert count_keras(model) == Count(16 * 8 + 8 + 8 * 4 + 4, 16 * 8 - 1 + 8 + 8 * 4 + 4)
+    quantized = quantize(model, "int8", calibration_data=np.ones((4, 16), "float32"))
+    kept = int(np.count_nonzero(np.rint(kernel / np.abs(kernel).max(axis=0) * 127)))
+    assert kept <= 16 * 8 - 1 - 4
+    assert count_keras(quantized) == Count(172, kept + 8 + 8 * 4 + 4)  # and no range is a parameter
+    pruned = tfc.prune(model, 0.5)
+    assert count_keras(pruned).parameters == 172
+    update_masks(pruned)
+    assert count_keras(pruned) == count_keras(tfc.strip(pruned)) == Count(172, 172 - 64 - 16)
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int8_weights", "dynamic_int8"])
+def test_quantized_files_count_as_their_model(recipe, tmp_path):
+    inputs = keras.Input((8, 8, 2))
+    x = keras.layers.ReLU()(keras.layers.Conv2D(16, 3)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(40)(keras.layers.Flatten()(x)))
+    model.set_weights([np.asarray(w) + 0.01 for w in model.get_weights()])  # biases that aren't zero
+    model = tfc.prune_once(model, 0.7)
+    data = np.random.default_rng(0).normal(size=(32, 8, 8, 2)).astype("float32")
+    quantized = quantize(model, recipe, calibration_data=data)
+    expected = count_keras(quantized)
+    assert expected.parameters == model.count_params()
+    assert expected.nonzeros < 0.31 * model.count_params()
+    for counted, name in ((count_tflite, "model.tflite"), (count_onnx, "model.onnx")):
+        tfc.export(quantized, tmp_path / name)
+        assert counted(tmp_path / name) == expected, name
+
+
+def test_onnx_scales_that_integers_are_multiplied_with(tmp_path):
+    """Weights alone, widened by hand; and a product of integers, scaled by what was measured."""
+    constants = {
+        "w": np.array([[1, 0, -2], [5, 3, 0]], np.int8),
+        "w_scale": np.array([[0.5, 0.25, 2]], np.float32),
+        "v": np.array([[1, 0], [0, 3], [4, 5]], np.int8),
+        "v_scale": np.array([0.5, 0.25], np.float32),
+        "gain": np.array([2, 0], np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wide", "w_scale"], ["weight"]),
+        helper.make_node("MatMul", ["x", "weight"], ["middle"]),
+        helper.make_node("DynamicQuantizeLinear", ["middle"], ["q", "q_scale", "q_point"]),
+        helper.make_node("Mul", ["q_scale", "v_scale"], ["scale"]),
+        helper.make_node("MatMulInteger", ["q", "v", "q_point"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["product"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["product", "scale"], ["scaled"]),
+        helper.make_node("Mul", ["scaled", "gain"], ["y"]),  # a weight like any other
+    ]
+    file = tmp_path / "scales.onnx"
+    save_onnx(file, nodes, constants, {"x": ["n", 2]}, {"y": ["n", 2]})
+    assert count_onnx(file) == Count(6 + 6 + 2, 4 + 4 + 1)
 
 
 def test_tflite(digits, tflite_file):

@@ -77,7 +77,7 @@ def test_the_schedule_ends_in_time(steps):
 
 
 def test_bad_arguments_are_refused_before_a_folder_is_made(tmp_path):
-    for arguments in ({"finetune_epochs": 0}, {"sparsity": 1.0}, {"batch_size": 0}):
+    for arguments in ({"finetune_epochs": 0}, {"sparsity": 1.0}, {"batch_size": 0}, {"qat_epochs": -1}):
         with pytest.raises(ValueError, match="Expected"):
             compress_job(data(), tmp_path / "out", **arguments)
     assert not list(tmp_path.iterdir())

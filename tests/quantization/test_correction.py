@@ -9,8 +9,8 @@ from keras import layers as L
 
 from tests.quantization.test_folding import infer, randomize
 from tfcompress.passthrough import FixedTraining
+from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.correction import correct_bias, reestimate_batch_norms
-from tfcompress.quantization.folding import channels_of
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.walking import walk
 from tfcompress.transform import WeightTransform, read

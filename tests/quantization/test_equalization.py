@@ -10,8 +10,8 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.quantization.test_folding import draw, infer, norms_of
 from tfcompress.pruning.prune import update_masks
+from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.equalization import channel_ranges, equalize
-from tfcompress.quantization.folding import channels_of
 from tfcompress.transform import read
 
 

@@ -10,7 +10,8 @@ from keras import layers as L
 import tfcompress as tfc
 from tfcompress.passthrough import FixedTraining
 from tfcompress.pruning.prune import update_masks
-from tfcompress.quantization.folding import affine_of, channels_of, fold_batch_norms, folded, standalone
+from tfcompress.quantization.channels import channels_of
+from tfcompress.quantization.folding import affine_of, fold_batch_norms, folded
 from tfcompress.transform import WeightTransform, read
 from tfcompress.wrapper import CompressedLayer, with_transforms
 
@@ -258,26 +259,3 @@ def test_custom_call_is_not_folded():
     layer = Standardized(3)
     layer.build((None, 2))
     assert channels_of(layer) is None
-
-
-@pytest.mark.parametrize("shape", [(3,), (5, 3), (4, 4, 3), (2, 4, 4, 3)])
-@pytest.mark.parametrize("known", [True, False])
-def test_standalone(shape, known):
-    generator = np.random.default_rng(0)
-    scale, offset = generator.normal(size=(2, 3))
-    declared = shape if known or len(shape) == 1 else (None, *shape[1:])
-    x = inputs = keras.Input(declared)
-    for layer in standalone(scale, offset, x.shape, "norm"):
-        x = layer(x)
-    model = keras.Model(inputs, x)
-    assert model.output_names == ["norm"]
-    assert x.shape == inputs.shape
-    data = generator.standard_normal((2, *shape)).astype("float32")
-    np.testing.assert_allclose(infer(model, data), data * scale + offset, rtol=0, atol=1e-6)
-
-
-def test_standalone_refuses():
-    with pytest.raises(ValueError, match="at most one unknown size"):
-        standalone(np.ones(3), np.ones(3), (None, None, None, 4, 3), "norm")
-    with pytest.raises(ValueError, match="3 channels as its last axis"):
-        standalone(np.ones(3), np.ones(3), (None, 4, 4, 2), "norm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def code_of(main: Callable[[FlagValues], None], doc: str, argv: list[str]) -> in
             raise UsageError(f"Expected flags only. Received: {' '.join(rest[1:])}.")
     except (flags.Error, UsageError) as error:
         return _wrong_use(error, argv)
+    # Each of several models is traced once; TensorFlow takes that for one that is traced again and again, and warns.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*__array__.*copy keyword.*", category=DeprecationWarning)
     try:
         main(values)

@@ -108,9 +108,9 @@ def count_onnx(path: str | os.PathLike[str]) -> Count:
     """Count the weights of a `.onnx` file.
 
     A weight is an initializer or Constant of a float type or of 4 to 16 bits. The scales and zero points of
-    quantized operators are none. int32 counts where it is dequantized or is the bias of an integer operator;
-    other int32 and int64 constants are shapes, axes and indices. A quantized weight is zero where it equals
-    its zero point.
+    quantized operators are none, nor are the scales that integers are multiplied with. int32 counts where it is
+    dequantized or is the bias of an integer operator; other int32 and int64 constants are shapes, axes and
+    indices. A quantized weight is zero where it equals its zero point.
 
     Args:
         path: the file.
@@ -197,7 +197,7 @@ def _graphs(graph: Any) -> Iterator[Any]:
 
 
 # For the integer operators: the input places that hold scales and zero points, the one of an int32 bias, and
-# for each # quantized input the place of its zero point.
+# for each quantized input the place of its zero point.
 _QUANTIZED: dict[str, tuple[set[int], set[int], dict[int, int]]] = {
     "QuantizeLinear": ({1, 2}, set(), {}),
     "DequantizeLinear": ({1, 2}, {0}, {0: 2}),
@@ -229,6 +229,7 @@ def _count_graph(graph: Any) -> Count:
         biases |= {names[place] for place in bias_places if place in names}
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
         zero_points.update({names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)})
+    helpers |= _multiplied_scales(graph, tensors, renamed)
     wide = {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
     other = {TensorProto.STRING, TensorProto.BOOL, TensorProto.UNDEFINED}
     total = Count(0, 0)
@@ -252,6 +253,22 @@ def _count_graph(graph: Any) -> Count:
         stored = numpy_helper.to_array(sparse.values)
         total += Count(math.prod(sparse.dims), int(np.count_nonzero(stored)))
     return total
+
+
+def _multiplied_scales(graph: Any, tensors: dict[str, Any], renamed: dict[str, str]) -> set[str]:
+    """Return the constants that only scale integers: of a stored weight, or of a product of integers."""
+    from onnx import TensorProto
+
+    narrow = {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16}
+    whole = {name for name, tensor in tensors.items() if tensor is not None and tensor.data_type in narrow}
+    measured = {node.output[1] for node in graph.node if node.op_type == "DynamicQuantizeLinear"}
+    scales = set()
+    for node in graph.node:
+        if node.op_type == "Mul":
+            factors = [_origin(name, renamed) for name in node.input]
+            if any(name in whole or name in measured for name in factors):
+                scales |= {name for name in factors if name in tensors and name not in whole}
+    return scales
 
 
 def _origin(name: str, renamed: dict[str, str]) -> str:

@@ -273,4 +273,3 @@ def _distinct_names(weights: list[keras.Variable]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [f"{weight.name}_{index}" for index, weight in enumerate(weights)]
-

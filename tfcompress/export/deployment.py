@@ -12,8 +12,11 @@ from tfcompress.export.pieces import AffineMap, MatrixProduct
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
 from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.folding import affine_of, folded
+from tfcompress.quantization.forms import constant_map
+from tfcompress.quantization.names import name_of
 from tfcompress.quantization.placement import place
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
@@ -21,16 +24,7 @@ from tfcompress.quantization.quantizers import (
     WeightQuantizer,
     activation_quantizers,
 )
-from tfcompress.quantization.rules import (
-    AFFINE,
-    CONCATENATE,
-    KERNEL,
-    RELU,
-    TABLE,
-    TRANSPARENT,
-    constant_map,
-    name_of,
-)
+from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
@@ -86,7 +80,9 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
     """
     scheme = scheme_of(model)
     half = any(isinstance(t, Float16Weight) for layer in wrapped_layers(model) for _, t in layer.transforms)
-    bare = [quantizer.source or quantizer.name for quantizer in activation_quantizers(model) if not quantizer.calibrated]
+    bare = [
+        quantizer.source or quantizer.name for quantizer in activation_quantizers(model) if not quantizer.calibrated
+    ]
     if bare:
         raise ValueError(
             f"Expected calibrated ranges. Received: {model.name!r}, in which {len(bare)} are not, the first that of "
@@ -158,7 +154,9 @@ class _Deployer:
         if kind == KERNEL:
             scale_offset = self.following(call)
             if scale_offset is not None:
-                operation = folded(operation, *scale_offset)
+                channels = channels_of(operation)
+                count = channels.output_count if channels is not None else 1
+                operation = folded(operation, *(np.broadcast_to(part, (count,)) for part in scale_offset))
             if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
                 return matrix_product(operation, call)
             return operation
@@ -175,7 +173,9 @@ class _Deployer:
     def affine_map(self, call: Call, scale: Any, offset: Any) -> AffineMap:
         channels = call.inputs[0].shape[-1]
         return AffineMap(
-            np.broadcast_to(scale, (channels,)), np.broadcast_to(offset, (channels,)), name=self.name(call.operation.name + "_map")
+            np.broadcast_to(scale, (channels,)),
+            np.broadcast_to(offset, (channels,)),
+            name=self.name(call.operation.name + "_map"),
         )
 
     def following(self, call: Call) -> tuple[Any, Any] | None:

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.quantization.rules import MatrixForm, matrix_form, name_of
+from tfcompress.quantization.forms import MatrixForm, matrix_form
+from tfcompress.quantization.names import name_of
 from tfcompress.surgery.walking import Call
 from tfcompress.transform import read
 
@@ -81,7 +82,7 @@ class MatrixProduct(keras.layers.Layer):
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         """Return the shape of the outputs, float32."""
         rank = len(inputs.shape)
-        shape = [inputs.shape[i] for i in self.form.input_axes[: rank - self.form.summed]]
+        shape: list[Any] = [inputs.shape[i] for i in self.form.input_axes[: rank - self.form.summed]]
         shape += self.made
         return keras.KerasTensor(tuple(shape[i] for i in self.form.output_axes), "float32")
 

@@ -132,6 +132,7 @@ class Graph:
     def __init__(self, file: File, graph: Any):
         self.file, self.graph = file, graph
         graph.operators = list(graph.operators or [])
+        graph.inputs, graph.outputs = np.array(graph.inputs), np.array(graph.outputs)  # as read, they can't be written
 
     @property
     def operators(self) -> list[Any]:

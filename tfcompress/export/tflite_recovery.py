@@ -9,6 +9,9 @@ import numpy as np
 TOLERANCE = 0.01
 """In steps: what float32 rounding, and a factor that the converter folds into a kernel, may add up to."""
 
+LARGEST_BIAS = 2**30
+"""In steps of `input * weights`: room for the sum that the bias starts."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Integers:
@@ -60,3 +63,44 @@ def recover(constant: np.ndarray, axis: int, bits: int = 8, per_channel: bool = 
     if np.abs(steps - values).max() > TOLERANCE:
         return None
     return Integers(values.astype(np.int8), scale.reshape(-1), axis)
+
+
+def leave_room(found: Integers, step: np.float32, bias: np.ndarray) -> Integers:
+    """Return weights whose scale lets the bias fit into 32 bits: the same, but for channels of next to no weights.
+
+    Args:
+        found: The weights.
+        step: The input's scale.
+        bias: float32, one value for each channel.
+    """
+    largest = np.abs(bias.astype(np.float64)).reshape(-1)
+    if not found.per_channel:
+        largest = largest.max(keepdims=True)
+    needed = largest / (float(step) * LARGEST_BIAS)
+    others = tuple(dimension for dimension in range(found.values.ndim) if dimension != found.axis)
+    empty = ~found.values.any(axis=others if found.per_channel else None).reshape(-1)
+    # With no weights any scale will do: one that holds the bias to 20 bits.
+    scale = np.where(empty & (largest > 0), needed * 2**10, np.maximum(found.scale, needed)).astype(np.float32)
+    if (scale == found.scale).all():
+        return found
+    factor = np.broadcast_to(found.scale / scale, scale.shape).reshape(_along(found))
+    return Integers(np.round(found.values * factor).astype(np.int8), scale, found.axis)
+
+
+def largest_sum(found: Integers, bias: np.ndarray) -> float:
+    """Return the largest magnitude that a sum over any input of 16 bits can reach, in steps of `input * weights`.
+
+    >>> largest_sum(Integers(np.array([[3, -4]], "int8"), np.ones(1, "float32"), 0), np.array([10.0]))
+    229386.0
+    """
+    others = tuple(dimension for dimension in range(found.values.ndim) if dimension != found.axis)
+    sums = np.abs(found.values.astype(np.float64)).sum(axis=others)
+    return float((sums * 2**15 + np.abs(bias)).max())
+
+
+def _along(found: Integers) -> tuple[int, ...]:
+    """Return the shape in which the scales broadcast with the values."""
+    shape = [1] * found.values.ndim
+    if found.per_channel:
+        shape[found.axis] = -1
+    return tuple(shape)

@@ -1,8 +1,8 @@
 """Quantization: numerics, ranges, placement; calibrated or trained."""
 
+from tfcompress.quantization.arrays import QuantizationError, dequantize, quantization_error, uniform_quantize
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import ActivationSpec, QuantizeConfig, WeightSpec
-from tfcompress.quantization.numerics import QuantizationError, dequantize, quantization_error, uniform_quantize
 from tfcompress.quantization.quantize import quantize
 
 __all__ = [

@@ -13,7 +13,8 @@ from keras import layers as L
 from keras import ops
 
 from tfcompress.quantization.batches import batches
-from tfcompress.quantization.folding import Flow, affine_of, channels_of, innermost
+from tfcompress.quantization.channels import channels_of, innermost
+from tfcompress.quantization.folding import Flow, affine_of
 from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.transform import read
 

@@ -9,16 +9,8 @@ import keras
 import numpy as np
 from keras import layers as L
 
-from tfcompress.quantization.folding import (
-    Channels,
-    Flow,
-    channels_of,
-    close,
-    fold_batch_norms,
-    innermost,
-    remade,
-    seen,
-)
+from tfcompress.quantization.channels import Channels, channels_of, innermost
+from tfcompress.quantization.folding import Flow, close, fold_batch_norms, remade, seen
 from tfcompress.surgery.walking import Call, walk
 from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer

@@ -67,7 +67,7 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
         if call in placement.folded:
             status = "folded"
         elif rule.kind in (KERNEL, TABLE):
-            status = "" if weights else "left float"
+            status = (rule.note if static else "") if weights else "left float"
             island = static and not weights
         elif static and rule.kind == FLOAT:
             status, island = rule.note, True

@@ -9,7 +9,9 @@ import keras
 from keras import layers, ops
 
 from tfcompress.passthrough import PassThrough
-from tfcompress.quantization.rules import KERNEL, RULES, constant_map, name_of, plain_name
+from tfcompress.quantization.forms import constant_map
+from tfcompress.quantization.names import name_of, plain_name
+from tfcompress.quantization.rules import KERNEL, RULES
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms

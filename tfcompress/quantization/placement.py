@@ -9,7 +9,9 @@ from typing import Any
 import keras
 
 from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.config import ActivationSpec
+from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.quantization.rules import (
     AFFINE,
     CONCATENATE,
@@ -20,8 +22,6 @@ from tfcompress.quantization.rules import (
     TABLE,
     TRANSPARENT,
     Rule,
-    name_of,
-    plain_name,
     rule_of,
 )
 from tfcompress.surgery.walking import Call
@@ -139,6 +139,8 @@ class _Placer:
         if before is None or not self.single(x) or self.rules[before].kind not in (KERNEL, AFFINE):
             return False
         inner = before.operation.innermost if isinstance(before.operation, PassThrough) else before.operation
+        if self.rules[before].kind == KERNEL and channels_of(inner) is None:
+            return False
         linear = plain_name(getattr(inner, "activation", None) or keras.activations.linear) == "linear"
         return linear and not self.shared(before) and not self.shared(call)
 
@@ -158,7 +160,7 @@ class _Placer:
         )
 
     def taken_on(self, x: Any) -> bool:
-        """Return whether the one call that reads a tensor is fused with what makes it, so that it needs no quantizer."""
+        """Return whether the one call that reads a tensor is fused with what makes it."""
         if not self.single(x):
             return False
         reader = self.readers[id(x)][0]

@@ -11,6 +11,7 @@ from keras.layers import Layer
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import QuantizeConfig
+from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.freezing import FreezingBatchNorm
 from tfcompress.quantization.lowering import lower
 from tfcompress.quantization.placement import Placement, place
@@ -20,7 +21,7 @@ from tfcompress.quantization.quantizers import (
     WeightQuantizer,
     activation_quantizers,
 )
-from tfcompress.quantization.rules import KERNEL, TABLE, channel_axes
+from tfcompress.quantization.rules import KERNEL, TABLE
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.naming import free, keep_output_names
@@ -53,8 +54,8 @@ def quantize(
             none.
         layers: Which layers with kernels: `None` for all; a name or regular expression, or several; or a function
             from a layer to bool.
-        equalize: Whether to equalize the channels of neighbouring kernels first (`equalize_model`).
-        correct_bias: Whether to correct biases for what quantization shifts (`correct_bias`).
+        equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.equalization`).
+        correct_bias: Whether to correct biases for what quantization shifts (`quantization.correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
         batch_size: Samples in a batch, where `calibration_data` holds arrays.
 
@@ -82,7 +83,7 @@ def quantize(
     _check_not_quantized(model)
     flat = rebuild(model)
     _check_finite(flat)
-    chosen = {id(layer): choice.includes(layer) for layer in flat.layers}
+    chosen = {layer.name: choice.includes(layer) for layer in flat.layers}
     choice.check()
     for layer in flat.layers:
         if choice.names_it(layer) and not kernel_positions(layer):
@@ -90,17 +91,18 @@ def quantize(
                 f"Expected layers with a kernel. Received: {layer.name!r} of class {_class_of(layer)}, which has none. "
                 "Leave it out of `layers`."
             )
-    if equalize:
-        from tfcompress.quantization.equalization import equalize as equalized
+    if equalize or (config.weights.granularity == "per_tensor" and not config.float16):
+        from tfcompress.quantization.equalization import equalize_graph
+        from tfcompress.quantization.folding import fold_graph
 
-        flat = equalized(flat)
-    if config.weights.granularity == "per_tensor" and not config.float16:
-        from tfcompress.quantization.folding import fold_batch_norms
-
-        flat = fold_batch_norms(flat)  # one scale for all channels holds for the folded kernel alone
+        flat = fold_graph(flat)  # one scale for all channels holds for the folded kernel alone
+        if equalize:
+            flat = equalize_graph(flat)
+    # Splitting changes the layers, and biases are compared with those of before.
+    reference = rebuild(flat) if correct_bias else None
 
     def includes(layer: Any) -> bool:
-        return chosen[id(layer)] if id(layer) in chosen else choice.includes(layer)
+        return chosen[layer.name] if layer.name in chosen else choice.includes(layer)
 
     names = list(flat.output_names)
     quantized = keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names)
@@ -113,11 +115,11 @@ def quantize(
     if reestimate_batch_norm:
         from tfcompress.quantization.correction import reestimate_batch_norms
 
-        reestimate_batch_norms(quantized, calibration_data)
-    if correct_bias:
+        reestimate_batch_norms(quantized, calibration_data, batch_size)
+    if reference is not None:
         from tfcompress.quantization.correction import correct_bias as corrected
 
-        corrected(quantized, flat, calibration_data)
+        corrected(quantized, reference, calibration_data, batch_size)
     return quantized
 
 

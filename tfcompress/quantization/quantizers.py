@@ -214,6 +214,7 @@ class ActivationQuantizer(Inserted):
             moves = ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
         momentum = self.spec.momentum
         share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
+        share = ops.where(updates == 0, 1.0, share)  # exactly
         ends = ops.where(moves, old + share * (ops.stack([low, high]) - old), old)
         self.ends.assign(ends)
         self.counts.assign(ops.stack([ops.minimum(updates + ops.cast(moves, "int32"), SETTLED), step + 1]))

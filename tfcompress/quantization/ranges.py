@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.quantization.arrays import checked
 from tfcompress.quantization.config import WEIGHT_RANGES, ActivationSpec
-from tfcompress.quantization.numerics import Axis, _check_axes, _check_bits, _checked, nudge
+from tfcompress.quantization.numerics import Axis, check_axes, check_bits, nudge
 
 BINS = 2048
 """What the searches see; the histogram that gathers is finer."""
@@ -183,20 +184,20 @@ class Percentile(Histogram):
 
     def _search(self, edges: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
         left_over = 1 - self.spec.percentile / 100
-        two_sided = edges[0] < 0 < edges[-1]
-        cut = left_over / 2 if two_sided else left_over
-        cumulated = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
-        filled = np.concatenate([[True], counts > 0])
-        low = high = 0.0
-        if edges[0] < 0:
-            # The last edge before the values begin counts, so an empty stretch is not a part of the range.
-            begin = max(int(np.argmax(counts > 0)), 0)
-            low = float(np.interp(cut, cumulated[begin:], edges[begin:]))
-        if edges[-1] > 0:
-            high = float(np.interp(1 - cut, cumulated[filled], edges[filled]))
+        cut = left_over / 2 if edges[0] < 0 < edges[-1] else left_over
+        high = _quantile(edges, counts, 1 - cut) if edges[-1] > 0 else 0.0
+        low = -_quantile(-edges[::-1], counts[::-1], 1 - cut) if edges[0] < 0 else 0.0
         width = edges[1] - edges[0]
         # Almost nothing but zeros: what is not zero is all that needs a range.
-        return (edges[0], edges[-1]) if max(-low, high) <= width else (low, high)
+        return (float(edges[0]), float(edges[-1])) if max(-low, high) <= width else (low, high)
+
+
+def _quantile(edges: np.ndarray, counts: np.ndarray, share: float) -> float:
+    """Return the number below which `share` of the values lie: where bins are empty, the end next to those below."""
+    filled = np.concatenate([[False], counts > 0])
+    filled[int(np.argmax(counts > 0))] = True
+    cumulated = np.concatenate([[0.0], np.cumsum(counts)]) / counts.sum()
+    return float(np.interp(share, cumulated[filled], edges[filled]))
 
 
 def _best_window(edges: np.ndarray, cost: Callable[[float, float], float]) -> tuple[float, float]:
@@ -360,11 +361,11 @@ def weight_limit(x: Any, axis: Axis = None, bits: int = 8, range: str = "minmax"
     >>> weight_limit([[1.0, -4.0], [0.5, 2.0]], axis=1).tolist()
     [1.0, 4.0]
     """
-    _check_bits(bits)
+    check_bits(bits)
     if range not in WEIGHT_RANGES:
         raise ValueError(f"Expected range to be one of {WEIGHT_RANGES}. Received: range={range!r}.")
-    x = _checked(x)
-    axes = () if axis is None else _check_axes(axis, x.ndim)
+    x = checked(x)
+    axes = () if axis is None else check_axes(axis, x.ndim)
     others = tuple(a for a in np.arange(x.ndim).tolist() if a not in axes)
     largest = np.max(np.abs(x), axis=others, keepdims=True)
     if range == "minmax":

@@ -59,8 +59,10 @@ def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
     for output, name in zip(outputs, names, strict=True):
         last = output._keras_history.operation
         if last.name != name and (id(last) in used or isinstance(last, keras.layers.InputLayer)):
-            output = keras.layers.Identity(name=free(name, set(by_name)), dtype=output.dtype)(output)
-            last = output._keras_history.operation
+            renamed = keras.layers.Identity(name=free(name, set(by_name)), dtype=output.dtype)(output)
+            last = renamed._keras_history.operation
+        else:
+            renamed = output
         if last.name != name:
             holder = by_name.get(name)
             if holder is not None:
@@ -71,5 +73,5 @@ def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
             last.name = name
             by_name[name] = last
         used.add(id(last))
-        made.append(output)
+        made.append(renamed)
     return keras.Model(model._inputs_struct, tree.pack_sequence_as(model._outputs_struct, made), name=model.name)

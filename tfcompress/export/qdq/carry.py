@@ -79,9 +79,10 @@ def _push(graph: Graph) -> None:
     """Quantize behind movers what is quantized in front of them."""
     graph.sort()
     for node in graph.of_type(*FUSED, *PLAIN):
-        if quantized_as(graph, node.input[0]) is None or not moves_only(graph, node):
+        dequantize = graph.producer(node.input[0], "DequantizeLinear")
+        if dequantize is None or quantized_as(graph, node.input[0]) is None or not moves_only(graph, node):
             continue
-        parameters = list(graph.producer(node.input[0]).input[1:])
+        parameters = list(dequantize.input[1:])
         for output in list(node.output):
             if output and not _quantized_alike(graph, output, parameters):
                 _repeat(graph, output, parameters)

@@ -82,7 +82,9 @@ def layer_name(operation: str) -> str:
 def convert(context: Any, node: Any, name: str, args: Any) -> None:
     """Map `FakeQuantWithMinMaxVars` to QuantizeLinear and DequantizeLinear: a custom handler of tf2onnx.
 
-    Below 8 bits, or with a narrow range, a Clip stands before them.
+    With other than 8 or 16 bits a Clip stands before them, and no integer kernel is found. A narrow range of 8
+    or 16 bits has none: a value below the range then becomes the integer that the range leaves unused, one step
+    lower.
     """
     from tf2onnx import utils
 
@@ -97,7 +99,7 @@ def convert(context: Any, node: Any, name: str, args: Any) -> None:
     def constant(role: str, value: Any) -> str:
         return context.make_const(utils.make_name(f"{layer}/{role}"), np.asarray(value)).output[0]
 
-    if narrow or bits not in (8, 16):
+    if bits not in (8, 16):
         ends = [constant("lowest", grid.minimum), constant("highest", grid.maximum)]
         clip = context.make_node("Clip", [source, *ends], shapes=[shape], dtypes=[dtype])
         source = clip.output[0]

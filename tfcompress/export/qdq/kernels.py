@@ -62,9 +62,8 @@ def dequantized(graph: Graph, name: str, integers: Integers) -> str:
 
     A constant that several nodes read in the same way is stored once.
     """
-    scale, axis = integers.scale.reshape(-1), integers.axis
-    if axis is None:
-        scale = scale.reshape(())
+    axis = integers.axis
+    scale = integers.scale.reshape(() if axis is None else -1)
     parts = [
         _shared(graph, f"{name}/int8", integers.values),
         _shared(graph, f"{name}/scale", scale),
@@ -147,10 +146,9 @@ def _room_for_bias(integers: Integers, bias: np.ndarray, input_scale: float) -> 
 
 
 def _store_bias(graph: Graph, node: Any, bias: np.ndarray, input_scale: np.ndarray, integers: Integers) -> None:
-    scale = (np.float32(input_scale.item()) * integers.scale.reshape(-1)).astype(np.float32)
+    shape = () if integers.axis is None else (-1,)
+    scale = (np.float32(input_scale.item()) * integers.scale.reshape(shape)).astype(np.float32)
     values = np.rint(bias.reshape(-1).astype(np.float64) / scale)
-    if integers.axis is None:
-        scale = scale.reshape(())
     name = node.input[2]
     parts = [
         graph.constant(f"{name}/int32", values.astype(np.int32)),

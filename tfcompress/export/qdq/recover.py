@@ -7,8 +7,11 @@ import itertools
 
 import numpy as np
 
-TOLERANCE = 2.0**-16
+TOLERANCE = 2.0**-13
 """How far, in steps of the grid, a value may lie from its integer: what float32 leaves of q * scale."""
+
+LEAST_VALUES_OF_A_GRID = 4
+"""How many values must share a scale for their integers to take less space."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,8 @@ def recover_any(array: np.ndarray, bits: int = 8, likely: tuple[int, ...] | None
     single = [(axis,) for axis in reversed(range(array.ndim))]
     double = list(itertools.combinations(range(array.ndim), 2)) if array.ndim > 2 else []
     for axes in dict.fromkeys([(), *([likely] if likely is not None else []), *single, *double]):
+        if np.prod([array.shape[axis] for axis in axes]) * LEAST_VALUES_OF_A_GRID > array.size:
+            continue  # one value alone lies on a grid of its own
         found = recover(array, axes, bits)
         if found is not None:
             return found

@@ -141,7 +141,7 @@ def _saturates(graph: Graph, node: Any, low: float, high: float) -> bool:
 def pads_into_kernels(graph: Graph) -> None:
     """Let convolutions and pools pad for themselves, where that is the same."""
     for node in graph.of_type("Pad"):
-        _behind_unsqueeze(graph, node)
+        _move_behind(graph, node)
         spatial = _zero_pads(graph, node)
         if spatial is None:
             continue
@@ -160,28 +160,39 @@ def pads_into_kernels(graph: Graph) -> None:
             graph.set_input(reader, 0, source)
 
 
-def _behind_unsqueeze(graph: Graph, pad: Any) -> None:
-    """Swap a Pad and the Unsqueeze behind it, which a one-dimensional convolution begins with."""
-    unsqueeze = graph.only_consumer(pad.output[0], "Unsqueeze")
-    pads = graph.constants.get(pad.input[1])
-    axes = graph.constants.get(unsqueeze.input[1]) if unsqueeze is not None else None
-    if unsqueeze is None or pads is None or axes is None or axes.size != 1 or len(pad.input) > 3:
-        return
-    axis = int(axes.item()) % (len(pads) // 2 + 1)
-    wider = np.concatenate([np.insert(half, axis, 0) for half in np.split(pads, 2)])
-    source, between, output = pad.input[0], pad.output[0], unsqueeze.output[0]
-    graph.rename(output, graph.fresh(f"{output}/unpadded"))
-    inner = unsqueeze.output[0]
-    graph.replace(inner, between)
-    graph.set_input(unsqueeze, 0, source)
-    graph.set_input(pad, 0, inner)
-    graph.set_input(pad, 1, graph.constant(f"{pad.input[1]}/unsqueezed", wider.astype(np.int64)))
-    known = graph.shapes.get(source)
-    if known is not None:
-        graph.shapes[inner] = (*known[:axis], 1, *known[axis:])
-        graph.shapes.pop(between, None)
-    if graph.kept(output):
+def _move_behind(graph: Graph, pad: Any) -> None:
+    """Swap a Pad and what moves its result on, up to the convolution (an Unsqueeze begins a one-dimensional one)."""
+    while True:
+        mover = graph.only_consumer(pad.output[0], "Unsqueeze", "Transpose")
+        pads = graph.constants.get(pad.input[1])
+        if mover is None or pads is None or (len(pad.input) > 3 and pad.input[3]):
+            return
+        if mover.op_type == "Transpose":
+            order = [int(axis) for axis in attributes(mover)["perm"]]
+            moved = np.concatenate([half[order] for half in np.split(pads, 2)])
+        else:
+            axes = graph.constants.get(mover.input[1])
+            if axes is None or axes.size != 1:
+                return
+            axis = int(axes.item()) % (len(pads) // 2 + 1)
+            moved = np.concatenate([np.insert(half, axis, 0) for half in np.split(pads, 2)])
+        source, between, output = pad.input[0], pad.output[0], mover.output[0]
+        graph.set_input(mover, 0, source)
+        graph.rename(output, graph.fresh(f"{output}/unpadded"))
         graph.rename(between, output)
+        graph.replace(mover.output[0], output)
+        graph.set_input(pad, 0, mover.output[0])
+        graph.set_input(pad, 1, graph.constant(f"{pad.input[1]}/moved", moved.astype(np.int64)))
+        shape = graph.shapes.pop(output, None)
+        graph.shapes.pop(mover.output[0], None)
+        known = graph.shapes.get(source)
+        if shape is not None and known is not None:
+            inner = tuple(known[axis] for axis in order) if mover.op_type == "Transpose" else _wider(known, axis)
+            graph.shapes[mover.output[0]] = inner
+
+
+def _wider(shape: tuple[int | None, ...], axis: int) -> tuple[int | None, ...]:
+    return (*shape[:axis], 1, *shape[axis:])
 
 
 def _zero_pads(graph: Graph, node: Any) -> list[int] | None:

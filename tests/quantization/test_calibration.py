@@ -1,0 +1,134 @@
+"""Ranges from data: the same as computed by hand, from data of any kind, and nothing else than data."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.quantization.zoo import build, data_of
+from tfcompress.quantization.quantizers import activation_quantizers
+from tfcompress.transform import read
+
+
+def model_of():
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((6,), name="x")
+    x = L.Dense(8, activation="relu", name="hidden")(inputs)
+    return keras.Model(inputs, L.Dense(3, name="out")(x))
+
+
+def samples(count=100, scale=1.0):
+    return (np.random.default_rng(2).normal(size=(count, 6)) * scale).astype("float32")
+
+
+def config(how):
+    return tfc.QuantizeConfig(activations=tfc.ActivationSpec(range=how, percentile=99.0))
+
+
+def ranges_of(model):
+    return {q.source: q.range for q in activation_quantizers(model)}
+
+
+def test_minmax_is_what_the_float_activations_reach():
+    model, x = model_of(), samples()
+    quantized = tfc.quantize(model, config("minmax"), x)
+    found = ranges_of(quantized)
+    np.testing.assert_allclose(found["x"], (x.min(), x.max()), rtol=1e-6)
+    kernel = np.asarray(keras.ops.convert_to_numpy(quantized.get_layer("hidden").transformed()[0]))
+    hidden = np.maximum(x @ kernel + read(model.get_layer("hidden").bias), 0)
+    np.testing.assert_allclose(found["hidden_relu"], (0, hidden.max()), rtol=1e-5)
+
+
+def test_ema_is_the_average_of_the_batches():
+    x = samples(64)
+    spec = tfc.ActivationSpec(momentum=0.5)
+    quantized = tfc.quantize(model_of(), tfc.QuantizeConfig(activations=spec), x)
+    low, high = (np.average([end(x[:32]), end(x[32:])], weights=[1, 2]) for end in (np.min, np.max))
+    np.testing.assert_allclose(ranges_of(quantized)["x"], (low, high), rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["percentile", "entropy"])
+def test_outliers_are_cut_off(how):
+    x = samples(2000)
+    x[7, 3] = 400.0
+    quantized = tfc.quantize(model_of(), config(how), x)
+    assert 1.0 < ranges_of(quantized)["x"][1] < 200
+
+
+def test_data_of_any_kind_gives_the_same_ranges():
+    x = samples(96)
+    expected = ranges_of(tfc.quantize(model_of(), "int8", x))
+
+    class Sequence(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return x[index * 32 : index * 32 + 32], np.zeros(32)
+
+    pieces = [x[:32], x[32:64], x[64:]]
+    for data in ({"x": x}, pieces, iter(pieces), lambda: iter(pieces), [(p, np.zeros(32)) for p in pieces], Sequence()):
+        assert ranges_of(tfc.quantize(model_of(), "int8", data)) == expected
+
+
+def test_several_inputs_by_name_or_in_order():
+    model = build("two_heads")
+    data = data_of(model, 32)
+    by_name = ranges_of(tfc.quantize(model, "int8", data))
+    assert ranges_of(tfc.quantize(model, "int8", [data["image"], data["meta"]])) == by_name
+    assert ranges_of(tfc.quantize(model, "int8", [(data, np.zeros(32))])) == by_name
+
+
+def test_calibrating_anew_forgets_the_old_ranges():
+    quantized = tfc.quantize(model_of(), config("minmax"), samples(scale=10.0))
+    tfc.calibrate(quantized, samples())
+    assert ranges_of(quantized) == ranges_of(tfc.quantize(model_of(), config("minmax"), samples()))
+
+
+def test_calibration_changes_nothing_but_ranges():
+    quantized = tfc.quantize(model_of())
+    before = [read(v) for v in quantized.trainable_variables]
+    tfc.calibrate(quantized, samples())
+    for old, variable in zip(before, quantized.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, read(variable))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((0, 6), "float32"), "Expected at least one batch of data. Received: none"),
+        (iter([]), "Expected at least one batch of data. Received: none"),
+        (np.zeros((4, 5), "float32"), r"Expected batches of shape \(None, 6\) for input 'x'. Received: \(4, 5\)"),
+        ({"y": np.zeros((4, 6))}, r"\['x'\] missing"),
+        (7, "Expected an array, or something that yields batches"),
+        (np.full((4, 6), np.nan, "float32"), "Expected finite activations. Received: nan to nan from 'x'"),
+        (np.zeros((4, 6), "float32"), "Received: nothing but zeros from 'x'"),
+    ],
+)
+def test_data_that_does_not_serve(data, message):
+    quantized = tfc.quantize(model_of(), "int8", samples())
+    before = ranges_of(quantized)
+    with pytest.raises(ValueError, match=message):
+        tfc.calibrate(quantized, data)
+    assert ranges_of(quantized) == before
+
+
+def test_the_layer_that_overflows_is_named():
+    model = model_of()
+    model.get_layer("hidden").kernel.assign(np.full((6, 8), 3e38, "float32"))
+    with pytest.raises(ValueError, match="from 'hidden_relu' on the calibration data"):
+        tfc.quantize(model, "int8", np.abs(samples()) + 1)
+
+
+def test_models_without_ranges():
+    with pytest.raises(ValueError, match="Expected a model with ranges of activations to find"):
+        tfc.calibrate(model_of(), samples())
+    with pytest.raises(ValueError, match="Expected a model with ranges of activations to find"):
+        tfc.calibrate(tfc.quantize(model_of(), "int8_weights"), samples())
+    with pytest.raises(TypeError, match=r"Expected a keras\.Model"):
+        tfc.calibrate("model", samples())
+    with pytest.raises(ValueError, match="Expected calibration data"):
+        tfc.calibrate(tfc.quantize(model_of()), None)

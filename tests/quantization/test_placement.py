@@ -1,0 +1,123 @@
+"""Where quantizers stand, pattern by pattern: the names are those of the layers behind which one stands."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+from keras import layers as L
+from keras import ops
+
+import tfcompress as tfc
+from tfcompress.quantization.quantizers import activation_quantizers
+
+IMAGE = (8, 8, 4)
+
+
+def sources(make, shape=IMAGE, config="int8", layers=None, dtype=None):
+    inputs = keras.Input(shape, name="x", dtype=dtype)
+    return {
+        q.source for q in activation_quantizers(tfc.quantize(keras.Model(inputs, make(inputs)), config, layers=layers))
+    }
+
+
+def conv(name="c", **how):
+    return L.Conv2D(4, 1, name=name, **how)
+
+
+PATTERNS = {
+    "conv": (conv(), {"x", "c"}),
+    "conv relu": (lambda x: L.ReLU(name="r")(conv()(x)), {"x", "r"}),
+    "conv relu6 inside": (conv(activation="relu6"), {"x", "c_relu6"}),
+    "conv bn": (lambda x: L.BatchNormalization(name="b")(conv()(x)), {"x", "b"}),
+    "conv bn relu": (lambda x: L.ReLU(name="r")(L.BatchNormalization()(conv()(x))), {"x", "r"}),
+    "conv relu bn": (lambda x: L.BatchNormalization(name="b")(L.ReLU(name="r")(conv()(x))), {"x", "r", "b"}),
+    "bn first": (lambda x: conv()(L.BatchNormalization(name="b")(x)), {"x", "b", "c"}),
+    "bn after pooling": (
+        lambda x: L.BatchNormalization(name="b")(L.MaxPooling2D()(conv()(x))),
+        {"x", "c", "b"},
+    ),
+    "rescaling, normalization": (
+        lambda x: conv()(L.Normalization(mean=0.5, variance=2.0, name="n")(L.Rescaling(0.1)(x))),
+        {"x", "n", "c"},
+    ),
+    "scale after conv": (lambda x: ops.multiply(conv()(x), 0.5), {"x", "multiply"}),
+    "add relu": (lambda x: L.ReLU(name="r")(L.Add()([conv("a")(x), conv("b")(x)])), {"x", "a", "b", "r"}),
+    "operators": (lambda x: L.Identity()(conv("a")(x) - conv("b")(x)), {"x", "a", "b", "subtract"}),
+    "concat of convs": (lambda x: L.Concatenate(name="j")([conv("a")(x), conv("b")(x)]), {"x", "j"}),
+    "concat of a shared one": (
+        lambda x: L.Concatenate(name="j")([(y := conv("a")(x)), conv("b")(y)]),
+        {"x", "a", "j"},
+    ),
+    "moved values": (
+        lambda x: conv("b")(L.ZeroPadding2D()(L.UpSampling2D()(L.MaxPooling2D()(conv("a")(x))))),
+        {"x", "a", "b"},
+    ),
+    "slices": (lambda x: conv("b")(conv("a")(x)[:, 1:, 2:]), {"x", "a", "b"}),
+    "input that is moved first": (lambda x: conv()(L.ZeroPadding2D()(x)), {"x", "c"}),
+    "softmax": (lambda x: L.Softmax(name="s")(conv()(x)), {"x", "c", "s"}),
+    "swish": (conv(activation="silu"), {"x", "c", "c_sigmoid", "c_silu"}),
+    "relu alone": (lambda x: L.ReLU(name="r")(L.AveragePooling2D(2, name="p")(x)), {"x", "p", "r"}),
+    "an island": (lambda x: conv("b")(L.LayerNormalization(name="n")(conv("a")(x))), {"x", "a", "n", "b"}),
+    "an island at the end": (lambda x: L.LayerNormalization()(conv("a")(x)), {"x", "a"}),
+    "an island first": (lambda x: conv("b")(L.ELU(name="e")(x)), {"e", "b"}),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns(pattern):
+    make, expected = PATTERNS[pattern]
+    found = {
+        "multiply" if s.startswith("multiply") else "subtract" if s.startswith("subtract") else s for s in sources(make)
+    }
+    # An output's name goes to its quantizer; the source is what it was before.
+    assert found == expected
+
+
+def test_an_embedding_lies_on_the_grid_of_its_rows():
+    found = sources(lambda x: L.Dense(3, name="d")(L.Embedding(9, 4)(x)), (5,), dtype="int32")
+    assert found == {"d"}
+
+
+def test_ranges_that_the_runtimes_fix():
+    inputs = keras.Input((4,))
+    x = L.Dense(4, activation="tanh", name="t")(L.Dense(4, activation="sigmoid", name="s")(inputs))
+    model = keras.Model(inputs, L.Dense(4, activation="softmax", name="p")(x))
+    fixed = {q.source: q.fixed for q in activation_quantizers(tfc.quantize(model))}
+    assert fixed["s_sigmoid"] == fixed["p_softmax"] == (0.0, 255 / 256)
+    assert fixed["t_tanh"] == (-1.0, 127 / 128)
+    assert fixed["p"] is None
+    wide = {q.source: q.fixed for q in activation_quantizers(tfc.quantize(model, "int16x8"))}
+    assert wide["s_sigmoid"] == wide["t_tanh"] == (-32767 / 32768, 32767 / 32768)
+
+
+def test_layers_that_are_left_out_are_islands():
+    def make(x):
+        return conv("b")(L.Conv2D(4, 1, name="a", activation="relu")(conv("first")(x)))
+
+    assert sources(make, layers=["first", "b"]) == {"x", "first", "a", "b"}
+    inputs = keras.Input(IMAGE)
+    quantized = tfc.quantize(keras.Model(inputs, make(inputs)), layers=["first", "b"])
+    assert tfc.summary(quantized).islands == ("a",)
+    assert "relu" in quantized.get_layer("a").activation.__name__
+
+
+def test_dynamic_ranges_stand_before_kernels_only():
+    found = sources(lambda x: L.Add()([conv("a")(x), x]), config="dynamic_int8")
+    assert found == {"a"}
+    assert sources(lambda x: L.DepthwiseConv2D(3)(conv("a")(x)), config="dynamic_int8") == {"a"}
+
+
+def test_weight_only_has_no_ranges():
+    assert sources(conv(), config="int8_weights") == set()
+
+
+def test_the_summary_names_the_islands():
+    inputs = keras.Input(IMAGE)
+    x = L.ELU(name="elu")(conv("a")(inputs))
+    x = L.Conv2D(3, 3, name="b")(L.LayerNormalization(name="norm")(x))
+    quantized = tfc.quantize(keras.Model(inputs, x))
+    shown = tfc.summary(quantized)
+    assert shown.islands == ("elu", "norm")
+    assert "2 float islands" in str(shown)
+    assert all("no integer kernel" in row.status for row in shown.rows if row.island)
+    assert {row.layer: row.bits for row in shown.rows if row.weight} == {"a": 8, "b_linear": 8}

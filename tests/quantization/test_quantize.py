@@ -1,0 +1,260 @@
+"""The verb: what comes back is an ordinary model, near the one given, that trains, saves and loads."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.layers import LAYERS, model_of
+from tests.quantization.zoo import ZOO, build, data_of, outputs_of
+from tfcompress.quantization.config import RECIPES
+from tfcompress.quantization.freezing import FreezingBatchNorm
+from tfcompress.quantization.quantizers import activation_quantizers
+from tfcompress.transform import read
+from tfcompress.wrapper import wrapped_layers
+
+
+def targets_of(model, samples):
+    outputs = model.output_shape
+    if isinstance(outputs, dict):
+        return {name: np.zeros((samples, *shape[1:]), "float32") for name, shape in outputs.items()}
+    return np.zeros((samples, *outputs[1:]), "float32")
+
+
+def train(model, x, epochs=1, **how):
+    model.compile(keras.optimizers.SGD(1e-3), "mse", **how)
+    model.fit(x, targets_of(model, 48), batch_size=16, epochs=epochs, verbose=0, shuffle=False)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_quantized_model_is_near_trains_saves_and_strips(name, tmp_path):
+    model = build(name)
+    x = data_of(model)
+    before = [read(v) for v in model.variables]
+    expected = outputs_of(model, x)
+    quantized = tfc.quantize(model, "int8", x)
+    found = outputs_of(quantized, x)
+    for label, values in found.items():
+        spread = np.ptp(expected[label])
+        assert np.abs(values - expected[label]).max() < 0.15 * spread, label
+        assert np.abs(values - expected[label]).max() > 0  # it does quantize
+    if hasattr(model, "output_names"):
+        assert quantized.output_names == model.output_names
+    train(quantized, x)
+    trained = outputs_of(quantized, x)
+    quantized.save(tmp_path / "q.keras")
+    loaded = keras.models.load_model(tmp_path / "q.keras")
+    for label, values in outputs_of(loaded, x).items():
+        np.testing.assert_array_equal(values, trained[label])
+    stripped = tfc.strip(loaded)
+    assert not wrapped_layers(stripped) and not activation_quantizers(stripped)
+    assert stripped.output_names == quantized.output_names
+    for old, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, read(variable))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_of_the_pruning_tests_quantizes(name):
+    model = model_of(name)
+    generator = np.random.default_rng(0)
+    shape = (16, *LAYERS[name][1])
+    x = generator.integers(0, 20, shape) if name == "embedding" else generator.normal(size=shape).astype("float32")
+    quantized = tfc.quantize(model, "int8", x)
+    expected, found = model.predict(x, verbose=0), quantized.predict(x, verbose=0)
+    assert np.abs(found - expected).max() < 0.1 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes(recipe):
+    model = build("residual")
+    x = data_of(model)
+    quantized = tfc.quantize(model, recipe, x)
+    error = np.abs(quantized.predict(x, verbose=0) - model.predict(x, verbose=0)).max()
+    assert 0 < error < {"float16": 1e-3, "int16x8": 0.02, "int8_weights": 0.02}.get(recipe, 0.05)
+
+
+def test_finer_grids_are_nearer():
+    model = build("residual")
+    x = data_of(model)
+    expected = model.predict(x, verbose=0)
+    errors = []
+    for bits in (4, 6, 8, 12):
+        config = tfc.QuantizeConfig(tfc.WeightSpec(bits=bits), tfc.ActivationSpec(bits=bits))
+        errors.append(np.square(tfc.quantize(model, config, x).predict(x, verbose=0) - expected).mean())
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_training_lowers_the_loss_that_coarse_grids_cost():
+    keras.utils.set_random_seed(1)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(256, 6)).astype("float32")
+    y = np.tanh(x @ generator.normal(size=(6, 2))).astype("float32")
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(2)(L.Dense(32, activation="relu")(inputs)))
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    model.fit(x, y, epochs=40, verbose=0)
+    config = tfc.QuantizeConfig(tfc.WeightSpec(bits=3), tfc.ActivationSpec(bits=4))
+    quantized = tfc.quantize(model, config, x)
+    quantized.compile(keras.optimizers.Adam(3e-3), "mse")
+    before = quantized.evaluate(x, y, verbose=0)
+    quantized.fit(x, y, epochs=40, verbose=0)
+    assert quantized.evaluate(x, y, verbose=0) < 0.6 * before
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_ranges_are_learned_without_calibration(jit):
+    model = build("residual")
+    x = data_of(model)
+    quantized = tfc.quantize(model)
+    assert not any(q.calibrated for q in activation_quantizers(quantized) if q.learns)
+    train(quantized, x, jit_compile=jit)
+    assert all(q.calibrated for q in activation_quantizers(quantized))
+
+
+def test_without_ranges_activations_stay_float():
+    model = build("residual")
+    x = data_of(model)
+    only_weights = tfc.QuantizeConfig(activations=None)
+    np.testing.assert_allclose(
+        tfc.quantize(model).predict(x, verbose=0),
+        tfc.quantize(model, only_weights).predict(x, verbose=0),
+        atol=1 / 256,  # softmax's range is fixed
+    )
+
+
+def test_zeros_of_a_pruned_model_stay_in_training():
+    model = build("residual")
+    x = data_of(model)
+    pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, frequency=1))
+    train(pruned, x)
+    quantized = tfc.quantize(pruned, "int8", x)
+    train(quantized, x, epochs=2)
+    masks = 0
+    for layer in wrapped_layers(quantized):
+        for position, transform in layer.transforms:
+            if type(transform).__name__ == "Mask":
+                masks += 1
+                seen = keras.ops.convert_to_numpy(layer.transformed()[position])
+                assert np.all(seen[~read(transform.mask)] == 0)
+    assert masks == 6  # the separable convolution has two kernels
+    assert tfc.sparsity(quantized) >= 0.49
+
+
+def test_frozen_ranges_and_batch_normalization(tmp_path):
+    model = build("residual")
+    x = data_of(model)
+    config = tfc.QuantizeConfig(freeze_ranges_step=3, freeze_batch_norm_step=6)
+    quantized = tfc.quantize(model, config, x)
+
+    def state():
+        ranges = [q.range for q in activation_quantizers(quantized)]
+        norms = [layer for layer in quantized.layers if isinstance(layer, FreezingBatchNorm)]
+        return ranges, [read(layer.layer.moving_mean).tolist() for layer in norms]
+
+    assert len(state()[1]) == 2
+    train(quantized, x)  # three steps
+    first = state()
+    train(quantized, x)  # three more: ranges stay, statistics move
+    second = state()
+    quantized.save(tmp_path / "q.keras")
+    quantized = keras.models.load_model(tmp_path / "q.keras")
+    train(quantized, x)
+    third = state()
+    assert first[0] == second[0] == third[0]
+    assert first[1] != second[1] and second[1] == third[1]
+    assert not any(isinstance(layer, FreezingBatchNorm) for layer in tfc.strip(quantized).layers)
+
+
+def test_first_aid_switches_help_a_badly_scaled_net():
+    model = build("residual")
+    x = data_of(model, 96)
+    generator = np.random.default_rng(0)
+    inputs = keras.Input((8, 8, 3))
+    first, second = L.Conv2D(8, 3, name="first", activation="relu"), L.Conv2D(8, 3, name="second", activation="relu")
+    out = L.Dense(4, name="out")(L.GlobalAveragePooling2D()(second(first(inputs))))
+    model = keras.Model(inputs, out)
+    factors = np.exp(generator.uniform(-3, 3, 8)).astype("float32")  # channels of very different size
+    first.kernel.assign(read(first.kernel) * factors)
+    second.kernel.assign(read(second.kernel) / factors[None, None, :, None])
+    x = generator.normal(size=(64, 8, 8, 3)).astype("float32")
+    expected = model.predict(x, verbose=0)
+
+    def error(**switches):
+        return np.square(tfc.quantize(model, "int8_per_tensor", x, **switches).predict(x, verbose=0) - expected).mean()
+
+    plain = error()
+    assert error(equalize=True) < 0.5 * plain
+    assert error(correct_bias=True) < plain
+
+
+def test_reestimation_moves_the_statistics_of_batch_normalization():
+    model = build("residual")
+    x = data_of(model)
+    config = tfc.QuantizeConfig(tfc.WeightSpec(bits=4), tfc.ActivationSpec())
+    plain = tfc.quantize(model, config, x)
+    again = tfc.quantize(model, config, x, reestimate_batch_norm=True)
+    assert (
+        np.abs(read(plain.get_layer("stem_norm").moving_mean) - read(again.get_layer("stem_norm").moving_mean)).max()
+        > 0
+    )
+
+
+def test_mixed_precision():
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        model = build("residual")
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+    x = data_of(model)
+    quantized = tfc.quantize(model, "int8", x)
+    train(quantized, x)
+    assert quantized.predict(x, verbose=0).dtype == np.float16
+    assert all(
+        keras.backend.standardize_dtype(q.ends.dtype) == "float32" for q in activation_quantizers(quantized) if q.learns
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m, x: tfc.quantize("m"), TypeError, r"Expected a keras\.Model"),
+        (lambda m, x: tfc.quantize(keras.Sequential([L.Dense(2)])), ValueError, "Expected a built model"),
+        (lambda m, x: tfc.quantize(m, "int9"), ValueError, "Did you mean 'int8'"),
+        (lambda m, x: tfc.quantize(m, layers="stim"), ValueError, "Did you mean 'stem'"),
+        (lambda m, x: tfc.quantize(m, layers="stem_relu"), ValueError, "Expected layers with a kernel"),
+        (lambda m, x: tfc.quantize(tfc.quantize(m)), ValueError, "Expected a model that isn't quantized yet"),
+        (
+            lambda m, x: tfc.quantize(m, correct_bias=True),
+            ValueError,
+            "Expected calibration_data with correct_bias=True",
+        ),
+        (lambda m, x: tfc.quantize(m, "int8", x[:0]), ValueError, "Expected at least one batch"),
+        (
+            lambda m, x: tfc.quantize(keras.Sequential([keras.Input((3,)), L.ELU()]), "int8_weights"),
+            ValueError,
+            "Expected a model with layers to quantize",
+        ),
+    ],
+)
+def test_bad_input(call, error, message):
+    model = build("residual")
+    with pytest.raises(error, match=message):
+        call(model, data_of(model))
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = build("residual")
+    model.get_layer("stem").kernel.assign(np.full((3, 3, 3, 8), np.nan, "float32"))
+    with pytest.raises(ValueError, match="of layer 'stem', which holds NaN"):
+        tfc.quantize(model)
+
+
+def test_a_model_that_keras_has_quantized():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="d")])
+    model.quantize("int8")
+    with pytest.raises(ValueError, match=r"layer 'd', quantized by Keras itself \(int8\)"):
+        tfc.quantize(model)

@@ -1,0 +1,218 @@
+"""What a file computes on the way: any tensor inside a `.tflite` or `.onnx` file, as real numbers."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export._quiet import quiet
+from tfcompress.export.runtime import format_of, open_runner
+
+QUANTIZERS = "tfcompress.quantizers"
+"""The entry of an ONNX file's metadata that maps the names of quantizers to those of tensors, as JSON."""
+
+QUANTIZE = "/quantize"
+"""What the name of a QuantizeLinear node ends with, behind that of the quantizer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileTensor:
+    """A tensor that a file computes.
+
+    Attributes:
+        name: in the file.
+        key: what the observer knows it by.
+        shape: None for a free size, or for an unknown shape.
+        scale: of its integers; None: it is float.
+        zero_point: the integer that stands for zero.
+    """
+
+    name: str
+    key: Any
+    shape: tuple[int | None, ...] | None
+    scale: float | None = None
+    zero_point: int = 0
+
+    def real(self, values: np.ndarray) -> np.ndarray:
+        """Return what stored values stand for, float64."""
+        wide = values.astype(np.float64)
+        return wide if self.scale is None else (wide - self.zero_point) * self.scale
+
+
+class Observer(abc.ABC):
+    """A file whose inner tensors can be read.
+
+    Attributes:
+        tensors: what can be observed, in the order in which it is computed.
+        named: {name of a quantizer: tensor}, as the file itself says; empty where it doesn't.
+        inputs: {name of an input: tensor}.
+        outputs: {name of an output: tensor}.
+    """
+
+    tensors: list[FileTensor]
+    named: dict[str, FileTensor]
+    inputs: dict[str, FileTensor]
+    outputs: dict[str, FileTensor]
+
+    @abc.abstractmethod
+    def run(self, inputs: Mapping[str, np.ndarray], wanted: Sequence[FileTensor]) -> list[np.ndarray]:
+        """Run the file once; return the real values of the tensors that are wanted.
+
+        Args:
+            inputs: {input name: array of the file's dtype}, as many samples as the file takes at once.
+            wanted: the same at each call.
+        """
+
+
+def open_observer(path: str | os.PathLike[str]) -> Observer:
+    """Open a file that was written by anyone, to look into it.
+
+    Raises:
+        ValueError: the suffix is unknown, or the runtime refuses the file.
+        FileNotFoundError: there is no such file.
+    """
+    open_runner(path)  # for what it raises
+    file = pathlib.Path(path)
+    return TFLiteObserver(file) if format_of(path) == "tflite" else ONNXObserver(file)
+
+
+class TFLiteObserver(Observer):
+    """A `.tflite` file in an interpreter that keeps all tensors."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert.interpreter import Interpreter
+
+        runner = open_runner(path)
+        starts, ends = runner._details  # type: ignore[attr-defined]
+        with quiet():
+            self._interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1)
+        details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
+        graph = schema.Model.GetRootAs(np.fromfile(path, np.uint8), 0).Subgraphs(0)
+        order = [int(detail["index"]) for detail in starts.values()]
+        for place in range(graph.OperatorsLength()):
+            order += [int(index) for index in graph.Operators(place).OutputsAsNumpy() if index in details]
+        made = {index: _tflite_tensor(details[index]) for index in order}
+        self.tensors = list(made.values())
+        self.named = {}
+        self.inputs = {name: made[int(detail["index"])] for name, detail in starts.items()}
+        self.outputs = {name: made.get(int(detail["index"]), _tflite_tensor(detail)) for name, detail in ends.items()}
+        self._sizes: dict[int, tuple[int, ...]] = {}
+
+    def run(self, inputs: Mapping[str, np.ndarray], wanted: Sequence[FileTensor]) -> list[np.ndarray]:
+        """Run the file once (see `Observer.run`)."""
+        sizes = {self.inputs[name].key: array.shape for name, array in inputs.items()}
+        if sizes != self._sizes:
+            for index, shape in sizes.items():
+                self._interpreter.resize_tensor_input(index, shape)
+            with quiet():
+                self._interpreter.allocate_tensors()
+            self._sizes = sizes
+        for name, array in inputs.items():
+            self._interpreter.set_tensor(self.inputs[name].key, array)
+        self._interpreter.invoke()
+        return [tensor.real(self._interpreter.get_tensor(tensor.key)) for tensor in wanted]
+
+
+def _tflite_tensor(detail: Mapping[str, Any]) -> FileTensor:
+    grid = detail["quantization_parameters"]
+    shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    sizes = tuple(None if size < 0 else int(size) for size in shape)
+    if len(grid["scales"]) != 1:
+        return FileTensor(detail["name"], int(detail["index"]), sizes)
+    return FileTensor(
+        detail["name"], int(detail["index"]), sizes, float(grid["scales"][0]), int(grid["zero_points"][0])
+    )
+
+
+class ONNXObserver(Observer):
+    """A `.onnx` file, a copy of which has the wanted tensors as further outputs.
+
+    Of a quantized tensor the integers are taken, from before its DequantizeLinear: as an output they don't keep the
+    runtime from fusing what is around them.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        import onnx
+
+        self._path = path
+        self._proto = onnx.load(os.fspath(path))
+        graph = self._proto.graph
+        self._session: Any = None
+        self._shapes = _onnx_shapes(self._proto)
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        found: dict[str, FileTensor] = {}
+        for value in graph.input:
+            found[value.name] = FileTensor(value.name, value.name, self._shapes.get(value.name))
+        for node in graph.node:
+            for name in filter(None, node.output):
+                found[name] = self._tensor(node, name, constants)
+        entries = {entry.key: entry.value for entry in self._proto.metadata_props}
+        names = json.loads(entries.get(QUANTIZERS, "{}"))
+        self.tensors = list(found.values())
+        self.named = {layer: found[name] for layer, name in names.items() if name in found}
+        for node in graph.node:  # where what follows works on the integers, there is no such tensor of real numbers
+            if node.op_type == "QuantizeLinear" and node.name.endswith(QUANTIZE):
+                self.named.setdefault(node.name.removesuffix(QUANTIZE), found[node.output[0]])
+        self.inputs = {value.name: found[value.name] for value in graph.input if value.name not in constants}
+        self.outputs = {value.name: found[value.name] for value in graph.output if value.name in found}
+
+    def _tensor(self, node: Any, name: str, constants: Mapping[str, Any]) -> FileTensor:
+        from onnx import numpy_helper
+
+        shape = self._shapes.get(name)
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            return FileTensor(name, name, shape)
+        if node.input[0] in constants or node.input[1] not in constants:
+            return FileTensor(name, name, shape)
+        scale = numpy_helper.to_array(constants[node.input[1]])
+        if scale.size != 1:
+            return FileTensor(name, name, shape)
+        zero_point = 0
+        if len(node.input) > 2 and node.input[2] in constants:
+            zero_point = int(numpy_helper.to_array(constants[node.input[2]]).reshape(-1)[0])
+        key = node.input[0] if node.op_type == "DequantizeLinear" else name
+        return FileTensor(name, key, shape, float(scale.reshape(-1)[0]), zero_point)
+
+    def run(self, inputs: Mapping[str, np.ndarray], wanted: Sequence[FileTensor]) -> list[np.ndarray]:
+        """Run the file once (see `Observer.run`)."""
+        if self._session is None:
+            self._session = self._with_outputs({tensor.key for tensor in wanted})
+        keys = list(dict.fromkeys(tensor.key for tensor in wanted))
+        computed = [key for key in keys if key not in inputs]
+        values = {**inputs, **dict(zip(computed, self._session.run(computed, dict(inputs)), strict=True))}
+        return [tensor.real(values[tensor.key]) for tensor in wanted]
+
+    def _with_outputs(self, keys: set[str]) -> Any:
+        import onnx
+        import onnxruntime
+
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._proto)
+        there = {value.name for value in proto.graph.output}
+        inputs = {value.name for value in proto.graph.input}
+        proto.graph.output.extend(onnx.ValueInfoProto(name=key) for key in sorted(keys - there - inputs))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        with quiet():
+            return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _onnx_shapes(proto: Any) -> dict[str, tuple[int | None, ...]]:
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    return {
+        value.name: tuple(size.dim_value if size.HasField("dim_value") else None for size in dims)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+        for dims in [value.type.tensor_type.shape.dim]
+    }
