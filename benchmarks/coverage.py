@@ -84,16 +84,22 @@ def images(count: int, size: int, seed: int) -> Any:
 
 
 def build(name: str, size: int) -> Any:
-    """Return a model whose statistics fit its inputs, without its softmax."""
+    """Return a model without its softmax, and with statistics that fit its inputs."""
     import keras
-    import numpy as np
 
     keras.utils.set_random_seed(0)
     make = getattr(keras.applications, name)
-    options: dict[str, Any] = {"weights": None, "classes": CLASSES, "classifier_activation": None}
-    model = make(input_shape=(size, size, 3), **options)
+    model = make(input_shape=(size, size, 3), weights=None, classes=CLASSES, classifier_activation=None)
+    condition(model, scaled(name, images(SAMPLES, size, 2)))
+    return model
+
+
+def condition(model: Any, data: Any) -> None:
+    """Give a model random scales, offsets and biases, and the statistics of its batch normalization on `data`."""
+    import keras
+    import numpy as np
+
     random = np.random.default_rng(1)
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     for weight in model.trainable_variables:
         # Most units are active: random networks that cut off half of what they see are chaotic, and double every
         # rounding from layer to layer, as trained ones don't.
@@ -103,13 +109,13 @@ def build(name: str, size: int) -> Any:
             weight.assign(random.normal(0.7, 0.3, weight.shape))
         elif weight.name == "bias":
             weight.assign(random.normal(0.0, 0.1, weight.shape))
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    model(scaled(name, images(SAMPLES, size, 2)), training=True)
+    model(data, training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    return model
 
 
 def scaled(name: str, x: Any) -> Any:

@@ -68,16 +68,6 @@ def test_inputs_of_a_concatenation_share_its_range():
     assert sum(layer.name.startswith("joined_quantizer") for layer in made.layers) == 2
 
 
-def test_sixteen_bits_for_tflite_are_steps_of_sixteen_bits():
-    quantized = tfc.quantize(build("residual"), "int16x8", data_of(build("residual")))
-    wide = {q.name: q for q in deploy(quantized, "onnx").model.layers if isinstance(q, FixedQuantizer)}
-    narrow = {q.name: q for q in deploy(quantized, "tflite").model.layers if isinstance(q, FixedQuantizer)}
-    assert set(wide) == set(narrow)
-    for name, layer in wide.items():
-        assert (layer.bits, narrow[name].bits) == (16, 8)
-        np.testing.assert_allclose(narrow[name].maximum / 127, layer.maximum / 32767, rtol=1e-6)
-
-
 def test_dynamic_and_weight_only_have_no_quantizers():
     for recipe, activations in (("dynamic_int8", "dynamic"), ("int8_weights", None)):
         made = deploy(tfc.quantize(build("residual"), recipe), "onnx")

@@ -79,6 +79,8 @@ def test_sums_that_may_overflow_32_bits_get_a_bias_of_64():
 
 def test_a_range_with_a_zero_point_is_refused():
     inputs = keras.Input((4,), name="x")
-    model = keras.Model(inputs, FixedQuantizer(-1, 1, bits=16, narrow=True)(ops.abs(FixedQuantizer(0, 2, bits=16)(inputs))))
+    model = keras.Model(
+        inputs, FixedQuantizer(-1, 1, bits=16, narrow=True)(ops.abs(FixedQuantizer(0, 2, bits=16)(inputs)))
+    )
     with pytest.raises(ValueError, match="symmetric, narrow range"):
         convert(model, SIXTEEN)

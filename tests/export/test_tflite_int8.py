@@ -31,7 +31,7 @@ ONE = {
     "CONV_2D dilated": lambda: layers.Conv2D(5, 3, dilation_rate=2),
     "CONV_2D grouped": lambda: layers.Conv2D(6, 3, groups=2),
     "CONV_2D padded": lambda: keras.Sequential([layers.ZeroPadding2D(), layers.Conv2D(5, 3, strides=2)]),
-    "MEAN": lambda: layers.GlobalAveragePooling2D(),
+    "MEAN": layers.GlobalAveragePooling2D,
     "MEAN of rows": lambda: lambda x: ops.mean(x, axis=1),
     "SUM": lambda: lambda x: ops.sum(x, axis=-1),
     "LEAKY_RELU": lambda: ops.leaky_relu,
@@ -48,7 +48,7 @@ ONE = {
     "MUL scalar": lambda: lambda x: x * 0.3,
     "ADD scalar": lambda: lambda x: x + 1.5,
     "ADD hard_sigmoid": lambda: ops.hard_sigmoid,
-    "PAD": lambda: layers.ZeroPadding2D(),
+    "PAD": layers.ZeroPadding2D,
     "MIRROR_PAD": lambda: lambda x: ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect"),
 }
 TWO = {

@@ -47,9 +47,7 @@ def quantized(make, samples, bits=8, bake_layers=True, per_channel=True):
     """
 
     def build(place):
-        inputs = [
-            keras.Input(array.shape[1:], dtype=array.dtype.name, name=f"x{i}") for i, array in enumerate(samples)
-        ]
+        inputs = [keras.Input(array.shape[1:], dtype=array.dtype.name, name=f"x{i}") for i, array in enumerate(samples)]
         return keras.Model(inputs, make(place, *inputs))
 
     taps = []

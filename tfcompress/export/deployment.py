@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.export.pieces import AffineMap, MatrixProduct
+from tfcompress.export.pieces import AffineMap, MatrixProduct, WindowMean
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
 from tfcompress.passthrough import PassThrough
@@ -166,6 +166,10 @@ class _Deployer:
             if later is not None:
                 scale, offset = scale * later[0], offset * later[0] + later[1]
             return self.affine_map(call, scale, offset)
+        if name_of(operation) == "averagepooling2d" and self.kind == "tflite" and self.static:
+            channels, strides = call.inputs[0].shape[-1], operation.strides or operation.pool_size
+            if operation.padding == "valid" and len(set(strides)) == 1:
+                return WindowMean(operation.pool_size, strides, channels, name=operation.name)
         if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
             return self.affine_map(call, np.float64(1 / 6), np.float64(0.5))
         return operation
@@ -191,12 +195,8 @@ class _Deployer:
     def quantizer(self, layer: ActivationQuantizer, suffix: str = "") -> FixedQuantizer:
         """Return the constant quantizer for one that was calibrated."""
         low, high = layer.range
-        bits, narrow = layer.spec.bits, layer.spec.symmetric
-        if bits == 16 and self.kind == "tflite":
-            # Its converter knows 8 bits alone: a range of 127 steps, each of 16 bits, which is widened then.
-            low, high, bits = low * 127 / 32767, high * 127 / 32767, 8
         name = self.name(layer.name + suffix) if suffix else layer.name
-        return FixedQuantizer(low, high, bits, narrow, name=name)
+        return FixedQuantizer(low, high, layer.spec.bits, layer.spec.symmetric, name=name)
 
     def behind(self, x: Any) -> list[ActivationQuantizer] | None:
         """Return the quantizers that read a tensor, also those that a concatenation takes on; `None` if others do."""
@@ -248,10 +248,8 @@ class _Deployer:
         """Put a quantizer with the range of an embedding's rows behind them."""
         limit = float(np.abs(read(layer.layer.embeddings)).max())
         bits = self.scheme.activation_bits if self.scheme else 8
-        share = 127 / 32767 if bits == 16 and self.kind == "tflite" else 1.0
-        kept = 8 if bits == 16 and self.kind == "tflite" else bits
         name = self.name(f"{layer.name}_quantizer")
-        return FixedQuantizer(-limit * share, limit * share, kept, True, name=name)(outputs)
+        return FixedQuantizer(-limit, limit, bits, True, name=name)(outputs)
 
     def step(self, x: Any) -> float | None:
         """Return the step of the grid on which an output lies."""

@@ -14,8 +14,8 @@ from tfcompress.export.deployment import Deployment, deploy
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import fit_inputs
 from tfcompress.export.runtime import format_of, open_runner
-from tfcompress.export.signature import read_signature
 from tfcompress.export.scheme import Scheme
+from tfcompress.export.signature import read_signature
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.verify import verify as verify_file
 from tfcompress.quantization.quantize import is_quantized

@@ -18,6 +18,9 @@ from tfcompress.export.runtime import format_of, open_runner
 QUANTIZERS = "tfcompress.quantizers"
 """The entry of an ONNX file's metadata that maps the names of quantizers to those of tensors, as JSON."""
 
+FLOATS = (0, 1, 10, 11, 16)
+"""ONNX' numbers for float, half, double and bfloat16, and for an unknown type."""
+
 QUANTIZE = "/quantize"
 """What the name of a QuantizeLinear node ends with, behind that of the quantizer."""
 
@@ -32,6 +35,7 @@ class FileTensor:
         shape: None for a free size, or for an unknown shape.
         scale: of its integers; None: it is float.
         zero_point: the integer that stands for zero.
+        real_numbers: whether its values are floats, or integers whose scale is known.
     """
 
     name: str
@@ -39,6 +43,7 @@ class FileTensor:
     shape: tuple[int | None, ...] | None
     scale: float | None = None
     zero_point: int = 0
+    real_numbers: bool = True
 
     def real(self, values: np.ndarray) -> np.ndarray:
         """Return what stored values stand for, float64."""
@@ -126,7 +131,8 @@ def _tflite_tensor(detail: Mapping[str, Any]) -> FileTensor:
     shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
     sizes = tuple(None if size < 0 else int(size) for size in shape)
     if len(grid["scales"]) != 1:
-        return FileTensor(detail["name"], int(detail["index"]), sizes)
+        floating = np.dtype(detail["dtype"]).kind == "f"
+        return FileTensor(detail["name"], int(detail["index"]), sizes, real_numbers=floating)
     return FileTensor(
         detail["name"], int(detail["index"]), sizes, float(grid["scales"][0]), int(grid["zero_points"][0])
     )
@@ -146,7 +152,10 @@ class ONNXObserver(Observer):
         self._proto = onnx.load(os.fspath(path))
         graph = self._proto.graph
         self._session: Any = None
-        self._shapes = _onnx_shapes(self._proto)
+        inferred = onnx.shape_inference.infer_shapes(self._proto).graph
+        values = (*inferred.input, *inferred.value_info, *inferred.output)
+        self._shapes = {value.name: _onnx_shape(value) for value in values}
+        self._types = {value.name: value.type.tensor_type.elem_type for value in values}
         constants = {tensor.name: tensor for tensor in graph.initializer}
         found: dict[str, FileTensor] = {}
         for value in graph.input:
@@ -168,13 +177,14 @@ class ONNXObserver(Observer):
         from onnx import numpy_helper
 
         shape = self._shapes.get(name)
+        plain = FileTensor(name, name, shape, real_numbers=self._types.get(name, 1) in FLOATS)
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            return FileTensor(name, name, shape)
+            return plain
         if node.input[0] in constants or node.input[1] not in constants:
-            return FileTensor(name, name, shape)
+            return plain
         scale = numpy_helper.to_array(constants[node.input[1]])
         if scale.size != 1:
-            return FileTensor(name, name, shape)
+            return plain
         zero_point = 0
         if len(node.input) > 2 and node.input[2] in constants:
             zero_point = int(numpy_helper.to_array(constants[node.input[2]]).reshape(-1)[0])
@@ -206,13 +216,8 @@ class ONNXObserver(Observer):
             return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _onnx_shapes(proto: Any) -> dict[str, tuple[int | None, ...]]:
-    import onnx
-
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    return {
-        value.name: tuple(size.dim_value if size.HasField("dim_value") else None for size in dims)
-        for value in (*graph.input, *graph.value_info, *graph.output)
-        if value.type.tensor_type.HasField("shape")
-        for dims in [value.type.tensor_type.shape.dim]
-    }
+def _onnx_shape(value: Any) -> tuple[int | None, ...] | None:
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return tuple(size.dim_value if size.HasField("dim_value") else None for size in kind.shape.dim)

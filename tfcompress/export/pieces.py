@@ -143,3 +143,33 @@ class AffineMap(keras.layers.Layer):
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         """Return the shape of the inputs, float32."""
         return keras.KerasTensor(inputs.shape, "float32")
+
+
+class WindowMean(keras.layers.Layer):
+    """Average pooling without padding as a depthwise convolution.
+
+    TFLite's own average pooling has one scale for its input and its output, so that it rounds twice, coarsely; its
+    depthwise convolution has a scale for each.
+
+    Args:
+        window: Height and width, in pixels.
+        strides: Of the window, in pixels.
+        channels: Of the input.
+    """
+
+    def __init__(self, window: Sequence[int], strides: Sequence[int], channels: int, **kwargs: Any):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.strides = tuple(strides)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*window, channels, 1),
+            initializer=keras.initializers.Constant(1.0 / math.prod(window)),
+            trainable=False,
+        )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return the means."""
+        return ops.depthwise_conv(
+            inputs, self.kernel, strides=self.strides, padding="valid", data_format="channels_last"
+        )

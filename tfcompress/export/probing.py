@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from tfcompress.export.observing import FileTensor, Observer
-from tfcompress.export.signature import read_signature
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.lowering import lower
+from tfcompress.quantization.placement import place as placed
+from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.rules import TRANSPARENT, rule_of
 from tfcompress.surgery import rebuild, strip
@@ -25,6 +26,9 @@ from tfcompress.wrapper import wrapped_layers
 
 SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""
+
+ALIKE = 20.0
+"""dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
 
 LAYOUTS = {3: [(0, 2, 1)], 4: [(0, 2, 3, 1), (0, 3, 1, 2)], 5: [(0, 2, 3, 4, 1), (0, 4, 1, 2, 3)]}
 """Orders of axes that a file may have instead of the model's, by rank: the channels in front."""
@@ -37,27 +41,27 @@ class Probe:
     Attributes:
         name: of the quantizer or layer that makes it.
         source: of the layer whose output it is.
-        call: that makes it.
         tensor: symbolic.
         step: of its grid; None: float.
         names: of the layers whose work it may hold: the quantizer, then what is before it.
-        output: the name of the model's output that it is, or None.
+        output: the place among the model's outputs, or None.
+        folded: the name of what it is folded into in a file, so that it isn't there itself; or None.
     """
 
     name: str
     source: str
-    call: Call | None
     tensor: Any
     step: float | None
     names: tuple[str, ...]
-    output: str | None = None
+    output: int | None = None
+    folded: str | None = None
 
 
 def flat(model: keras.Model) -> keras.Model:
     """Return a model as one flat functional graph without wrappers that training alone needs."""
     if static_quantizers(model):
         return model
-    plain = strip(model) if wrapped_layers(model) and not activation_quantizers(model) else model
+    plain = strip(model) if wrapped_layers(model) and not is_quantized(model) else model
     return rebuild(plain, check=False)
 
 
@@ -76,12 +80,13 @@ def probes(model: keras.Model) -> list[Probe]:
     """
     graph = calls(model)
     producer = {id(x): call for call in graph for x in call.outputs}
-    outputs = dict(zip(map(id, model.outputs), read_signature(model).output_names or (), strict=False))
+    places = {id(x): place for place, x in enumerate(model.outputs)}
     quantized = bool(static_quantizers(model))
+    folded = {} if quantized or not is_quantized(model) else _folded(graph, model.outputs)
     found = []
     for call in graph:
-        isolated = isinstance(call.operation, ActivationQuantizer) and not call.operation.spec.dynamic
-        if quantized and not isolated:
+        isolated = isinstance(call.operation, ActivationQuantizer)
+        if isolated is not quantized:
             continue
         floats = [x for x in call.outputs if keras.backend.is_float_dtype(x.dtype)]
         for place, x in enumerate(floats):
@@ -89,14 +94,27 @@ def probes(model: keras.Model) -> list[Probe]:
             names = (call.operation.name, *_before(call, producer)) if quantized else (call.operation.name,)
             step = step_of(call.operation) if isolated else None
             source = (call.operation.source or names[-1]) if isolated else call.operation.name
-            found.append(Probe(name, source, call, x, step, names, outputs.get(id(x))))
+            found.append(Probe(name, source, x, step, names, places.get(id(x)), folded.get(call)))
     there = {id(probe.tensor) for probe in found}
     for x in model.outputs:
         if id(x) not in there:
             last = producer.get(id(x))
-            source = last.operation.name if last else outputs[id(x)]
+            source = last.operation.name if last else x.name
             step = grid_step(x, producer) if quantized else None
-            found.append(Probe(outputs[id(x)], source, last, x, step, (source,), outputs[id(x)]))
+            found.append(Probe(model.output_names[places[id(x)]], source, x, step, (source,), places[id(x)]))
+    return found
+
+
+def _folded(graph: Sequence[Call], outputs: Sequence[Any]) -> dict[Call, str]:
+    """Return {call: name of the last affine map that is folded into it}."""
+    found: dict[Call, str] = {}
+    producer = {id(x): call for call in graph for x in call.outputs}
+    maps = placed(graph, outputs, None).folded
+    for call in (call for call in graph if call in maps):
+        before = producer.get(id(call.inputs[0]))
+        while before is not None:
+            found[before] = call.operation.name
+            before = producer.get(id(before.inputs[0])) if before in maps else None
     return found
 
 
@@ -140,8 +158,8 @@ def output_steps(model: keras.Model) -> list[float | None]:
     return [grid_step(x, producer) for x in model.outputs]
 
 
-def match(found: Sequence[Probe], observer: Observer, known: set[str]) -> list[FileTensor | None]:
-    """Find the tensor of a file that each probe is; None where there is none.
+def match(found: Sequence[Probe], observer: Observer, known: set[str]) -> list[list[FileTensor]]:
+    """Find the tensors of a file that each probe may be, the most likely one first; none where there is none.
 
     A file says the names of quantizers itself (ONNX), or its tensors are called as the operations of the layers; two
     that are on the same grid and of the same size are the same one more likely than others.
@@ -152,21 +170,21 @@ def match(found: Sequence[Probe], observer: Observer, known: set[str]) -> list[F
         known: the names of all layers of the model.
     """
     scopes = {tensor.key: _scopes(tensor.name, known) for tensor in observer.tensors}
-    used: set[Any] = set()
-    counts: dict[str, int] = {}
-    matched: list[FileTensor | None] = []
+    order = {probe.names[0]: place for place, probe in enumerate(found)}
+    folded = {probe.names[0]: probe.folded for probe in found if probe.folded}
+    ends = list(observer.outputs.values())
+    matched: list[list[FileTensor]] = []
     for probe in found:
-        tensor = observer.outputs.get(probe.output) if probe.output else None
-        tensor = tensor or observer.named.get(probe.name)
-        if tensor is None and probe.step is not None:
-            tensor = _on_grid(probe, observer, scopes, used)
-        elif tensor is None:
-            place = counts.get(probe.name, 0)
-            counts[probe.name] = place + 1
-            tensor = _of_layer(probe, observer, scopes, place)
-        if tensor is not None:
-            used.add(tensor.key)
-        matched.append(tensor)
+        if probe.output is not None and probe.output < len(ends):
+            matched.append([ends[probe.output]])
+        elif probe.name in observer.named:
+            matched.append([observer.named[probe.name]])
+        elif probe.folded:
+            matched.append([])
+        elif probe.step is not None:
+            matched.append(_on_grid(probe, observer, scopes))
+        else:
+            matched.append(_of_layer(probe, observer, scopes, order, folded))
     return matched
 
 
@@ -201,46 +219,45 @@ def _fits(probe: Probe, tensor: FileTensor) -> bool:
     return size in (math.prod(s or 1 for s in tensor.shape[1:]), math.prod(s or 1 for s in tensor.shape))
 
 
-def _on_grid(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes], used: set[Any]) -> FileTensor | None:
-    """Return the tensor on a quantizer's grid: by grid and name, else by name, else by grid."""
+def _on_grid(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes]) -> list[FileTensor]:
+    """Return the tensors on a quantizer's grid: by grid and name, else by name, else by grid."""
     assert probe.step is not None
-    best: tuple[Any, ...] | None = None
-    chosen = None
-    for place, tensor in enumerate(observer.tensors):
+    ranked: dict[int, list[FileTensor]] = {}
+    for tensor in observer.tensors:
         if not _fits(probe, tensor):
             continue
         layers = {layer for _, layer in scopes[tensor.key]}
         named = not layers.isdisjoint(probe.names)
         same = tensor.scale is not None and abs(tensor.scale - probe.step) <= 1e-4 * probe.step
         if tensor.scale is None:
-            if probe.names[0] not in layers:
-                continue  # what is before the quantizer
-            rank = 3
-        elif named:
-            rank = 0 if same else 1
-        elif same and tensor.key not in used:
-            rank = 2
+            rank = 3 if probe.names[0] in layers else None  # else it is what is before the quantizer
         else:
-            continue
-        shape = tensor.shape is not None and tensor.shape[1:] == tuple(probe.tensor.shape[1:])
-        # What follows a quantizer may only move its values: the first of these tensors is its own.
-        key = (rank, tensor.key in used, not shape, place)
-        if best is None or key < best:
-            best, chosen = key, tensor
-    return chosen
+            rank = (0 if same else 1) if named else 2 if same else None
+        if rank is not None:
+            ranked.setdefault(rank, []).append(tensor)
+    best = [*ranked.get(0, []), *ranked.get(2, [])] or ranked.get(1) or ranked.get(3) or []
+    firm = {tensor.key for tensor in ranked.get(0, [])}
+    # What follows a quantizer may only move its values: the first of these tensors is its own.
+    shape = tuple(probe.tensor.shape[1:])
+    return sorted(best, key=lambda tensor: (tensor.key not in firm, tensor.shape is None or tensor.shape[1:] != shape))
 
 
-def _of_layer(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes], place: int) -> FileTensor | None:
-    """Return the last tensor that a layer computes in its `place`-th call."""
-    groups: dict[str, list[FileTensor]] = {}
+def _of_layer(
+    probe: Probe,
+    observer: Observer,
+    scopes: Mapping[Any, Scopes],
+    order: Mapping[str, int],
+    folded: Mapping[str, str | None],
+) -> list[FileTensor]:
+    """Return the last tensor that a layer computes, in each of its calls."""
+    groups: dict[str, FileTensor] = {}
     for tensor in observer.tensors:
-        scope, layer = scopes[tensor.key][0]  # fused operations: the one whose output it is stands first
-        if layer == probe.names[0]:
-            groups.setdefault(scope, []).append(tensor)
-    if place >= len(groups):
-        return None
-    candidates = [tensor for tensor in list(groups.values())[place] if _fits(probe, tensor)]
-    return candidates[-1] if candidates else None
+        parts = [(scope, folded.get(layer) or layer) for scope, layer in scopes[tensor.key]]
+        # Operations that are fused into one have all their names: the tensor is what the last of them makes.
+        scope, layer = max(parts, key=lambda part: order.get(part[1], -1))
+        if layer == probe.names[0] and tensor.real_numbers and _fits(probe, tensor):
+            groups[scope] = tensor
+    return list(groups.values())
 
 
 class Values:
@@ -314,14 +331,16 @@ class Comparison:
     def __init__(self, model: keras.Model, observer: Observer):
         self.model, self.observer = model, observer
         self.probes = probes(model)
-        self.tensors = match(self.probes, observer, {operation.name for operation in model.operations})
-        self.found = [place for place, tensor in enumerate(self.tensors) if tensor is not None]
+        self.candidates = match(self.probes, observer, {operation.name for operation in model.operations})
+        self.tensors: list[FileTensor | None] = [None] * len(self.probes)
         self.whole = [Values(probe.step) for probe in self.probes]
         self.own = [Values(probe.step) for probe in self.probes]
-        self._forward = keras.Model(graph_of(model).inputs, [self.probes[place].tensor for place in self.found])
-        self._local, self._fed = self._cut()
-        self._order: dict[int, tuple[int, ...] | None] = {}
         self.outputs: dict[str, np.ndarray] = {}
+        self._found = [place for place, tensors in enumerate(self.candidates) if tensors]
+        self._forward = keras.Model(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])
+        self._order: dict[tuple[int, Any], tuple[int, ...] | None] = {}
+        self._local: keras.Model | None = None
+        self._fed: list[int] = []
 
     def add(self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]) -> None:
         """Run both on a batch.
@@ -330,46 +349,64 @@ class Comparison:
             keras_inputs: in the order of the model's.
             file_inputs: the same samples by the names of the file's inputs, in its dtypes.
         """
-        wanted: list[FileTensor] = [tensor for tensor in self.tensors if tensor is not None]
-        last = list(self.observer.outputs.items())
-        received = self.observer.run(file_inputs, [*wanted, *(tensor for _, tensor in last)])
-        self.outputs = dict(zip((name for name, _ in last), received[len(wanted) :], strict=True))
-        received = received[: len(wanted)]
-        ours = _run(self._forward, keras_inputs)
+        wanted = [*(tensor for place in self._found for tensor in self.candidates[place])]
+        wanted = list({tensor.key: tensor for tensor in [*wanted, *self.observer.outputs.values()]}.values())
+        received = {
+            tensor.key: value for tensor, value in zip(wanted, self.observer.run(file_inputs, wanted), strict=True)
+        }
+        self.outputs = {name: received[tensor.key] for name, tensor in self.observer.outputs.items()}
+        ours = dict(zip(self._found, _run(self._forward, keras_inputs), strict=True))
+        if self._local is None:
+            for place in self._found:
+                self.tensors[place] = self._choose(place, ours[place], received)
+            self._found = [place for place in self._found if self.tensors[place] is not None]
+            self._forward = keras.Model(
+                graph_of(self.model).inputs, [self.probes[place].tensor for place in self._found]
+            )
+            self.candidates = [[] if tensor is None else [tensor] for tensor in self.tensors]
+            self._local, self._fed = self._cut()
         theirs: dict[int, np.ndarray] = {}
-        for place, reference, value in zip(self.found, ours, received, strict=True):
-            laid = self._lay(place, reference, value)
+        for place in self._found:
+            tensor = self.tensors[place]
+            assert tensor is not None
+            laid = self._lay(place, tensor, ours[place], received[tensor.key])
             if laid is not None:
                 theirs[place] = laid
-                self.whole[place].add(reference, laid)
-        if len(theirs) < len(self.found):
-            self.found = [place for place in self.found if place in theirs]
-            self.tensors = [tensor if place in theirs else None for place, tensor in enumerate(self.tensors)]
-            self._forward = keras.Model(
-                graph_of(self.model).inputs, [self.probes[place].tensor for place in self.found]
-            )
-            self._local, self._fed = self._cut()
+                self.whole[place].add(ours[place], laid)
         fed = [theirs[place].astype(np.float32) for place in self._fed]
-        local = _run(self._local, [*keras_inputs, *fed])
-        for place, reference in zip(self.found, local, strict=True):
+        for place, reference in zip(self._found, _run(self._local, [*keras_inputs, *fed]), strict=True):
             self.own[place].add(reference, theirs[place])
 
-    def _lay(self, place: int, reference: np.ndarray, value: np.ndarray) -> np.ndarray | None:
+    def _choose(self, place: int, reference: np.ndarray, received: Mapping[Any, np.ndarray]) -> FileTensor | None:
+        """Return which of a probe's candidates it is: one that is clearly alike, else the most likely one."""
+        found = []
+        for tensor in self.candidates[place]:
+            laid = self._lay(place, tensor, reference, received[tensor.key])
+            if laid is not None:
+                values = Values(None)
+                values.add(reference, laid)
+                found.append((np.inf if values.sqnr is None else values.sqnr, tensor))
+        if not found:
+            return None
+        sqnr, best = max(found, key=lambda pair: pair[0])
+        return best if sqnr >= ALIKE else found[0][1]
+
+    def _lay(self, place: int, tensor: FileTensor, reference: np.ndarray, value: np.ndarray) -> np.ndarray | None:
         """Return a file's tensor in the order of axes of Keras; None if it has another size."""
         if value.size != reference.size:
             return None
-        if place not in self._order:
-            ways: list[tuple[int, ...] | None] = [None, *LAYOUTS.get(value.ndim, [])]
-            fits = [way for way in ways if way is None or value.transpose(way).shape == reference.shape]
+        if (place, tensor.key) not in self._order:
+            fits: list[tuple[int, ...] | None] = [None]
+            fits += [way for way in LAYOUTS.get(value.ndim, ()) if value.transpose(way).shape == reference.shape]
             if value.shape != reference.shape and len(fits) > 1:
                 fits = fits[1:]
             errors = [float(np.square(_in_order(value, way, reference.shape) - reference).sum()) for way in fits]
-            self._order[place] = fits[int(np.argmin(errors))]
-        return _in_order(value, self._order[place], reference.shape)
+            self._order[place, tensor.key] = fits[int(np.argmin(errors))]
+        return _in_order(value, self._order[place, tensor.key], reference.shape)
 
     def _cut(self) -> tuple[keras.Model, list[int]]:
         """Return the model cut at each tensor that was found, and which of these are inputs of it."""
-        at = {id(self.probes[place].tensor): place for place in self.found}
+        at = {id(self.probes[place].tensor): place for place in self._found}
         start = graph_of(self.model).inputs
         fed: dict[int, Any] = {}
         computed: dict[int, Any] = {}
@@ -390,9 +427,9 @@ class Comparison:
                     new[id(old)] = fed[place] = keras.Input(
                         batch_shape=old.shape, dtype=old.dtype, name=free(f"from_file_{place}", names)
                     )
-        for place in self.found:  # an input that is returned as it is
+        for place in self._found:  # an input that is returned as it is
             computed.setdefault(place, self.probes[place].tensor)
-        return keras.Model([*start, *fed.values()], [computed[place] for place in self.found]), list(fed)
+        return keras.Model([*start, *fed.values()], [computed[place] for place in self._found]), list(fed)
 
 
 class FloatComparison:

@@ -137,18 +137,22 @@ class Graph:
     @property
     def operators(self) -> list[Any]:
         """The schema's operators, in the order in which they run."""
-        return self.graph.operators  # type: ignore[no-any-return]
+        return self.graph.operators
 
     @property
     def tensors(self) -> list[Any]:
         """The schema's tensors."""
-        return self.graph.tensors  # type: ignore[no-any-return]
+        return self.graph.tensors
 
     def name(self, op: Any) -> str:
         """Return what kind of operator `op` is, as in the schema."""
         code = self.file.model.operatorCodes[op.opcodeIndex]
         name = self.file.names[_number(code)]
         return name if name != "CUSTOM" or code.customCode is None else code.customCode.decode()
+
+    def tensor_name(self, index: int) -> str:
+        """Return the name of a tensor."""
+        return (self.tensors[index].name or b"").decode()
 
     def version(self, op: Any) -> int:
         """Return the version of an operator's code."""
@@ -176,6 +180,7 @@ class Graph:
         self,
         like: int,
         kind: str,
+        *,
         scale: np.ndarray | None = None,
         zero_point: int = 0,
         axis: int = 0,
@@ -209,9 +214,7 @@ class Graph:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def operator(
-        self, name: str, version: int, inputs: Iterable[int], outputs: Iterable[int], like: Any = None
-    ) -> Any:
+    def operator(self, name: str, version: int, inputs: Iterable[int], outputs: Iterable[int], like: Any = None) -> Any:
         """Return a new operator, which the caller puts where it runs.
 
         Args:
@@ -258,10 +261,11 @@ class _Aligned:
     def __init__(self, schema: Any, buffer: Any):
         self.schema, self.buffer = schema, buffer
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 (the name that the generated code calls)
+    def Pack(self, builder: Any) -> Any:
+        """Write the buffer, as the generated code's method of that name does; return its place."""
         data = self.buffer.data
         if data is None or not len(data):
-            return self.buffer.Pack(builder)  # type: ignore[no-any-return]
+            return self.buffer.Pack(builder)
         data = np.asarray(data, np.uint8).tobytes()
         builder.StartVector(1, len(data), ALIGNMENT)
         builder.head -= len(data)
@@ -269,7 +273,7 @@ class _Aligned:
         place = builder.EndVector()
         self.schema.BufferStart(builder)
         self.schema.BufferAddData(builder, place)
-        return self.schema.BufferEnd(builder)  # type: ignore[no-any-return]
+        return self.schema.BufferEnd(builder)
 
 
 def _moved(indices: Any, places: dict[int, int]) -> np.ndarray:

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.scheme import Scheme
+from tfcompress.export.tflite_demand import drop_inserted, find_wanted, grid_of, replace_border
 from tfcompress.export.tflite_graph import File, Graph
 from tfcompress.export.tflite_recovery import Integers, largest_sum, leave_room, recover
 from tfcompress.export.tflite_rules import FIXED, RULES, Grid, KernelRule, Rule
+
 
 def lower(file: File, scheme: Scheme, inference_io: str = "float32") -> None:
     """Let the file's main graph compute in integers, in place.
@@ -53,8 +55,9 @@ class _Lowering:
         """Those of them whose float values are there too."""
 
     def run(self) -> None:
-        steps = self._without_inserted()
-        self.wanted = self._find_wanted(steps)
+        drop_inserted(self.file, self.graph)
+        self.wanted = find_wanted(self.graph)
+        steps = list(self.graph.operators)
         self._open_inputs(steps)
         for op in steps:
             name = self.graph.name(op)
@@ -69,92 +72,13 @@ class _Lowering:
         self._close_outputs()
         self.graph.graph.operators = self.done
 
-    def _without_inserted(self) -> list[Any]:
-        """Return the operators without the quantizers of means that the converter added by itself.
-
-        It takes the grid of the input for that of the mean, too coarse for what a normalization does with it. They
-        are named after the mean, the model's own after their layer.
-        """
-        maker = {int(index): op for op in self.graph.operators for index in op.outputs}
-        instead: dict[int, int] = {}
-        steps = []
-        for op in self.graph.operators:
-            name, source = self.graph.name(op), int(op.inputs[0]) if len(op.inputs) else -1
-            if name == "QUANTIZE" and source in maker and self.graph.name(maker[source]) == "MEAN":
-                if self._name(int(op.outputs[0])).split(";")[0] == self._name(source).split(";")[0]:
-                    instead[int(op.outputs[0])] = source
-                    continue
-            if name == "DEQUANTIZE" and source in instead:
-                instead[int(op.outputs[0])] = instead[source]
-                continue
-            op.inputs = np.asarray([instead.get(int(index), int(index)) for index in op.inputs], np.int32)
-            steps.append(op)
-        outputs = self.graph.graph.outputs
-        for place, index in enumerate(map(int, outputs)):
-            if index in instead:
-                self._replace(outputs, place, index, instead[index])
-        return steps
-
-    # What follows an operator says the grid of its output.
-
-    def _find_wanted(self, steps: list[Any]) -> dict[int, Grid]:
-        """Return the grid that each tensor is rounded to further on, at once or behind what only moves values."""
-        wanted: dict[int, Grid] = {}
-        rounded: set[int] = set()  # at once
-        disagree = {int(index) for index in self.graph.graph.outputs}  # what consumes them wants different things
-
-        def agreed(index: int) -> Grid | None:
-            return wanted.get(index) if index in rounded or index not in disagree else None
-
-        for op in reversed(steps):
-            name = self.graph.name(op)
-            quantizes = name == "QUANTIZE"
-            grid = self._grid_of(int(op.outputs[0])) if quantizes else None
-            if name in RULES and RULES[name].commutes:
-                grids = [agreed(index) for index in map(int, op.outputs) if self.graph.type(index) == "FLOAT32"]
-                grid = grids[0] if grids and all(other and grids[0] and grids[0].close(other) for other in grids) else None
-            elif name == "MUL":
-                grid = self._divided(agreed(int(op.outputs[0])), op)
-            for index in map(int, op.inputs):
-                if index < 0 or self.graph.type(index) != "FLOAT32":
-                    continue
-                if grid is None:
-                    disagree.add(index)
-                elif quantizes and (index not in rounded or grid.scale < wanted[index].scale):
-                    wanted[index] = grid
-                    rounded.add(index)
-                elif not quantizes and not grid.close(wanted.setdefault(index, grid)):
-                    disagree.add(index)
-        return {index: grid for index, grid in wanted.items() if agreed(index)}
-
-    def _divided(self, grid: Grid | None, op: Any) -> Grid | None:
-        """Return the grid whose values, times the positive number that `op` multiplies by, are those of `grid`."""
-        constants = [values for values in map(self.graph.constant, map(int, op.inputs)) if values is not None]
-        if grid is None or len(constants) != 1 or constants[0].size != 1 or not constants[0].item() > 0:
-            return None
-        return Grid(float(np.float32(grid.scale / constants[0].item())), grid.zero_point, grid.bits)
-
-    def _grid_of(self, index: int) -> Grid:
-        quantization = self.graph.tensors[index].quantization
-        scale, zero_point = float(quantization.scale[0]), int(quantization.zeroPoint[0])
-        kind = self.graph.type(index) or ""
-        bits = 16 if "16" in kind else 8
-        zero_point -= 2 ** (bits - 1) if kind.startswith("U") else 0
-        if bits == 16 and zero_point:
-            raise ValueError(
-                "Expected activations of 16 bits with a symmetric, narrow range: their kernels know no zero point. "
-                f"Received: zero point {zero_point} in {self._name(index)!r}. Let the range be (-m, m)."
-            )
-        return Grid(scale, zero_point, bits)
-
-    def _name(self, index: int) -> str:
-        return (self.graph.tensors[index].name or b"").decode()
-
     # Tensors: float, or on a grid; the other form is made where it is needed.
 
     def _new(self, like: int, grid: Grid, data: np.ndarray | None = None) -> int:
         suffix = "" if data is None else "/integers"
-        return self.graph.add(like, grid.type, np.float32(grid.scale), grid.zero_point, data=data, suffix=suffix)
+        return self.graph.add(
+            like, grid.type, scale=np.float32(grid.scale), zero_point=grid.zero_point, data=data, suffix=suffix
+        )
 
     def _emit(self, name: str, version: int, inputs: list[int], outputs: list[int], like: Any = None) -> None:
         self.done.append(self.graph.operator(name, version, inputs, outputs, like))
@@ -191,14 +115,16 @@ class _Lowering:
 
     def _quantize(self, op: Any) -> None:
         source, index = int(op.inputs[0]), int(op.outputs[0])
-        grid = self._grid_of(index)
+        grid = grid_of(self.graph, index)
         if source in self.grid:
             self.grid[index], self.integer[index] = grid, self._integers(source, grid)
         else:
             self._emit("QUANTIZE", 1 if grid.bits == 8 else 2, [source], [self._place(index, grid)])
 
     def _ready(self, index: int) -> bool:
-        return index in self.grid or self.graph.constant(index) is not None
+        if index in self.grid:
+            return self.grid[index].bits == self.bits
+        return self.graph.constant(index) is not None
 
     # The borders.
 
@@ -216,7 +142,7 @@ class _Lowering:
                 given = self._unsigned(index, grid)
                 self._emit("QUANTIZE", 1, [given], [integers])
                 integers = given
-            self._replace(self.graph.graph.inputs, place, index, integers)
+            replace_border(self.file, self.graph.graph.inputs, place, integers)
 
     def _close_outputs(self) -> None:
         for place, index in enumerate(map(int, self.graph.graph.outputs)):
@@ -229,22 +155,16 @@ class _Lowering:
             if self.inference_io == "uint8":
                 integers = self._unsigned(index, self.grid[index])
                 self._emit("QUANTIZE", 1, [self.integer[index]], [integers])
-            self._replace(self.graph.graph.outputs, place, index, integers)
+            replace_border(self.file, self.graph.graph.outputs, place, integers)
 
     def _unsigned(self, index: int, grid: Grid) -> int:
-        return self.graph.add(index, "UINT8", np.float32(grid.scale), grid.zero_point + 128)
-
-    def _replace(self, indices: Any, place: int, old: int, new: int) -> None:
-        indices[place] = new
-        for signature in self.file.model.signatureDefs or []:
-            entries = signature.inputs if indices is self.graph.graph.inputs else signature.outputs
-            for entry in entries if signature.subgraphIndex == 0 else []:
-                entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
+        return self.graph.add(index, "UINT8", scale=np.float32(grid.scale), zero_point=grid.zero_point + 128)
 
     def _no_grid(self, what: str, index: int) -> ValueError:
         return ValueError(
             f"Expected inference_io='float32': an {what} of the model is computed in float. Received: "
-            f"inference_io={self.inference_io!r}, {what} {self._name(index)!r}. Quantize that layer too, or keep float32."
+            f"inference_io={self.inference_io!r}, {what} {self.graph.tensor_name(index)!r}. Quantize that layer too, "
+            "or keep float32."
         )
 
     # Operators.
@@ -329,7 +249,7 @@ class _Lowering:
         bias = inputs[rule.bias] if len(inputs) > rule.bias else -1
         values = self.graph.constant(bias) if bias >= 0 else None
         wanted = self.wanted.get(int(op.outputs[0]))
-        if data not in self.grid or wanted is None or (bias >= 0 and values is None):
+        if data not in self.grid or not self._ready(data) or wanted is None or (bias >= 0 and values is None):
             return False
         if weights in self.grid:  # a product of two activations
             if self.bits == 16 or (values is not None and values.any()):
@@ -367,14 +287,14 @@ class _Lowering:
             inputs[rule.bias] = self.graph.add(
                 inputs[rule.bias],
                 "INT64" if wide else "INT32",
-                scale,
+                scale=scale,
                 data=integers.astype(np.int64 if wide else np.int32),
                 suffix="/integers",
             )
         key = inputs[rule.weights], found.scale.tobytes()
         if key not in self.stored:
             self.stored[key] = self.graph.add(
-                inputs[rule.weights], "INT8", found.scale, axis=found.axis, data=found.values, suffix="/integers"
+                inputs[rule.weights], "INT8", scale=found.scale, axis=found.axis, data=found.values, suffix="/integers"
             )
         inputs[rule.weights] = self.stored[key]
         return narrow

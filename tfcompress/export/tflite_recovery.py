@@ -46,9 +46,9 @@ def recover(constant: np.ndarray, axis: int, bits: int = 8, per_channel: bool = 
 
     Example:
 
-    >>> found = recover(np.array([[0.5, -1.27], [0.0, 2.54]], "float32"), axis=0)
-    >>> found.values.tolist(), found.scale.round(4).tolist()
-    ([[50, -127], [0, 127]], [0.01, 0.02])
+    >>> found = recover(np.array([[2.5, -63.5], [0.0, 127.0]], "float32"), axis=0)
+    >>> found.values.tolist(), found.scale.tolist()
+    ([[5, -127], [0, 127]], [0.5, 1.0])
     >>> recover(np.array([[0.5, -1.2312]], "float32"), axis=0) is None
     True
     """

@@ -46,12 +46,14 @@ def _store(graph: Graph, scheme: Scheme) -> None:
                 if constant is not None:
                     found = recover(constant, axis, scheme.weight_bits, scheme.per_channel)
                 if found is not None and hybrid:
-                    steps.append(_with_integers(graph, op, name, place, found, hybrid))
+                    steps.append(_with_integers(graph, op, place, found, hybrid))
                     continue
                 if found is not None:
                     integers = _constant(graph, index, found)
                     behind[index] = graph.add(index, "FLOAT32")
-                    steps.append(graph.operator("DEQUANTIZE", 5 if found.per_channel else 2, [integers], [behind[index]]))
+                    steps.append(
+                        graph.operator("DEQUANTIZE", 5 if found.per_channel else 2, [integers], [behind[index]])
+                    )
             if index in behind:
                 op.inputs = np.array(op.inputs)
                 op.inputs[place] = behind[index]
@@ -74,10 +76,11 @@ def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
 
 
 def _constant(graph: Graph, like: int, found: Integers) -> int:
-    return graph.add(like, "INT8", found.scale, axis=found.axis, data=found.values, suffix="/integers")
+    return graph.add(like, "INT8", scale=found.scale, axis=found.axis, data=found.values, suffix="/integers")
 
 
-def _with_integers(graph: Graph, op: Any, name: str, place: int, found: Integers, version: int) -> Any:
+def _with_integers(graph: Graph, op: Any, place: int, found: Integers, version: int) -> Any:
+    name = graph.name(op)
     inputs = [int(index) for index in op.inputs]
     inputs[place] = _constant(graph, inputs[place], found)
     new = graph.operator(name, max(version, graph.version(op)), inputs, op.outputs, op)
@@ -94,7 +97,7 @@ def _table(graph: Graph, op: Any, scheme: Scheme) -> list[Any]:
         return [op]
     found = recover(constant, 0, scheme.weight_bits, per_channel=False)
     if found is not None:
-        integers = graph.add(int(op.outputs[0]), "INT8", found.scale)
+        integers = graph.add(int(op.outputs[0]), "INT8", scale=found.scale)
         stored = _constant(graph, table, found)
         look = graph.operator("GATHER", max(2, graph.version(op)), [stored, int(op.inputs[1])], [integers], op)
         return [look, graph.operator("DEQUANTIZE", 2, [integers], op.outputs)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -100,9 +102,13 @@ def _alike(
 ) -> list[dict[str, np.ndarray]]:
     """Return what the model gives when its roundings fall otherwise."""
     if deployment.scheme is not None and deployment.scheme.activations == "dynamic":
-        # A runtime finds the ranges of a whole tensor, not of each sample: the error is another, of about the size
-        # of that of rounding at all.
-        return [_reference(deployment.model, trace, inputs)]
+        # A runtime finds the range of a whole tensor, not of each sample, and puts zero elsewhere: the error is
+        # another, of about the size of that of rounding at all.
+        made = []
+        for bits in (deployment.scheme.activation_bits - 1, 16):
+            with _dynamic_bits(model, bits):
+                made.append(_reference(model, trace, inputs))
+        return made
     learned = [quantizer for quantizer in activation_quantizers(model) if quantizer.learns]
     made = []
     for sign in (1, -1):
@@ -112,6 +118,17 @@ def _alike(
             state.append((quantizer.ends, quantizer.ends.value * factor))
         made.append(_reference(model, trace, inputs, state))
     return made
+
+
+@contextlib.contextmanager
+def _dynamic_bits(model: keras.Model, bits: int) -> Iterator[None]:
+    """Let the quantizers that find their range at run time have other bits for the time of the block."""
+    with contextlib.ExitStack() as undo:
+        for quantizer in activation_quantizers(model):
+            if quantizer.spec.dynamic:
+                undo.callback(object.__setattr__, quantizer, "spec", quantizer.spec)
+                object.__setattr__(quantizer, "spec", dataclasses.replace(quantizer.spec, bits=bits))
+        yield
 
 
 def _generated(

@@ -31,7 +31,7 @@ class FixedQuantizer(keras.layers.Layer):
 
         low, high = np.float32(self.minimum), np.float32(self.maximum)
         return tf.quantization.fake_quant_with_min_max_vars(
-            inputs, low, high, num_bits=self.bits, narrow_range=self.narrow
+            tf.cast(inputs, tf.float32), low, high, num_bits=self.bits, narrow_range=self.narrow
         )
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:

@@ -55,14 +55,17 @@ RULES: dict[str, Rule] = {
     **_names(INTEGER, "tanh", output=(-1, 1), note="float in ONNX"),
     # relu6(x + 3) / 6 is an affine map that its range (0, 1) cuts off.
     **_names(INTEGER, "hardsigmoid", output=(0, 1)),
-    **_names(INTEGER, "subtract prelu gelu maximum minimum", note="float in ONNX"),
+    **_names(INTEGER, "subtract prelu gelu elu maximum minimum", note="float in ONNX"),
     **_names(CONCATENATE, "concatenate"),
-    **_names(TRANSPARENT, "maxpooling1d maxpooling2d globalmaxpooling1d globalmaxpooling2d"),
-    **_names(TRANSPARENT, "reshape flatten permute transpose squeeze expanddims moveaxis swapaxes"),
-    **_names(TRANSPARENT, "zeropadding1d zeropadding2d cropping1d cropping2d upsampling1d upsampling2d repeatvector"),
+    **_names(TRANSPARENT, "maxpooling1d maxpooling2d globalmaxpooling1d globalmaxpooling2d globalmaxpooling3d"),
+    **_names(TRANSPARENT, "reshape flatten permute transpose squeeze expanddims moveaxis swapaxes repeat"),
+    **_names(TRANSPARENT, "zeropadding1d zeropadding2d zeropadding3d cropping1d cropping2d cropping3d"),
+    **_names(TRANSPARENT, "upsampling1d upsampling2d upsampling3d repeatvector"),
     **_names(TRANSPARENT, "identity linear getitem split stopgradient activityregularization"),
     **_names(TRANSPARENT, "dropout spatialdropout1d spatialdropout2d spatialdropout3d alphadropout"),
-    **_names(TRANSPARENT, "gaussiandropout gaussiannoise"),
+    # Augmentation moves values in training, and does nothing in inference.
+    **_names(TRANSPARENT, "gaussiandropout gaussiannoise randomflip randomrotation randomtranslation randomzoom"),
+    **_names(TRANSPARENT, "randomcrop randomcontrast randombrightness"),
     **_names(TABLE, "embedding"),
 }
 """Whatever isn't here is "float"."""
@@ -87,6 +90,8 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     if constant_map(call) is not None:
         return Rule(AFFINE) if _has_channels(call) else NO_INTEGER_KERNEL
     rule = RULES.get(name, NO_INTEGER_KERNEL)
+    if name == "upsampling2d" and inner.interpolation == "bilinear":
+        rule = Rule(INTEGER, note="float in ONNX")
     refused = _why_float(inner, name, call, rule, bits)
     return Rule(FLOAT, note=f"float island: {refused}") if refused else rule
 
@@ -102,7 +107,7 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         "a slope or threshold": name == "relu"
         and bool(getattr(inner, "negative_slope", 0.0) or getattr(inner, "threshold", 0.0)),
         f"{getattr(inner, 'interpolation', '')} interpolation": name == "upsampling2d"
-        and inner.interpolation != "nearest",
+        and inner.interpolation not in ("nearest", "bilinear"),
         "whole numbers": rule.kind in (INTEGER, CONCATENATE, KERNEL) and whole,
         "a constant operand": name in _OF_TWO and len(call.inputs) < 2,
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,

@@ -1,0 +1,132 @@
+"""From a quantized model to both files: the numbers of the zoo, every recipe, integer inputs, and what is refused."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.quantization.zoo import ZOO, build, data_of
+from tfcompress.export.tflite_graph import operators
+
+FORMATS = ("tflite", "onnx")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("name", ZOO)
+def test_the_file_is_the_model(name, kind, tmp_path):
+    model = build(name)
+    x = data_of(model)
+    quantized = tfc.quantize(model, "int8", x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=x)
+    assert artifact.parity.samples == 48
+    for label, parity in artifact.parity.outputs.items():
+        assert parity.step > 0, label
+        assert parity.mean_steps < 0.35, label
+        assert parity.equal > 0.7, label
+        assert parity.max_steps < 6, label
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("recipe", "largest"),
+    [
+        ("int8_per_tensor", 2 / 256),
+        ("int8_weights", 1e-5),
+        ("dynamic_int8", 0.02),
+        ("int16x8", 2e-4),
+        ("float16", 2e-3),
+    ],
+)
+def test_recipes(recipe, largest, kind, tmp_path):
+    model = build("residual")
+    x = data_of(model)
+    plain = tfc.export(model, tmp_path / f"float.{kind}", verify=False)
+    quantized = tfc.quantize(model, recipe, x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}")
+    assert np.abs(artifact.predict(x) - quantized.predict(x, verbose=0)).max() <= largest
+    assert plain.path.is_file()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_weights_take_a_quarter(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((64,))
+    model = keras.Model(inputs, L.Dense(10)(L.Dense(400, activation="relu")(inputs)))
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype("float32")
+    full = tfc.export(model, tmp_path / f"float.{kind}").nbytes
+    for recipe in ("int8", "int8_weights", "dynamic_int8", "int16x8"):
+        assert tfc.export(tfc.quantize(model, recipe, x), tmp_path / f"{recipe}.{kind}").nbytes < 0.36 * full, recipe
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_integer_inputs_and_outputs(dtype, kind, tmp_path):
+    model = build("residual")
+    x = data_of(model)
+    quantized = tfc.quantize(model, "int8", x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", inference_io=dtype)
+    assert {info.dtype for info in (*artifact.inputs.values(), *artifact.outputs.values())} == {dtype}
+    plain = tfc.export(quantized, tmp_path / f"f.{kind}").predict(x)
+    np.testing.assert_allclose(artifact.predict(x), plain, atol=1e-6)
+
+
+def test_pure_integers_for_a_microcontroller(tmp_path):
+    quantized = tfc.quantize(build("residual"), "int8", data_of(build("residual")))
+    artifact = tfc.export(quantized, tmp_path / "m.tflite", inference_io="int8")
+    types = {kind for op in operators(artifact.path.read_bytes()) for kind in (*op.inputs, *op.outputs) if kind}
+    assert types <= {"INT8", "INT32"}
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_opsets(opset, tmp_path):
+    import onnx
+
+    quantized = tfc.quantize(build("residual"), "int8", data_of(build("residual")))
+    artifact = tfc.export(quantized, tmp_path / "m.onnx", opset=opset)
+    versions = {entry.domain: entry.version for entry in onnx.load(artifact.path).opset_import}
+    assert versions[""] == opset
+
+
+def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
+    keras.utils.set_random_seed(2)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(512, 8, 8, 1)).astype("float32")
+    y = (x.mean((1, 2, 3)) > 0).astype("int32") + 2 * (x[:, :4].mean((1, 2, 3)) > 0)
+    inputs = keras.Input((8, 8, 1))
+    h = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, use_bias=False)(inputs)))
+    model = keras.Model(inputs, L.Dense(4, name="logits")(L.Flatten()(h)))
+    quantized = tfc.quantize(tfc.prune(model, 0.5), "int8")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    quantized.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
+    quantized.fit(x, y, epochs=12, verbose=0)
+    logits = quantized.predict(x, verbose=0)
+    assert np.mean(logits.argmax(-1) == y) > 0.85
+    for kind in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=x)
+        parity = artifact.parity.outputs["logits"]
+        assert parity.max_steps <= 1.01
+        assert parity.argmax_agreement >= 0.995
+        assert parity.equal > 0.9
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "message"),
+    [
+        (lambda: tfc.quantize(build("residual")), {}, "Expected calibrated ranges"),
+        (lambda: build("residual"), {"inference_io": "int8"}, "need a model with activations of 8 bits"),
+        (
+            lambda: tfc.quantize(build("transformer"), "int8", data_of(build("transformer"))),
+            {"inference_io": "int8"},
+            "since input 'tokens' holds whole numbers",
+        ),
+        (lambda: build("residual"), {"inference_io": "int4"}, "Expected inference_io to be one of"),
+        (lambda: build("residual"), {"opset": 12}, "Expected opset to be one of"),
+    ],
+)
+def test_what_is_refused_leaves_no_file(model, how, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tfc.export(model(), tmp_path / "m.tflite", **how)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,57 @@
+"""A slice of benchmarks/coverage.py: models of keras.applications become files of integers alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras.src.applications import mobilenet_v3
+from keras.src.applications.densenet import DenseNet
+from keras.src.applications.efficientnet import EfficientNet
+
+from benchmarks.coverage import condition, images, onnx_kernels, tflite_kernels
+from tfcompress.export import export
+from tfcompress.export.deployment import deploy
+from tfcompress.export.runtime import open_runner
+from tfcompress.quantization import quantize
+
+SIZE = 32
+OPTIONS = {"input_shape": (SIZE, SIZE, 3), "weights": None, "classes": 10, "classifier_activation": None}
+
+
+def inverted_residuals(x, kernel, activation, ratio):
+    """The stages of a MobileNetV3, cut short."""
+    x = mobilenet_v3._inverted_res_block(x, 2, 16, kernel, 2, ratio, mobilenet_v3.relu, 0)
+    x = mobilenet_v3._inverted_res_block(x, 3, 24, kernel, 2, ratio, activation, 1)
+    return mobilenet_v3._inverted_res_block(x, 3, 24, kernel, 1, ratio, activation, 2)
+
+
+MODELS = {
+    # squeeze and excitation, hard swish, its own rescaling of the inputs
+    "mobilenet_v3": lambda: mobilenet_v3.MobileNetV3(inverted_residuals, 32, 1.0, "large", **OPTIONS),
+    # batch normalization before the convolutions, concatenations of what others read too
+    "densenet": lambda: DenseNet([2, 2, 2, 2], **OPTIONS),
+    # swish, normalization of the inputs, convolutions behind paddings of one side
+    "efficientnet": lambda: EfficientNet(0.5, 0.2, SIZE, **OPTIONS),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_integer_and_as_keras(name, tmp_path):
+    model = MODELS[name]()
+    data, test = images(16, SIZE, 2), images(16, SIZE, 3)
+    if name == "densenet":
+        data, test = data / 255, test / 255
+    condition(model, data)
+    quantized = quantize(model, "int8", data)
+    (step,) = deploy(quantized, "tflite").steps.values()
+    expected = quantized.predict(test, verbose=0)
+    assert np.ptp(expected) > 100 * step
+    for suffix, kernels_of in ((".tflite", tflite_kernels), (".onnx", onnx_kernels)):
+        path = export(quantized, tmp_path / f"model{suffix}", verify=False).path
+        kernels, floats, others = kernels_of(path)
+        assert kernels > 10
+        assert (floats, others) == (0, "")
+        assert path.stat().st_size < 0.45 * 4 * model.count_params()
+        off = np.abs(open_runner(path).predict(test).reshape(expected.shape) - expected) / step
+        assert off.mean() < 4.0
+        assert off.max() < 16.0

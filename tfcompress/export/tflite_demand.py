@@ -1,0 +1,134 @@
+"""The grid that each tensor of a converted graph is rounded to further on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.tflite_graph import File, Graph
+from tfcompress.export.tflite_rules import RULES, Grid
+
+
+def drop_inserted(file: File, graph: Graph) -> None:
+    """Drop the quantizers of means that the converter added by itself, in place.
+
+    It takes the grid of the input for that of the mean, too coarse for what a normalization does with it. They are
+    named after the mean, the model's own after their layer.
+
+    Args:
+        file: The file.
+        graph: Its main graph, as converted.
+    """
+    maker = {int(index): op for op in graph.operators for index in op.outputs}
+    instead: dict[int, int] = {}
+    steps = []
+    for op in graph.operators:
+        name, source = graph.name(op), int(op.inputs[0]) if len(op.inputs) else -1
+        if name == "QUANTIZE" and _inserted(graph, maker.get(source), op):
+            instead[int(op.outputs[0])] = source
+            continue
+        if name == "DEQUANTIZE" and source in instead:
+            instead[int(op.outputs[0])] = instead[source]
+            continue
+        op.inputs = np.asarray([instead.get(int(index), int(index)) for index in op.inputs], np.int32)
+        steps.append(op)
+    for place, index in enumerate(map(int, graph.graph.outputs)):
+        if index in instead:
+            replace_border(file, graph.graph.outputs, place, instead[index])
+    graph.graph.operators = steps
+
+
+def _inserted(graph: Graph, before: Any, op: Any) -> bool:
+    if before is None or graph.name(before) != "MEAN":
+        return False
+    names = [graph.tensor_name(int(made.outputs[0])).split(";")[0] for made in (before, op)]
+    return names[0] == names[1]
+
+
+def replace_border(file: File, indices: Any, place: int, new: int) -> None:
+    """Let the main graph take or return another tensor, in place.
+
+    Args:
+        file: The file.
+        indices: The graph's inputs or outputs.
+        place: Which of them.
+        new: Index of the tensor.
+    """
+    graph, old = file.graphs[0].graph, int(indices[place])
+    indices[place] = new
+    for signature in file.model.signatureDefs or []:
+        entries = signature.inputs if indices is graph.inputs else signature.outputs
+        for entry in entries if signature.subgraphIndex == 0 else []:
+            entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
+
+
+def find_wanted(graph: Graph) -> dict[int, Grid]:
+    """Return the grid that each float tensor is rounded to: at once, or behind what only moves values.
+
+    Args:
+        graph: As converted, a QUANTIZE where the model has a fake-quantizer.
+
+    Returns:
+        {index of a tensor: grid}, of those whose consumers agree.
+    """
+    wanted: dict[int, Grid] = {}
+    rounded: set[int] = set()  # at once
+    disagree = {int(index) for index in graph.graph.outputs}  # what consumes them wants different things
+
+    def agreed(index: int) -> Grid | None:
+        return wanted.get(index) if index in rounded or index not in disagree else None
+
+    for op in reversed(graph.operators):
+        name = graph.name(op)
+        quantizes = name == "QUANTIZE"
+        grid = None
+        if quantizes:
+            grid = grid_of(graph, int(op.outputs[0]))
+        elif name in RULES and RULES[name].commutes:
+            grid = _common([agreed(index) for index in map(int, op.outputs) if graph.type(index) == "FLOAT32"])
+        elif name == "MUL":
+            grid = _divided(graph, agreed(int(op.outputs[0])), op)
+        for index in map(int, op.inputs):
+            if index < 0 or graph.type(index) != "FLOAT32":
+                continue
+            if grid is None:
+                disagree.add(index)
+            elif quantizes and (index not in rounded or grid.scale < wanted[index].scale):
+                wanted[index] = grid
+                rounded.add(index)
+            elif not quantizes and not grid.close(wanted.setdefault(index, grid)):
+                disagree.add(index)
+    return {index: grid for index, grid in wanted.items() if agreed(index)}
+
+
+def _common(grids: list[Grid | None]) -> Grid | None:
+    first = grids[0] if grids else None
+    return first if first and all(other is not None and first.close(other) for other in grids) else None
+
+
+def _divided(graph: Graph, grid: Grid | None, op: Any) -> Grid | None:
+    """Return the grid whose values, times the positive number that `op` multiplies by, are those of `grid`."""
+    constants = [values for values in map(graph.constant, map(int, op.inputs)) if values is not None]
+    if grid is None or len(constants) != 1 or constants[0].size != 1 or not constants[0].item() > 0:
+        return None
+    return Grid(float(np.float32(grid.scale / constants[0].item())), grid.zero_point, grid.bits)
+
+
+def grid_of(graph: Graph, index: int) -> Grid:
+    """Return the grid of a quantized tensor, as signed integers.
+
+    Raises:
+        ValueError: It has 16 bits and isn't symmetric.
+    """
+    quantization = graph.tensors[index].quantization
+    scale, zero_point = float(quantization.scale[0]), int(quantization.zeroPoint[0])
+    kind = graph.type(index) or ""
+    bits = 16 if "16" in kind else 8
+    zero_point -= 2 ** (bits - 1) if kind.startswith("U") else 0
+    if bits == 16 and zero_point:
+        raise ValueError(
+            "Expected activations of 16 bits with a symmetric, narrow range: their kernels know no zero point. "
+            f"Received: zero point {zero_point} in {graph.tensor_name(index)!r}. Let the range be (-m, m)."
+        )
+    return Grid(scale, zero_point, bits)
