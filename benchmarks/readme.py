@@ -45,14 +45,56 @@ def headline() -> str:
     )
 
 
+def support() -> str:
+    """Return the matrix of layers, one row for those that fare alike."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in rows_of("support"):
+        verdicts = tuple(row[column] for column in ("pruning", "int8", "TFLite", "ONNX"))
+        # Of layers that aren't tried at all, why; of the others the verdicts say it.
+        groups.setdefault((*verdicts, row["note"] if set(verdicts) == {"-"} else ""), []).append(row["layer"])
+    rows = [
+        {
+            "layers": ", ".join(names) + (f" ({note})" if note else ""),
+            "pruning": pruning,
+            "int8 in Keras": integer,
+            "TFLite": tflite,
+            "ONNX": onnx,
+        }
+        for (pruning, integer, tflite, onnx, note), names in sorted(groups.items(), key=_rank)
+    ]
+    return table(rows)
+
+
+def _rank(group: tuple[tuple[str, ...], list[str]]) -> tuple[int, ...]:
+    order = ("yes", "float island", "refused", "-")
+    pruning, *others, note = group[0]
+    return (bool(note), *(order.index(verdict) for verdict in (*others, pruning)))
+
+
+def coverage() -> str:
+    """Return the models of keras.applications as files of integers."""
+    rows = []
+    for row in rows_of("coverage"):
+        made = {"model": row["model"], "parameters": row["parameters"], "quantized": row["quantized"]}
+        for label in ("TFLite", "ONNX"):
+            made[f"{label} MB"] = row.get(f"{label} MB", "")
+            made[f"{label}: float kernels"] = row.get(f"{label} float kernels", "")
+            made[f"{label}: steps off"] = row.get(f"{label} steps", "")
+        rows.append(made)
+    return table(rows)
+
+
+BLOCKS = {"headline": headline, "support": support, "coverage": coverage}
+
+
 def filled(text: str) -> str:
     """Return the page with all blocks made anew."""
 
     def block(match: re.Match[str]) -> str:
         name = match.group(2)
-        return f"<!-- {match.group(1)} -->\n{table(rows_of(name)) if name else headline()}\n<!-- end -->"
+        return f"<!-- {match.group(1)} -->\n{table(rows_of(name)) if name else BLOCKS[match.group(1)]()}\n<!-- end -->"
 
-    return re.sub(r"<!-- (headline|table:(\w+)) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+    return re.sub(r"<!-- (headline|support|coverage|table:(\w+)) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
 def main() -> None:

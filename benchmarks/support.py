@@ -252,7 +252,7 @@ CASES: dict[str, Case | str] = {
     "Hashing": front(lambda: L.Hashing(5, output_mode="one_hot"), ((1,),), 50),
     "HashedCrossing": front(lambda: L.HashedCrossing(5, output_mode="one_hot"), ((1,), (1,)), 50),
     "IntegerLookup": front(lambda: L.IntegerLookup(vocabulary=[1, 2, 3], output_mode="one_hot"), ((1,),), 5),
-    "STFTSpectrogram": front(lambda: L.STFTSpectrogram(frame_length=16), ((64,),), "normal"),
+    "STFTSpectrogram": front(lambda: L.STFTSpectrogram(frame_length=16), ((64, 1),), "normal"),
     "MelSpectrogram": front(lambda: L.MelSpectrogram(16, 8, sampling_rate=100, num_mel_bins=4), ((64,),), "normal"),
     "StringLookup": STRINGS,
     "TextVectorization": STRINGS,

@@ -23,10 +23,11 @@ def test_every_format_says_the_same(digits, tflite_file, onnx_file, float16_file
 
 
 def test_a_quantized_input_takes_real_and_raw_values(digits, int8_file):
-    from tfcompress.evaluation.constants import tflite_io_scales
+    from tfcompress.export.integers import io_grids
+    from tfcompress.export.runtime import open_runner
 
     real = evaluate(int8_file, digits.x, digits.y)
-    scale, zero_point = tflite_io_scales(int8_file)["pixels"]
+    scale, zero_point = io_grids(open_runner(int8_file))["pixels"]
     raw = np.clip(np.rint(digits.x / scale) + zero_point, -128, 127).astype(np.int8)
     assert evaluate(int8_file, raw, digits.y).to_dict() == real.to_dict()
     assert real.accuracy == pytest.approx(evaluate(digits.model, digits.x, digits.y).accuracy, abs=0.02)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tfcompress as tfc
 from tests.evaluation.conftest import save_onnx
-from tfcompress.evaluation.constants import Count, _unpack, count_onnx, count_tflite, tflite_io_scales
+from tfcompress.evaluation.constants import Count, _unpack, count_onnx, count_tflite
 from tfcompress.evaluation.predictor import open_predictor
 from tfcompress.evaluation.size import count_keras, measure_size, save_without_optimizer, zipped_size
 from tfcompress.pruning.prune import update_masks
@@ -112,7 +112,6 @@ def test_int8(digits, int8_file):
     assert found.parameters == 1810
     assert found.nonzeros == pytest.approx(expected + biases, abs=10)  # ties, biases that round to zero
     assert found.nonzeros < 1810
-    assert tflite_io_scales(int8_file).keys() >= {"pixels"}
 
 
 def test_packed_bits():

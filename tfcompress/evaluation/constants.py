@@ -68,42 +68,6 @@ def count_tflite(path: str | os.PathLike[str]) -> Count:
     return total
 
 
-def tflite_io_scales(path: str | os.PathLike[str]) -> dict[str, tuple[float, int]]:
-    """Return the scale and zero point of each quantized input and output of a `.tflite` file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        {name: (scale, zero point)}, by the names of the signature and by those of the tensors. Float tensors
-            are
-        left out.
-
-    Raises:
-        ValueError: it isn't a .tflite file.
-    """
-    _, model, _ = _open_tflite(path)
-    graph = model.Subgraphs(0)
-    found = {}
-    tensors = [(None, graph.Inputs(i)) for i in range(graph.InputsLength())]
-    tensors += [(None, graph.Outputs(i)) for i in range(graph.OutputsLength())]
-    for s in range(model.SignatureDefsLength()):
-        signature = model.SignatureDefs(s)
-        if signature.SubgraphIndex() == 0:
-            maps = [signature.Inputs(i) for i in range(signature.InputsLength())]
-            maps += [signature.Outputs(i) for i in range(signature.OutputsLength())]
-            tensors += [(entry.Name().decode(), entry.TensorIndex()) for entry in maps]
-    for name, index in tensors:
-        tensor = graph.Tensors(index)
-        quantization = tensor.Quantization()
-        if quantization is not None and quantization.ScaleLength() == 1:
-            found[name or tensor.Name().decode()] = (
-                float(quantization.Scale(0)),
-                int(quantization.ZeroPoint(0)),
-            )
-    return found
-
-
 def count_onnx(path: str | os.PathLike[str]) -> Count:
     """Count the weights of a `.onnx` file.
 

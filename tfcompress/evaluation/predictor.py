@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 from tfcompress.loading import load
 
@@ -154,11 +155,7 @@ class FilePredictor(Predictor):
         self.runtime = f"{name} {importlib.metadata.version(package)}"
         self.input_specs = dict(self.runner.input_specs)
         self.output_names = tuple(self.runner.output_names)
-        self._scales: dict[str, tuple[float, int]] = {}
-        if self.format == "tflite":
-            from tfcompress.evaluation.constants import tflite_io_scales
-
-            self._scales = tflite_io_scales(path)
+        self._scales = io_grids(self.runner)
 
     def accepts(self, name: str, dtype: np.dtype[Any]) -> bool:
         """Return whether `run` quantizes this dtype for the input `name`."""
@@ -183,9 +180,7 @@ class FilePredictor(Predictor):
         for name, value in batch.items():
             dtype = np.dtype(self.runner.input_specs[name].dtype)
             if self.accepts(name, value.dtype):
-                scale, zero_point = self._scales[name]
-                limits = np.iinfo(dtype)
-                value = np.clip(np.rint(value / scale) + zero_point, limits.min, limits.max)  # noqa: PLW2901
+                value = quantize(name, value, *self._scales[name], dtype.name)  # noqa: PLW2901
             ready[name] = np.ascontiguousarray(value, dtype)
         return ready
 

@@ -151,7 +151,9 @@ def summary(model: keras.Model) -> Summary:
     rows: list[WeightRow] = []
     for layer, explanation in _parts(model):
         rows += _rows(layer, explanation)
-    return Summary(model.name, tuple(rows), model.count_params())
+    from tfcompress.evaluation.size import count_keras
+
+    return Summary(model.name, tuple(rows), count_keras(model).parameters)
 
 
 def sparsity(model: keras.Model, per_layer: bool = False) -> float | dict[str, float]:

@@ -19,7 +19,8 @@ class Artifact:
     Attributes:
         path: of the file.
         format: "tflite" or "onnx".
-        precision: "float32" or "float16"; None for a file that was only opened.
+        precision: "float32", "float16", or of a quantized model such as "int8" or "int8 weights"; None for a file
+            that was only opened.
         nbytes: size of the file in bytes.
         inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
         outputs: likewise.

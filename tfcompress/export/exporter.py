@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import uuid
+from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any
 
@@ -12,7 +13,7 @@ import keras
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy
 from tfcompress.export.half import check_half
-from tfcompress.export.inputs import fit_inputs
+from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.runtime import format_of, open_runner
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
@@ -97,7 +98,7 @@ def export(
     _check_weights(plain, precision)
     traced = trace(plain, _resolve_batch(plain, kind, batch_size))
     _check_io(traced, scheme, inference_io)
-    content = _convert(traced, kind, precision, scheme, inference_io, opset)
+    content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=opset)
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
     draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
@@ -118,11 +119,12 @@ def export(
     finally:
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
-    return Artifact(final, kind, precision, size, traced.inputs, traced.outputs, parity)
+    inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
+    return Artifact(final, kind, scheme.label if scheme else precision, size, inputs, outputs, parity)
 
 
 def _convert(
-    traced: Trace, kind: str, precision: str, scheme: Scheme | None, inference_io: str, opset: int
+    traced: Trace, kind: str, *, precision: str, scheme: Scheme | None, inference_io: str, opset: int
 ) -> bytes:
     if kind == "tflite":
         from tfcompress.export.tflite import to_tflite
@@ -139,6 +141,13 @@ def _deployment(model: keras.Model, kind: str) -> Deployment:
     if is_quantized(model):
         return deploy(model, kind)
     return Deployment(strip(model) if wrapped_layers(model) else model, None, False, {})
+
+
+def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str, TensorInfo]:
+    """Return the inputs or outputs with the dtypes that the file has."""
+    return {
+        name: TensorInfo(spec.shape, inference_io) if spec.dtype == "float32" else spec for name, spec in specs.items()
+    }
 
 
 def _check_io(traced: Trace, scheme: Scheme | None, inference_io: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,15 +11,15 @@ import numpy as np
 from tfcompress.export.inputs import _by_name
 from tfcompress.export.runtime import Runner
 
-SCALE, ZERO_POINT = "tfcompress.scale.", "tfcompress.zero_point."
-"""What the keys of an ONNX file's metadata begin with, before the name of an integer input or output."""
+METADATA = "tfcompress.inference_io"
+"""Key of an ONNX file's metadata: {name: {"scale", "zero_point"}} of its integer inputs and outputs, as JSON."""
 
 
 def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
     """Return the scale and zero point of each input and output of a file that holds quantized integers.
 
     A TFLite file has them in its tensors. The ONNX standard has no place for them: there they are entries of the
-    metadata, `tfcompress.scale.NAME` and `tfcompress.zero_point.NAME`.
+    metadata.
 
     Args:
         runner: the file, opened.
@@ -38,11 +39,8 @@ def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
             if len(grid["scales"]) == 1
         }
     entries = runner._session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
-    return {
-        name: (float(entries[SCALE + name]), int(entries.get(ZERO_POINT + name, 0)))
-        for name in whole
-        if SCALE + name in entries
-    }
+    grids = json.loads(entries.get(METADATA, "{}"))
+    return {name: (float(grids[name]["scale"]), int(grids[name]["zero_point"])) for name in whole if name in grids}
 
 
 def predict(runner: Runner, x: Any) -> Any:

@@ -94,7 +94,7 @@ def _flat_bias(bias: np.ndarray, form: MatrixForm, made: Sequence[int]) -> np.nd
     inverse = np.argsort(form.output_axes)
     full = np.transpose(full, inverse)
     kept = rank - len(made)
-    if any(size != 1 for size in full.shape[:kept]):
+    if math.prod(full.shape[:kept]) != 1:
         return None
     return np.ascontiguousarray(np.broadcast_to(full.reshape(full.shape[kept:]), tuple(made))).reshape(-1)
 

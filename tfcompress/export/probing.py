@@ -249,15 +249,21 @@ def _of_layer(
     order: Mapping[str, int],
     folded: Mapping[str, str | None],
 ) -> list[FileTensor]:
-    """Return the last tensor that a layer computes, in each of its calls."""
-    groups: dict[str, FileTensor] = {}
+    """Return the last tensor that a layer computes in each of its calls, then what else may be its output."""
+    groups: dict[str, list[FileTensor]] = {}
+    nameless = []
     for tensor in observer.tensors:
+        if not tensor.real_numbers or not _fits(probe, tensor):
+            continue
         parts = [(scope, folded.get(layer) or layer) for scope, layer in scopes[tensor.key]]
         # Operations that are fused into one have all their names: the tensor is what the last of them makes.
         scope, layer = max(parts, key=lambda part: order.get(part[1], -1))
-        if layer == probe.names[0] and tensor.real_numbers and _fits(probe, tensor):
-            groups[scope] = tensor
-    return list(groups.values())
+        if layer == probe.names[0]:
+            groups.setdefault(scope, []).append(tensor)
+        elif not layer and tensor.shape is not None:
+            nameless.append(tensor)
+    last = [tensors[-1] for tensors in groups.values()]
+    return [*last, *(tensor for tensors in groups.values() for tensor in tensors[:-1]), *nameless] if last else nameless
 
 
 class Values:
@@ -332,6 +338,7 @@ class Comparison:
         self.model, self.observer = model, observer
         self.probes = probes(model)
         self.candidates = match(self.probes, observer, {operation.name for operation in model.operations})
+        self.likely = [_likely(probe, found) for probe, found in zip(self.probes, self.candidates, strict=True)]
         self.tensors: list[FileTensor | None] = [None] * len(self.probes)
         self.whole = [Values(probe.step) for probe in self.probes]
         self.own = [Values(probe.step) for probe in self.probes]
@@ -389,7 +396,7 @@ class Comparison:
         if not found:
             return None
         sqnr, best = max(found, key=lambda pair: pair[0])
-        return best if sqnr >= ALIKE else found[0][1]
+        return best if sqnr >= ALIKE else self.likely[place]
 
     def _lay(self, place: int, tensor: FileTensor, reference: np.ndarray, value: np.ndarray) -> np.ndarray | None:
         """Return a file's tensor in the order of axes of Keras; None if it has another size."""
@@ -397,7 +404,8 @@ class Comparison:
             return None
         if (place, tensor.key) not in self._order:
             fits: list[tuple[int, ...] | None] = [None]
-            fits += [way for way in LAYOUTS.get(value.ndim, ()) if value.transpose(way).shape == reference.shape]
+            others = LAYOUTS.get(value.ndim, [])
+            fits += [way for way in others if value.transpose(way).shape == reference.shape]
             if value.shape != reference.shape and len(fits) > 1:
                 fits = fits[1:]
             errors = [float(np.square(_in_order(value, way, reference.shape) - reference).sum()) for way in fits]

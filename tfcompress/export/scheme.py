@@ -21,3 +21,18 @@ class Scheme:
     activation_bits: int = 8
     weight_bits: int = 8
     per_channel: bool = True
+
+    @property
+    def label(self) -> str:
+        """What a reader is told: "int8", "int16x8", "dynamic int8", "int8 weights".
+
+        >>> Scheme("static", activation_bits=16).label
+        'int16x8'
+        """
+        if self.activations is None:
+            return f"int{self.weight_bits} weights"
+        if self.activations == "dynamic":
+            return f"dynamic int{self.weight_bits}"
+        if self.activation_bits == self.weight_bits:
+            return f"int{self.weight_bits}"
+        return f"int{self.activation_bits}x{self.weight_bits}"

@@ -7,7 +7,12 @@ import dataclasses
 import keras
 
 from tfcompress.quantization.placement import place
-from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer, activation_quantizers
+from tfcompress.quantization.quantizers import (
+    ActivationQuantizer,
+    Float16Weight,
+    WeightQuantizer,
+    activation_quantizers,
+)
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.surgery.inputs import is_graph
 from tfcompress.surgery.walking import calls
@@ -37,9 +42,9 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
     Example:
 
     >>> import keras, tfcompress as tfc
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="d"), keras.layers.ELU(name="e")])
-    >>> quantized = tfc.quantize(model, "int8")
-    >>> explain(quantized)[id(quantized.get_layer("e"))].status
+    >>> layers = [keras.Input((8,)), keras.layers.Dense(4), keras.layers.LayerNormalization(name="norm")]
+    >>> quantized = tfc.quantize(keras.Sequential(layers), "int8")
+    >>> explain(quantized)[id(quantized.get_layer("norm"))].status
     'float island: no integer kernel'
     """
     quantizers = activation_quantizers(model)
@@ -61,7 +66,7 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
         rule = placement.rules[call]
         behind = next((q for x in call.outputs for q in readers.get(id(x), [])), None)
         weights = isinstance(operation, CompressedLayer) and any(
-            isinstance(t, WeightQuantizer) for _, t in operation.transforms
+            isinstance(t, WeightQuantizer | Float16Weight) for _, t in operation.transforms
         )
         status, island = "", False
         if call in placement.folded:

@@ -111,7 +111,7 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         "whole numbers": rule.kind in (INTEGER, CONCATENATE, KERNEL) and whole,
         "a constant operand": name in _OF_TWO and len(call.inputs) < 2,
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
-        f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid"),
+        f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu"),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

@@ -1,0 +1,173 @@
+"""Training with quantization from the trained float weights, beside tfmot's: accuracy of the int8 files, several seeds.
+
+Both train the same architecture from the same weights on the same batches, with the same optimizer and schedule; the
+float network too, so that what more training alone gives is seen. Each run's figures are kept in the cache, where a
+job that was interrupted finds them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+import tfcompress as tfc
+from benchmarks import data, peers
+from benchmarks.quantization_files import accuracy, outputs
+from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, small, trained_resnet8
+from benchmarks.quantization_ptq import IMAGES, trained_small
+from benchmarks.results import save, show
+
+SEEDS = (0, 1, 2)
+EPOCHS = {"cifar10": 3, "mnist": 2}
+RATE = {"cifar10": 3e-4, "mnist": 1e-4}
+BATCH_SIZE = 128
+WAYS = ("float32", "tfcompress", "tfmot")
+
+
+def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) -> None:
+    """Train, measure, print and save."""
+    del rounds
+    rows = []
+    for name in ("mnist", "cifar10"):
+        split = getattr(data, name)(folder)
+        trained = trained_resnet8(folder) if name == "cifar10" else trained_small(split[0], cache)
+        start = accuracy(outputs(trained, split[1][0].astype(np.float32)), split[1][1])
+        # By seed first, so that a job that is cut short has compared something.
+        results: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+        for seed in SEEDS:
+            for way, figures in results.items():
+                figures.append(once(Job(name, way, seed, trained, *split), cache))
+        rows += [summary(name, way, of_way, start) for way, of_way in results.items()]
+        show(f"Training with quantization, {name}", rows[-len(WAYS) :])
+        save("quantization_qat", rows, command)
+
+
+def summary(name: str, way: str, results: list[dict[str, Any]], start: float) -> dict[str, Any]:
+    """Return the row of one way: means, and every seed."""
+
+    def column(key: str) -> str:
+        values = [result[key] for result in results if key in result]
+        if not values:
+            return "-"
+        return f"{statistics.mean(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})"
+
+    return {
+        "data": f"{name}, {EPOCHS[name]} epochs",
+        "way": way,
+        "float before %": f"{start:.2f}",
+        "Keras %": column("keras"),
+        "TFLite int8 %": column("tflite"),
+        "ONNX int8 %": column("onnx"),
+        "TFLite bytes": results[0].get("bytes", "-"),
+        "s per epoch": round(statistics.median(result["seconds"] for result in results), 1),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run: which data, which way to train, which seed, from which model, on which images."""
+
+    name: str
+    way: str
+    seed: int
+    start: keras.Model
+    train: data.Arrays
+    test: data.Arrays
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.train[0]) // BATCH_SIZE
+
+    @property
+    def x(self) -> np.ndarray:
+        """Images to judge by."""
+        return self.test[0].astype(np.float32)
+
+
+def once(job: Job, cache: pathlib.Path) -> dict[str, Any]:
+    """Return the figures of one run, from the cache if they are there."""
+    path = cache / "qat" / f"{job.name}_{job.way}_{job.seed}.json"
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text())
+        return known
+    keras.utils.set_random_seed(job.seed)
+    figures = with_tfmot(job) if job.way == "tfmot" else with_keras(job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures))
+    print(path.stem, figures, flush=True)
+    return figures
+
+
+def with_keras(job: Job) -> dict[str, Any]:
+    """Train the float model, or ours: quantized and calibrated first."""
+    model = keras.models.clone_model(job.start)
+    model.set_weights(job.start.get_weights())
+    if job.way == "tfcompress":
+        model = tfc.quantize(model, "int8", job.train[0][:IMAGES].astype(np.float32))
+    seconds = fit(job, keras, model, lambda x: x)
+    figures = {"seconds": seconds, "keras": accuracy(outputs(model, job.x), job.test[1])}
+    if job.way == "float32":
+        return figures
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("tflite", "onnx"):
+            artifact = tfc.export(model, pathlib.Path(folder) / f"model.{kind}")
+            figures[kind] = accuracy(outputs(artifact.path, job.x), job.test[1])
+            figures.setdefault("bytes", artifact.nbytes)
+    return figures
+
+
+def with_tfmot(job: Job) -> dict[str, Any]:
+    """Train tfmot's model of tf_keras; it takes images that are scaled already, for it quantizes no Rescaling."""
+    quantization = peers.tfmot().quantization.keras
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(job.seed)
+    plain = small(tf_keras) if job.name == "mnist" else resnet8(tf_keras, rescaling=False)
+    carry_weights(job.start, plain)
+    model = quantization.quantize_model(plain)
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        return x / np.float32(255) if job.name == "mnist" else x * np.float32(PIXEL) - np.float32(1)
+
+    seconds = fit(job, tf_keras, model, scaled)
+    x = scaled(job.x)
+    figures = {"seconds": seconds, "keras": accuracy(model.predict(x, batch_size=256, verbose=0), job.test[1])}
+    content = peers.tfmot_file(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.tflite"
+        path.write_bytes(content)
+        figures["tflite"] = accuracy(outputs(path, x), job.test[1])
+    return figures | {"bytes": len(content)}
+
+
+def fit(job: Job, module: Any, model: Any, scaled: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Train a model of either Keras; return the seconds of an epoch."""
+    import tensorflow as tf
+
+    epochs = EPOCHS[job.name]
+
+    def batches() -> Iterator[data.Arrays]:
+        made = data.shuffled(
+            *job.train, batch_size=BATCH_SIZE, epochs=epochs, seed=job.seed, augment=job.name == "cifar10"
+        )
+        return ((scaled(x), y) for x, y in made)
+
+    shape = job.train[0].shape[1:]
+    specs = tf.TensorSpec((BATCH_SIZE, *shape), tf.float32), tf.TensorSpec((BATCH_SIZE,), tf.int32)
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=specs).prefetch(4)
+    schedule = module.optimizers.schedules.CosineDecay(RATE[job.name], epochs * job.steps)
+    loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(module.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
+    begun = time.perf_counter()
+    model.fit(dataset, epochs=epochs, steps_per_epoch=job.steps, verbose=2)
+    return (time.perf_counter() - begun) / epochs
