@@ -62,8 +62,8 @@ def shuffled(
 
 def _augmented(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     count, height, width, _ = images.shape
-    mirrored = generator.random(count) < 0.5
-    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    mirrored = generator.random((count, 1, 1, 1)) < 0.5
+    images = np.where(mirrored, images[:, :, ::-1], images)
     padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
     down, right = generator.integers(0, 2 * SHIFT + 1, (2, count, 1))
     rows = (down + np.arange(height))[:, :, None]

@@ -67,18 +67,24 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
     Args:
         content: The float file.
         recipe: Of its module `recipe`, as "static_wi8_ai8".
-        calibration: float32 images, all given at once: its ranges are a moving average over the batches.
+        calibration: float32 images. Its ranges are a moving average over the batches, which is the worse the smaller
+            they are; so each image is calibrated on its own and the extremes are merged, as if all were one batch.
     """
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer
     from ai_edge_quantizer import recipe as recipes
 
     made = quantizer.Quantizer(bytearray(content), getattr(recipes, recipe)())
-    result = None
+    ranges: dict[str, Any] = {}
     if calibration is not None:
         (key, signature), *_ = Interpreter(model_content=content).get_signature_list().items()
-        result = made.calibrate({key: [{signature["inputs"][0]: calibration}]})
-    return bytes(made.quantize(result, enable_progress_report=False).quantized_model)
+        for image in calibration:
+            found = made.calibrate({key: [{signature["inputs"][0]: image[None]}]}, num_threads=1)
+            for name, extremes in found.items():
+                known = ranges.setdefault(name, extremes)
+                for end, merge in (("min", np.minimum), ("max", np.maximum)):
+                    known[end] = merge(known[end], extremes[end])
+    return bytes(made.quantize(ranges or None, enable_progress_report=False).quantized_model)
 
 
 def onnx_runtime(path: pathlib.Path, calibration: np.ndarray, batch_size: int = 32) -> bytes:

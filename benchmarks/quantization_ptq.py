@@ -129,7 +129,7 @@ def other_peers(folder: Folder, model: keras.Model, calibration: np.ndarray) -> 
 def variants(subject: Subject, folder: Folder) -> list[dict[str, Any]]:
     """Return a row for each way to find ranges, and for each switch of first aid."""
     model, calibration, x, y = subject.model, subject.calibration, subject.x, subject.y
-    tried: dict[str, tuple[tfc.QuantizeConfig, dict[str, bool]]] = {
+    tried: dict[str, tuple[tfc.QuantizeConfig, dict[str, Any]]] = {
         f"range {name}": (tfc.QuantizeConfig(activations=tfc.ActivationSpec(range=name)), {})
         for name in ("minmax", "ema", "percentile", "mse", "entropy")
     }

@@ -68,7 +68,7 @@ def summary(name: str, way: str, results: list[dict[str, Any]], start: float) ->
         "TFLite int8 %": column("tflite"),
         "ONNX int8 %": column("onnx"),
         "TFLite bytes": results[0].get("bytes", "-"),
-        "s per epoch": round(statistics.median(result["seconds"] for result in results), 1),
+        "processor s per epoch": round(statistics.median(result["seconds"] for result in results), 1),
     }
 
 
@@ -151,7 +151,7 @@ def with_tfmot(job: Job) -> dict[str, Any]:
 
 
 def fit(job: Job, module: Any, model: Any, scaled: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Train a model of either Keras; return the seconds of an epoch."""
+    """Train a model of either Keras; return the seconds of all processors in an epoch."""
     import tensorflow as tf
 
     epochs = EPOCHS[job.name]
@@ -168,6 +168,6 @@ def fit(job: Job, module: Any, model: Any, scaled: Callable[[np.ndarray], np.nda
     schedule = module.optimizers.schedules.CosineDecay(RATE[job.name], epochs * job.steps)
     loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(module.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
-    begun = time.perf_counter()
+    begun = time.process_time()
     model.fit(dataset, epochs=epochs, steps_per_epoch=job.steps, verbose=2)
-    return (time.perf_counter() - begun) / epochs
+    return (time.process_time() - begun) / epochs

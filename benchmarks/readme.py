@@ -54,7 +54,7 @@ def support() -> str:
         groups.setdefault((*verdicts, row["note"] if set(verdicts) == {"-"} else ""), []).append(row["layer"])
     rows = [
         {
-            "layers": ", ".join(names) + (f" ({note})" if note else ""),
+            "layers": _joined(names) + (f" ({note})" if note else ""),
             "pruning": pruning,
             "int8 in Keras": integer,
             "TFLite": tflite,
@@ -63,6 +63,16 @@ def support() -> str:
         for (pruning, integer, tflite, onnx, note), names in sorted(groups.items(), key=_rank)
     ]
     return table(rows)
+
+
+def _joined(names: list[str]) -> str:
+    """Return names with what differs in the number of dimensions alone in one: Conv1D/2D."""
+    sizes: dict[str, list[str]] = {}
+    for name in names:
+        match = re.fullmatch(r"(\w+?)([123]D)", name)
+        base, size = (match.group(1), match.group(2)) if match else (name.removeprefix("Activation "), "")
+        sizes.setdefault(base, []).append(size)
+    return ", ".join(base + "/".join(found) for base, found in sizes.items())
 
 
 def _rank(group: tuple[tuple[str, ...], list[str]]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -69,7 +70,7 @@ class Case:
             outputs = L.Dense(4, name=HEAD)(outputs)
         if self.place == "beside":
             outputs = [outputs, L.Dense(3, name=HEAD)(inputs[0])]
-        model = keras.Model(inputs, outputs)
+        model = keras.Model(inputs, outputs, name="model")
         random = np.random.default_rng(0)
         for weight in model.trainable_variables:
             if weight.name in ("gamma", "beta", "bias", "alpha", "scale"):
@@ -462,9 +463,8 @@ def optimized(path: pathlib.Path) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Return the first two sentences of a message, without what differs from run to run."""
-    text = " ".join(str(error).split())
-    return text[:200]
+    """Return the beginning of a message, without what colours it in a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:200]
 
 
 def committed() -> dict[str, dict[str, str]]:

@@ -225,20 +225,26 @@ def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     return list(layer.layer.weights if isinstance(layer, CompressedLayer) else layer.weights)
 
 
-def with_transforms(layer: keras.layers.Layer, transforms: Sequence[tuple[int, WeightTransform]]) -> CompressedLayer:
+def with_transforms(
+    layer: keras.layers.Layer,
+    transforms: Sequence[tuple[int, WeightTransform]],
+    wrapper_class: type[CompressedLayer] | None = None,
+) -> CompressedLayer:
     """Return a built wrapper that applies `transforms` to the weights of a built layer.
 
     Args:
         layer: A built layer; or a wrapper, whose transforms come before the new ones and keep their state.
         transforms: Pairs of the position of a weight in `inner_weights(layer)` and its transform.
+        wrapper_class: Of the wrapper; by default that of `layer` if it is a wrapper, else `CompressedLayer`.
     """
+    made = wrapper_class or (type(layer) if isinstance(layer, CompressedLayer) else CompressedLayer)
     if isinstance(layer, CompressedLayer):
         for weight in layer.layer.weights:
             remove_projection(weight)
         before = layer._arguments()["transforms"]
-        wrapper = CompressedLayer(layer.layer, [*before, *transforms], name=layer.name)
+        wrapper = made(layer.layer, [*before, *transforms], name=layer.name)
     else:
-        wrapper = CompressedLayer(layer, transforms)
+        wrapper = made(layer, transforms)
     wrapper.build()
     if isinstance(layer, CompressedLayer):
         for old, new in zip(layer.state, wrapper.state, strict=False):

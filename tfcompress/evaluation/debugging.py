@@ -16,7 +16,8 @@ from tfcompress.evaluation.verification import check_batch_size, check_model, pa
 from tfcompress.export.inputs import count_samples
 from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.observing import open_observer
-from tfcompress.export.probing import Comparison, FloatComparison, flat, is_dynamic
+from tfcompress.export.probes import flat, is_dynamic
+from tfcompress.export.probing import Comparison, FloatComparison
 from tfcompress.export.runtime import Runner, open_runner
 from tfcompress.export.signature import read_signature
 

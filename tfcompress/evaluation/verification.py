@@ -15,7 +15,8 @@ from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
 from tfcompress.export.inputs import TensorInfo, count_samples
 from tfcompress.export.integers import predict
-from tfcompress.export.probing import Values, output_steps
+from tfcompress.export.probes import output_steps
+from tfcompress.export.probing import Values
 from tfcompress.export.runtime import open_runner
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view

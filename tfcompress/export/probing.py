@@ -1,269 +1,30 @@
-"""A Keras model and a file side by side: which tensors are the same one, and how far apart they are."""
+"""A Keras model and a file side by side: how far apart they are, tensor by tensor."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfcompress.export.matching import Candidates, match
 from tfcompress.export.observing import FileTensor, Observer
+from tfcompress.export.probes import probes
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.lowering import lower
-from tfcompress.quantization.placement import place as placed
-from tfcompress.quantization.quantize import is_quantized
-from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.rules import TRANSPARENT, rule_of
 from tfcompress.surgery import rebuild, strip
-from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
-from tfcompress.surgery.walking import Call, calls
+from tfcompress.surgery.walking import calls
 from tfcompress.wrapper import wrapped_layers
-
-SUFFIX = re.compile(r"_\d+$")
-"""What TensorFlow puts behind the name of a layer to tell its calls apart."""
 
 ALIKE = 20.0
 """dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
 
 LAYOUTS = {3: [(0, 2, 1)], 4: [(0, 2, 3, 1), (0, 3, 1, 2)], 5: [(0, 2, 3, 4, 1), (0, 4, 1, 2, 3)]}
 """Orders of axes that a file may have instead of the model's, by rank: the channels in front."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Probe:
-    """A tensor of a Keras model that a file should compute, too.
-
-    Attributes:
-        name: of the quantizer or layer that makes it.
-        source: of the layer whose output it is.
-        tensor: symbolic.
-        step: of its grid; None: float.
-        names: of the layers whose work it may hold: the quantizer, then what is before it.
-        output: the place among the model's outputs, or None.
-        folded: the name of what it is folded into in a file, so that it isn't there itself; or None.
-    """
-
-    name: str
-    source: str
-    tensor: Any
-    step: float | None
-    names: tuple[str, ...]
-    output: int | None = None
-    folded: str | None = None
-
-
-def flat(model: keras.Model) -> keras.Model:
-    """Return a model as one flat functional graph without wrappers that training alone needs."""
-    if static_quantizers(model):
-        return model
-    plain = strip(model) if wrapped_layers(model) and not is_quantized(model) else model
-    return rebuild(plain, check=False)
-
-
-def static_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
-    """Return the quantizers of a model that have a range; of one that isn't functional none."""
-    if not is_graph(model):
-        return []
-    return [quantizer for quantizer in activation_quantizers(model) if not quantizer.spec.dynamic]
-
-
-def probes(model: keras.Model) -> list[Probe]:
-    """Return what can be compared of a flat model, in the order in which it is computed.
-
-    Of a model with ranges, the output of each quantizer; of another one, that of each layer; then the model's
-    outputs that are none of these.
-    """
-    graph = calls(model)
-    producer = {id(x): call for call in graph for x in call.outputs}
-    places = {id(x): place for place, x in enumerate(model.outputs)}
-    quantized = bool(static_quantizers(model))
-    folded = {} if quantized or not is_quantized(model) else _folded(graph, model.outputs)
-    found = []
-    for call in graph:
-        isolated = isinstance(call.operation, ActivationQuantizer)
-        if isolated is not quantized:
-            continue
-        floats = [x for x in call.outputs if keras.backend.is_float_dtype(x.dtype)]
-        for place, x in enumerate(floats):
-            name = call.operation.name if len(floats) == 1 else f"{call.operation.name}[{place}]"
-            names = (call.operation.name, *_before(call, producer)) if quantized else (call.operation.name,)
-            step = step_of(call.operation) if isolated else None
-            source = (call.operation.source or names[-1]) if isolated else call.operation.name
-            found.append(Probe(name, source, x, step, names, places.get(id(x)), folded.get(call)))
-    there = {id(probe.tensor) for probe in found}
-    for x in model.outputs:
-        if id(x) not in there:
-            last = producer.get(id(x))
-            source = last.operation.name if last else x.name
-            step = grid_step(x, producer) if quantized else None
-            found.append(Probe(model.output_names[places[id(x)]], source, x, step, (source,), places[id(x)]))
-    return found
-
-
-def _folded(graph: Sequence[Call], outputs: Sequence[Any]) -> dict[Call, str]:
-    """Return {call: name of the last affine map that is folded into it}."""
-    found: dict[Call, str] = {}
-    producer = {id(x): call for call in graph for x in call.outputs}
-    maps = placed(graph, outputs, None).folded
-    for call in (call for call in graph if call in maps):
-        before = producer.get(id(call.inputs[0]))
-        while before is not None:
-            found[before] = call.operation.name
-            before = producer.get(id(before.inputs[0])) if before in maps else None
-    return found
-
-
-def _before(call: Call, producer: Mapping[int, Call]) -> Iterator[str]:
-    """Yield the names of what is before a quantizer, up to the one before it or to where branches meet."""
-    while len(call.inputs) == 1:
-        before = producer.get(id(call.inputs[0]))
-        if before is None:
-            yield call.inputs[0].name
-            return
-        if isinstance(before.operation, ActivationQuantizer):
-            return
-        yield before.operation.name
-        call = before
-
-
-def step_of(quantizer: ActivationQuantizer) -> float:
-    """Return the step of a quantizer's grid."""
-    low, high = quantizer.range
-    narrow = quantizer.spec.symmetric and quantizer.fixed is None
-    return (high - low) / (2**quantizer.spec.bits - (2 if narrow else 1))
-
-
-def grid_step(x: Any, producer: Mapping[int, Call]) -> float | None:
-    """Return the step of the grid on which a tensor lies: its quantizer's, or that of what is only moved to it."""
-    call = producer.get(id(x))
-    if call is None:
-        return None
-    if isinstance(call.operation, ActivationQuantizer):
-        return None if call.operation.spec.dynamic else step_of(call.operation)
-    if rule_of(call).kind == TRANSPARENT and call.inputs:
-        return grid_step(call.inputs[0], producer)
-    return None
-
-
-def output_steps(model: keras.Model) -> list[float | None]:
-    """Return the step of the grid of each output of a model, in their order; None where it has none."""
-    if not static_quantizers(model):
-        return []
-    producer = {id(x): call for call in calls(model) for x in call.outputs}
-    return [grid_step(x, producer) for x in model.outputs]
-
-
-def match(found: Sequence[Probe], observer: Observer, known: set[str]) -> list[list[FileTensor]]:
-    """Find the tensors of a file that each probe may be, the most likely one first; none where there is none.
-
-    A file says the names of quantizers itself (ONNX), or its tensors are called as the operations of the layers; two
-    that are on the same grid and of the same size are the same one more likely than others.
-
-    Args:
-        found: the probes, in order.
-        observer: the file.
-        known: the names of all layers of the model.
-    """
-    scopes = {tensor.key: _scopes(tensor.name, known) for tensor in observer.tensors}
-    order = {probe.names[0]: place for place, probe in enumerate(found)}
-    folded = {probe.names[0]: probe.folded for probe in found if probe.folded}
-    ends = list(observer.outputs.values())
-    matched: list[list[FileTensor]] = []
-    for probe in found:
-        if probe.output is not None and probe.output < len(ends):
-            matched.append([ends[probe.output]])
-        elif probe.name in observer.named:
-            matched.append([observer.named[probe.name]])
-        elif probe.folded:
-            matched.append([])
-        elif probe.step is not None:
-            matched.append(_on_grid(probe, observer, scopes))
-        else:
-            matched.append(_of_layer(probe, observer, scopes, order, folded))
-    return matched
-
-
-Scopes = list[tuple[str, str]]
-"""For each operation that a tensor's name holds: the scope up to the innermost layer, and the name of the layer."""
-
-
-def _scopes(name: str, known: set[str]) -> Scopes:
-    found = []
-    for part in name.split(";"):
-        path = part.split(":")[0].split("/")
-        for depth in range(len(path), 0, -1):
-            component = path[depth - 1]
-            # A name that stands alone was given as it is; in a scope it has the number of the call behind it.
-            candidates = [component] if len(path) == 1 else [SUFFIX.sub("", component), component]
-            layer = next((candidate for candidate in candidates if candidate in known), None)
-            if layer is not None:
-                found.append(("/".join(path[:depth]), layer))
-                break
-        else:
-            found.append(("", ""))
-    return found
-
-
-def _fits(probe: Probe, tensor: FileTensor) -> bool:
-    """Return whether the sizes, as far as they are known, allow a tensor to be a probe's."""
-    wanted = probe.tensor.shape[1:]
-    if tensor.shape is None or None in tensor.shape[1:] or None in wanted:
-        return True
-    size = math.prod(wanted)
-    # Some operators leave the batch of 1 out, or merge it with what follows.
-    return size in (math.prod(s or 1 for s in tensor.shape[1:]), math.prod(s or 1 for s in tensor.shape))
-
-
-def _on_grid(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes]) -> list[FileTensor]:
-    """Return the tensors on a quantizer's grid: by grid and name, else by name, else by grid."""
-    assert probe.step is not None
-    ranked: dict[int, list[FileTensor]] = {}
-    for tensor in observer.tensors:
-        if not _fits(probe, tensor):
-            continue
-        layers = {layer for _, layer in scopes[tensor.key]}
-        named = not layers.isdisjoint(probe.names)
-        same = tensor.scale is not None and abs(tensor.scale - probe.step) <= 1e-4 * probe.step
-        if tensor.scale is None:
-            rank = 3 if probe.names[0] in layers else None  # else it is what is before the quantizer
-        else:
-            rank = (0 if same else 1) if named else 2 if same else None
-        if rank is not None:
-            ranked.setdefault(rank, []).append(tensor)
-    best = [*ranked.get(0, []), *ranked.get(2, [])] or ranked.get(1) or ranked.get(3) or []
-    firm = {tensor.key for tensor in ranked.get(0, [])}
-    # What follows a quantizer may only move its values: the first of these tensors is its own.
-    shape = tuple(probe.tensor.shape[1:])
-    return sorted(best, key=lambda tensor: (tensor.key not in firm, tensor.shape is None or tensor.shape[1:] != shape))
-
-
-def _of_layer(
-    probe: Probe,
-    observer: Observer,
-    scopes: Mapping[Any, Scopes],
-    order: Mapping[str, int],
-    folded: Mapping[str, str | None],
-) -> list[FileTensor]:
-    """Return the last tensor that a layer computes in each of its calls, then what else may be its output."""
-    groups: dict[str, list[FileTensor]] = {}
-    nameless = []
-    for tensor in observer.tensors:
-        if not tensor.real_numbers or not _fits(probe, tensor):
-            continue
-        parts = [(scope, folded.get(layer) or layer) for scope, layer in scopes[tensor.key]]
-        # Operations that are fused into one have all their names: the tensor is what the last of them makes.
-        scope, layer = max(parts, key=lambda part: order.get(part[1], -1))
-        if layer == probe.names[0]:
-            groups.setdefault(scope, []).append(tensor)
-        elif not layer and tensor.shape is not None:
-            nameless.append(tensor)
-    last = [tensors[-1] for tensors in groups.values()]
-    return [*last, *(tensor for tensors in groups.values() for tensor in tensors[:-1]), *nameless] if last else nameless
 
 
 class Values:
@@ -338,12 +99,11 @@ class Comparison:
         self.model, self.observer = model, observer
         self.probes = probes(model)
         self.candidates = match(self.probes, observer, {operation.name for operation in model.operations})
-        self.likely = [_likely(probe, found) for probe, found in zip(self.probes, self.candidates, strict=True)]
         self.tensors: list[FileTensor | None] = [None] * len(self.probes)
         self.whole = [Values(probe.step) for probe in self.probes]
         self.own = [Values(probe.step) for probe in self.probes]
         self.outputs: dict[str, np.ndarray] = {}
-        self._found = [place for place, tensors in enumerate(self.candidates) if tensors]
+        self._found = [place for place, candidates in enumerate(self.candidates) if candidates.tensors]
         self._forward = keras.Model(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])
         self._order: dict[tuple[int, Any], tuple[int, ...] | None] = {}
         self._local: keras.Model | None = None
@@ -356,7 +116,7 @@ class Comparison:
             keras_inputs: in the order of the model's.
             file_inputs: the same samples by the names of the file's inputs, in its dtypes.
         """
-        wanted = [*(tensor for place in self._found for tensor in self.candidates[place])]
+        wanted = [tensor for place in self._found for tensor in self.candidates[place].tensors]
         wanted = list({tensor.key: tensor for tensor in [*wanted, *self.observer.outputs.values()]}.values())
         received = {
             tensor.key: value for tensor, value in zip(wanted, self.observer.run(file_inputs, wanted), strict=True)
@@ -370,7 +130,7 @@ class Comparison:
             self._forward = keras.Model(
                 graph_of(self.model).inputs, [self.probes[place].tensor for place in self._found]
             )
-            self.candidates = [[] if tensor is None else [tensor] for tensor in self.tensors]
+            self.candidates = [Candidates(tensor, [tensor] if tensor else []) for tensor in self.tensors]
             self._local, self._fed = self._cut()
         theirs: dict[int, np.ndarray] = {}
         for place in self._found:
@@ -387,16 +147,15 @@ class Comparison:
     def _choose(self, place: int, reference: np.ndarray, received: Mapping[Any, np.ndarray]) -> FileTensor | None:
         """Return which of a probe's candidates it is: one that is clearly alike, else the most likely one."""
         found = []
-        for tensor in self.candidates[place]:
+        for tensor in self.candidates[place].tensors:
             laid = self._lay(place, tensor, reference, received[tensor.key])
             if laid is not None:
                 values = Values(None)
                 values.add(reference, laid)
                 found.append((np.inf if values.sqnr is None else values.sqnr, tensor))
-        if not found:
-            return None
-        sqnr, best = max(found, key=lambda pair: pair[0])
-        return best if sqnr >= ALIKE else self.likely[place]
+        sqnr, best = max(found, key=lambda pair: pair[0], default=(-np.inf, None))
+        likely = self.candidates[place].likely
+        return best if sqnr >= ALIKE else next((tensor for _, tensor in found if tensor is likely), None)
 
     def _lay(self, place: int, tensor: FileTensor, reference: np.ndarray, value: np.ndarray) -> np.ndarray | None:
         """Return a file's tensor in the order of axes of Keras; None if it has another size."""
@@ -476,11 +235,6 @@ class FloatComparison:
     def sqnr(self, place: int) -> float | None:
         """Return what quantization leaves of a probe's tensor, in dB; None if no layer has its name."""
         return self._values[place].sqnr if place in self._values else None
-
-
-def is_dynamic(model: keras.Model) -> bool:
-    """Return whether a model finds ranges at run time."""
-    return any(quantizer.spec.dynamic for quantizer in activation_quantizers(model))
 
 
 def _in_order(value: np.ndarray, way: tuple[int, ...] | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -165,7 +165,7 @@ RECIPES = {
     "int8": QuantizeConfig(),
     "int8_per_tensor": QuantizeConfig(weights=WeightSpec(granularity="per_tensor")),
     "int8_weights": QuantizeConfig(activations=None),
-    "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True, symmetric=True)),
+    "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True)),
     "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True, range="minmax")),
     "float16": QuantizeConfig(activations=None, float16=True),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
@@ -21,13 +22,16 @@ from tfcompress.quantization.quantizers import (
     WeightQuantizer,
     activation_quantizers,
 )
-from tfcompress.quantization.rules import KERNEL, TABLE
+from tfcompress.quantization.rules import AFFINE, KERNEL, TABLE
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.transform import read
 from tfcompress.wrapper import inner_weights, with_transforms, wrapped_layers
+
+MARGIN = 0.02
+"""Share by which ranges behind affine maps are widened."""
 
 
 def quantize(
@@ -188,9 +192,19 @@ class _Inserter:
             fixed=self.placement.tensors[id(old)],
             freeze_step=self.config.freeze_ranges_step,
             source=source,
+            margin=self.margin(old),
             name=name,
         )
         return layer(new)
+
+    def margin(self, x: Any) -> float:
+        """Return by how much the range of a tensor is widened.
+
+        What maps whole numbers to a symmetric range, as pixels to -1..1, puts each of them between two integers.
+        """
+        call = x._keras_history.operation
+        maker = next((c for c in self.graph if any(y is x for y in c.outputs)), None) if call else None
+        return MARGIN if maker is not None and self.placement.rules[maker].kind == AFFINE else 0.0
 
     def wrap(self, call: Call) -> Any:
         layer = call.operation
@@ -218,6 +232,7 @@ class _Inserter:
                 (position, WeightQuantizer(self.config.weights, channel_axes(layer, position) if per_channel else None))
                 for position in positions
             ],
+            QuantizedLayer if kind == KERNEL else None,
         )
 
 

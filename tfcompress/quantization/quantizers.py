@@ -98,6 +98,7 @@ class ActivationQuantizer(Inserted):
         fixed: A range (minimum, maximum) that never changes, as softmax's (0, 255/256).
         freeze_step: The training step from which the range stays; `None`: never.
         source: Name of the layer whose output this is, for messages.
+        margin: Share by which the range is wider than what is found.
 
     Example:
 
@@ -113,6 +114,7 @@ class ActivationQuantizer(Inserted):
         fixed: Sequence[float] | None = None,
         freeze_step: int | None = None,
         source: str = "",
+        margin: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
@@ -120,6 +122,7 @@ class ActivationQuantizer(Inserted):
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
         self.freeze_step = freeze_step
         self.source = source
+        self.margin = float(margin)
         self.supports_masking = True
 
     @property
@@ -149,9 +152,20 @@ class ActivationQuantizer(Inserted):
         low, high = read(self.ends)
         return float(low), float(high)
 
+    @property
+    def step(self) -> Tensor:
+        """The step of the grid, float32, as a tensor; 0 without a range."""
+        narrow = self.spec.symmetric
+        if self.fixed is not None:
+            low, high = (ops.convert_to_tensor(np.float32(end)) for end in self.fixed)
+        else:
+            ends = ops.convert_to_tensor(self.ends.value)
+            low, high = ends[0], ends[1]
+        return (high - low) / float(2**self.spec.bits - (2 if narrow else 1))
+
     def set_range(self, minimum: float, maximum: float) -> None:
-        """Set the range, as calibrated."""
-        self.ends.assign([minimum, maximum])
+        """Set the range, as calibrated; the margin is added to it."""
+        self.ends.assign([minimum * (1 + self.margin), maximum * (1 + self.margin)])
         self.counts.assign([SETTLED, int(read(self.counts)[1])])
 
     def reset(self) -> None:
@@ -196,9 +210,18 @@ class ActivationQuantizer(Inserted):
 
     def _dynamic(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, len(x.shape)))
-        limit = ops.max(ops.abs(ops.stop_gradient(x)), axis=axes, keepdims=True)
-        scale = ops.maximum(limit, 1e-30) / float(2 ** (self.spec.bits - 1) - 1)
-        return x + ops.stop_gradient(ops.round(x / scale) * scale - x)
+        still = ops.stop_gradient(x)
+        if self.spec.symmetric:
+            limit = ops.max(ops.abs(still), axis=axes, keepdims=True)
+            scale = ops.maximum(limit, 1e-30) / float(2 ** (self.spec.bits - 1) - 1)
+            return x + ops.stop_gradient(ops.round(x / scale) * scale - x)
+        low = ops.minimum(ops.min(still, axis=axes, keepdims=True), 0.0)
+        high = ops.maximum(ops.max(still, axis=axes, keepdims=True), 0.0)
+        steps = float(2**self.spec.bits - 1)
+        scale = ops.maximum(high - low, 1e-30) / steps
+        zero = ops.round(-low / scale)
+        integers = ops.clip(ops.round(x / scale) + zero, 0.0, steps)
+        return x + ops.stop_gradient((integers - zero) * scale - x)
 
     def _observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Move the range towards that of a batch, and return it."""
@@ -215,7 +238,7 @@ class ActivationQuantizer(Inserted):
         momentum = self.spec.momentum
         share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
         share = ops.where(updates == 0, 1.0, share)  # exactly
-        ends = ops.where(moves, old + share * (ops.stack([low, high]) - old), old)
+        ends = ops.where(moves, old + share * (ops.stack([low, high]) * (1 + self.margin) - old), old)
         self.ends.assign(ends)
         self.counts.assign(ops.stack([ops.minimum(updates + ops.cast(moves, "int32"), SETTLED), step + 1]))
         return ends[0], ends[1]
@@ -234,6 +257,7 @@ class ActivationQuantizer(Inserted):
             "fixed": self.fixed,
             "freeze_step": self.freeze_step,
             "source": self.source,
+            "margin": self.margin,
         }
 
     @classmethod

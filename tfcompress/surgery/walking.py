@@ -44,18 +44,17 @@ def calls(model: keras.Model) -> list[Call]:
     """Return the calls of a flat functional model in an order in which they can be made."""
     graph = graph_of(model)
     return [
-        Call(
-            node.operation,
-            node.arguments.args,
-            node.arguments.kwargs,
-            tuple(node.input_tensors),
-            tuple(node.outputs),
-            node,
-        )
+        call_of(node)
         for depth in sorted(graph._nodes_by_depth, reverse=True)
         for node in graph._nodes_by_depth[depth]
         if not node.is_input
     ]
+
+
+def call_of(node: Any) -> Call:
+    """Return the call that Keras recorded as a node."""
+    arguments = node.arguments
+    return Call(node.operation, arguments.args, arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs), node)
 
 
 Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
