@@ -4,7 +4,7 @@
 
 The models have no trained weights (nothing is downloaded), but statistics of batch normalization that fit their
 inputs, and random scales, offsets and biases. Each is a process of its own, since some take gigabytes; each row
-is written as it is found, and what has one is not run again. Their last softmax is left off, so that the steps in
+is written as it is found, and what has a good one is not run again. Their last softmax is left off, so that the steps in
 which a file differs from Keras are those of the logits.
 """
 
@@ -38,7 +38,7 @@ ONNX_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger"
 FLAGS = flags.FLAGS
 flags.DEFINE_list("models", [], "Builders to run, by a part of their name; all, if none is given.")
 flags.DEFINE_integer("size", 96, "Pixels along an edge of the images.", lower_bound=32)
-flags.DEFINE_bool("again", False, "Run also what has a row already.")
+flags.DEFINE_bool("again", False, "Run also what has a good row already.")
 flags.DEFINE_integer("timeout", 3000, "Seconds that a model may take.")
 flags.DEFINE_string("one", None, "Run this one here and print its row (what the other processes do).")
 
@@ -222,7 +222,8 @@ def main(_: list[str]) -> None:
     names = builders()
     for name in names:
         chosen = not FLAGS.models or any(part in name for part in FLAGS.models)
-        if not chosen or (name in rows and not FLAGS.again):
+        failed = any(str(value).startswith("no: ") for value in rows.get(name, {}).values())
+        if not chosen or (name in rows and not failed and not FLAGS.again):
             continue
         rows[name] = run_one(name)
         print(json.dumps(rows[name]), flush=True)

@@ -320,9 +320,11 @@ def examine(name: str) -> Verdict:
         islands = floats_in_keras(model)
         row["int8"] = ISLAND if islands else YES
         notes += islands
+    expected = expected_outputs(quantized, case)
     for column, suffix, floats_of in (("TFLite", ".tflite", floats_in_tflite), ("ONNX", ".onnx", floats_in_onnx)):
         with tempfile.TemporaryDirectory() as folder:
-            row[column], problem, note = shipped(case, quantized, pathlib.Path(folder) / f"model{suffix}", floats_of)
+            path = pathlib.Path(folder) / f"model{suffix}"
+            row[column], problem, note = shipped(case, quantized, expected, path, floats_of)
         problems += [f"{column}: {problem}"] if problem else []
         notes += [note] if note else []
     row["note"] = "; ".join(dict.fromkeys(notes))
@@ -365,37 +367,39 @@ def floats_in_keras(model: keras.Model) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def expected_outputs(model: keras.Model, case: Case) -> list[tuple[np.ndarray, float | None]]:
+    """Return each output of the Keras model on new data, and the step of the grid on which it lies."""
+    from tfcompress.export.deployment import deploy
+    from tfcompress.quantization.quantize import is_quantized
+
+    outputs = [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(model(case.samples(1), training=False))]
+    steps = deploy(model, "tflite").steps.values() if is_quantized(model) else [None] * len(outputs)
+    return list(zip(outputs, steps, strict=True))
+
+
 def shipped(
-    case: Case, model: keras.Model, path: pathlib.Path, floats_of: Callable[[pathlib.Path], list[str]]
+    case: Case,
+    model: keras.Model,
+    expected: list[tuple[np.ndarray, float | None]],
+    path: pathlib.Path,
+    floats_of: Callable[[pathlib.Path], list[str]],
 ) -> tuple[str, str, str]:
     """Return (verdict, how it differs from Keras by too much, what to note)."""
     from tfcompress.export import export
-    from tfcompress.export.deployment import deploy
     from tfcompress.export.runtime import open_runner
-    from tfcompress.quantization.quantize import is_quantized
 
+    kind = path.suffix[1:]
     try:
         export(model, path, verify=False)
-        data = case.samples(1)
-        received = open_runner(path).predict(data)
-        received = received if isinstance(received, dict) else {"": received}
+        received = open_runner(path).predict(case.samples(1))
     except Exception as error:
-        return "refused", "", f"{path.suffix[1:]}: {reason(error)}"
-    kind = "onnx" if path.suffix == ".onnx" else "tflite"
-    steps = list(deploy(model, kind).steps.values()) if is_quantized(model) else [None] * len(received)
+        return "refused", "", f"{kind}: {reason(error)}"
     problems = []
-    for reference, value, step in zip(
-        keras.tree.flatten(model(data, training=False)), received.values(), steps, strict=True
-    ):
-        expected = keras.ops.convert_to_numpy(reference)
-        off = np.abs(np.asarray(value, "float64") - expected).max()
-        allowed = case.steps * 1.01 * step if step else case.relative * np.abs(expected).max()
-        if not off <= allowed:
-            problems.append(
-                f"differs by {off / step:.1f} steps"
-                if step
-                else f"differs by {off:.3g} of {np.abs(expected).max():.3g}"
-            )
+    values = list(received.values()) if isinstance(received, dict) else [received]
+    for value, (reference, step) in zip(values, expected, strict=True):
+        off, largest = np.abs(np.asarray(value, "float64") - reference).max(), np.abs(reference).max()
+        if not off <= (case.steps * 1.01 * step if step else case.relative * largest):
+            problems.append(f"differs by {off / step:.1f} steps" if step else f"differs by {off:.3g} of {largest:.3g}")
     problem = ", ".join(problems)
     floats = [name for name in dict.fromkeys(floats_of(path)) if name not in MOVES]
     note = f"{kind} in float: {', '.join(floats)}" if floats else ""

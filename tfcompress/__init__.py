@@ -2,7 +2,9 @@
 
 from tfcompress import callbacks
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
+from tfcompress.evaluation.debugging import DebugReport, debug
 from tfcompress.evaluation.summary import Summary, sparsity, summary
+from tfcompress.evaluation.verification import Verification, verify
 from tfcompress.export import Artifact, ParityError, export
 from tfcompress.loading import load
 from tfcompress.pruning import (
@@ -32,6 +34,7 @@ __all__ = [
     "Artifact",
     "ConstantSparsity",
     "CosineDecay",
+    "DebugReport",
     "Metrics",
     "ParityError",
     "PolynomialDecay",
@@ -42,11 +45,13 @@ __all__ = [
     "Schedule",
     "Summary",
     "Timing",
+    "Verification",
     "WeightSpec",
     "benchmark",
     "calibrate",
     "callbacks",
     "compare",
+    "debug",
     "dequantize",
     "evaluate",
     "export",
@@ -59,4 +64,5 @@ __all__ = [
     "strip",
     "summary",
     "uniform_quantize",
+    "verify",
 ]

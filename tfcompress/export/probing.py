@@ -23,7 +23,11 @@ from tfcompress.wrapper import wrapped_layers
 ALIKE = 20.0
 """dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
 
-LAYOUTS = {3: [(0, 2, 1)], 4: [(0, 2, 3, 1), (0, 3, 1, 2)], 5: [(0, 2, 3, 4, 1), (0, 4, 1, 2, 3)]}
+LAYOUTS: dict[int, list[tuple[int, ...]]] = {
+    3: [(0, 2, 1)],
+    4: [(0, 2, 3, 1), (0, 3, 1, 2)],
+    5: [(0, 2, 3, 4, 1), (0, 4, 1, 2, 3)],
+}
 """Orders of axes that a file may have instead of the model's, by rank: the channels in front."""
 
 

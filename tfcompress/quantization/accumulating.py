@@ -68,22 +68,18 @@ class QuantizedLayer(CompressedLayer):
 
     def _units(self, quantizer: ActivationQuantizer) -> Tensor | None:
         """Return the accumulator's unit for each output channel: the input's step times the weight's."""
-        chosen = [
-            (position, t) for position, t in self.transforms if isinstance(t, WeightQuantizer) and t.axis is not None
-        ]
+        chosen = [t for _, t in self.transforms if isinstance(t, WeightQuantizer)]
         if len(chosen) != 1:
             return None
-        _, transform = chosen[0]
-        name = name_of(self.layer)
-        value = self.value_before(transform)
-        limit = transform.limit(ops.cast(value, "float32"))
-        if name == "einsumdense":
+        transform = chosen[0]
+        limit = transform.limit(ops.cast(self.value_before(transform), "float32"))
+        if name_of(self.layer) == "einsumdense":
             form = matrix_form(self.layer)
             made = form.kernel_axes[form.summed :] if form else ()
             plain = form is not None and form.output_axes == tuple(range(len(form.output_axes)))
             if not plain or tuple(made) != tuple(sorted(made)):
                 return None
-        else:
+        elif transform.axis is not None:
             limit = ops.reshape(limit, (-1,))
         steps = 2 ** (transform.spec.bits - 1) - 1
         return limit / steps * quantizer.step
