@@ -4,8 +4,8 @@
 
 The models have no trained weights (nothing is downloaded), but statistics of batch normalization that fit their
 inputs, and random scales, offsets and biases. Each is a process of its own, since some take gigabytes; each row
-is written as it is found, and what has a good one is not run again. Their last softmax is left off, so that the steps in
-which a file differs from Keras are those of the logits.
+is written as it is found, and what has a good one is not run again. Their last softmax is left off, so that the steps
+in which a file differs from Keras are those of the logits.
 """
 
 from __future__ import annotations

@@ -1,15 +1,23 @@
 """The comparison itself: what counts as equal, and what it looks at."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from tests.export import models
-from tfcompress.export import ParityError, export
+from tfcompress.export import Artifact, ParityError, export, open_runner
+from tfcompress.export.deployment import deploy
 from tfcompress.export.inputs import TensorInfo
+from tfcompress.export.integers import METADATA, io_grids, predict
+from tfcompress.export.parity import TIMES_NOISE
 from tfcompress.export.signature import read_signature
-from tfcompress.export.verify import compare, random_inputs
+from tfcompress.export.tflite_graph import File
+from tfcompress.export.tracing import trace
+from tfcompress.export.verify import compare, input_ranges, random_inputs, verify
+from tfcompress.quantization.quantize import quantize
 
 
 def one(*values, dtype="float32"):
@@ -119,3 +127,202 @@ def test_signature_refuses_strings():
     model = keras.Model(inputs, keras.layers.StringLookup(vocabulary=["a"])(inputs))
     with pytest.raises(ValueError, match="input 'text', which is string"):
         read_signature(model)
+
+
+def cnn(config="int8", seed=0):
+    """A quantized network for pixels from 0 to 255, with logits."""
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", name="first")(image)
+    x = layers.BatchNormalization()(x)
+    x = layers.ReLU()(x)
+    x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(x)
+    x = layers.Flatten()(x)
+    model = models.randomise(keras.Model(image, layers.Dense(6, name="logits")(x)), seed)
+    first = model.get_layer("first")
+    first.kernel.assign(first.kernel / 100)
+    return quantize(model, config, np.random.default_rng(1).uniform(0, 255, (32, 8, 8, 3)).astype("float32"))
+
+
+STEP = 0.5
+GRID = np.random.default_rng(0).integers(-100, 100, (4, 30)) * STEP
+
+
+def moved(steps, share=1.0):
+    """The reference, a part of its values moved by some steps."""
+    where = np.random.default_rng(1).random(GRID.shape) < share
+    return {"out": GRID + steps * STEP * where}
+
+
+@pytest.mark.parametrize(("steps", "share"), [(1, 0.5), (2, 0.1), (-1, 0.3)])
+def test_roundings_are_allowed_on_a_grid(steps, share):
+    result = compare({"out": GRID}, moved(steps, share), steps={"out": STEP})["out"]
+    assert result.step == STEP
+    assert result.max_steps == abs(steps)
+    assert result.mean_steps == pytest.approx(abs(steps) * (1 - result.equal))
+    assert result.equal == pytest.approx(1 - share, abs=0.12)
+    assert result.noise == 0
+
+
+@pytest.mark.parametrize(("steps", "share"), [(3, 1.0), (3, 0.02), (50, 0.02)])
+def test_more_than_roundings_are_not(steps, share):
+    with pytest.raises(ParityError, match=rf"\({abs(steps)}.0 steps\)"):
+        compare({"out": GRID}, moved(steps, share), steps={"out": STEP})
+
+
+def test_what_is_allowed_follows_from_the_noise_of_the_model_itself():
+    noise = np.random.default_rng(2).integers(-6, 7, GRID.shape) * STEP
+    alike = [{"out": GRID + noise}]
+    other = {"out": GRID + np.random.default_rng(3).integers(-6, 7, GRID.shape) * STEP}
+    result = compare({"out": GRID}, other, steps={"out": STEP}, alike=alike)["out"]
+    assert result.noise == pytest.approx(np.sqrt(np.mean(noise**2)))
+    with pytest.raises(ParityError, match="roundings that fall otherwise"):
+        compare({"out": GRID}, {"out": GRID + 1.6 * TIMES_NOISE * noise}, steps={"out": STEP}, alike=alike)
+    with pytest.raises(ParityError):
+        compare({"out": GRID}, other, steps={"out": STEP}, alike=[{"out": GRID}])
+
+
+def test_a_chaotic_model_is_told():
+    other = {"out": np.random.default_rng(5).permuted(GRID)}
+    with pytest.warns(UserWarning, match="comparing it says little"):
+        compare({"out": GRID}, other, steps={"out": STEP}, alike=[other])
+
+
+def test_a_few_ties_may_fall_otherwise():
+    classes = {"out": np.arange(100)}
+    other = {"out": np.where(np.arange(100) < 4, 7, np.arange(100))}
+    assert compare(classes, other, steps={"out": None}, alike=[classes])["out"].equal == 0.96
+    with pytest.raises(ParityError, match="whole numbers"):
+        compare(classes, other)
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model.onnx"])
+@pytest.mark.parametrize("config", ["int8", "int8_per_tensor"])
+def test_quantized_models_are_compared_in_steps(config, file, tmp_path):
+    artifact = export(cnn(config), tmp_path / file)
+    result = artifact.parity.outputs["logits"]
+    assert artifact.parity.samples == 4
+    assert 0 < result.step < 1
+    assert result.max_steps < 3
+    assert result.equal > 0.6
+    assert result.noise is not None and 0 < result.noise < 3 * result.step
+    assert f"{result.max_steps:.0f} steps of its grid" in str(artifact)
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model.onnx"])
+@pytest.mark.parametrize("config", ["int8_weights", "dynamic_int8"])
+def test_float_activations_have_no_grid(config, file, tmp_path):
+    result = export(cnn(config), tmp_path / file).parity.outputs["logits"]
+    assert result.step is None and result.max_steps is None
+    assert (result.noise is None) == (config == "int8_weights")
+    assert result.max_rel < (1e-4 if config == "int8_weights" else 0.05)
+
+
+def test_deep_random_networks_pass(tmp_path):
+    """Each rounding that falls otherwise grows on its way through sixty layers."""
+    x = inputs = keras.Input((16,))
+    for seed in range(60):
+        x = layers.Dense(16, activation="relu", kernel_initializer=keras.initializers.HeNormal(seed))(x)
+    model = keras.Model(inputs, layers.Dense(4, name="out")(x))
+    data = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
+    for file in ("deep.tflite", "deep.onnx"):
+        result = export(quantize(model, "int8", data), tmp_path / file).parity.outputs["out"]
+        assert result.sqnr is None or result.sqnr > 15
+
+
+def kernel(file, name):
+    graph = file.graphs[0]
+    return graph, next(op for op in graph.operators if graph.name(op) == name)
+
+
+def scaled(file):
+    graph, op = kernel(file, "CONV_2D")
+    quantization = graph.tensors[int(op.inputs[1])].quantization
+    quantization.scale = np.asarray(quantization.scale) * np.float32(1.2)
+
+
+def without_bias(file):
+    graph, op = kernel(file, "CONV_2D")
+    buffer = file.model.buffers[graph.tensors[int(op.inputs[2])].buffer]
+    buffer.data = np.zeros_like(np.asarray(buffer.data))
+
+
+def shuffled(file):
+    graph, op = kernel(file, "DEPTHWISE_CONV_2D")
+    buffer = file.model.buffers[graph.tensors[int(op.inputs[1])].buffer]
+    buffer.data = np.roll(np.asarray(buffer.data), 1)
+
+
+def zeroed_channel(file):
+    graph, op = kernel(file, "FULLY_CONNECTED")
+    tensor = graph.tensors[int(op.inputs[1])]
+    buffer = file.model.buffers[tensor.buffer]
+    weights = np.array(buffer.data).reshape(graph.shape(int(op.inputs[1])))
+    weights[0] = 0
+    buffer.data = weights.reshape(-1)
+
+
+@pytest.mark.parametrize("breaking", [scaled, without_bias, shuffled, zeroed_channel])
+def test_a_wrong_graph_is_refused(breaking, tmp_path):
+    model = cnn()
+    path = export(model, tmp_path / "model.tflite").path
+    deployment = deploy(model, "tflite")
+    traced = trace(deployment.model, 1)
+    assert verify(model, traced, open_runner(path), "float32", None, deployment).samples == 4
+    file = File(path.read_bytes())
+    breaking(file)
+    path.write_bytes(file.to_bytes())
+    with pytest.raises(ParityError, match="output 'logits'"):
+        verify(model, traced, open_runner(path), "float32", None, deployment)
+
+
+def test_swapped_outputs_are_refused():
+    noise = np.random.default_rng(0).integers(-1, 2, GRID.shape) * STEP
+    one, two = {"a": GRID, "b": GRID[::-1]}, {"a": GRID[::-1], "b": GRID}
+    alike = [{name: value + noise for name, value in one.items()}]
+    with pytest.raises(ParityError, match="'a'.*'b'"):
+        compare(one, two, steps={"a": STEP, "b": STEP}, alike=alike)
+
+
+def test_generated_inputs_fill_the_calibrated_range():
+    (span,) = input_ranges(cnn())
+    assert span[0] == 0 and 250 < span[1] < 256
+    made = random_inputs({"x": TensorInfo((None, 400), "float32")}, ranges={"x": span})["x"]
+    assert made.min() < 5 and 245 < made.max() < 256
+    assert input_ranges(cnn("int8_weights")) == [None]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_integer_inputs_take_floats_and_integers(dtype, tmp_path):
+    model = cnn()
+    artifact = Artifact.open(export(model, tmp_path / "whole.tflite", inference_io=dtype).path)
+    assert artifact.inputs["image"].dtype == dtype
+    x = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype("float32")
+    real = artifact.predict(x)
+    assert real.dtype == np.float32
+    step = deploy(model, "tflite").steps["logits"]
+    np.testing.assert_allclose(real, np.asarray(model(x)), atol=2.01 * step)
+    grids = io_grids(open_runner(artifact.path))
+    assert grids["logits"][0] == pytest.approx(step)
+    scale, zero = grids["image"]
+    whole = artifact.predict(np.floor(x / scale + zero + 0.5).astype(dtype))
+    assert whole.dtype == dtype
+    np.testing.assert_allclose((whole.astype(int) - grids["logits"][1]) * grids["logits"][0], real, rtol=1e-5)
+    with pytest.raises(ValueError, match="NaN"):
+        artifact.predict(np.full_like(x, np.nan))
+
+
+def test_grids_of_onnx_files_are_in_their_metadata(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    one = [helper.make_tensor_value_info(name, TensorProto.INT8, ["batch", 3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "graph", one[:1], one[1:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    grids = {"x": {"scale": 0.5, "zero_point": -3}, "y": {"scale": 0.25, "zero_point": 7}}
+    helper.set_model_props(proto, {METADATA: json.dumps(grids)})
+    onnx.save(proto, tmp_path / "model.onnx")
+    runner = open_runner(tmp_path / "model.onnx")
+    assert io_grids(runner) == {"x": (0.5, -3), "y": (0.25, 7)}
+    x = np.array([[-2.0, 0.0, 100.0]])
+    np.testing.assert_array_equal(predict(runner, x), (np.array([[-7, -3, 127]]) - 7) * 0.25)
+    np.testing.assert_array_equal(predict(runner, np.array([[1, 2, 3]], "int8")), [[1, 2, 3]])

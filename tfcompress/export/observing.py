@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,8 @@ class TFLiteObserver(Observer):
 
         runner = open_runner(path)
         starts, ends = runner._details  # type: ignore[attr-defined]
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that this takes memory
             self._interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1)
         details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
         graph = schema.Model.GetRootAs(np.fromfile(path, np.uint8), 0).Subgraphs(0)

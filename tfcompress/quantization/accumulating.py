@@ -119,11 +119,11 @@ def _around(node: Any) -> tuple[ActivationQuantizer, list[Call]] | None:
         return None
     affine: list[Call] = []
     output = node.outputs[0]
-    while (call := _only_reader(output)) is not None and rule_of(call).kind == AFFINE:
+    while (reader := _only_reader(output)) is not None and rule_of(reader).kind == AFFINE:
         if not affine and channels_of(node.operation) is None:
             break
-        affine.append(call)
-        output = call.outputs[0]
+        affine.append(reader)
+        output = reader.outputs[0]
     return quantizer, affine
 
 
