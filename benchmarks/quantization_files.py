@@ -126,6 +126,9 @@ def in_turns(
 ) -> list[np.ndarray]:
     """Time functions in many short rounds; in each one each has its turn, and every other round goes backwards.
 
+    It is the processor's time of this thread, in which all is computed: the clock's would be that of other programs
+    on the machine, too.
+
     Args:
         steps: What is timed.
         rounds: How many.
@@ -144,11 +147,10 @@ def in_turns(
         for place, step in order if turn % 2 == 0 else reversed(order):
             step()  # the others have emptied the caches
             taken: list[float] = []
-            stop = time.perf_counter() + milliseconds / 1e3
-            while len(taken) < least or time.perf_counter() < stop:
-                begun = time.perf_counter()
+            while len(taken) < least or sum(taken) < milliseconds:
+                begun = time.thread_time_ns()
                 step()
-                taken.append((time.perf_counter() - begun) * 1e3)
+                taken.append((time.thread_time_ns() - begun) / 1e6)
             medians[place, turn] = statistics.median(taken)
     return list(medians)
 

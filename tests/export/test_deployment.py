@@ -68,6 +68,14 @@ def test_inputs_of_a_concatenation_share_its_range():
     assert sum(layer.name.startswith("joined_quantizer") for layer in made.layers) == 2
 
 
+def test_bits_without_kernels_are_refused():
+    x = data_of(build("residual"))
+    for weights, activations, message in ((4, 6, "activations of 8 or 16 bits"), (12, 8, "weights of at most 8 bits")):
+        config = tfc.QuantizeConfig(tfc.WeightSpec(bits=weights), tfc.ActivationSpec(bits=activations))
+        with pytest.raises(ValueError, match=message):
+            deploy(tfc.quantize(build("residual"), config, x), "onnx")
+
+
 def test_dynamic_and_weight_only_have_no_quantizers():
     for recipe, activations in (("dynamic_int8", "dynamic"), ("int8_weights", None)):
         made = deploy(tfc.quantize(build("residual"), recipe), "onnx")

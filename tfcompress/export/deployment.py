@@ -76,7 +76,8 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
         dimensions, one constant quantizer behind each tensor that is quantized.
 
     Raises:
-        ValueError: If a range isn't calibrated; the message names the layer.
+        ValueError: If a range isn't calibrated (the message names the layer), or no runtime has kernels of that many
+            bits.
     """
     scheme = scheme_of(model)
     half = any(isinstance(t, Float16Weight) for layer in wrapped_layers(model) for _, t in layer.transforms)
@@ -87,6 +88,16 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
         raise ValueError(
             f"Expected calibrated ranges. Received: {model.name!r}, in which {len(bare)} are not, the first that of "
             f"{bare[0]!r}. Call tfcompress.calibrate(model, data), or train it."
+        )
+    if scheme is not None and scheme.activations == "static" and scheme.activation_bits not in (8, 16):
+        raise ValueError(
+            "Expected activations of 8 or 16 bits, which the runtimes have kernels for. Received: "
+            f"{scheme.activation_bits} bits in {model.name!r}. Quantize with bits=8, or strip the model."
+        )
+    if scheme is not None and scheme.weight_bits > 8:
+        raise ValueError(
+            f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {scheme.weight_bits} "
+            f"bits in {model.name!r}. Quantize with bits=8, or strip the model."
         )
     return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
 
