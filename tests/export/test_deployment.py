@@ -118,3 +118,15 @@ def test_affine_maps_of_any_rank(shape):
     scale, offset = generator.normal(size=4).astype("float32"), generator.normal(size=4).astype("float32")
     x = generator.normal(size=shape).astype("float32")
     np.testing.assert_allclose(AffineMap(scale, offset)(x), x * scale + offset, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["int8_weights", "dynamic_int8", "float16"])
+def test_chains_of_affine_maps_are_kept_where_activations_are_float(recipe):
+    inputs = keras.Input((4,))
+    x = L.Normalization(mean=2.0, variance=9.0)(L.Rescaling(3.0, offset=1.0)(inputs))
+    model = keras.Model(inputs, L.Dense(2)(x))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    quantized = tfc.quantize(model, recipe)
+    made = deploy(quantized, "onnx").model
+    expected = quantized.predict(x, verbose=0)
+    np.testing.assert_allclose(made.predict(x, verbose=0), expected, atol=0.03 * np.abs(expected).max())

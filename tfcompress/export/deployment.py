@@ -118,6 +118,7 @@ class _Deployer:
             for x in call.inputs:
                 self.readers.setdefault(id(x), []).append(call)
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.folded = self.folds()
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
 
@@ -128,6 +129,17 @@ class _Deployer:
         made = keep_output_names(walk(self.model, self.visit), names)
         return Deployment(made, self.scheme, self.half, steps)
 
+    def folds(self) -> set[Call]:
+        """Return the affine maps that become part of what is before them: without integers, of a kernel alone."""
+        found: set[Call] = set()
+        for call in self.graph:
+            if call not in self.placement.folded:
+                continue
+            before = self.producer[id(call.inputs[0])]
+            if self.static or before in found or self.placement.rules[before].kind == KERNEL:
+                found.add(call)
+        return found
+
     def name(self, wanted: str) -> str:
         made = free(wanted, self.names)
         self.names.add(made)
@@ -137,7 +149,7 @@ class _Deployer:
         operation = call.operation
         if isinstance(operation, ActivationQuantizer):
             return arguments[0] if operation.spec.dynamic else self.quantizer(operation)(arguments[0])
-        if call in self.placement.folded:
+        if call in self.folded:
             return _tensor(arguments)
         rule = self.placement.rules[call]
         if rule.kind == RELU and self.implied(call):
@@ -197,7 +209,7 @@ class _Deployer:
         """Return the affine maps that are folded into a call, as one."""
         total: tuple[Any, Any] | None = None
         readers = self.readers.get(id(call.outputs[0]), [])
-        while len(readers) == 1 and readers[0] in self.placement.folded:
+        while len(readers) == 1 and readers[0] in self.folded:
             scale, offset = _affine(readers[0])
             total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
             readers = self.readers.get(id(readers[0].outputs[0]), [])

@@ -28,7 +28,7 @@ def fit_inputs(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]
     Raises:
         ValueError: a name, the number of inputs, a shape or a dtype is wrong.
     """
-    named = _by_name(x, specs)
+    named = by_name(x, specs)
     fitted = {}
     for name, spec in specs.items():
         array = np.asarray(named[name])
@@ -73,7 +73,8 @@ def count_samples(named: Mapping[str, np.ndarray]) -> int:
     return samples
 
 
-def _by_name(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, Any]:
+def by_name(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """Return data, an array, a list or a dict, as a dict by input name; raise ValueError if it doesn't fit."""
     names = list(specs)
     if isinstance(x, Mapping):
         named = dict(x)

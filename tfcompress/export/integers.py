@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.inputs import _by_name
+from tfcompress.export.inputs import by_name
 from tfcompress.export.runtime import Runner
 
 METADATA = "tfcompress.inference_io"
@@ -61,7 +61,7 @@ def predict(runner: Runner, x: Any) -> Any:
     grids = io_grids(runner)
     if not grids:
         return runner.predict(x)
-    named = {name: np.asarray(value) for name, value in _by_name(x, runner.input_specs).items()}
+    named = {name: np.asarray(value) for name, value in by_name(x, runner.input_specs).items()}
     quantized = [name for name in named if name in grids]
     real = [name for name in quantized if named[name].dtype != runner.input_specs[name].dtype]
     for name in real:

@@ -147,6 +147,7 @@ class _Inserter:
         spec = None if config.float16 else config.activations
         self.placement: Placement = place(self.graph, model.outputs, spec, includes)
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
+        self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.wrapped: dict[int, Layer] = {}
         self.dynamic: dict[int, Any] = {}
 
@@ -202,8 +203,9 @@ class _Inserter:
 
         What maps whole numbers to a symmetric range, as pixels to -1..1, puts each of them between two integers.
         """
-        call = x._keras_history.operation
-        maker = next((c for c in self.graph if any(y is x for y in c.outputs)), None) if call else None
+        maker = self.producer.get(id(x))
+        while maker is not None and maker in self.placement.folded:
+            maker = self.producer.get(id(maker.inputs[0]))
         return MARGIN if maker is not None and self.placement.rules[maker].kind == AFFINE else 0.0
 
     def wrap(self, call: Call) -> Any:
