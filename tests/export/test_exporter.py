@@ -157,7 +157,7 @@ def test_wrong_file_is_refused_and_not_left(file, tmp_path, monkeypatch):
 
 @both_formats
 def test_file_that_the_runtime_refuses_is_not_left(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "_convert", lambda *args: b"no model at all")
+    monkeypatch.setattr(exporter, "_convert", lambda *args, **how: b"no model at all")
     with pytest.raises(ValueError, match="refused"):
         export(small(), tmp_path / file)
     assert not list(tmp_path.iterdir())

@@ -116,7 +116,7 @@ def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
     ("model", "how", "message"),
     [
         (lambda: tfc.quantize(build("residual")), {}, "Expected calibrated ranges"),
-        (lambda: build("residual"), {"inference_io": "int8"}, "need a model with activations of 8 bits"),
+        (lambda: build("residual"), {"inference_io": "int8"}, "need a quantized model with activations of 8"),
         (
             lambda: tfc.quantize(build("transformer"), "int8", data_of(build("transformer"))),
             {"inference_io": "int8"},

@@ -189,10 +189,10 @@ class _Deployer:
             if later is not None:
                 scale, offset = scale * later[0], offset * later[0] + later[1]
             return self.affine_map(call, scale, offset)
-        if name_of(operation) == "averagepooling2d" and self.kind == "tflite" and self.static:
-            channels, strides = call.inputs[0].shape[-1], operation.strides or operation.pool_size
-            if operation.padding == "valid" and len(set(strides)) == 1:
-                return WindowMean(operation.pool_size, strides, channels, name=operation.name)
+        if self.static and self.kind == "tflite":
+            window = _window(operation, call)
+            if window is not None:
+                return WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
         if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
             return self.affine_map(call, np.float64(1 / 6), np.float64(0.5))
         return operation
@@ -286,6 +286,21 @@ class _Deployer:
         if self.placement.rules[call].kind == TRANSPARENT and call.inputs:
             return self.step(call.inputs[0])
         return None
+
+
+def _window(operation: Any, call: Call) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return the window and strides, in pixels, of an average pooling without padding; `None` for anything else."""
+    name = name_of(operation)
+    sizes = call.inputs[0].shape[1:3]
+    if name == "averagepooling2d" and operation.padding == "valid":
+        window, strides = tuple(operation.pool_size), tuple(operation.strides or operation.pool_size)
+    elif name == "adaptiveaveragepooling2d" and all(
+        size is not None and size % made == 0 for size, made in zip(sizes, operation.output_size, strict=True)
+    ):
+        window = strides = tuple(size // made for size, made in zip(sizes, operation.output_size, strict=True))
+    else:
+        return None
+    return (window, strides) if len(set(strides)) == 1 else None
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.deployment import Deployment, deploy
+from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.runtime import format_of, open_runner
@@ -91,13 +91,14 @@ def export(
         opset=opset,
         verify=verify,
     )
+    _check_io(model, inference_io)
     final = _check_path(path, overwrite)
     deployment = _deployment(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
     _check_weights(plain, precision)
     traced = trace(plain, _resolve_batch(plain, kind, batch_size))
-    _check_io(traced, scheme, inference_io)
+    _check_no_whole_inputs(traced, inference_io)
     content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=opset)
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
@@ -150,16 +151,19 @@ def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str,
     }
 
 
-def _check_io(traced: Trace, scheme: Scheme | None, inference_io: str) -> None:
-    if inference_io == "float32":
-        return
-    if scheme is None or scheme.activations != "static" or scheme.activation_bits != 8:
+def _check_io(model: keras.Model, inference_io: str) -> None:
+    scheme = scheme_of(model)
+    static = scheme is not None and scheme.activations == "static" and scheme.activation_bits == 8
+    if inference_io != "float32" and not static:
         raise ValueError(
-            "Expected inference_io='float32': integer inputs and outputs need a model with activations of 8 bits, as "
-            f"tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+            "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
+            f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
         )
+
+
+def _check_no_whole_inputs(traced: Trace, inference_io: str) -> None:
     whole = [name for name, spec in traced.inputs.items() if name in traced.integral or "float" not in spec.dtype]
-    if whole:
+    if inference_io != "float32" and whole:
         raise ValueError(
             f"Expected inference_io='float32', since input {whole[0]!r} holds whole numbers (as an Embedding takes "
             f"them), not quantized ones. Received: inference_io={inference_io!r}."

@@ -55,7 +55,7 @@ RULES: dict[str, Rule] = {
     **_names(INTEGER, "tanh", output=(-1, 1), note="float in ONNX"),
     # relu6(x + 3) / 6 is an affine map that its range (0, 1) cuts off.
     **_names(INTEGER, "hardsigmoid", output=(0, 1)),
-    **_names(INTEGER, "subtract prelu gelu elu maximum minimum", note="float in ONNX"),
+    **_names(INTEGER, "subtract prelu gelu elu maximum minimum adaptiveaveragepooling2d", note="float in ONNX"),
     **_names(CONCATENATE, "concatenate"),
     **_names(TRANSPARENT, "maxpooling1d maxpooling2d globalmaxpooling1d globalmaxpooling2d globalmaxpooling3d"),
     **_names(TRANSPARENT, "reshape flatten permute transpose squeeze expanddims moveaxis swapaxes repeat"),
