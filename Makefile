@@ -27,6 +27,7 @@ test-jax: .venv/.dev
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.quantization
 
 .venv/.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -33,6 +33,13 @@ ROUNDS = flags.DEFINE_integer("rounds", 31, "Rounds of timing.", lower_bound=3)
 def main(_: list[str]) -> None:
     """Run the parts."""
     logging.set_verbosity(logging.ERROR)
+    missing = [
+        name
+        for name in ("cifar10_jpeg.npz", "mnist.npz", "resnet8_cifar10_jpeg.keras")
+        if not (pathlib.Path(DATA.value) / name).exists()
+    ]
+    if missing and not {"step", "memory"}.issuperset(PART.value):
+        raise app.UsageError(f"Expected --data to be a folder with {missing[0]}. Received: {DATA.value!r}.")
     for part in PART.value:
         module = importlib.import_module(f"benchmarks.quantization_{part}")
         command = f"python -m benchmarks.quantization --part={part}"
