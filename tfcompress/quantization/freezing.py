@@ -21,7 +21,9 @@ class FreezingBatchNorm(PassThrough):
     Example:
 
     >>> import keras, numpy as np
-    >>> layer = FreezingBatchNorm(keras.layers.BatchNormalization(), freeze_step=0)
+    >>> inner = keras.layers.BatchNormalization()
+    >>> inner.build((None, 1))
+    >>> layer = FreezingBatchNorm(inner, freeze_step=0)
     >>> y = layer(np.array([[3.0], [5.0]]), training=True)
     >>> float(layer.layer.moving_mean[0])
     0.0

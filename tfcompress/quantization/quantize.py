@@ -74,11 +74,12 @@ def quantize(
     Example:
 
     >>> import keras, numpy as np, tfcompress as tfc
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, activation="relu", name="dense")])
+    >>> dense = keras.layers.Dense(4, activation="relu", name="dense")
+    >>> model = keras.Sequential([keras.Input((8,), name="x"), dense])
     >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
     >>> quantized = tfc.quantize(model, "int8", calibration_data=x)
     >>> [layer.name for layer in quantized.layers][1:4]
-    ['input_layer_quantizer', 'dense_linear', 'dense_relu']
+    ['x_quantizer', 'dense_linear', 'dense_relu']
     """
     config = QuantizeConfig.get(config)
     choice = LayerChoice(layers)
