@@ -28,7 +28,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def headline() -> str:
     """Return the three measured claims that the page begins with."""
     digits = {row["model"]: row for row in rows_of("digits")}
-    dense, small = digits["dense.tflite"], digits["pruned_fp16.tflite"]
+    dense, small = digits["dense.tflite"], digits["pruned_int8.tflite"]
     training = {(row["XLA"], row["model"]): row["ratio to plain"] for row in rows_of("training")}
     export = {(row["format"], row["way"]): row for row in rows_of("export")}
     onnx = export["onnx", "tfcompress, verify=True"]
