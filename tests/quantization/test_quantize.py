@@ -115,6 +115,16 @@ def test_ranges_are_learned_without_calibration(jit):
     assert all(q.calibrated for q in activation_quantizers(quantized))
 
 
+def test_only_behind_a_relu_is_the_minimum_known():
+    inputs = keras.Input((8,))
+    x = keras.layers.Dense(4, activation="relu", name="positive")(inputs)
+    x = keras.layers.Dense(4, name="signed")(x)
+    outputs = keras.layers.LeakyReLU(name="leaky")(x)
+    quantized = tfc.quantize(keras.Model(inputs, outputs), "int8")
+    known = {q.source: q.nonnegative for q in activation_quantizers(quantized)}
+    assert [source for source, holds in known.items() if holds] == ["positive_relu"]
+
+
 def test_without_ranges_activations_stay_float():
     model = build("residual")
     x = data_of(model)

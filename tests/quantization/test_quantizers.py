@@ -42,6 +42,22 @@ def test_the_moving_average_has_no_bias():
     np.testing.assert_allclose(ops.convert_to_numpy(quantizer(batches[-1])), ops.convert_to_numpy(y), atol=1e-6)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_behind_a_relu_the_range_is_found_from_the_maximum_alone(symmetric):
+    spec = tfc.ActivationSpec(symmetric=symmetric)
+    quick, plain = ActivationQuantizer(spec, nonnegative=True), ActivationQuantizer(spec)
+    for seed in range(3):
+        x = np.maximum(values(seed=seed, scale=seed + 1), 0)
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(quick(x, training=True)), ops.convert_to_numpy(plain(x, training=True))
+        )
+    assert quick.range == plain.range
+    assert quick.range[0] == (-quick.range[1] if symmetric else 0.0)
+    with_nan = np.float32([[np.nan, 1.0]])
+    quick(with_nan, training=True)
+    assert quick.range == plain.range
+
+
 def test_a_range_includes_zero_and_ignores_what_is_not_finite():
     quantizer = ActivationQuantizer(tfc.ActivationSpec())
     quantizer(np.array([[2.0, 3.0]], "float32"), training=True)

@@ -239,6 +239,49 @@ def fake_quant(
     return ops.cast(output, dtype)
 
 
+def fake_quant_nonnegative(
+    x: Tensor, minimum: Tensor, maximum: Tensor, *, bits: int = 8, narrow: bool = False
+) -> Tensor:
+    """Return `fake_quant` of values that are at least 0 and at least `minimum`, as those behind a ReLU.
+
+    The gradient goes to `x` alone, with one comparison instead of TensorFlow's two and its sums for the ends.
+
+    Args:
+        x: Float tensor, nowhere negative; computed in float32 and returned in its own dtype.
+        minimum: Lower end, at most 0, a scalar.
+        maximum: Upper end, at least 0, a scalar.
+        bits: 2 to 16.
+        narrow: Whether the lowest integer stays unused.
+
+    Returns:
+        A tensor like `x`.
+
+    Raises:
+        ValueError: If `bits` or the ranges' shape is wrong.
+
+    Example:
+
+    >>> [round(float(value), 3) for value in fake_quant_nonnegative(np.float32([0.1, 0.34, 2.0]), 0.0, 1.0, bits=2)]
+    [0.0, 0.333, 1.0]
+    """
+    x, dtype = _float32(x)
+    low, high = (ops.stop_gradient(_float32(end)[0]) for end in (minimum, maximum))
+
+    @ops.custom_gradient
+    def quantized(x: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        output = fake_quant(x, low, high, bits=bits, narrow=narrow)
+
+        def gradient(*arguments: Tensor, **keywords: Tensor) -> Tensor:
+            upstream = _upstream(arguments, keywords)
+            _, end, scale, _, _ = nudged_grid(ops, low, high, bits, narrow)
+            # A product, which takes a third of the time of a choice.
+            return upstream * ops.cast(x <= ops.where(scale == 0, np.inf, end), upstream.dtype)
+
+        return output, gradient
+
+    return ops.cast(quantized(x), dtype)
+
+
 def symmetric_limit(x: Tensor, axis: Axis = None) -> Tensor:
     """Return the largest |x| of each channel, float32.
 

@@ -22,7 +22,7 @@ from tfcompress.quantization.quantizers import (
     WeightQuantizer,
     activation_quantizers,
 )
-from tfcompress.quantization.rules import AFFINE, KERNEL, TABLE
+from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.naming import free, keep_output_names
@@ -189,12 +189,14 @@ class _Inserter:
             return new
         name = free(f"{source}_quantizer", self.names)
         self.names.add(name)
+        maker = self.producer.get(id(old))
         layer = ActivationQuantizer(
             self.config.activations,
             fixed=self.placement.tensors[id(old)],
             freeze_step=self.config.freeze_ranges_step,
             source=source,
             margin=self.margin(old),
+            nonnegative=maker is not None and self.placement.rules[maker].kind == RELU,
             name=name,
         )
         return layer(new)

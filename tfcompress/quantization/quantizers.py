@@ -12,7 +12,12 @@ from keras import ops
 
 from tfcompress.passthrough import Inserted
 from tfcompress.quantization.config import ActivationSpec, WeightSpec
-from tfcompress.quantization.numerics import fake_quant, fake_quant_symmetric, symmetric_limit
+from tfcompress.quantization.numerics import (
+    fake_quant,
+    fake_quant_nonnegative,
+    fake_quant_symmetric,
+    symmetric_limit,
+)
 from tfcompress.quantization.ranges import weight_limit
 from tfcompress.transform import WeightTransform, read
 
@@ -99,6 +104,7 @@ class ActivationQuantizer(Inserted):
         freeze_step: The training step from which the range stays; `None`: never.
         source: Name of the layer whose output this is, for messages.
         margin: Share by which the range is wider than what is found.
+        nonnegative: Whether no value is below 0, as behind a ReLU: nothing looks for a minimum then.
 
     Example:
 
@@ -115,6 +121,7 @@ class ActivationQuantizer(Inserted):
         freeze_step: int | None = None,
         source: str = "",
         margin: float = 0.0,
+        nonnegative: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
@@ -123,6 +130,7 @@ class ActivationQuantizer(Inserted):
         self.freeze_step = freeze_step
         self.source = source
         self.margin = float(margin)
+        self.nonnegative = bool(nonnegative)
         self.supports_masking = True
 
     @property
@@ -206,7 +214,9 @@ class ActivationQuantizer(Inserted):
         return ops.cast(y, inputs.dtype)
 
     def _quantize(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        return fake_quant(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric and self.fixed is None)
+        narrow = self.spec.symmetric and self.fixed is None
+        quantize = fake_quant_nonnegative if self.nonnegative else fake_quant
+        return quantize(x, low, high, bits=self.spec.bits, narrow=narrow)
 
     def _dynamic(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, len(x.shape)))
@@ -226,7 +236,8 @@ class ActivationQuantizer(Inserted):
     def _observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Move the range towards that of a batch, and return it."""
         x = ops.stop_gradient(x)
-        low, high = ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)
+        high = ops.maximum(ops.max(x), 0.0)
+        low = ops.zeros(()) if self.nonnegative else ops.minimum(ops.min(x), 0.0)
         if self.spec.symmetric:
             high = ops.maximum(-low, high)
             low = -high
@@ -258,6 +269,7 @@ class ActivationQuantizer(Inserted):
             "freeze_step": self.freeze_step,
             "source": self.source,
             "margin": self.margin,
+            "nonnegative": self.nonnegative,
         }
 
     @classmethod
