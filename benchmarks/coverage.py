@@ -129,7 +129,7 @@ def scaled(name: str, x: Any) -> Any:
 
 def tflite_kernels(path: pathlib.Path) -> tuple[int, int, str]:
     """Return how many convolutions and products compute in integers and in float, and what else is float."""
-    from tfcompress.export.tflite_graph import operators
+    from tfcompress.export.flatbuffer.graph import operators
 
     ops = operators(path.read_bytes())
     floats = [op.name for op in ops if "FLOAT32" in op.outputs and op.name != "DEQUANTIZE"]

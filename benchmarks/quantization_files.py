@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import statistics
 import sys
@@ -39,6 +40,12 @@ class File:
         """TFLite or ONNX."""
         return {".tflite": "TFLite", ".onnx": "ONNX"}[self.path.suffix]
 
+    @functools.cached_property
+    def takes_integers(self) -> bool:
+        """Whether its inputs are 8-bit integers."""
+        specs = open_predictor(self.path).input_specs or {}
+        return all(np.dtype(spec.dtype).itemsize == 1 for spec in specs.values())
+
 
 class Folder:
     """Where files are written."""
@@ -59,6 +66,12 @@ class Folder:
                 continue
             files.append(File(f"tfcompress {way}", path, model if simulated else None))
         return files
+
+    def integer_io(self, way: str, model: keras.Model) -> list[File]:
+        """Export a model to TFLite with int8 inputs and outputs, as ai-edge-quantizer's files have them."""
+        path = self.name(f"ours {way} io", ".tflite")
+        tfc.export(model, path, overwrite=True, inference_io="int8")
+        return [File(f"tfcompress {way}, int8 in and out", path, model)]
 
     def peer(self, way: str, suffix: str, content: bytes) -> File:
         """Write a file that a peer made."""

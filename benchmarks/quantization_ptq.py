@@ -78,7 +78,9 @@ def compare(subject: Subject, folder: Folder, rounds: int) -> list[dict[str, Any
     floats = folder.ours("float32", model)
     files = list(floats)
     for recipe in RECIPES:
-        files += folder.ours(recipe, tfc.quantize(model, recipe, None if recipe in DATA_FREE else calibration))
+        quantized = tfc.quantize(model, recipe, None if recipe in DATA_FREE else calibration)
+        files += folder.ours(recipe, quantized)
+        files += folder.integer_io(recipe, quantized) if recipe == "int8" else []
     files += static_peers(folder, model, floats[1].path, calibration)
     files += folder.usable(other_peers(folder, model, calibration))
     times = in_turns([runner(file.path, x) for file in files], rounds=rounds)

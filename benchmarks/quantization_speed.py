@@ -35,14 +35,15 @@ def made(name: str, folder: pathlib.Path, target: Folder) -> tuple[list[File], n
         pixels = np.random.default_rng(0).uniform(-1, 1, (IMAGES, 224, 224, 3))
     x = pixels.astype(np.float32)
     model = trained_resnet8(folder) if name == "ResNet-8" else large(name)
-    ours = target.ours("int8", tfc.quantize(model, "int8", x, batch_size=4))
+    quantized = tfc.quantize(model, "int8", x, batch_size=4)
+    ours = target.ours("int8", quantized) + target.integer_io("int8", quantized)
     floats = target.ours("float32", model)
     known = [(way, target.name(way, suffix)) for way, suffix in PEERS.items()]
     if all(path.exists() for _, path in known):
         theirs = [File(way, path) for way, path in known]
     else:
         theirs = static_peers(target, model, floats[1].path, x)
-    del model
+    del model, quantized
     gc.collect()
     return floats + ours + theirs, x
 
@@ -58,12 +59,15 @@ def measure(name: str, files: list[File], x: np.ndarray, rounds: int) -> list[di
     for file, taken in zip(files, times, strict=True):
         alike = [(other, t) for other, t in zip(files, times, strict=True) if other.format == file.format]
         (floating,) = (t for other, t in alike if other.way.endswith("float32"))
-        peers = [t for other, t in alike if not other.way.startswith("tfcompress")]
+        # A file that takes integers has less to do.
+        same = [(other, t) for other, t in alike if other.takes_integers == file.takes_integers]
+        peers = [t for other, t in same if not other.way.startswith("tfcompress")]
         best = min(peers, key=lambda t: float(np.median(t)))
         rows.append(
             {
                 "network": name,
                 "format": file.format,
+                "inputs": "int8" if file.takes_integers else "float32",
                 "file": file.way,
                 "bytes": file.path.stat().st_size,
                 **milliseconds(taken),

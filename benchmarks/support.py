@@ -415,7 +415,7 @@ MOVES = (
 
 def floats_in_tflite(path: pathlib.Path) -> list[str]:
     """Return the operators of a file that give floats, but for what turns integers into floats."""
-    from tfcompress.export.tflite_graph import operators
+    from tfcompress.export.flatbuffer.graph import operators
 
     return [op.name for op in operators(path.read_bytes()) if "FLOAT32" in op.outputs and op.name != "DEQUANTIZE"]
 

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from tests.evaluation.quantized import make, quantized
 from tfcompress.evaluation.debugging import debug
 from tfcompress.export import export
-from tfcompress.export.tflite_graph import File
+from tfcompress.export.flatbuffer.graph import File
 
 FILES = ["model.tflite", "model.onnx"]
 QUANTIZERS = {

@@ -9,7 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.quantization.zoo import ZOO, build, data_of
-from tfcompress.export.tflite_graph import operators
+from tfcompress.export.flatbuffer.graph import operators
 
 FORMATS = ("tflite", "onnx")
 
@@ -48,6 +48,26 @@ def test_recipes(recipe, largest, kind, tmp_path):
     artifact = tfc.export(quantized, tmp_path / f"m.{kind}")
     assert np.abs(artifact.predict(x) - quantized.predict(x, verbose=0)).max() <= largest
     assert plain.path.is_file()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [(2 / 255, -1.0), (1 / 255, 0.0), (-3.0, 100.0), (1.0, -127.5)],
+    ids=lambda value: f"{value:.3g}",
+)
+def test_pixels_are_rescaled_in_integers_without_a_loss(scale, offset, kind, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, L.Conv2D(4, 1, padding="same")(L.Rescaling(scale, offset, name="map")(inputs)))
+    x = np.arange(3 * 8 * 8 * 4, dtype="float32").reshape(4, 8, 8, 3) % 256
+    quantized = tfc.quantize(model, "int8", x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", inference_io="int8")
+    table = tfc.debug(quantized, artifact.path, x).tensors
+    (row,) = [row for row in table if row.layer == "map"]
+    assert row.max_steps < 1e-3
+    if kind == "tflite":
+        names = [operator.name for operator in operators(artifact.path.read_bytes())]
+        assert names == [*["MUL"] * (scale != 1), *["ADD"] * (offset != 0), "CONV_2D"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -7,8 +7,8 @@ from keras import layers, ops
 
 from tests.export import test_tflite_int8 as eight
 from tests.export.tiny import constants, convert, kernels, quantized, steps
+from tfcompress.export.flatbuffer.graph import operators
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.tflite_graph import operators
 from tfcompress.quantization.fixed import FixedQuantizer
 
 SIXTEEN = Scheme("static", 16)

@@ -6,8 +6,8 @@ import pytest
 from keras import layers, ops
 
 from tests.export.tiny import bake, constants, convert, interpreter, kernels, quantized, run, steps
+from tfcompress.export.flatbuffer.graph import operators
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.tflite_graph import operators
 from tfcompress.quantization.fixed import FixedQuantizer
 
 IMAGE = (8, 8, 4)

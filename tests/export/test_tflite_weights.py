@@ -7,9 +7,9 @@ from keras import layers, ops
 
 from tests.export.test_tflite_int8 import images
 from tests.export.tiny import bake, constants, convert, kernels, run
+from tfcompress.export.flatbuffer.graph import operators
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite import to_tflite
-from tfcompress.export.tflite_graph import operators
 from tfcompress.export.tracing import trace
 
 

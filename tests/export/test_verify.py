@@ -10,11 +10,11 @@ from keras import layers
 from tests.export import models
 from tfcompress.export import Artifact, ParityError, export, open_runner
 from tfcompress.export.deployment import deploy
+from tfcompress.export.flatbuffer.graph import File
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.integers import METADATA, io_grids, predict
 from tfcompress.export.parity import TIMES_NOISE
 from tfcompress.export.signature import read_signature
-from tfcompress.export.tflite_graph import File
 from tfcompress.export.tracing import trace
 from tfcompress.export.verify import compare, input_ranges, random_inputs, verify
 from tfcompress.quantization.quantize import quantize

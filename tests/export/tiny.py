@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
+from tfcompress.export.flatbuffer.graph import File, operators
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite import to_tflite
-from tfcompress.export.tflite_graph import File, operators
 from tfcompress.export.tracing import trace
 from tfcompress.quantization.fixed import FixedQuantizer
 

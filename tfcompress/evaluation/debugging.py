@@ -10,14 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.evaluation.probing.comparison import Comparison, FloatComparison
+from tfcompress.evaluation.probing.observing import open_observer
+from tfcompress.evaluation.probing.probes import flat, is_dynamic
 from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
 from tfcompress.evaluation.verification import check_batch_size, check_model, pair
 from tfcompress.export.inputs import count_samples
 from tfcompress.export.integers import io_grids, quantize
-from tfcompress.export.observing import open_observer
-from tfcompress.export.probes import flat, is_dynamic
-from tfcompress.export.probing import Comparison, FloatComparison
 from tfcompress.export.runtime import Runner, open_runner
 from tfcompress.export.signature import read_signature
 

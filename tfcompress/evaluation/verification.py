@@ -11,12 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.evaluation.probing.comparison import Values
+from tfcompress.evaluation.probing.probes import output_steps
 from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
 from tfcompress.export.inputs import TensorInfo, count_samples
 from tfcompress.export.integers import predict
-from tfcompress.export.probes import output_steps
-from tfcompress.export.probing import Values
 from tfcompress.export.runtime import open_runner
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view

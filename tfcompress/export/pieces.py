@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.forms import MatrixForm, matrix_form
 from tfcompress.quantization.names import name_of
 from tfcompress.surgery.walking import Call
@@ -139,6 +140,35 @@ class AffineMap(keras.layers.Layer):
         y = ops.depthwise_conv(x, self.kernel, strides=1, padding="valid", data_format="channels_last")
         y = ops.add(y, self.bias)
         return ops.reshape(y, _one_free(shape)) if rank < 4 else y
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        """Return the shape of the inputs, float32."""
+        return keras.KerasTensor(inputs.shape, "float32")
+
+
+class ScalarMap(keras.layers.Layer):
+    """One scale and one offset for all of a tensor on a grid of integers: a product and a sum.
+
+    The product lies on the input's integers with another step, so that it is exact.
+
+    Args:
+        scale: Any number but 0.
+        offset: Any number.
+        grid: (minimum, maximum, bits): the nudged range of the input.
+    """
+
+    def __init__(self, scale: float, offset: float, grid: tuple[float, float, int], **kwargs: Any):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.scale, self.offset = np.float32(scale), np.float32(offset)
+        low, high, bits = grid
+        ends = sorted((low * float(scale), high * float(scale)))
+        self.quantizer = FixedQuantizer(*ends, bits, name=f"{self.name}_product")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return `inputs * scale + offset`."""
+        y = ops.multiply(inputs, self.scale)
+        return ops.add(self.quantizer(y), self.offset) if self.offset else y
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         """Return the shape of the inputs, float32."""

@@ -4,10 +4,10 @@ import re
 import tempfile
 
 from tfcompress.export._quiet import quiet
+from tfcompress.export.flatbuffer.graph import File
+from tfcompress.export.flatbuffer.integer import lower
+from tfcompress.export.flatbuffer.weights import store_integers
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.tflite_graph import File
-from tfcompress.export.tflite_integer import lower
-from tfcompress.export.tflite_weights import store_integers
 from tfcompress.export.tracing import Trace
 
 SIGNATURE = "serving_default"

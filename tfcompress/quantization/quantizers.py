@@ -117,6 +117,7 @@ class ActivationQuantizer(Inserted):
     def __init__(
         self,
         spec: ActivationSpec,
+        *,
         fixed: Sequence[float] | None = None,
         freeze_step: int | None = None,
         source: str = "",

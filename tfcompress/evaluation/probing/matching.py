@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfcompress.export.observing import FileTensor, Observer
-from tfcompress.export.probes import Probe
+from tfcompress.evaluation.probing.observing import FileTensor, Observer
+from tfcompress.evaluation.probing.probes import Probe
 
 SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""

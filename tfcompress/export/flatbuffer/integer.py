@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.flatbuffer.demand import drop_inserted, find_wanted, grid_of, replace_border
+from tfcompress.export.flatbuffer.graph import File, Graph
+from tfcompress.export.flatbuffer.recovery import Integers, largest_sum, leave_room, recover
+from tfcompress.export.flatbuffer.rules import FIXED, RULES, Grid, KernelRule, Rule
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.tflite_demand import drop_inserted, find_wanted, grid_of, replace_border
-from tfcompress.export.tflite_graph import File, Graph
-from tfcompress.export.tflite_recovery import Integers, largest_sum, leave_room, recover
-from tfcompress.export.tflite_rules import FIXED, RULES, Grid, KernelRule, Rule
 
 
 def lower(file: File, scheme: Scheme, inference_io: str = "float32") -> None:

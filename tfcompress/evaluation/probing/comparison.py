@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.export.matching import Candidates, match
-from tfcompress.export.observing import FileTensor, Observer
-from tfcompress.export.probes import probes
+from tfcompress.evaluation.probing.matching import Candidates, match
+from tfcompress.evaluation.probing.observing import FileTensor, Observer
+from tfcompress.evaluation.probing.probes import probes
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.lowering import lower
 from tfcompress.surgery import rebuild, strip

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.flatbuffer.graph import File, Graph
+from tfcompress.export.flatbuffer.recovery import Integers, recover
+from tfcompress.export.flatbuffer.rules import RULES, KernelRule
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.tflite_graph import File, Graph
-from tfcompress.export.tflite_recovery import Integers, recover
-from tfcompress.export.tflite_rules import RULES, KernelRule
 
 
 def store_integers(file: File, scheme: Scheme) -> None:

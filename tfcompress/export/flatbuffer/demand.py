@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.tflite_graph import File, Graph
-from tfcompress.export.tflite_rules import RULES, Grid
+from tfcompress.export.flatbuffer.graph import File, Graph
+from tfcompress.export.flatbuffer.rules import RULES, Grid
 
 
 def drop_inserted(file: File, graph: Graph) -> None:
