@@ -161,8 +161,8 @@ class ScalarMap(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.scale, self.offset = np.float32(scale), np.float32(offset)
         low, high, bits = grid
-        ends = sorted((low * float(scale), high * float(scale)))
-        self.quantizer = FixedQuantizer(*ends, bits, name=f"{self.name}_product")
+        least, most = sorted((low * float(scale), high * float(scale)))
+        self.quantizer = FixedQuantizer(least, most, bits, name=f"{self.name}_product")
         self.built = True
 
     def call(self, inputs: Any) -> Any:
