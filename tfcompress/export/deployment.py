@@ -8,14 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.export.baking import baked, scale_and_offset, window_of
 from tfcompress.export.pieces import AffineMap, MatrixProduct, ScalarMap, WindowMean
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.fixed import FixedQuantizer
-from tfcompress.quantization.folding import affine_of, folded
-from tfcompress.quantization.forms import constant_map
+from tfcompress.quantization.folding import folded
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.numerics import nudge
 from tfcompress.quantization.placement import place
@@ -29,7 +29,7 @@ from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, TAB
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
-from tfcompress.transform import read, remove_projection
+from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
 SLOW_DEPTHWISE = range(2, 16)
@@ -188,16 +188,16 @@ class _Deployer:
                 count = channels.output_count if channels is not None else 1
                 operation = folded(operation, *(np.broadcast_to(part, (count,)) for part in scale_offset))
             if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
-                return matrix_product(operation, call)
+                return MatrixProduct.of(operation, call)
             return operation
         if kind == AFFINE and self.static:
-            scale, offset = _affine(call)
+            scale, offset = scale_and_offset(call)
             later = self.following(call)
             if later is not None:
                 scale, offset = scale * later[0], offset * later[0] + later[1]
             return self.affine_map(call, scale, offset)
         if self.static and self.kind == "tflite":
-            window = _window(operation, call)
+            window = window_of(operation, call)
             if window is not None:
                 return WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
         if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
@@ -228,7 +228,7 @@ class _Deployer:
         total: tuple[Any, Any] | None = None
         readers = self.readers.get(id(call.outputs[0]), [])
         while len(readers) == 1 and readers[0] in self.folded:
-            scale, offset = _affine(readers[0])
+            scale, offset = scale_and_offset(readers[0])
             total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
             readers = self.readers.get(id(readers[0].outputs[0]), [])
         return total
@@ -306,60 +306,6 @@ class _Deployer:
         return None
 
 
-def _window(operation: Any, call: Call) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return the window and strides, in pixels, of an average pooling without padding; `None` for anything else."""
-    name = name_of(operation)
-    sizes = call.inputs[0].shape[1:3]
-    if name == "averagepooling2d" and operation.padding == "valid":
-        window, strides = tuple(operation.pool_size), tuple(operation.strides or operation.pool_size)
-    elif name == "adaptiveaveragepooling2d" and all(
-        size is not None and size % made == 0 for size, made in zip(sizes, operation.output_size, strict=True)
-    ):
-        window = strides = tuple(size // made for size, made in zip(sizes, operation.output_size, strict=True))
-    else:
-        return None
-    return (window, strides) if len(set(strides)) == 1 else None
-
-
 def _tensor(arguments: tuple[Any, ...]) -> Any:
     """Return the one tensor among the arguments of an affine map; the others are constants."""
     return next(filter(keras.utils.is_keras_tensor, arguments))
-
-
-def baked(operation: Any) -> Any:
-    """Return the layer inside of a wrapper, with the weights that it sees."""
-    while isinstance(operation, PassThrough):
-        if isinstance(operation, CompressedLayer):
-            for position, value in operation.transformed().items():
-                weight = operation.layer.weights[position]
-                weight.assign(value)
-                remove_projection(weight)
-        elif not operation.temporary:
-            return operation
-        operation.layer.name = operation.name
-        operation = operation.layer
-    return operation
-
-
-def _affine(call: Call) -> tuple[Any, Any]:
-    """Return (scale, offset) of an affine map: arrays of one value for each channel, or scalars; float64."""
-    constant = constant_map(call)
-    if constant is not None:
-        return constant
-    layer = baked(call.operation)
-    name = name_of(layer)
-    if name == "rescaling":
-        return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
-    if name == "layerscale":
-        return read(layer.gamma).astype(np.float64), np.float64(0.0)
-    if name == "normalization":
-        mean = np.asarray(keras.ops.convert_to_numpy(layer.mean), np.float64).reshape(-1)
-        deviation = np.sqrt(np.asarray(keras.ops.convert_to_numpy(layer.variance), np.float64).reshape(-1))
-        deviation = np.maximum(deviation, keras.config.epsilon())
-        return 1.0 / deviation, -mean / deviation
-    return affine_of(layer)
-
-
-def matrix_product(layer: Any, call: Call) -> Any:
-    """Return a Dense or EinsumDense as a product of two matrices; itself if it is one."""
-    return MatrixProduct.of(layer, call)
