@@ -435,7 +435,9 @@ def floats_in_onnx(path: pathlib.Path) -> list[str]:
     found = []
     for node in graph.node:
         gives = any(x in floats for x in node.input)
-        if node.op_type in NOT_FLOAT or node.op_type.startswith("QLinear"):
+        if node.op_type == "Resize":
+            gives = node.input[0] in floats  # its factors are floats, too
+        elif node.op_type in NOT_FLOAT or node.op_type.startswith("QLinear"):
             gives = False  # the scales that they take are floats
         elif node.op_type == "QGemm":
             gives = len(node.input) < 8 or not node.input[7]

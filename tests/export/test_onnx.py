@@ -59,6 +59,14 @@ def test_exact_gelu_is_erf():
     assert operators(to_onnx(trace(models.exact_gelu(), None)))["Erf"] == 1
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(10, 7), (24, 6)])
+def test_images_have_the_size_that_they_are_resized_to(size, interpolation, tmp_path):
+    model = keras.Sequential([keras.Input((12, 12, 2), name="x"), layers.Resizing(*size, interpolation, name="y")])
+    parity = export(model, tmp_path / "model.onnx", batch_size=None).parity
+    assert parity.outputs["y"].max_rel < 1e-5
+
+
 def test_mixed_precision_needs_no_other_operators():
     plain = operators(to_onnx(trace(models.attention(), None)))
     keras.utils.clear_session()

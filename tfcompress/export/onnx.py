@@ -96,7 +96,7 @@ def _graph(trace: Trace, opset: int) -> Any:
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")
             del frozen
-            return tfonnx.process_tf_graph(
+            made = tfonnx.process_tf_graph(
                 graph,
                 continue_on_error=False,
                 opset=opset,
@@ -105,6 +105,25 @@ def _graph(trace: Trace, opset: int) -> Any:
                 output_names=outputs,
                 tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),
             )
+    _resize_to_sizes(made)
+    return made
+
+
+def _resize_to_sizes(graph: Any) -> None:
+    """Let images be resized to a size where a factor in float32 misses it, as 10/12 makes 9 rows of 12."""
+    from tf2onnx import utils
+
+    for node in graph.get_nodes():
+        behind = graph.find_output_consumers(node.output[0]) if node.type == "Resize" else []
+        if len(behind) != 1 or behind[0].type != "Transpose" or len(node.input) != 3:
+            continue
+        missed, wanted = (graph.get_shape(x) for x in (node.output[0], behind[0].output[0]))
+        if missed and wanted and missed[2:] != wanted[1:3] and min(wanted[1:3]) > 0:
+            size = graph.make_const(utils.make_name(f"{node.name}_size"), np.array(wanted[1:3], np.int64))
+            kept = graph.make_node("Shape", [node.input[0]], {"start": 0, "end": 2})
+            sizes = graph.make_node("Concat", [kept.output[0], size.output[0]], {"axis": 0})
+            graph.replace_inputs(node, [node.input[0], "", "", sizes.output[0]])
+            graph.set_shape(node.output[0], [*missed[:2], *wanted[1:3]])
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> None:

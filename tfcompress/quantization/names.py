@@ -21,7 +21,8 @@ def name_of(operation: Any) -> str:
         return plain_name(inner.activation)
     for cls in type(inner).__mro__:  # a subclass that adds nothing to the computation is what it derives from
         if cls.__module__.startswith("keras."):
-            same = getattr(type(inner), "call", None) is getattr(cls, "call", None)
+            computing = ("call", "transform_images")  # the second is what `call` of an augmentation calls
+            same = all(getattr(type(inner), what, None) is getattr(cls, what, None) for what in computing)
             return plain_name(cls) if same else ""
     return ""
 

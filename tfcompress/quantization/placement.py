@@ -172,11 +172,12 @@ class _Placer:
             return
         before = self.producer.get(id(x))
         kind = self.rules[before].kind if before is not None else FLOAT
-        if before is not None and kind == TRANSPARENT and before.inputs:
-            for y in before.inputs:
+        sources = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)] if before is not None else []
+        if kind == TRANSPARENT and sources:
+            for y in sources:
                 self.demand(y)
         elif kind in (FLOAT, TRANSPARENT):
-            self.tensors[id(x)] = None  # an island's output, or the model's input
+            self.tensors[id(x)] = None  # an island's output, the model's input, or whole numbers made real
 
     def share_range(self, call: Call) -> None:
         """Let the quantizer behind a concatenation serve for the inputs that nothing else reads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -50,26 +51,33 @@ RULES: dict[str, Rule] = {
     **_names(AFFINE, "batchnormalization rescaling normalization layerscale"),
     **_names(RELU, "relu relu6"),
     **_names(INTEGER, "add multiply matmul averagepooling1d averagepooling2d"),
-    **_names(INTEGER, "globalaveragepooling1d globalaveragepooling2d mean leakyrelu"),
+    **_names(INTEGER, "globalaveragepooling1d globalaveragepooling2d mean leakyrelu adaptivemaxpooling1d"),
     **_names(INTEGER, "sigmoid softmax", output=(0, 1)),
     **_names(INTEGER, "tanh", output=(-1, 1), note="float in ONNX"),
     # relu6(x + 3) / 6 is an affine map that its range (0, 1) cuts off.
     **_names(INTEGER, "hardsigmoid", output=(0, 1)),
-    **_names(INTEGER, "subtract prelu gelu elu maximum minimum adaptiveaveragepooling2d", note="float in ONNX"),
+    **_names(INTEGER, "subtract prelu gelu elu maximum minimum", note="float in ONNX"),
+    **_names(INTEGER, "adaptiveaveragepooling1d adaptiveaveragepooling2d adaptivemaxpooling2d", note="float in ONNX"),
     **_names(CONCATENATE, "concatenate"),
-    **_names(TRANSPARENT, "maxpooling1d maxpooling2d globalmaxpooling1d globalmaxpooling2d globalmaxpooling3d"),
+    **_names(TRANSPARENT, "maxpooling1d maxpooling2d maxpooling3d"),
+    **_names(TRANSPARENT, "globalmaxpooling1d globalmaxpooling2d globalmaxpooling3d"),
     **_names(TRANSPARENT, "reshape flatten permute transpose squeeze expanddims moveaxis swapaxes repeat"),
-    **_names(TRANSPARENT, "zeropadding1d zeropadding2d zeropadding3d cropping1d cropping2d cropping3d"),
-    **_names(TRANSPARENT, "upsampling1d upsampling2d upsampling3d repeatvector"),
+    **_names(TRANSPARENT, "zeropadding1d zeropadding2d zeropadding3d cropping1d cropping2d cropping3d centercrop"),
+    **_names(TRANSPARENT, "upsampling1d upsampling2d upsampling3d resizing repeatvector"),
     **_names(TRANSPARENT, "identity linear getitem split stopgradient activityregularization"),
+    # These do something in training, and nothing in inference.
     **_names(TRANSPARENT, "dropout spatialdropout1d spatialdropout2d spatialdropout3d alphadropout"),
-    # Augmentation moves values in training, and does nothing in inference.
-    **_names(TRANSPARENT, "gaussiandropout gaussiannoise randomflip randomrotation randomtranslation randomzoom"),
-    **_names(TRANSPARENT, "randomcrop randomcontrast randombrightness"),
-    **_names(TABLE, "embedding"),
+    **_names(TRANSPARENT, "gaussiandropout gaussiannoise augmix cutmix mixup randaugment equalization solarization"),
+    **_names(TRANSPARENT, "randombrightness randomcolordegeneration randomcolorjitter randomcontrast randomcrop"),
+    **_names(TRANSPARENT, "randomelastictransform randomerasing randomflip randomgaussianblur randomgrayscale"),
+    **_names(TRANSPARENT, "randomhue randominvert randomperspective randomposterization randomrotation"),
+    **_names(TRANSPARENT, "randomsaturation randomsharpness randomshear randomtranslation randomzoom"),
+    **_names(TRANSPARENT, "maxnumboundingboxes"),
+    **_names(TABLE, "embedding reversibleembedding"),
 }
 """Whatever isn't here is "float"."""
 
+_RESIZING = ("upsampling2d", "resizing")
 _OF_TWO = ("add", "subtract", "multiply", "maximum", "minimum", "matmul")
 
 NO_INTEGER_KERNEL = Rule(FLOAT, note="float island: no integer kernel")
@@ -90,7 +98,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     if constant_map(call) is not None:
         return Rule(AFFINE) if _has_channels(call) else NO_INTEGER_KERNEL
     rule = RULES.get(name, NO_INTEGER_KERNEL)
-    if name == "upsampling2d" and inner.interpolation == "bilinear":
+    if name in _RESIZING and inner.interpolation == "bilinear":
         rule = Rule(INTEGER, note="float in ONNX")
     refused = _why_float(inner, name, call, rule, bits)
     return Rule(FLOAT, note=f"float island: {refused}") if refused else rule
@@ -106,8 +114,14 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         "not along the last axis": rule.kind == AFFINE and not _along_last_axis(inner, name),
         "a slope or threshold": name == "relu"
         and bool(getattr(inner, "negative_slope", 0.0) or getattr(inner, "threshold", 0.0)),
-        f"{getattr(inner, 'interpolation', '')} interpolation": name == "upsampling2d"
+        f"{getattr(inner, 'interpolation', '')} interpolation": name in _RESIZING
         and inner.interpolation not in ("nearest", "bilinear"),
+        "antialiased": getattr(inner, "antialias", False),
+        "padded with another value than 0": getattr(inner, "pad_to_aspect_ratio", False) and bool(inner.fill_value),
+        "called with training=True": rule.kind in (TRANSPARENT, AFFINE)
+        and bool(getattr(call.operation, "pinned", None)),
+        "an image smaller than the crop": name == "centercrop" and _is_smaller(call.inputs[0].shape, inner),
+        "from an embedding back to words": name == "reversibleembedding" and bool(call.keywords.get("reverse")),
         "whole numbers": rule.kind in (INTEGER, CONCATENATE, KERNEL) and whole,
         "a constant operand": name in _OF_TWO and len(call.inputs) < 2,
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
@@ -118,6 +132,12 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
 
 def _has_channels(call: Call) -> bool:
     return 2 <= len(call.inputs[0].shape) <= 4 and call.inputs[0].shape[-1] is not None
+
+
+def _is_smaller(image: Sequence[int | None], crop: Any) -> bool:
+    """Return whether an image is known to be smaller than a crop of it, for which it is enlarged."""
+    height, width = image[-3:-1]
+    return (height or crop.height) < crop.height or (width or crop.width) < crop.width
 
 
 def _along_last_axis(layer: Any, name: str) -> bool:

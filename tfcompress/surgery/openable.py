@@ -17,7 +17,7 @@ from tfcompress.passthrough import PassThrough
 from tfcompress.surgery.copying import has_mask
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
-_COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention")
+_COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention", "Pipeline")
 
 
 def may_open(layer: Layer, arguments: Any) -> bool:
