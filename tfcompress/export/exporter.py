@@ -14,6 +14,7 @@ from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import TensorInfo, fit_inputs
+from tfcompress.export.operators import check_tables
 from tfcompress.export.runtime import format_of, open_runner
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
@@ -99,6 +100,7 @@ def export(
     _check_weights(plain, precision)
     traced = trace(plain, _resolve_batch(plain, kind, batch_size))
     _check_no_whole_inputs(traced, inference_io)
+    check_tables(traced)
     content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=opset)
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tfcompress.export._quiet import quiet
 from tfcompress.export.half import store_in_half
+from tfcompress.export.operators import named
 from tfcompress.export.qdq import fake_quant
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
@@ -167,8 +169,9 @@ def _errors_raised(trace: Trace) -> Iterator[None]:
         logger.setLevel(level)
     if collector.messages or cause:
         said = "; ".join(dict.fromkeys(collector.messages)) or str(cause)
+        lacking = re.findall(r"\[\S+: (\w+)\] is not supported", said)
         raise ValueError(
-            f"Expected a model that tf2onnx can convert. Received: model {trace.name!r}, on which it failed: "
+            f"Expected a model that tf2onnx can convert. Received: {named(trace, lacking)}, on which it failed: "
             f"{said}. Write that part with other operations, move it out of the model, or export to .tflite."
         ) from cause
 

@@ -7,6 +7,7 @@ from tfcompress.export._quiet import quiet
 from tfcompress.export.flatbuffer.graph import File
 from tfcompress.export.flatbuffer.integer import lower
 from tfcompress.export.flatbuffer.weights import store_integers
+from tfcompress.export.operators import named, onnx_has
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
 
@@ -39,15 +40,15 @@ def to_tflite(
     holder = tf.Module()
     holder.variables_of_trace = list(trace.concrete.variables)
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder, quiet():
-        tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if precision == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
         try:
+            tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            if precision == "float16":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.target_spec.supported_types = [tf.float16]
             content = converter.convert()
-        except Exception as error:  # ConverterError, or a RuntimeError from below it
+        except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
             raise _explain(trace, error) from error
     content = _in_model_order(trace, content)
     return content if scheme is None else _quantize(content, scheme, inference_io)
@@ -75,10 +76,12 @@ def _explain(trace: Trace, error: Exception) -> Exception:
             f"Expected a model that the TFLite converter can convert. Received: model {trace.name!r}, on which it "
             f"failed: {message[:500]}. Export to .onnx, or write that part with other operations."
         )
+    operators = [name.removeprefix("Flex") for name in needed]
     return ValueError(
-        f"Expected operators that every TFLite interpreter has. Received: model {trace.name!r}, which needs "
-        f"{', '.join(needed)}: only an interpreter that was built with these runs it. "
-        "Write that part with other operations, move it out of the model, or export to .onnx."
+        f"Expected operators that every TFLite interpreter has. Received: {named(trace, operators)}, which needs "
+        f"{', '.join(needed)}: only an interpreter that was built with these runs it. Write that part with other "
+        "operations, or move it out of the model: preprocessing into the tf.data pipeline"
+        f"{'; or export to .onnx' if onnx_has(operators) else ''}."
     )
 
 

@@ -25,6 +25,7 @@ class Trace:
         outputs: {name: TensorInfo}, in the model's order.
         integral: the inputs that hold whole numbers, whatever their dtype (a float32 input of an Embedding).
         signature: how the Keras model is called.
+        layers: the names of all layers.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Trace:
     outputs: dict[str, TensorInfo]
     integral: frozenset[str]
     signature: Signature
+    layers: frozenset[str]
 
     @property
     def dynamic_batch(self) -> bool:
@@ -76,7 +78,8 @@ def trace(model: keras.Model, batch_size: int | None) -> Trace:
         name: TensorInfo(_shape_of(concrete.structured_outputs[name]), concrete.structured_outputs[name].dtype.name)
         for name in order
     }
-    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature)
+    layers = frozenset(layer.name for layer in model._flatten_layers(include_self=False))
+    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature, layers)
 
 
 def _with_batch(spec: TensorInfo, batch_size: int | None) -> TensorInfo:
