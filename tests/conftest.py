@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import warnings
 
@@ -15,6 +16,13 @@ def seeded():
     """Every test starts from the same seed and an empty Keras session."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1234)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage():
+    """TFLite's converter collects all garbage in each conversion: it needn't look at what was there before."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
