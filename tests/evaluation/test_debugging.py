@@ -8,9 +8,11 @@ from keras import layers
 from onnx import numpy_helper
 
 from tests.evaluation.quantized import make, quantized
+from tests.export.models import randomise
 from tfcompress.evaluation.debugging import debug
 from tfcompress.export import export
 from tfcompress.export.flatbuffer.graph import File
+from tfcompress.quantization.quantize import quantize
 
 FILES = ["model.tflite", "model.onnx"]
 QUANTIZERS = {
@@ -121,6 +123,29 @@ def test_float_activations(config, file, tmp_path):
     assert report.first is None
     assert {"active", "depthwise_relu", "second_relu", "logits", "side"}.isdisjoint(report.missing)
     assert "first" in report.missing  # batch normalization is folded into it
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("config", ["int8_weights", "dynamic_int8"])
+def test_one_dimension(config, file, tmp_path):
+    """In a file such a convolution has an axis of length 1, the channels in front, or an input in another shape."""
+    sound = keras.Input((20, 6), name="sound")
+    x = layers.Conv1D(6, 3, padding="same", use_bias=False, name="conv")(sound)
+    x = layers.ReLU(name="active")(layers.BatchNormalization(name="norm")(x))
+    x = layers.SeparableConv1D(4, 3, activation="relu", name="separable")(x)
+    x = layers.GlobalAveragePooling1D(name="mean")(x)
+    float_model = keras.Model(sound, layers.Dense(3, name="logits")(x))
+    randomise(float_model)
+    model = quantize(float_model, config)
+    path = export(model, tmp_path / file).path
+    data = np.random.default_rng(3).normal(size=(6, 20, 6)).astype("float32")
+    report = debug(model, path, data)
+    assert report.first is None
+    assert {"active", "separable_depthwise", "separable_relu", "mean", "logits"}.isdisjoint(report.missing)
+    assert all(tensor.own_max_abs < 0.05 for tensor in report.tensors if tensor.tensor)
+    kernel = model.get_layer("separable_depthwise").layer.kernel
+    kernel.assign(kernel * np.array([1, 1, -1], "float32").reshape(3, 1, 1))
+    assert debug(model, path, data).first == "separable_depthwise"
 
 
 def test_integer_inputs_and_fixed_batches(tmp_path):

@@ -166,14 +166,16 @@ class Comparison:
         if value.size != reference.size:
             return None
         if (place, tensor.key) not in self._order:
-            fits: list[tuple[int, ...] | None] = [None]
-            others = LAYOUTS.get(value.ndim, [])
-            fits += [way for way in others if value.transpose(way).shape == reference.shape]
-            if value.shape != reference.shape and len(fits) > 1:
-                fits = fits[1:]
-            errors = [float(np.square(_in_order(value, way, reference.shape) - reference).sum()) for way in fits]
+            wanted = _without_ones(reference.shape)
+            ways: list[tuple[int, ...] | None] = [None, *LAYOUTS.get(value.ndim, [])]
+            # A one-dimensional convolution has an axis of length 1 in a file, and the channels in front.
+            alike = [way for way in ways if _without_ones(_in_order(value, way).shape) == wanted]
+            fits = alike or [None]
+            errors = [
+                float(np.square(_in_order(value, way).reshape(reference.shape) - reference).sum()) for way in fits
+            ]
             self._order[place, tensor.key] = fits[int(np.argmin(errors))]
-        return _in_order(value, self._order[place, tensor.key], reference.shape)
+        return _in_order(value, self._order[place, tensor.key]).reshape(reference.shape)
 
     def _cut(self) -> tuple[keras.Model, list[int]]:
         """Return the model cut at each tensor that was found, and which of these are inputs of it."""
@@ -241,8 +243,12 @@ class FloatComparison:
         return self._values[place].sqnr if place in self._values else None
 
 
-def _in_order(value: np.ndarray, way: tuple[int, ...] | None, shape: tuple[int, ...]) -> np.ndarray:
-    return (value if way is None else value.transpose(way)).reshape(shape)
+def _in_order(value: np.ndarray, way: tuple[int, ...] | None) -> np.ndarray:
+    return value if way is None else value.transpose(way)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 def _run(model: keras.Model, inputs: Sequence[Any]) -> list[np.ndarray]:

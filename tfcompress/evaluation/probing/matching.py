@@ -118,14 +118,30 @@ def _of_layer(
     """Return the last tensor that a layer computes in each of its calls, then what else may be its output."""
     groups: dict[str, list[FileTensor]] = {}
     nameless = []
+    by_key = {tensor.key: tensor for tensor in observer.tensors}
+    entries = {tensor.key for tensor in observer.inputs.values()}
+
+    def maker(tensor: FileTensor) -> tuple[str, str]:
+        parts = [(scope, folded.get(layer) or layer) for scope, layer in scopes[tensor.key]]
+        # Operations that are fused into one have all their names: the tensor is what the last of them makes.
+        return max(parts, key=lambda part: order.get(part[1], -1))
+
+    def given(tensor: FileTensor) -> bool:
+        """Return whether it is what the layer gets, in the shape that the layer wants."""
+        origin = tensor
+        while origin.same_as in by_key:
+            origin = by_key[origin.same_as]
+        if origin is tensor or probe.moved:
+            return False
+        return origin.key in entries or maker(origin)[1] not in ("", probe.names[0])
+
     for tensor in observer.tensors:
         if not tensor.real_numbers or not _fits(probe, tensor):
             continue
-        parts = [(scope, folded.get(layer) or layer) for scope, layer in scopes[tensor.key]]
-        # Operations that are fused into one have all their names: the tensor is what the last of them makes.
-        scope, layer = max(parts, key=lambda part: order.get(part[1], -1))
+        scope, layer = maker(tensor)
         if layer == probe.names[0]:
-            groups.setdefault(scope, []).append(tensor)
+            if not given(tensor):
+                groups.setdefault(scope, []).append(tensor)
         elif not layer and tensor.shape is not None:
             nameless.append(tensor)
     last = [tensors[-1] for tensors in groups.values()]

@@ -22,6 +22,9 @@ QUANTIZERS = "tfcompress.quantizers"
 FLOATS = (0, 1, 10, 11, 16)
 """ONNX' numbers for float, half, double and bfloat16, and for an unknown type."""
 
+SHAPING = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity")
+"""Operators that give the values that they get in another shape."""
+
 QUANTIZE = "/quantize"
 """What the name of a QuantizeLinear node ends with, behind that of the quantizer."""
 
@@ -37,6 +40,7 @@ class FileTensor:
         scale: of its integers; None: it is float.
         zero_point: the integer that stands for zero.
         real_numbers: whether its values are floats, or integers whose scale is known.
+        same_as: the key of the tensor that has the same values in another shape; None: they are computed.
     """
 
     name: str
@@ -45,6 +49,7 @@ class FileTensor:
     scale: float | None = None
     zero_point: int = 0
     real_numbers: bool = True
+    same_as: Any = None
 
     def real(self, values: np.ndarray) -> np.ndarray:
         """Return what stored values stand for, float64."""
@@ -102,11 +107,17 @@ class TFLiteObserver(Observer):
             warnings.simplefilter("ignore")  # it warns that this takes memory
             self._interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1)
         details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
-        graph = schema.Model.GetRootAs(np.fromfile(path, np.uint8), 0).Subgraphs(0)
-        order = [int(detail["index"]) for detail in starts.values()]
+        model = schema.Model.GetRootAs(np.fromfile(path, np.uint8), 0)
+        names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+        graph = model.Subgraphs(0)
+        same_as: dict[int, int | None] = {int(detail["index"]): None for detail in starts.values()}
         for place in range(graph.OperatorsLength()):
-            order += [int(index) for index in graph.Operators(place).OutputsAsNumpy() if index in details]
-        made = {index: _tflite_tensor(details[index]) for index in order}
+            operator = graph.Operators(place)
+            shaping = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
+            for index in operator.OutputsAsNumpy():
+                if index in details:
+                    same_as[int(index)] = int(operator.Inputs(0)) if shaping else None
+        made = {index: _tflite_tensor(details[index], source) for index, source in same_as.items()}
         self.tensors = list(made.values())
         self.named = {}
         self.inputs = {name: made[int(detail["index"])] for name, detail in starts.items()}
@@ -128,16 +139,15 @@ class TFLiteObserver(Observer):
         return [tensor.real(self._interpreter.get_tensor(tensor.key)) for tensor in wanted]
 
 
-def _tflite_tensor(detail: Mapping[str, Any]) -> FileTensor:
+def _tflite_tensor(detail: Mapping[str, Any], same_as: int | None = None) -> FileTensor:
     grid = detail["quantization_parameters"]
     shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
     sizes = tuple(None if size < 0 else int(size) for size in shape)
     if len(grid["scales"]) != 1:
         floating = np.dtype(detail["dtype"]).kind == "f"
-        return FileTensor(detail["name"], int(detail["index"]), sizes, real_numbers=floating)
-    return FileTensor(
-        detail["name"], int(detail["index"]), sizes, float(grid["scales"][0]), int(grid["zero_points"][0])
-    )
+        return FileTensor(detail["name"], int(detail["index"]), sizes, real_numbers=floating, same_as=same_as)
+    scale, zero_point = float(grid["scales"][0]), int(grid["zero_points"][0])
+    return FileTensor(detail["name"], int(detail["index"]), sizes, scale, zero_point, same_as=same_as)
 
 
 class ONNXObserver(Observer):
@@ -179,7 +189,8 @@ class ONNXObserver(Observer):
         from onnx import numpy_helper
 
         shape = self._shapes.get(name)
-        plain = FileTensor(name, name, shape, real_numbers=self._types.get(name, 1) in FLOATS)
+        same_as = node.input[0] if node.op_type in SHAPING else None
+        plain = FileTensor(name, name, shape, real_numbers=self._types.get(name, 1) in FLOATS, same_as=same_as)
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             return plain
         if node.input[0] in constants or node.input[1] not in constants:

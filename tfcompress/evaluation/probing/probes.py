@@ -30,6 +30,7 @@ class Probe:
         names: of the layers whose work it may hold: the quantizer, then what is before it.
         output: the place among the model's outputs, or None.
         folded: the name of what it is folded into in a file, so that it isn't there itself; or None.
+        moved: whether it only moves the values of what is before it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Probe:
     names: tuple[str, ...]
     output: int | None = None
     folded: str | None = None
+    moved: bool = False
 
 
 def flat(model: keras.Model) -> keras.Model:
@@ -78,7 +80,8 @@ def probes(model: keras.Model) -> list[Probe]:
             names = (call.operation.name, *_before(call, producer)) if quantized else (call.operation.name,)
             step = step_of(call.operation) if isolated else None
             source = (call.operation.source or names[-1]) if isolated else call.operation.name
-            found.append(Probe(name, source, x, step, names, places.get(id(x)), folded.get(call)))
+            moved = rule_of(call).kind == TRANSPARENT
+            found.append(Probe(name, source, x, step, names, places.get(id(x)), folded.get(call), moved))
     there = {id(probe.tensor) for probe in found}
     for x in model.outputs:
         if id(x) not in there:
