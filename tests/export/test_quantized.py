@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from keras import layers as L
 
 import tfcompress as tfc
 from tests.quantization.zoo import ZOO, build, data_of
-from tfcompress.export.flatbuffer.graph import operators
+from tfcompress.export.flatbuffer.graph import File, operators
 
 FORMATS = ("tflite", "onnx")
+KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def small_cnn():
+    """Return a network with each kind of kernel, and a normalization whose factors differ and are negative, too."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 3), name="x")
+    norm = L.BatchNormalization()
+    h = L.ReLU()(norm(L.Conv2D(6, 3, padding="same")(inputs)))
+    h = L.Conv2D(4, 1)(L.DepthwiseConv2D(3, activation="relu")(h))
+    model = keras.Model(inputs, L.Dense(3, name="y")(L.Flatten()(h)))
+    generator = np.random.default_rng(1)
+    norm.gamma.assign(generator.uniform(-1.5, 1.5, 6))
+    norm.moving_mean.assign(generator.normal(0, 0.2, 6))
+    norm.moving_variance.assign(generator.uniform(0.5, 2.0, 6))
+    return model
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -81,6 +98,35 @@ def test_weights_take_a_quarter(kind, tmp_path):
         assert tfc.export(tfc.quantize(model, recipe, x), tmp_path / f"{recipe}.{kind}").nbytes < 0.36 * full, recipe
 
 
+def kernels(path):
+    """Return the integers of each kernel that a file stores."""
+    if path.suffix == ".tflite":
+        file = File(path.read_bytes())
+        graph = file.graphs[0]
+        places = [int(op.inputs[1]) for op in graph.operators if graph.name(op) in KERNELS]
+        assert {graph.type(place) for place in places} == {"INT8"}
+        buffers = [file.model.buffers[graph.tensors[place].buffer].data for place in places]
+        return [np.asarray(data, np.uint8).view(np.int8) for data in buffers]
+    constants = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
+    return [value for value in constants if value.dtype == np.int8 and value.ndim > 1]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_narrow_weights_stay_narrow(bits, kind, tmp_path):
+    model = small_cnn()
+    x = np.random.default_rng(0).normal(size=(48, 8, 8, 3)).astype("float32")
+    quantized = tfc.quantize(model, tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=bits)), x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=False)
+    found = tfc.verify(quantized, artifact.path, x)["y"]
+    assert found.max_steps < 1.01
+    assert found.equal > 0.99
+    stored = kernels(artifact.path)
+    assert [value.size for value in stored] == [162, 54, 24, 432]
+    limit = 2 ** (bits - 1) - 1
+    assert {(int(value.min()), int(value.max())) for value in stored} == {(-limit, limit)}
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_integer_inputs_and_outputs(dtype, kind, tmp_path):
@@ -102,8 +148,6 @@ def test_pure_integers_for_a_microcontroller(tmp_path):
 
 @pytest.mark.parametrize("opset", [18, 21])
 def test_opsets(opset, tmp_path):
-    import onnx
-
     quantized = tfc.quantize(build("residual"), "int8", data_of(build("residual")))
     artifact = tfc.export(quantized, tmp_path / "m.onnx", opset=opset)
     versions = {entry.domain: entry.version for entry in onnx.load(artifact.path).opset_import}

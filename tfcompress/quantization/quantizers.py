@@ -96,7 +96,8 @@ class ActivationQuantizer(Inserted):
 
     As long as the range is neither, the tensor passes unchanged. In training the range follows the moving
     average of each batch's extremes, free of the bias of its first steps (as in Adam, Kingma and Ba 2015);
-    extremes that aren't finite are left out. A range always includes 0.
+    extremes that aren't finite are left out. A range always includes 0. Under `tf.distribute` it follows the part
+    of each batch that the first replica has.
 
     Args:
         spec: Bits, symmetry and momentum.
