@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from tests.evaluation.quantized import make, quantized
 from tests.export.models import randomise
 from tfcompress.evaluation.debugging import debug
+from tfcompress.evaluation.probing.comparison import Values
 from tfcompress.export import export
 from tfcompress.export.flatbuffer.graph import File
 from tfcompress.quantization.quantize import quantize
@@ -165,6 +166,13 @@ def test_shared_layers_and_several_inputs(tmp_path):
         report = debug(model, export(model, tmp_path / file).path, {"left": x[0], "right": x[1]})
         assert report.first is None and report.missing == ()
         assert len(report.tensors) == 4
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+def test_values_that_are_not_finite_are_as_far_away_as_can_be(wrong):
+    values = Values(None)
+    values.add(np.array([1.0, 2.0]), np.array([1.0, wrong]))
+    assert (values.sqnr, values.share) == (-np.inf, 0.5)
 
 
 def test_report(exported, tmp_path):

@@ -66,7 +66,8 @@ class Values:
         if not self.noise or not self.count:
             return None
         variance = max(self.signal / self.count - (self.sum / self.count) ** 2, 0.0)
-        return 10 * math.log10(variance * self.count / self.noise) if variance else -math.inf
+        ratio = variance * self.count / self.noise
+        return 10 * math.log10(ratio) if ratio else -math.inf  # what was never written may be infinite
 
     @property
     def max_steps(self) -> float | None:
