@@ -27,8 +27,8 @@ from benchmarks.quantization_ptq import IMAGES, trained_small
 from benchmarks.results import save, show
 
 SEEDS = (0, 1, 2)
-EPOCHS = {"cifar10": 3, "mnist": 2}
-RATE = {"cifar10": 3e-4, "mnist": 1e-4}
+EPOCHS = {"cifar10": 6, "mnist": 4}
+RATE = {"cifar10": 1e-3, "mnist": 3e-4}
 BATCH_SIZE = 128
 WAYS = ("float32", "tfcompress", "tfmot")
 

@@ -68,15 +68,16 @@ def test_recipes(recipe, largest, kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("scale", "offset"),
     [(2 / 255, -1.0), (1 / 255, 0.0), (-3.0, 100.0), (1.0, -127.5)],
     ids=lambda value: f"{value:.3g}",
 )
-def test_pixels_are_rescaled_in_integers_without_a_loss(scale, offset, kind, tmp_path):
-    inputs = keras.Input((8, 8, 3))
+def test_pixels_are_rescaled_in_integers_without_a_loss(scale, offset, channels, kind, tmp_path):
+    inputs = keras.Input((8, 8, channels))
     model = keras.Model(inputs, L.Conv2D(4, 1, padding="same")(L.Rescaling(scale, offset, name="map")(inputs)))
-    x = np.arange(3 * 8 * 8 * 4, dtype="float32").reshape(4, 8, 8, 3) % 256
+    x = np.arange(4 * 8 * 8 * channels, dtype="float32").reshape(4, 8, 8, channels) % 256
     quantized = tfc.quantize(model, "int8", x)
     artifact = tfc.export(quantized, tmp_path / f"m.{kind}", inference_io="int8")
     table = tfc.debug(quantized, artifact.path, x).tensors
