@@ -10,11 +10,10 @@ from keras import ops
 
 from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
+from tfcompress.quantization.histograms import BINS
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.surgery.inputs import is_graph
 from tfcompress.surgery.walking import Call, walk
-
-BINS = 2048
 
 
 def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:

@@ -1,10 +1,10 @@
-"""What quantization shifts, put right again from data: biases, and the statistics of batch normalization."""
+"""The biases of a quantized model, put right again from data."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,11 +15,10 @@ from keras import ops
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.channels import channels_of, innermost
 from tfcompress.quantization.folding import Flow, affine_of
-from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
 from tfcompress.transform import read
 
 Tensor = Any
-Call = Callable[..., Any]
 
 
 def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batch_size: int = 32) -> None:
@@ -60,7 +59,7 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
     [0.25]
     """
     for model in (quantized, reference):
-        _check_graph(model)
+        check_graph(model)
     own = {id(variable) for variable in quantized.variables}
     shared = next((variable.path for variable in reference.variables if id(variable) in own), None)
     if shared is not None:
@@ -90,14 +89,14 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
     shapes = {id(point.reference): point.shape for point in points}
     variables = [point.variable for point in points]
     seen = 0
-    with _only_moving(quantized, variables), _only_moving(reference, []):
+    with only_moving(quantized, variables), only_moving(reference, []):
         for batch in batches(quantized, data, batch_size):
             seen += len(batch[0])
             share = len(batch[0]) / seen
             for means in by_reference.values():
                 means.clear()
-            _run(reference, batch, measure)
-            _run(quantized, batch, correct)
+            run(reference, batch, measure)
+            run(quantized, batch, correct)
 
 
 @dataclasses.dataclass(eq=False)
@@ -206,142 +205,3 @@ def _linear(layer: L.Layer) -> Iterator[None]:
         yield
     finally:
         attributes["activation"] = activation
-
-
-def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) -> None:
-    """Compute the statistics of batch normalization anew, as they are under the weights that the model has now.
-
-    Each normalization's moving mean and variance become the mean and the variance of all that reaches it, over all
-    batches, whatever their sizes; there is no momentum. It is done in one pass, in the order in which the layers are
-    called: in each batch a normalization first takes the batch into its statistics and then normalizes with them, so
-    those behind it see what they will see in inference, up to what the first batches lack. All else is in inference
-    mode.
-
-    After Sun et al. 2019, "Hybrid 8-bit Floating Point (HFP8) Training and Inference for Deep Neural Networks",
-    which averages the statistics of single batches.
-
-    Args:
-        model: A flat functional model, quantized or not; the statistics are changed in place, and nothing else.
-        data: A few hundred samples: what `tfcompress.quantization.batches.batches` takes.
-        batch_size: Samples in a batch, where `data` holds arrays.
-
-    Raises:
-        ValueError: If the model isn't functional, or a normalization is inside of another layer; if `data` is empty
-            or doesn't fit, or if what reaches a normalization isn't finite. The statistics are as they were then.
-
-    Example:
-
-    >>> import keras, numpy as np
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
-    >>> reestimate_batch_norms(model, np.array([[1.0], [3.0], [5.0], [7.0]], "float32"), batch_size=2)
-    >>> [v.tolist() for v in model.layers[0].get_weights()[2:]]
-    [[4.0], [5.0]]
-    """
-    _check_graph(model)
-    norms = {
-        id(layer): innermost(layer)
-        for layer, _ in Flow(model).layers()
-        if isinstance(innermost(layer), L.BatchNormalization) and not getattr(layer, "pinned", None)
-    }
-    visible = {id(innermost(layer)) for layer, _ in Flow(model).layers()}
-    for layer in model._flatten_layers():
-        if isinstance(layer, L.BatchNormalization) and id(layer) not in visible:
-            raise ValueError(
-                f"Expected a flat model. Received: one with {layer.name!r} inside of another layer. Open it with "
-                "tfcompress.surgery.rebuild; what that keeps whole can't be estimated anew."
-            )
-    totals = {key: _Moments() for key in norms}
-
-    def update(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
-        norm = norms.get(id(operation))
-        if norm is not None:
-            mask = kwargs.get("mask")
-            mask = getattr(args[0], "_keras_mask", None) if mask is None else mask
-            total = totals[id(operation)]
-            total.add(args[0], norm.axis, mask)
-            if not np.all(np.isfinite(total.mean + total.variance)):
-                raise ValueError(
-                    f"Expected finite activations. Received: NaN or infinite ones before {norm.name!r} on the data. "
-                    "Check the data, and the weights of the layers before it."
-                )
-            norm.moving_mean.assign(total.mean)
-            norm.moving_variance.assign(total.variance)
-        return call(*args, **kwargs)
-
-    moving = [variable for norm in norms.values() for variable in (norm.moving_mean, norm.moving_variance)]
-    with _only_moving(model, moving):
-        for batch in batches(model, data, batch_size):
-            _run(model, batch, update)
-
-
-class _Moments:
-    """The count, mean and variance of all batches so far, merged as Chan, Golub and LeVeque (1979) do."""
-
-    def __init__(self) -> None:
-        self.count = 0.0
-        self.mean: np.ndarray = np.zeros(())
-        self.variance: np.ndarray = np.zeros(())
-
-    def add(self, x: Tensor, axis: int, mask: Tensor | None) -> None:
-        """Merge a batch's, over all axes but one, of the values that the mask leaves."""
-        x = ops.cast(x, "float32")
-        axes = tuple(i for i in range(len(x.shape)) if i != axis % len(x.shape))
-        if mask is None:
-            mean, variance = ops.moments(x, axes)
-            count = float(np.prod([x.shape[i] for i in axes], dtype="float64"))
-        else:
-            weight = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "float32"), -1), ops.shape(x))
-            each = ops.sum(weight, axes)
-            mean = ops.sum(weight * x, axes) / ops.maximum(each, 1.0)
-            centered = x - ops.expand_dims(mean, axes)
-            variance = ops.sum(weight * ops.square(centered), axes) / ops.maximum(each, 1.0)
-            count = float(ops.convert_to_numpy(each)[0])
-        if not count:
-            return
-        new_mean, new_variance = (np.asarray(ops.convert_to_numpy(v), "float64") for v in (mean, variance))
-        total = self.count + count
-        share, shift = count / total, new_mean - self.mean
-        self.variance = (1 - share) * self.variance + share * new_variance + share * (1 - share) * shift**2
-        self.mean = self.mean + share * shift
-        self.count = total
-
-
-def _check_graph(model: Any) -> None:
-    if not isinstance(model, keras.Model) or not is_graph(model):
-        raise ValueError(
-            f"Expected a functional model. Received: {model!r} of type {type(model).__name__}. Make one of it with "
-            "tfcompress.surgery.rebuild."
-        )
-
-
-def _run(model: keras.Model, batch: list[Any], visit: Callable[[Any, Call, Any, Any], Any]) -> None:
-    """Run a batch through a graph in inference mode, layer by layer, each called by `visit(layer, call, ...)`."""
-    graph = graph_of(model)
-
-    def operation_fn(operation: Any) -> Call:
-        in_training = isinstance(operation, L.Layer) and operation._call_has_training_arg
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return operation(*args, **{**kwargs, "training": False} if in_training else kwargs)
-
-        return lambda *args, **kwargs: visit(operation, call, args, kwargs)
-
-    arrays = [ops.convert_to_tensor(x, dtype=declared.dtype) for x, declared in zip(batch, graph.inputs, strict=True)]
-    graph._run_through_graph(arrays, operation_fn=operation_fn)
-
-
-@contextlib.contextmanager
-def _only_moving(model: keras.Model, moving: list[keras.Variable]) -> Iterator[None]:
-    """Put all state but that in `moving` back at the end of the block, and that too if it fails."""
-    ids = {id(variable) for variable in moving}
-    before = [(variable, read(variable)) for variable in moving]
-    state = [(variable, read(variable)) for variable in model.non_trainable_variables if id(variable) not in ids]
-    try:
-        yield
-    except BaseException:
-        for variable, value in before:
-            variable.assign(value)
-        raise
-    finally:
-        for variable, value in state:
-            variable.assign(value)

@@ -118,7 +118,7 @@ def quantize(
     if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
         calibrate(quantized, calibration_data, batch_size)
     if reestimate_batch_norm:
-        from tfcompress.quantization.correction import reestimate_batch_norms
+        from tfcompress.quantization.reestimation import reestimate_batch_norms
 
         reestimate_batch_norms(quantized, calibration_data, batch_size)
     if reference is not None:

@@ -12,13 +12,13 @@ from keras import ops
 
 from tfcompress.passthrough import Inserted
 from tfcompress.quantization.config import ActivationSpec, WeightSpec
+from tfcompress.quantization.limits import weight_limit
 from tfcompress.quantization.numerics import (
     fake_quant,
     fake_quant_nonnegative,
     fake_quant_symmetric,
     symmetric_limit,
 )
-from tfcompress.quantization.ranges import weight_limit
 from tfcompress.transform import WeightTransform, read
 
 Tensor = Any
