@@ -79,7 +79,7 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
         elif static and rule.kind == RELU:
             status = f"int{bits}" if behind is not None else "fused"
         elif static and rule.kind == AFFINE:
-            status = f"int{bits} as depthwise"
+            status = f"int{bits}, not folded"
         elif static and rule.kind in (TRANSPARENT, CONCATENATE):
             status = f"int{bits}" if rule.kind == CONCATENATE else "moves"
         elif static:
