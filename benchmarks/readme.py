@@ -44,12 +44,13 @@ def headline() -> str:
         f"{speed[name, 'ONNX', 'tfcompress int8']['faster than float32']} in ONNX"
         for name in ("MobileNetV2", "ResNet50")
     )
+    furthest = _steps(max(tflite["largest difference"], there["largest difference"]))
     step = {(row["network"], row["XLA"], row["model"]): row for row in rows_of("quantization_step")}
     return "\n".join(
         [
             f"- **The file is the model**: of a ResNet-8's int8 outputs on CIFAR-10's test images {tflite['equal %']} "
             f"% in TFLite and {there['equal %']} % in ONNX equal Keras' bit by bit, none is off by more than "
-            f"{_steps(max(tflite['largest difference'], there['largest difference']))}. Accuracy: float {plain['accuracy %']}, "
+            f"{furthest}. Accuracy: float {plain['accuracy %']}, "
             f"int8 in Keras {tflite['Keras accuracy %']}, TFLite {tflite['accuracy %']}, ONNX {there['accuracy %']} %.",
             f"- **Real integer kernels**, beside float32 on one thread: {faster}.",
             f"- **{step['ResNet-8', 'off', 'tfcompress int8']['ratio to plain']}x a plain training step** for "
