@@ -89,6 +89,32 @@ def test_pixels_are_rescaled_in_integers_without_a_loss(scale, offset, channels,
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("make", "least"),
+    [
+        (lambda: L.UpSampling2D(2, interpolation="bilinear"), 0.999),
+        (lambda: L.Resizing(19, 13), 0.97),
+        (lambda: L.AveragePooling2D(3, strides=2, padding="same"), 0.85),  # which rounds halves to even numbers
+    ],
+    ids=["bilinear", "resizing", "pooling"],
+)
+def test_means_lie_on_the_grid_of_what_they_are_means_of(make, least, kind, tmp_path):
+    inputs = keras.Input((12, 12, 3))
+    x = make()(L.Conv2D(6, 3, padding="same", activation="relu")(inputs))
+    model = keras.Model(inputs, L.Conv2D(4, 1)(x))
+    x = np.random.default_rng(0).normal(size=(16, 12, 12, 3)).astype("float32")
+    quantized = tfc.quantize(model, "int8", x)
+    path = tfc.export(quantized, tmp_path / f"m.{kind}").path
+    report = tfc.verify(quantized, path, x)
+    (output,) = report.outputs
+    assert output.equal > least
+    assert output.max_steps < 3.5
+    means = tfc.debug(quantized, path, x).tensors[-2]
+    assert means.step == tfc.debug(quantized, path, x).tensors[-3].step
+    assert means.own_max_steps < 1.01
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_weights_take_a_quarter(kind, tmp_path):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((64,))

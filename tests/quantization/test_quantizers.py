@@ -65,6 +65,15 @@ def test_a_range_includes_zero_and_ignores_what_is_not_finite():
     np.testing.assert_allclose(quantizer.range, (0.0, 3.0))
 
 
+def test_means_of_what_it_quantized_leave_the_range_alone_and_halves_go_up():
+    quantizer = ActivationQuantizer(tfc.ActivationSpec(bits=4))
+    quantizer(np.float32([[0.0, 15.0]]), training=True)
+    means = ops.convert_to_numpy(quantizer(np.float32([[0.5, 1.5, 2.25, 99.0]]), training=True, observe=False))
+    np.testing.assert_array_equal(means, [[1.0, 2.0, 2.0, 15.0]])
+    assert quantizer.range == (0.0, 15.0)
+    assert int(read(quantizer.counts)[1]) == 1
+
+
 def test_a_frozen_range_stays():
     quantizer = ActivationQuantizer(tfc.ActivationSpec(momentum=0.5), freeze_step=2)
     for seed in range(2):

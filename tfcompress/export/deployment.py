@@ -20,12 +20,14 @@ from tfcompress.quantization.names import name_of
 from tfcompress.quantization.numerics import nudge
 from tfcompress.quantization.placement import place
 from tfcompress.quantization.quantizers import (
+    UP,
     ActivationQuantizer,
     Float16Weight,
     WeightQuantizer,
     activation_quantizers,
+    name_of_call,
 )
-from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, TABLE, TRANSPARENT
+from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
@@ -155,7 +157,7 @@ class _Deployer:
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         operation = call.operation
         if isinstance(operation, ActivationQuantizer):
-            return arguments[0] if operation.spec.dynamic else self.quantizer(operation)(arguments[0])
+            return arguments[0] if operation.spec.dynamic else self.quantized(call, arguments[0])
         if call in self.folded:
             return _tensor(arguments)
         rule = self.placement.rules[call]
@@ -237,6 +239,15 @@ class _Deployer:
             total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
             readers = self.readers.get(id(readers[0].outputs[0]), [])
         return total
+
+    def quantized(self, call: Call, x: Any) -> Any:
+        """Return a tensor behind the constant quantizer of a call."""
+        quantizer = self.quantizer(call.operation)
+        quantizer.name = name_of_call(call, self.producer)
+        averaged = not call.keywords.get("observe", True)
+        if averaged and self.kind == "onnx" and name_of(self.producer[id(call.inputs[0])].operation) in RESIZING:
+            x = keras.ops.add(x, np.float32(UP * call.operation.step))  # TFLite's kernel rounds so by itself
+        return quantizer(x)
 
     def quantizer(self, layer: ActivationQuantizer, suffix: str = "") -> FixedQuantizer:
         """Return the constant quantizer for one that was calibrated."""

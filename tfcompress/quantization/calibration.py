@@ -86,7 +86,8 @@ def _observer(model: keras.Model, quantizers: list[ActivationQuantizer]) -> kera
 
     def visit(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if isinstance(call.operation, ActivationQuantizer):
-            observed[id(call.operation)] = arguments[0]
+            if keywords.get("observe", True):
+                observed[id(call.operation)] = arguments[0]
             return arguments[0]
         return call.operation(*arguments, **keywords)
 

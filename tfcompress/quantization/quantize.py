@@ -22,7 +22,7 @@ from tfcompress.quantization.quantizers import (
     WeightQuantizer,
     activation_quantizers,
 )
-from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE
+from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.naming import free, keep_output_names
@@ -150,6 +150,7 @@ class _Inserter:
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.wrapped: dict[int, Layer] = {}
+        self.quantizers: dict[int, ActivationQuantizer] = {}
         self.dynamic: dict[int, Any] = {}
 
     def run(self) -> keras.Model:
@@ -187,9 +188,14 @@ class _Inserter:
         """Put a quantizer behind a tensor of the new graph, if the old one is in the placement."""
         if id(old) not in self.placement.tensors or self.config.activations is None:
             return new
+        maker = self.producer.get(id(old))
+        if maker is not None and self.placement.rules[maker].same:
+            before = self.quantizer_of(maker.inputs[0])
+            if before is not None:
+                self.quantizers[id(old)] = before
+                return before(new, observe=False)
         name = free(f"{source}_quantizer", self.names)
         self.names.add(name)
-        maker = self.producer.get(id(old))
         layer = ActivationQuantizer(
             self.config.activations,
             fixed=self.placement.tensors[id(old)],
@@ -199,7 +205,15 @@ class _Inserter:
             nonnegative=maker is not None and self.placement.rules[maker].kind == RELU,
             name=name,
         )
+        self.quantizers[id(old)] = layer
         return layer(new)
+
+    def quantizer_of(self, x: Any) -> ActivationQuantizer | None:
+        """Return the quantizer of a tensor, or of what it is moved from."""
+        maker = self.producer.get(id(x))
+        if id(x) in self.quantizers or maker is None or self.placement.rules[maker].kind != TRANSPARENT:
+            return self.quantizers.get(id(x))
+        return self.quantizer_of(maker.inputs[0])
 
     def margin(self, x: Any) -> float:
         """Return by how much the range of a tensor is widened.

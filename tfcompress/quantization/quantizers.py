@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,12 +19,17 @@ from tfcompress.quantization.numerics import (
     fake_quant_symmetric,
     symmetric_limit,
 )
+from tfcompress.surgery.walking import Call
 from tfcompress.transform import WeightTransform, read
 
 Tensor = Any
 
 SETTLED = 1 << 20
 """Updates that a calibrated range counts as: the moving average goes on from it, not anew."""
+
+
+UP = 2.0**-10
+"""In steps: what is added to means of whole numbers, so that halves go up, as in TFLite's kernels."""
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -201,14 +206,20 @@ class ActivationQuantizer(Inserted):
             aggregation="only_first_replica",
         )
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        """Return `inputs` on the grid."""
+    def call(self, inputs: Tensor, training: bool | None = None, observe: bool = True) -> Tensor:
+        """Return `inputs` on the grid.
+
+        Without `observe` they are means of numbers on the grid already: the range doesn't follow them, and what lies
+        halfway, as many means do, goes up.
+        """
         x = ops.cast(inputs, "float32")
+        if not observe:
+            x = x + UP * self.step
         if self.spec.dynamic:
             y = self._dynamic(x)
         elif self.fixed is not None:
             y = self._quantize(x, *(np.float32(end) for end in self.fixed))
-        elif training:
+        elif training and observe:
             y = self._quantize(x, *self._observe(x))
         else:
             ends, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
@@ -256,7 +267,7 @@ class ActivationQuantizer(Inserted):
         self.counts.assign(ops.stack([ops.minimum(updates + ops.cast(moves, "int32"), SETTLED), step + 1]))
         return ends[0], ends[1]
 
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> keras.KerasTensor:
+    def compute_output_spec(self, inputs: Any, training: bool | None = None, observe: bool = True) -> keras.KerasTensor:
         """Return the shape and dtype of the inputs."""
         return keras.KerasTensor(inputs.shape, inputs.dtype)
 
@@ -283,3 +294,18 @@ class ActivationQuantizer(Inserted):
 def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
     """Return the activation quantizers of a model, in the order of its layers."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, ActivationQuantizer)]
+
+
+def name_of_call(call: Call, producer: Mapping[int, Call]) -> str:
+    """Return what the tensor that a quantizer's call makes is named after.
+
+    Args:
+        call: Of an `ActivationQuantizer`.
+        producer: The call that makes each tensor, by id.
+
+    Returns:
+        The name of the quantizer; where it serves a second tensor, that of the layer before, and "_quantizer".
+    """
+    if call.keywords.get("observe", True):
+        return str(call.operation.name)
+    return f"{producer[id(call.inputs[0])].operation.name}_quantizer"

@@ -30,11 +30,13 @@ class Rule:
         output: The range that the runtimes fix for the output, as a part of [-1, 1]: (0, 1) or (-1, 1); `None`: a
             calibrated one.
         note: What a reader of the summary should know.
+        same: Whether the output lies on the input's grid: TFLite's kernel has one for both.
     """
 
     kind: str
     output: tuple[int, int] | None = None
     note: str = ""
+    same: bool = False
 
 
 def _names(kind: str, names: str, **how: Any) -> dict[str, Rule]:
@@ -77,7 +79,7 @@ RULES: dict[str, Rule] = {
 }
 """Whatever isn't here is "float"."""
 
-_RESIZING = ("upsampling2d", "resizing")
+RESIZING = ("upsampling2d", "resizing")
 _OF_TWO = ("add", "subtract", "multiply", "maximum", "minimum", "matmul")
 
 NO_INTEGER_KERNEL = Rule(FLOAT, note="float island: no integer kernel")
@@ -98,8 +100,10 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     if constant_map(call) is not None:
         return Rule(AFFINE) if _has_channels(call) else NO_INTEGER_KERNEL
     rule = RULES.get(name, NO_INTEGER_KERNEL)
-    if name in _RESIZING and inner.interpolation == "bilinear":
-        rule = Rule(INTEGER, note="float in ONNX")
+    if name in RESIZING and inner.interpolation == "bilinear":
+        rule = Rule(INTEGER, note="float in ONNX", same=True)
+    if name == "averagepooling2d" and inner.padding == "same":
+        rule = Rule(INTEGER, same=True)  # without padding it is a depthwise convolution there
     refused = _why_float(inner, name, call, rule, bits)
     return Rule(FLOAT, note=f"float island: {refused}") if refused else rule
 
@@ -114,7 +118,7 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         "not along the last axis": rule.kind == AFFINE and not _along_last_axis(inner, name),
         "a slope or threshold": name == "relu"
         and bool(getattr(inner, "negative_slope", 0.0) or getattr(inner, "threshold", 0.0)),
-        f"{getattr(inner, 'interpolation', '')} interpolation": name in _RESIZING
+        f"{getattr(inner, 'interpolation', '')} interpolation": name in RESIZING
         and inner.interpolation not in ("nearest", "bilinear"),
         "antialiased": getattr(inner, "antialias", False),
         "padded with another value than 0": getattr(inner, "pad_to_aspect_ratio", False) and bool(inner.fill_value),

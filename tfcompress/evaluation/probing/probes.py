@@ -10,7 +10,7 @@ import keras
 
 from tfcompress.quantization.placement import place as placed
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers, name_of_call
 from tfcompress.quantization.rules import TRANSPARENT, rule_of
 from tfcompress.surgery import rebuild, strip
 from tfcompress.surgery.inputs import is_graph
@@ -76,10 +76,12 @@ def probes(model: keras.Model) -> list[Probe]:
             continue
         floats = [x for x in call.outputs if keras.backend.is_float_dtype(x.dtype)]
         for place, x in enumerate(floats):
-            name = call.operation.name if len(floats) == 1 else f"{call.operation.name}[{place}]"
-            names = (call.operation.name, *_before(call, producer)) if quantized else (call.operation.name,)
+            own = name_of_call(call, producer) if isolated else call.operation.name
+            name = own if len(floats) == 1 else f"{own}[{place}]"
+            names = (own, *_before(call, producer)) if quantized else (own,)
             step = step_of(call.operation) if isolated else None
-            source = (call.operation.source or names[-1]) if isolated else call.operation.name
+            first = isolated and call.keywords.get("observe", True)
+            source = (call.operation.source if first else "") or names[-1]
             moved = rule_of(call).kind == TRANSPARENT
             found.append(Probe(name, source, x, step, names, places.get(id(x)), folded.get(call), moved))
     there = {id(probe.tensor) for probe in found}
