@@ -248,5 +248,5 @@ def with_transforms(
     wrapper.build()
     if isinstance(layer, CompressedLayer):
         for old, new in zip(layer.state, wrapper.state, strict=False):
-            new.assign(old.value)
+            new.assign(ops.copy(old.value))  # on JAX, `fit` deletes arrays that it has replaced
     return wrapper

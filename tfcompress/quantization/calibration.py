@@ -115,7 +115,8 @@ class _Statistics(keras.layers.Layer):
         width = ops.maximum(high - low, 1e-30)
         places = ops.clip(ops.floor((inputs - low) / width * self.bins), 0, self.bins - 1)
         places = ops.reshape(ops.cast(ops.where(ops.isfinite(places), places, 0.0), "int32"), (-1,))
-        counts = ops.bincount(places, minlength=self.bins)[: self.bins]
+        # JAX's bincount has no fixed size; int32, for float32 counts to 2^24 only.
+        counts = ops.segment_sum(ops.ones_like(places), places, num_segments=self.bins)
         return ops.concatenate([extremes, ops.cast(counts, "float32")])
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
