@@ -221,14 +221,18 @@ class _Deployer:
 
     def grid(self, x: Any) -> tuple[float, float, int] | None:
         """Return the nudged range, and the bits, of the 8 bits quantizer that a tensor comes from, if it does."""
-        call = self.producer.get(id(x))
-        if call is None:
+        quantizer = self.source(x)
+        if quantizer is None or quantizer.spec.symmetric or quantizer.spec.bits != 8:
             return None
-        if isinstance(call.operation, ActivationQuantizer):
-            spec = call.operation.spec
-            low, high, *_ = nudge(*call.operation.range, spec.bits)
-            return None if spec.symmetric or spec.bits != 8 else (float(low), float(high), spec.bits)
-        return self.grid(call.inputs[0]) if self.placement.rules[call].kind == TRANSPARENT and call.inputs else None
+        low, high, *_ = nudge(*quantizer.range, quantizer.spec.bits)
+        return float(low), float(high), quantizer.spec.bits
+
+    def source(self, x: Any) -> ActivationQuantizer | None:
+        """Return the quantizer that a tensor, or what it is moved from, comes from."""
+        call = self.producer.get(id(x))
+        if call is None or isinstance(call.operation, ActivationQuantizer):
+            return None if call is None else call.operation
+        return self.source(call.inputs[0]) if self.placement.rules[call].kind == TRANSPARENT and call.inputs else None
 
     def following(self, call: Call) -> tuple[Any, Any] | None:
         """Return the affine maps that are folded into a call, as one."""
@@ -242,17 +246,15 @@ class _Deployer:
 
     def quantized(self, call: Call, x: Any) -> Any:
         """Return a tensor behind the constant quantizer of a call."""
-        quantizer = self.quantizer(call.operation)
-        quantizer.name = name_of_call(call, self.producer)
         averaged = not call.keywords.get("observe", True)
         if averaged and self.kind == "onnx" and name_of(self.producer[id(call.inputs[0])].operation) in RESIZING:
             x = keras.ops.add(x, np.float32(UP * call.operation.step))  # TFLite's kernel rounds so by itself
-        return quantizer(x)
+        return self.quantizer(call.operation, name_of_call(call, self.producer))(x)
 
-    def quantizer(self, layer: ActivationQuantizer, suffix: str = "") -> FixedQuantizer:
+    @staticmethod
+    def quantizer(layer: ActivationQuantizer, name: str) -> FixedQuantizer:
         """Return the constant quantizer for one that was calibrated."""
         low, high = layer.range
-        name = self.name(layer.name + suffix) if suffix else layer.name
         return FixedQuantizer(low, high, layer.spec.bits, layer.spec.symmetric, name=name)
 
     def behind(self, x: Any) -> list[ActivationQuantizer] | None:
@@ -289,7 +291,9 @@ class _Deployer:
         tensors = list(arguments[0])
         for index, old in enumerate(call.arguments[0]):
             if not self.on_grid(old):
-                tensors[index] = self.quantizer(quantizers[0], f"_{index}")(tensors[index])
+                tensors[index] = self.quantizer(quantizers[0], self.name(f"{quantizers[0].name}_{index}"))(
+                    tensors[index]
+                )
         return (tensors, *arguments[1:])
 
     def on_grid(self, x: Any) -> bool:
@@ -310,16 +314,11 @@ class _Deployer:
 
     def step(self, x: Any) -> float | None:
         """Return the step of the grid on which an output lies."""
-        call = self.producer.get(id(x))
-        if call is None or not self.static:
+        quantizer = self.source(x) if self.static else None
+        if quantizer is None:
             return None
-        if isinstance(call.operation, ActivationQuantizer):
-            low, high = call.operation.range
-            bits = call.operation.spec.bits
-            return (high - low) / (2**bits - (2 if call.operation.spec.symmetric else 1))
-        if self.placement.rules[call].kind == TRANSPARENT and call.inputs:
-            return self.step(call.inputs[0])
-        return None
+        low, high = quantizer.range
+        return (high - low) / (2**quantizer.spec.bits - (2 if quantizer.spec.symmetric else 1))
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:

@@ -1,12 +1,8 @@
 """Operators that a format lacks: which layers need them."""
 
-import re
 from collections.abc import Iterable
 
-from tfcompress.export.tracing import Trace
-
-CALL = re.compile(r"_\d+$")
-"""What TensorFlow puts behind the name of a layer to tell its calls apart."""
+from tfcompress.export.tracing import CALL_SUFFIX, Trace
 
 
 def check_tables(trace: Trace) -> None:
@@ -36,7 +32,7 @@ def named(trace: Trace, operators: Iterable[str]) -> str:
 
 def _layer(path: list[str], layers: frozenset[str]) -> str | None:
     """Return the name of the innermost layer in an operation's path."""
-    names = [candidate for part in reversed(path[:-1]) for candidate in (CALL.sub("", part), part)]
+    names = [candidate for part in reversed(path[:-1]) for candidate in (CALL_SUFFIX.sub("", part), part)]
     return next((name for name in names if name in layers), None)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -11,6 +12,9 @@ import keras
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view
+
+CALL_SUFFIX = re.compile(r"_\d+$")
+"""What TensorFlow puts behind the name of a layer to tell its calls apart."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfcompress.evaluation.probing.observing import FileTensor, Observer
 from tfcompress.evaluation.probing.probes import Probe
-
-SUFFIX = re.compile(r"_\d+$")
-"""What TensorFlow puts behind the name of a layer to tell its calls apart."""
+from tfcompress.export.tracing import CALL_SUFFIX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +61,7 @@ def _scopes(name: str, known: set[str]) -> Scopes:
         for depth in range(len(path), 0, -1):
             component = path[depth - 1]
             # A name that stands alone was given as it is; in a scope it has the number of the call behind it.
-            candidates = [component] if len(path) == 1 else [SUFFIX.sub("", component), component]
+            candidates = [component] if len(path) == 1 else [CALL_SUFFIX.sub("", component), component]
             layer = next((candidate for candidate in candidates if candidate in known), None)
             if layer is not None:
                 found.append(("/".join(path[:depth]), layer))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
 
+from tfcompress.export.tracing import CALL_SUFFIX
+
 MARK = "tfcompress.quantizer:"
 """What the name of a QuantizeLinear starts with, before the name of the Keras layer, until tensors are named."""
-
-CALL_SUFFIX = re.compile(r"_\d+$")
-"""What TensorFlow puts behind the name of a layer to tell its calls apart."""
 
 
 @dataclasses.dataclass(frozen=True)
