@@ -291,9 +291,8 @@ class _Deployer:
         tensors = list(arguments[0])
         for index, old in enumerate(call.arguments[0]):
             if not self.on_grid(old):
-                tensors[index] = self.quantizer(quantizers[0], self.name(f"{quantizers[0].name}_{index}"))(
-                    tensors[index]
-                )
+                name = self.name(f"{quantizers[0].name}_{index}")
+                tensors[index] = self.quantizer(quantizers[0], name)(tensors[index])
         return (tensors, *arguments[1:])
 
     def on_grid(self, x: Any) -> bool:

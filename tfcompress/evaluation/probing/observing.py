@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export._quiet import quiet
+from tfcompress.export.qdq.static import QUANTIZERS
 from tfcompress.export.runtime import format_of, open_runner
-
-QUANTIZERS = "tfcompress.quantizers"
-"""The entry of an ONNX file's metadata that maps the names of quantizers to those of tensors, as JSON."""
 
 FLOATS = (0, 1, 10, 11, 16)
 """ONNX' numbers for float, half, double and bfloat16, and for an unknown type."""

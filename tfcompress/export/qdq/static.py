@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tfcompress.export.integers import METADATA
 from tfcompress.export.qdq.carry import carry
 from tfcompress.export.qdq.ends import integer_ends
 from tfcompress.export.qdq.fake_quant import layer_of
@@ -16,9 +17,6 @@ from tfcompress.export.scheme import Scheme
 
 QUANTIZERS = "tfcompress.quantizers"
 """The entry of a file's metadata that maps the names of layers to those of tensors, as JSON."""
-
-ENDS = "tfcompress.inference_io"
-"""The entry that holds {integer input or output: {"scale", "zero_point"}}, as JSON."""
 
 
 def static(proto: Any, scheme: Scheme, inference_io: str) -> None:
@@ -43,7 +41,7 @@ def static(proto: Any, scheme: Scheme, inference_io: str) -> None:
     graph.finish()
     record(proto, QUANTIZERS, names)
     if ends:
-        record(proto, ENDS, ends)
+        record(proto, METADATA, ends)
 
 
 def name_after_layers(graph: Graph) -> dict[str, str]:
