@@ -27,6 +27,16 @@ def test_a_range_that_was_never_set_changes_nothing_and_says_so():
         _ = quantizer.range
 
 
+def test_a_fixed_symmetric_range_has_the_grid_of_the_runtimes():
+    most = 32767 / 32768  # of softmax and tanh with 16 bits
+    quantizer = ActivationQuantizer(tfc.ActivationSpec(bits=16, symmetric=True), fixed=(-most, most))
+    x = np.random.default_rng(0).uniform(-1, 1, (1000, 1)).astype("float32")
+    steps = ops.convert_to_numpy(quantizer(x)) * 2**15
+    assert float(quantizer.step) == 2.0**-15
+    np.testing.assert_allclose(steps, np.round(steps), rtol=0, atol=0.01)
+    np.testing.assert_allclose(steps, x * 2**15, rtol=0, atol=0.51)
+
+
 def test_the_moving_average_has_no_bias():
     momentum = 0.9
     quantizer = ActivationQuantizer(tfc.ActivationSpec(momentum=momentum))

@@ -25,9 +25,9 @@ from tfcompress.quantization.quantizers import (
     Float16Weight,
     WeightQuantizer,
     activation_quantizers,
-    name_of_call,
 )
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
+from tfcompress.quantization.sources import name_of_call, quantizer_of
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
@@ -229,10 +229,7 @@ class _Deployer:
 
     def source(self, x: Any) -> ActivationQuantizer | None:
         """Return the quantizer that a tensor, or what it is moved from, comes from."""
-        call = self.producer.get(id(x))
-        if call is None or isinstance(call.operation, ActivationQuantizer):
-            return None if call is None else call.operation
-        return self.source(call.inputs[0]) if self.placement.rules[call].kind == TRANSPARENT and call.inputs else None
+        return quantizer_of(x, lambda y: self.producer.get(id(y)))
 
     def following(self, call: Call) -> tuple[Any, Any] | None:
         """Return the affine maps that are folded into a call, as one."""
@@ -314,10 +311,7 @@ class _Deployer:
     def step(self, x: Any) -> float | None:
         """Return the step of the grid on which an output lies."""
         quantizer = self.source(x) if self.static else None
-        if quantizer is None:
-            return None
-        low, high = quantizer.range
-        return (high - low) / (2**quantizer.spec.bits - (2 if quantizer.spec.symmetric else 1))
+        return None if quantizer is None else quantizer.spec.step(*quantizer.range)
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:

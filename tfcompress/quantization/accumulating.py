@@ -13,7 +13,8 @@ from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.forms import constant_map, matrix_form
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer
-from tfcompress.quantization.rules import AFFINE, TRANSPARENT, rule_of
+from tfcompress.quantization.rules import AFFINE, rule_of
+from tfcompress.quantization.sources import quantizer_of
 from tfcompress.surgery.walking import Call, call_of
 from tfcompress.wrapper import CompressedLayer
 
@@ -105,17 +106,8 @@ def _surroundings(layer: QuantizedLayer) -> tuple[ActivationQuantizer, list[Call
 
 
 def _around(node: Any) -> tuple[ActivationQuantizer, list[Call]] | None:
-    x = node.input_tensors[0]
-    while not isinstance(x._keras_history.operation, ActivationQuantizer):
-        operation, index, _ = x._keras_history
-        if not operation._inbound_nodes or isinstance(operation, keras.layers.InputLayer):
-            return None
-        call = call_of(operation._inbound_nodes[index])
-        if not call.inputs or rule_of(call).kind != TRANSPARENT:
-            return None
-        x = call.inputs[0]
-    quantizer = x._keras_history.operation
-    if quantizer.spec.dynamic:
+    quantizer = quantizer_of(node.input_tensors[0], _producer)
+    if quantizer is None or quantizer.spec.dynamic:
         return None
     affine: list[Call] = []
     output = node.outputs[0]
@@ -125,6 +117,13 @@ def _around(node: Any) -> tuple[ActivationQuantizer, list[Call]] | None:
         affine.append(reader)
         output = reader.outputs[0]
     return quantizer, affine
+
+
+def _producer(x: Any) -> Call | None:
+    operation, index, _ = x._keras_history
+    if not operation._inbound_nodes or isinstance(operation, keras.layers.InputLayer):
+        return None
+    return call_of(operation._inbound_nodes[index])
 
 
 def _only_reader(x: Any) -> Call | None:

@@ -93,6 +93,14 @@ class ActivationSpec:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"Expected momentum in [0, 1). Received: momentum={self.momentum!r}.")
 
+    def step(self, low: Any, high: Any) -> Any:
+        """Return the step of the grid on a range; on a symmetric one the lowest integer stays unused.
+
+        >>> ActivationSpec().step(0.0, 255.0), ActivationSpec(symmetric=True).step(-127.0, 127.0)
+        (1.0, 1.0)
+        """
+        return (high - low) / float(2**self.bits - (2 if self.symmetric else 1))
+
 
 @dataclasses.dataclass(frozen=True)
 class QuantizeConfig:

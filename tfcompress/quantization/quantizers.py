@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -19,7 +19,6 @@ from tfcompress.quantization.numerics import (
     fake_quant_symmetric,
     symmetric_limit,
 )
-from tfcompress.surgery.walking import Call
 from tfcompress.transform import WeightTransform, read
 
 Tensor = Any
@@ -170,13 +169,12 @@ class ActivationQuantizer(Inserted):
     @property
     def step(self) -> Tensor:
         """The step of the grid, float32, as a tensor; 0 without a range."""
-        narrow = self.spec.symmetric
         if self.fixed is not None:
             low, high = (ops.convert_to_tensor(np.float32(end)) for end in self.fixed)
         else:
             ends = ops.convert_to_tensor(self.ends.value)
             low, high = ends[0], ends[1]
-        return (high - low) / float(2**self.spec.bits - (2 if narrow else 1))
+        return self.spec.step(low, high)
 
     def set_range(self, minimum: float, maximum: float) -> None:
         """Set the range, as calibrated; the margin is added to it."""
@@ -227,9 +225,8 @@ class ActivationQuantizer(Inserted):
         return ops.cast(y, inputs.dtype)
 
     def _quantize(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        narrow = self.spec.symmetric and self.fixed is None
         quantize = fake_quant_nonnegative if self.nonnegative else fake_quant
-        return quantize(x, low, high, bits=self.spec.bits, narrow=narrow)
+        return quantize(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric)
 
     def _dynamic(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, len(x.shape)))
@@ -294,18 +291,3 @@ class ActivationQuantizer(Inserted):
 def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
     """Return the activation quantizers of a model, in the order of its layers."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, ActivationQuantizer)]
-
-
-def name_of_call(call: Call, producer: Mapping[int, Call]) -> str:
-    """Return what the tensor that a quantizer's call makes is named after.
-
-    Args:
-        call: Of an `ActivationQuantizer`.
-        producer: The call that makes each tensor, by id.
-
-    Returns:
-        The name of the quantizer; where it serves a second tensor, that of the layer before, and "_quantizer".
-    """
-    if call.keywords.get("observe", True):
-        return str(call.operation.name)
-    return f"{producer[id(call.inputs[0])].operation.name}_quantizer"

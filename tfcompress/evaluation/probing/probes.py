@@ -10,8 +10,9 @@ import keras
 
 from tfcompress.quantization.placement import place as placed
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers, name_of_call
+from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.rules import TRANSPARENT, rule_of
+from tfcompress.quantization.sources import name_of_call, quantizer_of
 from tfcompress.surgery import rebuild, strip
 from tfcompress.surgery.inputs import is_graph
 from tfcompress.surgery.walking import Call, calls
@@ -79,7 +80,7 @@ def probes(model: keras.Model) -> list[Probe]:
             own = name_of_call(call, producer) if isolated else call.operation.name
             name = own if len(floats) == 1 else f"{own}[{place}]"
             names = (own, *_before(call, producer)) if quantized else (own,)
-            step = step_of(call.operation) if isolated else None
+            step = call.operation.spec.step(*call.operation.range) if isolated else None
             first = isolated and call.keywords.get("observe", True)
             source = (call.operation.source if first else "") or names[-1]
             moved = rule_of(call).kind == TRANSPARENT
@@ -120,23 +121,10 @@ def _before(call: Call, producer: Mapping[int, Call]) -> Iterator[str]:
         call = before
 
 
-def step_of(quantizer: ActivationQuantizer) -> float:
-    """Return the step of a quantizer's grid."""
-    low, high = quantizer.range
-    narrow = quantizer.spec.symmetric and quantizer.fixed is None
-    return (high - low) / (2**quantizer.spec.bits - (2 if narrow else 1))
-
-
 def grid_step(x: Any, producer: Mapping[int, Call]) -> float | None:
     """Return the step of the grid on which a tensor lies: its quantizer's, or that of what is only moved to it."""
-    call = producer.get(id(x))
-    if call is None:
-        return None
-    if isinstance(call.operation, ActivationQuantizer):
-        return None if call.operation.spec.dynamic else step_of(call.operation)
-    if rule_of(call).kind == TRANSPARENT and call.inputs:
-        return grid_step(call.inputs[0], producer)
-    return None
+    quantizer = quantizer_of(x, lambda y: producer.get(id(y)))
+    return None if quantizer is None or quantizer.spec.dynamic else quantizer.spec.step(*quantizer.range)
 
 
 def output_steps(model: keras.Model) -> list[float | None]:
