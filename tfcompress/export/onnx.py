@@ -1,6 +1,7 @@
 """A trace as an ONNX model, through tf2onnx with its silences made loud."""
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import re
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export._quiet import quiet
+from tfcompress.export.apart import put_back, set_apart
 from tfcompress.export.half import store_in_half
 from tfcompress.export.operators import named
 from tfcompress.export.qdq import fake_quant
@@ -78,10 +80,30 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> Any:
     try:
         # tf2onnx copies the whole graph, weights too, before each of its optimizers, to step back should it
         # fail: a third of the memory and of the time. None of them fails as a rule.
-        graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=optimizers)
+        lean = {name: functools.partial(_Lean, make) for name, make in optimizers.items()}
+        graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=lean)
     except Exception:  # an optimizer's bug is no reason to refuse a model
         graph = optimizer.optimize_graph(_graph(trace, opset), catch_errors=True, optimizers=optimizers)
     return graph.make_model("")
+
+
+class _Lean:
+    """An optimizer of tf2onnx that doesn't write each constant anew when it is done: none of the old ones is freed."""
+
+    def __init__(self, make: Any) -> None:
+        self.optimizer = make()
+
+    @property
+    def graph_been_opt(self) -> bool:
+        """Whether it changed anything."""
+        return bool(self.optimizer.graph_been_opt)
+
+    def optimize(self, graph: Any, iteration: int) -> Any:
+        """Do what the optimizer's own `optimize` does, but for protobufs and statistics."""
+        self.optimizer.opt_iteration = iteration
+        graph = self.optimizer._optimize(graph)
+        graph.delete_unused_nodes(graph.outputs)
+        return graph
 
 
 def _graph(trace: Trace, opset: int) -> Any:
@@ -91,10 +113,11 @@ def _graph(trace: Trace, opset: int) -> Any:
 
     # Only the arguments are inputs. What the function captured (weights, and constants such as the mean and
     # variance of a Normalization) stands behind them in `inputs`, and freezing makes constants of it.
-    inputs = [tensor.name for tensor in trace.concrete.inputs[: len(trace.inputs)]]
-    outputs = [trace.concrete.structured_outputs[name].name for name in trace.outputs]
     with tf.device("/cpu:0"):
-        frozen = tf_loader.from_function(trace.concrete, inputs, outputs)
+        concrete, kernels = set_apart(trace)
+        inputs = [tensor.name for tensor in concrete.inputs[: len(trace.inputs)]]
+        outputs = [concrete.structured_outputs[name].name for name in trace.outputs]
+        frozen = tf_loader.from_function(concrete, [*inputs, *kernels], outputs)
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")
             del frozen
@@ -103,10 +126,11 @@ def _graph(trace: Trace, opset: int) -> Any:
                 continue_on_error=False,
                 opset=opset,
                 custom_op_handlers={"Erfc": (_erfc, []), "FakeQuantWithMinMaxVars": (fake_quant.convert, [])},
-                input_names=inputs,
+                input_names=[*inputs, *kernels],
                 output_names=outputs,
                 tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),
             )
+    put_back(made, kernels)
     _resize_to_sizes(made)
     return made
 
