@@ -29,12 +29,17 @@ class WeightTransform:
         Args:
             weight: The variable that is transformed; its shape is final, its value may not be loaded yet.
             add_state: `add_state(name, shape, dtype, initializer)` makes a non-trainable variable that is
-                saved with the model and equal on all replicas.
+                saved with the model and equal on all replicas; with `overwrite_with_gradient=True` a trainable one
+                whose new value is the gradient that `apply_in_training` gives to it.
         """
 
     def apply(self, value: Tensor) -> Tensor:
         """Return what the wrapped layer sees instead of `value` (float, any shape); differentiable."""
         raise NotImplementedError
+
+    def apply_in_training(self, value: Tensor) -> Tensor:
+        """Return what the layer sees in a training step: the same, but its gradient may be of use to the transform."""
+        return self.apply(value)
 
     def project(self, value: Tensor) -> Tensor:
         """Return what the weight becomes after each optimizer update (TensorFlow); unchanged by default."""

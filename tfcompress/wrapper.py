@@ -101,7 +101,8 @@ class CompressedLayer(PassThrough):
         for position, transform in self.transforms:
             name = f"{weights[position].name}_{type(transform).__name__.lower()}"
             transform.build(
-                weights[position], lambda suffix, *args, name=name: self._add_state(f"{name}_{suffix}", *args)
+                weights[position],
+                lambda suffix, *args, name=name, **how: self._add_state(f"{name}_{suffix}", *args, **how),
             )
         if keras.backend.backend() == "tensorflow":
             # JAX drops what an optimizer assigns beyond its own variables, and so can't project.
@@ -116,35 +117,45 @@ class CompressedLayer(PassThrough):
         last = max((position for position, _ in self.transforms), default=-1)
         return bool(self.layer.built) and last < len(self.layer.weights)
 
-    def _add_state(self, name: str, shape: Any, dtype: str, initializer: Any) -> keras.Variable:
+    def _add_state(
+        self, name: str, shape: Any, dtype: str, initializer: Any, overwrite_with_gradient: bool = False
+    ) -> keras.Variable:
         return self.add_weight(
             name=name,
             shape=shape,
             dtype=dtype,
             initializer=initializer,
-            trainable=False,
+            trainable=overwrite_with_gradient,
+            overwrite_with_gradient=overwrite_with_gradient,
             autocast=False,
-            aggregation="only_first_replica",
+            aggregation="mean" if overwrite_with_gradient else "only_first_replica",
         )
 
     @property
     def state(self) -> list[keras.Variable]:
-        """The variables of the wrapper itself: the step, then the state of each transform."""
-        return list(self._non_trainable_variables)
+        """The variables of the wrapper itself: the step and the state of each transform."""
+        return [*self._non_trainable_variables, *self._trainable_variables]
+
+    def take_state(self, other: CompressedLayer) -> None:
+        """Take over the state of a wrapper whose transforms are the first of this one's."""
+        for old, new in (
+            *zip(other._non_trainable_variables, self._non_trainable_variables, strict=False),
+            *zip(other._trainable_variables, self._trainable_variables, strict=False),
+        ):
+            new.assign(ops.copy(old.value))  # on JAX, `fit` deletes arrays that it has replaced
 
     def chain(self, position: int) -> list[WeightTransform]:
         """Return the transforms of one weight, in the order in which they are applied."""
         return [transform for at, transform in self.transforms if at == position]
 
-    def transformed(self) -> dict[int, Tensor]:
+    def transformed(self, training: bool = False) -> dict[int, Tensor]:
         """Return, for the position of each transformed weight, the value that the layer sees."""
         weights = self.layer.weights
         values: dict[int, Tensor] = {}
         for position, transform in self.transforms:
             value = values.get(position)
-            values[position] = transform.apply(
-                ops.convert_to_tensor(weights[position].value) if value is None else value
-            )
+            value = ops.convert_to_tensor(weights[position].value) if value is None else value
+            values[position] = transform.apply_in_training(value) if training else transform.apply(value)
         return values
 
     def value_before(self, transform: WeightTransform) -> Tensor:
@@ -202,7 +213,7 @@ class CompressedLayer(PassThrough):
         if training:
             self._begin_pass()
         weights = self.layer.weights
-        mapping = [(weights[position], value) for position, value in self.transformed().items()]
+        mapping = [(weights[position], value) for position, value in self.transformed(bool(training)).items()]
         with _Scope(mapping) as scope:
             outputs = self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
         for variable in scope.assigned.values():  # seeds, batch-norm statistics, states, metrics
@@ -247,6 +258,5 @@ def with_transforms(
         wrapper = made(layer, transforms)
     wrapper.build()
     if isinstance(layer, CompressedLayer):
-        for old, new in zip(layer.state, wrapper.state, strict=False):
-            new.assign(ops.copy(old.value))  # on JAX, `fit` deletes arrays that it has replaced
+        wrapper.take_state(layer)
     return wrapper

@@ -96,7 +96,7 @@ def count_keras(model: keras.Model) -> Count:
     seen: dict[int, Any] = {}
     for layer in model._flatten_layers():
         if isinstance(layer, PassThrough | Inserted):
-            state |= {id(weight) for weight in layer._non_trainable_variables}
+            state |= {id(weight) for weight in (*layer._non_trainable_variables, *layer._trainable_variables)}
         if isinstance(layer, CompressedLayer) and layer.built:
             seen |= {id(layer.layer.weights[place]): value for place, value in layer.transformed().items()}
     total = Count(0, 0)

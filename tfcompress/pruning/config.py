@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from tfcompress.pruning.criteria import CRITERIA
+from tfcompress.pruning.criteria import CRITERIA, Criterion, needs_of
+from tfcompress.pruning.granularity import NAMED, STRUCTURES, Granularity, NofM
 from tfcompress.pruning.schedules import Schedule, as_schedule
 
-GRANULARITIES = ("element",)
-SCOPES = ("layer", "global")
+SCOPES = ("layer", "global", "flops", "bytes")
+TARGETS = ("uniform", "erdos_renyi", "erdos_renyi_kernel")
+OF_UNITS = ("activation_frequency", "scale")
+"""Statistics that are known of whole units only."""
 
 
-def _known(name: str, value: Any, known: Any) -> None:
-    if value not in tuple(known):
-        raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, known))}. Received: {value!r}.")
+def _known(name: str, value: Any, known: Any, others: str = "") -> None:
+    if not isinstance(value, str) or value not in tuple(known):
+        raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, known))}{others}. Received: {value!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +31,24 @@ class PruneConfig:
 
     Args:
         schedule: A schedule, or a number in [0, 1): `ConstantSparsity` of it.
-        criterion: What makes a weight important: "magnitude".
-        granularity: What is removed at once: "element".
-        scope: "layer": each weight reaches the sparsity by itself; "global": all together do, so that
-            layers with small weights lose more of them.
+        criterion: What makes a weight important: "magnitude" (|w|), "l2" (w^2: differs for units of several weights),
+            "threshold" (|w| against `threshold`), "gradient" (|w * dL/dw|), "movement" (-w * dL/dw),
+            "activation_frequency" (how often the unit fires), "bn_scale" (|gamma| behind the channel), "random"; or
+            a function `scores = f(weights, statistics)`, registered with
+            `keras.saving.register_keras_serializable`, and marked by `tfcompress.pruning.needs` if it looks at
+            statistics.
+        granularity: What is removed at once: "element", `tfc.Block(rows, cols)`, `tfc.NofM(n, m)`; "channel" or
+            "attention_head", which `tfc.shrink` then takes out of the model.
+        scope: "layer": each kernel reaches the sparsity by itself; "global": all together do, so that layers with
+            unimportant weights lose more of them; "flops" or "bytes": that share of the multiplications, or of the
+            weights' bytes, of all pruned layers is saved.
+        threshold: With criterion "threshold": weights below it are pruned, but no larger share than the schedule's.
+        targets: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
+            "erdos_renyi_kernel": sparsities after the layers' shapes, that on the whole reach it (Evci et al., 2020);
+            or {layer's name: sparsity at the schedule's end}.
 
     Raises:
-        ValueError: If a field holds something else.
+        ValueError: If a field holds something else, or fields don't go together.
 
     Example:
 
@@ -41,22 +58,124 @@ class PruneConfig:
     """
 
     schedule: Schedule
-    criterion: str = "magnitude"
-    granularity: str = "element"
+    criterion: str | Criterion = "magnitude"
+    granularity: str | Granularity = "element"
     scope: str = "layer"
+    threshold: float | None = None
+    targets: str | Mapping[str, float] = "uniform"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
-        _known("criterion", self.criterion, CRITERIA)
-        _known("granularity", self.granularity, GRANULARITIES)
+        if callable(self.criterion):
+            _check_registered(self.criterion)
+        else:
+            _known("criterion", self.criterion, CRITERIA, " or a function")
+        if not isinstance(self.granularity, Granularity):
+            known = (*NAMED, *STRUCTURES)
+            _known("granularity", self.granularity, known, ", a tfcompress.Block or a tfcompress.NofM")
         _known("scope", self.scope, SCOPES)
+        self._check_threshold()
+        self._check_targets()
+        self._check_pattern()
+        of_units = [name for name in needs_of(self.criterion) if name in OF_UNITS]
+        if of_units and self.granularity not in STRUCTURES:
+            raise ValueError(
+                f"Expected granularity='channel' with criterion={_name(self.criterion)!r}, which knows whole channels "
+                f"only. Received: granularity={self.granularity!r}."
+            )
+        if self.regrows and self.granularity in STRUCTURES:
+            raise ValueError(
+                "Expected a schedule that doesn't regrow with whole channels or heads. Received: "
+                f"granularity={self.granularity!r}, schedule={self.schedule!r}. Take another schedule."
+            )
+
+    def _check_threshold(self) -> None:
+        value = self.threshold
+        if (self.criterion == "threshold") != (value is not None):
+            raise ValueError(
+                "Expected `threshold` with criterion='threshold', and with no other. Received: "
+                f"criterion={_name(self.criterion)!r}, threshold={value!r}."
+            )
+        if value is None:
+            return
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise ValueError(f"Expected `threshold` to be a number above 0. Received: threshold={value!r}.")
+        if isinstance(self.granularity, NofM):
+            raise ValueError(
+                f"Expected no threshold with granularity={self.granularity!r}, which keeps a fixed number of weights. "
+                f"Received: threshold={value!r}."
+            )
+
+    def _check_targets(self) -> None:
+        if isinstance(self.targets, Mapping):
+            for name, value in self.targets.items():
+                if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
+                    raise ValueError(
+                        f"Expected sparsities in [0, 1) in `targets`. Received: {value!r} for layer {name!r}."
+                    )
+            object.__setattr__(self, "targets", {str(name): float(value) for name, value in self.targets.items()})
+        else:
+            _known("targets", self.targets, TARGETS, " or {layer: sparsity}")
+        if self.targets != "uniform" and (self.scope != "layer" or isinstance(self.granularity, NofM)):
+            raise ValueError(
+                "Expected targets='uniform' unless each layer has a sparsity of its own (scope='layer', no N:M). "
+                f"Received: targets={self.targets!r}, scope={self.scope!r}, granularity={self.granularity!r}."
+            )
+
+    def _check_pattern(self) -> None:
+        pattern = self.granularity
+        if not isinstance(pattern, NofM):
+            return
+        final = self.schedule.final()
+        if abs(final - pattern.sparsity) > 1e-3 or self.scope != "layer" or self.regrows:
+            raise ValueError(
+                f"Expected a schedule that ends at {pattern.sparsity:.4g}, the share of zeros of {pattern}, without "
+                f"regrowth, and scope='layer'. Received: a final sparsity of {final:.4g}, scope={self.scope!r}. "
+                f"Give {pattern.sparsity:.4g}."
+            )
+
+    @property
+    def regrows(self) -> bool:
+        """Whether pruned weights may come back (RigL)."""
+        return type(self.schedule).regrown is not Schedule.regrown
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The statistics that are gathered for the criterion, and for regrowth."""
+        return tuple(dict.fromkeys((*needs_of(self.criterion), *(("gradient",) if self.regrows else ()))))
+
+    @property
+    def units(self) -> Granularity:
+        """How a single kernel is divided."""
+        return self.granularity if isinstance(self.granularity, Granularity) else NAMED["element"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in a form that JSON can hold."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "schedule": keras.saving.serialize_keras_object(self.schedule)}
+        return {name: _plain(value) for name, value in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PruneConfig:
         """Return the configuration that `to_dict` was called on."""
-        return cls(**{**fields, "schedule": keras.saving.deserialize_keras_object(fields["schedule"])})
+        load = keras.saving.deserialize_keras_object
+        made = {name: load(x) if isinstance(x, dict) and "class_name" in x else x for name, x in fields.items()}
+        return cls(**made)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Schedule | Granularity) or callable(value):
+        return keras.saving.serialize_keras_object(value)
+    return value
+
+
+def _name(criterion: Any) -> str:
+    return criterion if isinstance(criterion, str) else str(getattr(criterion, "__name__", criterion))
+
+
+def _check_registered(criterion: Callable[..., Any]) -> None:
+    name = keras.saving.get_registered_name(criterion)
+    if keras.saving.get_registered_object(name) is not criterion:
+        raise ValueError(
+            "Expected a criterion that is registered, so that a saved model finds it again. Received: "
+            f"{_name(criterion)}. Decorate it with @keras.saving.register_keras_serializable('package')."
+        )

@@ -11,8 +11,10 @@ import keras
 from keras import ops
 
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.criteria import CRITERIA
+from tfcompress.pruning.criteria import criterion_of
+from tfcompress.pruning.granularity import NofM
 from tfcompress.pruning.selection import keep_count, largest
+from tfcompress.pruning.statistics import DECAY, GATHERED, Statistics, masked
 from tfcompress.transform import WeightTransform
 
 Tensor = Any
@@ -29,24 +31,58 @@ class Mask(WeightTransform):
         config: What is pruned and when.
         group: With scope "global", the name that all masks with one common budget share.
         group_size: How many these are: a part of them, in a part of the model, is left as it is.
+        share: What the schedule's sparsity is multiplied by for this weight.
+        cost: What keeping one unit of this weight costs, with scope "flops" or "bytes".
+        seed: A number of its own, for a random criterion.
+        given: Whether the statistics were gathered from data beforehand, and stay as they are.
     """
 
-    def __init__(self, config: PruneConfig, group: str | None = None, group_size: int = 1):
+    def __init__(
+        self,
+        config: PruneConfig,
+        group: str | None = None,
+        group_size: int = 1,
+        share: float = 1.0,
+        cost: float = 1.0,
+        seed: int = 0,
+        given: bool = False,
+    ):
         self.config = config
         self.group = group
         self.group_size = group_size
+        self.share = share
+        self.cost = cost
+        self.seed = seed
+        self.given = given
+        self.decay = DECAY
+        self.statistics: dict[str, keras.Variable] = {}
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
-        """Create the mask, all ones."""
+        """Create the mask, all ones, and the statistics, all zeros."""
         self.mask = add_state("mask", weight.shape, "bool", "ones")
+        for name in self.config.needs:
+            if name in GATHERED:
+                gathered = {} if self.given else {"overwrite_with_gradient": True}
+                self.statistics[name] = add_state(name, weight.shape, "float32", "zeros", **gathered)
 
     def apply(self, value: Tensor) -> Tensor:
         """Return `value` where the mask is one, else 0."""
-        return ops.where(ops.convert_to_tensor(self.mask.value), value, ops.zeros((), value.dtype))
+        return ops.where(self.kept(), value, ops.zeros((), value.dtype))
+
+    def apply_in_training(self, value: Tensor) -> Tensor:
+        """Return the same; the gradient carries the statistics, if there are any to be gathered."""
+        if self.given or not self.statistics:
+            return self.apply(value)
+        now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
+        return masked(value, ops.broadcast_to(self.kept(), value.shape), now, self.decay)
 
     def project(self, value: Tensor) -> Tensor:
         """Return the masked value: what is pruned is zero."""
         return self.apply(value)
+
+    def kept(self) -> Tensor:
+        """Return the mask, bool, in a shape that the weight's shape broadcasts with."""
+        return ops.convert_to_tensor(self.mask.value)
 
     @classmethod
     def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
@@ -63,27 +99,74 @@ class Mask(WeightTransform):
         due, sparsity = masks[0].config.schedule(step)
         previous = [ops.convert_to_tensor(mask.mask.value) for mask in masks]
         # The assignment stays outside of the condition: inside, a mirrored variable could not be assigned.
-        chosen = ops.cond(due, lambda: cls.select(masks, values, sparsity), lambda: previous)
+        chosen = ops.cond(due, lambda: cls.select(masks, values, sparsity, step), lambda: previous)
         for mask, value in zip(masks, chosen, strict=True):
             mask.mask.assign(value)
 
-    @staticmethod
-    def select(masks: Sequence[Mask], values: Sequence[Tensor], sparsity: Tensor) -> list[Tensor]:
+    @classmethod
+    def select(cls, masks: Sequence[Any], values: Sequence[Tensor], sparsity: Tensor, step: Tensor) -> list[Tensor]:
         """Return the masks that keep the most important of all values at `sparsity`.
 
-        What is pruned now counts as zero, also on JAX, where the weight under the mask is not.
+        What is pruned now counts as the least, also on JAX, where the weight under the mask is not zero.
         """
         config = masks[0].config
-        criterion = CRITERIA[config.criterion]
-        scores = [criterion(mask.apply(value)) for mask, value in zip(masks, values, strict=True)]
-        size = sum(math.prod(mask.mask.shape) for mask in masks)
-        return largest(scores, keep_count(size, sparsity))
+        units = config.units
+        scores = [mask.scores(value) for mask, value in zip(masks, values, strict=True)]
+        if isinstance(units, NofM):
+            return [units.pattern(part) for part in scores]
+        scores = [units.units(part) for part in scores]
+        budget, costs = _budget(masks, scores, sparsity)
+        if config.regrows:
+            kept = _regrow(masks, scores, budget, costs, config.schedule.regrown(step))
+        else:
+            kept = largest(scores, budget, costs)
+        if config.threshold is not None:
+            kept = [
+                ops.logical_or(part, score >= config.threshold) for part, score in zip(kept, scores, strict=True)
+            ]
+        return [units.expand(part, mask.mask.shape) for part, mask in zip(kept, masks, strict=True)]
+
+    def scores(self, value: Tensor) -> Tensor:
+        """Return how important each weight is, float32; what is pruned has the least."""
+        criterion = criterion_of(self.config.criterion)
+        scores = ops.cast(criterion(self.apply(value), self.known()), "float32")
+        return ops.where(self.kept(), scores, ops.minimum(ops.min(scores), 0.0))
+
+    def known(self) -> Statistics:
+        """Return what is known of the weight."""
+        now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
+        return Statistics(**now, seed=self.seed)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"config": self.config.to_dict(), "group": self.group, "group_size": self.group_size}
+        names = ("group", "group_size", "share", "cost", "seed", "given")
+        return {"config": self.config.to_dict(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Mask:
         """Make a mask, all ones, from `get_config`'s result."""
         return cls(**{**config, "config": PruneConfig.from_dict(config["config"])})
+
+
+def _budget(masks: Sequence[Mask], scores: Sequence[Tensor], sparsity: Tensor) -> tuple[Tensor, list[float] | None]:
+    """Return how many units are kept; or what they may cost, and what each costs."""
+    sizes = [math.prod(part.shape) for part in scores]
+    if masks[0].config.scope in ("layer", "global"):
+        return keep_count(sum(sizes), masks[0].share * sparsity), None
+    costs = [mask.cost for mask in masks]
+    total = sum(size * cost for size, cost in zip(sizes, costs, strict=True))
+    return total * (1.0 - ops.cast(sparsity, "float32")), costs
+
+
+def _regrow(
+    masks: Sequence[Mask], scores: Sequence[Tensor], budget: Tensor, costs: list[float] | None, share: Tensor
+) -> list[Tensor]:
+    """Drop a share of what is kept by its scores, and grow as much by the size of the gradient (Evci et al., 2020)."""
+    units = masks[0].config.units
+    dropped = ops.cast(share, "float32") * ops.cast(budget, "float32")
+    dropped = ops.cast(ops.round(dropped), "int32") if costs is None else dropped
+    survivors = largest(scores, budget - dropped, costs)
+    slopes = [units.units(ops.abs(ops.convert_to_tensor(mask.statistics["gradient"].value))) for mask in masks]
+    candidates = [ops.where(kept, -1.0, slope) for kept, slope in zip(survivors, slopes, strict=True)]
+    grown = largest(candidates, dropped, costs)
+    return [ops.logical_or(*pair) for pair in zip(survivors, grown, strict=True)]

@@ -1,13 +1,15 @@
-"""Which of the scores are kept: exact selection of the k largest, by partition on the bits of a float."""
+"""Which of the scores are kept: exact selection of the largest, by partition on the bits of a float."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
 Tensor = Any
+
+_LOWEST = -(1 << 31)
 
 
 def keep_count(size: int, sparsity: Tensor) -> Tensor:
@@ -16,31 +18,37 @@ def keep_count(size: int, sparsity: Tensor) -> Tensor:
     return ops.cast(ops.maximum(kept, 1.0), "int32")
 
 
-def _count(bits: Sequence[Tensor], least: Tensor) -> Tensor:
-    return sum(ops.sum(ops.cast(part >= least, "int32")) for part in bits)
+def sortable(scores: Tensor) -> Tensor:
+    """Return int32 numbers in the order of the scores, which are compared as float32."""
+    bits = ops.view(ops.cast(scores, "float32") + 0.0, "int32")  # -0 + 0 is 0
+    # Floats that are not negative have the order of their bits, read as integers; the others the reverse.
+    return ops.where(bits >= 0, bits, ops.bitwise_xor(bits, 0x7FFFFFFF))
 
 
-def kth_largest_bits(bits: Sequence[Tensor], k: Tensor) -> Tensor:
-    """Return the k-th largest of all values (int32, not negative), built bit by bit: 31 counts, no sort.
+def threshold(cost: Callable[[Tensor], Tensor], budget: Tensor) -> Tensor:
+    """Return the largest int32 t whose cost is at least `budget`, built bit by bit: 32 costs, no sort.
 
     Args:
-        bits: int32 tensors of any shapes.
-        k: int32 scalar, from 1 to the number of values.
+        cost: `cost(t)` of keeping what is at least `t`; it falls as `t` rises.
+        budget: What is to be reached, in the dtype of the costs.
     """
 
     def try_bit(place: Tensor, found: Tensor) -> Tensor:
         candidate = found + ops.left_shift(1, 30 - place)
-        return ops.where(_count(bits, candidate) >= k, candidate, found)
+        return ops.where(cost(candidate) >= budget, candidate, found)
 
-    return ops.fori_loop(0, 31, try_bit, ops.convert_to_tensor(0, "int32"))
+    zero = ops.convert_to_tensor(0, "int32")
+    found = ops.where(cost(zero) >= budget, zero, ops.convert_to_tensor(_LOWEST, "int32"))
+    return ops.fori_loop(0, 31, try_bit, found)
 
 
-def largest(scores: Sequence[Tensor], k: Tensor) -> list[Tensor]:
-    """Return masks of exactly the `k` largest of all scores; of equal ones those that come first.
+def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | None = None) -> list[Tensor]:
+    """Return masks of the largest of all scores; of equal ones those that come first.
 
     Args:
-        scores: Tensors of any shapes, not negative; compared as float32.
-        k: int32 scalar, from 1 to the number of scores.
+        scores: Tensors of any shapes, compared as float32.
+        budget: int32 scalar: how many are kept, exactly. With `costs` a float32 scalar: what they may cost.
+        costs: What keeping one score of each tensor costs; None: 1 each.
 
     Returns:
         One bool tensor for each of `scores`, in its shape.
@@ -52,22 +60,30 @@ def largest(scores: Sequence[Tensor], k: Tensor) -> list[Tensor]:
     >>> np.asarray(mask).tolist()
     [True, False, True, False]
     """
-    # Floats that are not negative have the order of their bits, read as integers.
-    bits = [ops.view(ops.abs(ops.cast(part, "float32")), "int32") for part in scores]
-    k = ops.cast(k, "int32")
-    threshold = kth_largest_bits(bits, k)
+    dtype = "int32" if costs is None else "float32"
+    each = [1] * len(scores) if costs is None else [float(cost) for cost in costs]
+    bits = [sortable(part) for part in scores]
+    budget = ops.cast(budget, dtype)
+
+    def cost(least: Tensor) -> Tensor:
+        counts = (ops.cast(ops.sum(ops.cast(part >= least, "int32")), dtype) for part in bits)
+        return sum(one * count for one, count in zip(each, counts, strict=True))
+
+    least = threshold(cost, budget)
 
     def without_ties() -> list[Tensor]:
-        return [part >= threshold for part in bits]
+        return [part >= least for part in bits]
 
     def with_ties() -> list[Tensor]:
-        room = k - _count(bits, threshold + 1)
+        room = budget - cost(least + 1)
         masks = []
-        for part in bits:
-            tied = ops.equal(part, threshold)
+        for part, one in zip(bits, each, strict=True):
+            tied = ops.equal(part, least)
+            fits = room if costs is None else ops.cast(ops.floor(room / one), "int32")
             place = ops.reshape(ops.cumsum(ops.cast(ops.reshape(tied, (-1,)), "int32")), part.shape)
-            masks.append(ops.logical_or(part > threshold, ops.logical_and(tied, place <= room)))
-            room = ops.maximum(room - ops.sum(ops.cast(tied, "int32")), 0)
+            masks.append(ops.logical_or(part > least, ops.logical_and(tied, place <= fits)))
+            taken = ops.minimum(ops.sum(ops.cast(tied, "int32")), ops.maximum(fits, 0))
+            room = room - one * ops.cast(taken, dtype)
         return masks
 
-    return list(ops.cond(ops.equal(_count(bits, threshold), k), without_ties, with_ties))
+    return list(ops.cond(ops.equal(cost(least), budget), without_ties, with_ties))

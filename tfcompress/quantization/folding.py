@@ -34,8 +34,7 @@ def remade(layer: L.Layer, **changes: Any) -> L.Layer:
         wrapper = layer.rewrap(inner)
         wrapper.build()
         if isinstance(layer, CompressedLayer):
-            for old, new in zip(layer.state, wrapper.state, strict=True):
-                new.assign(ops.copy(old.value))
+            wrapper.take_state(layer)
         made = wrapper
     else:
         made = type(layer).from_config({**layer.get_config(), **changes})
