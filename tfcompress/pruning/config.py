@@ -30,7 +30,8 @@ class PruneConfig:
     """What is pruned, when and by how much.
 
     Args:
-        schedule: A schedule, or a number in [0, 1): `ConstantSparsity` of it.
+        schedule: A schedule, or a number in [0, 1): `ConstantSparsity` of it; or a function from the step to the
+            sparsity, registered with `keras.saving.register_keras_serializable`: `FunctionSchedule` of it.
         criterion: What makes a weight important: "magnitude" (|w|), "l2" (w^2: differs for units of several weights),
             "threshold" (|w| against `threshold`), "gradient" (|w * dL/dw|), "movement" (-w * dL/dw),
             "activation_frequency" (how often the unit fires), "bn_scale" (|gamma| behind the channel), "random"; or
