@@ -41,8 +41,8 @@ class PruneConfig:
         granularity: What is removed at once: "element", `tfc.Block(rows, cols)`, `tfc.NofM(n, m)`; "channel" or
             "attention_head", which `tfc.shrink` then takes out of the model.
         scope: "layer": each kernel reaches the sparsity by itself; "global": all together do, so that layers with
-            unimportant weights lose more of them; "flops" or "bytes": that share of the multiplications, or of the
-            weights' bytes, of all pruned layers is saved.
+            unimportant weights lose more of them; "flops" or "bytes": the schedule says which share of the whole model's
+            multiplications, or of the bytes of its kernels, is saved.
         threshold: With criterion "threshold": weights below it are pruned, but no larger share than the schedule's.
         targets: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
             "erdos_renyi_kernel": sparsities after the layers' shapes, that on the whole reach it (Evci et al., 2020);
@@ -84,7 +84,7 @@ class PruneConfig:
                 f"Expected granularity='channel' with criterion={_name(self.criterion)!r}, which knows whole channels "
                 f"only. Received: granularity={self.granularity!r}."
             )
-        if self.regrows and self.granularity in STRUCTURES:
+        if self.schedule.regrows and self.granularity in STRUCTURES:
             raise ValueError(
                 "Expected a schedule that doesn't regrow with whole channels or heads. Received: "
                 f"granularity={self.granularity!r}, schedule={self.schedule!r}. Take another schedule."
@@ -128,7 +128,7 @@ class PruneConfig:
         if not isinstance(pattern, NofM):
             return
         final = self.schedule.final()
-        if abs(final - pattern.sparsity) > 1e-3 or self.scope != "layer" or self.regrows:
+        if abs(final - pattern.sparsity) > 1e-3 or self.scope != "layer" or self.schedule.regrows:
             raise ValueError(
                 f"Expected a schedule that ends at {pattern.sparsity:.4g}, the share of zeros of {pattern}, without "
                 f"regrowth, and scope='layer'. Received: a final sparsity of {final:.4g}, scope={self.scope!r}. "
@@ -136,14 +136,9 @@ class PruneConfig:
             )
 
     @property
-    def regrows(self) -> bool:
-        """Whether pruned weights may come back (RigL)."""
-        return type(self.schedule).regrown is not Schedule.regrown
-
-    @property
     def needs(self) -> tuple[str, ...]:
         """The statistics that are gathered for the criterion, and for regrowth."""
-        return tuple(dict.fromkeys((*needs_of(self.criterion), *(("gradient",) if self.regrows else ()))))
+        return tuple(dict.fromkeys((*needs_of(self.criterion), *(("gradient",) if self.schedule.regrows else ()))))
 
     @property
     def units(self) -> Granularity:

@@ -14,7 +14,7 @@ from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.granularity import NofM
 from tfcompress.pruning.selection import keep_count, largest
-from tfcompress.pruning.statistics import DECAY, GATHERED, Statistics, masked
+from tfcompress.pruning.statistics import GATHERED, Statistics, masked
 from tfcompress.transform import WeightTransform
 
 Tensor = Any
@@ -33,6 +33,7 @@ class Mask(WeightTransform):
         group_size: How many these are: a part of them, in a part of the model, is left as it is.
         share: What the schedule's sparsity is multiplied by for this weight.
         cost: What keeping one unit of this weight costs, with scope "flops" or "bytes".
+        fixed: What all that isn't pruned costs then, with this group alone.
         seed: A number of its own, for a random criterion.
         given: Whether the statistics were gathered from data beforehand, and stay as they are.
     """
@@ -44,6 +45,7 @@ class Mask(WeightTransform):
         group_size: int = 1,
         share: float = 1.0,
         cost: float = 1.0,
+        fixed: float = 0.0,
         seed: int = 0,
         given: bool = False,
     ):
@@ -52,9 +54,9 @@ class Mask(WeightTransform):
         self.group_size = group_size
         self.share = share
         self.cost = cost
+        self.fixed = fixed
         self.seed = seed
         self.given = given
-        self.decay = DECAY
         self.statistics: dict[str, keras.Variable] = {}
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
@@ -74,7 +76,7 @@ class Mask(WeightTransform):
         if self.given or not self.statistics:
             return self.apply(value)
         now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
-        return masked(value, ops.broadcast_to(self.kept(), value.shape), now, self.decay)
+        return masked(value, ops.broadcast_to(self.kept(), value.shape), now)
 
     def project(self, value: Tensor) -> Tensor:
         """Return the masked value: what is pruned is zero."""
@@ -116,7 +118,7 @@ class Mask(WeightTransform):
             return [units.pattern(part) for part in scores]
         scores = [units.units(part) for part in scores]
         budget, costs = _budget(masks, scores, sparsity)
-        if config.regrows:
+        if config.schedule.regrows:
             kept = _regrow(masks, scores, budget, costs, config.schedule.regrown(step))
         else:
             kept = largest(scores, budget, costs)
@@ -130,7 +132,7 @@ class Mask(WeightTransform):
         """Return how important each weight is, float32; what is pruned has the least."""
         criterion = criterion_of(self.config.criterion)
         scores = ops.cast(criterion(self.apply(value), self.known()), "float32")
-        return ops.where(self.kept(), scores, ops.minimum(ops.min(scores), 0.0))
+        return ops.where(self.kept(), scores, -math.inf)
 
     def known(self) -> Statistics:
         """Return what is known of the weight."""
@@ -139,7 +141,7 @@ class Mask(WeightTransform):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = ("group", "group_size", "share", "cost", "seed", "given")
+        names = ("group", "group_size", "share", "cost", "fixed", "seed", "given")
         return {"config": self.config.to_dict(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
@@ -154,8 +156,9 @@ def _budget(masks: Sequence[Mask], scores: Sequence[Tensor], sparsity: Tensor) -
     if masks[0].config.scope in ("layer", "global"):
         return keep_count(sum(sizes), masks[0].share * sparsity), None
     costs = [mask.cost for mask in masks]
-    total = sum(size * cost for size, cost in zip(sizes, costs, strict=True))
-    return total * (1.0 - ops.cast(sparsity, "float32")), costs
+    fixed = masks[0].fixed
+    total = fixed + sum(size * cost for size, cost in zip(sizes, costs, strict=True))
+    return total * (1.0 - ops.cast(sparsity, "float32")) - fixed, costs
 
 
 def _regrow(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import keras
-import numpy as np
-from keras.layers import Layer
 
+from tfcompress.pruning.channels import prune_channels
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.mask import Mask
+from tfcompress.pruning.gathering import check_data
+from tfcompress.pruning.granularity import STRUCTURES
+from tfcompress.pruning.kernels import prune_kernels
 from tfcompress.pruning.schedules import ConstantSparsity
-from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild, strip
+from tfcompress.surgery import LayerChoice, check_built, strip
 from tfcompress.surgery.choosing import Layers
-from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms, wrapped_layers
+from tfcompress.wrapper import wrapped_layers
 
 
-def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) -> keras.Model:
+def prune(
+    model: keras.Model,
+    config: PruneConfig | Any,
+    layers: Layers = None,
+    *,
+    data: Any = None,
+    loss: Any = None,
+    batch_size: int = 32,
+) -> keras.Model:
     """Return a model like `model` that prunes itself while it is trained.
 
     In every training step the layers see masked weights; at the steps that the schedule names, the masks are
@@ -31,7 +38,12 @@ def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) 
         config: A `PruneConfig`, a schedule, or the share of zeros in [0, 1) from the first step on.
         layers: Which layers: `None` for all with a kernel; a name or regular expression, or several; or a
             function from a layer to bool. Layers inside of nested models and composite layers go by the
-            names that `tfc.summary` shows.
+            names that `tfc.summary` shows. Channels that several layers make together are pruned if all of these
+            are meant.
+        data: For criteria that look at data: `(x, y)` arrays, or an iterable of such batches; `x` alone for
+            "activation_frequency". Statistics of gradients are gathered from it now, and in training without it.
+        loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with.
+        batch_size: Samples in a batch of arrays.
 
     Returns:
         A functional model with the same names of inputs and outputs, not compiled.
@@ -39,7 +51,8 @@ def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) 
     Raises:
         TypeError: If `model` is no Keras model.
         ValueError: If the model isn't built or can't be opened, if `layers` matches nothing, if a layer
-            that is named has nothing to prune or is pruned already, or if a weight is NaN or infinite.
+            that is named has nothing to prune or is pruned already, if a weight is NaN or infinite, if a block is
+            larger than a kernel, or if a criterion lacks data or a loss.
 
     Example:
 
@@ -48,60 +61,19 @@ def prune(model: keras.Model, config: PruneConfig | Any, layers: Layers = None) 
     >>> pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.75, begin_step=0, end_step=300))
     >>> pruned.compile("sgd", "mse")  # and fit, as always
     """
+    return _prune(model, config, layers, data, loss, batch_size, at_once=False)
+
+
+def _prune(
+    model: keras.Model, config: Any, layers: Layers, data: Any, loss: Any, batch_size: int, at_once: bool
+) -> keras.Model:
     config = config if isinstance(config, PruneConfig) else PruneConfig(config)
     choice = LayerChoice(layers)
     check_built(model)
-    group = None if config.scope == "layer" else uuid.uuid4().hex
-    wrapped = []
-
-    def wrap(layer: Layer) -> Layer:
-        if not choice.includes(layer):
-            return layer
-        positions = kernel_positions(layer)
-        if not positions and choice.names_it(layer):
-            raise ValueError(
-                f"Expected layers with a kernel. Received: {layer.name!r} of class "
-                f"{type(layer).__name__}, which has nothing to prune. Leave it out of `layers`."
-            )
-        if not positions:
-            return layer
-        _check_prunable(layer, positions)
-        wrapped.append(layer.name)
-        return with_transforms(layer, [(position, Mask(config, group)) for position in positions])
-
-    pruned = rebuild(model, wrap)
-    choice.check()
-    if not wrapped:
-        raise ValueError(
-            f"Expected a model with layers to prune. Received: {model.name!r}, "
-            + ("in which none has a kernel." if layers is None else f"in which none of layers={layers!r} has a kernel.")
-        )
-    masks = [t for layer in wrapped_layers(pruned) for _, t in layer.transforms if isinstance(t, Mask)]
-    members = [mask for mask in masks if mask.group is not None and mask.group == group]
-    for mask in members:
-        mask.group_size = len(members)
-    return pruned
-
-
-def _check_prunable(layer: Layer, positions: list[int]) -> None:
-    if isinstance(layer, CompressedLayer) and any(isinstance(t, Mask) for _, t in layer.transforms):
-        raise ValueError(
-            f"Expected layers that aren't pruned yet. Received: {layer.name!r}, which has a mask. "
-            "Name other layers with `layers`, or call tfcompress.strip first."
-        )
-    lora = next((part.name for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)), None)
-    if lora is not None:
-        raise ValueError(
-            f"Expected layers without LoRA, which would fill the zeros again. Received: {lora!r} with LoRA enabled. "
-            "Merge it into the kernel first: save the model and load the weights into one without LoRA."
-        )
-    weights = inner_weights(layer)
-    for position in positions:
-        if not bool(np.all(np.isfinite(read(weights[position])))):
-            raise ValueError(
-                f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
-                "holds NaN or infinite values. Train or load the model anew."
-            )
+    loss = getattr(model, "loss", None) if loss is None else loss
+    check_data(config, data, loss, at_once)
+    how = prune_channels if config.granularity in STRUCTURES else prune_kernels
+    return how(model, config, choice, data, loss, batch_size)
 
 
 def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: Any) -> keras.Model:
@@ -110,8 +82,9 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     Args:
         model: A built Keras model of any kind; it is not changed.
         sparsity: Share of zeros, in [0, 1).
-        data: For criteria that look at data; "magnitude" doesn't.
-        **config: `layers`, as in `prune`, and the fields of `PruneConfig`, such as `scope="global"`.
+        data: For criteria that look at data, as in `prune`; "magnitude" doesn't.
+        **config: `layers`, `loss` and `batch_size`, as in `prune`, and the fields of `PruneConfig`, such as
+            `scope="global"`.
 
     Returns:
         A functional model of plain layers, not compiled.
@@ -127,13 +100,9 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     >>> tfc.sparsity(tfc.prune_once(model, 0.75))
     0.75
     """
-    if data is not None:
-        raise ValueError(
-            f"Expected data=None, since criterion={config.get('criterion', 'magnitude')!r} looks at weights alone. "
-            f"Received: data of type {type(data).__name__}."
-        )
-    layers = config.pop("layers", None)
-    pruned = prune(model, PruneConfig(ConstantSparsity(sparsity, frequency=1), **config), layers)
+    layers, loss, batch_size = config.pop("layers", None), config.pop("loss", None), config.pop("batch_size", 32)
+    once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
+    pruned = _prune(model, once, layers, data, loss, batch_size, at_once=True)
     update_masks(pruned)
     return strip(pruned)
 

@@ -1,0 +1,175 @@
+"""Statistics from data, before a model is pruned: streamed, batch by batch, through a copy of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from keras.layers import Layer
+
+from tfcompress.pruning.config import PruneConfig
+from tfcompress.pruning.statistics import GATHERED, masked
+from tfcompress.surgery import kernel_positions, rebuild
+from tfcompress.surgery.inputs import graph_of
+from tfcompress.surgery.walking import calls
+from tfcompress.transform import WeightTransform, read
+from tfcompress.wrapper import with_transforms, wrapped_layers
+
+Gathered = dict[tuple[str, int], dict[str, np.ndarray]]
+"""By (layer's name, weight's position): {name of a statistic: its value}."""
+
+def check_data(config: PruneConfig, data: Any, loss: Any, at_once: bool = False) -> None:
+    """Raise ValueError if a criterion lacks what it looks at, or is given what it doesn't.
+
+    Args:
+        config: What is pruned and when.
+        data: For the statistics, or `None`.
+        loss: For gradients, or `None`.
+        at_once: Whether the model is pruned without any training.
+    """
+    needed = [name for name in config.needs if name != "scale"]
+    named = f"criterion={config.criterion!r}" if isinstance(config.criterion, str) else "this criterion"
+    if data is not None and not needed:
+        raise ValueError(
+            f"Expected data=None, since {named} looks at weights alone. Received: data of type {type(data).__name__}."
+        )
+    if "activation_frequency" in needed and data is None:
+        raise ValueError(
+            f"Expected `data` with {named}: inputs on which units fire or don't. Received: data=None. Give an array of "
+            "samples, or an iterable of batches."
+        )
+    if not any(name in GATHERED for name in needed):
+        return
+    if data is not None and loss is None:
+        raise ValueError(
+            f"Expected a loss with {named}, whose gradients are gathered from `data`. Received: loss=None and a model "
+            "that isn't compiled. Give `loss`, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        )
+    if data is not None and config.schedule.regrows:
+        raise ValueError("Expected data=None with a schedule that regrows: it follows the gradients of training.")
+    early = not config.schedule.regrows and bool(ops.convert_to_numpy(config.schedule.updates(0)))
+    if data is None and (at_once or early):
+        raise ValueError(
+            f"Expected `data` and `loss` with {named} where masks are computed before any gradient is known. Received: "
+            + ("no data." if at_once else f"no data, and {config.schedule!r}, which begins at step 0.")
+            + " Give both"
+            + ("." if at_once else ", or a schedule with a later begin_step, so that gradients are gathered in training.")
+        )
+
+
+class _Gatherer(WeightTransform):
+    """Leaves a weight as it is, and sums up its statistics."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names = names
+
+    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
+        self.statistics = {
+            name: add_state(name, weight.shape, "float32", "zeros", overwrite_with_gradient=True) for name in self.names
+        }
+
+    def apply(self, value: Any) -> Any:
+        return value
+
+    def apply_in_training(self, value: Any) -> Any:
+        now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
+        return masked(value, ops.ones(value.shape, "bool"), now, decay=1.0)
+
+
+def gather_gradients(
+    model: keras.Model, names: Sequence[str], data: Any, loss: Any, batch_size: int = 32
+) -> Gathered:
+    """Return the statistics that come from gradients, summed over the batches of `data`.
+
+    Args:
+        model: A built model; a copy of it runs, in training mode, and is not trained.
+        names: Of `GATHERED`.
+        data: `(x, y)`, or an iterable of batches that are such pairs.
+        loss: As for `compile`.
+        batch_size: Samples in a batch of arrays.
+
+    Raises:
+        ValueError: If there is no batch, or a statistic becomes NaN or infinite; the message names the layer.
+    """
+
+    def wrap(layer: Layer) -> Layer:
+        found = [(position, _Gatherer(names)) for position in kernel_positions(layer)]
+        return with_transforms(layer, found) if found else layer
+
+    copy = rebuild(model, wrap)
+    copy.compile(keras.optimizers.SGD(0.0), loss)  # at a rate of 0 nothing is trained
+    count = 0
+    for batch in batches_of(data, batch_size):
+        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+            raise ValueError(
+                f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
+                "iterable of such pairs."
+            )
+        copy.train_on_batch(*batch)
+        count += 1
+    if not count:
+        raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
+    gathered: Gathered = {}
+    for layer in wrapped_layers(copy):
+        for position, gatherer in layer.transforms:
+            if isinstance(gatherer, _Gatherer):
+                gathered[layer.name, position] = {name: read(x) for name, x in gatherer.statistics.items()}
+    broken = [key[0] for key, found in gathered.items() if not all(np.isfinite(x).all() for x in found.values())]
+    if broken:
+        raise ValueError(
+            f"Expected finite gradients. Received: NaN or infinite ones in layer {broken[0]!r}. Look at the data and the "
+            "loss (tfcompress gives them to the model as they are)."
+        )
+    return gathered
+
+
+def gather_frequencies(
+    model: keras.Model, layers: Iterable[str], data: Any, batch_size: int = 32
+) -> dict[str, np.ndarray]:
+    """Return how often each input channel of some layers is above 0.
+
+    Args:
+        model: A flat functional model.
+        layers: Names of layers.
+        data: An array (or a structure of arrays, by the model's inputs), or an iterable of batches; of pairs the first.
+        batch_size: Samples in a batch of arrays.
+
+    Returns:
+        {layer's name: float32 vector with a share in [0, 1] for each index of the last axis}.
+
+    Raises:
+        ValueError: If there is no batch.
+    """
+    wanted = set(layers)
+    read_by = {call.operation.name: call.inputs[0] for call in calls(model) if call.operation.name in wanted}
+    probe = keras.Model(graph_of(model)._inputs_struct, list(read_by.values()))
+    counts = [np.zeros(x.shape[-1]) for x in read_by.values()]
+    seen = 0
+    for batch in batches_of(data, batch_size):
+        x = batch[0] if isinstance(batch, tuple) else batch
+        outputs = probe.predict_on_batch(x)
+        for total, output in zip(counts, outputs if isinstance(outputs, list) else [outputs], strict=True):
+            positive = np.asarray(output) > 0
+            total += positive.reshape(-1, positive.shape[-1]).mean(axis=0) * len(positive)
+        seen += len(positive)
+    if not seen:
+        raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
+    return {name: (total / seen).astype("float32") for name, total in zip(read_by, counts, strict=True)}
+
+
+def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
+    """Yield the batches of arrays, or of an iterable of batches as they are."""
+    arrays = keras.tree.flatten(data)
+    if not arrays or not all(hasattr(array, "shape") and hasattr(array, "__getitem__") for array in arrays):
+        yield from data
+        return
+    size = len(arrays[0])
+    if any(len(array) != size for array in arrays):
+        raise ValueError(
+            f"Expected arrays with as many samples each. Received: {', '.join(str(len(a)) for a in arrays)}."
+        )
+    for start in range(0, size, batch_size):
+        yield keras.tree.map_structure(lambda x, start=start: x[start : start + batch_size], data)
