@@ -145,7 +145,7 @@ def _scores(members: Sequence[tuple[ChannelMask, Tensor]]) -> Tensor:
     for mask, value in members:
         if mask.role != "producer":
             continue
-        known = {name: ops.convert_to_tensor(variable.value) for name, variable in mask.statistics.items()}
+        known = {name: ops.copy(variable.value) for name, variable in mask.statistics.items()}
         if "activation_frequency" in known:
             known["activation_frequency"] = mask._along(known["activation_frequency"], 0.0)
         around = {} if scale is None else {"scale": mask._along(scale, 0.0)}

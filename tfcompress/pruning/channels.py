@@ -17,7 +17,7 @@ from tfcompress.pruning.gathering import gather_frequencies, gather_gradients
 from tfcompress.pruning.kernels import check_budget, check_names, check_prunable, prices_of
 from tfcompress.pruning.statistics import GATHERED
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
-from tfcompress.surgery.dependencies import ChannelGroup, channel_groups
+from tfcompress.surgery.channels import ChannelGroup, Slice, channel_groups
 from tfcompress.wrapper import inner_weights, with_transforms
 
 
@@ -181,18 +181,23 @@ def _gathered(
         gradients = gather_gradients(flat, names, data, loss, batch_size)
         found = {name: {key: values[name] for key, values in gradients.items()} for name in names}
     if "activation_frequency" in config.needs:
-        readers = {}
-        for group in groups:
-            part = next((s for s in group.slices if s.role == "consumer" and s.outer == s.inner == 1), None)
-            if part is None or group.kind != "channel":
-                raise ValueError(
-                    f"Expected channels that a convolution or dense layer reads one by one. Received: {group.name!r}, "
-                    "whose activations can't be told apart. Leave it out of `layers`, or take another criterion."
-                )
-            readers[group.name] = part
-        seen = gather_frequencies(flat, {part.layer for part in readers.values()}, data, batch_size)
-        sizes = {group.name: group.size for group in groups}
+        readers = {group.name: (group, _reader(group)) for group in groups}
+        seen = gather_frequencies(flat, {part.layer for _, part in readers.values()}, data, batch_size)
         found["activation_frequency"] = {
-            unit: seen[part.layer][part.start : part.start + sizes[unit]] for unit, part in readers.items()
+            unit: seen[part.layer][part.indices(group.size, range(group.size))]
+            .reshape(part.outer, group.size, part.inner)
+            .mean(axis=(0, 2))
+            for unit, (group, part) in readers.items()
         }
     return found
+
+
+def _reader(group: ChannelGroup) -> Slice:
+    """Return where a layer reads the channels of a group, as the last axis of its input."""
+    part = next((part for part in group.slices if part.role == "consumer"), None)
+    if part is None or group.kind != "channel":
+        raise ValueError(
+            f"Expected channels that a convolution or dense layer reads. Received: {group.name!r}, of whose activations "
+            "nothing is known. Leave it out of `layers`, or take another criterion."
+        )
+    return part

@@ -20,7 +20,6 @@ from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.statistics import GATHERED
 from tfcompress.pruning.targets import erdos_renyi, erdos_renyi_kernel
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
-from tfcompress.surgery.costs import uses
 from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
 
@@ -173,6 +172,8 @@ def _set_costs(config: PruneConfig, made: Sequence[_Masked], pruned: keras.Model
 def prices_of(model: keras.Model, scope: str) -> dict[tuple[str, int], float]:
     """Return what one weight of each kernel of a flat model costs: multiplications for one sample, or bytes."""
     if scope == "flops":
+        from tfcompress.surgery.costs import uses
+
         return {key: float(count) for key, count in uses(model).items()}
     return {
         (layer.name, position): float(

@@ -136,7 +136,7 @@ class Mask(WeightTransform):
 
     def known(self) -> Statistics:
         """Return what is known of the weight."""
-        now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
+        now = {name: ops.copy(variable.value) for name, variable in self.statistics.items()}
         return Statistics(**now, seed=self.seed)
 
     def get_config(self) -> dict[str, Any]:
