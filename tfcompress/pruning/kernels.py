@@ -70,7 +70,7 @@ def prune_kernels(
     if not made:
         raise ValueError(
             f"Expected a model with layers to prune. Received: {model.name!r}, in which "
-            + ("none has a kernel." if choice.all else "none of the layers that `layers` means has a kernel.")
+            + ("none has a kernel." if choice.all else f"none of layers={choice.given!r} has a kernel.")
         )
     for one in made if group else ():
         one.mask.group_size = len(made)

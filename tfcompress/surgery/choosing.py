@@ -82,6 +82,7 @@ class LayerChoice:
     """
 
     def __init__(self, layers: Layers):
+        self.given = layers
         self.function = layers if callable(layers) else None
         self.all = layers is None
         patterns: Any = [] if self.all or self.function else layers
