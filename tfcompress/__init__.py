@@ -19,6 +19,7 @@ from tfcompress.pruning import (
     Schedule,
     prune,
     prune_once,
+    shrink,
 )
 from tfcompress.quantization import (
     ActivationSpec,
@@ -68,6 +69,7 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "shrink",
     "sparsity",
     "strip",
     "summary",

@@ -1,6 +1,8 @@
 """Pruning: schedules of sparsity, masks, and the verbs that apply them to a model."""
 
 from tfcompress.pruning.config import PruneConfig
+from tfcompress.pruning.criteria import needs
+from tfcompress.pruning.granularity import Block, NofM
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
 from tfcompress.pruning.schedules import (
@@ -13,18 +15,25 @@ from tfcompress.pruning.schedules import (
     Regrowth,
     Schedule,
 )
+from tfcompress.pruning.shrink import ShrinkReport, shrink, shrink_report
 
 __all__ = [
+    "Block",
     "ConstantSparsity",
     "CosineDecay",
     "ExponentialDecay",
     "FunctionSchedule",
     "Mask",
+    "NofM",
     "OneShot",
     "PolynomialDecay",
     "PruneConfig",
     "Regrowth",
     "Schedule",
+    "ShrinkReport",
+    "needs",
     "prune",
     "prune_once",
+    "shrink",
+    "shrink_report",
 ]
