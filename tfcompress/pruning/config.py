@@ -24,7 +24,8 @@ class PruneConfig:
     """What is pruned, when and by how much.
 
     Args:
-        schedule: A schedule, or a number in [0, 1): `ConstantSparsity` of it.
+        schedule: A schedule, or a number in [0, 1): `ConstantSparsity` of it; or a function from the step to the
+            sparsity, registered with `keras.saving.register_keras_serializable`: `FunctionSchedule` of it.
         criterion: What makes a weight important: "magnitude".
         granularity: What is removed at once: "element".
         scope: "layer": each weight reaches the sparsity by itself; "global": all together do, so that
