@@ -19,6 +19,7 @@ from tfcompress.pruning import (
     Schedule,
     prune,
     prune_once,
+    targets,
 )
 from tfcompress.quantization import (
     ActivationSpec,
@@ -71,6 +72,7 @@ __all__ = [
     "sparsity",
     "strip",
     "summary",
+    "targets",
     "uniform_quantize",
     "verify",
 ]

@@ -1,5 +1,6 @@
 """Pruning: schedules of sparsity, masks, and the verbs that apply them to a model."""
 
+from tfcompress.pruning import targets
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
@@ -27,4 +28,5 @@ __all__ = [
     "Schedule",
     "prune",
     "prune_once",
+    "targets",
 ]
