@@ -7,6 +7,8 @@ from tfcompress.evaluation.summary import Summary, sparsity, summary
 from tfcompress.evaluation.verification import Verification, verify
 from tfcompress.export import Artifact, ParityError, export
 from tfcompress.loading import load
+from tfcompress.pipeline.curves import Sensitivity
+from tfcompress.pipeline.sensitivity import sensitivity
 from tfcompress.pruning import (
     ConstantSparsity,
     CosineDecay,
@@ -52,6 +54,7 @@ __all__ = [
     "Regrowth",
     "Report",
     "Schedule",
+    "Sensitivity",
     "Summary",
     "Timing",
     "Verification",
@@ -69,6 +72,7 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "sensitivity",
     "sparsity",
     "strip",
     "summary",
