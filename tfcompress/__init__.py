@@ -7,6 +7,8 @@ from tfcompress.evaluation.summary import Summary, sparsity, summary
 from tfcompress.evaluation.verification import Verification, verify
 from tfcompress.export import Artifact, ParityError, export
 from tfcompress.loading import load
+from tfcompress.pipeline.curves import Sensitivity
+from tfcompress.pipeline.sensitivity import sensitivity
 from tfcompress.pruning import (
     ConstantSparsity,
     CosineDecay,
@@ -20,6 +22,7 @@ from tfcompress.pruning import (
     prune,
     prune_once,
     shrink,
+    targets,
 )
 from tfcompress.quantization import (
     ActivationSpec,
@@ -52,6 +55,7 @@ __all__ = [
     "Regrowth",
     "Report",
     "Schedule",
+    "Sensitivity",
     "Summary",
     "Timing",
     "Verification",
@@ -69,10 +73,12 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "sensitivity",
     "shrink",
     "sparsity",
     "strip",
     "summary",
+    "targets",
     "uniform_quantize",
     "verify",
 ]

@@ -84,11 +84,16 @@ def check_target(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> 
 
 
 def write_text(target: pathlib.Path, text: str) -> pathlib.Path:
+    """Write text as `write_bytes` does, in UTF-8."""
+    return write_bytes(target, text.encode())
+
+
+def write_bytes(target: pathlib.Path, content: bytes) -> pathlib.Path:
     """Write beside `target` and move into place: there is never half a file."""
     handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(beside, 0o666 & ~umask)  # mkstemp makes it readable by its owner alone

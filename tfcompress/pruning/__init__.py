@@ -1,5 +1,6 @@
 """Pruning: schedules of sparsity, masks, and the verbs that apply them to a model."""
 
+from tfcompress.pruning import targets
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import needs
 from tfcompress.pruning.granularity import Block, NofM
@@ -36,4 +37,5 @@ __all__ = [
     "prune_once",
     "shrink",
     "shrink_report",
+    "targets",
 ]
