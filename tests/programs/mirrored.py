@@ -13,7 +13,7 @@ import tfcompress as tfc
 from tfcompress.wrapper import wrapped_layers
 
 
-def main(scope: str) -> None:
+def main(scope: str, criterion: str = "magnitude") -> None:
     """Train, and check that all replicas hold the same masks and the same, really sparse, weights."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -27,7 +27,7 @@ def main(scope: str) -> None:
         shared = L.Conv2D(2, 3, padding="same", name="conv")
         inputs = keras.Input((8, 8, 2))
         model = keras.Model(inputs, L.Dense(3, name="head")(L.Flatten()(shared(shared(inputs)))))
-        mirrored = tfc.prune(model, tfc.PruneConfig(schedule, scope=scope))
+        mirrored = tfc.prune(model, tfc.PruneConfig(schedule, criterion, scope=scope))
         mirrored.compile(keras.optimizers.SGD(0.05), "mse")
     mirrored.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
     for layer in wrapped_layers(mirrored):
@@ -39,9 +39,13 @@ def main(scope: str) -> None:
             np.testing.assert_array_equal(*masks)
             np.testing.assert_array_equal(*weights)
             assert np.all(weights[0][~masks[0]] == 0)
+            for statistic in transform.statistics.values():
+                copies = [np.asarray(copy) for copy in statistic.value.values]
+                np.testing.assert_array_equal(*copies)
+                assert np.abs(copies[0]).sum() > 0
     assert abs(tfc.sparsity(mirrored) - 0.75) < 0.01, tfc.sparsity(mirrored)
     print("masks and weights are equal on both replicas")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -60,3 +60,24 @@ def test_extreme_floats_have_their_order(values):
 def test_count(size, sparsity):
     expected = max(np.round(np.float32(size) * (np.float32(1) - np.float32(sparsity))), 1)
     assert int(keep_count(size, sparsity)) == expected
+
+
+def test_negative_scores_have_their_order():
+    scores = np.array([-1.0, -3.0, -0.0, 0.0, -2.0, -np.inf, 5.0], "float32")
+    for k, expected in [(1, [6]), (3, [2, 3, 6]), (4, [0, 2, 3, 6]), (6, [0, 1, 2, 3, 4, 6])]:
+        (mask,) = largest([scores], k)
+        assert np.flatnonzero(keras.ops.convert_to_numpy(mask)).tolist() == expected
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(arrays, min_size=1, max_size=3), st.data())
+def test_a_budget_is_used_up_to_less_than_one_more(scores, data):
+    costs = [float(data.draw(st.integers(1, 9))) for _ in scores]
+    total = sum(part.size * cost for part, cost in zip(scores, costs, strict=True))
+    budget = data.draw(st.floats(0, total))
+    masks = [keras.ops.convert_to_numpy(mask) for mask in largest(scores, budget, costs)]
+    spent = sum(mask.sum() * cost for mask, cost in zip(masks, costs, strict=True))
+    assert budget - max(costs) - 1e-3 <= spent <= budget + 1e-3
+    kept = np.concatenate([part[mask] for part, mask in zip(scores, masks, strict=True)])
+    lost = np.concatenate([part[~mask] for part, mask in zip(scores, masks, strict=True)])
+    assert not len(lost) or not len(kept) or kept.min() >= lost.max()

@@ -12,6 +12,7 @@ from keras.layers import Layer
 
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, masked
+from tfcompress.quantization.batches import batches
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.walking import calls
@@ -102,7 +103,7 @@ def gather_gradients(
     copy = rebuild(model, wrap)
     copy.compile(keras.optimizers.SGD(0.0), loss)  # at a rate of 0 nothing is trained
     count = 0
-    for batch in batches_of(data, batch_size):
+    for batch in _pairs(data, batch_size):
         if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
             raise ValueError(
                 f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
@@ -134,42 +135,36 @@ def gather_frequencies(
     Args:
         model: A flat functional model.
         layers: Names of layers.
-        data: An array (or a structure of arrays, by the model's inputs), or an iterable of batches; of pairs the first.
+        data: As for `tfcompress.calibrate`, or a tuple whose first part is such data.
         batch_size: Samples in a batch of arrays.
 
     Returns:
         {layer's name: float32 vector with a share in [0, 1] for each index of the last axis}.
 
     Raises:
-        ValueError: If there is no batch.
+        ValueError: If there is no batch, or one doesn't fit the model.
     """
     wanted = set(layers)
     read_by = {call.operation.name: call.inputs[0] for call in calls(model) if call.operation.name in wanted}
     probe = keras.Model(graph_of(model)._inputs_struct, list(read_by.values()))
     counts = [np.zeros(x.shape[-1]) for x in read_by.values()]
     seen = 0
-    for batch in batches_of(data, batch_size):
-        x = batch[0] if isinstance(batch, tuple) else batch
-        outputs = probe.predict_on_batch(x)
+    for batch in batches(model, data[0] if isinstance(data, tuple) else data, batch_size):
+        outputs = probe.predict_on_batch(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, batch))
         for total, output in zip(counts, outputs if isinstance(outputs, list) else [outputs], strict=True):
             positive = np.asarray(output) > 0
             total += positive.reshape(-1, positive.shape[-1]).mean(axis=0) * len(positive)
         seen += len(positive)
-    if not seen:
-        raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
     return {name: (total / seen).astype("float32") for name, total in zip(read_by, counts, strict=True)}
 
 
-def batches_of(data: Any, batch_size: int) -> Iterator[Any]:
-    """Yield the batches of arrays, or of an iterable of batches as they are."""
-    arrays = keras.tree.flatten(data)
-    if not arrays or not all(hasattr(array, "shape") and hasattr(array, "__getitem__") for array in arrays):
+def _pairs(data: Any, batch_size: int) -> Iterator[Any]:
+    """Yield the batches of `(x, y)` arrays, or of an iterable of batches as they are."""
+    if not isinstance(data, tuple):
         yield from data
         return
-    size = len(arrays[0])
-    if any(len(array) != size for array in arrays):
-        raise ValueError(
-            f"Expected arrays with as many samples each. Received: {', '.join(str(len(a)) for a in arrays)}."
-        )
-    for start in range(0, size, batch_size):
+    sizes = {len(array) for array in keras.tree.flatten(data)}
+    if len(sizes) != 1:
+        raise ValueError(f"Expected arrays with as many samples each. Received: {sorted(sizes)} samples.")
+    for start in range(0, sizes.pop(), batch_size):
         yield keras.tree.map_structure(lambda x, start=start: x[start : start + batch_size], data)

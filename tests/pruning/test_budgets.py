@@ -1,0 +1,124 @@
+"""Budgets of all layers together, sparsities of their own, and regrowth."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.check import ON_TENSORFLOW
+from tfcompress.pruning import PruneConfig
+from tfcompress.surgery.costs import uses
+from tfcompress.wrapper import wrapped_layers
+
+
+def numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def small(seed=0):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            L.Conv2D(4, 3, name="conv"),
+            L.Flatten(name="flat"),
+            L.Dense(10, name="dense"),
+            L.Dense(3, name="head"),
+        ],
+        name="small",
+    )
+
+
+def cost(model, prices):
+    return sum(np.count_nonzero(numpy(model.get_layer(name).weights[at])) * price for (name, at), price in prices.items())
+
+
+@pytest.mark.parametrize("layers", [None, ["conv", "dense"]])
+def test_a_budget_of_multiplications_is_met_by_the_least_important_for_what_they_cost(layers):
+    model = small()
+    prices = uses(model)
+    assert prices == {("conv", 0): 36, ("dense", 0): 1, ("head", 0): 1}
+    pruned = tfc.prune_once(model, 0.5, scope="flops", layers=layers)
+    share = cost(pruned, prices) / cost(model, prices)
+    assert 0.495 < share <= 0.5
+    if layers:
+        assert tfc.sparsity(pruned, per_layer=True)["head/kernel"] == 0
+    values = np.concatenate([np.abs(numpy(model.get_layer(n).kernel)).ravel() for n in layers or ("conv", "dense", "head")])
+    kept = np.concatenate([numpy(pruned.get_layer(n).kernel).ravel() for n in layers or ("conv", "dense", "head")]) != 0
+    assert values[kept].min() >= values[~kept].max()
+
+
+def test_a_budget_of_bytes_is_that_of_all_weights():
+    pruned = tfc.prune_once(small(), 0.25, scope="bytes")
+    assert abs(tfc.sparsity(pruned) - 0.25) < 1e-3
+    np.testing.assert_array_equal(
+        numpy(pruned.get_layer("dense").kernel), numpy(tfc.prune_once(small(), 0.25, scope="global").get_layer("dense").kernel)
+    )
+
+
+def test_a_budget_that_cannot_be_met_is_refused():
+    with pytest.raises(ValueError, match="at most 0.* with scope='flops'.*Take less, or more layers"):
+        tfc.prune_once(small(), 0.9, scope="flops", layers="head")
+
+
+def test_layers_reach_sparsities_of_their_own():
+    found = tfc.sparsity(tfc.prune_once(small(), 0.5, targets={"dense": 0.9, "head": 0.2}), per_layer=True)
+    assert found == pytest.approx({"conv/kernel": 0.5, "dense/kernel": 0.9, "head/kernel": 0.2}, abs=0.02)
+    spread = tfc.prune_once(small(), 0.8, targets="erdos_renyi_kernel")
+    assert abs(tfc.sparsity(spread) - 0.8) < 0.01
+    each = tfc.sparsity(spread, per_layer=True)
+    assert each["dense/kernel"] > 0.8 > each["head/kernel"]
+
+
+def test_a_rising_schedule_ends_at_each_layers_own():
+    schedule = tfc.PolynomialDecay(0.0, 0.5, 0, 4, frequency=2)
+    pruned = tfc.prune(small(), PruneConfig(schedule, targets={"dense": 0.8}))
+    pruned.compile("sgd", "mse")
+    pruned.fit(np.ones((12, 8, 8, 2)), np.ones((12, 3)), batch_size=2, verbose=0)
+    assert tfc.sparsity(pruned, per_layer=True)["dense/kernel"] == pytest.approx(0.8, abs=0.001)
+    assert tfc.sparsity(pruned, per_layer=True)["conv/kernel"] == 0.5
+
+
+def test_bad_targets_are_refused():
+    for refused, words in [
+        (lambda: tfc.prune(small(), PruneConfig(0.5, targets={"dens": 0.9})), "'dens', which is none. Did you mean 'dense'"),
+        (lambda: PruneConfig(0.5, targets={"dense": 1.0}), r"Received: 1.0 for layer 'dense'"),
+        (lambda: PruneConfig(0.5, targets="even"), "'erdos_renyi'"),
+        (lambda: PruneConfig(0.5, targets={"dense": 0.9}, scope="global"), "scope='global'"),
+        (lambda: tfc.prune(small(), PruneConfig(0.0, targets={"dense": 0.9})), "ends above 0"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            refused()
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_regrowth_exchanges_the_smallest_for_those_with_the_largest_gradient(scope):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((20,)), L.Dense(10, use_bias=False, name="dense")])
+    schedule = tfc.Regrowth(0.8, drop_fraction=0.5, begin_step=1, end_step=100, frequency=1)
+    pruned = tfc.prune(model, PruneConfig(schedule, scope=scope))
+    pruned.compile(keras.optimizers.SGD(0.01), "mse")
+    wrapper = wrapped_layers(pruned)[0]
+    mask = wrapper.transforms[0][1]
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(16, 20)), generator.normal(size=(16, 10))
+    pruned.train_on_batch(x, y)
+    before, kernel, slopes = numpy(mask.mask), numpy(wrapper.layer.kernel), numpy(mask.statistics["gradient"])
+    assert before.sum() == 40
+    pruned.train_on_batch(x, y)
+    after = numpy(mask.mask)
+    assert after.sum() == 40
+    dropped = round(40 * float(schedule.regrown(1)))
+    smallest = np.sort(np.abs(kernel[before]))[dropped]
+    survivors = before & (np.abs(kernel) >= smallest)
+    candidates = np.where(survivors, -1, np.abs(slopes))
+    grown = candidates >= np.sort(candidates.ravel())[-dropped]
+    np.testing.assert_array_equal(after, survivors | grown)
+    assert np.any(after & ~before)
+    if ON_TENSORFLOW:  # what has grown began at 0
+        for _ in range(3):
+            pruned.train_on_batch(x, y)
+        assert np.all(numpy(wrapper.layer.kernel)[~numpy(mask.mask)] == 0)

@@ -1,0 +1,193 @@
+"""What makes a weight important: against formulas, on both ways of gathering statistics."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.check import ON_TENSORFLOW, run_program
+from tfcompress.pruning import Mask, PruneConfig, needs
+from tfcompress.pruning.criteria import CRITERIA
+from tfcompress.pruning.statistics import DECAY, NEEDS, Statistics
+from tfcompress.wrapper import wrapped_layers
+
+
+def numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def line(units=3, size=4, seed=0):
+    """A dense layer without bias, whose gradient under a mean squared error is known."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((size,)), L.Dense(units, use_bias=False, name="dense")])
+
+
+def batches(count=3, size=4, units=3):
+    generator = np.random.default_rng(1)
+    return [(generator.normal(size=(8, size)), generator.normal(size=(8, units))) for _ in range(count)]
+
+
+def slope(kernel, x, y):
+    return 2 * x.T @ (x @ kernel - y) / y.size
+
+
+def kept_of(model):
+    return numpy(model.get_layer("dense").kernel) != 0
+
+
+@pytest.mark.parametrize(("criterion", "sign"), [("gradient", None), ("movement", -1)])
+def test_statistics_from_data_are_sums_over_batches(criterion, sign):
+    model, data = line(), batches()
+    kernel = numpy(model.layers[0].kernel)
+    slopes = [kernel * slope(kernel, *batch) for batch in data]
+    scores = sum(map(np.abs, slopes)) if sign is None else -sum(slopes)
+    pruned = tfc.prune_once(model, 0.5, data=iter(data), loss="mse", criterion=criterion)
+    np.testing.assert_array_equal(kept_of(pruned), scores >= np.sort(scores.ravel())[6])
+    arrays = tuple(np.concatenate(part) for part in zip(*data, strict=True))
+    again = tfc.prune_once(model, 0.5, data=arrays, loss="mse", criterion=criterion, batch_size=8)
+    np.testing.assert_array_equal(kept_of(again), kept_of(pruned))
+    model.compile("sgd", "mse")  # its loss is taken
+    np.testing.assert_array_equal(kept_of(tfc.prune_once(model, 0.5, data=data, criterion=criterion)), kept_of(pruned))
+
+
+@pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"run_eagerly": True}])
+def test_statistics_are_gathered_in_training(how):
+    model, data = line(), batches(2)
+    pruned = tfc.prune(model, PruneConfig(tfc.PolynomialDecay(0.0, 0.5, 5, 10, frequency=5), criterion="gradient"))
+    pruned.compile(keras.optimizers.SGD(0.1), "mse", **how)
+    kernel = numpy(model.layers[0].kernel)
+    expected = np.zeros_like(kernel)
+    for x, y in data:
+        gradient = slope(kernel, x, y)
+        expected = DECAY * expected + np.abs(kernel * gradient)
+        kernel = kernel - 0.1 * gradient
+        pruned.train_on_batch(x, y)
+    (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
+    np.testing.assert_allclose(numpy(mask.statistics["sensitivity"]), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(numpy(wrapped_layers(pruned)[0].layer.kernel), kernel, rtol=1e-4, atol=1e-6)
+    for x, y in batches(9):
+        pruned.train_on_batch(x, y)
+    assert tfc.sparsity(pruned) == 0.5
+
+
+@pytest.mark.parametrize("criterion", ["gradient", "movement"])
+def test_what_is_gathered_survives_saving_and_does_not_count_as_parameters(criterion, tmp_path):
+    pruned = tfc.prune(line(), PruneConfig(tfc.PolynomialDecay(0.0, 0.5, 2, 4, frequency=2), criterion=criterion))
+    pruned.compile("adam", "mse")
+    for x, y in batches(2):
+        pruned.train_on_batch(x, y)
+    pruned.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    for one, other in zip(pruned.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(numpy(one), numpy(other))
+    assert tfc.summary(pruned).parameters == 12
+    assert len(tfc.strip(pruned).weights) == 1
+
+
+def test_random_masks_are_nested_and_differ_between_layers():
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="dense"), L.Dense(8, name="other")])
+    less, more = (tfc.prune_once(model, s, criterion="random") for s in (0.3, 0.6))
+    assert not np.any(kept_of(more) & ~kept_of(less))
+    assert np.any(kept_of(more) != (numpy(more.get_layer("other").kernel) != 0))
+    assert np.any(kept_of(more) != kept_of(tfc.prune_once(model, 0.6)))
+
+
+def test_threshold_prunes_what_is_below_it_but_no_more_than_the_schedule():
+    model = line()
+    model.layers[0].kernel.assign(np.linspace(-0.5, 0.6, 12).reshape(4, 3))
+    kernel = np.abs(numpy(model.layers[0].kernel))
+    pruned = tfc.prune_once(model, 0.9, criterion="threshold", threshold=0.25)
+    np.testing.assert_array_equal(kept_of(pruned), kernel >= 0.25)
+    capped = tfc.prune_once(model, 0.25, criterion="threshold", threshold=0.25)
+    np.testing.assert_array_equal(kept_of(capped), kernel >= np.sort(kernel.ravel())[3])
+
+
+@keras.saving.register_keras_serializable("tests")
+@needs("gradient")
+def flat_ones_first(weights, statistics):
+    return abs(statistics.gradient)
+
+
+def test_a_users_function_is_a_criterion_and_is_saved(tmp_path):
+    model, data = line(), batches()
+    kernel = numpy(model.layers[0].kernel)
+    scores = np.abs(sum(slope(kernel, *batch) for batch in data))
+    pruned = tfc.prune_once(model, 0.5, data=data, loss="mse", criterion=flat_ones_first)
+    np.testing.assert_array_equal(kept_of(pruned), scores >= np.sort(scores.ravel())[6])
+    wrapped = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5, 1, 9, frequency=2), criterion=flat_ones_first))
+    wrapped.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    (mask,) = (mask for _, mask in wrapped_layers(loaded)[0].transforms)
+    assert isinstance(mask, Mask)
+    assert mask.config.criterion is flat_ones_first
+    assert set(mask.statistics) == {"gradient"}
+
+
+def test_each_name_needs_what_is_gathered_for_it():
+    weights = keras.ops.convert_to_tensor(np.array([[1.0, -2.0]], "float32"))
+    known = Statistics(
+        sensitivity=weights * 2, movement=weights * 3, activation_frequency=np.ones((1, 2), "float32"), scale=weights
+    )
+    found = {name: np.asarray(criterion(weights, known)).tolist() for name, criterion in CRITERIA.items()}
+    random = np.array(found.pop("random"))
+    assert found == {
+        "magnitude": [[1, 2]],
+        "l2": [[1, 4]],
+        "threshold": [[1, 2]],
+        "gradient": [[2, -4]],
+        "movement": [[3, -6]],
+        "activation_frequency": [[1, 1]],
+        "bn_scale": [[1, 2]],
+    }
+    assert random.shape == (1, 2)
+    assert {name for criterion in CRITERIA.values() for name in getattr(criterion, "needs", ())} == set(NEEDS) - {
+        "gradient"
+    }
+
+
+def test_what_a_criterion_lacks_is_said_before_any_work():
+    model, (x, y) = line(), batches(1)[0]
+    for refused, words in [
+        (lambda: tfc.prune_once(model, 0.5, criterion="gradient"), "Expected `data` and `loss`.*no data"),
+        (lambda: tfc.prune_once(model, 0.5, data=(x, y), criterion="gradient"), "Expected a loss.*loss=None"),
+        (lambda: tfc.prune(model, PruneConfig(0.5, criterion="gradient")), "begins at step 0.*later begin_step"),
+        (lambda: tfc.prune_once(model, 0.5, data=x), "Expected data=None"),
+        (lambda: tfc.prune_once(model, 0.5, data=iter([]), loss="mse", criterion="gradient"), "empty iterable"),
+        (lambda: tfc.prune_once(model, 0.5, data=[x], loss="mse", criterion="gradient"), r"batches of \(inputs, tar"),
+        (
+            lambda: tfc.prune_once(model, 0.5, data=(x * np.nan, y), loss="mse", criterion="gradient"),
+            "finite gradients.*'dense'",
+        ),
+        (lambda: tfc.prune_once(model, 0.5, data=x, criterion="activation_frequency"), "granularity='channel'"),
+        (lambda: PruneConfig(0.5, criterion="bn_scale"), "granularity='channel'"),
+        (lambda: PruneConfig(0.5, criterion="threshold"), "Expected `threshold` with criterion='threshold'"),
+        (lambda: PruneConfig(0.5, threshold=0.1), "and with no other"),
+        (lambda: PruneConfig(0.5, criterion="threshold", threshold=-1), "number above 0"),
+        (lambda: PruneConfig(0.5, criterion="magnitud"), "'magnitude', 'l2'.*or a function"),
+        (lambda: PruneConfig(0.5, criterion=lambda weights, statistics: weights), "registered"),
+        (lambda: needs("slope"), "Received: 'slope'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            refused()
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.distribute")
+def test_gradients_on_two_devices_are_the_same_on_both():
+    assert "equal on both replicas" in run_program("tests.programs.mirrored", "layer", "gradient")
+
+
+def test_half_precision_gathers_in_full():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4,)), L.Dense(3, use_bias=False, dtype="mixed_float16", name="dense"), L.Activation("linear")]
+    )
+    pruned = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5, 2, frequency=2), criterion="gradient"))
+    pruned.compile(keras.optimizers.SGD(0.01), "mse")
+    for x, y in batches(3):
+        pruned.train_on_batch(x, y)
+    (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
+    assert keras.backend.standardize_dtype(mask.statistics["sensitivity"].dtype) == "float32"
+    assert tfc.sparsity(pruned) == 0.5

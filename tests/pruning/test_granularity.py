@@ -1,0 +1,132 @@
+"""Blocks and N:M: the units of a kernel, against plain numpy and against tfmot."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.check import ON_TENSORFLOW
+from tfcompress.pruning.granularity import Block, Granularity, NofM
+
+
+def numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def dense(rows, cols, seed=0):
+    model = keras.Sequential([keras.Input((rows,)), L.Dense(cols, use_bias=False, name="dense")])
+    model.layers[0].kernel.assign(np.random.default_rng(seed).normal(size=(rows, cols)))
+    return model
+
+
+def kept_of(model):
+    return numpy(model.get_layer("dense").kernel) != 0
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="tfmot")
+@pytest.mark.parametrize("pooling", ["AVG", "MAX"])
+@pytest.mark.parametrize("block", [(1, 4), (4, 1), (2, 3)])
+def test_blocks_equal_tfmots(tfmot, block, pooling):
+    import tensorflow as tf
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
+
+    model = dense(12, 12)
+    weights = numpy(model.layers[0].kernel)
+    theirs = pruning_impl.Pruning(
+        training_step_fn=lambda: tf.constant(0),
+        pruning_vars=[(tf.Variable(weights), tf.Variable(np.ones_like(weights)), tf.Variable(0.0))],
+        pruning_schedule=tfmot.sparsity.keras.ConstantSparsity(0.6, 0, frequency=1),
+        block_size=block,
+        block_pooling_type=pooling,
+    )
+    _, mask = theirs._maybe_update_block_mask(tf.Variable(weights))
+    ours = kept_of(tfc.prune_once(model, 0.6, granularity=Block(*block, pooling)))
+    np.testing.assert_array_equal(ours, mask.numpy() != 0)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 3, 5, 7), (2, 4, 6)])
+def test_a_cut_block_counts_as_the_mean_of_what_is_there(shape):
+    scores = np.abs(np.random.default_rng(0).normal(size=shape)).astype("float32")
+    block = Block(2, 3)
+    units = np.asarray(block.units(keras.ops.convert_to_tensor(scores)))
+    rows, cols = shape[-2:]
+    matrices = scores.reshape(-1, rows, cols)
+    assert units.shape == (len(matrices), -(-rows // 2), -(-cols // 3))
+    for (at, i, j), found in np.ndenumerate(units):
+        np.testing.assert_allclose(found, matrices[at, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3].mean(), rtol=1e-6)
+    whole = np.asarray(block.expand(keras.ops.convert_to_tensor(units > 0.7), shape)).reshape(-1, rows, cols)
+    for (at, i, j), found in np.ndenumerate(units):
+        assert np.all(whole[at, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3] == (found > 0.7))
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (1, 2), (3, 5)])
+@pytest.mark.parametrize("shape", [(20, 6), (3, 3, 20, 6)])
+def test_n_of_m_keeps_the_largest_of_each_group(n, m, shape):
+    scores = np.random.default_rng(0).normal(size=shape).astype("float32")
+    kept = np.asarray(NofM(n, m).pattern(keras.ops.convert_to_tensor(scores)))
+    groups = scores.reshape(-1, 20 // m, m, 6)
+    expected = np.argsort(np.argsort(-groups, axis=2), axis=2) < n
+    np.testing.assert_array_equal(kept, expected.reshape(shape))
+
+
+def test_n_of_m_with_ties_and_a_rest_keeps_no_more_than_n():
+    kept = np.asarray(NofM(2, 4).pattern(keras.ops.ones((7, 2))))
+    np.testing.assert_array_equal(kept[:, 0], [True, True, False, False, True, True, False])
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="tfmot")
+def test_n_of_m_equals_tfmots(tfmot):
+    import tensorflow as tf
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_utils
+
+    model = dense(16, 6)
+    weights = numpy(model.layers[0].kernel)
+    theirs = pruning_utils.m_by_n_sparsity_mask(tf.transpose(weights), (2, 4))
+    theirs = tf.transpose(tf.reshape(theirs, (6, 16)))
+    ours = kept_of(tfc.prune_once(model, 0.5, granularity=NofM(2, 4)))
+    np.testing.assert_array_equal(ours, theirs.numpy() != 0)
+
+
+@pytest.mark.parametrize("granularity", [Block(2, 2), NofM(2, 4)])
+def test_in_training_from_a_later_step_and_saved(granularity, tmp_path):
+    model = keras.Sequential([keras.Input((6, 6, 8)), L.Conv2D(4, 3, name="dense"), L.Flatten(), L.Dense(2, name="head")])
+    schedule = tfc.ConstantSparsity(0.5, begin_step=2, frequency=2)
+    pruned = tfc.prune(model, tfc.PruneConfig(schedule, granularity=granularity), layers="dense")
+    pruned.compile("adam", "mse")
+    x, y = np.random.default_rng(0).normal(size=(8, 6, 6, 8)), np.zeros((8, 2))
+    pruned.fit(x, y, batch_size=4, verbose=0)
+    assert tfc.sparsity(pruned) == 0
+    pruned.fit(x, y, batch_size=4, verbose=0)
+    pruned.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    (mask,) = (mask for _, mask in loaded.get_layer("dense").transforms)
+    assert mask.config.granularity == granularity
+    assert tfc.sparsity(loaded, per_layer=True)["dense/kernel"] == 0.5
+    kernel = numpy(tfc.strip(loaded).get_layer("dense").kernel).reshape(-1, 2, 4, 4)
+    if isinstance(granularity, NofM):
+        assert np.all((kernel != 0).sum(axis=2) == 2)
+
+
+def test_depthwise_kernels_are_left_out_of_n_of_m():
+    model = keras.Sequential([keras.Input((6, 6, 4)), L.DepthwiseConv2D(3, name="depthwise"), L.Conv2D(4, 1, name="dense")])
+    found = tfc.sparsity(tfc.prune_once(model, 0.5, granularity=NofM(2, 4)), per_layer=True)
+    assert found == {"depthwise/kernel": 0.0, "dense/kernel": 0.5}
+
+
+def test_bad_units_are_refused():
+    for refused, words in [
+        (lambda: NofM(4, 4), "NofM.2, 4. keeps two of four"),
+        (lambda: NofM(0, 4), "Expected `n`"),
+        (lambda: Block(0, 4), "Expected `rows`"),
+        (lambda: Block(2, 4, "MEAN"), "'AVG' or 'MAX'"),
+        (lambda: tfc.prune(dense(8, 4), tfc.PruneConfig(0.5, granularity=Block(16, 1))), "8 input and 4 output.*16 x 1"),
+        (lambda: tfc.PruneConfig(0.6, granularity=NofM(2, 4)), "ends at 0.5"),
+        (lambda: tfc.PruneConfig(0.5, granularity=NofM(2, 4), scope="global"), "scope='layer'"),
+        (lambda: tfc.PruneConfig(0.5, granularity="block"), "'element'.*'channel'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            refused()
+    assert isinstance(Block.from_config(Block(2, 4).get_config()), Granularity)
