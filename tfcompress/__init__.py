@@ -13,8 +13,10 @@ from tfcompress.pruning import (
     PolynomialDecay,
     PruneConfig,
     Schedule,
+    XNNPackLayers,
     prune,
     prune_once,
+    xnnpack_prunable,
 )
 from tfcompress.quantization import (
     ActivationSpec,
@@ -47,6 +49,7 @@ __all__ = [
     "Timing",
     "Verification",
     "WeightSpec",
+    "XNNPackLayers",
     "benchmark",
     "calibrate",
     "callbacks",
@@ -65,4 +68,5 @@ __all__ = [
     "summary",
     "uniform_quantize",
     "verify",
+    "xnnpack_prunable",
 ]

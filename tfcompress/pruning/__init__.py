@@ -4,6 +4,7 @@ from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
 from tfcompress.pruning.schedules import ConstantSparsity, CosineDecay, PolynomialDecay, Schedule
+from tfcompress.pruning.xnnpack import XNNPackLayers, xnnpack_prunable
 
 __all__ = [
     "ConstantSparsity",
@@ -12,6 +13,8 @@ __all__ = [
     "PolynomialDecay",
     "PruneConfig",
     "Schedule",
+    "XNNPackLayers",
     "prune",
     "prune_once",
+    "xnnpack_prunable",
 ]
