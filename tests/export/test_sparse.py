@@ -170,6 +170,15 @@ def test_int8_kernels_take_blocks_of_16(recipe, tmp_path):
     assert "10% of its blocks of 16 inputs not all zero" in kept.notes[1]
 
 
+@pytest.mark.parametrize(("recipe", "stored"), [("int8", 2), ("dynamic_int8", 0)])
+def test_int8_kernels_that_are_faster_without_zeros(recipe, stored, tmp_path):
+    model = mlp(0.04, 16, (128, 160, 64))
+    quantized = tfc.quantize(model, recipe, calibration_data=random(64, 128))
+    found = tfc.export(quantized, tmp_path / "auto.tflite", sparse="auto")
+    assert len(kernels_of(found.path)[1]) == stored
+    assert ("faster than dense" in found.notes[0]) == bool(stored)
+
+
 def test_int8_without_blocks_stays_dense_and_says_so(tmp_path):
     model = mlp(0.2, 1, (64, 96, 40))
     quantized = tfc.quantize(model, "int8", calibration_data=random(64, 64))
@@ -247,6 +256,34 @@ def test_weights_that_are_read_twice(tmp_path):
         assert len(kernels_of(found.path)[1]) == 1
         x = {"a": random(5, 64), "b": random(5, 64, seed=1)}
         np.testing.assert_allclose(found.predict(x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["float32", "int8_weights"])
+def test_tables_products_and_volumes(recipe, tmp_path):
+    tokens, volume = keras.Input((6,), dtype="int32", name="tokens"), keras.Input((4, 4, 4, 8), name="volume")
+    x = layers.Embedding(100, 32)(tokens)
+    x = layers.Add()([x, layers.MultiHeadAttention(4, 16)(x, x)])
+    y = layers.GlobalAveragePooling3D()(layers.Conv3D(32, 2)(volume))
+    model = keras.Model([tokens, volume], layers.Concatenate()([layers.Flatten()(x), y]))
+    model = tfc.prune_once(model, 0.9)
+    data = {"tokens": np.arange(24).reshape(4, 6) * 4, "volume": random(4, 4, 4, 4, 8)}
+    if recipe != "float32":
+        model = tfc.quantize(model, recipe)
+    dense = tfc.export(model, tmp_path / "dense.tflite")
+    found = tfc.export(model, tmp_path / "sparse.tflite", sparse=True)
+    counts, constants = kernels_of(found.path)
+    assert len(constants) >= 4, (counts, found.notes)
+    assert found.nbytes < 0.7 * dense.nbytes
+    np.testing.assert_allclose(found.predict(data), dense.predict(data), rtol=1e-5, atol=1e-6)
+
+
+def test_loops_keep_their_weights_and_say_so(tmp_path):
+    model = tfc.prune_once(keras.Sequential([keras.Input((5, 16)), layers.LSTM(32), layers.Dense(64)]), 0.9)
+    found = tfc.export(model, tmp_path / "m.tflite", sparse=True)
+    assert shapes(kernels_of(found.path)[1]) == {(64, 32)}
+    assert any("a loop reads it" in note for note in found.notes)
+    x = random(4, 5, 16)
+    np.testing.assert_allclose(found.predict(x), model.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
 
 
 def test_without_verification_zeros_are_still_proven(tmp_path):

@@ -19,9 +19,10 @@ reads the weights itself, as if they were dense: wrong numbers, or a crash."""
 FLOAT_BLOCK, INTEGER_BLOCK = 4, 16
 """Inputs of a fully connected kernel that its sparse form keeps together; the integer kernel knows no other."""
 
-FAST_FLOAT, FAST_INTEGER = 0.15, 0.05
+FAST_FLOAT, FAST_INTEGER, FAST_DYNAMIC = 0.15, 0.05, 0.03
 """Up to which stored part of the weights the sparse kernel is the faster one at batch 1 (784-1024-1024-10, one thread,
-x86 with AVX512-VNNI): in float the times cross at 20 %, in int8 at about 5 %."""
+x86 with AVX512-VNNI, `python -m benchmarks.sparse`): in float the times cross at 20 %, in int8 at 5 to 6 %, and at 4 %
+where the input is rounded at run time."""
 
 SLOW_INTEGER = 0.25
 """Up to which stored part a smaller file is worth a slower kernel of int8: a quarter of the bytes in three times the
@@ -144,6 +145,11 @@ def plan(content: bytes, keep_speed: bool) -> Plan:
             choices.append(found)
         else:
             dense[weight.name] = found
+    for body in file.graphs[1:]:
+        for index in range(len(body.tensors)):
+            values = _values(body, index)
+            if values is not None and values.any() and not values.all():
+                dense[body.tensor_name(index).split(";")[0]] = "a loop reads it, which would widen it in every step"
     return Plan(tuple(choices), dense)
 
 
@@ -218,7 +224,8 @@ def _choose_integer(weight: _Weight, keep_speed: bool) -> Choice | str:
         return f"its kernel takes blocks of {INTEGER_BLOCK} inputs, and there are {inputs} inputs"
     if not weight.smaller(form):
         return _FEW
-    slower = form.share > FAST_INTEGER or not weight.of_vectors
+    fast = FAST_DYNAMIC if "FLOAT32" in weight.input_types else FAST_INTEGER
+    slower = form.share > fast or not weight.of_vectors
     if form.share > SLOW_INTEGER or (slower and keep_speed):
         return (
             f"with {form.share:.0%} of its blocks of {INTEGER_BLOCK} inputs not all zero the sparse kernel is slower "
