@@ -30,6 +30,7 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.export
 	$(BIN)/python -m benchmarks.quantization
+	$(BIN)/python -m benchmarks.sparse
 
 .venv/.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -19,10 +19,12 @@ from tfcompress.pruning import (
     PruneConfig,
     Regrowth,
     Schedule,
+    XNNPackLayers,
     prune,
     prune_once,
     shrink,
     targets,
+    xnnpack_prunable,
 )
 from tfcompress.quantization import (
     ActivationSpec,
@@ -60,6 +62,7 @@ __all__ = [
     "Timing",
     "Verification",
     "WeightSpec",
+    "XNNPackLayers",
     "benchmark",
     "calibrate",
     "callbacks",
@@ -81,4 +84,5 @@ __all__ = [
     "targets",
     "uniform_quantize",
     "verify",
+    "xnnpack_prunable",
 ]

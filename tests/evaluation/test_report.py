@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfcompress as tfc
 from tfcompress.evaluation import Report, compare, evaluate
 
 
@@ -167,3 +168,27 @@ def test_a_wrong_request_is_refused_before_any_work(digits, tflite_file, tmp_pat
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(10)])
     with pytest.raises(ValueError, match="x does not fit model"):
         compare({"a": tflite_file, "b": other}, *data)
+
+
+def test_zeros_that_are_stored_are_no_speed(tmp_path):
+    model = keras.Sequential([keras.Input((64,), name="x"), keras.layers.Dense(96), keras.layers.Dense(10)])
+    x, y = np.random.default_rng(0).normal(size=(20, 64)).astype("float32"), np.arange(20) % 10
+    models = {"dense": model, "pruned": tfc.prune_once(model, 0.8)}
+    for name, sparse in (("full.tflite", False), ("sparse.tflite", True)):
+        tfc.export(models["pruned"], tmp_path / name, sparse=sparse)
+        models[name] = tmp_path / name
+    report = compare(models, x, y, latency=False)
+    (note,) = report.notes()
+    assert note.startswith("Zeros alone don't make a model faster")
+    assert "here in pruned, full.tflite." in note
+    assert "`zip kB`" in note
+    assert "sparse=True" in note
+    assert report["sparse.tflite"].size.sparsity == report["full.tflite"].size.sparsity > 0.75
+    assert note in " ".join(report.table().split())
+    assert report.to_dict()["notes"] == [note]
+    page = Page()
+    page.feed(report.save(tmp_path / "report.html").read_text())
+    assert note in page.text
+    assert compare({"dense": model, "sparse": tmp_path / "sparse.tflite"}, x, y, latency=False).notes() == []
+    keras_alone = compare({"dense": model, "pruned": models["pruned"]}, x, y, latency=False)
+    assert "sparse=True" not in keras_alone.notes()[0]

@@ -13,6 +13,7 @@ from tests.evaluation.conftest import save_onnx
 from tfcompress.evaluation.constants import Count, _unpack, count_onnx, count_tflite
 from tfcompress.evaluation.predictor import open_predictor
 from tfcompress.evaluation.size import count_keras, measure_size, save_without_optimizer, zipped_size
+from tfcompress.export.flatbuffer.graph import File
 from tfcompress.pruning.prune import update_masks
 from tfcompress.quantization.quantize import quantize
 
@@ -112,6 +113,31 @@ def test_int8(digits, int8_file):
     assert found.parameters == 1810
     assert found.nonzeros == pytest.approx(expected + biases, abs=10)  # ties, biases that round to zero
     assert found.nonzeros < 1810
+
+
+def test_sparse_files(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(96), keras.layers.Dense(32)])
+    model.set_weights([np.asarray(w) + 0.01 for w in model.get_weights()])  # biases that aren't zero
+    model = tfc.prune_once(model, 0.9)
+    parameters, zeros = 64 * 96 + 96 + 96 * 32 + 32, 64 * 96 + 96 * 32 - 614 - 307
+    tfc.export(model, tmp_path / "dense.tflite")
+    assert count_tflite(tmp_path / "dense.tflite") == Count(parameters, parameters - zeros)
+    tfc.export(model, tmp_path / "sparse.tflite", sparse=True)
+    assert count_tflite(tmp_path / "sparse.tflite") == Count(parameters, parameters - zeros, left_out=zeros)
+    size = measure_size(open_predictor(tmp_path / "sparse.tflite"), tmp_path / "sparse.tflite")
+    assert size.sparsity == pytest.approx(zeros / parameters)
+    assert size.stored_zeros == 0
+    assert (
+        measure_size(open_predictor(tmp_path / "dense.tflite"), tmp_path / "dense.tflite").stored_zeros == size.sparsity
+    )
+    # What isn't stored is the integer 0, whatever integer stands for zero.
+    file = File((tmp_path / "sparse.tflite").read_bytes())
+    for tensor in file.graphs[0].tensors:
+        if tensor.sparsity is not None:
+            tensor.quantization = file.schema.QuantizationParametersT()
+            tensor.quantization.scale, tensor.quantization.zeroPoint = np.ones(1, "f4"), np.array([5])
+    (tmp_path / "shifted.tflite").write_bytes(file.to_bytes())
+    assert count_tflite(tmp_path / "shifted.tflite") == Count(parameters, parameters, left_out=zeros)
 
 
 def test_packed_bits():

@@ -145,6 +145,7 @@ def convert(values: FlagValues) -> None:
                 precision=values.precision,
                 inference_io=values.inference_io,
                 opset=int(values.opset),
+                sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
                 overwrite=values.overwrite,
             )
         print(artifact)

@@ -80,6 +80,9 @@ _FLAGS = {
         lower_bound=0,
     ),
     "opset": lambda: flags.DEFINE_enum("opset", "18", _OPSETS, "Of the ONNX standard; TFLite has none."),
+    "sparse": lambda: flags.DEFINE_bool(
+        "sparse", False, "Leave the zeros out of .tflite files, where their runtime reads that (.onnx files store all)."
+    ),
     "inference_io": lambda: flags.DEFINE_enum(
         "inference_io",
         "float32",

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.flatbuffer.sparsity import densify
+
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """How many parameters there are, and how many of them are not zero."""
+    """How many parameters there are, how many of them are not zero, and how many zeros a file doesn't store."""
 
     parameters: int
     nonzeros: int
+    left_out: int = 0
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.parameters + other.parameters, self.nonzeros + other.nonzeros)
+        return Count(self.parameters + other.parameters, self.nonzeros + other.nonzeros, self.left_out + other.left_out)
 
 
 def count_tflite(path: str | os.PathLike[str]) -> Count:
@@ -29,7 +32,7 @@ def count_tflite(path: str | os.PathLike[str]) -> Count:
     A weight is a constant tensor of a float type or of 2 to 16 bits, stored once however often it is used; a
     float16 weight that the graph widens is one weight. int32 and int64 constants count where they carry a
     quantization scale (the biases of integer layers); without one they are shapes, axes and indices. An
-    integer is zero where it equals its zero point.
+    integer is zero where it equals its zero point. What a sparse tensor doesn't store is zero.
 
     Args:
         path: the file.
@@ -59,12 +62,14 @@ def count_tflite(path: str | os.PathLike[str]) -> Count:
             seen.add(tensor.Buffer())
             shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
             values = _unpack(raw, kind)
-            size = math.prod(shape)
+            size, stored = math.prod(shape), values.size
             if tensor.Sparsity() is None:
                 values = values[:size].reshape(shape)
-            # Blocks that a sparse tensor doesn't store are zero.
+                stored = size
+            else:
+                values = densify(values, schema.SparsityParametersT.InitFromObj(tensor.Sparsity()), shape)
             nonzeros = int(np.count_nonzero(values != _zero_points(quantization, values) if scaled else values))
-            total += Count(size, nonzeros)
+            total += Count(size, nonzeros, size - stored)
     return total
 
 
@@ -215,7 +220,8 @@ def _count_graph(graph: Any) -> Count:
         total += Count(values.size, int(np.count_nonzero(values != zero.reshape(zero.shape if zero.size > 1 else ()))))
     for sparse in graph.sparse_initializer:
         stored = numpy_helper.to_array(sparse.values)
-        total += Count(math.prod(sparse.dims), int(np.count_nonzero(stored)))
+        size = math.prod(sparse.dims)
+        total += Count(size, int(np.count_nonzero(stored)), size - stored.size)
     return total
 
 

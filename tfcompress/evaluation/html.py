@@ -87,6 +87,7 @@ def page(report: Report, title: str) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(report.caption())}</p>',
         _main_table(report),
+        *(f'<p class="soft">{escape(note)}</p>' for note in report.notes()),
         "<h2>Size, quality, speed</h2>",
         _charts(report),
         "<h2>In detail</h2>",

@@ -21,6 +21,9 @@ from tfcompress.evaluation.render import check_target, number, plain, significan
 from tfcompress.evaluation.size import Size, measure_size
 from tfcompress.evaluation.timing import Timing
 
+MANY_ZEROS = 0.3
+"""Share of zeros among the numbers of a file of which a reader may think that they make it faster."""
+
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
 
 
@@ -152,7 +155,7 @@ class Report:
                     value, difference = cells[5 + 2 * place : 7 + 2 * place]
                     scores.add_row(*(Text(cell) for cell in (cells[0], output, kind, value, difference)))
             parts.append(scores)
-        parts.append(self.caption())
+        parts += [self.caption(), *self.notes()]
         return to_text(*parts, width=width)
 
     def caption(self) -> str:
@@ -166,6 +169,19 @@ class Report:
             text += f" ms: median at batch {first.timing.batch_size}{on}"
             text += " (Keras: the process's threads)." if keras else "."
         return text
+
+    def notes(self) -> list[str]:
+        """Return what a reader might take the figures for wrongly: that zeros make a model faster."""
+        full = [candidate for candidate in self.candidates if candidate.size.stored_zeros > MANY_ZEROS]
+        if not full:
+            return []
+        names = ", ".join(candidate.name for candidate in full)
+        lite = any(candidate.format == "tflite" for candidate in full)
+        hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""
+        return [
+            "Zeros alone don't make a model faster: they are stored and multiplied like any other number, here in "
+            f"{names}. What they save is in `zip kB`{hint}."
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -186,6 +202,7 @@ class Report:
                 }
             )
         document = {"version": 1, "baseline": self.baseline, "environment": dict(self.environment)}
+        document["notes"] = self.notes()
         return plain({**document, "candidates": candidates})
 
     def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:

@@ -33,17 +33,28 @@ class Size:
         zipped_bytes: the same after deflate at level 9: what a download or an app bundle carries.
         parameters: numbers that the model holds (see `count_keras`, `count_tflite`, `count_onnx`).
         nonzeros: those that aren't zero.
+        left_out: zeros that the file doesn't store (see `tfc.export(..., sparse=True)`).
     """
 
     file_bytes: int
     zipped_bytes: int
     parameters: int
     nonzeros: int
+    left_out: int = 0
 
     @property
     def sparsity(self) -> float:
         """The share of parameters that are zero, 0..1."""
         return 1 - self.nonzeros / self.parameters if self.parameters else 0.0
+
+    @property
+    def stored_zeros(self) -> float:
+        """The share of parameters that are zero and yet stored, 0..1.
+
+        >>> Size(80, 40, parameters=10, nonzeros=2, left_out=6).stored_zeros
+        0.2
+        """
+        return (self.parameters - self.nonzeros - self.left_out) / self.parameters if self.parameters else 0.0
 
 
 def measure_size(predictor: Predictor, path: str | os.PathLike[str] | None = None) -> Size:
@@ -90,7 +101,7 @@ def count_keras(model: keras.Model) -> Count:
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
         >>> count_keras(model)
-        Count(parameters=9, nonzeros=6)
+        Count(parameters=9, nonzeros=6, left_out=0)
     """
     state: set[int] = set()
     seen: dict[int, Any] = {}
@@ -153,4 +164,5 @@ def save_without_optimizer(model: keras.Model, folder: pathlib.Path) -> pathlib.
 
 
 def _weigh(files: list[pathlib.Path], count: Count) -> Size:
-    return Size(sum(file.stat().st_size for file in files), zipped_size(files), count.parameters, count.nonzeros)
+    total = sum(file.stat().st_size for file in files)
+    return Size(total, zipped_size(files), count.parameters, count.nonzeros, count.left_out)

@@ -25,6 +25,7 @@ class Artifact:
         inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
         outputs: likewise.
         parity: the differences to Keras, measured before the file got its name; None: not verified.
+        notes: what a reader should know beside: what became of the zeros, with `sparse`.
     """
 
     path: pathlib.Path
@@ -34,6 +35,7 @@ class Artifact:
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
     parity: Parity | None = None
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.format}, {self.precision or 'as written'}, {self.nbytes:,} bytes"]
@@ -44,6 +46,7 @@ class Artifact:
         for name, parity in (self.parity.outputs if self.parity else {}).items():
             lines.append(f"  {name} differs from Keras by at most {_difference(parity)}, ")
             lines[-1] += f"argmax equal in {parity.argmax_agreement:.1%}"
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
     @classmethod

@@ -15,9 +15,11 @@ from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.operators import check_tables
+from tfcompress.export.parity import Parity
 from tfcompress.export.runtime import format_of, open_runner
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
+from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.verify import verify as verify_file
 from tfcompress.quantization.quantize import is_quantized
@@ -27,6 +29,9 @@ from tfcompress.wrapper import wrapped_layers
 PRECISIONS = ("float32", "float16")
 INFERENCE_IO = ("float32", "int8", "uint8")
 OPSETS = (18, 19, 20, 21)
+NO_SPARSE_ONNX = (
+    "sparse: ONNX Runtime has no kernels for sparse weights: all zeros are stored, and gone when the file is zipped."
+)
 LARGEST_FILE = 2**31 - 1
 """Bytes: the offsets of a flatbuffer and the length of a protobuf are signed 32 bit numbers."""
 
@@ -40,6 +45,7 @@ def export(
     inference_io: str = "float32",
     precision: str = "float32",
     opset: int = 18,
+    sparse: Sparse = False,
     overwrite: bool = False,
     verify: Any = True,
 ) -> Artifact:
@@ -60,6 +66,10 @@ def export(
             with quantized activations, whose scales and zero points are in the file.
         precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
         opset: of the ONNX standard, 18 to 21; TFLite has none.
+        sparse: True: a `.tflite` file leaves out the zeros of each weight that gets smaller so and that its runtime
+            reads right, which is seen by running it; "auto": only of those that cost no speed by it, and none of a
+            `.onnx` file, whose runtime has no sparse weights; False: all zeros are stored, as delegates other than
+            XNNPACK want it. The artifact's `notes` say what became of each weight.
         overwrite: whether an existing file is replaced.
         verify: True: compare on seeded random inputs; an array, list or dict: compare on that; False: don't.
 
@@ -90,6 +100,7 @@ def export(
         inference_io=inference_io,
         precision=precision,
         opset=opset,
+        sparse=sparse,
         verify=verify,
     )
     _check_io(model, inference_io)
@@ -105,17 +116,26 @@ def export(
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
     draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
+
+    def check() -> Parity:
+        given = None if isinstance(verify, bool) else verify
+        return verify_file(model, traced, open_runner(draft), precision, given, deployment)
+
+    def prove(candidate: bytes) -> Parity:
+        _write(draft, candidate)
+        return check()
+
+    notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
     try:
-        with open(draft, "xb") as file:
-            file.write(content)
+        _write(draft, content)
+        dense = content if sparse and kind == "tflite" else None
         size = len(content)
         del content
-        parity = None
-        if verify is not False:
-            runner = open_runner(draft)
-            given = None if verify is True else verify
-            parity = verify_file(model, traced, runner, precision, given, deployment)
-            del runner
+        parity = None if verify is False else check()
+        if dense is not None:
+            written, better, notes = leave_out_zeros(dense, sparse, prove)
+            _write(draft, written)
+            size, parity = len(written), better or parity
         if not overwrite and final.exists():
             raise _exists(final)
         os.replace(draft, final)
@@ -123,7 +143,14 @@ def export(
         with contextlib.suppress(FileNotFoundError):
             draft.unlink()
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
-    return Artifact(final, kind, scheme.label if scheme else precision, size, inputs, outputs, parity)
+    return Artifact(final, kind, scheme.label if scheme else precision, size, inputs, outputs, parity, notes)
+
+
+def _write(draft: pathlib.Path, content: bytes) -> None:
+    """Write a new file: one that a runtime may still have mapped stays what it was."""
+    draft.unlink(missing_ok=True)
+    with open(draft, "xb") as file:
+        file.write(content)
 
 
 def _convert(
@@ -173,7 +200,16 @@ def _check_no_whole_inputs(traced: Trace, inference_io: str) -> None:
 
 
 def _check_arguments(
-    model: Any, path: Any, *, target: Any, batch_size: Any, inference_io: Any, precision: Any, opset: Any, verify: Any
+    model: Any,
+    path: Any,
+    *,
+    target: Any,
+    batch_size: Any,
+    inference_io: Any,
+    precision: Any,
+    opset: Any,
+    sparse: Any,
+    verify: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     if not isinstance(model, keras.Model):
@@ -198,6 +234,13 @@ def _check_arguments(
         raise ValueError(f"Expected inference_io to be one of {INFERENCE_IO}. Received: inference_io={inference_io!r}.")
     if isinstance(opset, bool) or opset not in OPSETS:
         raise ValueError(f"Expected opset to be one of {OPSETS}. Received: opset={opset!r}.")
+    if not isinstance(sparse, bool) and sparse != "auto":
+        raise ValueError(f"Expected sparse to be one of {SPARSE}. Received: sparse={sparse!r}.")
+    if sparse is True and kind == "onnx":
+        raise ValueError(
+            f"Expected sparse=False or 'auto' for a .onnx file. Received: sparse=True and {os.fspath(path)!r}. "
+            f"{NO_SPARSE_ONNX}"
+        )
     signature = read_signature(model)
     if not isinstance(verify, bool):
         fit_inputs(verify, signature.inputs)

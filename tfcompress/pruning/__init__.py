@@ -17,6 +17,7 @@ from tfcompress.pruning.schedules import (
     Schedule,
 )
 from tfcompress.pruning.shrink import ShrinkReport, shrink, shrink_report
+from tfcompress.pruning.xnnpack import XNNPackLayers, xnnpack_prunable
 
 __all__ = [
     "Block",
@@ -32,10 +33,12 @@ __all__ = [
     "Regrowth",
     "Schedule",
     "ShrinkReport",
+    "XNNPackLayers",
     "needs",
     "prune",
     "prune_once",
     "shrink",
     "shrink_report",
     "targets",
+    "xnnpack_prunable",
 ]
