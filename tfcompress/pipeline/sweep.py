@@ -155,27 +155,23 @@ def sweep(
     loss = loss_for(model, data)
     steps = epochs * steps_per_epoch(data, batch_size)
     configs = [PruneConfig(rising_schedule(level, steps), scope=scope) for level in levels]
-    metric, rows = "", []
-    for target, config in ((None, None), *zip(levels, configs, strict=True)):
-        if config is None:
-            trained = model
-        else:
-            keras.utils.set_random_seed(seed)
-            pruned = prune(model, config, layers)
-            with stage(f"prune to {target:.4%} and fine-tune", epochs) as callbacks:
-                fit(
-                    pruned,
-                    data,
-                    loss,
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    learning_rate=learning_rate,
-                    callbacks=callbacks,
-                )
-            trained = strip(pruned)
-        values = []
-        for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-            metric, value = evaluate(trained, x, y, batch_size=max(batch_size, 32)).scores[""]
-            values.append(value)
-        rows.append(SweepRow(target, summary(trained).sparsity, *values))
+    metric, train, test = _judged(model, data)
+    rows = [SweepRow(None, summary(model).sparsity, train, test)]
+    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    for level, config in zip(levels, configs, strict=True):
+        keras.utils.set_random_seed(seed)
+        pruned = prune(model, config, layers)
+        with stage(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
+            fit(pruned, data, loss, callbacks=callbacks, **how)
+        final = strip(pruned)
+        metric, train, test = _judged(final, data)
+        rows.append(SweepRow(level, summary(final).sparsity, train, test))
     return Sweep(model.name, data.name, metric, epochs, tuple(rows))
+
+
+def _judged(model: keras.Model, data: Data) -> tuple[str, float, float]:
+    """Return the metric's name, and its value on training and on test data."""
+    (metric, train), (_, test) = (
+        evaluate(model, x, y).scores[""] for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))
+    )
+    return metric, train, test
