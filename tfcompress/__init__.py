@@ -1,6 +1,7 @@
 """Prune, quantize and ship Keras 3 models as TFLite and ONNX, with proof that the file is the model."""
 
 from tfcompress import callbacks
+from tfcompress.distillation import distill
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
 from tfcompress.evaluation.debugging import DebugReport, debug
 from tfcompress.evaluation.summary import Summary, sparsity, summary
@@ -69,6 +70,7 @@ __all__ = [
     "compare",
     "debug",
     "dequantize",
+    "distill",
     "evaluate",
     "export",
     "load",

@@ -116,6 +116,17 @@ def test_the_parts_one_after_the_other(workshop):
     assert "ms" in done.stdout
 
 
+def test_a_sweep_of_sparsities(workshop, tmp_path):
+    flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--finetune_epochs=1"]
+    output = tmp_path / "sweep.json"
+    done = script("prune", *flags, "--sweep=0.5,0.9", f"--output={output}")
+    assert done.stderr == ""
+    for text in ("as given", "50 %", "90 %", "train accuracy", "test accuracy", "sweep.png"):
+        assert text in done.stdout
+    assert [row["target"] for row in json.loads(output.read_text())["rows"]] == [None, 0.0, 0.5, 0.9]
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("name", ["compress", "quantize"])
 def test_help_begins_with_an_example(name):
     done = script(name, "--help")
@@ -128,6 +139,8 @@ def test_help_begins_with_an_example(name):
     [
         ("prune", ["--sparsity=1.5", "--model=m.keras", "--output=o.keras"], "[0, 1)"),
         ("prune", ["--model=m.keras", "--output=o.h5"], "ends in .keras"),
+        ("prune", ["--model=m.keras", "--output=o.json", "--sweep=0.5,1"], "[0, 1)"),
+        ("prune", ["--model=m.keras", "--output=o.json", "--sweep=0.5", "--sparsity=0.5"], "Received: both"),
         ("convert", ["--model=m.keras", "--outputs=o.pb"], "ends in .tflite or .onnx"),
         ("compress", ["--model=m.keras"], "--data"),
         ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),

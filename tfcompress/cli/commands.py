@@ -59,12 +59,14 @@ def train(values: FlagValues) -> None:
 
 
 def prune(values: FlagValues) -> None:
-    """Prune a model while it is trained, strip it, and save it."""
+    """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.job import rising_schedule
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
 
+    if values.sweep:
+        return _sweep(values)
     output = _new_file(values.output, ".keras", values.overwrite)
     data = _data(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
@@ -79,6 +81,34 @@ def prune(values: FlagValues) -> None:
     print(tfc.summary(final))
     print(tfc.evaluate(final, data.x_test, data.y_test))
     print(f"Written to {output}.")
+
+
+def _sweep(values: FlagValues) -> None:
+    """Prune a model to several sparsities, print and write what each does to training and test data."""
+    import tfcompress as tfc
+    from tfcompress.pipeline.sweep import sweep
+
+    if values["sparsity"].present:
+        raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
+    output = _new_file(values.output, ".json", values.overwrite)
+    picture = _new_file(str(output.with_suffix(".png")), ".png", values.overwrite)
+    data = _data(values)
+    result = sweep(
+        tfc.load(values.model, unsafe=values.unsafe),
+        data,
+        [float(value) for value in values.sweep],
+        epochs=values.finetune_epochs,
+        batch_size=values.batch_size,
+        learning_rate=values.learning_rate,
+        scope=values.scope,
+        layers=values.layers,
+        seed=values.seed,
+        stage=stage,
+    )
+    result.to_json(output, overwrite=values.overwrite)
+    result.plot(picture, overwrite=values.overwrite)
+    print(result.table(width=110))
+    print(f"Written to {output} and {picture}.")
 
 
 def quantize(values: FlagValues) -> None:

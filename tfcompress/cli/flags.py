@@ -37,6 +37,23 @@ def _define_sparsity() -> None:
     flags.register_validator("sparsity", _sparsity, "Expected a share of zeros in [0, 1), such as 0.8 for 80 %.")
 
 
+def _sparsities(values: list[str] | None) -> bool:
+    try:
+        return all(_sparsity(float(value)) for value in values or ())
+    except ValueError:
+        return False
+
+
+def _define_sweep() -> None:
+    flags.DEFINE_list(
+        "sweep",
+        None,
+        "Instead of one --sparsity several, separated by commas: the model is trained to each and judged on training "
+        "and test data. --output is then a .json file, and beside it goes a picture, .png.",
+    )
+    flags.register_validator("sweep", _sparsities, "Expected shares of zeros in [0, 1), such as 0.5,0.8,0.9.")
+
+
 def _define_freezing(what: str, unit: str) -> None:
     names = {"ranges": "the ranges of activations", "batch_norm": "the statistics of batch normalization"}
     text = f"The {unit} of training, from 0, from which {names[what]} stay as they are; by default never."
@@ -58,6 +75,7 @@ _FLAGS = {
     "overwrite": lambda: flags.DEFINE_bool("overwrite", False, "Replace files that are there."),
     "unsafe": lambda: flags.DEFINE_bool("unsafe", False, "Load a model that holds code, such as a Lambda layer."),
     "sparsity": _define_sparsity,
+    "sweep": _define_sweep,
     "scope": lambda: flags.DEFINE_enum(
         "scope", "layer", ["layer", "global"], "Whether each layer gets that sparsity, or all together."
     ),

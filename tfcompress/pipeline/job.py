@@ -37,7 +37,8 @@ be compared with."""
 
 
 @contextlib.contextmanager
-def _silent(text: str, epochs: int = 0) -> Any:
+def silent(text: str, epochs: int = 0) -> Any:
+    """Show nothing: a stage without a progress bar."""
     yield ()
 
 
@@ -62,7 +63,7 @@ def compress_job(
     layers: Any = None,
     threads: int = 1,
     overwrite: bool = False,
-    stage: Stage = _silent,
+    stage: Stage = silent,
 ) -> Report:
     """Do the main job and write everything into a folder.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tfcompress.pipeline.curves import Sensitivity
+    from tfcompress.pipeline.sweep import Sweep
 
 SHOWN = 10
 """Lines with a colour and a name of their own; what is less sensitive is drawn in grey."""
@@ -55,6 +56,24 @@ def draw_sensitivity(result: Sensitivity) -> Figure:
         axis.set_xticks(result.levels)
     axis.set_ylabel(f"{result.metric}, %" if per_cent else result.metric, parse_math=False)
     axis.set_title(f"One layer {'pruned' if sparsity else 'quantized'}, the others as they were", fontsize=10)
+    _finish(axis)
+    return figure
+
+
+def draw_sweep(result: Sweep) -> Figure:
+    """Return a picture of a sweep: the metric on training and on test data against the sparsity."""
+    figure, axis = _canvas()
+    factor = 100.0 if result.metric == "accuracy" else 1.0
+    given, *trained = result.rows
+    zeros = [100 * row.sparsity for row in trained]
+    for name, colour, marker in (("train", "C0", "o"), ("test", "C1", "s")):
+        value = factor * getattr(given, name)
+        axis.axhline(value, color=colour, linewidth=0.8, linestyle="--", label=f"{name}, as given")
+        values = [factor * getattr(row, name) for row in trained]
+        axis.plot(zeros, values, color=colour, marker=marker, markersize=5, label=f"{name}, pruned and fine-tuned")
+    axis.set_xlabel("zeros in all kernels, %")
+    axis.set_ylabel(f"{result.metric}, %" if factor == 100 else result.metric)
+    axis.set_title(f"{result.model} on {result.data}", fontsize=10, parse_math=False)
     _finish(axis)
     return figure
 

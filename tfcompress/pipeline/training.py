@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers
 
 from tfcompress.pipeline.datasets import Data
+from tfcompress.surgery.outputs import last_activation
 
 
 def default_model(data: Data) -> keras.Model:
@@ -61,22 +62,12 @@ def loss_for(model: keras.Model, data: Data) -> Any:
     """Return the loss that a model was compiled with, or else the one that its output and the targets ask for."""
     if getattr(model, "compiled", False) and model.loss is not None:
         return model.loss
-    logits = not _ends_in(model, ("softmax", "sigmoid"))
+    logits = last_activation(model.outputs[0]) not in ("softmax", "sigmoid")
     if data.classes is None:
         return keras.losses.MeanSquaredError()
     if model.outputs[0].shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-
-
-def _ends_in(model: keras.Model, activations: Sequence[str]) -> bool:
-    last = model.outputs[0]._keras_history.operation
-    while isinstance(last, layers.Identity):
-        last = last._inbound_nodes[0].input_tensors[0]._keras_history.operation
-    if isinstance(last, keras.Model):
-        return _ends_in(last, activations)
-    name = getattr(getattr(last, "activation", None), "__name__", "")
-    return name in activations or type(last).__name__.lower() in activations
 
 
 def fit(

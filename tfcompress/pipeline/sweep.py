@@ -1,0 +1,177 @@
+"""What pruning does to generalization: a training for each sparsity, judged on training and on test data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.evaluation import evaluate
+from tfcompress.evaluation.render import check_target, number, plain, significant, to_text, write_text
+from tfcompress.evaluation.summary import summary
+from tfcompress.pipeline.datasets import Data
+from tfcompress.pipeline.job import Stage, rising_schedule, silent
+from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
+from tfcompress.pruning import PruneConfig, prune
+from tfcompress.pruning.schedules.base import check_sparsity
+from tfcompress.surgery import strip
+from tfcompress.surgery.choosing import Layers
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRow:
+    """One model.
+
+    Attributes:
+        target: the sparsity that it was trained to; None: the model as it was given.
+        sparsity: the share of zeros in its kernels.
+        train: the metric on the data that it was trained on.
+        test: the metric on the data that training never saw.
+    """
+
+    target: float | None
+    sparsity: float
+    train: float
+    test: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What `sweep` found.
+
+    Attributes:
+        model: the model's name.
+        data: the data's name.
+        metric: "accuracy" or "mse".
+        epochs: of each training.
+        rows: the model as given, then one `SweepRow` per sparsity, ascending from 0.
+    """
+
+    model: str
+    data: str
+    metric: str
+    epochs: int
+    rows: tuple[SweepRow, ...]
+
+    def table(self, width: int = 100) -> str:
+        """Return one table, a row per model, as text of at most `width` columns."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for place, title in enumerate(("trained to", "zeros", f"train {self.metric}", f"test {self.metric}", "gap")):
+            table.add_column(title, justify="right" if place else "left")
+        for row in self.rows:
+            name = "as given" if row.target is None else f"{100 * row.target:.4g} %"
+            gap = row.train - row.test
+            figures = (
+                (f"{100 * row.train:.2f} %", f"{100 * row.test:.2f} %", number(100 * gap, 2, sign=True))
+                if self.metric == "accuracy"
+                else (significant(row.train), significant(row.test), f"{gap:+.3g}")
+            )
+            table.add_row(name, f"{100 * row.sparsity:.2f} %", *figures)
+        caption = (
+            f"{self.model} on {self.data}; each sparsity was trained for {self.epochs} epochs from the model as given. "
+            f"gap: train minus test{', in points' if self.metric == 'accuracy' else ''}."
+        )
+        return to_text(table, caption, width=width)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Any:
+        """Draw the metric on both data against the sparsity.
+
+        Args:
+            path: ends in `.png`; None: nothing is written.
+            overwrite: whether an existing file may be replaced.
+
+        Returns:
+            The path, or without one matplotlib's `Figure`.
+
+        Raises:
+            FileExistsError: the file exists, and `overwrite` is False.
+            FileNotFoundError: the folder doesn't exist.
+            ValueError: another suffix.
+        """
+        from tfcompress.pipeline.plots import draw_sweep, save
+
+        target = None if path is None else check_target(path, ".png", overwrite)
+        figure = draw_sweep(self)
+        return figure if target is None else save(figure, target)
+
+    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
+        """Write everything as JSON; arguments and errors are those of `plot`, the suffix is `.json`."""
+        target = check_target(path, ".json", overwrite)
+        document = plain({"version": 1, **dataclasses.asdict(self)})
+        return write_text(target, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def sweep(
+    model: keras.Model,
+    data: Data,
+    sparsities: Sequence[float],
+    *,
+    epochs: int = 10,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
+    scope: str = "layer",
+    layers: Layers = None,
+    seed: int = 0,
+    stage: Stage = silent,
+) -> Sweep:
+    """Prune a trained model to each of several sparsities while it is trained, and judge each on both sets of data.
+
+    Each training starts from the model as it was given, with the same seed. A training to sparsity 0 is always among
+    them: what differs from it is what pruning does, and not the further training.
+
+    Args:
+        model: A trained model with one input and one output; it is not changed.
+        data: What to train and to judge with.
+        sparsities: Shares of zeros, in [0, 1).
+        epochs: Epochs of each training.
+        batch_size: Samples per training step.
+        learning_rate: Adam's, at the beginning.
+        scope: "layer" or "global", as in `tfc.PruneConfig`.
+        layers: Which layers are pruned, as in `tfc.prune`.
+        seed: Of what is random in a training.
+        stage: `with stage(text, epochs) as callbacks:` surrounds each training; for a progress bar.
+
+    Returns:
+        A `Sweep`: rows, `table()`, `plot()`, `to_json(path)`.
+
+    Raises:
+        ValueError: If the model, the data or an argument doesn't fit.
+    """
+    levels = sorted({0.0, *(check_sparsity("sparsities", value) for value in sparsities)})
+    if len(levels) < 2 or epochs < 1 or batch_size < 1:
+        raise ValueError(
+            "Expected a sparsity above 0, at least 1 epoch and 1 sample per batch. Received: sparsities="
+            f"{list(sparsities)!r}, epochs={epochs}, batch_size={batch_size}."
+        )
+    check_fits(model, data)
+    loss = loss_for(model, data)
+    steps = epochs * steps_per_epoch(data, batch_size)
+    configs = [PruneConfig(rising_schedule(level, steps), scope=scope) for level in levels]
+    metric, train, test = _judged(model, data)
+    rows = [SweepRow(None, summary(model).sparsity, train, test)]
+    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    for level, config in zip(levels, configs, strict=True):
+        keras.utils.set_random_seed(seed)
+        pruned = prune(model, config, layers)
+        with stage(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
+            fit(pruned, data, loss, callbacks=callbacks, **how)
+        final = strip(pruned)
+        metric, train, test = _judged(final, data)
+        rows.append(SweepRow(level, summary(final).sparsity, train, test))
+    return Sweep(model.name, data.name, metric, epochs, tuple(rows))
+
+
+def _judged(model: keras.Model, data: Data) -> tuple[str, float, float]:
+    """Return the metric's name, and its value on training and on test data."""
+    (metric, train), (_, test) = (
+        evaluate(model, x, y).scores[""] for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))
+    )
+    return metric, train, test
