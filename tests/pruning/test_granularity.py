@@ -78,16 +78,23 @@ def test_n_of_m_with_ties_and_a_rest_keeps_no_more_than_n():
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="tfmot")
-def test_n_of_m_equals_tfmots(tfmot):
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4)])
+@pytest.mark.parametrize("shape", [(16, 6), (3, 3, 8, 4)])
+def test_n_of_m_equals_tfmots(tfmot, shape, n, m):
     import tensorflow as tf
-    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_utils
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 
-    model = dense(16, 6)
-    weights = numpy(model.layers[0].kernel)
-    theirs = pruning_utils.m_by_n_sparsity_mask(tf.transpose(weights), (2, 4))
-    theirs = tf.transpose(tf.reshape(theirs, (6, 16)))
-    ours = kept_of(tfc.prune_once(model, 0.5, granularity=NofM(2, 4)))
-    np.testing.assert_array_equal(ours, theirs.numpy() != 0)
+    weights = tf.Variable(np.random.default_rng(0).normal(size=shape).astype("float32"))
+    theirs = pruning_impl.Pruning(
+        training_step_fn=lambda: tf.constant(0),
+        pruning_vars=[(weights, tf.Variable(tf.ones_like(weights)), tf.Variable(0.0))],
+        pruning_schedule=tfmot.sparsity.keras.ConstantSparsity(0.5, 0, frequency=1),
+        block_size=(1, 1),
+        block_pooling_type="AVG",
+        sparsity_m_by_n=(m - n, m),  # tfmot counts the zeros
+    )
+    mask = np.asarray(theirs._update_mask_sparsity_m_by_n(weights, (m - n, m)))
+    np.testing.assert_array_equal(np.asarray(NofM(n, m).pattern(tf.abs(weights))), mask != 0)
 
 
 @pytest.mark.parametrize("granularity", [Block(2, 2), NofM(2, 4)])

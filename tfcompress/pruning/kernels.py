@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
+from tfcompress.passthrough import PassThrough
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import gather_gradients
 from tfcompress.pruning.granularity import Block, NofM
@@ -90,6 +91,9 @@ def positions_for(layer: Layer, config: PruneConfig) -> list[int]:
     positions = kernel_positions(layer)
     if not isinstance(config.granularity, NofM):
         return positions
+    inner = layer.innermost if isinstance(layer, PassThrough) else layer
+    if isinstance(inner, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
+        return []
     weights = inner_weights(layer)
     return [position for position in positions if weights[position].name != "depthwise_kernel"]
 

@@ -20,9 +20,9 @@ def keep_count(size: int, sparsity: Tensor) -> Tensor:
 
 def sortable(scores: Tensor) -> Tensor:
     """Return int32 numbers in the order of the scores, which are compared as float32."""
-    bits = ops.view(ops.cast(scores, "float32") + 0.0, "int32")  # -0 + 0 is 0
-    # Floats that are not negative have the order of their bits, read as integers; the others the reverse.
-    return ops.where(bits >= 0, bits, ops.bitwise_xor(bits, 0x7FFFFFFF))
+    bits = ops.view(ops.cast(scores, "float32"), "int32")
+    # Floats that are not negative have the order of their bits, read as integers; -x has the bits of x and a sign.
+    return ops.where(bits >= 0, bits, -ops.bitwise_and(bits, 0x7FFFFFFF))
 
 
 def threshold(cost: Callable[[Tensor], Tensor], budget: Tensor) -> Tensor:
