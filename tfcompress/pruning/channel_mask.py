@@ -121,7 +121,8 @@ class ChannelMask(Mask):
             ]
         elif config.scope == "global":
             scores = [_with_one_safe(part) for part in scores]
-            kept = largest(scores, keep_count(sum(mask.size for mask in first), sparsity))
+            budget = keep_count(sum(mask.size for mask in first), sparsity)
+            kept = largest(scores, ops.maximum(budget, len(scores)))
         else:
             costs = next(mask.costs for mask in masks if mask.costs is not None)
             kept = _within([_with_one_safe(part) for part in scores], list(units), costs, sparsity)
