@@ -138,16 +138,16 @@ def analyse(model: keras.Model) -> Analysis:
 def _grouped(tracker: Tracker, axes: dict[int, Axes]) -> Analysis:
     component = tracker.components()
     reasons: dict[int, str | None] = {}
-    for labels, reason in tracker.blocks:
-        for found in np.unique(component[labels]).tolist():
-            reasons.setdefault(found, reason)
+    for labels, why in tracker.blocks:
+        for blocked in np.unique(component[labels]).tolist():
+            reasons.setdefault(blocked, why)
     kinds = {found: kind for labels, kind in tracker.kinds for found in np.unique(component[labels]).tolist()}
     sites = sorted(tracker.sites.values(), key=lambda site: _ROLES.index(site.role))
     signatures: dict[int, list[tuple[int, int]]] = {}
     for index, site in enumerate(sites):
-        members, first, counts = np.unique(component[site.labels], return_index=True, return_counts=True)
+        met, first, counts = np.unique(component[site.labels], return_index=True, return_counts=True)
         for at in np.argsort(first):
-            signatures.setdefault(int(members[at]), []).append((index, int(counts[at])))
+            signatures.setdefault(int(met[at]), []).append((index, int(counts[at])))
     together: dict[object, list[int]] = {}
     for member, where in signatures.items():  # in the order in which producers have them
         key = (tuple(where), reasons.get(member), kinds.get(member, "channel"))
