@@ -15,6 +15,7 @@ from tfcompress.pruning import (
     Schedule,
     prune,
     prune_once,
+    shrink,
 )
 from tfcompress.quantization import (
     ActivationSpec,
@@ -60,6 +61,7 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "shrink",
     "sparsity",
     "strip",
     "summary",

@@ -4,6 +4,7 @@ from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
 from tfcompress.pruning.schedules import ConstantSparsity, CosineDecay, PolynomialDecay, Schedule
+from tfcompress.pruning.shrink import ShrinkReport, shrink, shrink_report
 
 __all__ = [
     "ConstantSparsity",
@@ -12,6 +13,9 @@ __all__ = [
     "PolynomialDecay",
     "PruneConfig",
     "Schedule",
+    "ShrinkReport",
     "prune",
     "prune_once",
+    "shrink",
+    "shrink_report",
 ]

@@ -1,0 +1,202 @@
+"""What a model costs: multiply-adds of each layer, and of each element of its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfcompress.surgery.channels.kernels import equation_of
+from tfcompress.surgery.channels.tracker import channel_axis, innermost, kind_of
+from tfcompress.surgery.choosing import kernel_positions
+from tfcompress.surgery.inputs import graph_of
+from tfcompress.surgery.parameters import Parameter
+from tfcompress.surgery.walking import Call, calls
+
+Shape = tuple[int, ...]
+
+
+def multiply_adds(model: keras.Model) -> dict[str, int]:
+    """Return how many multiply-adds each layer does for one sample.
+
+    Counted are the products of kernels (a convolution's window in full, also where it is padded) and those of
+    attention. What is proportional to the values alone (biases, activations, normalization, pooling) isn't.
+
+    Args:
+        model: A flat functional model, as `tfcompress.surgery.rebuild` returns; its layers may be wrapped.
+
+    Returns:
+        Multiply-adds by the name of the layer or operation, of those that have any. One multiply-add is two FLOPs.
+
+    Raises:
+        ValueError: If a size of an input other than the batch is unknown.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")])
+    >>> multiply_adds(model)  # 6 * 6 positions of 3 * 3 * 3 * 4 products
+    {'conv': 3888}
+    """
+    shapes = _shapes(model)
+    found: dict[str, int] = {}
+    for call in calls(model):
+        inputs = [shapes[id(x)] for x in call.inputs]
+        outputs = [shapes[id(x)] for x in call.outputs]
+        weights = getattr(innermost(call.operation), "weights", ())
+        count = sum(
+            positions * math.prod(weights[at].shape) for at, positions in _positions(call, inputs, outputs).items()
+        ) + _product(call, inputs)
+        if count:
+            found[call.operation.name] = found.get(call.operation.name, 0) + count
+    return found
+
+
+def total_multiply_adds(model: keras.Model) -> int:
+    """Return how many multiply-adds a flat functional model does for one sample; see `multiply_adds`."""
+    return sum(multiply_adds(model).values())
+
+
+def uses(model: keras.Model) -> dict[tuple[str, int], int]:
+    """Return how many multiply-adds each element of a kernel takes part in, for one sample.
+
+    Args:
+        model: A flat functional model, as for `multiply_adds`.
+
+    Returns:
+        By the layer's name and the kernel's position in the weights of the innermost layer: the number of positions
+        that the kernel is applied at, in all calls of the layer.
+
+    Raises:
+        ValueError: As `multiply_adds`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")])
+    >>> uses(model)
+    {('conv', 0): 36}
+    """
+    shapes = _shapes(model)
+    found: dict[tuple[str, int], int] = {}
+    for call in calls(model):
+        inputs = [shapes[id(x)] for x in call.inputs]
+        outputs = [shapes[id(x)] for x in call.outputs]
+        for position, count in _positions(call, inputs, outputs).items():
+            key = (call.operation.name, position)
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+def _shapes(model: keras.Model) -> dict[int, Shape]:
+    """Return the shapes of all tensors of a graph for one sample, by `id`: it is run on zeros."""
+    graph = graph_of(model)
+    values: dict[int, Any] = {}
+    for x in graph.inputs:
+        unknown = [at for at, size in enumerate(x.shape) if size is None and at]
+        if unknown:
+            raise ValueError(
+                f"Expected inputs of known sizes. Received: input {x.name!r} of shape {tuple(x.shape)}, whose axis "
+                f"{unknown[0]} has no size, so that its multiply-adds can't be counted. Make the model with a "
+                "keras.Input of fixed shape and load the weights into it."
+            )
+        values[id(x)] = np.zeros((1, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype))
+    with keras.StatelessScope():
+        for call in calls(model):
+
+            def fill(x: Any) -> Any:
+                return values[id(x)] if keras.utils.is_keras_tensor(x) else x
+
+            arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
+            outputs = tree.flatten(call.operation(*arguments, **keywords))
+            values.update(zip(map(id, call.outputs), outputs, strict=True))
+    return {key: tuple(map(int, value.shape)) for key, value in values.items()}
+
+
+# How often each kernel is applied ---------------------------------------------------------------------
+
+Positions = dict[int, int]
+
+
+def _positions(call: Call, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    """Return, by the position of each kernel of a layer in its weights, at how many places it is applied."""
+    layer = innermost(call.operation)
+    if not isinstance(layer, keras.layers.Layer) or not layer.weights or isinstance(layer, Parameter):
+        return {}
+    rule = _POSITIONS.get(kind_of(layer), _other)
+    return rule(layer, inputs, outputs)
+
+
+def _space(layer: Any, shape: Shape) -> int:
+    axis = channel_axis(layer, len(shape))
+    return math.prod(size for at, size in enumerate(shape) if at not in (0, axis))
+
+
+def _none(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    return {}
+
+
+def _dense(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    return {0: math.prod(inputs[0][1:-1])}
+
+
+def _convolution(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    return dict.fromkeys(kernel_positions(layer), _space(layer, outputs[0]))
+
+
+def _transposed(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    return {0: _space(layer, inputs[0])}
+
+
+def _recurrent(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    return dict.fromkeys(kernel_positions(layer), inputs[0][1])
+
+
+def _einsum_dense(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    letters = equation_of(layer, len(inputs[0]))
+    if letters is None:
+        return _other(layer, inputs, outputs)
+    sizes = [size for letter, size in zip(letters.inputs, inputs[0], strict=True) if letter not in letters.kernel]
+    return {0: math.prod(sizes)}
+
+
+def _other(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
+    """Of a layer that isn't known: at each position of its output, all axes but the first and the last."""
+    return dict.fromkeys(kernel_positions(layer), math.prod(outputs[0][1:-1]))
+
+
+_POSITIONS: dict[str, Callable[[Any, list[Shape], list[Shape]], Positions]] = {
+    "dense": _dense,
+    "einsumdense": _einsum_dense,
+    "embedding": _none,
+    **{f"conv{rank}d": _convolution for rank in (1, 2, 3)},
+    **{f"depthwiseconv{rank}d": _convolution for rank in (1, 2)},
+    **{f"separableconv{rank}d": _convolution for rank in (1, 2)},
+    **{f"conv{rank}dtranspose": _transposed for rank in (1, 2, 3)},
+    **dict.fromkeys(("simplernn", "lstm", "gru", "bidirectional"), _recurrent),
+}
+
+
+# Products of two tensors ------------------------------------------------------------------------------
+
+
+def _product(call: Call, inputs: list[Shape]) -> int:
+    kind = kind_of(call.operation)
+    if kind == "matmul" and len(inputs) == 2 and min(map(len, inputs)) > 1:
+        batch = np.broadcast_shapes(inputs[0][:-2], inputs[1][:-2])
+        return math.prod(batch) * inputs[0][-2] * inputs[0][-1] * inputs[1][-1]
+    if kind == "einsum":
+        terms = innermost(call.operation).subscripts.replace(" ", "").partition("->")[0].split(",")
+        if len(terms) == 2 and "." not in "".join(terms):
+            sizes = {
+                letter: size
+                for term, shape in zip(terms, inputs, strict=True)
+                for letter, size in zip(term, shape, strict=True)
+            }
+            return math.prod(sizes.values())
+    if kind == "dotproductattention":
+        (_, queries, heads, width), (_, keys, *_), (*_, values) = inputs[:3]
+        return queries * keys * heads * (width + values)
+    return 0
