@@ -37,11 +37,7 @@ def constants(model: keras.Model) -> dict[int, Values]:
     for call in calls(model):
         found = _values_of(call, [known[id(x)] for x in call.inputs])
         for output, values in zip(call.outputs, found, strict=True):
-            known[id(output)] = {
-                axis: value
-                for axis, value in values.items()
-                if len(value) == output.shape[axis] and not np.all(np.isnan(value))
-            }
+            known[id(output)] = {axis: value for axis, value in values.items() if not np.all(np.isnan(value))}
     return known
 
 
@@ -79,7 +75,15 @@ _STILL = (
 _MOVING = ("mean", "max", "min", "amax", "amin", "sum")
 _MOVING_RULES = (
     *(elementwise.local, elementwise.global_pooling, shapes.permute, shapes.expand_dims, shapes.squeeze),
-    *(shapes.repeat_vector, shapes.concatenate, shapes.get_item, shapes.split, shapes.flatten, shapes.reshape),
+    *(
+        shapes.repeat,
+        shapes.repeat_vector,
+        shapes.concatenate,
+        shapes.get_item,
+        shapes.split,
+        shapes.flatten,
+        shapes.reshape,
+    ),
 )
 _ZERO_ALONE = ("sum", "resizing")
 
@@ -93,7 +97,7 @@ def _moved(call: Call, inputs: list[Values]) -> list[Values]:
     sent: list[Axes] = []
     held = [np.zeros(0)]
     for x, values in zip(call.inputs, inputs, strict=True):
-        sent.append(tuple(tracker.fresh(x.shape[at]) if at in values else None for at in range(len(x.shape))))
+        sent.append(tuple(tracker.fresh(len(values[at])) if at in values else None for at in range(len(x.shape))))
         held += [values[at] for at in sorted(values)]
     value = np.concatenate(held)
     received = rule_of(call.operation)(Step(tracker, call, tuple(sent)))

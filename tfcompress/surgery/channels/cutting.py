@@ -14,6 +14,7 @@ from tfcompress.passthrough import PassThrough
 from tfcompress.surgery.channels.groups import Analysis
 from tfcompress.surgery.channels.kernels import equation_of
 from tfcompress.surgery.channels.tracker import Axes, innermost, kind_of
+from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.transform import read
@@ -76,6 +77,9 @@ class _Cutter:
             if not np.all(self.stays[site.labels]):
                 self.changes.setdefault(layer, {})[position, axis] = np.flatnonzero(self.stays[site.labels])
         self.new_layers: dict[int, Layer] = {}
+        self.reshapes: dict[tuple[int, tuple[int, ...]], Any] = {}
+        reshapes = {call.operation.name for call in calls(model) if kind_of(call.operation) == "reshape"}
+        self.names = {operation.name for operation in model.operations} - reshapes
 
     def run(self) -> keras.Model:
         # Before any layer is called in the new graph: a pinned one needs its weights then.
@@ -115,12 +119,15 @@ class _Cutter:
         for at in range(len(target)):
             if self.axes[id(output)][at + first] is not None:
                 target[at] = self.size(output, at + first)
-        if layer:
-            config = {**innermost(call.operation).get_config(), "target_shape": tuple(target)}
-            return type(innermost(call.operation)).from_config(config)
-        made = type(call.operation)(tuple(target))
-        made.name = call.operation.name
-        return made
+        key = (id(call.operation), tuple(target))
+        if key not in self.reshapes:
+            old = innermost(call.operation)
+            config = {**old.get_config(), "target_shape": tuple(target)} if layer else {}
+            made = type(old).from_config(config) if layer else type(old)(tuple(target))
+            made.name = free(call.operation.name, self.names)
+            self.names.add(made.name)
+            self.reshapes[key] = made
+        return self.reshapes[key]
 
     def smaller(self, layer: Layer, call: Call) -> Layer:
         """Return a built layer like `layer` with the channels that stay."""
@@ -180,12 +187,9 @@ def _built(cls: type[Layer], config: dict[str, Any], shape: list[int | None]) ->
     try:
         made = cls.from_config(config)
         made.build(tuple(shape))
-    except Exception:  # an initializer that gives the old shape alone
+    except Exception:  # an initializer that gives the old shape alone, also when the saved model is loaded
         made = cls.from_config({key: "zeros" if key.endswith("_initializer") else v for key, v in config.items()})
         made.build(tuple(shape))
-        for key, value in config.items():
-            if key.endswith("_initializer"):
-                setattr(made, key, keras.initializers.get(value))
     return made
 
 
