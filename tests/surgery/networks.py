@@ -127,7 +127,7 @@ def decoder():
 def transformer():
     inputs = keras.Input((6, 8))
     x = L.Dense(8, name="embed")(inputs)
-    y = L.MultiHeadAttention(4, 3, value_dim=5, name="mha")(x, x)
+    y = L.MultiHeadAttention(4, 3, name="mha")(x, x)
     x = L.Add()([x, y])
     y = L.LayerNormalization(name="norm")(x)
     y = L.Dense(8, name="down")(L.Dense(11, activation="gelu", name="up")(y))
@@ -251,7 +251,7 @@ NETWORKS: dict[str, Network] = {
             "embed": (8, "layer 'norm' of class LayerNormalization normalizes over it"),
             "mha_query": (4, None),
             "mha_query_1": (3, None),
-            "mha_value": (5, None),
+            "mha_value": (3, None),
             "up": (11, None),
             "head": (2, OUTPUT),
         },

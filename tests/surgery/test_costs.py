@@ -40,14 +40,14 @@ def test_kernels_by_hand(layer, shape, count, positions):
 
 
 def test_attention_by_hand():
-    # positions 6, width 8, heads 4, keys 3, values 5
+    # positions 6, width 8, heads 4 of 3
     expected = {
         "embed": 6 * 8 * 8,
         "mha_query": 6 * 8 * 12,
         "mha_key": 6 * 8 * 12,
-        "mha_value": 6 * 8 * 20,
-        "dot_product_attention": 6 * 6 * 4 * (3 + 5),
-        "mha_attention_output": 6 * 20 * 8,
+        "mha_value": 6 * 8 * 12,
+        "dot_product_attention": 6 * 6 * 4 * (3 + 3),
+        "mha_attention_output": 6 * 12 * 8,
         "up": 6 * 8 * 11,
         "down": 6 * 11 * 8,
         "head": 8 * 2,

@@ -114,10 +114,10 @@ def test_heads_and_widths_of_attention():
 
 def test_attention_with_scores_dropped_out_has_the_same_groups():
     inputs = keras.Input((6, 8))
-    x = L.MultiHeadAttention(4, 3, dropout=0.1, name="mha")(inputs, inputs)
+    x = L.MultiHeadAttention(4, 3, value_dim=5, dropout=0.1, name="mha")(inputs, inputs)
     found = {group.name: group for group in channel_groups(rebuild(keras.Model(inputs, x), check=False))}
     assert [(group.kind, group.size) for group in found.values()] == [
-        *(("attention_head", 4), ("attention_width", 3), ("attention_width", 3), ("channel", 8))
+        *(("attention_head", 4), ("attention_width", 3), ("attention_width", 5), ("channel", 8))
     ]
     assert [group.reason for group in found.values()] == [None, None, None, OUTPUT]
 
@@ -155,6 +155,8 @@ def test_quantizers_are_transparent():
     "change",
     [
         lambda x: ops.flip(x, axis=-1),
+        lambda x: ops.average(x, axis=-1),
+        lambda x: ops.clip(x, np.arange(4) - 9.0, np.arange(4) + 0.0),
         lambda x: ops.cumsum(x, axis=-1),
         lambda x: ops.split(x, 2, axis=-1)[0],
         lambda x: ops.pad(x, ((0, 0), (0, 0), (0, 0), (1, 1))),
@@ -174,6 +176,17 @@ def test_what_mixes_channels_blocks(change):
     model = keras.Model(inputs, L.Dense(2, name="head")(L.Flatten()(x)))
     found = {group.name: group for group in channel_groups(model)}
     assert found["own" if "own" in found else "a"].reason
+
+
+def test_a_mask_of_scores_is_followed():
+    inputs, mask = keras.Input((6, 8)), keras.Input((1, 6, 6), dtype="bool")
+    x = L.MultiHeadAttention(4, 3, name="mha")(inputs, inputs, attention_mask=mask[:, 0])
+    found = channel_groups(rebuild(keras.Model([inputs, mask], x), check=False))
+    assert [(group.kind, group.size, group.reason) for group in found[:1]] == [("attention_head", 4, None)]
+    scores = L.EinsumDense("btd,dh->bth", (None, 4), name="scores")(inputs)
+    x = L.Softmax(axis=1)(scores, mask=mask[:, 0, :, :4])
+    found = channel_groups(keras.Model([inputs, mask], L.Dense(2, name="head")(x)))
+    assert "of class Softmax combines it with an input of the model" in found[0].reason
 
 
 def test_channels_first_are_found_in_their_axis():

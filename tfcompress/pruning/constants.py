@@ -61,7 +61,9 @@ def _values_of(call: Call, inputs: list[Values]) -> list[Values]:
         found = [inputs[0] for _ in call.outputs]
     elif kind in elementwise.UNARY or kind in ("rescaling", "prelu"):
         found = [_evaluated(call, inputs[0], kind) for _ in call.outputs]
-    elif (kind in _MOVING or rule_of(inner) in _MOVING_RULES) and not getattr(inner, "fill_value", 0):
+    elif any(getattr(inner, name, None) for name in ("fill_value", "initial")):
+        pass  # a Resizing that fills up borders, a maximum with a start
+    elif kind in _MOVING or rule_of(inner) in _MOVING_RULES:
         found = _moved(call, inputs)
         if kind in _ZERO_ALONE or kind.startswith("zeropadding"):
             found = [{axis: np.where(is_zero(v), v, np.nan) for axis, v in values.items()} for values in found]
@@ -187,6 +189,10 @@ def _times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(is_zero(first) | is_zero(second), 0.0, first * second)
 
 
+def _both_zero(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.where(is_zero(first) & is_zero(second), 0.0, np.nan)
+
+
 _COMBINED: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add,
     "subtract": np.subtract,
@@ -194,6 +200,7 @@ _COMBINED: dict[str, Callable[..., np.ndarray]] = {
     "average": np.add,
     "maximum": np.maximum,
     "minimum": np.minimum,
+    "customscalelayer": _both_zero,  # of InceptionResNet: x + scale * y
 }
 
 

@@ -95,9 +95,17 @@ class _Cutter:
         kind = kind_of(operation)
         if kind == "reshape" and self.shrinks(self.axes[id(call.outputs[0])]):
             operation = self.reshaping(call)
-        if kind == "dotproductattention" and keywords.get("scale") is None and len(arguments) < 6:
-            keywords["scale"] = float(call.inputs[0].shape[-1]) ** -0.5
+        if kind == "dotproductattention":
+            if keywords.get("scale") is None and len(arguments) < 6:
+                keywords["scale"] = float(call.inputs[0].shape[-1]) ** -0.5
+            if len(arguments) == 3 and self.widths_part(call) and _is_plain(operation, keywords):
+                return _attention(*arguments, keywords["scale"])
         return self.new_layers.get(id(operation), operation)(*arguments, **keywords)
+
+    def widths_part(self, call: Call) -> bool:
+        """Return whether queries and values, as wide as each other before, are not any more."""
+        query, _, value = call.inputs[:3]
+        return bool(query.shape[-1] == value.shape[-1] and self.size(query, 3) != self.size(value, 3))
 
     def shrinks(self, axes: Axes) -> bool:
         return any(labels is not None and not np.all(self.kept(labels)) for labels in axes)
@@ -167,6 +175,17 @@ class _Cutter:
             if hasattr(source, "trainable"):
                 target.trainable = source.trainable
         return _like(made, layer)
+
+
+def _is_plain(operation: Any, keywords: dict[str, Any]) -> bool:
+    extra = operation.is_causal, operation.attn_logits_soft_cap, keywords.get("bias"), keywords.get("mask")
+    return all(x is None or x is False for x in extra)
+
+
+def _attention(query: Any, key: Any, value: Any, scale: float) -> Any:
+    """Compute attention in single steps: Keras' own operation takes values as wide as keys alone, on JAX."""
+    scores = ops.einsum("btnd,bsnd->bnts", query * scale, key)
+    return ops.einsum("bnts,bsne->btne", ops.softmax(scores, axis=-1), value)
 
 
 def _like(made: Layer, layer: Layer) -> Layer:

@@ -100,7 +100,7 @@ def get_item(step: Step) -> list[Axes]:
     key = step.call.arguments[1]
     keys = list(key) if isinstance(key, list | tuple) else [key]
     known = all(k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) for k in keys)
-    if not known:
+    if not known or any(isinstance(k, bool) for k in keys):
         return unknown(step)
     rest = len(axes) - sum(k is not None and k is not Ellipsis for k in keys)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
