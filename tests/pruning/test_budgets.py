@@ -33,7 +33,9 @@ def small(seed=0):
 
 
 def cost(model, prices):
-    return sum(np.count_nonzero(numpy(model.get_layer(name).weights[at])) * price for (name, at), price in prices.items())
+    return sum(
+        np.count_nonzero(numpy(model.get_layer(name).weights[at])) * price for (name, at), price in prices.items()
+    )
 
 
 @pytest.mark.parametrize("layers", [None, ["conv", "dense"]])
@@ -46,7 +48,9 @@ def test_a_budget_of_multiplications_is_met_by_the_least_important_for_what_they
     assert 0.495 < share <= 0.5
     if layers:
         assert tfc.sparsity(pruned, per_layer=True)["head/kernel"] == 0
-    values = np.concatenate([np.abs(numpy(model.get_layer(n).kernel)).ravel() for n in layers or ("conv", "dense", "head")])
+    values = np.concatenate(
+        [np.abs(numpy(model.get_layer(n).kernel)).ravel() for n in layers or ("conv", "dense", "head")]
+    )
     kept = np.concatenate([numpy(pruned.get_layer(n).kernel).ravel() for n in layers or ("conv", "dense", "head")]) != 0
     assert values[kept].min() >= values[~kept].max()
 
@@ -55,7 +59,8 @@ def test_a_budget_of_bytes_is_that_of_all_weights():
     pruned = tfc.prune_once(small(), 0.25, scope="bytes")
     assert abs(tfc.sparsity(pruned) - 0.25) < 1e-3
     np.testing.assert_array_equal(
-        numpy(pruned.get_layer("dense").kernel), numpy(tfc.prune_once(small(), 0.25, scope="global").get_layer("dense").kernel)
+        numpy(pruned.get_layer("dense").kernel),
+        numpy(tfc.prune_once(small(), 0.25, scope="global").get_layer("dense").kernel),
     )
 
 
@@ -84,7 +89,10 @@ def test_a_rising_schedule_ends_at_each_layers_own():
 
 def test_bad_targets_are_refused():
     for refused, words in [
-        (lambda: tfc.prune(small(), PruneConfig(0.5, targets={"dens": 0.9})), "'dens', which is none. Did you mean 'dense'"),
+        (
+            lambda: tfc.prune(small(), PruneConfig(0.5, targets={"dens": 0.9})),
+            "'dens', which is none. Did you mean 'dense'",
+        ),
         (lambda: PruneConfig(0.5, targets={"dense": 1.0}), r"Received: 1.0 for layer 'dense'"),
         (lambda: PruneConfig(0.5, targets="even"), "'erdos_renyi'"),
         (lambda: PruneConfig(0.5, targets={"dense": 0.9}, scope="global"), "scope='global'"),

@@ -99,7 +99,9 @@ def test_n_of_m_equals_tfmots(tfmot, shape, n, m):
 
 @pytest.mark.parametrize("granularity", [Block(2, 2), NofM(2, 4)])
 def test_in_training_from_a_later_step_and_saved(granularity, tmp_path):
-    model = keras.Sequential([keras.Input((6, 6, 8)), L.Conv2D(4, 3, name="dense"), L.Flatten(), L.Dense(2, name="head")])
+    model = keras.Sequential(
+        [keras.Input((6, 6, 8)), L.Conv2D(4, 3, name="dense"), L.Flatten(), L.Dense(2, name="head")]
+    )
     schedule = tfc.ConstantSparsity(0.5, begin_step=2, frequency=2)
     pruned = tfc.prune(model, tfc.PruneConfig(schedule, granularity=granularity), layers="dense")
     pruned.compile("adam", "mse")
@@ -118,7 +120,9 @@ def test_in_training_from_a_later_step_and_saved(granularity, tmp_path):
 
 
 def test_depthwise_kernels_are_left_out_of_n_of_m():
-    model = keras.Sequential([keras.Input((6, 6, 4)), L.DepthwiseConv2D(3, name="depthwise"), L.Conv2D(4, 1, name="dense")])
+    model = keras.Sequential(
+        [keras.Input((6, 6, 4)), L.DepthwiseConv2D(3, name="depthwise"), L.Conv2D(4, 1, name="dense")]
+    )
     found = tfc.sparsity(tfc.prune_once(model, 0.5, granularity=NofM(2, 4)), per_layer=True)
     assert found == {"depthwise/kernel": 0.0, "dense/kernel": 0.5}
 
@@ -129,7 +133,10 @@ def test_bad_units_are_refused():
         (lambda: NofM(0, 4), "Expected `n`"),
         (lambda: Block(0, 4), "Expected `rows`"),
         (lambda: Block(2, 4, "MEAN"), "'AVG' or 'MAX'"),
-        (lambda: tfc.prune(dense(8, 4), tfc.PruneConfig(0.5, granularity=Block(16, 1))), "8 input and 4 output.*16 x 1"),
+        (
+            lambda: tfc.prune(dense(8, 4), tfc.PruneConfig(0.5, granularity=Block(16, 1))),
+            "8 input and 4 output.*16 x 1",
+        ),
         (lambda: tfc.PruneConfig(0.6, granularity=NofM(2, 4)), "ends at 0.5"),
         (lambda: tfc.PruneConfig(0.5, granularity=NofM(2, 4), scope="global"), "scope='layer'"),
         (lambda: tfc.PruneConfig(0.5, granularity="block"), "'element'.*'channel'"),

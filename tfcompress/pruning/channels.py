@@ -95,7 +95,9 @@ def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list
     all_groups = [group for group in channel_groups(flat) if group.kind == kind]
     chosen = []
     for group in all_groups:
-        named = next((layer.name for layer in flat.layers if layer.name in group.producers and choice.names_it(layer)), None)
+        named = next(
+            (layer.name for layer in flat.layers if layer.name in group.producers and choice.names_it(layer)), None
+        )
         if named and group.reason is not None:
             raise ValueError(
                 f"Expected layers whose {_WORDS[kind]} can be removed. Received: {named!r}, whose can't: {group.reason}."

@@ -37,11 +37,7 @@ def constants(model: keras.Model) -> dict[int, Values]:
     for call in calls(model):
         found = _values_of(call, [known[id(x)] for x in call.inputs])
         for output, values in zip(call.outputs, found, strict=True):
-            known[id(output)] = {
-                axis: value
-                for axis, value in values.items()
-                if len(value) == output.shape[axis] and not np.all(np.isnan(value))
-            }
+            known[id(output)] = {axis: value for axis, value in values.items() if not np.all(np.isnan(value))}
     return known
 
 
@@ -65,7 +61,9 @@ def _values_of(call: Call, inputs: list[Values]) -> list[Values]:
         found = [inputs[0] for _ in call.outputs]
     elif kind in elementwise.UNARY or kind in ("rescaling", "prelu"):
         found = [_evaluated(call, inputs[0], kind) for _ in call.outputs]
-    elif (kind in _MOVING or rule_of(inner) in _MOVING_RULES) and not getattr(inner, "fill_value", 0):
+    elif any(getattr(inner, name, None) for name in ("fill_value", "initial")):
+        pass  # a Resizing that fills up borders, a maximum with a start
+    elif kind in _MOVING or rule_of(inner) in _MOVING_RULES:
         found = _moved(call, inputs)
         if kind in _ZERO_ALONE or kind.startswith("zeropadding"):
             found = [{axis: np.where(is_zero(v), v, np.nan) for axis, v in values.items()} for values in found]
@@ -79,7 +77,15 @@ _STILL = (
 _MOVING = ("mean", "max", "min", "amax", "amin", "sum")
 _MOVING_RULES = (
     *(elementwise.local, elementwise.global_pooling, shapes.permute, shapes.expand_dims, shapes.squeeze),
-    *(shapes.repeat_vector, shapes.concatenate, shapes.get_item, shapes.split, shapes.flatten, shapes.reshape),
+    *(
+        shapes.repeat,
+        shapes.repeat_vector,
+        shapes.concatenate,
+        shapes.get_item,
+        shapes.split,
+        shapes.flatten,
+        shapes.reshape,
+    ),
 )
 _ZERO_ALONE = ("sum", "resizing")
 
@@ -93,7 +99,7 @@ def _moved(call: Call, inputs: list[Values]) -> list[Values]:
     sent: list[Axes] = []
     held = [np.zeros(0)]
     for x, values in zip(call.inputs, inputs, strict=True):
-        sent.append(tuple(tracker.fresh(x.shape[at]) if at in values else None for at in range(len(x.shape))))
+        sent.append(tuple(tracker.fresh(len(values[at])) if at in values else None for at in range(len(x.shape))))
         held += [values[at] for at in sorted(values)]
     value = np.concatenate(held)
     received = rule_of(call.operation)(Step(tracker, call, tuple(sent)))
@@ -183,6 +189,10 @@ def _times(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(is_zero(first) | is_zero(second), 0.0, first * second)
 
 
+def _both_zero(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.where(is_zero(first) & is_zero(second), 0.0, np.nan)
+
+
 _COMBINED: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add,
     "subtract": np.subtract,
@@ -190,6 +200,7 @@ _COMBINED: dict[str, Callable[..., np.ndarray]] = {
     "average": np.add,
     "maximum": np.maximum,
     "minimum": np.minimum,
+    "customscalelayer": _both_zero,  # of InceptionResNet: x + scale * y
 }
 
 

@@ -22,6 +22,7 @@ from tfcompress.wrapper import with_transforms, wrapped_layers
 Gathered = dict[tuple[str, int], dict[str, np.ndarray]]
 """By (layer's name, weight's position): {name of a statistic: its value}."""
 
+
 def check_data(config: PruneConfig, data: Any, loss: Any, at_once: bool = False) -> None:
     """Raise ValueError if a criterion lacks what it looks at, or is given what it doesn't.
 
@@ -57,7 +58,11 @@ def check_data(config: PruneConfig, data: Any, loss: Any, at_once: bool = False)
             f"Expected `data` and `loss` with {named} where masks are computed before any gradient is known. Received: "
             + ("no data." if at_once else f"no data, and {config.schedule!r}, which begins at step 0.")
             + " Give both"
-            + ("." if at_once else ", or a schedule with a later begin_step, so that gradients are gathered in training.")
+            + (
+                "."
+                if at_once
+                else ", or a schedule with a later begin_step, so that gradients are gathered in training."
+            )
         )
 
 
@@ -80,9 +85,7 @@ class _Gatherer(WeightTransform):
         return masked(value, ops.ones(value.shape, "bool"), now, decay=1.0)
 
 
-def gather_gradients(
-    model: keras.Model, names: Sequence[str], data: Any, loss: Any, batch_size: int = 32
-) -> Gathered:
+def gather_gradients(model: keras.Model, names: Sequence[str], data: Any, loss: Any, batch_size: int = 32) -> Gathered:
     """Return the statistics that come from gradients, summed over the batches of `data`.
 
     Args:

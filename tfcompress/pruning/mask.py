@@ -123,9 +123,7 @@ class Mask(WeightTransform):
         else:
             kept = largest(scores, budget, costs)
         if config.threshold is not None:
-            kept = [
-                ops.logical_or(part, score >= config.threshold) for part, score in zip(kept, scores, strict=True)
-            ]
+            kept = [ops.logical_or(part, score >= config.threshold) for part, score in zip(kept, scores, strict=True)]
         return [units.expand(part, mask.mask.shape) for part, mask in zip(kept, masks, strict=True)]
 
     def scores(self, value: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class _Planner:
         known: Values = self.known[id(one.tensor)]
         value = known.get(one.axis)
         if value is None:
-            value = np.full(one.tensor.shape[one.axis], np.nan)
+            value = np.full(len(one.site.labels) // one.repeats, np.nan)
         layer = innermost(one.call.operation)
         if not kind_of(layer).startswith("separableconv"):
             return value

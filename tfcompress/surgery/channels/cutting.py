@@ -14,6 +14,7 @@ from tfcompress.passthrough import PassThrough
 from tfcompress.surgery.channels.groups import Analysis
 from tfcompress.surgery.channels.kernels import equation_of
 from tfcompress.surgery.channels.tracker import Axes, innermost, kind_of
+from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.transform import read
@@ -76,6 +77,9 @@ class _Cutter:
             if not np.all(self.stays[site.labels]):
                 self.changes.setdefault(layer, {})[position, axis] = np.flatnonzero(self.stays[site.labels])
         self.new_layers: dict[int, Layer] = {}
+        self.reshapes: dict[tuple[int, tuple[int, ...]], Any] = {}
+        reshapes = {call.operation.name for call in calls(model) if kind_of(call.operation) == "reshape"}
+        self.names = {operation.name for operation in model.operations} - reshapes
 
     def run(self) -> keras.Model:
         # Before any layer is called in the new graph: a pinned one needs its weights then.
@@ -91,9 +95,17 @@ class _Cutter:
         kind = kind_of(operation)
         if kind == "reshape" and self.shrinks(self.axes[id(call.outputs[0])]):
             operation = self.reshaping(call)
-        if kind == "dotproductattention" and keywords.get("scale") is None and len(arguments) < 6:
-            keywords["scale"] = float(call.inputs[0].shape[-1]) ** -0.5
+        if kind == "dotproductattention":
+            if keywords.get("scale") is None and len(arguments) < 6:
+                keywords["scale"] = float(call.inputs[0].shape[-1]) ** -0.5
+            if len(arguments) == 3 and self.widths_part(call) and _is_plain(operation, keywords):
+                return _attention(*arguments, keywords["scale"])
         return self.new_layers.get(id(operation), operation)(*arguments, **keywords)
+
+    def widths_part(self, call: Call) -> bool:
+        """Return whether queries and values, as wide as each other before, are not any more."""
+        query, _, value = call.inputs[:3]
+        return bool(query.shape[-1] == value.shape[-1] and self.size(query, 3) != self.size(value, 3))
 
     def shrinks(self, axes: Axes) -> bool:
         return any(labels is not None and not np.all(self.kept(labels)) for labels in axes)
@@ -115,12 +127,15 @@ class _Cutter:
         for at in range(len(target)):
             if self.axes[id(output)][at + first] is not None:
                 target[at] = self.size(output, at + first)
-        if layer:
-            config = {**innermost(call.operation).get_config(), "target_shape": tuple(target)}
-            return type(innermost(call.operation)).from_config(config)
-        made = type(call.operation)(tuple(target))
-        made.name = call.operation.name
-        return made
+        key = (id(call.operation), tuple(target))
+        if key not in self.reshapes:
+            old = innermost(call.operation)
+            config = {**old.get_config(), "target_shape": tuple(target)} if layer else {}
+            made = type(old).from_config(config) if layer else type(old)(tuple(target))
+            made.name = free(call.operation.name, self.names)
+            self.names.add(made.name)
+            self.reshapes[key] = made
+        return self.reshapes[key]
 
     def smaller(self, layer: Layer, call: Call) -> Layer:
         """Return a built layer like `layer` with the channels that stay."""
@@ -162,6 +177,17 @@ class _Cutter:
         return _like(made, layer)
 
 
+def _is_plain(operation: Any, keywords: dict[str, Any]) -> bool:
+    extra = operation.is_causal, operation.attn_logits_soft_cap, keywords.get("bias"), keywords.get("mask")
+    return all(x is None or x is False for x in extra)
+
+
+def _attention(query: Any, key: Any, value: Any, scale: float) -> Any:
+    """Compute attention in single steps: Keras' own operation takes values as wide as keys alone, on JAX."""
+    scores = ops.einsum("btnd,bsnd->bnts", query * scale, key)
+    return ops.einsum("bnts,bsne->btne", ops.softmax(scores, axis=-1), value)
+
+
 def _like(made: Layer, layer: Layer) -> Layer:
     made._trainable = layer._trainable
     if hasattr(layer, "source_names"):
@@ -180,12 +206,9 @@ def _built(cls: type[Layer], config: dict[str, Any], shape: list[int | None]) ->
     try:
         made = cls.from_config(config)
         made.build(tuple(shape))
-    except Exception:  # an initializer that gives the old shape alone
+    except Exception:  # an initializer that gives the old shape alone, also when the saved model is loaded
         made = cls.from_config({key: "zeros" if key.endswith("_initializer") else v for key, v in config.items()})
         made.build(tuple(shape))
-        for key, value in config.items():
-            if key.endswith("_initializer"):
-                setattr(made, key, keras.initializers.get(value))
     return made
 
 

@@ -38,6 +38,11 @@ REDUCTIONS = frozenset(_REDUCTIONS.split())
 
 def unary(step: Step) -> list[Axes]:
     """Each value by itself."""
+    if len(step.inputs) > 1:
+        return nary(step)
+    if any(np.ndim(getattr(step.layer, name, 0)) for name in ("x_min", "x_max")):  # of an operation `clip`
+        for labels in step.inputs[0]:
+            step.block(labels, "has limits for each of its channels")
     return [step.inputs[0] for _ in step.call.outputs]
 
 
@@ -106,22 +111,18 @@ def prelu(step: Step) -> list[Axes]:
 
 
 def normalizes(step: Step) -> list[Axes]:
-    """Statistics over some axes, or softmax: these can't lose channels."""
-    axes = step.inputs[0]
+    """Statistics over some axes, or softmax, maybe with a mask: these can't lose channels."""
+    axes = step.inputs[0] if len(step.inputs) == 1 else nary(step)[0]
     over = getattr(step.layer, "axis", -1)
     for axis in range(len(axes)) if over is None else np.atleast_1d(over):
         step.block(axes[axis], "normalizes over it")
-    for weight in getattr(step.layer, "weights", ()):  # their axes are those that are normalized over
-        if len(weight.shape) > 1 and weight.shape[0] != 1:
-            for labels in axes:
-                step.block(labels, "normalizes over it")
     return [axes for _ in step.call.outputs]
 
 
 def group_normalization(step: Step) -> list[Axes]:
     """Statistics over groups of channels."""
     axes, layer = step.inputs[0], step.layer
-    if layer.groups in (-1, axes and step.call.inputs[0].shape[layer.axis]):
+    if layer.groups == step.call.inputs[0].shape[layer.axis]:
         for variable in (layer.gamma, layer.beta):
             step.follow(variable, 0, axes[layer.axis])
         step.block_others(axes, layer.axis, "normalizes over it")

@@ -56,6 +56,19 @@ def repeat_vector(step: Step) -> list[Axes]:
     return [(batch, None, labels)]
 
 
+def repeat(step: Step) -> list[Axes]:
+    """Each index of an axis several times, one after the other."""
+    layer, axes = step.layer, step.inputs[0]
+    if layer.axis is None or np.ndim(layer.repeats):
+        return unknown(step)
+    along = layer.axis % len(axes)
+    return [tuple(_repeated(labels, layer.repeats if at == along else 1) for at, labels in enumerate(axes))]
+
+
+def _repeated(labels: Labels, times: int) -> Labels:
+    return None if labels is None else np.repeat(labels, times)
+
+
 def concatenate(step: Step) -> list[Axes]:
     """One axis made of those of several tensors; all others are the same in all of them."""
     rank = len(step.inputs[0])
@@ -87,7 +100,7 @@ def get_item(step: Step) -> list[Axes]:
     key = step.call.arguments[1]
     keys = list(key) if isinstance(key, list | tuple) else [key]
     known = all(k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) for k in keys)
-    if not known:
+    if not known or any(isinstance(k, bool) for k in keys):
         return unknown(step)
     rest = len(axes) - sum(k is not None and k is not Ellipsis for k in keys)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)

@@ -201,7 +201,9 @@ def kind_of(operation: Any) -> str:
     for cls in type(inner).__mro__:
         if cls.__module__.startswith("keras."):
             own = any(getattr(type(inner), name, None) is not getattr(cls, name, None) for name in ("call", "build"))
-            return "" if own else plain_name(cls)
+            name = "" if own else plain_name(cls)
+            # The operation of that name is a weighted mean over an axis.
+            return "weightedaverage" if name == "average" and not isinstance(inner, keras.layers.Layer) else name
     return ""
 
 
