@@ -174,6 +174,7 @@ def test_heads_are_pruned_in_query_key_value_and_output():
 
 def test_all_that_makes_the_same_channels_must_be_meant():
     model = residual()
+    config = PruneConfig(0.5, granularity="channel")
     for refused, words in [
         (lambda: tfc.prune(model, config, layers="stem"), "all layers that make the same.*'stem' without 'outer'"),
         (lambda: tfc.prune(model, config, layers="head"), "'head', whose can't: it is an output of the model"),
@@ -182,7 +183,6 @@ def test_all_that_makes_the_same_channels_must_be_meant():
         (lambda: PruneConfig(tfc.Regrowth(0.5, end_step=9), granularity="channel"), "doesn't regrow"),
         (lambda: tfc.prune(tfc.prune(model, config), config), "'stem', which has a mask"),
     ]:
-        config = PruneConfig(0.5, granularity="channel")
         with pytest.raises(ValueError, match=words):
             refused()
     chosen = tfc.prune(model, PruneConfig(0.5, granularity="channel"), layers=["stem", "outer"])

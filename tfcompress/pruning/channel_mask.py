@@ -49,11 +49,11 @@ class ChannelMask(Mask):
         self,
         config: PruneConfig,
         group: str | None = None,
+        *,
         group_size: int = 1,
         share: float = 1.0,
         seed: int = 0,
         given: bool = False,
-        *,
         unit: str,
         size: int,
         axis: int,
@@ -63,7 +63,7 @@ class ChannelMask(Mask):
         inner: int = 1,
         costs: Costs | None = None,
     ):
-        super().__init__(config, group, group_size, share, seed=seed, given=given)
+        super().__init__(config, group, group_size=group_size, share=share, seed=seed, given=given)
         self.unit = unit
         self.size = size
         self.axis = axis

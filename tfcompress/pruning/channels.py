@@ -13,7 +13,7 @@ from keras.layers import Layer
 
 from tfcompress.pruning.channel_mask import ChannelMask
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.gathering import gather_frequencies, gather_gradients
+from tfcompress.pruning.gathering import Evidence, gather_frequencies, gather_gradients
 from tfcompress.pruning.kernels import check_budget, check_names, check_prunable, prices_of
 from tfcompress.pruning.statistics import GATHERED
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
@@ -21,9 +21,7 @@ from tfcompress.surgery.channels import ChannelGroup, Slice, channel_groups
 from tfcompress.wrapper import inner_weights, with_transforms
 
 
-def prune_channels(
-    model: keras.Model, config: PruneConfig, choice: LayerChoice, data: Any, loss: Any, batch_size: int
-) -> keras.Model:
+def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice, evidence: Evidence) -> keras.Model:
     """Return a model in which the kernels that make and read channels have common masks.
 
     Arguments and errors are those of `prune`.
@@ -47,7 +45,7 @@ def prune_channels(
                 f"{name}_{number}" if config.scope == "layer" else name,
                 share=_share(config, group),
                 seed=number,
-                given=data is not None,
+                given=evidence.data is not None,
                 unit=group.name,
                 size=group.size,
                 axis=part.axis,
@@ -70,7 +68,7 @@ def prune_channels(
             mask.group_size = len(masks)
     if config.scope in ("flops", "bytes"):
         masks[0].costs = _costs(config, flat, groups)
-    gathered = _gathered(config, flat, groups, data, loss, batch_size)
+    gathered = _gathered(config, flat, groups, evidence)
 
     def wrap(layer: Layer) -> Layer:
         if layer.name not in slices:
@@ -89,9 +87,10 @@ def prune_channels(
 
 def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list[ChannelGroup]:
     """Return the groups of channels that can be pruned and are meant."""
-    meant = {layer.name: choice.includes(layer) for layer in flat.layers}
+    layers = {layer.name: layer for layer in flat.layers}
+    meant = {name: choice.includes(layer) for name, layer in layers.items()}
     choice.check()
-    kind = config.granularity
+    kind = str(config.granularity)
     all_groups = [group for group in channel_groups(flat) if group.kind == kind]
     chosen = []
     for group in all_groups:
@@ -100,7 +99,8 @@ def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list
         )
         if named and group.reason is not None:
             raise ValueError(
-                f"Expected layers whose {_WORDS[kind]} can be removed. Received: {named!r}, whose can't: {group.reason}."
+                f"Expected layers whose {_WORDS[kind]} can be removed. Received: {named!r}, whose can't: "
+                f"{group.reason}."
             )
         others = [producer for producer in group.producers if not meant[producer]]
         if named and others:
@@ -113,8 +113,8 @@ def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list
     if not chosen:
         said = "; ".join(f"{group.name}: {group.reason}" for group in all_groups[:5] if group.reason)
         raise ValueError(
-            f"Expected a model with {_WORDS[kind]} that can be removed. Received: {flat.name!r}, in which none of those "
-            f"that are meant can be{': ' + said if said else ''}."
+            f"Expected a model with {_WORDS[kind]} that can be removed. Received: {flat.name!r}, in which none of "
+            f"those that are meant can be{': ' + said if said else ''}."
         )
     final = config.schedule.final()
     if config.scope == "layer":
@@ -172,19 +172,19 @@ def _costs(config: PruneConfig, flat: keras.Model, groups: Sequence[ChannelGroup
 
 
 def _gathered(
-    config: PruneConfig, flat: keras.Model, groups: Sequence[ChannelGroup], data: Any, loss: Any, batch_size: int
+    config: PruneConfig, flat: keras.Model, groups: Sequence[ChannelGroup], evidence: Evidence
 ) -> dict[str, dict[Any, Any]]:
     """Return the statistics that come from data: {name: {(layer, position) or unit: value}}."""
     found: dict[str, dict[Any, Any]] = {}
-    if data is None:
+    if evidence.data is None:
         return found
     names = [name for name in config.needs if name in GATHERED]
     if names:
-        gradients = gather_gradients(flat, names, data, loss, batch_size)
+        gradients = gather_gradients(flat, names, evidence)
         found = {name: {key: values[name] for key, values in gradients.items()} for name in names}
     if "activation_frequency" in config.needs:
         readers = {group.name: (group, _reader(group)) for group in groups}
-        seen = gather_frequencies(flat, {part.layer for _, part in readers.values()}, data, batch_size)
+        seen = gather_frequencies(flat, {part.layer for _, part in readers.values()}, evidence)
         found["activation_frequency"] = {
             unit: seen[part.layer][part.indices(group.size, range(group.size))]
             .reshape(part.outer, group.size, part.inner)
@@ -199,7 +199,7 @@ def _reader(group: ChannelGroup) -> Slice:
     part = next((part for part in group.slices if part.role == "consumer"), None)
     if part is None or group.kind != "channel":
         raise ValueError(
-            f"Expected channels that a convolution or dense layer reads. Received: {group.name!r}, of whose activations "
-            "nothing is known. Leave it out of `layers`, or take another criterion."
+            f"Expected channels that a convolution or dense layer reads. Received: {group.name!r}, of whose "
+            "activations nothing is known. Leave it out of `layers`, or take another criterion."
         )
     return part

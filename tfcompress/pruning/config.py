@@ -41,8 +41,8 @@ class PruneConfig:
         granularity: What is removed at once: "element", `tfc.Block(rows, cols)`, `tfc.NofM(n, m)`; "channel" or
             "attention_head", which `tfc.shrink` then takes out of the model.
         scope: "layer": each kernel reaches the sparsity by itself; "global": all together do, so that layers with
-            unimportant weights lose more of them; "flops" or "bytes": the schedule says which share of the whole model's
-            multiplications, or of the bytes of its kernels, is saved.
+            unimportant weights lose more of them; "flops" or "bytes": the schedule says which share of the whole
+            model's multiplications, or of the bytes of its kernels, is saved.
         threshold: With criterion "threshold": weights below it are pruned, but no larger share than the schedule's.
         targets: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
             "erdos_renyi_kernel": sparsities after the layers' shapes, that on the whole reach it (Evci et al., 2020);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -23,15 +24,30 @@ Gathered = dict[tuple[str, int], dict[str, np.ndarray]]
 """By (layer's name, weight's position): {name of a statistic: its value}."""
 
 
-def check_data(config: PruneConfig, data: Any, loss: Any, at_once: bool = False) -> None:
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What statistics are gathered from before a model is pruned.
+
+    Attributes:
+        data: `(x, y)` arrays or an iterable of batches, or `None`.
+        loss: As for `compile`, or `None`.
+        batch_size: Samples in a batch of arrays.
+    """
+
+    data: Any
+    loss: Any
+    batch_size: int = 32
+
+
+def check_evidence(config: PruneConfig, evidence: Evidence, at_once: bool = False) -> None:
     """Raise ValueError if a criterion lacks what it looks at, or is given what it doesn't.
 
     Args:
         config: What is pruned and when.
-        data: For the statistics, or `None`.
-        loss: For gradients, or `None`.
+        evidence: For the statistics.
         at_once: Whether the model is pruned without any training.
     """
+    data, loss = evidence.data, evidence.loss
     needed = [name for name in config.needs if name != "scale"]
     named = f"criterion={config.criterion!r}" if isinstance(config.criterion, str) else "this criterion"
     if data is not None and not needed:
@@ -91,9 +107,7 @@ def gather_gradients(model: keras.Model, names: Sequence[str], data: Any, loss: 
     Args:
         model: A built model; a copy of it runs, in training mode, and is not trained.
         names: Of `GATHERED`.
-        data: `(x, y)`, or an iterable of batches that are such pairs.
-        loss: As for `compile`.
-        batch_size: Samples in a batch of arrays.
+        evidence: Its data are `(x, y)`, or an iterable of batches that are such pairs.
 
     Raises:
         ValueError: If there is no batch, or a statistic becomes NaN or infinite; the message names the layer.
@@ -104,9 +118,9 @@ def gather_gradients(model: keras.Model, names: Sequence[str], data: Any, loss: 
         return with_transforms(layer, found) if found else layer
 
     copy = rebuild(model, wrap)
-    copy.compile(keras.optimizers.SGD(0.0), loss)  # at a rate of 0 nothing is trained
+    copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
     count = 0
-    for batch in _pairs(data, batch_size):
+    for batch in _pairs(evidence.data, evidence.batch_size):
         if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
             raise ValueError(
                 f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
@@ -124,22 +138,19 @@ def gather_gradients(model: keras.Model, names: Sequence[str], data: Any, loss: 
     broken = [key[0] for key, found in gathered.items() if not all(np.isfinite(x).all() for x in found.values())]
     if broken:
         raise ValueError(
-            f"Expected finite gradients. Received: NaN or infinite ones in layer {broken[0]!r}. Look at the data and the "
-            "loss (tfcompress gives them to the model as they are)."
+            f"Expected finite gradients. Received: NaN or infinite ones in layer {broken[0]!r}. Look at the data and "
+            "the loss (tfcompress gives them to the model as they are)."
         )
     return gathered
 
 
-def gather_frequencies(
-    model: keras.Model, layers: Iterable[str], data: Any, batch_size: int = 32
-) -> dict[str, np.ndarray]:
+def gather_frequencies(model: keras.Model, layers: Iterable[str], evidence: Evidence) -> dict[str, np.ndarray]:
     """Return how often each input channel of some layers is above 0.
 
     Args:
         model: A flat functional model.
         layers: Names of layers.
-        data: As for `tfcompress.calibrate`, or a tuple whose first part is such data.
-        batch_size: Samples in a batch of arrays.
+        evidence: Its data are as for `tfcompress.calibrate`, or a tuple whose first part is.
 
     Returns:
         {layer's name: float32 vector with a share in [0, 1] for each index of the last axis}.
@@ -152,13 +163,14 @@ def gather_frequencies(
     probe = keras.Model(graph_of(model)._inputs_struct, list(read_by.values()))
     counts = [np.zeros(x.shape[-1]) for x in read_by.values()]
     seen = 0
-    for batch in batches(model, data[0] if isinstance(data, tuple) else data, batch_size):
+    data = evidence.data[0] if isinstance(evidence.data, tuple) else evidence.data
+    for batch in batches(model, data, evidence.batch_size):
         outputs = probe.predict_on_batch(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, batch))
-        for total, output in zip(counts, outputs if isinstance(outputs, list) else [outputs], strict=True):
+        for count, output in zip(counts, outputs if isinstance(outputs, list) else [outputs], strict=True):
             positive = np.asarray(output) > 0
-            total += positive.reshape(-1, positive.shape[-1]).mean(axis=0) * len(positive)
-        seen += len(positive)
-    return {name: (total / seen).astype("float32") for name, total in zip(read_by, counts, strict=True)}
+            np.add(count, positive.reshape(-1, positive.shape[-1]).mean(axis=0) * len(positive), out=count)
+        seen += len(batch[0])
+    return {name: (count / seen).astype("float32") for name, count in zip(read_by, counts, strict=True)}
 
 
 def _pairs(data: Any, batch_size: int) -> Iterator[Any]:

@@ -7,7 +7,6 @@ import difflib
 import math
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.gathering import gather_gradients
+from tfcompress.pruning.gathering import Evidence, gather_gradients
 from tfcompress.pruning.granularity import Block, NofM
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.statistics import GATHERED
@@ -37,9 +36,7 @@ class _Masked:
         return math.prod(self.shape)
 
 
-def prune_kernels(
-    model: keras.Model, config: PruneConfig, choice: LayerChoice, data: Any, loss: Any, batch_size: int
-) -> keras.Model:
+def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, evidence: Evidence) -> keras.Model:
     """Return a model whose kernels have masks; arguments and errors as of `prune`."""
     group = None if config.scope == "layer" else uuid.uuid4().hex
     made: list[_Masked] = []
@@ -61,7 +58,7 @@ def prune_kernels(
         for position in positions:
             shape = tuple(weights[position].shape)
             config.units.check(shape, f"the {weights[position].name} of layer {layer.name!r}, of shape {shape}")
-            mask = Mask(config, group, seed=len(made), given=data is not None)
+            mask = Mask(config, group, seed=len(made), given=evidence.data is not None)
             masks.append((position, mask))
             made.append(_Masked(layer.name, position, shape, mask))
         return with_transforms(layer, masks)
@@ -78,8 +75,8 @@ def prune_kernels(
     _set_shares(config, made)
     _set_costs(config, made, pruned)
     gathered = [name for name in config.needs if name in GATHERED]
-    if gathered and data is not None:
-        found = gather_gradients(model, gathered, data, loss, batch_size)
+    if gathered and evidence.data is not None:
+        found = gather_gradients(model, gathered, evidence)
         for one in made:
             for name in gathered:
                 one.mask.statistics[name].assign(found[one.layer, one.position][name])

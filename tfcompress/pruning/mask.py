@@ -42,6 +42,7 @@ class Mask(WeightTransform):
         self,
         config: PruneConfig,
         group: str | None = None,
+        *,
         group_size: int = 1,
         share: float = 1.0,
         cost: float = 1.0,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 
 from tfcompress.pruning.channels import prune_channels
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.gathering import check_data
+from tfcompress.pruning.gathering import Evidence, check_evidence
 from tfcompress.pruning.granularity import STRUCTURES
 from tfcompress.pruning.kernels import prune_kernels
 from tfcompress.pruning.schedules import ConstantSparsity
@@ -61,19 +62,18 @@ def prune(
     >>> pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.75, begin_step=0, end_step=300))
     >>> pruned.compile("sgd", "mse")  # and fit, as always
     """
-    return _prune(model, config, layers, data, loss, batch_size, at_once=False)
+    return _prune(model, config, layers, Evidence(data, loss, batch_size), at_once=False)
 
 
-def _prune(
-    model: keras.Model, config: Any, layers: Layers, data: Any, loss: Any, batch_size: int, at_once: bool
-) -> keras.Model:
+def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, at_once: bool) -> keras.Model:
     config = config if isinstance(config, PruneConfig) else PruneConfig(config)
     choice = LayerChoice(layers)
     check_built(model)
-    loss = getattr(model, "loss", None) if loss is None else loss
-    check_data(config, data, loss, at_once)
+    if evidence.loss is None:
+        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None))
+    check_evidence(config, evidence, at_once)
     how = prune_channels if config.granularity in STRUCTURES else prune_kernels
-    return how(model, config, choice, data, loss, batch_size)
+    return how(model, config, choice, evidence)
 
 
 def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: Any) -> keras.Model:
@@ -100,9 +100,10 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     >>> tfc.sparsity(tfc.prune_once(model, 0.75))
     0.75
     """
-    layers, loss, batch_size = config.pop("layers", None), config.pop("loss", None), config.pop("batch_size", 32)
+    layers = config.pop("layers", None)
+    evidence = Evidence(data, config.pop("loss", None), config.pop("batch_size", 32))
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
-    pruned = _prune(model, once, layers, data, loss, batch_size, at_once=True)
+    pruned = _prune(model, once, layers, evidence, at_once=True)
     update_masks(pruned)
     return strip(pruned)
 
