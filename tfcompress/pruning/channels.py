@@ -121,8 +121,8 @@ def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list
         alone = [group.name for group in chosen if group.size * (1 - final) < 0.5]
         if alone:
             warnings.warn(
-                f"A sparsity of {final:.3g} would leave layer {', '.join(map(repr, alone))} without {_WORDS[kind]}: one "
-                "is kept in each.",
+                f"A sparsity of {final:.3g} would leave layer {', '.join(map(repr, alone))} without {_WORDS[kind]}: "
+                "one is kept in each.",
                 stacklevel=5,
             )
     if isinstance(config.targets, dict):

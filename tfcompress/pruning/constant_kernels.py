@@ -57,9 +57,10 @@ def _bias(layer: Any) -> np.ndarray | float:
     return 0.0 if layer.bias is None else read(layer.bias).astype("float64")
 
 
-def _input(call: Call, values: Values, axis: int) -> np.ndarray:
-    x = call.inputs[0]
-    return values.get(axis, np.full(x.shape[axis], np.nan))
+def _input(call: Call, values: Values, axis: int, size: int | None = None) -> np.ndarray:
+    """Return what is known of the input's channels; `size` is their number where its shape doesn't say it."""
+    known = values.get(axis)
+    return np.full(call.inputs[0].shape[axis] or size, np.nan) if known is None else known
 
 
 def _convolved(layer: Any, call: Call, values: Values) -> Values:
@@ -102,7 +103,7 @@ def _separable(layer: Any, call: Call, values: Values) -> Values:
 def _dense(layer: Any, call: Call, values: Values) -> Values:
     axis = len(call.inputs[0].shape) - 1
     kernel = read(layer.kernel).astype("float64")[None]
-    return {axis: summed(kernel, _bias(layer), _input(call, values, axis), False)}
+    return {axis: summed(kernel, _bias(layer), _input(call, values, axis, kernel.shape[1]), False)}
 
 
 def _columns(layer: Any, call: Call, values: Values) -> Values:

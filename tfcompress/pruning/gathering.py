@@ -101,8 +101,8 @@ class _Gatherer(WeightTransform):
         return masked(value, ops.ones(value.shape, "bool"), now, decay=1.0)
 
 
-def gather_gradients(model: keras.Model, names: Sequence[str], data: Any, loss: Any, batch_size: int = 32) -> Gathered:
-    """Return the statistics that come from gradients, summed over the batches of `data`.
+def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidence) -> Gathered:
+    """Return the statistics that come from gradients, summed over the batches of data.
 
     Args:
         model: A built model; a copy of it runs, in training mode, and is not trained.
