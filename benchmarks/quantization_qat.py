@@ -12,8 +12,7 @@ import json
 import pathlib
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,6 +20,7 @@ import numpy as np
 
 import tfcompress as tfc
 from benchmarks import data, peers
+from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
 from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, small, trained_resnet8
 from benchmarks.quantization_ptq import IMAGES, trained_small
@@ -29,7 +29,6 @@ from benchmarks.results import save, show
 SEEDS = (0, 1, 2)
 EPOCHS = {"cifar10": 6, "mnist": 4}
 RATE = {"cifar10": 1e-3, "mnist": 3e-4}
-BATCH_SIZE = 128
 WAYS = ("float32", "tfcompress", "tfmot")
 
 
@@ -84,11 +83,6 @@ class Job:
     test: data.Arrays
 
     @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return len(self.train[0]) // BATCH_SIZE
-
-    @property
     def x(self) -> np.ndarray:
         """Images to judge by."""
         return self.test[0].astype(np.float32)
@@ -114,7 +108,7 @@ def with_keras(job: Job) -> dict[str, Any]:
     model.set_weights(job.start.get_weights())
     if job.way == "tfcompress":
         model = tfc.quantize(model, "int8", job.train[0][:IMAGES].astype(np.float32))
-    seconds = fit(job, keras, model, lambda x: x)
+    seconds = train(job, keras, model, lambda x: x)
     figures = {"seconds": seconds, "keras": accuracy(outputs(model, job.x), job.test[1])}
     if job.way == "float32":
         return figures
@@ -139,7 +133,7 @@ def with_tfmot(job: Job) -> dict[str, Any]:
     def scaled(x: np.ndarray) -> np.ndarray:
         return x / np.float32(255) if job.name == "mnist" else x * np.float32(PIXEL) - np.float32(1)
 
-    seconds = fit(job, tf_keras, model, scaled)
+    seconds = train(job, tf_keras, model, scaled)
     x = scaled(job.x)
     figures = {"seconds": seconds, "keras": accuracy(model.predict(x, batch_size=256, verbose=0), job.test[1])}
     content = peers.tfmot_file(model)
@@ -150,24 +144,7 @@ def with_tfmot(job: Job) -> dict[str, Any]:
     return figures | {"bytes": len(content)}
 
 
-def fit(job: Job, module: Any, model: Any, scaled: Callable[[np.ndarray], np.ndarray]) -> float:
+def train(job: Job, module: Any, model: Any, scaled: Callable[[np.ndarray], np.ndarray]) -> float:
     """Train a model of either Keras; return the seconds of all processors in an epoch."""
-    import tensorflow as tf
-
-    epochs = EPOCHS[job.name]
-
-    def batches() -> Iterator[data.Arrays]:
-        made = data.shuffled(
-            *job.train, batch_size=BATCH_SIZE, epochs=epochs, seed=job.seed, augment=job.name == "cifar10"
-        )
-        return ((scaled(x), y) for x, y in made)
-
-    shape = job.train[0].shape[1:]
-    specs = tf.TensorSpec((BATCH_SIZE, *shape), tf.float32), tf.TensorSpec((BATCH_SIZE,), tf.int32)
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=specs).prefetch(4)
-    schedule = module.optimizers.schedules.CosineDecay(RATE[job.name], epochs * job.steps)
-    loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(module.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
-    begun = time.process_time()
-    model.fit(dataset, epochs=epochs, steps_per_epoch=job.steps, verbose=2)
-    return (time.process_time() - begun) / epochs
+    how = Fit(EPOCHS[job.name], RATE[job.name], job.seed, augment=job.name == "cifar10")
+    return fit(how, module, model, job.train, scaled)

@@ -60,7 +60,7 @@ def _bias(layer: Any) -> np.ndarray | float:
 def _input(call: Call, values: Values, axis: int, size: int | None = None) -> np.ndarray:
     """Return what is known of the input's channels; `size` is their number where its shape doesn't say it."""
     known = values.get(axis)
-    return np.full(call.inputs[0].shape[axis] or size, np.nan) if known is None else known
+    return np.full(call.inputs[0].shape[axis] or size or 0, np.nan) if known is None else known
 
 
 def _convolved(layer: Any, call: Call, values: Values) -> Values:
