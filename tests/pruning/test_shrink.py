@@ -12,7 +12,7 @@ from keras import ops
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
-from tests.surgery.networks import NETWORKS
+from tests.surgery.networks import NETWORKS, random_network
 from tfcompress.passthrough import FixedTraining
 from tfcompress.pruning import shrink_report
 from tfcompress.surgery import rebuild
@@ -104,6 +104,21 @@ def test_widths_of_a_plain_network_by_hand():
     # a: 27 * 4 + 4, norm: 4 * 4, b: 36 * 8 + 8, c: 128 * 4 + 4, head: 16 + 4
     assert smaller.count_params() == 112 + 16 + 296 + 516 + 20
     np.testing.assert_array_equal(numpy(smaller.get_layer("a").kernel), numpy(model.get_layer("a").kernel)[..., 1:5])
+
+
+@pytest.mark.filterwarnings("ignore:Expected a model with channels that nothing depends on")
+@pytest.mark.parametrize("seed", range(12 if ON_TENSORFLOW else 1))
+def test_whatever_is_zero_outputs_stay(seed):
+    model = rebuild(randomise(random_network(seed), seed), check=False)
+    generator = np.random.default_rng(seed)
+    for group in channel_groups(model):
+        if group.reason is None and generator.integers(3):
+            chosen = generator.permutation(group.size)[: generator.integers(0, group.size + 1)]
+            roles = [("consumer",), ("producer", "follower"), ("producer",), ("follower",)][generator.integers(4)]
+            for part in group.slices:
+                if part.role in roles and generator.integers(8):
+                    clear(model, part, group.size, chosen)
+    assert_same(model, tfc.shrink(model))
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="slow on JAX, which compiles each operation")

@@ -233,6 +233,37 @@ def half():
     return keras.Model(inputs, L.Dense(2, name="head", **with_dtype)(x), name="half")
 
 
+def random_network(seed: int) -> keras.Model:
+    """A few blocks in a random order."""
+    generator = np.random.default_rng(seed)
+
+    def gate(x):
+        squeezed = L.Dense(3, activation="relu")(L.GlobalAveragePooling2D()(x))
+        return L.Multiply()([x, L.Reshape((1, 1, x.shape[-1]))(L.Dense(x.shape[-1], "sigmoid")(squeezed))])
+
+    layers = [
+        lambda: L.Conv2D(4, 3, padding="same", activation=str(generator.choice(["relu", "sigmoid", "tanh"]))),
+        lambda: L.BatchNormalization(scale=bool(generator.integers(2)), center=bool(generator.integers(2))),
+        lambda: L.DepthwiseConv2D(3, padding="same", depth_multiplier=int(generator.integers(1, 3))),
+        lambda: L.SeparableConv2D(4, 3, padding="same", depth_multiplier=2),
+        lambda: L.Conv2DTranspose(4, 3, padding="same"),
+        lambda: L.PReLU(shared_axes=[1, 2]),
+    ]
+    blocks = [
+        gate,
+        lambda x: L.Conv2D(5, 3 if x.shape[1] > 3 else 1, use_bias=False)(x),
+        lambda x: L.Concatenate()([x, L.Conv2D(3, 1)(x)]),
+        lambda x: L.Add()([L.Conv2D(x.shape[-1], 3, padding="same")(x), x]),
+        lambda x: L.ZeroPadding2D(1)(L.AveragePooling2D(2, padding="same")(x)),
+    ]
+    inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(6, 3, name="stem")(inputs)
+    for at in generator.integers(0, len(layers) + len(blocks), 5):
+        x = layers[at]()(x) if at < len(layers) else blocks[at - len(layers)](x)
+    x = L.Flatten()(x) if generator.integers(2) else L.GlobalMaxPooling2D()(x)
+    return keras.Model(inputs, L.Dense(2)(L.Dense(6, "softplus")(x)), name=f"random_{seed}")
+
+
 NETWORKS: dict[str, Network] = {
     "plain": Network(plain, {"a": (6, None), "b": (8, None), "c": (7, None), "head": (4, OUTPUT)}),
     "residual": Network(residual, {"stem": (6, None), "one_a": (5, None), "two_a": (9, None), "head": (3, OUTPUT)}),

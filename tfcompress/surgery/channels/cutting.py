@@ -14,6 +14,7 @@ from tfcompress.passthrough import PassThrough
 from tfcompress.surgery.channels.groups import Analysis
 from tfcompress.surgery.channels.kernels import equation_of
 from tfcompress.surgery.channels.tracker import Axes, innermost, kind_of
+from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter
 from tfcompress.surgery.walking import Call, calls, walk
@@ -79,7 +80,7 @@ class _Cutter:
         self.new_layers: dict[int, Layer] = {}
         self.reshapes: dict[tuple[int, tuple[int, ...]], Any] = {}
         reshapes = {call.operation.name for call in calls(model) if kind_of(call.operation) == "reshape"}
-        self.names = {operation.name for operation in model.operations} - reshapes
+        self.names = {operation.name for operation in graph_of(model).operations} - reshapes
 
     def run(self) -> keras.Model:
         # Before any layer is called in the new graph: a pinned one needs its weights then.
