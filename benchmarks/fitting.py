@@ -41,6 +41,7 @@ def fit(
     model: Any,
     train: data.Arrays,
     scaled: Callable[[np.ndarray], np.ndarray] = lambda x: x,
+    *,
     callbacks: Sequence[Any] = (),
 ) -> float:
     """Train a model of either Keras.

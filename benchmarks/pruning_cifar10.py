@@ -129,7 +129,7 @@ def with_tfmot(job: Job) -> dict[str, Any]:
     def scaled(x: np.ndarray) -> np.ndarray:
         return x * np.float32(PIXEL) - np.float32(1)
 
-    seconds = fit(job.how, tf_keras, model, job.train, scaled, [sparsity.UpdatePruningStep()])
+    seconds = fit(job.how, tf_keras, model, job.train, scaled, callbacks=[sparsity.UpdatePruningStep()])
     final = sparsity.strip_pruning(model)
     kernels = [weight for weight in final.get_weights() if weight.ndim > 1]
     size = sum(kernel.size for kernel in kernels)

@@ -11,10 +11,12 @@ from tfcompress.loading import load
 from tfcompress.pipeline.curves import Sensitivity
 from tfcompress.pipeline.sensitivity import sensitivity
 from tfcompress.pruning import (
+    Block,
     ConstantSparsity,
     CosineDecay,
     ExponentialDecay,
     FunctionSchedule,
+    NofM,
     OneShot,
     PolynomialDecay,
     PruneConfig,
@@ -43,12 +45,14 @@ from tfcompress.surgery import strip
 __all__ = [
     "ActivationSpec",
     "Artifact",
+    "Block",
     "ConstantSparsity",
     "CosineDecay",
     "DebugReport",
     "ExponentialDecay",
     "FunctionSchedule",
     "Metrics",
+    "NofM",
     "OneShot",
     "ParityError",
     "PolynomialDecay",
