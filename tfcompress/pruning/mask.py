@@ -130,7 +130,7 @@ class Mask(WeightTransform):
     def scores(self, value: Tensor) -> Tensor:
         """Return how important each weight is, float32; what is pruned has the least."""
         criterion = criterion_of(self.config.criterion)
-        scores = ops.cast(criterion(self.apply(value), self.known()), "float32")
+        scores = ops.cast(criterion(value, self.known()), "float32")
         return ops.where(self.kept(), scores, -math.inf)
 
     def known(self) -> Statistics:

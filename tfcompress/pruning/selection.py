@@ -66,8 +66,12 @@ def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | N
     budget = ops.cast(budget, dtype)
 
     def cost(least: Tensor) -> Tensor:
-        counts = (ops.cast(ops.sum(ops.cast(part >= least, "int32")), dtype) for part in bits)
-        return sum(one * count for one, count in zip(each, counts, strict=True))
+        total = ops.zeros((), dtype)
+        for part, one in zip(bits, each, strict=True):
+            # One tensor after the other: done at once, their temporaries would be as large as the whole model.
+            after = ops.where(total < 0, 0, least)
+            total = total + one * ops.cast(ops.sum(ops.cast(part >= after, "int32")), dtype)
+        return total
 
     least = threshold(cost, budget)
 
