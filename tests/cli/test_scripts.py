@@ -81,6 +81,18 @@ def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop):
     assert (folder / "pruned.onnx").stat().st_mtime_ns == before
 
 
+def test_channels_are_pruned_and_taken_out(workshop):
+    output = workshop / "fewer.keras"
+    done = script(
+        "prune", f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output={output}",
+        "--granularity=channel", "--criterion=gradient", "--sparsity=0.5", "--finetune_epochs=4",
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert "dense" in done.stdout
+    small = tfc.load(output)
+    assert [layer.units for layer in small.layers if isinstance(layer, L.Dense)] == [16, 3]
+
+
 def test_the_parts_one_after_the_other(workshop):
     model, data = workshop / "trained.keras", f"--data={workshop / 'data.npz'}"
     assert "accuracy" in script("train", data, f"--output={model}", "--epochs=3").stdout

@@ -61,9 +61,11 @@ def train(values: FlagValues) -> None:
 def prune(values: FlagValues) -> None:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
+    from tfcompress.cli.pruning import config_of, data_for
     from tfcompress.pipeline import check_fits
-    from tfcompress.pipeline.job import rising_schedule
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.pruning import shrink_report
+    from tfcompress.pruning.granularity import STRUCTURES
 
     if values.sweep:
         return _sweep(values)
@@ -72,12 +74,15 @@ def prune(values: FlagValues) -> None:
     model = tfc.load(values.model, unsafe=values.unsafe)
     check_fits(model, data)
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size)
-    config = tfc.PruneConfig(rising_schedule(values.sparsity, steps), scope=values.scope)
-    pruned = tfc.prune(model, config, values.layers)
+    config = config_of(values, values.sparsity, steps)
+    pruned = tfc.prune(model, config, values.layers, data=data_for(config, data))
     stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
     _fit(stage_name, pruned, data, loss=loss_for(model, data), epochs=values.finetune_epochs, values=values)
-    final = tfc.strip(pruned)
+    whole_units = config.granularity in STRUCTURES and values.shrink
+    final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
     final.save(output)
+    if whole_units:
+        print(shrink_report(pruned))
     print(tfc.summary(final))
     print(tfc.evaluate(final, data.x_test, data.y_test))
     print(f"Written to {output}.")
@@ -90,6 +95,9 @@ def _sweep(values: FlagValues) -> None:
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
+    other = [name for name in ("criterion", "granularity", "threshold", "shrink") if values[name].present]
+    if other:
+        raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
     output = _new_file(values.output, ".json", values.overwrite)
     picture = _new_file(str(output.with_suffix(".png")), ".png", values.overwrite)
     data = _data(values)

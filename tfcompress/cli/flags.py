@@ -6,6 +6,8 @@ from absl import flags
 
 _PRECISIONS = ["float32", "float16"]
 _RECIPES = ["int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "float16"]
+_SCOPES = ["layer", "global", "flops", "bytes"]
+_CRITERIA = ["magnitude", "l2", "threshold", "gradient", "movement", "activation_frequency", "bn_scale", "random"]
 _RANGES = ["ema", "minmax", "percentile", "mse", "entropy"]
 _IO = ["float32", "int8", "uint8"]
 _OPSETS = ["18", "19", "20", "21"]
@@ -77,8 +79,28 @@ _FLAGS = {
     "sparsity": _define_sparsity,
     "sweep": _define_sweep,
     "scope": lambda: flags.DEFINE_enum(
-        "scope", "layer", ["layer", "global"], "Whether each layer gets that sparsity, or all together."
+        "scope",
+        "layer",
+        _SCOPES,
+        "What reaches the sparsity: each layer, all together, or the model's multiplications or bytes.",
     ),
+    "criterion": lambda: flags.DEFINE_enum(
+        "criterion",
+        "magnitude",
+        _CRITERIA,
+        "What makes a weight important: its size, |w * gradient|, its movement, how often its unit fires, the scale "
+        "behind its channel; or chance.",
+    ),
+    "granularity": lambda: flags.DEFINE_string(
+        "granularity",
+        "element",
+        "What is pruned at once: element, 16x1 (blocks of inputs x outputs), 2:4 (two of four are kept), channel or "
+        "attention_head (these are taken out of the model: --shrink).",
+    ),
+    "threshold": lambda: flags.DEFINE_float(
+        "threshold", None, "With --criterion=threshold: smaller weights are pruned, but no more than --sparsity."
+    ),
+    "shrink": lambda: flags.DEFINE_bool("shrink", True, "Take pruned channels and heads out of the model."),
     "layers": lambda: flags.DEFINE_list("layers", None, "Names or regular expressions of the layers; all by default."),
     "epochs": lambda: flags.DEFINE_integer("epochs", 10, "Epochs of training.", lower_bound=1),
     "finetune_epochs": lambda: flags.DEFINE_integer(

@@ -42,11 +42,18 @@ def silent(text: str, epochs: int = 0) -> Any:
     yield ()
 
 
-def rising_schedule(final_sparsity: float, steps: int) -> PolynomialDecay:
-    """Return a polynomial schedule over the first three quarters of `steps`, with about 25 updates."""
+def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool = False) -> PolynomialDecay:
+    """Return a polynomial schedule over the first three quarters of `steps`, with about 25 updates.
+
+    Args:
+        final_sparsity: Share of zeros at the end, in [0, 1).
+        steps: Of the training.
+        from_second_update: Whether the first update is left out, so that there are gradients to go by.
+    """
     frequency = max(steps * 3 // 4 // 25, 1)
-    updates = max(steps * 3 // 4 // frequency, 1)
-    return PolynomialDecay(0.0, final_sparsity, begin_step=0, end_step=updates * frequency, frequency=frequency)
+    updates = max(steps * 3 // 4 // frequency, 2 if from_second_update else 1)
+    begin = frequency if from_second_update else 0
+    return PolynomialDecay(0.0, final_sparsity, begin_step=begin, end_step=updates * frequency, frequency=frequency)
 
 
 def compress_job(
