@@ -6,9 +6,12 @@ import pathlib
 import re
 
 import keras
+import numpy as np
 
 from benchmarks.readme import ROOT, filled
 from tfcompress.pipeline import default_model, digits, fit
+from tfcompress.surgery import rebuild
+from tfcompress.surgery.costs import total_multiply_adds
 
 README = (ROOT / "README.md").read_text()
 
@@ -31,14 +34,14 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     fit(model, data, loss, epochs=3, batch_size=32, learning_rate=2e-3)
     pathlib.Path("saved_models/digits").mkdir(parents=True)
     model.save("saved_models/digits/dense.keras")
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {}
-    exec(
-        code.replace("epochs=2)", "epochs=2, verbose=0)").replace(
-            "fit(data.x_train, data.y_train, epochs=10)", "fit(data.x_train, data.y_train, epochs=10, verbose=0)"
-        ),
-        names,
-    )
+    quiet = first.replace("epochs=2)", "epochs=2, verbose=0)").replace("epochs=10)", "epochs=10, verbose=0)", 1)
+    exec(quiet, names)
     assert {path.name for path in tmp_path.iterdir()} == {"saved_models", "my.tflite", "my.onnx"}
     assert "tflite" in capsys.readouterr().out
     assert abs(names["tfc"].sparsity(names["quantized"]) - 0.8) < 1e-3
+    exec(second, names)
+    small, pruned, x = names["small"], names["pruned"], data.x_test
+    np.testing.assert_allclose(small.predict(x, verbose=0), pruned.predict(x, verbose=0), rtol=0, atol=1e-4)
+    assert total_multiply_adds(rebuild(small)) <= total_multiply_adds(rebuild(names["model"])) / 2
