@@ -12,7 +12,7 @@ class Scheme:
     Attributes:
         activations: "static": ranges stand in the graph as fake-quantizers; "dynamic": found at run time from each
             input of a kernel; `None`: activations stay float.
-        activation_bits: 8 or 16, where they are static.
+        activation_bits: 8, or 16 where they are static.
         weight_bits: Of the kernels, which lie on a grid of that many bits already.
         per_channel: Whether each output channel of a kernel has a grid of its own.
     """
