@@ -181,6 +181,15 @@ def test_opsets(opset, tmp_path):
     assert versions[""] == opset
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_mask_goes_through_quantizers_without_a_warning(kind, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 9, (64, 5)).astype("int32")
+    inputs = keras.Input((5,), dtype="int32", name="ids")
+    x = L.GlobalAveragePooling1D()(L.Embedding(9, 6, mask_zero=True, name="words")(inputs))
+    quantized = tfc.quantize(keras.Model(inputs, L.Dense(2, name="out")(x)), "int8", ids)
+    assert tfc.export(quantized, tmp_path / f"m.{kind}", verify=ids).parity.outputs["out"].max_steps < 1.01
+
+
 def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
     keras.utils.set_random_seed(2)
     generator = np.random.default_rng(0)
@@ -215,6 +224,7 @@ def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
         ),
         (lambda: build("residual"), {"inference_io": "int4"}, "Expected inference_io to be one of"),
         (lambda: build("residual"), {"opset": 12}, "Expected opset to be one of"),
+        (lambda: build("residual"), {"opset": 18.0}, r"Expected opset to be one of .* Received: opset=18\.0"),
     ],
 )
 def test_what_is_refused_leaves_no_file(model, how, message, tmp_path):

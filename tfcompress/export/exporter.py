@@ -1,6 +1,7 @@
 """The one verb: write a Keras model to a file, and prove that the file is the model."""
 
 import contextlib
+import numbers
 import os
 import pathlib
 import uuid
@@ -101,7 +102,7 @@ def export(
     traced = trace(plain, _resolve_batch(plain, kind, batch_size))
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
-    content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=opset)
+    content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
     draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
@@ -196,7 +197,7 @@ def _check_arguments(
         raise ValueError(f"Expected precision to be one of {PRECISIONS}. Received: precision={precision!r}.")
     if inference_io not in INFERENCE_IO:
         raise ValueError(f"Expected inference_io to be one of {INFERENCE_IO}. Received: inference_io={inference_io!r}.")
-    if isinstance(opset, bool) or opset not in OPSETS:
+    if not isinstance(opset, numbers.Integral) or opset not in OPSETS:  # 18.0 equals 18
         raise ValueError(f"Expected opset to be one of {OPSETS}. Received: opset={opset!r}.")
     signature = read_signature(model)
     if not isinstance(verify, bool):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.quantization.config import check_bits
 from tfcompress.quantization.numerics import (
     LEAST_WIDTH,
     Axis,
     check_axes,
-    check_bits,
     integers,
     nudged_grid,
     symmetric_grid,
@@ -106,7 +106,7 @@ def uniform_quantize(
     >>> uniform_quantize(kernel, bits=4, axis=0, group_size=8)[1].shape
     (2, 4)
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     if mode not in MODES:
         raise ValueError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}.")
     x = checked(x)
