@@ -121,6 +121,22 @@ def test_mirrored_strategy_on_two_devices(tmp_path):
     assert "equal on both replicas" in run_program("tests.programs.mirrored_quantized", str(tmp_path))
 
 
+@pytest.mark.parametrize("recipe", ["int8", "dynamic_int8"])
+def test_an_input_that_is_an_output_too_stays_itself(recipe, tmp_path):
+    inputs = keras.Input((8,), name="s")
+    model = keras.Model(inputs, {"p": L.Dense(3, activation="relu", name="d")(inputs), "same": inputs})
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    quantized = tfc.quantize(model, recipe, x)
+    assert [t.name for t in quantized.inputs] == ["s"]
+    assert quantized.output_names == model.output_names == ["d", "s"]
+    made = quantized.predict(x, verbose=0)
+    np.testing.assert_array_equal(made["same"], x)
+    for file in ("m.tflite", "m.onnx"):
+        artifact = tfc.export(quantized, tmp_path / file)
+        assert set(artifact.inputs) == {"s"} and set(artifact.outputs) == {"p", "same"}
+        np.testing.assert_array_equal(artifact.predict(x)["same"], x)
+
+
 def test_only_behind_a_relu_is_the_minimum_known():
     inputs = keras.Input((8,))
     x = keras.layers.Dense(4, activation="relu", name="positive")(inputs)
