@@ -10,6 +10,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.quantization.zoo import ZOO, build, data_of
+from tfcompress.export.artifact import Artifact
 from tfcompress.export.flatbuffer.graph import File, operators
 
 FORMATS = ("tflite", "onnx")
@@ -164,6 +165,38 @@ def test_integer_inputs_and_outputs(dtype, kind, tmp_path):
     assert {info.dtype for info in (*artifact.inputs.values(), *artifact.outputs.values())} == {dtype}
     plain = tfc.export(quantized, tmp_path / f"f.{kind}").predict(x)
     np.testing.assert_allclose(artifact.predict(x), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("model", "end"),
+    [
+        (lambda x: L.Dense(3, name="out")(L.LSTM(4)(x)), "input 'x'"),
+        (lambda x: L.LayerNormalization(name="out")(L.Dense(3)(x)), "output 'out'"),
+    ],
+    ids=["input", "output"],
+)
+def test_ends_that_are_float_are_not_called_integers(model, end, kind, dtype, tmp_path):
+    x = np.random.default_rng(0).normal(size=(32, 5, 4)).astype("float32")
+    inputs = keras.Input((5, 4), name="x")
+    quantized = tfc.quantize(keras.Model(inputs, model(inputs)), "int8", x)
+    with pytest.raises(ValueError, match=f"Expected inference_io='float32'.*inference_io='{dtype}', {end}"):
+        tfc.export(quantized, tmp_path / f"m.{kind}", inference_io=dtype)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_integer_input_that_is_returned(kind, dtype, tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    inputs = keras.Input((8,), name="s")
+    quantized = tfc.quantize(keras.Model(inputs, {"p": L.Dense(3, name="d")(inputs), "same": inputs}), "int8", x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", inference_io=dtype)
+    assert (artifact.inputs, artifact.outputs) == ((there := Artifact.open(artifact.path)).inputs, there.outputs)
+    integers = np.random.default_rng(0).integers(*((-128, 128) if dtype == "int8" else (0, 256)), (4, 8)).astype(dtype)
+    np.testing.assert_array_equal(artifact.predict(integers)["same"], integers)
+    assert tfc.debug(quantized, artifact.path, x).first is None
 
 
 def test_pure_integers_for_a_microcontroller(tmp_path):
