@@ -76,7 +76,7 @@ def test_masked_attention_is_left_whole():
     [
         lambda: L.Rescaling(1 / 127.5, offset=-1.0),
         lambda: L.Normalization(mean=100.0, variance=900.0),
-        lambda: L.BatchNormalization(),
+        L.BatchNormalization,
         lambda: lambda x: x / 255.0,
         lambda: lambda x: 0.5 - x,
     ],

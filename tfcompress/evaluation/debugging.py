@@ -15,11 +15,12 @@ from tfcompress.evaluation.probing.observing import open_observer
 from tfcompress.evaluation.probing.probes import flat, is_dynamic
 from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
-from tfcompress.evaluation.verification import check_batch_size, check_model, pair
+from tfcompress.evaluation.verification import check_model, pair
 from tfcompress.export.inputs import count_samples
 from tfcompress.export.integers import held, io_grids, quantize
 from tfcompress.export.runtime import Runner, open_runner
 from tfcompress.export.signature import read_signature
+from tfcompress.quantization.batches import check_batch_size
 
 SHARE_OF_PEAK = 1 / 1024
 """The unit of `threshold` where a tensor has no grid, or one of 16 bits: that part of its largest value."""

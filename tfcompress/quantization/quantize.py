@@ -10,6 +10,7 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.accumulating import QuantizedLayer
+from tfcompress.quantization.batches import check_batch_size
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
@@ -69,7 +70,8 @@ def quantize(
     Raises:
         TypeError: If `model` is no Keras model.
         ValueError: If the model isn't built, can't be opened, is quantized already or has nothing to quantize; if
-            `config` is unknown, `layers` matches nothing, a weight isn't finite, or the data doesn't serve.
+            `config` is unknown, `layers` matches nothing, a weight isn't finite, the data doesn't serve, or
+            `batch_size` isn't an integer of at least 1.
 
     Example:
 
@@ -84,6 +86,7 @@ def quantize(
     config = QuantizeConfig.get(config)
     choice = LayerChoice(layers)
     check_built(model)
+    check_batch_size(batch_size)
     _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
     flat = rebuild(model)

@@ -175,7 +175,7 @@ class ONNXObserver(Observer):
             for name in filter(None, node.output):
                 found[name] = self._tensor(node, name, constants)
         entries = {entry.key: entry.value for entry in self._proto.metadata_props}
-        for name, grid in json.loads(entries.get(METADATA, "{}")).items():  # no node says it of a border that is integer
+        for name, grid in json.loads(entries.get(METADATA, "{}")).items():  # of integer borders no node says it
             scale, zero_point = float(grid["scale"]), int(grid["zero_point"])
             found[name] = dataclasses.replace(found[name], scale=scale, zero_point=zero_point, real_numbers=True)
         names = json.loads(entries.get(QUANTIZERS, "{}"))
