@@ -23,8 +23,8 @@ from tfcompress.quantization.quantizers import (
     UP,
     ActivationQuantizer,
     Float16Weight,
-    WeightQuantizer,
     activation_quantizers,
+    weight_quantizers,
 )
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.quantization.sources import name_of_call, quantizer_of
@@ -65,7 +65,7 @@ class Deployment:
 def scheme_of(model: keras.Model) -> Scheme | None:
     """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
     activations = [quantizer.spec for quantizer in activation_quantizers(model)]
-    weights = [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
+    weights = weight_quantizers(model)
     if not activations and not weights:
         return None
     kind = None if not activations else "dynamic" if activations[0].dynamic else "static"

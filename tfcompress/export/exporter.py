@@ -22,6 +22,7 @@ from tfcompress.export.signature import read_signature
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.verify import verify as verify_file
 from tfcompress.quantization.quantize import is_quantized
+from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery import strip
 from tfcompress.wrapper import wrapped_layers
 
@@ -157,11 +158,19 @@ def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str,
 def _check_io(model: keras.Model, inference_io: str) -> None:
     scheme = scheme_of(model)
     static = scheme is not None and scheme.activations == "static" and scheme.activation_bits == 8
-    if inference_io != "float32" and not static:
+    if inference_io == "float32" or static:
+        return
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
         raise ValueError(
-            "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
-            f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+            f"Expected inference_io='float32', since no layer of {model.name!r} that is quantized has an integer "
+            f"kernel: all of it is computed in float. Received: inference_io={inference_io!r}. tfcompress.summary "
+            "says why, layer by layer."
         )
+    raise ValueError(
+        "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
+        f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+    )
 
 
 def _check_no_whole_inputs(traced: Trace, inference_io: str) -> None:

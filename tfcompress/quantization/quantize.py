@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -22,6 +23,7 @@ from tfcompress.quantization.quantizers import (
     Float16Weight,
     WeightQuantizer,
     activation_quantizers,
+    wanted_activations,
 )
 from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
@@ -114,6 +116,7 @@ def quantize(
 
     names = list(flat.output_names)
     quantized = keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names)
+    _warn_without_integers(quantized)
     for wrapper in wrapped_layers(quantized):
         for _, transform in wrapper.transforms:
             if isinstance(transform, WeightQuantizer):
@@ -247,11 +250,15 @@ class _Inserter:
             return layer
         if self.config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
-        per_channel = self.config.weights.granularity == "per_channel" and kind != TABLE
+        weights, activations = self.config.weights, self.config.activations
+        per_channel = weights.granularity == "per_channel" and kind != TABLE
         return with_transforms(
             layer,
             [
-                (position, WeightQuantizer(self.config.weights, channel_axes(layer, position) if per_channel else None))
+                (
+                    position,
+                    WeightQuantizer(weights, channel_axes(layer, position) if per_channel else None, activations),
+                )
                 for position in positions
             ],
             QuantizedLayer if kind == KERNEL else None,
@@ -275,6 +282,16 @@ def _check_not_quantized(model: keras.Model) -> None:
         raise ValueError(
             f"Expected a model with float weights. Received: layer {mode.name!r}, quantized by Keras itself "
             f"({mode.quantization_mode}). Quantize the model from before that."
+        )
+
+
+def _warn_without_integers(model: keras.Model) -> None:
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
+        warnings.warn(
+            f"No activation of {model.name!r} is quantized, since no layer that is meant has an integer kernel: its "
+            "weights alone are, and its files compute in float. tfcompress.summary says why, layer by layer.",
+            stacklevel=3,
         )
 
 
