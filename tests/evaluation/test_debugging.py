@@ -157,6 +157,15 @@ def test_integer_inputs_and_fixed_batches(tmp_path):
     assert report.first is None and report.missing == ()
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_integers_at_the_borders_of_onnx(dtype, tmp_path):
+    model, x = quantized()
+    report = debug(model, export(model, tmp_path / "model.onnx", inference_io=dtype).path, x[:6])
+    assert report.first is None and report.missing == ()
+    assert report.same_outputs
+    assert all(tensor.own_max_steps < 1.01 for tensor in report.tensors)
+
+
 def test_shared_layers_and_several_inputs(tmp_path):
     left, right = keras.Input((5,), name="left"), keras.Input((5,), name="right")
     shared = layers.Dense(4, activation="tanh", name="shared")

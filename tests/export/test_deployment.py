@@ -76,6 +76,24 @@ def test_bits_without_kernels_are_refused():
             deploy(tfc.quantize(build("residual"), config, x), "onnx")
 
 
+@pytest.mark.parametrize("bits", [2, 4, 16])
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_ranges_of_run_time_have_kernels_of_8_bits_alone(bits, kind):
+    config = tfc.QuantizeConfig(activations=tfc.ActivationSpec(bits=bits, dynamic=True))
+    quantized = tfc.quantize(keras.Sequential([keras.Input((4,)), L.Dense(3)]), config)
+    with pytest.raises(ValueError, match=f"activations of 8 bits whose ranges are found at run time.* {bits} bits"):
+        deploy(quantized, kind)
+
+
+def test_16_bits_with_a_zero_point_are_for_onnx_alone(tmp_path):
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    config = tfc.QuantizeConfig(activations=tfc.ActivationSpec(bits=16))
+    quantized = tfc.quantize(keras.Sequential([keras.Input((4,)), L.Dense(3)]), config, x)
+    with pytest.raises(ValueError, match=r"ActivationSpec\(bits=16, symmetric=True\), or export to \.onnx"):
+        deploy(quantized, "tflite")
+    assert tfc.export(quantized, tmp_path / "m.onnx").precision == "int16x8"
+
+
 def test_dynamic_and_weight_only_have_no_quantizers():
     for recipe, activations in (("dynamic_int8", "dynamic"), ("int8_weights", None)):
         made = deploy(tfc.quantize(build("residual"), recipe), "onnx")

@@ -10,6 +10,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.quantization.zoo import ZOO, build, data_of
+from tfcompress.export.artifact import Artifact
 from tfcompress.export.flatbuffer.graph import File, operators
 
 FORMATS = ("tflite", "onnx")
@@ -166,6 +167,38 @@ def test_integer_inputs_and_outputs(dtype, kind, tmp_path):
     np.testing.assert_allclose(artifact.predict(x), plain, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("model", "end"),
+    [
+        (lambda x: L.Dense(3, name="out")(L.LSTM(4)(x)), "input 'x'"),
+        (lambda x: L.LayerNormalization(name="out")(L.Dense(3)(x)), "output 'out'"),
+    ],
+    ids=["input", "output"],
+)
+def test_ends_that_are_float_are_not_called_integers(model, end, kind, dtype, tmp_path):
+    x = np.random.default_rng(0).normal(size=(32, 5, 4)).astype("float32")
+    inputs = keras.Input((5, 4), name="x")
+    quantized = tfc.quantize(keras.Model(inputs, model(inputs)), "int8", x)
+    with pytest.raises(ValueError, match=f"Expected inference_io='float32'.*inference_io='{dtype}', {end}"):
+        tfc.export(quantized, tmp_path / f"m.{kind}", inference_io=dtype)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_integer_input_that_is_returned(kind, dtype, tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    inputs = keras.Input((8,), name="s")
+    quantized = tfc.quantize(keras.Model(inputs, {"p": L.Dense(3, name="d")(inputs), "same": inputs}), "int8", x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", inference_io=dtype)
+    assert (artifact.inputs, artifact.outputs) == ((there := Artifact.open(artifact.path)).inputs, there.outputs)
+    integers = np.random.default_rng(0).integers(*((-128, 128) if dtype == "int8" else (0, 256)), (4, 8)).astype(dtype)
+    np.testing.assert_array_equal(artifact.predict(integers)["same"], integers)
+    assert tfc.debug(quantized, artifact.path, x).first is None
+
+
 def test_pure_integers_for_a_microcontroller(tmp_path):
     quantized = tfc.quantize(build("residual"), "int8", data_of(build("residual")))
     artifact = tfc.export(quantized, tmp_path / "m.tflite", inference_io="int8")
@@ -179,6 +212,39 @@ def test_opsets(opset, tmp_path):
     artifact = tfc.export(quantized, tmp_path / "m.onnx", opset=opset)
     versions = {entry.domain: entry.version for entry in onnx.load(artifact.path).opset_import}
     assert versions[""] == opset
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int16x8"])
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("layer", "dtype"),
+    [
+        (lambda: L.Rescaling(1 / 127.5, offset=-1.0), "uint8"),
+        (lambda: L.Normalization(mean=100.0, variance=900.0), "int32"),
+        (L.BatchNormalization, "uint8"),
+        (lambda: lambda x: x / 255.0, "uint8"),
+        (lambda: lambda x: x * 0.01, "int32"),
+    ],
+    ids=["rescaling", "normalization", "batch norm", "quotient", "product"],
+)
+def test_whole_numbers_through_an_affine_map(layer, dtype, kind, recipe, tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (64, 4, 4, 3)).astype(dtype)
+    inputs = keras.Input((4, 4, 3), dtype=dtype, name="pixels")
+    model = keras.Model(inputs, L.Dense(3, name="out")(L.Flatten()(layer()(inputs))))
+    quantized = tfc.quantize(model, recipe, x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=x)
+    assert artifact.inputs["pixels"].dtype == dtype
+    assert artifact.parity.outputs["out"].max_steps < 1.01
+    assert artifact.parity.outputs["out"].equal > (0.98 if recipe == "int8" else 0.5)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_mask_goes_through_quantizers_without_a_warning(kind, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 9, (64, 5)).astype("int32")
+    inputs = keras.Input((5,), dtype="int32", name="ids")
+    x = L.GlobalAveragePooling1D()(L.Embedding(9, 6, mask_zero=True, name="words")(inputs))
+    quantized = tfc.quantize(keras.Model(inputs, L.Dense(2, name="out")(x)), "int8", ids)
+    assert tfc.export(quantized, tmp_path / f"m.{kind}", verify=ids).parity.outputs["out"].max_steps < 1.01
 
 
 def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
@@ -215,6 +281,7 @@ def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
         ),
         (lambda: build("residual"), {"inference_io": "int4"}, "Expected inference_io to be one of"),
         (lambda: build("residual"), {"opset": 12}, "Expected opset to be one of"),
+        (lambda: build("residual"), {"opset": 18.0}, r"Expected opset to be one of .* Received: opset=18\.0"),
     ],
 )
 def test_what_is_refused_leaves_no_file(model, how, message, tmp_path):

@@ -104,6 +104,11 @@ def test_calibration_changes_nothing_but_ranges():
         (np.zeros((4, 5), "float32"), r"Expected batches of shape \(None, 6\) for input 'x'. Received: \(4, 5\)"),
         ({"y": np.zeros((4, 6))}, r"\['x'\] missing"),
         (7, "Expected an array, or something that yields batches"),
+        ("data.npz", "Expected an array, or something that yields batches. Received: data of type str"),
+        ([samples(4), samples(0)], "at least one sample in every batch. Received: batch 1, counted from 0, with none"),
+        (np.full((4, 6), "a"), r"Expected real numbers for input 'x'. Received: dtype <U1. Convert it with .astype"),
+        (np.full((4, 6), None), "Expected real numbers for input 'x'. Received: dtype object"),
+        (np.ones((4, 6), "complex64"), "Expected real numbers for input 'x'. Received: dtype complex64"),
         (np.full((4, 6), np.nan, "float32"), "Expected finite activations. Received: nan to nan from 'x'"),
         (np.zeros((4, 6), "float32"), "Received: nothing but zeros from 'x'"),
     ],
@@ -114,6 +119,23 @@ def test_data_that_does_not_serve(data, message):
     with pytest.raises(ValueError, match=message):
         tfc.calibrate(quantized, data)
     assert ranges_of(quantized) == before
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, "8"])
+def test_batch_sizes_that_are_none(batch_size):
+    for call in (
+        lambda: tfc.quantize(model_of(), "int8", samples(), batch_size=batch_size),
+        lambda: tfc.calibrate(tfc.quantize(model_of()), samples(), batch_size),
+    ):
+        with pytest.raises(ValueError, match="Expected batch_size to be an integer of at least 1. Received: b"):
+            call()
+
+
+def test_inputs_of_one_batch_hold_as_many_samples():
+    model = build("two_heads")
+    data = data_of(model, 8)
+    with pytest.raises(ValueError, match=r"Expected as many samples for each input. Received: \[7, 8\]"):
+        tfc.quantize(model, "int8", [{"image": data["image"], "meta": data["meta"][:7]}])
 
 
 def test_the_layer_that_overflows_is_named():

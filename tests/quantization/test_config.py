@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import tfcompress as tfc
@@ -14,6 +15,23 @@ from tfcompress.quantization.config import RECIPES
 def test_recipes_survive_json(name):
     config = tfc.QuantizeConfig.get(name)
     assert tfc.QuantizeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    spec = tfc.ActivationSpec(bits=np.uint8(8), percentile=np.float32(99.5), momentum=np.float64(0.5))
+    config = tfc.QuantizeConfig(tfc.WeightSpec(bits=np.int64(4)), spec, freeze_ranges_step=np.int32(7))
+    assert config == tfc.QuantizeConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert {type(config.weights.bits), type(spec.bits), type(config.freeze_ranges_step)} == {int}
+    assert spec.step(0.0, 255.0) == 1.0
+
+
+@pytest.mark.parametrize("bits", [np.int8(8), np.uint8(8), np.int64(8)])
+def test_arrays_take_the_bits_of_numpy_alike(bits):
+    x = np.linspace(-1, 1, 9)
+    for how in ({}, {"symmetric": True}, {"mode": "floor"}):
+        expected = tfc.uniform_quantize(x, 8, **how)
+        for part, wanted in zip(tfc.uniform_quantize(x, bits, **how), expected, strict=True):
+            np.testing.assert_array_equal(part, wanted)
 
 
 @pytest.mark.parametrize("bits", [1, 17, 8.0, True, "8"])
@@ -32,7 +50,10 @@ def test_bits_out_of_range(spec, bits):
         (lambda: tfc.WeightSpec(codebook="kmeans"), "Expected codebook to be one of"),
         (lambda: tfc.ActivationSpec(range="mean"), "Expected range to be one of"),
         (lambda: tfc.ActivationSpec(percentile=30), "Expected percentile above 50"),
+        (lambda: tfc.ActivationSpec(percentile="99"), "Expected percentile above 50, up to 100. Received: .*'99'"),
+        (lambda: tfc.ActivationSpec(percentile=float("nan")), "Expected percentile above 50"),
         (lambda: tfc.ActivationSpec(momentum=1.0), r"Expected momentum in \[0, 1\)"),
+        (lambda: tfc.ActivationSpec(momentum="a"), r"Expected momentum in \[0, 1\). Received: momentum='a'"),
         (lambda: tfc.QuantizeConfig(freeze_ranges_step=-1), "Expected freeze_ranges_step to be a training step"),
         (lambda: tfc.QuantizeConfig.get("int9"), "Did you mean 'int8'"),
     ],

@@ -70,6 +70,28 @@ def test_masked_attention_is_left_whole():
     assert "matmul" not in kinds(lower(model))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: L.Rescaling(1 / 127.5, offset=-1.0),
+        lambda: L.Normalization(mean=100.0, variance=900.0),
+        L.BatchNormalization,
+        lambda: lambda x: x / 255.0,
+        lambda: lambda x: 0.5 - x,
+    ],
+    ids=["rescaling", "normalization", "batch norm", "quotient", "difference"],
+)
+def test_whole_numbers_are_made_real_before_an_affine_map(layer, dtype):
+    inputs = keras.Input((4, 4, 3), dtype=dtype)
+    model = keras.Model(inputs, layer()(inputs))
+    lowered = lower(rebuild(model))
+    assert kinds(lowered)[0] == "cast" and len(kinds(lowered)) == 2
+    assert calls(lowered)[0].operation.name.endswith("_cast")
+    x = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(dtype)
+    np.testing.assert_allclose(lowered.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-6)
+
+
 def test_layers_that_are_not_meant_stay_whole():
     model = one(L.SeparableConv2D(3, 3, activation="relu", name="kept"))
     assert kinds(lower(model, lambda layer: layer.name != "kept")) == ["separableconv2d"]

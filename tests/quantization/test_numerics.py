@@ -322,6 +322,15 @@ def test_floor_is_the_textbooks_formula():
     assert 3.5 < ratio < 4.5
 
 
+@pytest.mark.parametrize("bits", [2, 8, 16])
+def test_floor_takes_the_largest_values_to_the_last_levels(bits):
+    limits = np.random.default_rng(0).uniform(0.1, 10, 500).astype(F)
+    both = np.stack([limits, -limits])  # a channel each
+    q, *_ = arrays.uniform_quantize(both, bits, mode="floor", axis=1)
+    levels = 2 ** (bits - 1) - 1
+    assert (q[0] == levels).all() and (q[1] == -levels).all()
+
+
 @pytest.mark.parametrize("constant", [-4.0, 0.25, 1e-6])
 def test_a_constant_is_quantized_exactly(constant):
     x = np.full((3, 4), constant, F)

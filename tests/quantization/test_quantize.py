@@ -121,6 +121,22 @@ def test_mirrored_strategy_on_two_devices(tmp_path):
     assert "equal on both replicas" in run_program("tests.programs.mirrored_quantized", str(tmp_path))
 
 
+@pytest.mark.parametrize("recipe", ["int8", "dynamic_int8"])
+def test_an_input_that_is_an_output_too_stays_itself(recipe, tmp_path):
+    inputs = keras.Input((8,), name="s")
+    model = keras.Model(inputs, {"p": L.Dense(3, activation="relu", name="d")(inputs), "same": inputs})
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    quantized = tfc.quantize(model, recipe, x)
+    assert [t.name for t in quantized.inputs] == ["s"]
+    assert quantized.output_names == model.output_names == ["d", "s"]
+    made = quantized.predict(x, verbose=0)
+    np.testing.assert_array_equal(made["same"], x)
+    for file in ("m.tflite", "m.onnx"):
+        artifact = tfc.export(quantized, tmp_path / file)
+        assert set(artifact.inputs) == {"s"} and set(artifact.outputs) == {"p", "same"}
+        np.testing.assert_array_equal(artifact.predict(x)["same"], x)
+
+
 def test_only_behind_a_relu_is_the_minimum_known():
     inputs = keras.Input((8,))
     x = keras.layers.Dense(4, activation="relu", name="positive")(inputs)
@@ -261,6 +277,31 @@ def test_bad_input(call, error, message):
     model = build("residual")
     with pytest.raises(error, match=message):
         call(model, data_of(model))
+
+
+ISLANDS = {
+    "recurrent": ((6, 3), lambda: [L.LSTM(4, name="a"), L.RepeatVector(6), L.GRU(3, name="b")], {"a", "b"}),
+    "three dimensions": ((4, 4, 4, 2), lambda: [L.Conv3D(3, 2, name="a")], {"a"}),
+    "channels first": ((3, 8, 8), lambda: [L.Conv2D(4, 3, data_format="channels_first", name="a")], {"a"}),
+}
+
+
+@pytest.mark.parametrize("name", ISLANDS)
+def test_a_model_of_islands_alone_says_so(name, tmp_path):
+    shape, layers, islands = ISLANDS[name]
+    model = keras.Sequential([keras.Input(shape), *layers()], name="m")
+    x = np.random.default_rng(0).normal(size=(8, *shape)).astype("float32")
+    with pytest.warns(UserWarning, match="No activation of 'm' is quantized, since no layer .* has an integer kernel"):
+        quantized = tfc.quantize(model, "int8", x)
+    quantized.save(tmp_path / "q.keras")
+    for one in (quantized, keras.models.load_model(tmp_path / "q.keras")):
+        shown = tfc.summary(one)
+        assert set(shown.islands) == islands
+        assert all("float island: " in row.status for row in shown.rows if row.layer in islands)
+        assert f"{len([r for r in shown.rows if r.island])} float island" in str(shown)
+        with pytest.raises(ValueError, match="no layer of 'm' that is quantized has an integer kernel"):
+            tfc.export(one, tmp_path / "m.tflite", inference_io="int8")
+    assert not tfc.summary(tfc.quantize(model, "int8_weights")).islands
 
 
 def test_weights_that_are_not_finite_are_named():

@@ -15,11 +15,12 @@ from tfcompress.evaluation.probing.observing import open_observer
 from tfcompress.evaluation.probing.probes import flat, is_dynamic
 from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
-from tfcompress.evaluation.verification import check_batch_size, check_model, pair
+from tfcompress.evaluation.verification import check_model, pair
 from tfcompress.export.inputs import count_samples
-from tfcompress.export.integers import io_grids, quantize
+from tfcompress.export.integers import held, io_grids, quantize
 from tfcompress.export.runtime import Runner, open_runner
 from tfcompress.export.signature import read_signature
+from tfcompress.quantization.batches import check_batch_size
 
 SHARE_OF_PEAK = 1 / 1024
 """The unit of `threshold` where a tensor has no grid, or one of 16 bits: that part of its largest value."""
@@ -245,7 +246,7 @@ def debug(
     samples, same = 0, True
     for batch in stream(data, inputs, runner.batch_size or batch_size):
         samples += count_samples(batch)
-        full = _filled(batch, runner.batch_size)
+        full = held(runner, _filled(batch, runner.batch_size))
         given = _for_file(runner, {names[name]: value for name, value in full.items()})
         comparison.add(list(full.values()), given)
         same = same and _same_outputs(comparison, runner, given)

@@ -17,6 +17,7 @@ from tfcompress.evaluation.predictor import (
     predict,
 )
 from tfcompress.evaluation.scoring import TASKS, judge
+from tfcompress.quantization.batches import check_batch_size
 
 
 def evaluate(
@@ -82,8 +83,7 @@ def check_options(task: str | Mapping[str, str] | None, batch_size: int) -> None
     for value in task.values() if isinstance(task, Mapping) else (task,):
         if value is not None and value not in TASKS:
             raise ValueError(f"Expected task to be None or one of {TASKS}. Received: task={value!r}.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be an integer of at least 1. Received: batch_size={batch_size!r}.")
+    check_batch_size(batch_size)
 
 
 def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any) -> Any:

@@ -90,11 +90,11 @@ class Summary:
         from rich.table import Table
 
         title = f"{self.name}: {self.parameters:,} parameters, kernels {self.sparsity:.1%} zero"
-        if any(row.output for row in self.rows):
+        quantized = any(row.output or row.island for row in self.rows)
+        if quantized:
             islands = [row.layer for row in self.rows if row.island]
             title += f", {len(islands)} float island{'' if len(islands) == 1 else 's'}"
         table = Table(title=title, box=box.SIMPLE)
-        quantized = any(row.output or row.island for row in self.rows)
         # A row of a quantized model says more: what "distinct" counts is bounded by the bits there.
         texts = ("layer", "class", "shape") if quantized else ("layer", "class", "kernel", "shape")
         figures = ("zeros", "bytes") if quantized else ("zeros", "distinct", "bytes")

@@ -20,6 +20,7 @@ from tfcompress.export.integers import predict
 from tfcompress.export.runtime import open_runner
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view
+from tfcompress.quantization.batches import check_batch_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,12 +189,6 @@ def check_model(model: Any) -> None:
             f"Expected model to be a keras.Model (of Keras 3). Received: {type(model).__module__}."
             f"{type(model).__name__}. Load files with tfcompress.load()."
         )
-
-
-def check_batch_size(batch_size: Any) -> None:
-    """Refuse a batch size below 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be an integer of at least 1. Received: batch_size={batch_size!r}.")
 
 
 def pair(ours: Mapping[str, Any], theirs: Mapping[str, TensorInfo], what: str, path: Any) -> dict[str, str]:

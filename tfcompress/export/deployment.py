@@ -23,8 +23,8 @@ from tfcompress.quantization.quantizers import (
     UP,
     ActivationQuantizer,
     Float16Weight,
-    WeightQuantizer,
     activation_quantizers,
+    weight_quantizers,
 )
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.quantization.sources import name_of_call, quantizer_of
@@ -39,6 +39,10 @@ SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
 
 In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in TFLite 5 of 49 of a whole ResNet-8.
 """
+
+
+ACTIVATION_BITS = {"static": (8, 16), "dynamic": (8,)}
+"""Of which there are kernels, by how ranges are found."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Deployment:
 def scheme_of(model: keras.Model) -> Scheme | None:
     """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
     activations = [quantizer.spec for quantizer in activation_quantizers(model)]
-    weights = [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
+    weights = weight_quantizers(model)
     if not activations and not weights:
         return None
     kind = None if not activations else "dynamic" if activations[0].dynamic else "static"
@@ -86,7 +90,7 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
 
     Raises:
         ValueError: If a range isn't calibrated (the message names the layer), or no runtime has kernels of that many
-            bits.
+            bits, or for such ranges.
     """
     scheme = scheme_of(model)
     half = any(isinstance(t, Float16Weight) for layer in wrapped_layers(model) for _, t in layer.transforms)
@@ -98,17 +102,32 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
             f"Expected calibrated ranges. Received: {model.name!r}, in which {len(bare)} are not, the first that of "
             f"{bare[0]!r}. Call tfcompress.calibrate(model, data), or train it."
         )
-    if scheme is not None and scheme.activations == "static" and scheme.activation_bits not in (8, 16):
+    if scheme is not None:
+        _check_kernels(scheme, model)
+        symmetric = all(quantizer.spec.symmetric for quantizer in activation_quantizers(model))
+        if kind == "tflite" and scheme.activations == "static" and scheme.activation_bits == 16 and not symmetric:
+            raise ValueError(
+                "Expected symmetric ranges for activations of 16 bits: TFLite's kernels for them know no zero point. "
+                f"Received: symmetric=False in {model.name!r}. Quantize with ActivationSpec(bits=16, symmetric=True), "
+                "or export to .onnx."
+            )
+    return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
+
+
+def _check_kernels(scheme: Scheme, model: keras.Model) -> None:
+    """Raise ValueError where no runtime has kernels of that many bits."""
+    if scheme.activations is not None and scheme.activation_bits not in ACTIVATION_BITS[scheme.activations]:
+        bits = " or ".join(map(str, ACTIVATION_BITS[scheme.activations]))
+        where = " whose ranges are found at run time" if scheme.activations == "dynamic" else ""
         raise ValueError(
-            "Expected activations of 8 or 16 bits, which the runtimes have kernels for. Received: "
+            f"Expected activations of {bits} bits{where}, which the runtimes have kernels for. Received: "
             f"{scheme.activation_bits} bits in {model.name!r}. Quantize with bits=8, or strip the model."
         )
-    if scheme is not None and scheme.weight_bits > 8:
+    if scheme.weight_bits > 8:
         raise ValueError(
             f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {scheme.weight_bits} "
             f"bits in {model.name!r}. Quantize with bits=8, or strip the model."
         )
-    return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
 
 
 class _Deployer:

@@ -1,6 +1,7 @@
 """The one verb: write a Keras model to a file, and prove that the file is the model."""
 
 import contextlib
+import numbers
 import os
 import pathlib
 import uuid
@@ -23,6 +24,7 @@ from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.verify import verify as verify_file
 from tfcompress.quantization.quantize import is_quantized
+from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery import strip
 from tfcompress.wrapper import wrapped_layers
 
@@ -112,7 +114,7 @@ def export(
     traced = trace(plain, _resolve_batch(plain, kind, batch_size))
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
-    content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=opset)
+    content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))
 
     # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
     draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
@@ -183,11 +185,19 @@ def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str,
 def _check_io(model: keras.Model, inference_io: str) -> None:
     scheme = scheme_of(model)
     static = scheme is not None and scheme.activations == "static" and scheme.activation_bits == 8
-    if inference_io != "float32" and not static:
+    if inference_io == "float32" or static:
+        return
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
         raise ValueError(
-            "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
-            f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+            f"Expected inference_io='float32', since no layer of {model.name!r} that is quantized has an integer "
+            f"kernel: all of it is computed in float. Received: inference_io={inference_io!r}. tfcompress.summary "
+            "says why, layer by layer."
         )
+    raise ValueError(
+        "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
+        f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+    )
 
 
 def _check_no_whole_inputs(traced: Trace, inference_io: str) -> None:
@@ -232,7 +242,7 @@ def _check_arguments(
         raise ValueError(f"Expected precision to be one of {PRECISIONS}. Received: precision={precision!r}.")
     if inference_io not in INFERENCE_IO:
         raise ValueError(f"Expected inference_io to be one of {INFERENCE_IO}. Received: inference_io={inference_io!r}.")
-    if isinstance(opset, bool) or opset not in OPSETS:
+    if not isinstance(opset, numbers.Integral) or opset not in OPSETS:  # 18.0 equals 18
         raise ValueError(f"Expected opset to be one of {OPSETS}. Received: opset={opset!r}.")
     if not isinstance(sparse, bool) and sparse != "auto":
         raise ValueError(f"Expected sparse to be one of {SPARSE}. Received: sparse={sparse!r}.")

@@ -74,6 +74,21 @@ def predict(runner: Runner, x: Any) -> Any:
     return _real(outputs, grids.get(runner.output_names[0]))
 
 
+def held(runner: Runner, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return inputs as a file takes them: for a quantized one the real values that its integers stand for.
+
+    Args:
+        runner: the file, opened.
+        inputs: {input name: array of real values}.
+    """
+    grids = io_grids(runner)
+    dtypes = {name: runner.input_specs[name].dtype for name in inputs if name in grids}
+    return {
+        name: _real(quantize(name, value, *grids[name], dtypes[name]), grids[name]) if name in dtypes else value
+        for name, value in inputs.items()
+    }
+
+
 def quantize(name: str, values: np.ndarray, scale: float, zero_point: int, dtype: str) -> np.ndarray:
     """Return the integers that stand for real values, rounded as TensorFlow's fake-quantizers do.
 

@@ -12,7 +12,7 @@ class Scheme:
     Attributes:
         activations: "static": ranges stand in the graph as fake-quantizers; "dynamic": found at run time from each
             input of a kernel; `None`: activations stay float.
-        activation_bits: 8 or 16, where they are static.
+        activation_bits: 8, or 16 where they are static.
         weight_bits: Of the kernels, which lie on a grid of that many bits already.
         per_channel: Whether each output channel of a kernel has a grid of its own.
     """
@@ -36,3 +36,11 @@ class Scheme:
         if self.activation_bits == self.weight_bits:
             return f"int{self.weight_bits}"
         return f"int{self.activation_bits}x{self.weight_bits}"
+
+
+def no_grid(what: str, name: str, inference_io: str) -> ValueError:
+    """Return the error for an "input" or "output" that is to be integer and is computed in float."""
+    return ValueError(
+        f"Expected inference_io='float32': an {what} of the model is computed in float. Received: "
+        f"inference_io={inference_io!r}, {what} {name!r}. Quantize that layer too, or keep float32."
+    )

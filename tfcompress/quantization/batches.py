@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import numbers
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,7 +22,8 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Raises:
-        ValueError: If there is no batch, or one doesn't fit the inputs.
+        ValueError: If there is no batch, one is empty or doesn't fit the inputs, or holds no real numbers; or if
+            `batch_size` isn't an integer of at least 1.
 
     Example:
 
@@ -30,6 +32,7 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     >>> [batch[0].shape for batch in batches(model, np.zeros((50, 4), "float32"))]
     [(32, 4), (18, 4)]
     """
+    check_batch_size(batch_size)
     if data is None:
         raise ValueError("Expected calibration data: an array, or something that yields batches. Received: None.")
     if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
@@ -37,29 +40,46 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     count = len(model.inputs)
     if _is_array(data) or isinstance(data, Mapping) or (_is_list(data, count) and count > 1):
         arrays = _by_input(model, data)
-        samples = {len(array) for array in arrays}
-        if len(samples) != 1:
-            raise ValueError(f"Expected as many samples for each input. Received: {sorted(samples)}.")
         found = (
-            [array[start : start + batch_size] for array in arrays] for start in range(0, samples.pop(), batch_size)
+            [array[start : start + batch_size] for array in arrays] for start in range(0, _samples(arrays), batch_size)
         )
     elif isinstance(data, keras.utils.PyDataset):
         found = (_by_input(model, _without_targets(data[i], count)) for i in range(len(data)))
-    elif isinstance(data, Iterable):
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
         found = (_by_input(model, _without_targets(batch, count)) for batch in data)
     else:
         raise ValueError(
             f"Expected an array, or something that yields batches. Received: data of type {type(data).__name__}."
         )
     empty = True
-    for batch in found:
+    for place, batch in enumerate(found):
         empty = False
+        if not _samples(batch):
+            raise ValueError(
+                f"Expected at least one sample in every batch. Received: batch {place}, counted from 0, with none. "
+                "Leave empty batches out."
+            )
         yield batch
     if empty:
         raise ValueError(
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
             "pass an array, a dataset, or a function that returns a new iterator."
         )
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raise ValueError unless a batch size is a whole number of at least 1."""
+    whole = isinstance(batch_size, numbers.Integral) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
+        raise ValueError(f"Expected batch_size to be an integer of at least 1. Received: batch_size={batch_size!r}.")
+
+
+def _samples(arrays: Sequence[Any]) -> int:
+    """Return how many samples arrays hold, which must be as many in each."""
+    samples = {len(array) for array in arrays if array.ndim}
+    if len(samples) > 1:
+        raise ValueError(f"Expected as many samples for each input. Received: {sorted(samples)}.")
+    return samples.pop() if samples else 1
 
 
 def _is_array(data: Any) -> bool:
@@ -91,10 +111,17 @@ def _by_input(model: keras.Model, batch: Any) -> list[Any]:
 
 
 def _fits(model: keras.Model, x: Any, part: Any) -> Any:
-    array = part if _is_array(part) else np.asarray(part)
+    tensor = _is_array(part) and not isinstance(part, np.ndarray)
+    array = ops.convert_to_numpy(part) if tensor else np.asarray(part)
+    real = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+    if not real and keras.backend.standardize_dtype(x.dtype) != "string":
+        raise ValueError(
+            f"Expected real numbers for input {x.name!r}. Received: dtype {array.dtype}. Convert it with "
+            f".astype({keras.backend.standardize_dtype(x.dtype)!r}) if that is meant."
+        )
     wanted, given = tuple(x.shape[1:]), tuple(array.shape[1:])
     if len(array.shape) != len(x.shape) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
         raise ValueError(
             f"Expected batches of shape {tuple(x.shape)} for input {x.name!r}. Received: {tuple(array.shape)}."
         )
-    return ops.convert_to_numpy(array) if not isinstance(array, np.ndarray) else array
+    return array

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 LEAST_BITS, MOST_BITS = 2, 16
@@ -21,16 +23,35 @@ def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"Expected {name} to be one of {allowed}. Received: {name}={value!r}.{hint}")
 
 
-def _check_bits(bits: Any) -> None:
-    if isinstance(bits, bool) or not isinstance(bits, int) or not LEAST_BITS <= bits <= MOST_BITS:
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_bits(bits: Any) -> int:
+    """Return `bits` as an int; raise ValueError unless it is a whole number, of any type, that a grid may have."""
+    if not _is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
         raise ValueError(
             f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
         )
+    return int(bits)
 
 
-def _check_step(name: str, step: Any) -> None:
-    if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 0):
+def _checked_step(name: str, step: Any) -> int | None:
+    if step is not None and (not _is_whole(step) or step < 0):
         raise ValueError(f"Expected {name} to be a training step of at least 0, or None. Received: {name}={step!r}.")
+    return None if step is None else int(step)
+
+
+def _checked_number(name: str, value: Any, wanted: str, holds: Callable[[float], bool]) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not holds(float(value)):
+        raise ValueError(f"Expected {name} {wanted}. Received: {name}={value!r}.")
+    return float(value)
+
+
+def _set(spec: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass that is being made: plain numbers in place of those of NumPy, for JSON."""
+    for name, value in values.items():
+        object.__setattr__(spec, name, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +73,7 @@ class WeightSpec:
     range: str = "minmax"
 
     def __post_init__(self) -> None:
-        _check_bits(self.bits)
+        _set(self, bits=check_bits(self.bits))
         _check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
         _check_choice("codebook", self.codebook, CODEBOOKS)
         _check_choice("range", self.range, WEIGHT_RANGES)
@@ -86,12 +107,13 @@ class ActivationSpec:
     momentum: float = 0.99
 
     def __post_init__(self) -> None:
-        _check_bits(self.bits)
         _check_choice("range", self.range, ACTIVATION_RANGES)
-        if not 50 < self.percentile <= 100:
-            raise ValueError(f"Expected percentile above 50, up to 100. Received: percentile={self.percentile!r}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"Expected momentum in [0, 1). Received: momentum={self.momentum!r}.")
+        _set(
+            self,
+            bits=check_bits(self.bits),
+            percentile=_checked_number("percentile", self.percentile, "above 50, up to 100", lambda x: 50 < x <= 100),
+            momentum=_checked_number("momentum", self.momentum, "in [0, 1)", lambda x: 0 <= x < 1),
+        )
 
     def step(self, low: Any, high: Any) -> Any:
         """Return the step of the grid on a range; on a symmetric one the lowest integer stays unused.
@@ -131,8 +153,8 @@ class QuantizeConfig:
             raise TypeError(f"Expected weights to be a WeightSpec. Received: {self.weights!r}.")
         if self.activations is not None and not isinstance(self.activations, ActivationSpec):
             raise TypeError(f"Expected activations to be an ActivationSpec or None. Received: {self.activations!r}.")
-        _check_step("freeze_ranges_step", self.freeze_ranges_step)
-        _check_step("freeze_batch_norm_step", self.freeze_batch_norm_step)
+        for name in ("freeze_ranges_step", "freeze_batch_norm_step"):
+            _set(self, **{name: _checked_step(name, getattr(self, name))})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

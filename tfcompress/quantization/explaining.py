@@ -11,7 +11,7 @@ from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
     Float16Weight,
     WeightQuantizer,
-    activation_quantizers,
+    wanted_activations,
 )
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.surgery.inputs import is_graph
@@ -47,12 +47,12 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
     >>> explain(quantized)[id(quantized.get_layer("norm"))].status
     'float island: no integer kernel'
     """
-    quantizers = activation_quantizers(model)
     if not is_graph(model):
         return {}
     graph = calls(model)
-    static = any(not quantizer.spec.dynamic for quantizer in quantizers)
-    bits = quantizers[0].spec.bits if quantizers else 8
+    wanted = wanted_activations(model)
+    static = wanted is not None and not wanted.dynamic
+    bits = 8 if wanted is None else wanted.bits
     placement = place(graph, model.outputs, None)
     readers: dict[int, list[ActivationQuantizer]] = {}
     for call in graph:

@@ -23,6 +23,7 @@ class FixedQuantizer(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.minimum, self.maximum = float(minimum), float(maximum)
         self.bits, self.narrow = int(bits), bool(narrow)
+        self.supports_masking = True
         self.built = True
 
     def call(self, inputs: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tfcompress.quantization.arrays import checked
-from tfcompress.quantization.config import WEIGHT_RANGES
-from tfcompress.quantization.numerics import Axis, check_axes, check_bits
+from tfcompress.quantization.config import WEIGHT_RANGES, check_bits
+from tfcompress.quantization.numerics import Axis, check_axes
 
 LEAST_RATIO = 1 / 128
 """Searches try ranges from that part of the extremes to all of it."""
@@ -35,7 +35,7 @@ def weight_limit(x: Any, axis: Axis = None, bits: int = 8, range: str = "minmax"
     >>> weight_limit([[1.0, -4.0], [0.5, 2.0]], axis=1).tolist()
     [1.0, 4.0]
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     if range not in WEIGHT_RANGES:
         raise ValueError(f"Expected range to be one of {WEIGHT_RANGES}. Received: range={range!r}.")
     x = checked(x)

@@ -11,7 +11,7 @@ from keras import layers, ops
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.forms import constant_map
 from tfcompress.quantization.names import name_of, plain_name
-from tfcompress.quantization.rules import KERNEL, RULES
+from tfcompress.quantization.rules import AFFINE, KERNEL, RULES
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
@@ -24,7 +24,8 @@ def lower(model: keras.Model, includes: Callable[[Any], bool] = lambda layer: Tr
 
     Fused activations become layers of their own; swish and hard swish a gate and a product; separable
     convolutions a depthwise and a pointwise one; attention two matrix products and a softmax; averages of several
-    tensors a sum and a factor. The transforms on their weights go with them.
+    tensors a sum and a factor. Where an affine map makes whole numbers real, as Rescaling does with pixels, a cast
+    before it does that. The transforms on their weights go with them.
 
     Args:
         model: A flat functional model; its layers are changed and used in the result.
@@ -51,6 +52,7 @@ class _Lowering:
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         operation = call.operation
         name = name_of(operation)
+        arguments = self.made_real(call, name, arguments)
         split = _SPLITS.get(name)
         if split is not None and not isinstance(operation, PassThrough):
             made = split(self, call, arguments, keywords)
@@ -66,6 +68,17 @@ class _Lowering:
         else:
             outputs = operation(*arguments, **keywords)
         return self.activate(outputs, activation, operation.name)
+
+    def made_real(self, call: Call, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the arguments of an affine map with a cast behind whole numbers, to the dtype that it gives."""
+        affine = (name in RULES and RULES[name].kind == AFFINE) or constant_map(call) is not None
+        real = [keras.backend.is_float_dtype(x.dtype) for x in (*call.inputs[:1], *call.outputs)]
+        if not affine or real != [False, True]:
+            return arguments
+        place = next(place for place, given in enumerate(call.arguments) if given is call.inputs[0])
+        cast = ops.cast(arguments[place], call.outputs[0].dtype)
+        cast._keras_history.operation.name = self.name(f"{call.operation.name}_cast")
+        return (*arguments[:place], cast, *arguments[place + 1 :])
 
     @staticmethod
     def has_kernel(name: str) -> bool:

@@ -13,21 +13,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.quantization.config import LEAST_BITS, MOST_BITS
+from tfcompress.quantization.config import check_bits
 
 Tensor = Any
 Axis = int | tuple[int, ...] | None
 
 LEAST_WIDTH = 2.0**-100
 """Ranges narrower than that count as (0, 0): float32 could not hold the inverse of their scale."""
-
-
-def check_bits(bits: Any) -> None:
-    """Raise ValueError unless `bits` is a whole number that a grid may have."""
-    if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)) or not LEAST_BITS <= bits <= MOST_BITS:
-        raise ValueError(
-            f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
-        )
 
 
 def check_axes(axis: Any, rank: int) -> tuple[int, ...]:
@@ -115,7 +107,7 @@ def nudge(minimum: Any, maximum: Any, bits: int = 8, narrow: bool = False) -> tu
     >>> print(f"{low:.4f} {high:.4f} {scale:.6f} {zero_point:.0f}")
     -0.9961 1.0039 0.007843 127
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     if _is_host(minimum, maximum):
         low, high, scale, _, zero_point = nudged_grid(np, np.float32(minimum), np.float32(maximum), bits, narrow)
         return low, high, scale, zero_point
@@ -222,7 +214,7 @@ def fake_quant(
     >>> [round(float(value), 3) for value in fake_quant(np.float32([-0.2, 0.1, 0.34, 2.0]), 0.0, 1.0, bits=2)]
     [0.0, 0.0, 0.333, 1.0]
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     x, dtype = _float32(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
     minimum, maximum = _float32(minimum)[0], _float32(maximum)[0]
@@ -328,7 +320,7 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
     >>> [round(float(value), 3) for value in fake_quant_symmetric(np.float32([-1, 0.2, 0]), 1.0, bits=3)]
     [-1.0, 0.333, 0.0]
     """
-    check_bits(bits)
+    bits = check_bits(bits)
     x, dtype = _float32(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
     others = [a for a in range(len(x.shape)) if axes is None or a not in axes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.accumulating import QuantizedLayer
+from tfcompress.quantization.batches import check_batch_size
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
@@ -21,6 +23,7 @@ from tfcompress.quantization.quantizers import (
     Float16Weight,
     WeightQuantizer,
     activation_quantizers,
+    wanted_activations,
 )
 from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
@@ -69,7 +72,8 @@ def quantize(
     Raises:
         TypeError: If `model` is no Keras model.
         ValueError: If the model isn't built, can't be opened, is quantized already or has nothing to quantize; if
-            `config` is unknown, `layers` matches nothing, a weight isn't finite, or the data doesn't serve.
+            `config` is unknown, `layers` matches nothing, a weight isn't finite, the data doesn't serve, or
+            `batch_size` isn't an integer of at least 1.
 
     Example:
 
@@ -84,6 +88,7 @@ def quantize(
     config = QuantizeConfig.get(config)
     choice = LayerChoice(layers)
     check_built(model)
+    check_batch_size(batch_size)
     _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
     flat = rebuild(model)
@@ -111,6 +116,7 @@ def quantize(
 
     names = list(flat.output_names)
     quantized = keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names)
+    _warn_without_integers(quantized)
     for wrapper in wrapped_layers(quantized):
         for _, transform in wrapper.transforms:
             if isinstance(transform, WeightQuantizer):
@@ -244,11 +250,15 @@ class _Inserter:
             return layer
         if self.config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
-        per_channel = self.config.weights.granularity == "per_channel" and kind != TABLE
+        weights, activations = self.config.weights, self.config.activations
+        per_channel = weights.granularity == "per_channel" and kind != TABLE
         return with_transforms(
             layer,
             [
-                (position, WeightQuantizer(self.config.weights, channel_axes(layer, position) if per_channel else None))
+                (
+                    position,
+                    WeightQuantizer(weights, channel_axes(layer, position) if per_channel else None, activations),
+                )
                 for position in positions
             ],
             QuantizedLayer if kind == KERNEL else None,
@@ -272,6 +282,16 @@ def _check_not_quantized(model: keras.Model) -> None:
         raise ValueError(
             f"Expected a model with float weights. Received: layer {mode.name!r}, quantized by Keras itself "
             f"({mode.quantization_mode}). Quantize the model from before that."
+        )
+
+
+def _warn_without_integers(model: keras.Model) -> None:
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
+        warnings.warn(
+            f"No activation of {model.name!r} is quantized, since no layer that is meant has an integer kernel: its "
+            "weights alone are, and its files compute in float. tfcompress.summary says why, layer by layer.",
+            stacklevel=3,
         )
 
 

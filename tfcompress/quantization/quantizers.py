@@ -20,6 +20,7 @@ from tfcompress.quantization.numerics import (
     symmetric_limit,
 )
 from tfcompress.transform import WeightTransform, read
+from tfcompress.wrapper import wrapped_layers
 
 Tensor = Any
 
@@ -41,11 +42,14 @@ class WeightQuantizer(WeightTransform):
     Args:
         spec: Bits, granularity and range.
         axis: The axes of the weight whose entries have a scale of their own; `None`: one scale for all.
+        activations: How activations are meant to be quantized in the model that it is part of, which no quantizer
+            says where each layer stays a float island; `None`: they aren't.
     """
 
-    def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None):
+    def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None, activations: ActivationSpec | None = None):
         self.spec = spec
         self.axis = None if axis is None else tuple(int(i) for i in axis)
+        self.activations = activations
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the state: for "mse" the ratio of the range to the largest |w|, 1 at first."""
@@ -76,12 +80,18 @@ class WeightQuantizer(WeightTransform):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"spec": dataclasses.asdict(self.spec), "axis": self.axis}
+        activations = None if self.activations is None else dataclasses.asdict(self.activations)
+        return {"spec": dataclasses.asdict(self.spec), "axis": self.axis, "activations": activations}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WeightQuantizer:
         """Make a quantizer from `get_config`'s result."""
-        return cls(WeightSpec(**config["spec"]), config["axis"])
+        activations = config.get("activations")
+        return cls(
+            WeightSpec(**config["spec"]),
+            config["axis"],
+            None if activations is None else ActivationSpec(**activations),
+        )
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -291,3 +301,14 @@ class ActivationQuantizer(Inserted):
 def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
     """Return the activation quantizers of a model, in the order of its layers."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, ActivationQuantizer)]
+
+
+def weight_quantizers(model: keras.Model) -> list[WeightQuantizer]:
+    """Return the weight quantizers of a model, in the order of its layers."""
+    return [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
+
+
+def wanted_activations(model: keras.Model) -> ActivationSpec | None:
+    """Return how a model's activations are meant to be quantized, even if no layer has an integer kernel."""
+    found = (part.spec for part in activation_quantizers(model))
+    return next(found, None) or next((part.activations for part in weight_quantizers(model)), None)

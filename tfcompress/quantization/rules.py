@@ -97,9 +97,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     floats = [x for x in (*call.inputs, *call.outputs) if keras.backend.is_float_dtype(x.dtype)]
     if not floats:
         return Rule(TRANSPARENT)
-    if constant_map(call) is not None:
-        return Rule(AFFINE) if _has_channels(call) else NO_INTEGER_KERNEL
-    rule = RULES.get(name, NO_INTEGER_KERNEL)
+    rule = RULES.get(name, NO_INTEGER_KERNEL) if constant_map(call) is None else Rule(AFFINE)
     if name in RESIZING and inner.interpolation == "bilinear":
         rule = Rule(INTEGER, note="float in ONNX", same=True)
     if name == "averagepooling2d" and inner.padding == "same":
@@ -126,8 +124,8 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         and bool(getattr(call.operation, "pinned", None)),
         "an image smaller than the crop": name == "centercrop" and _is_smaller(call.inputs[0].shape, inner),
         "from an embedding back to words": name == "reversibleembedding" and bool(call.keywords.get("reverse")),
-        "whole numbers": rule.kind in (INTEGER, CONCATENATE, KERNEL) and whole,
-        "a constant operand": name in _OF_TWO and len(call.inputs) < 2,
+        "whole numbers": rule.kind in (AFFINE, INTEGER, CONCATENATE, KERNEL) and whole,
+        "a constant operand": rule.kind == INTEGER and name in _OF_TWO and len(call.inputs) < 2,
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
         f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu"),
     }

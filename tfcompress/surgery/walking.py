@@ -68,7 +68,8 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
         visit: `visit(call, arguments, keywords)` returns what stands for the call's outputs, in their
             structure; the arguments hold tensors of the new graph. `call.operation(*arguments, **keywords)` does what
             the old graph does.
-        enter: `enter(x)` returns what stands for an input of the model where calls read it.
+        enter: `enter(x)` returns what stands for an input of the model where calls read it; where the model returns
+            it, it stays itself, as its name does.
 
     Returns:
         A functional model with inputs and outputs in the same structure; layers that `visit` calls are shared with
@@ -94,6 +95,7 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
         arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
         outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
         new.update(zip(map(id, call.outputs), outputs, strict=True))
+    new.update((id(x), x) for x in graph.inputs)
     outputs = tree.map_structure(fill, graph._outputs_struct)
     rename_duplicates(outputs)
     return keras.Model(graph._inputs_struct, outputs, name=model.name)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export._quiet import quiet
+from tfcompress.export.integers import METADATA
 from tfcompress.export.qdq.static import QUANTIZERS
 from tfcompress.export.runtime import format_of, open_runner
 
@@ -174,6 +175,9 @@ class ONNXObserver(Observer):
             for name in filter(None, node.output):
                 found[name] = self._tensor(node, name, constants)
         entries = {entry.key: entry.value for entry in self._proto.metadata_props}
+        for name, grid in json.loads(entries.get(METADATA, "{}")).items():  # of integer borders no node says it
+            scale, zero_point = float(grid["scale"]), int(grid["zero_point"])
+            found[name] = dataclasses.replace(found[name], scale=scale, zero_point=zero_point, real_numbers=True)
         names = json.loads(entries.get(QUANTIZERS, "{}"))
         self.tensors = list(found.values())
         self.named = {layer: found[name] for layer, name in names.items() if name in found}

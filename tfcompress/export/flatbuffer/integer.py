@@ -20,7 +20,7 @@ from tfcompress.export.flatbuffer.demand import drop_inserted, find_wanted, grid
 from tfcompress.export.flatbuffer.graph import File, Graph
 from tfcompress.export.flatbuffer.recovery import Integers, largest_sum, leave_room, recover
 from tfcompress.export.flatbuffer.rules import FIXED, RULES, Grid, KernelRule, Rule
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.scheme import Scheme, no_grid
 
 
 def lower(file: File, scheme: Scheme, inference_io: str = "float32") -> None:
@@ -135,7 +135,7 @@ class _Lowering:
             if self.graph.type(index) != "FLOAT32":
                 continue
             if index not in self.wanted:
-                raise self._no_grid("input", index)
+                raise no_grid("input", self._border(index), self.inference_io)
             grid = self.wanted[index]
             integers = self._place(index, grid)
             if self.inference_io == "uint8":
@@ -150,22 +150,22 @@ class _Lowering:
                 self._float(index)
                 continue
             if index not in self.grid:
-                raise self._no_grid("output", index)
+                raise no_grid("output", self._border(index), self.inference_io)
             integers = self.integer[index]
             if self.inference_io == "uint8":
                 integers = self._unsigned(index, self.grid[index])
                 self._emit("QUANTIZE", 1, [self.integer[index]], [integers])
             replace_border(self.file, self.graph.graph.outputs, place, integers)
 
+    def _border(self, index: int) -> str:
+        """Return the model's own name of an input or output."""
+        signatures = self.file.model.signatureDefs or []
+        entries = [entry for one in signatures if not one.subgraphIndex for entry in (*one.inputs, *one.outputs)]
+        names = [entry.name.decode() for entry in entries if entry.tensorIndex == index]
+        return names[0] if names else self.graph.tensor_name(index)
+
     def _unsigned(self, index: int, grid: Grid) -> int:
         return self.graph.add(index, "UINT8", scale=np.float32(grid.scale), zero_point=grid.zero_point + 128)
-
-    def _no_grid(self, what: str, index: int) -> ValueError:
-        return ValueError(
-            f"Expected inference_io='float32': an {what} of the model is computed in float. Received: "
-            f"inference_io={self.inference_io!r}, {what} {self.graph.tensor_name(index)!r}. Quantize that layer too, "
-            "or keep float32."
-        )
 
     # Operators.
 

@@ -6,13 +6,14 @@ import numpy as np
 
 from tfcompress.export.qdq.graph import Graph
 from tfcompress.export.qdq.simplify import quantized_as
+from tfcompress.export.scheme import no_grid
 
 SHIFT = 128
 """From uint8, which the kernels take, to int8."""
 
 
 def integer_ends(graph: Graph, dtype: str) -> dict[str, dict[str, float | int]]:
-    """Give the quantized float inputs and outputs an integer dtype.
+    """Give the float inputs and outputs, which are quantized, an integer dtype.
 
     Args:
         graph: of a model with quantized activations of 8 bits.
@@ -20,17 +21,26 @@ def integer_ends(graph: Graph, dtype: str) -> dict[str, dict[str, float | int]]:
 
     Returns:
         {name of an input or output: {"scale", "zero_point"}} of those that are integers now.
+
+    Raises:
+        ValueError: one of them is computed in float.
     """
     import onnx
 
     parameters: dict[str, dict[str, float | int]] = {}
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    for change, values in ((_input, graph.proto.graph.input), (_output, graph.proto.graph.output)):
+    for what, change, values in (
+        ("input", _input, graph.proto.graph.input),
+        ("output", _output, graph.proto.graph.output),
+    ):
         for value in values:
+            if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+                continue
             grid = change(graph, value.name, dtype)
-            if grid is not None:
-                value.type.tensor_type.elem_type = element
-                parameters[value.name] = {"scale": float(grid[0].item()), "zero_point": int(grid[1].item())}
+            if grid is None:
+                raise no_grid(what, value.name, dtype)
+            value.type.tensor_type.elem_type = element
+            parameters[value.name] = {"scale": float(grid[0].item()), "zero_point": int(grid[1].item())}
     return parameters
 
 
@@ -57,20 +67,22 @@ def _input(graph: Graph, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def _output(graph: Graph, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray] | None:
-    known = quantized_as(graph, name)
-    last = graph.producer(name, "DequantizeLinear")
-    if known is None or last is None or known[1].dtype != np.uint8:
+    node = last = graph.producer(name)
+    while last is not None and last.op_type == "Identity":  # an input that is returned as it is
+        last = graph.producer(last.input[0])
+    known = None if last is None else quantized_as(graph, last.output[0])
+    if last is None or known is None or known[1].dtype not in (np.uint8, np.dtype(dtype)):
         return None
     integers, *parameters = last.input
-    shifted = _shifted(graph, name, known[1], dtype, parameters[1])
     readers = graph.consumers(name)
-    graph.remove(last)
-    if dtype == "int8":
-        floats = graph.add("DequantizeLinear", [integers, *parameters], graph.fresh(f"{name}/dequantized"))
-        graph.add("QuantizeLinear", [floats, parameters[0], shifted], name)
-    else:
+    graph.remove(node)
+    floats = graph.add("DequantizeLinear", [integers, *parameters], graph.fresh(f"{name}/dequantized"))
+    shifted = parameters[1]
+    if known[1].dtype == dtype:
         graph.add("Identity", [integers], name)
-        floats = graph.add("DequantizeLinear", [integers, *parameters], graph.fresh(f"{name}/dequantized"))
+    else:
+        shifted = _shifted(graph, name, known[1], dtype, parameters[1])
+        graph.add("QuantizeLinear", [floats, parameters[0], shifted], name)
     for node in readers:
         for index, read in enumerate(node.input):
             if read == name:
