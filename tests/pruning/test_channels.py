@@ -191,6 +191,18 @@ def test_all_that_makes_the_same_channels_must_be_meant():
     assert {mask.unit for layer in wrapped_layers(others) for _, mask in layer.transforms} == {"inner", "last"}
 
 
+def test_the_summary_says_which_kernels_lose_channels():
+    shown = tfc.summary(tfc.prune(residual(), PruneConfig(0.5, granularity="channel"), layers="inner"))
+    assert {row.layer: row.status for row in shown.rows if row.weight} == {
+        "stem": "as it is",
+        "inner": "pruned by channels",
+        "outer": "pruned by channels",
+        "depthwise": "as it is",
+        "last": "as it is",
+        "head": "as it is",
+    }
+
+
 def test_that_a_layer_would_be_empty_is_said():
     with pytest.warns(UserWarning, match="layer 'last' without channels: one is kept in each"):
         pruned = tfc.prune(residual(), PruneConfig(0.9, granularity="channel"))

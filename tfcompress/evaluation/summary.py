@@ -225,7 +225,7 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
     for position, label in zip(positions, names, strict=True):
         value = ops.convert_to_numpy(seen[position]) if position in seen else read(weights[position])
         chain = layer.chain(position) if wrapped else []
-        done = [text for transform in chain if (text := _said_of(transform))]
+        done = list(dict.fromkeys(text for transform in chain if (text := _said_of(transform))))
         bits = next((_bits_of(transform) for transform in reversed(chain) if _bits_of(transform)), None)
         rows.append(
             WeightRow(
@@ -253,7 +253,8 @@ def _bits_of(transform: Any) -> int | None:
 def _said_of(transform: Any) -> str:
     if isinstance(transform, WeightQuantizer):
         return f"int{transform.spec.bits}" + (" per channel" if transform.axis is not None else "")
-    return {"Mask": "pruned", "Float16Weight": "float16"}.get(type(transform).__name__, type(transform).__name__)
+    known = {"Mask": "pruned", "ChannelMask": "pruned by channels", "Float16Weight": "float16"}
+    return known.get(type(transform).__name__, type(transform).__name__)
 
 
 def _output(quantizer: ActivationQuantizer | None) -> str:

@@ -16,7 +16,7 @@ from tfcompress.pruning.schedules import (
     Regrowth,
     Schedule,
 )
-from tfcompress.pruning.shrink import ShrinkReport, shrink, shrink_report
+from tfcompress.pruning.shrinking import ShrinkReport, shrink, shrink_report
 from tfcompress.pruning.xnnpack import XNNPackLayers, xnnpack_prunable
 
 __all__ = [

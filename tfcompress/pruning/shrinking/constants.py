@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.pruning.constant_kernels import MAKERS, ZERO, Values, is_zero
+from tfcompress.pruning.shrinking.constant_kernels import MAKERS, ZERO, Values, is_zero
 from tfcompress.surgery.channels import elementwise, shapes
 from tfcompress.surgery.channels.rules import rule_of
 from tfcompress.surgery.channels.tracker import Axes, Step, Tracker, innermost, kind_of

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from tfcompress.pruning.removable import Plan, plan
+from tfcompress.pruning.shrinking.removable import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.surgery import check_built, strip
 from tfcompress.surgery.channels.cutting import cut
