@@ -246,3 +246,10 @@ def test_of_many_layers_the_plot_names_the_most_sensitive():
     labels = [text.get_text().lstrip("\u200b") for text in axis.get_legend().get_texts()]
     assert labels == ["as given", "20 less sensitive", *(f"layer_{i}" for i in range(20, 30))]
     assert len(axis.get_lines()) == 31
+
+
+def test_what_a_scan_finds_are_targets_of_pruning(trained):
+    scan = tfc.sensitivity(trained, make_data(), (0.3, 0.6, 0.9))
+    wanted = tfc.targets.from_sensitivity(scan, 0.6)
+    found = tfc.sparsity(tfc.prune_once(trained, 0.6, targets=wanted), per_layer=True)
+    assert found == pytest.approx({f"{name}/kernel": value for name, value in wanted.items()}, abs=0.02)
