@@ -37,8 +37,13 @@ class WeightTransform:
         """Return what the wrapped layer sees instead of `value` (float, any shape); differentiable."""
         raise NotImplementedError
 
-    def apply_in_training(self, value: Tensor) -> Tensor:
-        """Return what the layer sees in a training step: the same, but its gradient may be of use to the transform."""
+    def apply_in_training(self, value: Tensor, loss_scale: Tensor | None = None) -> Tensor:
+        """Return what the layer sees in a training step: the same, but its gradient may be of use to the transform.
+
+        Args:
+            value: As for `apply`.
+            loss_scale: What the optimizer multiplies the loss by, where that is known; `None`: nothing.
+        """
         return self.apply(value)
 
     def project(self, value: Tensor) -> Tensor:

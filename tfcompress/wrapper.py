@@ -150,12 +150,13 @@ class CompressedLayer(PassThrough):
 
     def transformed(self, training: bool = False) -> dict[int, Tensor]:
         """Return, for the position of each transformed weight, the value that the layer sees."""
+        scale = self._loss_scale() if training else None
         weights = self.layer.weights
         values: dict[int, Tensor] = {}
         for position, transform in self.transforms:
             value = values.get(position)
             value = ops.convert_to_tensor(weights[position].value) if value is None else value
-            values[position] = transform.apply_in_training(value) if training else transform.apply(value)
+            values[position] = transform.apply_in_training(value, scale) if training else transform.apply(value)
         return values
 
     def value_before(self, transform: WeightTransform) -> Tensor:
@@ -190,6 +191,13 @@ class CompressedLayer(PassThrough):
                 ]
                 type(transform).update(members, step)
         self.step.assign(step + 1)
+
+    def _loss_scale(self) -> Tensor | None:
+        """Return what the optimizer of the outermost model multiplies the loss by, if it does and that is known."""
+        optimizer = getattr(self._get_call_context().entry_layer, "optimizer", None)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and optimizer.built:
+            return ops.cast(ops.convert_to_tensor(optimizer.dynamic_scale.value), "float32")
+        return None
 
     def _begin_pass(self) -> None:
         """Update the state, unless this forward pass of the outermost model has called this layer before."""

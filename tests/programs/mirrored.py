@@ -39,7 +39,7 @@ def main(scope: str, criterion: str = "magnitude") -> None:
             np.testing.assert_array_equal(*masks)
             np.testing.assert_array_equal(*weights)
             assert np.all(weights[0][~masks[0]] == 0)
-            for statistic in transform.statistics.values():
+            for statistic in transform.gathering.values.values():
                 copies = [np.asarray(copy) for copy in statistic.value.values]
                 np.testing.assert_array_equal(*copies)
                 assert np.abs(copies[0]).sum() > 0

@@ -114,7 +114,7 @@ def test_regrowth_exchanges_the_smallest_for_those_with_the_largest_gradient(sco
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(16, 20)), generator.normal(size=(16, 10))
     pruned.train_on_batch(x, y)
-    before, kernel, slopes = numpy(mask.mask), numpy(wrapper.layer.kernel), numpy(mask.statistics["gradient"])
+    before, kernel, slopes = numpy(mask.mask), numpy(wrapper.layer.kernel), numpy(mask.gathering.values["gradient"])
     assert before.sum() == 40
     pruned.train_on_batch(x, y)
     after = numpy(mask.mask)

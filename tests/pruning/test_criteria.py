@@ -66,7 +66,7 @@ def test_statistics_are_gathered_in_training(how):
         kernel = kernel - 0.1 * gradient
         pruned.train_on_batch(x, y)
     (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
-    np.testing.assert_allclose(numpy(mask.statistics["sensitivity"]), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(numpy(mask.gathering.values["sensitivity"]), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(numpy(wrapped_layers(pruned)[0].layer.kernel), kernel, rtol=1e-4, atol=1e-6)
     for x, y in batches(9):
         pruned.train_on_batch(x, y)
@@ -123,7 +123,7 @@ def test_a_users_function_is_a_criterion_and_is_saved(tmp_path):
     (mask,) = (mask for _, mask in wrapped_layers(loaded)[0].transforms)
     assert isinstance(mask, Mask)
     assert mask.config.criterion is flat_ones_first
-    assert set(mask.statistics) == {"gradient"}
+    assert set(mask.gathering.values) == {"gradient"}
 
 
 def test_each_name_needs_what_is_gathered_for_it():
@@ -189,5 +189,5 @@ def test_half_precision_gathers_in_full():
     for x, y in batches(3):
         pruned.train_on_batch(x, y)
     (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
-    assert keras.backend.standardize_dtype(mask.statistics["sensitivity"].dtype) == "float32"
+    assert keras.backend.standardize_dtype(mask.gathering.values["sensitivity"].dtype) == "float32"
     assert tfc.sparsity(pruned) == 0.5

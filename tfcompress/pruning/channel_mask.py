@@ -13,7 +13,7 @@ from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.selection import keep_count, largest, threshold
-from tfcompress.pruning.statistics import GATHERED, Statistics
+from tfcompress.pruning.statistics import Gathering, Statistics
 
 Tensor = Any
 Costs = Sequence[Sequence[Any]]
@@ -78,14 +78,13 @@ class ChannelMask(Mask):
         self.shape = tuple(weight.shape)
         unit = self.unit.replace("/", "_")
         self.mask = add_state(f"{unit}_{self.start}_mask", (self.size,), "bool", "ones")
+        self.frequency: keras.Variable | None = None
         if self.role != "producer":
+            self.gathering = Gathering([])
             return
-        for name in self.config.needs:
-            if name in GATHERED:
-                gathered = {} if self.given else {"overwrite_with_gradient": True}
-                self.statistics[name] = add_state(f"{unit}_{name}", self.shape, "float32", "zeros", **gathered)
-            elif name == "activation_frequency":
-                self.statistics[name] = add_state(f"{unit}_{name}", (self.size,), "float32", "zeros")
+        self.gathering.build(self.shape, lambda name, *args, **how: add_state(f"{unit}_{name}", *args, **how))
+        if "activation_frequency" in self.config.needs:
+            self.frequency = add_state(f"{unit}_activation_frequency", (self.size,), "float32", "zeros")
 
     def kept(self) -> Tensor:
         """Return a mask that the weight's shape broadcasts with."""
@@ -146,11 +145,11 @@ def _scores(members: Sequence[tuple[ChannelMask, Tensor]]) -> Tensor:
     for mask, value in members:
         if mask.role != "producer":
             continue
-        known = {name: ops.copy(variable.value) for name, variable in mask.statistics.items()}
-        if "activation_frequency" in known:
-            known["activation_frequency"] = mask._along(known["activation_frequency"], 0.0)
+        known = mask.gathering.known()
+        if mask.frequency is not None:
+            known["activation_frequency"] = mask._along(ops.copy(mask.frequency.value), 0.0)
         around = {} if scale is None else {"scale": mask._along(scale, 0.0)}
-        scores = criterion_of(mask.config.criterion)(mask.apply(value), Statistics(**known, **around, seed=mask.seed))
+        scores = criterion_of(mask.config.criterion)(value, Statistics(**known, **around, seed=mask.seed))
         found.append(mask.per_channel(ops.cast(scores, "float32")))
     kept = ops.convert_to_tensor(members[0][0].mask.value)
     return ops.where(kept, sum(found) / len(found), -float("inf"))

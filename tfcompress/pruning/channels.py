@@ -75,11 +75,11 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
             return layer
         check_prunable(layer, sorted({position for position, _ in slices[layer.name]}))
         wrapper = with_transforms(layer, slices[layer.name])
-        for position, mask in slices[layer.name]:
-            for statistic, variable in mask.statistics.items():
-                if mask.given:
-                    key = mask.unit if statistic == "activation_frequency" else (layer.name, position)
-                    variable.assign(gathered[statistic][key])
+        for position, mask in slices[layer.name] if evidence.data is not None else ():
+            for statistic, variable in mask.gathering.values.items():
+                variable.assign(gathered[statistic][layer.name, position])
+            if mask.frequency is not None:
+                mask.frequency.assign(gathered["activation_frequency"][mask.unit])
         return wrapper
 
     return rebuild(flat, wrap)

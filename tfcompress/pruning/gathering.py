@@ -12,7 +12,7 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.statistics import GATHERED, masked
+from tfcompress.pruning.statistics import GATHERED, Gathering
 from tfcompress.quantization.batches import batches
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.inputs import graph_of
@@ -86,19 +86,22 @@ class _Gatherer(WeightTransform):
     """Leaves a weight as it is, and sums up its statistics."""
 
     def __init__(self, names: Sequence[str]):
-        self.names = names
+        self.gathering = Gathering(names, decay=1.0, guarded=False)
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
-        self.statistics = {
-            name: add_state(name, weight.shape, "float32", "zeros", overwrite_with_gradient=True) for name in self.names
-        }
+        self.gathering.build(tuple(weight.shape), add_state)
 
     def apply(self, value: Any) -> Any:
         return value
 
-    def apply_in_training(self, value: Any) -> Any:
-        now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
-        return masked(value, ops.ones(value.shape, "bool"), now, decay=1.0)
+    def apply_in_training(self, value: Any, loss_scale: Any = None) -> Any:
+        return self.gathering.watched(value, ops.ones(value.shape, "bool"), loss_scale)
+
+    @classmethod
+    def update(cls, members: Sequence[tuple[WeightTransform, Any]], step: Any) -> None:
+        for member, _ in members:
+            if isinstance(member, _Gatherer):
+                member.gathering.collect()
 
 
 def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidence) -> Gathered:
@@ -134,7 +137,8 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
     for layer in wrapped_layers(copy):
         for position, gatherer in layer.transforms:
             if isinstance(gatherer, _Gatherer):
-                gathered[layer.name, position] = {name: read(x) for name, x in gatherer.statistics.items()}
+                gatherer.gathering.collect()
+                gathered[layer.name, position] = {name: read(x) for name, x in gatherer.gathering.values.items()}
     broken = [key[0] for key, found in gathered.items() if not all(np.isfinite(x).all() for x in found.values())]
     if broken:
         raise ValueError(

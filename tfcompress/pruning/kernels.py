@@ -79,7 +79,7 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
         found = gather_gradients(model, gathered, evidence)
         for one in made:
             for name in gathered:
-                one.mask.statistics[name].assign(found[one.layer, one.position][name])
+                one.mask.gathering.values[name].assign(found[one.layer, one.position][name])
     return pruned
 
 

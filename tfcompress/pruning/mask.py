@@ -14,7 +14,7 @@ from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.granularity import NofM
 from tfcompress.pruning.selection import keep_count, largest
-from tfcompress.pruning.statistics import GATHERED, Statistics, masked
+from tfcompress.pruning.statistics import GATHERED, Gathering, Statistics
 from tfcompress.transform import WeightTransform
 
 Tensor = Any
@@ -58,26 +58,22 @@ class Mask(WeightTransform):
         self.fixed = fixed
         self.seed = seed
         self.given = given
-        self.statistics: dict[str, keras.Variable] = {}
+        self.gathering = Gathering([name for name in config.needs if name in GATHERED])
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the mask, all ones, and the statistics, all zeros."""
         self.mask = add_state("mask", weight.shape, "bool", "ones")
-        for name in self.config.needs:
-            if name in GATHERED:
-                gathered = {} if self.given else {"overwrite_with_gradient": True}
-                self.statistics[name] = add_state(name, weight.shape, "float32", "zeros", **gathered)
+        self.gathering.build(tuple(weight.shape), add_state)
 
     def apply(self, value: Tensor) -> Tensor:
         """Return `value` where the mask is one, else 0."""
         return ops.where(self.kept(), value, ops.zeros((), value.dtype))
 
-    def apply_in_training(self, value: Tensor) -> Tensor:
-        """Return the same; the gradient carries the statistics, if there are any to be gathered."""
-        if self.given or not self.statistics:
+    def apply_in_training(self, value: Tensor, loss_scale: Tensor | None = None) -> Tensor:
+        """Return the same; the gradient adds to the statistics, if there are any to be gathered."""
+        if self.given or not self.gathering.values:
             return self.apply(value)
-        now = {name: ops.convert_to_tensor(variable.value) for name, variable in self.statistics.items()}
-        return masked(value, ops.broadcast_to(self.kept(), value.shape), now)
+        return self.gathering.watched(value, ops.broadcast_to(self.kept(), value.shape), loss_scale)
 
     def project(self, value: Tensor) -> Tensor:
         """Return the masked value: what is pruned is zero."""
@@ -99,12 +95,17 @@ class Mask(WeightTransform):
             )
             return
         values = [value for _, value in members]
+        gathering = [mask.gathering for mask in masks if not mask.given]
+        for statistics in gathering:
+            statistics.collect()
         due, sparsity = masks[0].config.schedule(step)
         previous = [ops.convert_to_tensor(mask.mask.value) for mask in masks]
         # The assignment stays outside of the condition: inside, a mirrored variable could not be assigned.
         chosen = ops.cond(due, lambda: cls.select(masks, values, sparsity, step), lambda: previous)
         for mask, value in zip(masks, chosen, strict=True):
             mask.mask.assign(value)
+        for statistics in gathering:
+            statistics.fade()
 
     @classmethod
     def select(cls, masks: Sequence[Any], values: Sequence[Tensor], sparsity: Tensor, step: Tensor) -> list[Tensor]:
@@ -135,8 +136,7 @@ class Mask(WeightTransform):
 
     def known(self) -> Statistics:
         """Return what is known of the weight."""
-        now = {name: ops.copy(variable.value) for name, variable in self.statistics.items()}
-        return Statistics(**now, seed=self.seed)
+        return Statistics(**self.gathering.known(), seed=self.seed)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -168,7 +168,7 @@ def _regrow(
     dropped = ops.cast(share, "float32") * ops.cast(budget, "float32")
     dropped = ops.cast(ops.round(dropped), "int32") if costs is None else dropped
     survivors = largest(scores, budget - dropped, costs)
-    slopes = [units.units(ops.abs(ops.convert_to_tensor(mask.statistics["gradient"].value))) for mask in masks]
+    slopes = [units.units(ops.abs(mask.gathering.known()["gradient"])) for mask in masks]
     candidates = [ops.where(kept, -1.0, slope) for kept, slope in zip(survivors, slopes, strict=True)]
     grown = largest(candidates, dropped, costs)
     return [ops.logical_or(*pair) for pair in zip(survivors, grown, strict=True)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 Tensor = Any
@@ -19,7 +20,8 @@ class Statistics:
     """What is known of one weight; a field is `None` unless the criterion names it in its `needs`.
 
     Attributes:
-        gradient: dL/dw, summed over batches, in the shape of the weight.
+        gradient: dL/dw, summed over batches, in the shape of the weight. (On JAX that of the scaled loss, where the
+            optimizer scales it.)
         sensitivity: |w * dL/dw|, summed over batches, in the shape of the weight.
         movement: -w * dL/dw, summed over batches, in the shape of the weight; above 0 where training moves the weight
             away from 0.
@@ -48,31 +50,74 @@ NEEDS = (*GATHERED, "activation_frequency", "scale")
 """All statistics that a criterion may need."""
 
 
-def masked(value: Tensor, mask: Tensor, statistics: Mapping[str, Tensor], decay: float = DECAY) -> Tensor:
-    """Return `value` where the mask is one, else 0; its gradient carries the statistics of the weight.
+class Gathering:
+    """The statistics of one weight, gathered while a model is trained: each step adds to them what is new.
 
-    A statistic is a trainable variable of Keras' kind that is overwritten with its gradient, as the scales of float8
-    training are: the "gradient" given to it is its new value. So it is kept on every backend, by every optimizer.
+    The value that a layer sees has a gradient of its own, which knows dL/dw before it is masked. On TensorFlow it adds
+    to the statistics as it is computed. JAX computes without side effects: there the news are trainable variables of
+    Keras' kind that are overwritten with their gradient, as the scales of float8 training are, and are added one step
+    later. (So with `gradient_accumulation_steps`, on JAX, Keras keeps the largest of a round instead of the sum.)
 
     Args:
-        value: The weight, of any float dtype.
-        mask: bool, in the shape of `value`.
-        statistics: What each statistic (a key of `GATHERED`) is now, float32 in the shape of `value`.
-        decay: What is left of the old value in a step.
-
-    Returns:
-        A tensor like `value`.
+        names: Of `GATHERED`.
+        decay: What is left of the old value after a step.
+        guarded: Whether a step whose gradients aren't all finite is left out, as loss scaling does.
     """
-    names = tuple(statistics)
 
-    @ops.custom_gradient
-    def function(value: Tensor, kept: Tensor, *old: Tensor) -> Any:
-        def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, ...]:
-            dense = arguments[0] if upstream is None else upstream
-            weight, slope = ops.cast(value, "float32"), ops.cast(dense, "float32")
-            new = [decay * before + GATHERED[name](weight, slope) for name, before in zip(names, old, strict=True)]
-            return (ops.where(kept > 0, dense, ops.zeros_like(dense)), ops.zeros_like(kept), *new)
+    def __init__(self, names: Sequence[str], decay: float = DECAY, guarded: bool = True):
+        self.names = tuple(names)
+        self.decay = decay
+        self.guarded = guarded
+        self.values: dict[str, keras.Variable] = {}
+        self._news: dict[str, keras.Variable] = {}
 
-        return ops.where(kept > 0, value, ops.zeros_like(value)), gradient
+    def build(self, shape: tuple[int, ...], add_state: Callable[..., keras.Variable]) -> None:
+        """Create the statistics, all zeros; `add_state` is that of `WeightTransform.build`."""
+        for name in self.names:
+            self.values[name] = add_state(name, shape, "float32", "zeros")
+            if keras.backend.backend() != "tensorflow":
+                self._news[name] = add_state(f"new_{name}", shape, "float32", "zeros", overwrite_with_gradient=True)
 
-    return function(value, ops.cast(mask, "float32"), *statistics.values())
+    def watched(self, value: Tensor, mask: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Return `value` where the mask is one, else 0, with a gradient that adds to the statistics.
+
+        Args:
+            value: The weight, of any float dtype.
+            mask: bool, in the shape of `value`.
+            scale: What the loss is multiplied by, float32 scalar; `None`: nothing.
+        """
+
+        @ops.custom_gradient
+        def function(value: Tensor, kept: Tensor, *old: Tensor) -> Any:
+            def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, ...]:
+                dense = arguments[0] if upstream is None else upstream
+                slope = ops.cast(dense, "float32")
+                slope = slope if scale is None else slope / scale
+                if self.guarded:
+                    slope = ops.where(ops.all(ops.isfinite(slope)), slope, ops.zeros_like(slope))
+                news = [GATHERED[name](ops.cast(value, "float32"), slope) for name in self.names]
+                if not self._news:
+                    for name, new in zip(self.names, news, strict=True):
+                        self.values[name].assign_add(new)
+                    news = []
+                return (ops.where(kept > 0, dense, ops.zeros_like(dense)), ops.zeros_like(kept), *news)
+
+            return ops.where(kept > 0, value, ops.zeros_like(value)), gradient
+
+        news = [ops.convert_to_tensor(variable.value) for variable in self._news.values()]
+        return function(value, ops.cast(mask, "float32"), *news)
+
+    def collect(self) -> None:
+        """At the beginning of a step: add what is still to be added of the one before."""
+        for name, new in self._news.items():
+            self.values[name].assign(self.decay * self.values[name].value + new.value)
+
+    def fade(self) -> None:
+        """Before a step's gradients: let what is known count less."""
+        if not self._news and self.decay < 1:
+            for variable in self.values.values():
+                variable.assign(self.decay * variable.value)
+
+    def known(self) -> dict[str, Tensor]:
+        """Return the statistics."""
+        return {name: ops.copy(variable.value) for name, variable in self.values.items()}
