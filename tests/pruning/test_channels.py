@@ -93,6 +93,7 @@ def test_in_training_on_schedule_saved_and_shrunk(tmp_path):
         assert (~numpy(mask.mask)).sum() == mask.size // 2
 
 
+@pytest.mark.filterwarnings("ignore:The common budget leaves one channel")
 @pytest.mark.parametrize("scope", ["flops", "bytes"])
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_a_budget_is_met_by_the_model_that_remains(scope, share):
@@ -111,9 +112,11 @@ def test_a_budget_is_met_by_the_model_that_remains(scope, share):
 def test_a_global_budget_leaves_each_layer_one_channel():
     model = residual()
     model.get_layer("inner").kernel.assign(numpy(model.get_layer("inner").kernel) * 1e-3)
-    pruned = tfc.prune_once(model, 0.6, granularity="channel", scope="global")
+    with pytest.warns(UserWarning, match="leaves one channel of layer 'inner'. Take"):
+        pruned = tfc.prune_once(model, 0.6, granularity="channel", scope="global")
     assert len(zero_channels(pruned, "inner", 3)) == 5
-    pruned = tfc.prune_once(model, 0.99, granularity="channel", scope="global")
+    with pytest.warns(UserWarning, match="leaves one channel of layer 'stem', one channel of layer 'inner'"):
+        pruned = tfc.prune_once(model, 0.99, granularity="channel", scope="global")
     assert [len(zero_channels(pruned, name, 3)) for name in ("stem", "inner", "last")] == [7, 5, 3]
 
 
@@ -127,6 +130,8 @@ def test_how_often_units_fire_decides():
     for data in (x, (x, None), iter([x[:150], x[150:]])):
         pruned = tfc.prune_once(model, 0.5, data=data, granularity="channel", criterion="activation_frequency")
         assert zero_channels(pruned, "head", 0) == rarest
+    with pytest.raises(ValueError, match="Expected finite data. Received: NaN"):
+        tfc.prune_once(model, 0.5, data=x * np.nan, granularity="channel", criterion="activation_frequency")
     with pytest.raises(ValueError, match="Expected `data`.*inputs on which units fire"):
         tfc.prune_once(model, 0.5, granularity="channel", criterion="activation_frequency")
 
@@ -203,8 +208,16 @@ def test_the_summary_says_which_kernels_lose_channels():
     }
 
 
+def test_targets_of_what_can_only_go_together_agree():
+    model = residual()
+    with pytest.raises(ValueError, match="one target for layers that make the same channels.*'stem': 0.25"):
+        tfc.prune_once(model, 0.5, granularity="channel", targets={"stem": 0.25, "outer": 0.75})
+    with pytest.raises(ValueError, match="ends above 0"):
+        tfc.prune(model, PruneConfig(0.0, granularity="channel", targets={"inner": 0.5}))
+
+
 def test_that_a_layer_would_be_empty_is_said():
-    with pytest.warns(UserWarning, match="layer 'last' without channels: one is kept in each"):
+    with pytest.warns(UserWarning, match="layer 'last' without channels: one is kept"):
         pruned = tfc.prune(residual(), PruneConfig(0.9, granularity="channel"))
     train(pruned, np.ones((8, 8, 8, 3)), np.ones((8, 5)))
     assert len(zero_channels(tfc.strip(pruned), "last", 3)) == 3

@@ -11,6 +11,7 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, run_program
 from tfcompress.pruning import Mask, PruneConfig, needs
 from tfcompress.pruning.criteria import CRITERIA
+from tfcompress.pruning.gathering import Evidence, gather_gradients
 from tfcompress.pruning.statistics import DECAY, NEEDS, Statistics
 from tfcompress.wrapper import wrapped_layers
 
@@ -32,6 +33,12 @@ def batches(count=3, size=4, units=3):
 
 def slope(kernel, x, y):
     return 2 * x.T @ (x @ kernel - y) / y.size
+
+
+def known(mask, name):
+    """What is gathered of all steps; JAX adds that of the last one at the beginning of the next."""
+    value = numpy(mask.gathering.values[name])
+    return value if ON_TENSORFLOW else DECAY * value + numpy(mask.gathering._news[name])
 
 
 def kept_of(model):
@@ -66,7 +73,7 @@ def test_statistics_are_gathered_in_training(how):
         kernel = kernel - 0.1 * gradient
         pruned.train_on_batch(x, y)
     (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
-    np.testing.assert_allclose(numpy(mask.gathering.values["sensitivity"]), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(known(mask, "sensitivity"), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(numpy(wrapped_layers(pruned)[0].layer.kernel), kernel, rtol=1e-4, atol=1e-6)
     for x, y in batches(9):
         pruned.train_on_batch(x, y)
@@ -168,6 +175,14 @@ def test_what_a_criterion_lacks_is_said_before_any_work():
         (lambda: PruneConfig(0.5, criterion="threshold", threshold=-1), "number above 0"),
         (lambda: PruneConfig(0.5, criterion="magnitud"), "'magnitude', 'l2'.*or a function"),
         (lambda: PruneConfig(0.5, criterion=lambda weights, statistics: weights), "registered"),
+        (lambda: tfc.prune_once(model, 0.5, data=(x, y), loss="mse", criterion="gradient", batch_size=0), "batch_size"),
+        (lambda: tfc.prune_once(model, 0.5, data=5, loss="mse", criterion="gradient"), "data of type int"),
+        (
+            lambda: tfc.prune_once(model, 0.5, data=(x, y[:, :2]), loss="mse", criterion="gradient"),
+            "data and a loss that go with the model",
+        ),
+        (lambda: PruneConfig(tfc.Regrowth(0.5, end_step=9), criterion="gradient"), "looks at weights alone"),
+        (lambda: PruneConfig(tfc.Regrowth(0.5, end_step=9), criterion="threshold", threshold=1), "weights alone"),
         (lambda: needs("slope"), "Received: 'slope'"),
     ]:
         with pytest.raises(ValueError, match=words):
@@ -177,6 +192,81 @@ def test_what_a_criterion_lacks_is_said_before_any_work():
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.distribute")
 def test_gradients_on_two_devices_are_the_same_on_both():
     assert "equal on both replicas" in run_program("tests.programs.mirrored", "layer", "gradient")
+
+
+@pytest.mark.parametrize("criterion", ["gradient", "movement"])
+def test_a_layer_that_is_called_twice_counts_each_batch_once(criterion):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    shared = L.Dense(6, use_bias=False, name="dense")
+    model = keras.Model(inputs, shared(keras.ops.tanh(shared(inputs))))
+    pruned = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5, 300, frequency=300), criterion=criterion))
+    pruned.compile(keras.optimizers.SGD(0.0), "mse")
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 6))
+    for _ in range(200):
+        pruned.train_on_batch(x, y)
+    (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
+    (name,) = mask.gathering.names
+    (once,) = (values[name] for values in gather_gradients(model, (name,), Evidence((x, y), "mse")).values())
+    expected = once * (1 - DECAY**200) / (1 - DECAY)
+    np.testing.assert_allclose(known(mask, name), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="Keras on JAX keeps the largest of a round")
+def test_micro_batches_add_up_and_averaged_weights_are_no_obstacle():
+    model, data = line(), batches(4)
+    found = []
+    for optimizer in (
+        keras.optimizers.SGD(0.0),
+        keras.optimizers.SGD(0.0, gradient_accumulation_steps=4),
+        keras.optimizers.SGD(0.0, use_ema=True),
+    ):
+        pruned = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5, 50), criterion="movement"))
+        pruned.compile(optimizer, "mse")
+        for x, y in data:
+            pruned.train_on_batch(x, y)
+        (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
+        found.append(numpy(mask.gathering.values["movement"]))
+    assert (found[0] < 0).any()
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-5)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="on JAX the scale isn't known")
+def test_a_scaled_loss_leaves_gradients_as_they_are():
+    gradients = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), L.Dense(3, use_bias=False, dtype=policy, name="dense")])
+        pruned = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5, 50), criterion=flat_ones_first))
+        optimizer = keras.optimizers.SGD(0.0)
+        pruned.compile(keras.optimizers.LossScaleOptimizer(optimizer) if "16" in policy else optimizer, "mse")
+        for x, y in batches(3):
+            pruned.train_on_batch(x, y)
+        (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
+        gradients[policy] = numpy(mask.gathering.values["gradient"])
+    np.testing.assert_allclose(gradients["mixed_float16"], gradients["float32"], atol=5e-3)
+
+
+def test_a_users_function_is_tried_before_any_work():
+    def named(name, function, *statistics):
+        function.__name__ = name
+        return keras.saving.register_keras_serializable("tests", name)(needs(*statistics)(function))
+
+    for function, words in [
+        (named("too_few", lambda weights: weights), "too_few.weights, statistics.*fails on"),
+        (
+            named("forgotten", lambda weights, statistics: abs(statistics.gradient)),
+            "marked by tfcompress.pruning.needs",
+        ),
+        (
+            named("narrow", lambda weights, statistics: keras.ops.mean(weights, axis=0)),
+            r"narrow, which gives the shape \(3,\)",
+        ),
+        (named("empty", lambda weights, statistics: weights * float("nan")), "empty, which gives NaN"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            tfc.prune(line(), PruneConfig(0.5, criterion=function))
 
 
 def test_half_precision_gathers_in_full():

@@ -51,13 +51,13 @@ def test_blocks_equal_tfmots(tfmot, block, pooling):
 def test_a_cut_block_counts_as_the_mean_of_what_is_there(shape):
     scores = np.abs(np.random.default_rng(0).normal(size=shape)).astype("float32")
     block = Block(2, 3)
-    units = np.asarray(block.units(keras.ops.convert_to_tensor(scores)))
     rows, cols = shape[-2:]
     matrices = scores.reshape(-1, rows, cols)
+    units = np.asarray(block.units(keras.ops.convert_to_tensor(matrices)))
     assert units.shape == (len(matrices), -(-rows // 2), -(-cols // 3))
     for (at, i, j), found in np.ndenumerate(units):
         np.testing.assert_allclose(found, matrices[at, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3].mean(), rtol=1e-6)
-    whole = np.asarray(block.expand(keras.ops.convert_to_tensor(units > 0.7), shape)).reshape(-1, rows, cols)
+    whole = np.asarray(block.expand(keras.ops.convert_to_tensor(units > 0.7), matrices.shape))
     for (at, i, j), found in np.ndenumerate(units):
         assert np.all(whole[at, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3] == (found > 0.7))
 
@@ -66,15 +66,15 @@ def test_a_cut_block_counts_as_the_mean_of_what_is_there(shape):
 @pytest.mark.parametrize("shape", [(20, 6), (3, 3, 20, 6)])
 def test_n_of_m_keeps_the_largest_of_each_group(n, m, shape):
     scores = np.random.default_rng(0).normal(size=shape).astype("float32")
-    kept = np.asarray(NofM(n, m).pattern(keras.ops.convert_to_tensor(scores)))
+    kept = np.asarray(NofM(n, m).pattern(keras.ops.convert_to_tensor(scores.reshape(-1, 20, 6))))
     groups = scores.reshape(-1, 20 // m, m, 6)
     expected = np.argsort(np.argsort(-groups, axis=2), axis=2) < n
-    np.testing.assert_array_equal(kept, expected.reshape(shape))
+    np.testing.assert_array_equal(kept, expected.reshape(kept.shape))
 
 
 def test_n_of_m_with_ties_and_a_rest_keeps_no_more_than_n():
-    kept = np.asarray(NofM(2, 4).pattern(keras.ops.ones((7, 2))))
-    np.testing.assert_array_equal(kept[:, 0], [True, True, False, False, True, True, False])
+    kept = np.asarray(NofM(2, 4).pattern(keras.ops.ones((1, 7, 2))))
+    np.testing.assert_array_equal(kept[0, :, 0], [True, True, False, False, True, True, False])
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="tfmot")
@@ -94,7 +94,8 @@ def test_n_of_m_equals_tfmots(tfmot, shape, n, m):
         sparsity_m_by_n=(m - n, m),  # tfmot counts the zeros
     )
     mask = np.asarray(theirs._update_mask_sparsity_m_by_n(weights, (m - n, m)))
-    np.testing.assert_array_equal(np.asarray(NofM(n, m).pattern(tf.abs(weights))), mask != 0)
+    ours = NofM(n, m).pattern(tf.reshape(tf.abs(weights), (-1, *shape[-2:])))
+    np.testing.assert_array_equal(np.reshape(ours, shape), mask != 0)
 
 
 @pytest.mark.parametrize("granularity", [Block(2, 2), NofM(2, 4)])
@@ -125,6 +126,31 @@ def test_depthwise_kernels_are_left_out_of_n_of_m():
     )
     found = tfc.sparsity(tfc.prune_once(model, 0.5, granularity=NofM(2, 4)), per_layer=True)
     assert found == {"depthwise/kernel": 0.0, "dense/kernel": 0.5}
+
+
+def test_the_largest_of_a_cut_block_is_one_of_its_own():
+    units = np.asarray(Block(5, 4, "MAX").units(keras.ops.full((1, 12, 10), -3.0)))
+    np.testing.assert_array_equal(units, np.full((1, 3, 3), -3.0))
+
+
+def test_inputs_are_inputs_whatever_the_order_of_a_kernels_axes():
+    inputs = keras.Input((5, 16))
+    attended = L.MultiHeadAttention(8, 4, name="mha")(inputs, inputs)
+    wide = L.Reshape((5, 4, 4))(attended)
+    model = keras.Model(inputs, L.Conv2DTranspose(6, 3, name="transposed")(wide))
+    pruned = tfc.prune_once(model, 0.5, granularity=NofM(2, 4))
+    for layer in pruned.layers:
+        if isinstance(layer, L.EinsumDense):
+            kernel = numpy(layer.kernel)
+            # (inputs, heads, width); of the output projection (heads, width, outputs)
+            rows = kernel.reshape(16, -1) if kernel.shape[0] == 16 else kernel.reshape(32, 16)
+            assert np.all((rows.reshape(-1, 4, rows.shape[1]) != 0).sum(axis=1) == 2), layer.name
+    kernel = numpy(pruned.get_layer("transposed").kernel)  # (height, width, outputs, inputs)
+    assert kernel.shape == (3, 3, 6, 4)
+    assert np.all((kernel != 0).sum(axis=3) == 2)
+    blocks = tfc.prune_once(model, 0.5, granularity=Block(4, 1), layers=".*query.*")
+    query = next(numpy(layer.kernel) for layer in blocks.layers if "query" in layer.name)
+    assert set((query.reshape(4, 4, 32) != 0).sum(axis=1).ravel().tolist()) == {0, 4}
 
 
 def test_bad_units_are_refused():

@@ -134,7 +134,10 @@ class ChannelMask(Mask):
         """Return the constructor's arguments."""
         own = ("unit", "size", "axis", "role", "start", "outer", "inner", "costs")
         config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
-        return {name: value for name, value in config.items() if name not in ("cost", "fixed")}
+        return {name: value for name, value in config.items() if name not in _OF_ELEMENTS}
+
+
+_OF_ELEMENTS = ("cost", "fixed", "inputs", "outputs")
 
 
 def _scores(members: Sequence[tuple[ChannelMask, Tensor]]) -> Tensor:

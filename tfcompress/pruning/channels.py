@@ -14,7 +14,14 @@ from keras.layers import Layer
 from tfcompress.pruning.channel_mask import ChannelMask
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, gather_frequencies, gather_gradients
-from tfcompress.pruning.kernels import check_budget, check_names, check_prunable, prices_of
+from tfcompress.pruning.kernels import (
+    check_budget,
+    check_criterion,
+    check_final,
+    check_names,
+    check_prunable,
+    prices_of,
+)
 from tfcompress.pruning.statistics import GATHERED
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
 from tfcompress.surgery.channels import ChannelGroup, Slice, channel_groups
@@ -73,7 +80,10 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
     def wrap(layer: Layer) -> Layer:
         if layer.name not in slices:
             return layer
-        check_prunable(layer, sorted({position for position, _ in slices[layer.name]}))
+        positions = sorted({position for position, _ in slices[layer.name]})
+        check_prunable(layer, positions)
+        for position in positions:
+            check_criterion(config, inner_weights(layer)[position])
         wrapper = with_transforms(layer, slices[layer.name])
         for position, mask in slices[layer.name] if evidence.data is not None else ():
             for statistic, variable in mask.gathering.values.items():
@@ -116,22 +126,23 @@ def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list
             f"Expected a model with {_WORDS[kind]} that can be removed. Received: {flat.name!r}, in which none of "
             f"those that are meant can be{': ' + said if said else ''}."
         )
-    final = config.schedule.final()
-    if config.scope == "layer":
-        alone = [group.name for group in chosen if group.size * (1 - final) < 0.5]
-        if alone:
-            warnings.warn(
-                f"A sparsity of {final:.3g} would leave layer {', '.join(map(repr, alone))} without {_WORDS[kind]}: "
-                "one is kept in each.",
-                stacklevel=5,
-            )
     if isinstance(config.targets, dict):
+        check_final(config)
         check_names(config.targets, [producer for group in chosen for producer in group.producers])
     elif config.targets != "uniform":
         raise ValueError(
             f"Expected targets='uniform' or {{layer: sparsity}} with granularity={kind!r}. Received: "
             f"targets={config.targets!r}, which is for single weights."
         )
+    if config.scope == "layer":
+        final = config.schedule.final()
+        alone = [group.name for group in chosen if group.size * (1 - final * _share(config, group)) < 0.5]
+        if alone:
+            warnings.warn(
+                f"The sparsity would leave layer {', '.join(map(repr, alone))} without {_WORDS[kind]}: one is kept in "
+                "each.",
+                stacklevel=5,
+            )
     return chosen
 
 
@@ -141,8 +152,13 @@ _WORDS = {"channel": "channels", "attention_head": "heads"}
 def _share(config: PruneConfig, group: ChannelGroup) -> float:
     if not isinstance(config.targets, dict):
         return 1.0
-    found = [config.targets[name] for name in group.producers if name in config.targets]
-    return found[0] / config.schedule.final() if found else 1.0
+    found = {name: config.targets[name] for name in group.producers if name in config.targets}
+    if len(set(found.values())) > 1:
+        raise ValueError(
+            "Expected one target for layers that make the same channels, since these can only go together. Received: "
+            f"{found}. Name one of them, or give all the same."
+        )
+    return next(iter(found.values())) / config.schedule.final() if found else 1.0
 
 
 def _costs(config: PruneConfig, flat: keras.Model, groups: Sequence[ChannelGroup]) -> list[list[Any]]:

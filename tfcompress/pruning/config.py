@@ -84,10 +84,21 @@ class PruneConfig:
                 f"Expected granularity='channel' with criterion={_name(self.criterion)!r}, which knows whole channels "
                 f"only. Received: granularity={self.granularity!r}."
             )
-        if self.schedule.regrows and self.granularity in STRUCTURES:
+        self._check_regrowth()
+
+    def _check_regrowth(self) -> None:
+        if not self.schedule.regrows:
+            return
+        if self.granularity in STRUCTURES:
             raise ValueError(
                 "Expected a schedule that doesn't regrow with whole channels or heads. Received: "
                 f"granularity={self.granularity!r}, schedule={self.schedule!r}. Take another schedule."
+            )
+        if needs_of(self.criterion) or self.criterion == "threshold":
+            raise ValueError(
+                "Expected a criterion that looks at weights alone with a schedule that regrows: it keeps the number of "
+                f"weights, and drops by size from step 0 on. Received: criterion={_name(self.criterion)!r}. Take "
+                "'magnitude'."
             )
 
     def _check_threshold(self) -> None:
@@ -127,12 +138,16 @@ class PruneConfig:
         pattern = self.granularity
         if not isinstance(pattern, NofM):
             return
-        final = self.schedule.final()
-        if abs(final - pattern.sparsity) > 1e-3 or self.scope != "layer" or self.schedule.regrows:
+        if self.scope != "layer" or self.schedule.regrows:
             raise ValueError(
-                f"Expected a schedule that ends at {pattern.sparsity:.4g}, the share of zeros of {pattern}, without "
-                f"regrowth, and scope='layer'. Received: a final sparsity of {final:.4g}, scope={self.scope!r}. "
-                f"Give {pattern.sparsity:.4g}."
+                f"Expected scope='layer' and a schedule that doesn't regrow with {pattern}, which keeps as many "
+                f"weights everywhere. Received: scope={self.scope!r}, schedule={self.schedule!r}."
+            )
+        final = self.schedule.final()
+        if abs(final - pattern.sparsity) > 1e-3:
+            raise ValueError(
+                f"Expected a schedule that ends at {pattern.sparsity:.4g}, the share of zeros of {pattern}. Received: "
+                f"{self.schedule!r}, which ends at {final:.4g}. Give {pattern.sparsity:.4g}."
             )
 
     @property

@@ -13,7 +13,7 @@ from keras.layers import Layer
 
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, Gathering
-from tfcompress.quantization.batches import batches
+from tfcompress.quantization.batches import batches, check_batch_size
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.walking import calls
@@ -48,6 +48,11 @@ def check_evidence(config: PruneConfig, evidence: Evidence, at_once: bool = Fals
         at_once: Whether the model is pruned without any training.
     """
     data, loss = evidence.data, evidence.loss
+    check_batch_size(evidence.batch_size)
+    if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise ValueError(
+            f"Expected `data` to be arrays, or an iterable of batches. Received: data of type {type(data).__name__}."
+        )
     needed = [name for name in config.needs if name != "scale"]
     named = f"criterion={config.criterion!r}" if isinstance(config.criterion, str) else "this criterion"
     if data is not None and not needed:
@@ -129,7 +134,13 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
                 f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
                 "iterable of such pairs."
             )
-        copy.train_on_batch(*batch)
+        try:
+            copy.train_on_batch(*batch)
+        except Exception as error:
+            raise ValueError(
+                f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a batch "
+                f"failed: {_reason(error)}. Check the shapes and the range of the targets."
+            ) from error
         count += 1
     if not count:
         raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
@@ -169,9 +180,18 @@ def gather_frequencies(model: keras.Model, layers: Iterable[str], evidence: Evid
     seen = 0
     data = evidence.data[0] if isinstance(evidence.data, tuple) else evidence.data
     for batch in batches(model, data, evidence.batch_size):
+        # A ReLU makes zeros of NaN: what is wrong isn't seen behind it.
+        if any(np.issubdtype(part.dtype, np.floating) and not np.isfinite(part).all() for part in batch):
+            raise ValueError("Expected finite data. Received: NaN or infinite values in a batch of `data`.")
         outputs = probe.predict_on_batch(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, batch))
-        for count, output in zip(counts, outputs if isinstance(outputs, list) else [outputs], strict=True):
-            positive = np.asarray(output) > 0
+        found = outputs if isinstance(outputs, list) else [outputs]
+        for name, count, output in zip(read_by, counts, found, strict=True):
+            value = np.asarray(output)
+            if np.isnan(value).any():
+                raise ValueError(
+                    f"Expected finite activations. Received: NaN at the input of layer {name!r}. Look at the weights."
+                )
+            positive = value > 0
             np.add(count, positive.reshape(-1, positive.shape[-1]).mean(axis=0) * len(positive), out=count)
         seen += len(batch[0])
     return {name: (count / seen).astype("float32") for name, count in zip(read_by, counts, strict=True)}
@@ -187,3 +207,8 @@ def _pairs(data: Any, batch_size: int) -> Iterator[Any]:
         raise ValueError(f"Expected arrays with as many samples each. Received: {sorted(sizes)} samples.")
     for start in range(0, sizes.pop(), batch_size):
         yield keras.tree.map_structure(lambda x, start=start: x[start : start + batch_size], data)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

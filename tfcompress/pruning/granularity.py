@@ -18,17 +18,20 @@ register = keras.saving.register_keras_serializable(package="tfcompress")
 
 @dataclasses.dataclass(frozen=True)
 class Granularity:
-    """How the weights of a kernel are divided into units; here each weight is one."""
+    """How the weights of a kernel are divided into units; here each weight is one.
 
-    def check(self, shape: Shape, where: str) -> None:
-        """Raise ValueError unless a kernel of a shape has such units; `where` names it."""
+    A kernel is a stack of matrices, (count, input channels, output channels); see `layouts.Layout`.
+    """
+
+    def check(self, matrices: Shape, where: str) -> None:
+        """Raise ValueError unless a kernel has such units; `where` names it."""
 
     def units(self, scores: Tensor) -> Tensor:
-        """Return one score per unit of scores in the shape of a kernel."""
+        """Return one score per unit of the scores of a stack of matrices."""
         return scores
 
-    def expand(self, kept: Tensor, shape: Shape) -> Tensor:
-        """Return a bool mask in the shape of a kernel of one bool per unit."""
+    def expand(self, kept: Tensor, matrices: Shape) -> Tensor:
+        """Return a bool mask of a stack of matrices of one bool per unit."""
         return kept
 
     def get_config(self) -> dict[str, Any]:
@@ -46,18 +49,14 @@ def _whole(name: str, value: Any, least: int) -> None:
         raise ValueError(f"Expected `{name}` to be a whole number, at least {least}. Received: {name}={value!r}.")
 
 
-def _matrix(shape: Shape) -> tuple[int, int, int]:
-    """Return how many matrices of which shape a kernel is: those of its last two axes, (input, output) channels."""
-    return math.prod(shape[:-2]), shape[-2], shape[-1]
-
-
 @register
 @dataclasses.dataclass(frozen=True)
 class Block(Granularity):
     """Blocks of weights that neighbour each other in (input channel, output channel), zero all or none.
 
     As in tfmot, a block counts as much as the mean or the largest of its weights. TFLite's kernels for sparse dense
-    layers take blocks of 16 inputs to one output: `Block(16, 1)`. At an edge blocks may be cut.
+    layers take blocks of 16 inputs to one output: `Block(16, 1)`. At an edge blocks may be cut;
+    sparsity is the share of blocks.
 
     Args:
         rows: Input channels in a block.
@@ -86,9 +85,9 @@ class Block(Granularity):
         if self.pooling not in ("AVG", "MAX"):
             raise ValueError(f"Expected `pooling` to be 'AVG' or 'MAX'. Received: pooling={self.pooling!r}.")
 
-    def check(self, shape: Shape, where: str) -> None:
+    def check(self, matrices: Shape, where: str) -> None:
         """Raise ValueError if a block is larger than the kernel."""
-        _, rows, cols = _matrix(shape)
+        _, rows, cols = matrices
         if self.rows > rows or self.cols > cols:
             raise ValueError(
                 f"Expected blocks no larger than the kernel's {rows} input and {cols} output channels. Received: "
@@ -97,23 +96,22 @@ class Block(Granularity):
 
     def units(self, scores: Tensor) -> Tensor:
         """Return the mean or largest score of each block."""
-        count, rows, cols = _matrix(tuple(scores.shape))
+        _, rows, cols = scores.shape
         more = [(0, 0), (0, -rows % self.rows), (0, -cols % self.cols)]
-        blocks = self._blocks(ops.pad(ops.reshape(scores, (count, rows, cols)), more, constant_values=0.0))
         if self.pooling == "MAX":
-            return ops.max(blocks, axis=(2, 4))
+            return ops.max(self._blocks(ops.pad(scores, more, constant_values=-math.inf)), axis=(2, 4))
         inside = self._blocks(ops.pad(ops.ones((1, rows, cols)), more))
-        return ops.sum(blocks, axis=(2, 4)) / ops.sum(inside, axis=(2, 4))
+        return ops.sum(self._blocks(ops.pad(scores, more)), axis=(2, 4)) / ops.sum(inside, axis=(2, 4))
 
     def _blocks(self, x: Tensor) -> Tensor:
         count, rows, cols = x.shape
         return ops.reshape(x, (count, rows // self.rows, self.rows, cols // self.cols, self.cols))
 
-    def expand(self, kept: Tensor, shape: Shape) -> Tensor:
+    def expand(self, kept: Tensor, matrices: Shape) -> Tensor:
         """Return each block's bool for all of its weights."""
-        _, rows, cols = _matrix(shape)
+        _, rows, cols = matrices
         wide = ops.repeat(ops.repeat(kept, self.rows, axis=1), self.cols, axis=2)
-        return ops.reshape(wide[:, :rows, :cols], shape)
+        return wide[:, :rows, :cols]
 
 
 @register
@@ -161,13 +159,10 @@ class NofM(Granularity):
         """Return the mask that keeps the `n` best of each `m`; of equal ones those that come first.
 
         Args:
-            scores: In the shape of a kernel.
+            scores: Of a stack of matrices, (count, rows, columns).
         """
-        shape = tuple(scores.shape)
-        count, rows, cols = _matrix(shape)
-        groups = ops.pad(
-            ops.reshape(scores, (count, rows, cols)), [(0, 0), (0, -rows % self.m), (0, 0)], constant_values=-math.inf
-        )
+        count, rows, cols = scores.shape
+        groups = ops.pad(scores, [(0, 0), (0, -rows % self.m), (0, 0)], constant_values=-math.inf)
         members = ops.unstack(ops.reshape(groups, (count, -1, self.m, cols)), self.m, axis=2)
         # A weight's rank is the number of better ones: m^2 comparisons, no sort.
         ranks = [
@@ -178,8 +173,7 @@ class NofM(Granularity):
             )
             for at, one in enumerate(members)
         ]
-        kept = ops.reshape(ops.stack([rank < self.n for rank in ranks], axis=2), (count, -1, cols))
-        return ops.reshape(kept[:, :rows], shape)
+        return ops.reshape(ops.stack([rank < self.n for rank in ranks], axis=2), (count, -1, cols))[:, :rows]
 
 
 ELEMENT = Granularity()

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
+from keras import ops
 from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, gather_gradients
 from tfcompress.pruning.granularity import Block, NofM
+from tfcompress.pruning.layouts import layout_of
 from tfcompress.pruning.mask import Mask
-from tfcompress.pruning.statistics import GATHERED
+from tfcompress.pruning.statistics import GATHERED, Statistics
 from tfcompress.pruning.targets import erdos_renyi, erdos_renyi_kernel
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
 from tfcompress.transform import read
@@ -57,8 +59,15 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
         masks = []
         for position in positions:
             shape = tuple(weights[position].shape)
-            config.units.check(shape, f"the {weights[position].name} of layer {layer.name!r}, of shape {shape}")
+            layout = None if config.granularity == "element" else layout_of(layer, position)
+            if layout is not None:
+                config.units.check(
+                    layout.matrices, f"the {weights[position].name} of layer {layer.name!r}, of shape {shape}"
+                )
             mask = Mask(config, group, seed=len(made), given=evidence.data is not None)
+            if layout is not None:
+                mask.inputs, mask.outputs = layout.inputs, layout.outputs
+            check_criterion(config, weights[position])
             masks.append((position, mask))
             made.append(_Masked(layer.name, position, shape, mask))
         return with_transforms(layer, masks)
@@ -117,16 +126,32 @@ def check_prunable(layer: Layer, positions: Sequence[int]) -> None:
             )
 
 
+def check_criterion(config: PruneConfig, weight: keras.Variable) -> None:
+    """Raise ValueError unless a user's criterion gives a score for each weight; it is tried with statistics of ones."""
+    if isinstance(config.criterion, str):
+        return
+    name = getattr(config.criterion, "__name__", repr(config.criterion))
+    ones = dict.fromkeys(config.needs, ops.ones(weight.shape, "float32"))
+    try:
+        scores = config.criterion(ops.convert_to_tensor(read(weight)), Statistics(**ones))
+        shape, numbers = tuple(scores.shape), ops.convert_to_numpy(scores)
+    except Exception as error:
+        raise ValueError(
+            f"Expected a criterion `scores = {name}(weights, statistics)`, marked by tfcompress.pruning.needs with the "
+            f"statistics that it looks at. Received: one that fails on {weight.path!r}: {str(error).splitlines()[0]}"
+        ) from error
+    if shape != tuple(weight.shape) or np.isnan(numbers).any():
+        raise ValueError(
+            f"Expected a criterion that gives a number for each weight, here of the shape {tuple(weight.shape)}. "
+            f"Received: {name}, which gives {'NaN' if shape == tuple(weight.shape) else f'the shape {shape}'}."
+        )
+
+
 def _set_shares(config: PruneConfig, made: Sequence[_Masked]) -> None:
     """Let each kernel reach a sparsity of its own, where the configuration says so."""
     if config.targets == "uniform":
         return
-    final = config.schedule.final()
-    if not final:
-        raise ValueError(
-            f"Expected a schedule that ends above 0 with targets={config.targets!r}, which divide its sparsity among "
-            f"the layers. Received: {config.schedule!r}."
-        )
+    final = check_final(config)
     if isinstance(config.targets, str):
         shapes = {f"{one.layer}/{one.position}": one.shape for one in made}
         found = {"erdos_renyi": erdos_renyi, "erdos_renyi_kernel": erdos_renyi_kernel}[config.targets](shapes, final)
@@ -136,6 +161,17 @@ def _set_shares(config: PruneConfig, made: Sequence[_Masked]) -> None:
         wanted = [config.targets.get(one.layer, final) for one in made]
     for one, sparsity in zip(made, wanted, strict=True):
         one.mask.share = sparsity / final
+
+
+def check_final(config: PruneConfig) -> float:
+    """Return the sparsity at the schedule's end; raise ValueError if it is 0, and can't be divided among layers."""
+    final = config.schedule.final()
+    if not final:
+        raise ValueError(
+            f"Expected a schedule that ends above 0 with targets={config.targets!r}, which divide its sparsity among "
+            f"the layers. Received: {config.schedule!r}."
+        )
+    return final
 
 
 def check_names(targets: Iterable[str], names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from keras import ops
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.granularity import NofM
+from tfcompress.pruning.layouts import Layout
 from tfcompress.pruning.selection import keep_count, largest
 from tfcompress.pruning.statistics import GATHERED, Gathering, Statistics
 from tfcompress.transform import WeightTransform
@@ -36,6 +37,8 @@ class Mask(WeightTransform):
         fixed: What all that isn't pruned costs then, with this group alone.
         seed: A number of its own, for a random criterion.
         given: Whether the statistics were gathered from data beforehand, and stay as they are.
+        inputs: The axes of the weight that are input channels, where units are blocks or patterns.
+        outputs: The axes that are output channels.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Mask(WeightTransform):
         fixed: float = 0.0,
         seed: int = 0,
         given: bool = False,
+        inputs: Sequence[int] = (),
+        outputs: Sequence[int] = (),
     ):
         self.config = config
         self.group = group
@@ -58,6 +63,8 @@ class Mask(WeightTransform):
         self.fixed = fixed
         self.seed = seed
         self.given = given
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
         self.gathering = Gathering([name for name in config.needs if name in GATHERED])
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
@@ -117,8 +124,8 @@ class Mask(WeightTransform):
         units = config.units
         scores = [mask.scores(value) for mask, value in zip(masks, values, strict=True)]
         if isinstance(units, NofM):
-            return [units.pattern(part) for part in scores]
-        scores = [units.units(part) for part in scores]
+            return [mask.fold(units.pattern(mask.unfold(part))) for mask, part in zip(masks, scores, strict=True)]
+        scores = [units.units(mask.unfold(part)) for mask, part in zip(masks, scores, strict=True)]
         budget, costs = _budget(masks, scores, sparsity)
         if config.schedule.regrows:
             kept = _regrow(masks, scores, budget, costs, config.schedule.regrown(step))
@@ -126,7 +133,25 @@ class Mask(WeightTransform):
             kept = largest(scores, budget, costs)
         if config.threshold is not None:
             kept = [ops.logical_or(part, score >= config.threshold) for part, score in zip(kept, scores, strict=True)]
-        return [units.expand(part, mask.mask.shape) for part, mask in zip(kept, masks, strict=True)]
+        return [mask.fold(units.expand(part, mask.matrices)) for part, mask in zip(kept, masks, strict=True)]
+
+    @property
+    def layout(self) -> Layout | None:
+        """The weight as a stack of matrices; `None` where its units are single weights."""
+        return Layout(tuple(self.mask.shape), self.inputs, self.outputs) if self.inputs else None
+
+    @property
+    def matrices(self) -> tuple[int, ...]:
+        """The shape that `unfold` gives."""
+        return tuple(self.mask.shape) if self.layout is None else self.layout.matrices
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """Return a tensor in the weight's shape as what units are made of."""
+        return x if self.layout is None else self.layout.unfold(x)
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Return what `unfold` was called on."""
+        return x if self.layout is None else self.layout.fold(x)
 
     def scores(self, value: Tensor) -> Tensor:
         """Return how important each weight is, float32; what is pruned has the least."""
@@ -140,7 +165,7 @@ class Mask(WeightTransform):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = ("group", "group_size", "share", "cost", "fixed", "seed", "given")
+        names = ("group", "group_size", "share", "cost", "fixed", "seed", "given", "inputs", "outputs")
         return {"config": self.config.to_dict(), **{name: getattr(self, name) for name in names}}
 
     @classmethod
@@ -168,7 +193,7 @@ def _regrow(
     dropped = ops.cast(share, "float32") * ops.cast(budget, "float32")
     dropped = ops.cast(ops.round(dropped), "int32") if costs is None else dropped
     survivors = largest(scores, budget - dropped, costs)
-    slopes = [units.units(ops.abs(mask.gathering.known()["gradient"])) for mask in masks]
+    slopes = [units.units(mask.unfold(ops.abs(mask.gathering.known()["gradient"]))) for mask in masks]
     candidates = [ops.where(kept, -1.0, slope) for kept, slope in zip(survivors, slopes, strict=True)]
     grown = largest(candidates, dropped, costs)
     return [ops.logical_or(*pair) for pair in zip(survivors, grown, strict=True)]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import keras
 
+from tfcompress.pruning.channel_mask import ChannelMask
 from tfcompress.pruning.channels import prune_channels
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, check_evidence
 from tfcompress.pruning.granularity import STRUCTURES
 from tfcompress.pruning.kernels import prune_kernels
+from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.schedules import ConstantSparsity
 from tfcompress.surgery import LayerChoice, check_built, strip
 from tfcompress.surgery.choosing import Layers
+from tfcompress.transform import read
 from tfcompress.wrapper import wrapped_layers
 
 
@@ -105,7 +109,29 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
     pruned = _prune(model, once, layers, evidence, at_once=True)
     update_masks(pruned)
+    _say_what_is_empty(pruned)
     return strip(pruned)
+
+
+def _say_what_is_empty(pruned: keras.Model) -> None:
+    """Warn of what a common budget leaves of some layers: nothing, or one channel. (Of others `prune` has warned.)"""
+    empty: list[str] = []
+    for layer in wrapped_layers(pruned):
+        for _, mask in layer.transforms:
+            if not isinstance(mask, Mask) or mask.config.scope == "layer":
+                continue
+            kept = int(read(mask.mask).sum())
+            if isinstance(mask, ChannelMask):
+                if mask.role == "producer" and mask.size > 1 and kept == 1:
+                    empty.append(f"one channel of layer {layer.name!r}")
+            elif not kept:
+                empty.append(f"nothing of layer {layer.name!r}")
+    if empty:
+        warnings.warn(
+            f"The common budget leaves {', '.join(dict.fromkeys(empty))}. Take a lower sparsity, scope='layer', or "
+            "leave these layers out with `layers`.",
+            stacklevel=3,
+        )
 
 
 def update_masks(model: keras.Model) -> None:

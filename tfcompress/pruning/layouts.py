@@ -1,0 +1,81 @@
+"""Kernels as matrices of (input channels, output channels), whatever the order of their axes is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfcompress.passthrough import PassThrough
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which axes of a kernel are input channels and which are output channels.
+
+    Attributes:
+        shape: Of the kernel.
+        inputs: The axes that are summed over, beside those of the space (height and width).
+        outputs: The axes that the layer's output has.
+    """
+
+    shape: Shape
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def matrices(self) -> tuple[int, int, int]:
+        """How many matrices there are, and their rows (input channels) and columns (output channels)."""
+        rows, cols = (math.prod(self.shape[axis] for axis in axes) for axes in (self.inputs, self.outputs))
+        return math.prod(self.shape) // (rows * cols), rows, cols
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        rest = [axis for axis in range(len(self.shape)) if axis not in (*self.inputs, *self.outputs)]
+        return (*rest, *self.inputs, *self.outputs)
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """Return a tensor in the kernel's shape as (matrices, rows, columns)."""
+        return ops.reshape(ops.transpose(x, self._order), self.matrices)
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Return what `unfold` was called on."""
+        order = self._order
+        there = ops.reshape(x, [self.shape[axis] for axis in order])
+        return ops.transpose(there, [order.index(axis) for axis in range(len(order))])
+
+
+def layout_of(layer: Any, position: int) -> Layout:
+    """Return the layout of a kernel.
+
+    Args:
+        layer: A built layer, or a wrapper of this package around one.
+        position: Of the kernel in the innermost layer's `weights`.
+
+    Example:
+
+    >>> import keras
+    >>> layer = keras.layers.EinsumDense("abc,cde->abde", output_shape=(None, 2, 8)); layer.build((None, 5, 16))
+    >>> layout_of(layer, 0).matrices
+    (1, 16, 16)
+    """
+    layer = layer.innermost if isinstance(layer, PassThrough) else layer
+    shape = tuple(layer.weights[position].shape)
+    last = len(shape) - 1
+    if isinstance(layer, keras.layers.EinsumDense):
+        terms, outputs = layer.equation.replace(" ", "").split("->")
+        given, kernel = terms.split(",")
+        ins = tuple(axis for axis, label in enumerate(kernel) if label in given and label not in outputs)
+        outs = tuple(axis for axis, label in enumerate(kernel) if label in outputs and label not in given)
+        if "." not in kernel and ins and outs:
+            return Layout(shape, ins, outs)
+    transposed = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+    if isinstance(layer, transposed):
+        return Layout(shape, (last,), (last - 1,))
+    return Layout(shape, (last - 1,), (last,))
