@@ -12,6 +12,8 @@ import numpy as np
 
 import tfcompress as tfc
 from tests.layers import LAYERS
+from tfcompress.pruning import Mask
+from tfcompress.pruning.statistics import DECAY
 from tfcompress.wrapper import wrapped_layers
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -39,6 +41,14 @@ def zeros_of(model: keras.Model) -> dict[str, tuple[int, int]]:
                 mask.size,
             )
     return counts
+
+
+def gathered(mask: Mask, name: str) -> np.ndarray:
+    """Return what a mask has gathered of all steps; JAX adds that of the last one at the beginning of the next."""
+    value = keras.ops.convert_to_numpy(mask.gathering.values[name].value)
+    if ON_TENSORFLOW:
+        return value
+    return DECAY * value + keras.ops.convert_to_numpy(mask.gathering._news[name].value)
 
 
 def train(model: keras.Model, x: np.ndarray, y: np.ndarray, **how: bool) -> None:

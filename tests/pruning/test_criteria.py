@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, run_program
+from tests.check import ON_TENSORFLOW, gathered, run_program
 from tfcompress.pruning import Mask, PruneConfig, needs
 from tfcompress.pruning.criteria import CRITERIA
 from tfcompress.pruning.gathering import Evidence, gather_gradients
@@ -33,12 +33,6 @@ def batches(count=3, size=4, units=3):
 
 def slope(kernel, x, y):
     return 2 * x.T @ (x @ kernel - y) / y.size
-
-
-def known(mask, name):
-    """What is gathered of all steps; JAX adds that of the last one at the beginning of the next."""
-    value = numpy(mask.gathering.values[name])
-    return value if ON_TENSORFLOW else DECAY * value + numpy(mask.gathering._news[name])
 
 
 def kept_of(model):
@@ -73,7 +67,7 @@ def test_statistics_are_gathered_in_training(how):
         kernel = kernel - 0.1 * gradient
         pruned.train_on_batch(x, y)
     (mask,) = (mask for _, mask in wrapped_layers(pruned)[0].transforms)
-    np.testing.assert_allclose(known(mask, "sensitivity"), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gathered(mask, "sensitivity"), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(numpy(wrapped_layers(pruned)[0].layer.kernel), kernel, rtol=1e-4, atol=1e-6)
     for x, y in batches(9):
         pruned.train_on_batch(x, y)
@@ -209,7 +203,7 @@ def test_a_layer_that_is_called_twice_counts_each_batch_once(criterion):
     (name,) = mask.gathering.names
     (once,) = (values[name] for values in gather_gradients(model, (name,), Evidence((x, y), "mse")).values())
     expected = once * (1 - DECAY**200) / (1 - DECAY)
-    np.testing.assert_allclose(known(mask, name), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(gathered(mask, name), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="Keras on JAX keeps the largest of a round")
