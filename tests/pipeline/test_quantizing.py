@@ -94,7 +94,7 @@ def test_the_main_job_calibrates_where_nothing_is_trained_quantized(clusters, tm
 
     def stage(text, epochs=0):
         names.append(text)
-        return job._silent(text)
+        return job.silent(text)
 
     report = compress_job(
         clusters, tmp_path / "out", model=model, finetune_epochs=8, qat_epochs=0, learning_rate=0.02, stage=stage

@@ -17,6 +17,7 @@ import numpy as np
 
 from tfcompress.loading.messages import broken, short, unreadable
 from tfcompress.loading.repair import repaired
+from tfcompress.surgery.deep import deep_recursion
 
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
@@ -34,7 +35,7 @@ def read(file: pathlib.Path, unsafe: bool, compile: bool) -> keras.Model:
         Unreadable: Keras 3 can't.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), deep_recursion():
             # A model that was compiled and saved, but not yet trained: nothing is lost.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             return keras.models.load_model(file, compile=compile, safe_mode=not unsafe)

@@ -15,6 +15,7 @@ from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, Gathering
 from tfcompress.quantization.batches import batches, check_batch_size
 from tfcompress.surgery import kernel_positions, rebuild
+from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import WeightTransform, read
@@ -175,7 +176,7 @@ def gather_frequencies(model: keras.Model, layers: Iterable[str], evidence: Evid
     """
     wanted = set(layers)
     read_by = {call.operation.name: call.inputs[0] for call in calls(model) if call.operation.name in wanted}
-    probe = keras.Model(graph_of(model)._inputs_struct, list(read_by.values()))
+    probe = functional(graph_of(model)._inputs_struct, list(read_by.values()))
     counts = [np.zeros(x.shape[-1]) for x in read_by.values()]
     seen = 0
     data = evidence.data[0] if isinstance(evidence.data, tuple) else evidence.data

@@ -12,6 +12,7 @@ from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.histograms import BINS
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
+from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import is_graph
 from tfcompress.surgery.walking import Call, walk
 
@@ -96,7 +97,7 @@ def _observer(model: keras.Model, quantizers: list[ActivationQuantizer]) -> kera
     for quantizer in quantizers:
         bins = BINS if ranges.make(quantizer.spec).needs_histogram else 0
         outputs.append(_Statistics(bins)(observed[id(quantizer)]))
-    return keras.Model(walked.inputs, outputs)
+    return functional(walked.inputs, outputs)
 
 
 class _Statistics(keras.layers.Layer):

@@ -17,6 +17,7 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
+from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
 from tfcompress.surgery.naming import free, rename_duplicates
 from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
@@ -147,7 +148,7 @@ class _Opener:
                 except _CannotOpen as reason:
                     raise ValueError(str(reason)) from reason.__cause__
         rename_duplicates(outputs)
-        opened = self.model_class()(inputs, outputs, name=self.model.name)
+        opened = functional(inputs, outputs, self.model.name, self.model_class())
         if check:
             self.check_equal(opened)
         return opened

@@ -15,6 +15,7 @@ from tfcompress.evaluation.probing.probes import probes
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.lowering import lower
 from tfcompress.surgery import rebuild, strip
+from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.walking import calls
@@ -109,7 +110,7 @@ class Comparison:
         self.own = [Values(probe.step) for probe in self.probes]
         self.outputs: dict[str, np.ndarray] = {}
         self._found = [place for place, candidates in enumerate(self.candidates) if candidates.tensors]
-        self._forward = keras.Model(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])
+        self._forward = functional(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])
         self._order: dict[tuple[int, Any], tuple[int, ...] | None] = {}
         self._local: keras.Model | None = None
         self._fed: list[int] = []
@@ -132,7 +133,7 @@ class Comparison:
             for place in self._found:
                 self.tensors[place] = self._choose(place, ours[place], received)
             self._found = [place for place in self._found if self.tensors[place] is not None]
-            self._forward = keras.Model(
+            self._forward = functional(
                 graph_of(self.model).inputs, [self.probes[place].tensor for place in self._found]
             )
             self.candidates = [Candidates(tensor, [tensor] if tensor else []) for tensor in self.tensors]
@@ -203,7 +204,7 @@ class Comparison:
                     )
         for place in self._found:  # an input that is returned as it is
             computed.setdefault(place, self.probes[place].tensor)
-        return keras.Model([*start, *fed.values()], [computed[place] for place in self._found]), list(fed)
+        return functional([*start, *fed.values()], [computed[place] for place in self._found]), list(fed)
 
 
 class FloatComparison:
@@ -226,9 +227,9 @@ class FloatComparison:
             if found is not None and tuple(found.shape) == tuple(probe.tensor.shape):
                 self._values[place] = Values(None)
                 pairs.append((found, probe.tensor))
-        self._float = keras.Model(graph_of(plain).inputs, [one for one, _ in pairs]) if pairs else None
+        self._float = functional(graph_of(plain).inputs, [one for one, _ in pairs]) if pairs else None
         self._quantized = (
-            keras.Model(graph_of(comparison.model).inputs, [other for _, other in pairs]) if pairs else None
+            functional(graph_of(comparison.model).inputs, [other for _, other in pairs]) if pairs else None
         )
 
     def add(self, inputs: Sequence[Any]) -> None:

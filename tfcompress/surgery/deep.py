@@ -1,0 +1,47 @@
+"""Graphs that are deeper than Python's limit of recursion, through which Keras walks in recursion."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+LIMIT = 10_000
+"""Layers behind one another; Keras takes one frame for each. EfficientNetV2L in integers has some 1,500."""
+
+
+@contextlib.contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Let Python recur as deep as `LIMIT`, for the time of the block."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def functional(inputs: Any, outputs: Any, name: str | None = None, model_class: Any = keras.Model) -> keras.Model:
+    """Return a functional model, however deep its graph is.
+
+    Args:
+        inputs: Symbolic tensors, in any structure.
+        outputs: Symbolic tensors, in any structure.
+        name: The model's name.
+        model_class: Its class.
+
+    Example:
+
+    >>> import keras
+    >>> x = inputs = keras.Input((2,))
+    >>> for _ in range(1500):
+    ...     x = keras.layers.Identity()(x)
+    >>> len(functional(inputs, x).layers)
+    1501
+    """
+    with deep_recursion():
+        made: keras.Model = model_class(inputs, outputs, name=name)
+    return made
