@@ -132,7 +132,13 @@ def accuracy() -> str:
     return table(rows)
 
 
-BLOCKS = {"accuracy": accuracy, "headline": headline, "support": support, "coverage": coverage}
+def sparse() -> str:
+    """Return the sparse files beside the dense ones."""
+    chosen = [row for row in rows_of("sparse") if row["file"] != "auto"]
+    return table([{key: value for key, value in row.items() if key != "stored sparsely"} for row in chosen])
+
+
+BLOCKS = {"sparse": sparse, "accuracy": accuracy, "headline": headline, "support": support, "coverage": coverage}
 
 
 def filled(text: str) -> str:
