@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from typing import Any
@@ -16,7 +15,7 @@ from benchmarks import data, peers
 from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
 from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, trained_resnet8
-from benchmarks.results import save, show
+from benchmarks.results import cached, save, show
 from tfcompress.surgery.costs import total_multiply_adds as total
 
 SEEDS = (0, 1, 2)
@@ -79,16 +78,12 @@ def summary(way: str, results: list[dict[str, Any]], before: float) -> dict[str,
 
 def once(job: Job, cache: pathlib.Path) -> dict[str, Any]:
     """Return the figures of one run, from the cache if they are there."""
-    path = cache / "pruning_cifar10" / f"{job.way.replace(' ', '_')}_{job.how.seed}.json"
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text())
-        return known
-    keras.utils.set_random_seed(job.how.seed)
-    figures = with_tfmot(job) if job.way == "tfmot" else with_keras(job)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures))
-    print(path.stem, figures, flush=True)
-    return figures
+
+    def make() -> dict[str, Any]:
+        keras.utils.set_random_seed(job.how.seed)
+        return with_tfmot(job) if job.way == "tfmot" else with_keras(job)
+
+    return cached(cache / "pruning_cifar10" / f"{job.way.replace(' ', '_')}_{job.how.seed}.json", make)
 
 
 def with_keras(job: Job) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import statistics
 from typing import Any
@@ -14,7 +13,7 @@ import tfcompress as tfc
 from benchmarks import data
 from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
-from benchmarks.results import save, show
+from benchmarks.results import cached, save, show
 
 SEEDS = (0, 1, 2)
 SPARSITY = {"LeNet-300-100": 0.95, "LeNet-5": 0.98}
@@ -51,7 +50,13 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
     train, test = data.mnist(folder)
     rows = []
     for name in SPARSITY:
-        found = [once(name, seed, train, test, cache) for seed in SEEDS]
+        found = [
+            cached(
+                cache / "pruning_mnist" / f"{name}_{seed}.json",
+                lambda name=name, seed=seed: once(name, seed, train, test),  # type: ignore[misc]
+            )
+            for seed in SEEDS
+        ]
         rows.append(summary(name, found))
         show("MNIST", rows[-1:])
         save("pruning_mnist", rows, command)
@@ -74,32 +79,27 @@ def summary(name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def once(name: str, seed: int, train: data.Arrays, test: data.Arrays, cache: pathlib.Path) -> dict[str, Any]:
-    """Return the accuracies of one seed, from the cache if they are there."""
-    path = cache / "pruning_mnist" / f"{name}_{seed}.json"
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text())
-        return known
+def once(name: str, seed: int, train: data.Arrays, test: data.Arrays) -> dict[str, Any]:
+    """Return the accuracies of one seed: of the dense network, of it trained on, and of it pruned."""
     x = test[0].astype(np.float32)
     keras.utils.set_random_seed(seed)
     dense = network(name)
     first, second = EPOCHS[name]
     fit(Fit(first, 1e-3, seed), keras, dense, train)
-    figures: dict[str, Any] = {"dense": accuracy(outputs(dense, x), test[1])}
     how = Fit(second, 1e-3, seed + 100)
     control = keras.models.clone_model(dense)
     control.set_weights(dense.get_weights())
     fit(how, keras, control, train)
-    figures["control"] = accuracy(outputs(control, x), test[1])
     end = second * how.steps(train) * 3 // 5 // 50 * 50
     schedule = tfc.PolynomialDecay(0.0, SPARSITY[name], begin_step=0, end_step=end, frequency=50)
     pruned = tfc.prune(dense, tfc.PruneConfig(schedule, scope="global"))
     fit(how, keras, pruned, train)
     sparse = tfc.strip(pruned)
-    figures["sparse"] = accuracy(outputs(sparse, x), test[1])
-    figures["sparsity"] = tfc.sparsity(sparse)
-    figures["weights"] = sum(row.size for row in tfc.summary(sparse).rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures))
-    print(path.stem, figures, flush=True)
-    return figures
+    return {
+        **{
+            way: accuracy(outputs(model, x), test[1])
+            for way, model in (("dense", dense), ("control", control), ("sparse", sparse))
+        },
+        "sparsity": tfc.sparsity(sparse),
+        "weights": sum(row.size for row in tfc.summary(sparse).rows),
+    }

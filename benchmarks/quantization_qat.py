@@ -8,7 +8,6 @@ job that was interrupted finds them.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import statistics
 import tempfile
@@ -24,7 +23,7 @@ from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
 from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, small, trained_resnet8
 from benchmarks.quantization_ptq import IMAGES, trained_small
-from benchmarks.results import save, show
+from benchmarks.results import cached, save, show
 
 SEEDS = (0, 1, 2)
 EPOCHS = {"cifar10": 6, "mnist": 4}
@@ -90,16 +89,12 @@ class Job:
 
 def once(job: Job, cache: pathlib.Path) -> dict[str, Any]:
     """Return the figures of one run, from the cache if they are there."""
-    path = cache / "qat" / f"{job.name}_{job.way}_{job.seed}.json"
-    if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text())
-        return known
-    keras.utils.set_random_seed(job.seed)
-    figures = with_tfmot(job) if job.way == "tfmot" else with_keras(job)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures))
-    print(path.stem, figures, flush=True)
-    return figures
+
+    def make() -> dict[str, Any]:
+        keras.utils.set_random_seed(job.seed)
+        return with_tfmot(job) if job.way == "tfmot" else with_keras(job)
+
+    return cached(cache / "qat" / f"{job.name}_{job.way}_{job.seed}.json", make)
 
 
 def with_keras(job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from rich import box
@@ -30,3 +31,15 @@ def save(name: str, rows: list[dict[str, Any]], command: str) -> None:
     FOLDER.mkdir(exist_ok=True)
     content = {"command": command, "environment": environment(), "rows": rows}
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def cached(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return figures from a file, where a job that was interrupted left them; else make, print and keep them."""
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text())
+        return known
+    figures = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures))
+    print(path.stem, figures, flush=True)
+    return figures
