@@ -30,10 +30,6 @@ class ChannelMask(Mask):
     Args:
         config: What is pruned and when.
         group: The name that all masks have which are computed together.
-        group_size: How many these are.
-        share: What the schedule's sparsity is multiplied by for this unit.
-        seed: A number of its own, for a random criterion.
-        given: Whether the statistics were gathered from data beforehand, and stay as they are.
         unit: The name of the unit.
         size: Number of its channels.
         axis: Of the weight, along which they lie.
@@ -43,6 +39,7 @@ class ChannelMask(Mask):
         outer: How often they follow each other along the axis.
         inner: How many indices each has in one go.
         costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel costs.
+        **common: `group_size`, `share`, `seed` and `given`, as of `Mask`.
     """
 
     def __init__(
@@ -50,10 +47,6 @@ class ChannelMask(Mask):
         config: PruneConfig,
         group: str | None = None,
         *,
-        group_size: int = 1,
-        share: float = 1.0,
-        seed: int = 0,
-        given: bool = False,
         unit: str,
         size: int,
         axis: int,
@@ -62,8 +55,9 @@ class ChannelMask(Mask):
         outer: int = 1,
         inner: int = 1,
         costs: Costs | None = None,
+        **common: Any,
     ):
-        super().__init__(config, group, group_size=group_size, share=share, seed=seed, given=given)
+        super().__init__(config, group, **common)
         self.unit = unit
         self.size = size
         self.axis = axis
