@@ -288,3 +288,24 @@ def test_what_is_refused_leaves_no_file(model, how, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         tfc.export(model(), tmp_path / "m.tflite", **how)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_calls_that_the_converter_merges_keep_their_own_grids(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential([keras.Input((20,)), L.Dense(8, activation="relu"), L.Dense(4, activation="relu")])
+    one, other = keras.Input((20,), name="one"), keras.Input((20,), name="other")
+    # Each call has its own quantizer; the two on the same input are one operator for the converter.
+    together = L.Concatenate()([encoder(one), encoder(other), L.Multiply()([encoder(one), encoder(other)])])
+    model = keras.Model([one, other], L.Dense(3, name="y")(together))
+    data = list(np.random.default_rng(0).normal(size=(2, 64, 20)).astype("float32"))
+    data[0][:48] *= 3
+    quantized = tfc.quantize(model, "int8", calibration_data=data)
+    ranges = {layer.name: layer for layer in quantized.layers if "_relu" in layer.name and hasattr(layer, "set_range")}
+    narrow = ranges[max(ranges)]  # that of a product's factor
+    narrow.set_range(0.0, narrow.range[1] / 2)
+    path = tmp_path / f"model.{kind}"
+    tfc.export(quantized, path, verify=data)
+    checked = tfc.verify(quantized, path, data)
+    assert checked["y"].max_steps <= 1
+    assert checked["y"].equal > 0.95

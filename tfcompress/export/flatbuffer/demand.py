@@ -63,6 +63,58 @@ def replace_border(file: File, indices: Any, place: int, new: int) -> None:
             entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
 
 
+def split_by_grid(graph: Graph) -> None:
+    """Let an operator whose output is rounded to several grids be there once for each of them, in place.
+
+    A layer that is called twice on the same input is one operator for the converter; in the model each call has a
+    quantizer of its own, and what is rounded to one of their grids can't be rounded to the other any more.
+
+    Args:
+        graph: As converted, a QUANTIZE where the model has a fake-quantizer.
+    """
+    readers: dict[int, list[tuple[Any, int]]] = {}
+    for op in graph.operators:
+        for place, index in enumerate(map(int, op.inputs)):
+            readers.setdefault(index, []).append((op, place))
+    wanted: dict[int, Grid] = {}  # of outputs that all that reads them rounds alike
+    copies: dict[int, list[Any]] = {}
+
+    def grid_for(reader: Any) -> Grid | None:
+        name, index = graph.name(reader), int(reader.outputs[0]) if len(reader.outputs) == 1 else -1
+        if name == "QUANTIZE":
+            return grid_of(graph, index)
+        return wanted.get(index) if name in RULES and RULES[name].commutes else None
+
+    for op in reversed(graph.operators):
+        if len(op.outputs) != 1 or graph.name(op) in ("QUANTIZE", "DEQUANTIZE"):
+            continue
+        output = int(op.outputs[0])
+        groups: list[tuple[Grid, list[tuple[Any, int]]]] = []
+        for reader, place in readers.get(output, []) if graph.type(output) == "FLOAT32" else []:
+            grid = grid_for(reader)
+            if grid is None:
+                continue
+            alike = next((members for known, members in groups if known.close(grid)), None)
+            if alike is None:
+                groups.append((grid, alike := []))
+            alike.append((reader, place))
+        if not groups:
+            continue
+        groups.sort(key=lambda group: group[0].scale)  # what else reads it keeps the finest
+        wanted[output] = groups[0][0]
+        for grid, members in groups[1:]:
+            index = graph.add(output, "FLOAT32", suffix="/again")
+            made = graph.operator(graph.name(op), graph.version(op), map(int, op.inputs), [index], op)
+            for place, source in enumerate(map(int, op.inputs)):
+                readers[source].append((made, place))
+            for reader, place in members:
+                reader.inputs = np.asarray(reader.inputs).copy()
+                reader.inputs[place] = index
+            wanted[index] = grid
+            copies.setdefault(id(op), []).append(made)
+    graph.graph.operators = [one for op in graph.operators for one in (op, *copies.get(id(op), ()))]
+
+
 def find_wanted(graph: Graph) -> dict[int, Grid]:
     """Return the grid that each float tensor is rounded to: at once, or behind what only moves values.
 

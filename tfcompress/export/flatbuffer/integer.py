@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.flatbuffer.demand import drop_inserted, find_wanted, grid_of, replace_border
+from tfcompress.export.flatbuffer.demand import drop_inserted, find_wanted, grid_of, replace_border, split_by_grid
 from tfcompress.export.flatbuffer.graph import File, Graph
 from tfcompress.export.flatbuffer.recovery import Integers, largest_sum, leave_room, recover
 from tfcompress.export.flatbuffer.rules import FIXED, RULES, Grid, KernelRule, Rule
@@ -56,6 +56,7 @@ class _Lowering:
 
     def run(self) -> None:
         drop_inserted(self.file, self.graph)
+        split_by_grid(self.graph)
         self.wanted = find_wanted(self.graph)
         steps = list(self.graph.operators)
         self._open_inputs(steps)
