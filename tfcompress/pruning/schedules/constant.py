@@ -105,6 +105,8 @@ class Regrowth(_Constant):
     kept weights is dropped and as many others are grown instead: `drop_fraction / 2 * (1 + cos(pi * t / end_step))`
     of them at step t.
 
+    What grows begins at 0 (on JAX, where what is masked isn't zero, at the value that it had).
+
     Args:
         target_sparsity: Share of zeros, in [0, 1).
         drop_fraction: Share of the kept weights that is exchanged at first, in (0, 1).
