@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from keras import ops
 Tensor = Any
 
 _LOWEST = -(1 << 31)
+_LARGE = 1 << 22
+"""Scores; more are counted tensor by tensor."""
 
 
 def keep_count(size: int, sparsity: Tensor) -> Tensor:
@@ -64,12 +67,13 @@ def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | N
     each = [1] * len(scores) if costs is None else [float(cost) for cost in costs]
     bits = [sortable(part) for part in scores]
     budget = ops.cast(budget, dtype)
+    large = sum(math.prod(part.shape) for part in scores) > _LARGE
 
     def cost(least: Tensor) -> Tensor:
         total = ops.zeros((), dtype)
         for part, one in zip(bits, each, strict=True):
             # One tensor after the other: done at once, their temporaries would be as large as the whole model.
-            after = ops.where(total < 0, 0, least)
+            after = ops.where(total < 0, 0, least) if large else least
             total = total + one * ops.cast(ops.sum(ops.cast(part >= after, "int32")), dtype)
         return total
 
