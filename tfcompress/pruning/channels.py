@@ -75,15 +75,16 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
             mask.group_size = len(masks)
     if config.scope in ("flops", "bytes"):
         masks[0].costs = _costs(config, flat, groups)
+    for layer_name, found in slices.items():
+        positions = sorted({position for position, _ in found})
+        check_prunable(layers[layer_name], positions)
+        for position in positions:
+            check_criterion(config, inner_weights(layers[layer_name])[position])
     gathered = _gathered(config, flat, groups, evidence)
 
     def wrap(layer: Layer) -> Layer:
         if layer.name not in slices:
             return layer
-        positions = sorted({position for position, _ in slices[layer.name]})
-        check_prunable(layer, positions)
-        for position in positions:
-            check_criterion(config, inner_weights(layer)[position])
         wrapper = with_transforms(layer, slices[layer.name])
         for position, mask in slices[layer.name] if evidence.data is not None else ():
             for statistic, variable in mask.gathering.values.items():
@@ -104,9 +105,7 @@ def _chosen(flat: keras.Model, config: PruneConfig, choice: LayerChoice) -> list
     all_groups = [group for group in channel_groups(flat) if group.kind == kind]
     chosen = []
     for group in all_groups:
-        named = next(
-            (layer.name for layer in flat.layers if layer.name in group.producers and choice.names_it(layer)), None
-        )
+        named = next((name for name in group.producers if choice.names_it(layers[name])), None)
         if named and group.reason is not None:
             raise ValueError(
                 f"Expected layers whose {_WORDS[kind]} can be removed. Received: {named!r}, whose can't: "
