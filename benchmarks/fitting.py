@@ -22,6 +22,7 @@ class Fit:
         seed: Of the samples' order and of the augmentation.
         batch_size: Samples in a batch; what remains of an epoch is left out.
         augment: Whether images are mirrored and shifted.
+        weight_decay: Of AdamW (Loshchilov & Hutter, 2019), relative to the rate; 0 is Adam.
     """
 
     epochs: int
@@ -29,6 +30,7 @@ class Fit:
     seed: int
     batch_size: int = 128
     augment: bool = False
+    weight_decay: float = 0.0
 
     def steps(self, train: data.Arrays) -> int:
         """Return the steps of an epoch."""
@@ -67,7 +69,8 @@ def fit(
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs).prefetch(4)
     schedule = module.optimizers.schedules.CosineDecay(how.rate, how.epochs * how.steps(train))
     loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(module.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
+    optimizer = module.optimizers.AdamW(schedule, weight_decay=how.weight_decay)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
     begun = time.process_time()
     model.fit(
         dataset, epochs=how.epochs, steps_per_epoch=how.steps(train), verbose=2, callbacks=list(callbacks) or None

@@ -5,18 +5,15 @@ Fills the tables of README.md from benchmarks/results/*.json; with --check it on
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 import sys
 from typing import Any
 
+from benchmarks import pruning_cifar10, pruning_mnist
+from benchmarks.results import rows_of
+
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-def rows_of(name: str) -> list[dict[str, Any]]:
-    """Return the rows of one benchmark."""
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -138,7 +135,25 @@ def sparse() -> str:
     return table([{key: value for key, value in row.items() if key != "stored sparsely"} for row in chosen])
 
 
-BLOCKS = {"sparse": sparse, "accuracy": accuracy, "headline": headline, "support": support, "coverage": coverage}
+def pruned_mnist() -> str:
+    """Return the errors of pruned networks on MNIST."""
+    return table(pruning_mnist.summary(rows_of(pruning_mnist.NAME)))
+
+
+def pruned_cifar10() -> str:
+    """Return the accuracies of the pruned ResNet-8."""
+    return table(pruning_cifar10.summary(rows_of(pruning_cifar10.NAME)))
+
+
+BLOCKS = {
+    "sparse": sparse,
+    "pruned_mnist": pruned_mnist,
+    "pruned_cifar10": pruned_cifar10,
+    "accuracy": accuracy,
+    "headline": headline,
+    "support": support,
+    "coverage": coverage,
+}
 
 
 def filled(text: str) -> str:
@@ -148,9 +163,7 @@ def filled(text: str) -> str:
         name = match.group(2)
         return f"<!-- {match.group(1)} -->\n{table(rows_of(name)) if name else BLOCKS[match.group(1)]()}\n<!-- end -->"
 
-    return re.sub(
-        r"<!-- (accuracy|headline|support|coverage|table:(\w+)) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL
-    )
+    return re.sub(rf"<!-- ({'|'.join(BLOCKS)}|table:(\w+)) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
 def main() -> None:

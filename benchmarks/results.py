@@ -33,6 +33,12 @@ def save(name: str, rows: list[dict[str, Any]], command: str) -> None:
     (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """Return the rows of one benchmark."""
+    rows: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text())["rows"]
+    return rows
+
+
 def cached(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return figures from a file, where a job that was interrupted left them; else make, print and keep them."""
     if path.exists():
@@ -43,3 +49,24 @@ def cached(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, 
     path.write_text(json.dumps(figures))
     print(path.stem, figures, flush=True)
     return figures
+
+
+def collected(name: str, command: str, key: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return a row of `benchmarks/results/NAME.json`, made and added to it if it isn't there.
+
+    So a benchmark of many hours can be cut short and goes on another day; delete the file to begin anew.
+
+    Args:
+        name: Of the file.
+        command: That makes it.
+        key: What the row begins with, and is known by.
+        make: Returns the figures that follow.
+    """
+    rows = rows_of(name) if (FOLDER / f"{name}.json").exists() else []
+    for row in rows:
+        if key.items() <= row.items():
+            return row
+    row = {**key, **make()}
+    save(name, [*rows, row], command)
+    print(row, flush=True)
+    return row

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,9 +13,9 @@ from keras import ops
 
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import criterion_of
-from tfcompress.pruning.granularity import NofM
+from tfcompress.pruning.granularity import Granularity, NofM
 from tfcompress.pruning.layouts import Layout
-from tfcompress.pruning.selection import keep_count, largest
+from tfcompress.pruning.selection import in_turn, keep_count, largest, sortable
 from tfcompress.pruning.statistics import GATHERED, Gathering, Statistics
 from tfcompress.transform import WeightTransform
 
@@ -122,18 +123,27 @@ class Mask(WeightTransform):
         """
         config = masks[0].config
         units = config.units
-        scores = [mask.scores(value) for mask, value in zip(masks, values, strict=True)]
+        pairs = list(zip(masks, values, strict=True))
         if isinstance(units, NofM):
-            return [mask.fold(units.pattern(mask.unfold(part))) for mask, part in zip(masks, scores, strict=True)]
-        scores = [units.units(mask.unfold(part)) for mask, part in zip(masks, scores, strict=True)]
+            return in_turn([partial(cls._pattern, units, mask, value) for mask, value in pairs])
+        scores = in_turn([partial(cls._sortable, units, mask, value) for mask, value in pairs])
         budget, costs = _budget(masks, scores, sparsity)
         if config.schedule.regrows:
             kept = _regrow(masks, scores, budget, costs, config.schedule.regrown(step))
         else:
             kept = largest(scores, budget, costs)
         if config.threshold is not None:
-            kept = [ops.logical_or(part, score >= config.threshold) for part, score in zip(kept, scores, strict=True)]
+            least = sortable(ops.convert_to_tensor(config.threshold, "float32"))
+            kept = [ops.logical_or(part, score >= least) for part, score in zip(kept, scores, strict=True)]
         return [mask.fold(units.expand(part, mask.matrices)) for part, mask in zip(kept, masks, strict=True)]
+
+    @staticmethod
+    def _pattern(units: NofM, mask: Mask, value: Tensor) -> Tensor:
+        return mask.fold(units.pattern(mask.unfold(mask.scores(value))))
+
+    @staticmethod
+    def _sortable(units: Granularity, mask: Mask, value: Tensor) -> Tensor:
+        return sortable(units.units(mask.unfold(mask.scores(value))))
 
     @property
     def layout(self) -> Layout | None:

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import keras
 from keras import ops
 
 Tensor = Any
 
 _LOWEST = -(1 << 31)
-_LARGE = 1 << 22
-"""Scores; more are counted tensor by tensor."""
+_PIECE = 1 << 20
+"""Scores that are counted at once."""
+
+
+def in_turn(parts: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+    """Return what each of `parts` makes, one after the other: TensorFlow would hold the temporaries of all at once."""
+    if keras.backend.backend() != "tensorflow" or len(parts) == 1:
+        return [part() for part in parts]
+    import tensorflow as tf
+
+    made: list[Tensor] = []
+    for part in parts:
+        with tf.control_dependencies(made[-1:]):
+            made.append(part())
+    return made
 
 
 def keep_count(size: int, sparsity: Tensor) -> Tensor:
@@ -22,10 +37,14 @@ def keep_count(size: int, sparsity: Tensor) -> Tensor:
 
 
 def sortable(scores: Tensor) -> Tensor:
-    """Return int32 numbers in the order of the scores, which are compared as float32."""
+    """Return int32 numbers in the order of the scores, which are compared as float32; int32 ones as they are."""
+    if keras.backend.standardize_dtype(scores.dtype) == "int32":
+        return scores
     bits = ops.view(ops.cast(scores, "float32"), "int32")
-    # Floats that are not negative have the order of their bits, read as integers; -x has the bits of x and a sign.
-    return ops.where(bits >= 0, bits, -ops.bitwise_and(bits, 0x7FFFFFFF))
+    # Floats that are not negative have the order of their bits, read as integers. Of negative ones the bits after the
+    # sign are turned around; one more makes -0 the same as 0.
+    turned = ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 31), 0x7FFFFFFF))
+    return turned - ops.right_shift(turned, 31)
 
 
 def threshold(cost: Callable[[Tensor], Tensor], budget: Tensor) -> Tensor:
@@ -45,11 +64,24 @@ def threshold(cost: Callable[[Tensor], Tensor], budget: Tensor) -> Tensor:
     return ops.fori_loop(0, 31, try_bit, found)
 
 
+def _pieces(part: Tensor) -> list[Tensor]:
+    """Return a tensor in pieces, so that what is made to count it is small."""
+    size = math.prod(part.shape)
+    if size <= _PIECE:
+        return [part]
+    flat = ops.reshape(part, (-1,))
+    return [flat[start : start + _PIECE] for start in range(0, size, _PIECE)]
+
+
+def _count(part: Tensor, least: Tensor) -> Tensor:
+    return ops.sum(ops.cast(part >= least, "int32"))
+
+
 def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | None = None) -> list[Tensor]:
     """Return masks of the largest of all scores; of equal ones those that come first.
 
     Args:
-        scores: Tensors of any shapes, compared as float32.
+        scores: Tensors of any shapes, compared as float32; or what `sortable` made of them.
         budget: int32 scalar: how many are kept, exactly. With `costs` a float32 scalar: what they may cost.
         costs: What keeping one score of each tensor costs; None: 1 each.
 
@@ -67,15 +99,11 @@ def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | N
     each = [1] * len(scores) if costs is None else [float(cost) for cost in costs]
     bits = [sortable(part) for part in scores]
     budget = ops.cast(budget, dtype)
-    large = sum(math.prod(part.shape) for part in scores) > _LARGE
+    pieces = [(piece, one) for part, one in zip(bits, each, strict=True) for piece in _pieces(part)]
 
     def cost(least: Tensor) -> Tensor:
-        total = ops.zeros((), dtype)
-        for part, one in zip(bits, each, strict=True):
-            # One tensor after the other: done at once, their temporaries would be as large as the whole model.
-            after = ops.where(total < 0, 0, least) if large else least
-            total = total + one * ops.cast(ops.sum(ops.cast(part >= after, "int32")), dtype)
-        return total
+        counts = in_turn([partial(_count, piece, least) for piece, _ in pieces])
+        return sum(one * ops.cast(count, dtype) for count, (_, one) in zip(counts, pieces, strict=True))
 
     least = threshold(cost, budget)
 
