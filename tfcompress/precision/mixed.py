@@ -12,7 +12,6 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.export.half import check_half
-from tfcompress.passthrough import PassThrough
 from tfcompress.precision.casting import HALVES, CastError, in_float32, with_policy
 from tfcompress.precision.policies import resolve
 from tfcompress.precision.rule import has_policy, innermost, reasons
@@ -91,7 +90,7 @@ def mixed_precision(
         return in_float32(flat, keep_casts=True)
     if name == "mixed_float16":
         advice = "Name that layer in keep_float32, or take 'mixed_bfloat16', whose range is float32's."
-        check_half(weights_in_half((call.operation for call in graph if id(call.operation) not in kept)), advice)
+        check_half(weights_in_half(call.operation for call in graph if id(call.operation) not in kept), advice)
     return _cast(flat, name, kept)
 
 
@@ -127,9 +126,9 @@ def _check_castable(model: keras.Model) -> None:
     calibrated = next((q for q in activation_quantizers(model) if q.learns and q.calibrated), None)
     if calibrated is not None:
         raise ValueError(
-            f"Expected a model without calibrated ranges, which hold for the precision that they were found in. Received: "
-            f"{model.name!r} with that of {calibrated.source or calibrated.name!r}. Cast first, then quantize: "
-            "tfcompress.quantize(tfcompress.mixed_precision(model), ...)."
+            "Expected a model without calibrated ranges: they hold for the precision that they were found in. "
+            f"Received: {model.name!r} with that of {calibrated.source or calibrated.name!r}. Cast first, then "
+            "quantize: tfcompress.quantize(tfcompress.mixed_precision(model), ...)."
         )
 
 

@@ -33,8 +33,8 @@ def policy_name(policy: Any) -> str:
     """
     if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
         raise TypeError(
-            "Expected `policy` to be one policy for all layers. Received: a DTypePolicyMap. Name the layers that are to "
-            "stay float32 in `keep_float32`."
+            "Expected `policy` to be one policy for all layers. Received: a DTypePolicyMap. Name the layers that "
+            "are to stay float32 in `keep_float32`."
         )
     name = policy.name if isinstance(policy, keras.DTypePolicy) else policy
     if not isinstance(name, str):
@@ -73,8 +73,8 @@ def resolve(policy: Any) -> tuple[str, str]:
     fault = why_it_fails(name.removeprefix("mixed_"))
     if fault:
         raise ValueError(
-            f"Expected a policy that {here} can run. Received: {name!r}, with which a product of matrices fails: {fault}. "
-            f"Take policy={AUTO!r}, which is {here.best()!r} here."
+            f"Expected a policy that {here} can run. Received: {name!r}, with which a product of matrices fails: "
+            f"{fault}. Take policy={AUTO!r}, which is {here.best()!r} here."
         )
     drawback = here.drawback(name)
     if drawback and not said:

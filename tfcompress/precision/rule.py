@@ -49,15 +49,44 @@ _ATTENTION = (L.MultiHeadAttention, L.GroupQueryAttention)
 
 _ACTIVATIONS = ("softmax", "logsoftmax", "sparsemax", "exponential", "squareplus")
 
-_OPERATIONS = frozenset(
-    "softmax logsoftmax logsumexp sparsemax softplus squareplus exp exp2 expm1 log log1p log2 log10 logaddexp power "
-    "square sum prod cumsum cumprod nansum nanprod var std nanvar nanstd moments norm normalize rsqrt reciprocal sinh "
-    "cosh tan arccos arcsin erfinv cholesky choleskyinverse det eig eigh inv lufactor lstsq qr solve solvetriangular "
-    "svd fft fft2 ifft2 rfft irfft stft istft histogram quantile median ctcloss ctcdecode psnr binarycrossentropy "
-    "categoricalcrossentropy sparsecategoricalcrossentropy".split()
+_EXPONENTIALS = ("softmax", "logsoftmax", "logsumexp", "sparsemax", "softplus", "squareplus", "sinh", "cosh")
+_POWERS = (
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "power",
+    "square",
+    "rsqrt",
+    "reciprocal",
 )
-"""What autocast of PyTorch and TensorFlow's graph rewrite compute in float32 too, by the names of Keras' operations, and
-what has no kernel for 16 bits."""
+_SUMS = ("sum", "prod", "cumsum", "cumprod", "nansum", "nanprod", "var", "std", "nanvar", "nanstd", "moments", "norm")
+_INVERSES = ("normalize", "tan", "arccos", "arcsin", "erfinv")
+_SOLVERS = ("cholesky", "choleskyinverse", "det", "eig", "eigh", "inv", "lufactor", "lstsq", "qr", "solve", "svd")
+_SIGNALS = (
+    "fft",
+    "fft2",
+    "ifft2",
+    "rfft",
+    "irfft",
+    "stft",
+    "istft",
+    "histogram",
+    "quantile",
+    "median",
+    "solvetriangular",
+)
+_LOSSES = ("ctcloss", "ctcdecode", "psnr", "binarycrossentropy", "categoricalcrossentropy")
+
+_OPERATIONS = frozenset(
+    (*_EXPONENTIALS, *_POWERS, *_SUMS, *_INVERSES, *_SOLVERS, *_SIGNALS, *_LOSSES, "sparsecategoricalcrossentropy")
+)
+"""By the names of Keras' operations: what autocast of PyTorch and TensorFlow computes in float32, and what
+has no kernel for 16 bits."""
 
 
 def innermost(operation: Any) -> Any:
@@ -103,7 +132,7 @@ def reasons(graph: Sequence[Call], outputs: Sequence[Any], choice: LayerChoice, 
 
 
 def _ends(graph: Sequence[Call], outputs: Sequence[Any]) -> Iterator[int]:
-    """Yield the ids of what makes outputs: the last layer with weights, or where tensors meet, and what is behind it."""
+    """Yield the ids of what makes outputs: the last layer with weights, or where tensors meet, and what follows."""
     producer = {id(x): call for call in graph for x in call.outputs}
     for x in outputs:
         call = producer.get(id(x))

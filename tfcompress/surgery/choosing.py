@@ -131,8 +131,8 @@ class LayerChoice:
                 continue
             if isinstance(pattern, type):
                 raise ValueError(
-                    f"Expected `{self.argument}` to match layers of the model. Received: {pattern.__name__}, a class of "
-                    f"none of them. They are {', '.join(sorted({kind.__name__ for kind in self.classes}))}."
+                    f"Expected `{self.argument}` to match layers of the model. Received: {pattern.__name__}, a "
+                    f"class of none of them. They are {', '.join(sorted({kind.__name__ for kind in self.classes}))}."
                 )
             text = pattern if isinstance(pattern, str) else pattern.pattern
             names = list(dict.fromkeys(self.names))

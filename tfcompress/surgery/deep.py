@@ -27,7 +27,7 @@ def deep_recursion() -> Iterator[None]:
 
 
 def class_of(model: keras.Model) -> Any:
-    """Return the class for a functional model made of another: the user's own, with its steps of training, or Keras'."""
+    """Return the class for a functional model made of another: the user's own, with its training steps, or Keras'."""
     cls = type(model)
     own = isinstance(model, keras.Function) and not cls.__module__.startswith(("keras.", "tfcompress."))
     return cls if own and cls.__init__.__module__.startswith("keras.") else keras.Model
