@@ -105,7 +105,7 @@ def _rows(graph: list[Call], seen: dict[int, float], kept: dict[int, str]) -> li
             computes = id(operation) not in kept and bool(given) and all(id(x) in half for x in given)
         half.update(id(x) for x in made if computes)
         inputs, outputs = (max((seen[id(x)] for x in tensors), default=0.0) for tensors in (given, made))
-        weights = (np.abs(values).max(initial=0.0) for _, values in weights_in_half([operation]))
+        weights = (np.nan_to_num(np.abs(v), nan=np.inf).max(initial=0.0) for _, v in weights_in_half([operation]))
         weight = float(max(weights, default=0.0))
         before = found.get(id(operation))
         if before is not None:  # a shared layer

@@ -45,8 +45,9 @@ def policy_name(policy: Any) -> str:
     if name in (*POLICIES, AUTO):
         return name
     known = [*POLICIES, AUTO]
-    near = "mixed_bfloat16" if name.startswith("b") else difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    weights = f" {name!r} keeps the weights in 16 bits too." if name in ("float16", "bfloat16") else ""
+    half = f"mixed_{name}" in known
+    near = f"mixed_{name}" if half else difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    weights = f" {name!r} keeps the weights in 16 bits too." if half else ""
     raise ValueError(
         f"Expected `policy` to be one of {', '.join(map(repr, known))}. Received: {name!r}.{weights} Did you mean "
         f"{near!r}?"
