@@ -271,6 +271,7 @@ def test_what_a_file_would_not_keep_is_not_done(tmp_path):
     assert_same(mixed, loaded, floats(4, 4))
 
 
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="JAX has no float64 unless it is told so")
 def test_float64_and_whole_numbers_stay_as_they_are():
     inputs = keras.Input((4,), dtype="float64")
     x = L.Dense(3, name="exact", dtype="float64")(inputs)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 CPUINFO = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
@@ -125,6 +126,29 @@ def _of_jax() -> Device:
 def _version(text: Any) -> tuple[int, int] | None:
     found = re.fullmatch(r"(\d+)\.(\d+)", str(text))
     return None if found is None else (int(found.group(1)), int(found.group(2)))
+
+
+def compiled(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call that JAX compiles, as its `fit` does: not all that runs operation by operation compiles, too."""
+    if keras.backend.backend() != "jax":
+        return call
+    import jax
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        flat = tree.flatten((args, kwargs))
+        places = [place for place, x in enumerate(flat) if ops.is_tensor(x)]
+
+        def pure(tensors: list[Any]) -> Any:
+            filled = list(flat)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            given, named = tree.pack_sequence_as((args, kwargs), filled)
+            with keras.StatelessScope():
+                return call(*given, **named)
+
+        return jax.jit(pure)([flat[place] for place in places])
+
+    return run
 
 
 def why_it_fails(dtype: str) -> str:

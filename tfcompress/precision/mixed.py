@@ -13,6 +13,7 @@ from keras.layers import Layer
 
 from tfcompress.export.half import check_half
 from tfcompress.precision.casting import HALVES, CastError, in_float32, with_policy
+from tfcompress.precision.devices import compiled
 from tfcompress.precision.policies import resolve
 from tfcompress.precision.rule import has_policy, innermost, reasons
 from tfcompress.quantization import layerwise
@@ -195,8 +196,14 @@ def _try(made: keras.Model, flat: keras.Model) -> None:
     if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in made.inputs):
         return
 
+    tried: set[type] = set()
+
     def visit(operation: Any, call: Any, args: Any, kwargs: Any) -> Any:
+        kind = type(innermost(operation))
         try:
+            if kind not in tried:
+                compiled(call)(*args, **kwargs)
+                tried.add(kind)
             outputs = call(*args, **kwargs)
             keras.tree.map_structure(ops.convert_to_tensor, outputs)
         except Exception as error:

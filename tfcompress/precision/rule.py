@@ -176,7 +176,9 @@ def _why_part(layer: Any) -> str:
 
 
 def _is_listed(cls: type) -> bool:
-    return cls.__module__.startswith("keras.") and cls.__name__ in _LAYERS
+    # Each backend has a base of all layers, and that of JAX is called JaxLayer too.
+    of_keras = cls.__module__.startswith("keras.") and ".backend." not in cls.__module__
+    return of_keras and cls.__name__ in _LAYERS
 
 
 def _why_operation(call: Call, policy: str) -> str:
