@@ -1,4 +1,4 @@
-"""python scripts/train.py --data=my.npz --output=my.keras --epochs=20
+"""python scripts/train.py --data=my.npz --output=my.keras --epochs=20 --precision=auto
 
 Trains a small model that fits the data, or goes on with --model, and saves it. Without --data it takes
 scikit-learn's digits.
@@ -8,7 +8,8 @@ import _environment  # noqa: F401
 
 from tfcompress.cli import app, commands, flags
 
-flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "seed", "overwrite", "unsafe")
+flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "training_precision", "seed")
+flags.define("overwrite", "unsafe")
 flags.require("output")
 
 if __name__ == "__main__":

@@ -34,13 +34,17 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     fit(model, data, loss, epochs=3, batch_size=32, learning_rate=2e-3)
     pathlib.Path("saved_models/digits").mkdir(parents=True)
     model.save("saved_models/digits/dense.keras")
-    first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, half, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {}
     quiet = first.replace("epochs=2)", "epochs=2, verbose=0)").replace("epochs=10)", "epochs=10, verbose=0)", 1)
     exec(quiet, names)
     assert {path.name for path in tmp_path.iterdir()} == {"saved_models", "my.tflite", "my.onnx"}
     assert "tflite" in capsys.readouterr().out
     assert abs(names["tfc"].sparsity(names["quantized"]) - 0.8) < 1e-3
+    exec(half, names)
+    assert names["mixed"].get_layer("hidden").innermost.compute_dtype == "bfloat16"
+    assert {layer.compute_dtype for layer in names["final"].layers} == {"float32"}
+    assert abs(names["tfc"].sparsity(names["final"]) - 0.5) < 1e-3
     exec(second, names)
     small, pruned, x = names["small"], names["pruned"], data.x_test
     np.testing.assert_allclose(small.predict(x, verbose=0), pruned.predict(x, verbose=0), rtol=0, atol=1e-4)

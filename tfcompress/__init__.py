@@ -10,6 +10,7 @@ from tfcompress.export import Artifact, ParityError, export
 from tfcompress.loading import load
 from tfcompress.pipeline.curves import Sensitivity
 from tfcompress.pipeline.sensitivity import sensitivity
+from tfcompress.precision import Float16Report, check_float16, full_precision, mixed_precision
 from tfcompress.pruning import (
     Block,
     ConstantSparsity,
@@ -50,6 +51,7 @@ __all__ = [
     "CosineDecay",
     "DebugReport",
     "ExponentialDecay",
+    "Float16Report",
     "FunctionSchedule",
     "Metrics",
     "NofM",
@@ -71,13 +73,16 @@ __all__ = [
     "benchmark",
     "calibrate",
     "callbacks",
+    "check_float16",
     "compare",
     "debug",
     "dequantize",
     "distill",
     "evaluate",
     "export",
+    "full_precision",
     "load",
+    "mixed_precision",
     "prune",
     "prune_once",
     "quantization_error",

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from tfcompress.surgery.loss_scaling import policy_of_layers
 from tfcompress.surgery.outputs import last_activation
 
 Tensor = Any
@@ -98,6 +99,11 @@ class Distiller(keras.Model):
         # In a closure Keras doesn't track it: it isn't trained or saved, and keeps its own `trainable`.
         self._get_teacher = lambda: teacher
         self.built = True
+
+    @property
+    def dtype_policy(self) -> keras.DTypePolicy:
+        """By which Keras scales the loss: that of the student's layers in float16, if there are any."""
+        return (policy_of_layers(self.student) if hasattr(self, "student") else None) or self._dtype_policy
 
     @property
     def teacher(self) -> keras.Model:

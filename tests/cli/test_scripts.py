@@ -95,7 +95,9 @@ def test_channels_are_pruned_and_taken_out(workshop):
 
 def test_the_parts_one_after_the_other(workshop):
     model, data = workshop / "trained.keras", f"--data={workshop / 'data.npz'}"
-    assert "accuracy" in script("train", data, f"--output={model}", "--epochs=3").stdout
+    done = script("train", data, f"--output={model}", "--epochs=3", "--precision=mixed_bfloat16")
+    assert "accuracy" in done.stdout
+    assert {layer.compute_dtype for layer in tfc.load(model).layers} == {"float32"}
     pruned = workshop / "pruned.keras"
     done = script("prune", f"--model={model}", data, f"--output={pruned}", "--sparsity=0.5", "--scope=global")
     assert "kernels 50.0% zero" in done.stdout
@@ -157,6 +159,7 @@ def test_help_begins_with_an_example(name):
         ("compress", ["--model=m.keras"], "--data"),
         ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),
         ("train", ["spare", "--output=o.keras"], "spare"),
+        ("train", ["--precision=float16", "--output=o.keras"], "mixed_float16"),
     ],
 )
 def test_wrong_use_is_exit_code_2(name, flags, message, tmp_path):

@@ -52,7 +52,12 @@ def train(values: FlagValues) -> None:
     data = _data(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
     check_fits(model, data)
-    _fit("train", model, data, loss=loss_for(model, data), epochs=values.epochs, values=values)
+    loss = loss_for(model, data)
+    if values.precision != "float32":
+        model = tfc.mixed_precision(model, values.precision)
+    _fit("train", model, data, loss=loss, epochs=values.epochs, values=values)
+    if values.precision != "float32":
+        model = tfc.full_precision(model)
     model.save(output)
     print(tfc.evaluate(model, data.x_test, data.y_test))
     print(f"Written to {output}.")

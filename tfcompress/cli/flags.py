@@ -5,6 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 _PRECISIONS = ["float32", "float16"]
+_POLICIES = ["float32", "mixed_float16", "mixed_bfloat16", "auto"]
 _RECIPES = ["int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "float16"]
 _SCOPES = ["layer", "global", "flops", "bytes"]
 _CRITERIA = ["magnitude", "l2", "threshold", "gradient", "movement", "activation_frequency", "bn_scale", "random"]
@@ -118,6 +119,12 @@ _FLAGS = {
         None,
         "Samples that the file takes at once, 0 for any number; by default 1 in TFLite and any number in ONNX.",
         lower_bound=0,
+    ),
+    "training_precision": lambda: flags.DEFINE_enum(
+        "precision",
+        "float32",
+        _POLICIES,
+        "What the model computes in while it is trained; 'auto': what is fast on this machine. It is saved in float32.",
     ),
     "opset": lambda: flags.DEFINE_enum("opset", "18", _OPSETS, "Of the ONNX standard; TFLite has none."),
     "sparse": lambda: flags.DEFINE_bool(

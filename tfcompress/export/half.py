@@ -12,11 +12,15 @@ SMALLEST_STORED = 64
 """Elements from which half the bytes pay for the Cast node."""
 
 
-def check_half(tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+def check_half(
+    tensors: Iterable[tuple[str, np.ndarray]],
+    advice: str = "Export with precision='float32', or scale that layer.",
+) -> None:
     """Refuse weights that float16 can't hold.
 
     Args:
         tensors: (name, float32 array of any shape).
+        advice: what to do, for the message.
 
     Raises:
         ValueError: a finite value lies beyond 65504; the message names the tensor.
@@ -32,7 +36,7 @@ def check_half(tensors: Iterable[tuple[str, np.ndarray]]) -> None:
         if largest > LARGEST:
             raise ValueError(
                 f"Expected weights within +-{LARGEST:.0f}, the largest float16. Received: {float(largest)} "
-                f"in {name!r}. Export with precision='float32', or scale that layer."
+                f"in {name!r}. {advice}"
             )
 
 

@@ -12,7 +12,8 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
 
-Layers = str | re.Pattern[str] | Sequence[str | re.Pattern[str]] | Callable[[Layer], bool] | None
+Selector = str | re.Pattern[str] | type[Layer]
+Layers = Selector | Sequence[Selector] | Callable[[Layer], bool] | None
 
 # Chosen by name and not by rank: the bias of a GRU has two dimensions.
 _KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
@@ -63,8 +64,9 @@ class LayerChoice:
     """Which layers of a model are meant; asked layer by layer, while the model is made again.
 
     Args:
-        layers: `None` for all; a name, a regular expression that a whole name must match, or several of
-            these; or a function from a layer to bool.
+        layers: `None` for all; a name, a regular expression that a whole name must match, a class of layers, or
+            several of these; or a function from a layer to bool.
+        argument: What the argument is called in which they were given, for messages.
 
     Raises:
         TypeError: If `layers` is something else.
@@ -81,36 +83,42 @@ class LayerChoice:
     ValueError: Expected `layers` to match layers of the model. Received: 'conv.*', which matches none. ...
     """
 
-    def __init__(self, layers: Layers):
+    def __init__(self, layers: Layers, argument: str = "layers"):
         self.given = layers
-        self.function = layers if callable(layers) else None
+        self.argument = argument
+        self.function: Any = layers if callable(layers) and not isinstance(layers, type) else None
         self.all = layers is None
         patterns: Any = [] if self.all or self.function else layers
-        self.patterns = [patterns] if isinstance(patterns, str | re.Pattern) else patterns
+        self.patterns = [patterns] if isinstance(patterns, str | re.Pattern | type) else patterns
         if not isinstance(self.patterns, Iterable) or not all(
-            isinstance(pattern, str | re.Pattern) for pattern in self.patterns
+            isinstance(pattern, str | re.Pattern) or (isinstance(pattern, type) and issubclass(pattern, Layer))
+            for pattern in self.patterns
         ):
             raise TypeError(
-                "Expected `layers` to be None, a layer's name, a regular expression, a list of these, or a "
-                f"function from a layer to bool. Received: {layers!r}."
+                f"Expected `{argument}` to be None, a layer's name, a regular expression, a class of layers, a list of "
+                f"these, or a function from a layer to bool. Received: {layers!r}."
             )
         self.patterns = list(self.patterns)
         for pattern in self.patterns:
             try:
-                re.compile(pattern)
+                if not isinstance(pattern, type):
+                    re.compile(pattern)
             except re.error as error:
                 raise ValueError(
-                    f"Expected names or regular expressions in `layers`. Received: {pattern!r}: {error}."
+                    f"Expected names or regular expressions in `{argument}`. Received: {pattern!r}: {error}."
                 ) from error
         self.names: list[str] = []
+        self.classes: list[type] = []
 
     def includes(self, layer: Layer) -> bool:
         """Return whether a layer is meant: by its name, the one it had, or that of a layer it was inside of."""
         names = [layer.name, *getattr(layer, "source_names", ())]
         self.names += names
+        kind = type(layer.innermost if isinstance(layer, PassThrough) else layer)
+        self.classes.append(kind)
         if self.function is not None:
             return bool(self.function(layer))
-        return self.all or any(_matches(pattern, name) for pattern in self.patterns for name in names)
+        return self.all or any(_matches(pattern, names, [kind]) for pattern in self.patterns)
 
     def names_it(self, layer: Layer) -> bool:
         """Return whether a layer is meant by its exact name."""
@@ -119,16 +127,23 @@ class LayerChoice:
     def check(self) -> None:
         """Raise ValueError, with the nearest names, if a name or expression has matched no layer."""
         for pattern in self.patterns:
-            if any(_matches(pattern, name) for name in self.names):
+            if _matches(pattern, self.names, self.classes):
                 continue
+            if isinstance(pattern, type):
+                raise ValueError(
+                    f"Expected `{self.argument}` to match layers of the model. Received: {pattern.__name__}, a "
+                    f"class of none of them. They are {', '.join(sorted({kind.__name__ for kind in self.classes}))}."
+                )
             text = pattern if isinstance(pattern, str) else pattern.pattern
             names = list(dict.fromkeys(self.names))
             near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:8]
             raise ValueError(
-                f"Expected `layers` to match layers of the model. Received: {text!r}, which matches none. "
+                f"Expected `{self.argument}` to match layers of the model. Received: {text!r}, which matches none. "
                 f"Did you mean {' or '.join(map(repr, near))}?"
             )
 
 
-def _matches(pattern: str | re.Pattern[str], name: str) -> bool:
-    return name == pattern or re.fullmatch(pattern, name) is not None
+def _matches(pattern: Selector, names: Sequence[str], kinds: Sequence[type]) -> bool:
+    if isinstance(pattern, type):
+        return any(issubclass(kind, pattern) for kind in kinds)
+    return any(name == pattern or re.fullmatch(pattern, name) is not None for name in names)

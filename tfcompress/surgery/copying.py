@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,7 +14,13 @@ from keras.src.saving.serialization_lib import SafeModeScope
 from tfcompress.passthrough import PassThrough, has_no_build
 
 
-def copy_layer(layer: Layer, name: str, args: Any = (), kwargs: dict[str, Any] | None = None) -> Layer:
+def copy_layer(
+    layer: Layer,
+    name: str,
+    args: Any = (),
+    kwargs: dict[str, Any] | None = None,
+    configure: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Layer:
     """Return a new layer of the same class, configuration and weights.
 
     Args:
@@ -22,18 +29,19 @@ def copy_layer(layer: Layer, name: str, args: Any = (), kwargs: dict[str, Any] |
         args: Symbolic tensors that the layer is called with; a layer that makes its weights only when it
             is called is called with them once.
         kwargs: Keyword arguments of that call.
+        configure: `configure(config)` returns the configuration that the new layer is made from, wrappers' apart.
 
     Raises:
         ValueError: If the layer can't be made again from its `get_config`, or comes out with other weights.
     """
     if isinstance(layer, PassThrough):
-        inner = copy_layer(layer.layer, layer.layer.name, args, kwargs)
+        inner = copy_layer(layer.layer, layer.layer.name, args, kwargs, configure)
         wrapper = layer.rewrap(inner)
         wrapper.build()
         copy_state(layer, wrapper)
         return wrapper
     try:
-        config = dict(layer.get_config())
+        config = configure(layer.get_config())
         if "name" in config:
             config["name"] = name
         with SafeModeScope(False):  # what the layer holds is in this process already

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from tfcompress.surgery.loss_scaling import scaled
+
 LIMIT = 10_000
 """Layers behind one another; Keras takes one frame for each. EfficientNetV2L in integers has some 1,500."""
 
@@ -24,8 +26,15 @@ def deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
+def class_of(model: keras.Model) -> Any:
+    """Return the class for a functional model made of another: the user's own, with its training steps, or Keras'."""
+    cls = type(model)
+    own = isinstance(model, keras.Function) and not cls.__module__.startswith(("keras.", "tfcompress."))
+    return cls if own and cls.__init__.__module__.startswith("keras.") else keras.Model
+
+
 def functional(inputs: Any, outputs: Any, name: str | None = None, model_class: Any = keras.Model) -> keras.Model:
-    """Return a functional model, however deep its graph is.
+    """Return a functional model, however deep its graph is; with layers in float16 one that scales the loss.
 
     Args:
         inputs: Symbolic tensors, in any structure.
@@ -43,5 +52,4 @@ def functional(inputs: Any, outputs: Any, name: str | None = None, model_class: 
     1501
     """
     with deep_recursion():
-        made: keras.Model = model_class(inputs, outputs, name=name)
-    return made
+        return scaled(model_class(inputs, outputs, name=name))

@@ -10,7 +10,7 @@ from keras import tree
 from keras.layers import Layer
 
 from tfcompress.passthrough import PassThrough
-from tfcompress.surgery.deep import functional
+from tfcompress.surgery.deep import class_of, functional
 
 
 def free(name: str, taken: set[str]) -> str:
@@ -75,4 +75,5 @@ def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
             by_name[name] = last
         used.add(id(last))
         made.append(renamed)
-    return functional(model._inputs_struct, tree.pack_sequence_as(model._outputs_struct, made), name=model.name)
+    outputs = tree.pack_sequence_as(model._outputs_struct, made)
+    return functional(model._inputs_struct, outputs, model.name, class_of(model))

@@ -19,6 +19,7 @@ from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
+from tfcompress.surgery.loss_scaling import MixedPrecisionModel
 from tfcompress.surgery.naming import free, rename_duplicates
 from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
 from tfcompress.surgery.parameters import weights_as_layers
@@ -156,7 +157,7 @@ class _Opener:
     def model_class(self) -> Any:
         """Return the class of the new model: a functional model's own steps of training are kept."""
         cls = type(self.model)
-        if cls.__module__.startswith("keras."):
+        if cls.__module__.startswith("keras.") or cls is MixedPrecisionModel:
             return keras.Model
         if isinstance(self.model, keras.Function) and cls.__init__.__module__.startswith("keras."):
             return cls

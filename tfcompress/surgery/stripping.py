@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.surgery.loss_scaling import plain
 from tfcompress.surgery.opening import rebuild
 from tfcompress.transform import remove_projection
 from tfcompress.wrapper import CompressedLayer
@@ -46,4 +47,5 @@ def strip(model: keras.Model) -> keras.Model:
         return layer.layer
 
     # Without the quantizers of activations the model computes otherwise, as it should.
-    return rebuild(model, unwrap, check=not any(isinstance(layer, Inserted) for layer in model._flatten_layers()))
+    exact = not any(isinstance(layer, Inserted) for layer in model._flatten_layers())
+    return plain(rebuild(model, unwrap, check=exact))

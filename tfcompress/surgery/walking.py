@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from tfcompress.surgery.deep import functional
+from tfcompress.surgery.deep import class_of, functional
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import rename_duplicates
 
@@ -99,4 +99,4 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
     new.update((id(x), x) for x in graph.inputs)
     outputs = tree.map_structure(fill, graph._outputs_struct)
     rename_duplicates(outputs)
-    return functional(graph._inputs_struct, outputs, name=model.name)
+    return functional(graph._inputs_struct, outputs, model.name, class_of(model))

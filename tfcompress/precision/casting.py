@@ -1,0 +1,165 @@
+"""Making a graph again with other policies of its layers, and casts where operations need float32."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops, tree
+from keras.layers import Layer
+
+from tfcompress.passthrough import Inserted
+from tfcompress.precision.rule import has_policy, innermost, is_cast
+from tfcompress.surgery.copying import copy_layer
+from tfcompress.surgery.walking import Call, walk
+
+HALVES = ("float16", "bfloat16")
+
+
+class CastError(Exception):
+    """A layer or operation doesn't run in the precision that it was given."""
+
+    def __init__(self, operation: Any, error: Exception):
+        super().__init__(_reason(error))
+        self.operation = operation
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says what went wrong, without Keras' own around it."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).split("Error encountered:")[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (said or lines or [type(error).__name__])[0].rstrip(".")
+
+
+def with_policy(model: keras.Model, policy: str, kept: Mapping[int, str]) -> keras.Model:
+    """Return a flat functional model again, of new layers with a policy.
+
+    Args:
+        model: A flat functional model, as `rebuild` returns; it isn't changed.
+        policy: The name of the policy.
+        kept: By id, the layers and operations that stay float32: layers get that policy, operations casts before them.
+
+    Raises:
+        CastError: If a layer can't be called.
+    """
+    return _Caster(model, policy, kept).run()
+
+
+def in_float32(model: keras.Model, keep_casts: bool = False) -> keras.Model:
+    """Return a flat functional model again, in float32 throughout; layers in float64 or integers stay as they are.
+
+    Args:
+        model: A flat functional model; it isn't changed.
+        keep_casts: Whether casts from float to float32 stay where they do nothing any more.
+    """
+    return _Caster(model, "float32", {}, full=True, keep_casts=keep_casts).run()
+
+
+class _Caster:
+    def __init__(
+        self,
+        model: keras.Model,
+        policy: str,
+        kept: Mapping[int, str],
+        full: bool = False,
+        keep_casts: bool = True,
+    ):
+        self.model = model
+        self.policy = policy
+        self.kept = kept
+        self.full = full
+        self.keep_casts = keep_casts
+        self.outputs = {id(x) for x in model.outputs}
+        self.new: dict[int, Any] = {}
+
+    def run(self) -> keras.Model:
+        return walk(self.model, self.visit, self.enter)
+
+    def enter(self, x: Any) -> Any:
+        if self.full and _dtype(x) in HALVES:  # of a model that was cut out of one in half precision
+            for thing in (x, x._keras_history.operation):
+                object.__setattr__(thing, "_dtype", "float32")
+        return x
+
+    def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        operation = call.operation
+        if isinstance(operation, Layer):
+            try:
+                return self.layer(operation, arguments, keywords)(*arguments, **keywords)
+            except Exception as error:
+                raise CastError(operation, error) from error
+        if self.full and is_cast(operation):
+            given = _dtype(call.inputs[0])
+            if operation.dtype in (*HALVES, "float32") and keras.backend.is_float_dtype(given):
+                gone = operation.dtype in HALVES or not self.keep_casts
+                if gone and not self.outputs & {id(x) for x in call.outputs} and _dtype(arguments[0]) == "float32":
+                    return arguments[0]
+                return self.operation(operation, {"dtype": "float32"})(*arguments)
+        if id(operation) in self.kept:
+            arguments, keywords = tree.map_structure(_widened, (arguments, keywords))
+        try:
+            return self.operation(operation)(*arguments, **keywords)
+        except Exception as error:
+            raise CastError(operation, error) from error
+
+    def operation(self, operation: Any, changes: Mapping[str, Any] | None = None) -> Any:
+        # A new one: an operation of both graphs would keep the old one, and its weights, in memory.
+        if id(operation) not in self.new:
+            made = type(operation).from_config({**operation.get_config(), **(changes or {})})
+            made.name = operation.name
+            self.new[id(operation)] = made
+        return self.new[id(operation)]
+
+    def layer(self, layer: Layer, arguments: Any, keywords: dict[str, Any]) -> Layer:
+        if id(layer) not in self.new:
+            policy = "float32" if id(layer) in self.kept else self.policy
+            inner = innermost(layer)
+            parts = {part.name for part in inner._flatten_layers()}
+
+            def configure(config: dict[str, Any]) -> dict[str, Any]:
+                if isinstance(layer, Inserted) or not has_policy(inner):
+                    return dict(config)
+                return _with_dtype(config, policy, parts)
+
+            new = copy_layer(layer, layer.name, arguments, keywords, configure)
+            if hasattr(layer, "source_names"):
+                new.source_names = layer.source_names
+            self.new[id(layer)] = new
+        return self.new[id(layer)]
+
+
+def _dtype(x: Any) -> str:
+    return str(keras.backend.standardize_dtype(x.dtype))
+
+
+def _widened(x: Any) -> Any:
+    return ops.cast(x, "float32") if keras.utils.is_keras_tensor(x) and _dtype(x) in HALVES else x
+
+
+def _with_dtype(config: dict[str, Any], policy: str, parts: set[str]) -> dict[str, Any]:
+    """Return a layer's configuration with another policy, also of the layers that are serialized in it."""
+    changed = {key: _nested(value, policy, parts) for key, value in config.items() if key != "dtype"}
+    if "dtype" in config:
+        changed["dtype"] = policy if _is_chosen(config["dtype"]) else config["dtype"]
+    return changed
+
+
+def _nested(value: Any, policy: str, parts: set[str]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_nested(entry, policy, parts) for entry in value) if type(value) in (list, tuple) else value
+    if not isinstance(value, dict):
+        return value
+    inner = value.get("config")
+    # Losses and metrics have a dtype too; what has the name of a layer inside is that layer.
+    if "class_name" in value and isinstance(inner, dict) and inner.get("name") in parts:
+        return {**value, "config": _with_dtype(inner, policy, parts)}
+    return {key: _nested(entry, policy, parts) for key, entry in value.items()}
+
+
+def _is_chosen(dtype: Any) -> bool:
+    if isinstance(dtype, dict) and dtype.get("class_name") == "DTypePolicyMap":
+        return True
+    return keras.dtype_policies.get(dtype).compute_dtype in ("float32", *HALVES)

@@ -1,0 +1,224 @@
+"""Mixed precision on a model that is there already, and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from keras.layers import Layer
+
+from tfcompress.export.half import check_half
+from tfcompress.precision.casting import HALVES, CastError, in_float32, with_policy
+from tfcompress.precision.devices import compiled
+from tfcompress.precision.policies import resolve
+from tfcompress.precision.rule import has_policy, innermost, reasons
+from tfcompress.quantization import layerwise
+from tfcompress.quantization.quantizers import activation_quantizers
+from tfcompress.surgery import LayerChoice, check_built, rebuild
+from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.inputs import random_inputs
+from tfcompress.surgery.walking import calls
+from tfcompress.transform import read
+
+
+def mixed_precision(
+    model: keras.Model, policy: str | keras.DTypePolicy = "auto", keep_float32: Layers = None
+) -> keras.Model:
+    """Return a model like `model` that computes in 16 bits, with float32 weights (Micikevicius et al., 2018).
+
+    Every layer gets the policy, and these stay float32, for range or for precision:
+
+    - what makes an output: the last layer with weights before it, or where several tensors meet, and what follows;
+    - softmax and other exponentials, as layers, as fused activations (with the whole layer), inside of attention;
+    - the statistics of normalizations: batch, layer, group and RMS normalization compute theirs in float32 under any
+      policy; unit and spectral normalization don't, and stay float32 as a whole;
+    - losses and metrics, which Keras computes in float32, and layers that add a loss of their outputs;
+    - fake-quant, masks and all other state of this package; layers that compare data to make a mask;
+    - what sees raw data (layers for preprocessing and augmentation) and what holds code of its own (Lambda);
+    - of operations without a layer: exponentials, powers, logarithms and sums; under float16 those with a constant
+      beyond 65504, as masks of attention have;
+    - what is computed in integers or float64 stays so, and what `keep_float32` names is float32.
+
+    `print(tfcompress.precision.explain(mixed))` says for each layer what it computes in, and why. `compile` scales the
+    loss under float16 as Keras does; in a loop of your own take a `keras.optimizers.LossScaleOptimizer`. Prune,
+    quantize and distill what comes back as any model; files are float32, or float16 if `tfcompress.export` is told so.
+
+    Args:
+        model: A built Keras model of any kind, plain, pruned, or quantized but not calibrated; it is not changed.
+        policy: "mixed_float16", "mixed_bfloat16", "float32", or a `keras.DTypePolicy` of such a name. "auto":
+            mixed_float16 on GPUs of compute capability 7.0 and above, mixed_bfloat16 on TPUs and on CPUs with
+            AVX512-BF16 or AMX, else float32; a line says which and why, unless Keras' interactive logging is off.
+        keep_float32: What else is to stay float32: a name, a regular expression, a class of layers, several of these,
+            or a function from a layer to bool. Names may be those of operations, too.
+
+    Returns:
+        A functional model with the same weights and the same names of inputs and outputs, not compiled.
+
+    Raises:
+        TypeError: If `model` is no Keras model, or `policy` or `keep_float32` is of another type.
+        ValueError: If the policy is unknown or the device can't compute so; if the model isn't built, can't be opened,
+            has calibrated ranges or was quantized by Keras; if a weight is beyond float16; or if `keep_float32`
+            matches nothing.
+
+    Warns:
+        UserWarning: If the device is slow with the policy, or a layer of yours stays float32 as it fails otherwise.
+
+    Example:
+
+    >>> import keras, tfcompress as tfc
+    >>> layers = [keras.Input((8,)), keras.layers.Dense(4, name="hidden"), keras.layers.Dense(2, name="logits")]
+    >>> mixed = tfc.mixed_precision(keras.Sequential(layers), "mixed_bfloat16")
+    >>> [mixed.get_layer(name).compute_dtype for name in ("hidden", "logits")]
+    ['bfloat16', 'float32']
+    """
+    choice = LayerChoice(keep_float32, "keep_float32") if keep_float32 is not None else LayerChoice([])
+    check_built(model)
+    _check_castable(model)
+    name, said = resolve(policy)
+    if said and keras.config.is_interactive_logging_enabled():
+        print(said)
+    flat = rebuild(model)
+    if _has_half(flat):
+        flat = in_float32(flat, keep_casts=True)
+    graph = calls(flat)
+    kept = reasons(graph, flat.outputs, choice, name)
+    choice.check()
+    if name == "float32":
+        return in_float32(flat, keep_casts=True)
+    if name == "mixed_float16":
+        advice = "Name that layer in keep_float32, or take 'mixed_bfloat16', whose range is float32's."
+        check_half(weights_in_half(call.operation for call in graph if id(call.operation) not in kept), advice)
+    return _cast(flat, name, kept)
+
+
+def full_precision(model: keras.Model) -> keras.Model:
+    """Return a model like `model` that computes in float32, with the same weights; casts to 16 bits are taken out.
+
+    Args:
+        model: A built Keras model of any kind, as `tfcompress.mixed_precision` or a global policy made it, pruned or
+            quantized or not; it is not changed. Layers that compute in integers or in float64 stay as they are.
+
+    Returns:
+        A functional model of Keras' own class with the same names of inputs and outputs, not compiled.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If the model isn't built, can't be opened, or was quantized by Keras.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    >>> again = tfc.full_precision(tfc.mixed_precision(model, "mixed_bfloat16"))
+    >>> bool(np.all(again(np.ones((1, 8))) == model(np.ones((1, 8)))))
+    True
+    """
+    check_built(model)
+    _check_float_weights(model)
+    return in_float32(rebuild(model))
+
+
+def _check_castable(model: keras.Model) -> None:
+    _check_float_weights(model)
+    calibrated = next((q for q in activation_quantizers(model) if q.learns and q.calibrated), None)
+    if calibrated is not None:
+        raise ValueError(
+            "Expected a model without calibrated ranges: they hold for the precision that they were found in. "
+            f"Received: {model.name!r} with that of {calibrated.source or calibrated.name!r}. Cast first, then "
+            "quantize: tfcompress.quantize(tfcompress.mixed_precision(model), ...)."
+        )
+
+
+def _check_float_weights(model: keras.Model) -> None:
+    quantized = next((layer for layer in model._flatten_layers() if layer.quantization_mode), None)
+    if quantized is not None:
+        raise ValueError(
+            f"Expected a model with float weights. Received: layer {quantized.name!r}, quantized by Keras itself "
+            f"({quantized.quantization_mode}). Cast the model from before that."
+        )
+
+
+def _has_half(model: keras.Model) -> bool:
+    return any(layer.compute_dtype in HALVES for layer in model._flatten_layers(include_self=False))
+
+
+def weights_in_half(operations: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the weights that layers cast to 16 bits, each once."""
+    seen: set[int] = set()
+    for operation in operations:
+        inner = innermost(operation)
+        if not has_policy(inner):
+            continue
+        for part in inner._flatten_layers():
+            embeds = isinstance(part, keras.layers.Embedding)  # it casts what it looks up
+            for weight in (*part._trainable_variables, *part._non_trainable_variables):
+                cast = embeds or (part.autocast and getattr(weight, "_autocast", True))
+                if cast and id(weight) not in seen and keras.backend.is_float_dtype(weight.dtype):
+                    seen.add(id(weight))
+                    yield f"{operation.name}/{weight.name}", read(weight).astype("float32")
+
+
+def _cast(flat: keras.Model, policy: str, kept: Mapping[int, str]) -> keras.Model:
+    """Give a flat model a policy; layers of the user's own that fail with it stay float32, with a warning."""
+    kept = dict(kept)
+    while True:
+        try:
+            made = with_policy(flat, policy, kept)
+            _try(made, flat)
+            return made
+        except CastError as failure:
+            layer = next(c.operation for c in calls(flat) if c.operation.name == failure.operation.name)
+            inner = innermost(layer)
+            of_keras = not isinstance(layer, Layer) or type(inner).__module__.startswith("keras.")
+            if id(layer) in kept or of_keras:
+                raise ValueError(
+                    f"Expected a policy that this device can run. Received: {policy!r}, with which {layer.name!r} of "
+                    f"class {type(inner).__name__} fails: {failure}. Take another policy, or name it in keep_float32."
+                ) from failure.__cause__
+            warnings.warn(
+                f"Layer {layer.name!r} of class {type(inner).__name__} stays float32, since with {policy!r} its call "
+                f"fails: {failure}. Use self.compute_dtype there, or name the layer in keep_float32.",
+                stacklevel=4,
+            )
+            kept[id(layer)] = str(failure)
+
+
+def _try(made: keras.Model, flat: keras.Model) -> None:
+    """Run a model once on random data, layer by layer.
+
+    Raises:
+        CastError: If a layer fails; unless the model that it was made of fails too, which says nothing.
+    """
+    if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in made.inputs):
+        return
+
+    tried: set[type] = set()
+
+    def visit(operation: Any, call: Any, args: Any, kwargs: Any) -> Any:
+        kind = type(innermost(operation))
+        try:
+            if kind not in tried:
+                compiled(call)(*args, **kwargs)
+                tried.add(kind)
+            outputs = call(*args, **kwargs)
+            keras.tree.map_structure(ops.convert_to_tensor, outputs)
+        except Exception as error:
+            raise CastError(operation, error) from error
+        return outputs
+
+    def run(model: keras.Model) -> None:
+        with keras.StatelessScope():
+            layerwise.run(model, keras.tree.flatten(random_inputs(model)), visit)
+
+    try:
+        run(made)
+    except CastError as failure:
+        try:
+            run(flat)
+        except CastError:
+            return
+        raise failure

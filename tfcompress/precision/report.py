@@ -1,0 +1,117 @@
+"""What a check of the range found, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from tfcompress.evaluation.render import check_target, plain, significant, to_text, write_text
+from tfcompress.export.half import LARGEST
+
+NOTE = (
+    "Activations are those of inference in float32; training, with dropout and other data, may go higher. Sums inside "
+    "of a layer, as of a convolution's products, are not seen; GPUs add them up in float32."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Float16Row:
+    """One layer or operation.
+
+    Attributes:
+        layer: its name.
+        kind: its class.
+        precision: what it computes in under mixed_float16: "float16", or "float32" by the rule.
+        largest_input: the largest |value| that it is given; 0 without float inputs.
+        largest_output: the largest |value| that it returns; infinite if one isn't finite.
+        largest_weight: the largest |value| of the weights that it casts.
+        overflows: whether float16 can't hold one of these.
+        why: why it stays float32; empty if it doesn't.
+    """
+
+    layer: str
+    kind: str
+    precision: str
+    largest_input: float
+    largest_output: float
+    largest_weight: float
+    overflows: bool
+    why: str = ""
+
+    @property
+    def headroom(self) -> float:
+        """65504 over the largest value: below 1 it overflows; infinite if all are 0."""
+        largest = max(self.largest_input, self.largest_output, self.largest_weight)
+        return LARGEST / largest if largest else float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Float16Report:
+    """What `tfc.check_float16` found; `print` shows the table.
+
+    Attributes:
+        name: the model's name.
+        samples: how many samples it was measured on.
+        rows: one for each layer and operation with floats, in the order of computation.
+    """
+
+    name: str
+    samples: int
+    rows: tuple[Float16Row, ...]
+
+    def __str__(self) -> str:
+        return self.table()
+
+    @property
+    def overflows(self) -> list[str]:
+        """The names of the layers that would overflow: what `tfc.mixed_precision` takes as `keep_float32`."""
+        return [row.layer for row in self.rows if row.overflows]
+
+    def table(self, width: int = 110) -> str:
+        """Return one table, a row per layer, as text of at most `width` columns."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in ("layer", "class", "computes in"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("input", "output", "weight", "headroom"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("")
+        for row in self.rows:
+            figures = (row.largest_input, row.largest_output, row.largest_weight)
+            room = "-" if row.precision != "float16" else f"{row.headroom:.3g}x"
+            said = "overflows" if row.overflows else ""
+            table.add_row(Text(row.layer), row.kind, row.precision, *map(significant, figures), room, said)
+        found = ", ".join(self.overflows) or "none"
+        caption = (
+            f"{self.name}, {self.samples:,} samples: the largest |values|, beside float16's {LARGEST:.0f}. "
+            f"Overflow: {found}."
+        )
+        return to_text(table, caption, NOTE, width=width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON; what isn't finite becomes null."""
+        return plain({"version": 1, **dataclasses.asdict(self), "overflows": self.overflows})
+
+    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
+        """Write everything as JSON.
+
+        Args:
+            path: ends in `.json`.
+            overwrite: whether an existing file may be replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            FileExistsError: the file exists, and `overwrite` is False.
+            FileNotFoundError: the folder doesn't exist.
+            ValueError: another suffix.
+        """
+        target = check_target(path, ".json", overwrite)
+        return write_text(target, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,61 @@
+"""The loss scaled where float16 needs it, whoever made the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def policy_of_layers(model: keras.Model) -> keras.DTypePolicy | None:
+    """Return "mixed_float16" if a layer of a model computes in float16 with float32 weights, else `None`.
+
+    Example:
+
+    >>> import keras
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(2, dtype="mixed_float16")]
+    >>> policy_of_layers(keras.Sequential(layers))
+    <DTypePolicy "mixed_float16">
+    """
+    layers = model._flatten_layers(include_self=False)
+    half = any(layer.compute_dtype == "float16" and layer.variable_dtype == "float32" for layer in layers)
+    return keras.DTypePolicy("mixed_float16") if half else None
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class MixedPrecisionModel(keras.Model):
+    """A functional model whose `compile` scales the loss if one of its layers computes in float16.
+
+    Keras goes by the policy of the model itself, which a functional model takes from the global setting and doesn't
+    save: made or loaded without that setting, a model with float16 layers would train without, and lose the gradients
+    below 6e-8.
+    """
+
+    @property
+    def dtype_policy(self) -> keras.DTypePolicy:
+        """The policy of the layers in float16, if there are any, else that of the model."""
+        return policy_of_layers(self) or self._dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        self._dtype_policy = keras.dtype_policies.get(value)
+
+
+def scaled(model: keras.Model) -> keras.Model:
+    """Return a functional model whose `compile` scales the loss if its layers need that: itself, or one like it."""
+    policy = policy_of_layers(model)
+    if policy is None or isinstance(model, MixedPrecisionModel):
+        return model
+    if type(model).__module__.startswith("keras."):
+        return MixedPrecisionModel(model._inputs_struct, model._outputs_struct, name=model.name)
+    model._dtype_policy = policy  # of a class of the user's own, until it is saved
+    return model
+
+
+def plain(model: keras.Model) -> keras.Model:
+    """Return a model of Keras' own class with the same layers; it scales the loss until it is saved and loaded."""
+    if not isinstance(model, MixedPrecisionModel):
+        return model
+    made = keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)
+    made._dtype_policy = model.dtype_policy
+    return made
