@@ -6,9 +6,10 @@ scikit-learn's digits.
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, flags
+from tfcompress.cli import app, commands, distribution, flags
 
 flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "seed", "overwrite", "unsafe")
+flags.define(*distribution.FLAGS)
 flags.require("output")
 
 if __name__ == "__main__":
