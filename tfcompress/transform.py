@@ -97,7 +97,9 @@ def read(variable: keras.Variable) -> np.ndarray:
 
     On JAX a value in parts on several machines is gathered: all processes have to read it.
     """
-    value = ops.convert_to_tensor(variable.value)
+    value = variable.value
+    copies = getattr(value, "values", None)
+    value = copies[0] if isinstance(copies, tuple) else ops.convert_to_tensor(value)
     if not getattr(value, "is_fully_addressable", True) and not value.is_fully_replicated:
         from jax.experimental.multihost_utils import process_allgather
 
