@@ -127,6 +127,7 @@ class CompressedLayer(PassThrough):
         shape: Any,
         dtype: str,
         initializer: Any,
+        *,
         overwrite_with_gradient: bool = False,
         like: keras.Variable | None = None,
     ) -> keras.Variable:

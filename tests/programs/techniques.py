@@ -35,37 +35,28 @@ def small() -> keras.Model:
 
 
 def elements() -> keras.Model:
-    """Return a model whose layers are pruned in as many ways."""
+    """Return a model whose layers are pruned in as many ways, that learns its ranges, and from the dense one."""
     rising = tfc.PolynomialDecay(0.0, 0.75, begin_step=1, end_step=9, frequency=2)
     model = tfc.prune(small(), PruneConfig(rising, scope="global"), layers="conv")
     model = tfc.prune(model, PruneConfig(LATER, "gradient", tfc.Block(2, 1)), layers="second")
     model = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5), granularity=tfc.NofM(2, 4)), layers="hidden")
     model = tfc.prune(model, PruneConfig(LATER, "movement"), layers="y")
-    return tfc.prune(model, PruneConfig(tfc.Regrowth(0.5, begin_step=0, end_step=10, frequency=2)), layers="shared")
+    regrown = tfc.prune(model, PruneConfig(tfc.Regrowth(0.5, begin_step=0, end_step=10, frequency=2)), layers="shared")
+    return tfc.distill(tfc.quantize(regrown), small(), alpha=0.75)
 
 
 def channels() -> keras.Model:
-    """Return a model whose layers lose channels."""
-    model = tfc.prune(small(), PruneConfig(LATER, "bn_scale", "channel", "flops"), layers="conv")
-    return tfc.prune(model, PruneConfig(LATER, "gradient", "channel", "global"), layers=["hidden", "shared"])
-
-
-def calibrated() -> keras.Model:
-    """Return a quantized model that begins with ranges from data and freezes them, and batch normalization."""
+    """Return a model that loses channels, begins with ranges from data, and freezes them and batch normalization."""
+    firing = PruneConfig(LATER, "activation_frequency", "channel", "flops")
+    model = tfc.prune(small(), firing, layers="conv", data=data()[0][:37])
+    model = tfc.prune(model, PruneConfig(LATER, "gradient", "channel", "global"), layers=["hidden", "shared"])
     config = tfc.QuantizeConfig(
         weights=tfc.WeightSpec(range="mse"),
         activations=tfc.ActivationSpec(range="percentile", momentum=0.9),
         freeze_ranges_step=9,
         freeze_batch_norm_step=9,
     )
-    return tfc.quantize(small(), config, data()[0][:37])
+    return tfc.quantize(model, config, data()[0][:37])
 
 
-def distilled() -> keras.Model:
-    """Return a model that loses channels that seldom fire, learns its ranges, and learns from the dense one."""
-    config = PruneConfig(LATER, "activation_frequency", "channel")
-    pruned = tfc.prune(small(), config, layers="second", data=data()[0][:37])
-    return tfc.distill(tfc.quantize(pruned), small(), alpha=0.75)
-
-
-TECHNIQUES = {made.__name__: made for made in (elements, channels, calibrated, distilled)}
+TECHNIQUES = {"elements": elements, "channels": channels}

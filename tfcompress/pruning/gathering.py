@@ -141,8 +141,8 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
                 copy.train_on_batch(*batch)
             except Exception as error:
                 raise ValueError(
-                    f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a batch "
-                    f"failed: {_reason(error)}. Check the shapes and the range of the targets."
+                    f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a "
+                    f"batch failed: {_reason(error)}. Check the shapes and the range of the targets."
                 ) from error
             count += 1
         if not count:
