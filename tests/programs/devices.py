@@ -64,7 +64,31 @@ def on_tensorflow(folder: pathlib.Path) -> None:
     strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(DEVICES)])
     np.savez(folder / "tensorflow.npz", **train(contextlib.nullcontext))
     np.savez(folder / "mirrored.npz", **train(strategy.scope))
+    freeze(strategy)
     ship(strategy, folder)
+
+
+def freeze(strategy: Any) -> None:
+    """Check that statistics that will be frozen are the mean over all devices: Keras lets each move its own."""
+    import keras
+    import numpy as np
+
+    from tfcompress.quantization.freezing import FreezingBatchNorm
+
+    with strategy.scope():
+        norm = keras.layers.BatchNormalization(momentum=0.5)
+        norm.build((None, 1))
+        layer = FreezingBatchNorm(norm, freeze_step=2)
+        layer.build()
+    for step in range(3):
+        parts = strategy.experimental_distribute_values_from_function(
+            lambda context, step=step: np.float32([[context.replica_id_in_sync_group], [10 * step]])
+        )
+        strategy.run(lambda x: layer(x, training=True), args=(parts,))
+    means = [np.asarray(copy) for copy in copies(norm.moving_mean)]
+    np.testing.assert_array_equal(means, means[:1] * DEVICES)
+    first, second = 1.5 / 2, (1.5 + 10) / 2
+    np.testing.assert_allclose(means[0], [0.25 * first + 0.5 * second], rtol=1e-6)
 
 
 def refuse(strategy: Any) -> None:
