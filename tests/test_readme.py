@@ -34,7 +34,10 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     fit(model, data, loss, epochs=3, batch_size=32, learning_rate=2e-3)
     pathlib.Path("saved_models/digits").mkdir(parents=True)
     model.save("saved_models/digits/dense.keras")
-    first, half, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, *others = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    half, second, several = (
+        next(block for block in others if word in block) for word in ("mixed_precision", "shrink", "MirroredStrategy")
+    )
     names = {}
     quiet = first.replace("epochs=2)", "epochs=2, verbose=0)").replace("epochs=10)", "epochs=10, verbose=0)", 1)
     exec(quiet, names)
@@ -48,4 +51,6 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     exec(second, names)
     small, pruned, x = names["small"], names["pruned"], data.x_test
     np.testing.assert_allclose(small.predict(x, verbose=0), pruned.predict(x, verbose=0), rtol=0, atol=1e-4)
+    exec(several, names)
+    assert abs(names["tfc"].sparsity(names["shared"]) - 0.8) < 1e-3
     assert total_multiply_adds(rebuild(small)) <= total_multiply_adds(rebuild(names["model"])) / 2

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from tfcompress.replicas import place_of, replicas
 from tfcompress.surgery.loss_scaling import policy_of_layers
 from tfcompress.surgery.outputs import last_activation
 
@@ -148,7 +149,7 @@ class Distiller(keras.Model):
             )
             for form, theirs, ours, weight in zip(forms, wanted, given, weights, strict=True)
         )
-        self.distillation_loss.update_state(soft)
+        self.distillation_loss.update_state(soft * replicas())  # Keras divides losses by their number
         extra = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         if self.loss is None:
             return self.alpha * soft + extra
@@ -226,7 +227,9 @@ def distill(
         )
     for what in ("inputs", "outputs"):
         _check_shapes(what, student, teacher)
-    return Distiller(student, teacher, float(temperature), float(alpha), _forms(student, teacher, from_logits))
+    forms = _forms(student, teacher, from_logits)
+    with place_of(student):
+        return Distiller(student, teacher, float(temperature), float(alpha), forms)
 
 
 def _is_real(value: Any) -> bool:

@@ -93,5 +93,22 @@ def remove_projection(weight: keras.Variable) -> None:
 
 
 def read(variable: keras.Variable) -> np.ndarray:
-    """Return a variable's value, also of one that is mirrored on several devices."""
-    return np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(variable.value)))
+    """Return a variable's value, also of one that is mirrored, or in parts, on several devices.
+
+    On JAX a value in parts on several machines is gathered: all processes have to read it.
+    """
+    value = variable.value
+    copies = getattr(value, "values", None)
+    value = copies[0] if isinstance(copies, tuple) else ops.convert_to_tensor(value)
+    if not getattr(value, "is_fully_addressable", True) and not value.is_fully_replicated:
+        from jax.experimental.multihost_utils import process_allgather
+
+        value = process_allgather(value, tiled=True)
+    return np.asarray(ops.convert_to_numpy(value))
+
+
+def carried(old: keras.Variable, new: keras.Variable) -> Tensor:
+    """Return the value of a variable, to be assigned to one that may be on other devices."""
+    if getattr(old, "_layout", None) is not None and getattr(new, "_layout", None) is None:
+        return read(old)  # JAX would leave it on the devices of the old one
+    return ops.copy(old.value)  # on JAX, `fit` deletes arrays that it has replaced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import weakref
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import keras
 from keras import ops
 
 from tfcompress.passthrough import PassThrough
-from tfcompress.transform import Projection, Tensor, WeightTransform, remove_projection
+from tfcompress.replicas import layout_like, not_distributed
+from tfcompress.transform import Projection, Tensor, WeightTransform, carried, remove_projection
 
 # What was updated in each forward pass that is under way: a shared layer, called twice, counts one step.
 _updated: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
@@ -102,7 +104,9 @@ class CompressedLayer(PassThrough):
             name = f"{weights[position].name}_{type(transform).__name__.lower()}"
             transform.build(
                 weights[position],
-                lambda suffix, *args, name=name, **how: self._add_state(f"{name}_{suffix}", *args, **how),
+                lambda suffix, *args, name=name, weight=weights[position], **how: self._add_state(
+                    f"{name}_{suffix}", *args, like=weight, **how
+                ),
             )
         if keras.backend.backend() == "tensorflow":
             # JAX drops what an optimizer assigns beyond its own variables, and so can't project.
@@ -118,18 +122,31 @@ class CompressedLayer(PassThrough):
         return bool(self.layer.built) and last < len(self.layer.weights)
 
     def _add_state(
-        self, name: str, shape: Any, dtype: str, initializer: Any, overwrite_with_gradient: bool = False
+        self,
+        name: str,
+        shape: Any,
+        dtype: str,
+        initializer: Any,
+        *,
+        overwrite_with_gradient: bool = False,
+        like: keras.Variable | None = None,
     ) -> keras.Variable:
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            dtype=dtype,
-            initializer=initializer,
-            trainable=overwrite_with_gradient,
-            overwrite_with_gradient=overwrite_with_gradient,
-            autocast=False,
-            aggregation="mean" if overwrite_with_gradient else "only_first_replica",
-        )
+        layout = layout_like(self.layer.weights[0] if like is None and self.layer.weights else like, shape)
+        with contextlib.nullcontext() if layout is None else not_distributed():
+            variable = self.add_weight(
+                name=name,
+                shape=shape,
+                dtype=dtype,
+                initializer=initializer,
+                trainable=overwrite_with_gradient,
+                overwrite_with_gradient=overwrite_with_gradient,
+                autocast=False,
+                aggregation="mean" if overwrite_with_gradient else "only_first_replica",
+            )
+        if layout is not None:
+            variable._layout = layout
+            variable.assign(variable.value)
+        return variable
 
     @property
     def state(self) -> list[keras.Variable]:
@@ -142,7 +159,7 @@ class CompressedLayer(PassThrough):
             *zip(other._non_trainable_variables, self._non_trainable_variables, strict=False),
             *zip(other._trainable_variables, self._trainable_variables, strict=False),
         ):
-            new.assign(ops.copy(old.value))  # on JAX, `fit` deletes arrays that it has replaced
+            new.assign(carried(old, new))
 
     def chain(self, position: int) -> list[WeightTransform]:
         """Return the transforms of one weight, in the order in which they are applied."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -141,6 +142,44 @@ def test_a_sweep_of_sparsities(workshop, tmp_path):
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_training_on_several_devices(workshop):
+    data, output = f"--data={workshop / 'data.npz'}", workshop / "mirrored.keras"
+    done = script("train", data, f"--output={output}", "--epochs=2", "--distribution=mirrored", "--devices=2")
+    assert "accuracy" in done.stdout
+    trained = tfc.load(output)
+    assert int(trained.optimizer.iterations) == 2 * (180 // 32)
+    momentum = trained.optimizer.variables[2]
+    assert "momentum" in momentum.path
+    assert np.any(momentum.numpy())
+
+
+def test_training_in_two_processes(workshop):
+    pytest.importorskip("jax")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"--job_addresses=127.0.0.1:{found.getsockname()[1]}"
+    flags = [f"--data={workshop / 'data.npz'}", "--epochs=2", "--distribution=data_parallel", "--num_processes=2"]
+    outputs = [workshop / f"process_{process}.keras" for process in range(2)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts" / "train.py"), *flags, address, f"--output={output}",
+             f"--process_id={process}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for process, output in enumerate(outputs)
+    ]  # fmt: skip
+    try:
+        printed = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], printed
+    assert ["accuracy" in stdout for stdout, _ in printed] == [True, False]
+    assert [output.exists() for output in outputs] == [True, False]
+    assert tfc.load(outputs[0]).layers[-1].units == 3
+
+
 @pytest.mark.parametrize("name", ["compress", "quantize"])
 def test_help_begins_with_an_example(name):
     done = script(name, "--help")
@@ -160,6 +199,8 @@ def test_help_begins_with_an_example(name):
         ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),
         ("train", ["spare", "--output=o.keras"], "spare"),
         ("train", ["--precision=float16", "--output=o.keras"], "mixed_float16"),
+        ("train", ["--output=o.keras", "--distribution=multi_worker_mirrored"], "keras/issues/20585"),
+        ("train", ["--output=o.keras", "--distribution=data_parallel"], "KERAS_BACKEND=jax"),
     ],
 )
 def test_wrong_use_is_exit_code_2(name, flags, message, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, gathered, run_program
+from tests.check import ON_TENSORFLOW, gathered
 from tfcompress.pruning import Mask, PruneConfig, needs
 from tfcompress.pruning.criteria import CRITERIA
 from tfcompress.pruning.gathering import Evidence, gather_gradients
@@ -181,11 +181,6 @@ def test_what_a_criterion_lacks_is_said_before_any_work():
     ]:
         with pytest.raises(ValueError, match=words):
             refused()
-
-
-@pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.distribute")
-def test_gradients_on_two_devices_are_the_same_on_both():
-    assert "equal on both replicas" in run_program("tests.programs.mirrored", "layer", "gradient")
 
 
 @pytest.mark.parametrize("criterion", ["gradient", "movement"])

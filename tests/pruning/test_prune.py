@@ -10,7 +10,6 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, run_program
 from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
 
@@ -190,12 +189,6 @@ def test_callback_prints_and_writes_what_masks_are(tmp_path, capsys):
     assert seen["sparsity/all", 4] == 0.5
     assert seen["sparsity/conv/kernel", 2] == 0.5
     assert len(seen) == 10
-
-
-@pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.distribute")
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_mirrored_strategy_on_two_devices(scope):
-    assert "equal on both replicas" in run_program("tests.programs.mirrored", scope)
 
 
 def test_the_given_model_may_be_trained_apart():

@@ -8,7 +8,6 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, run_program
 from tests.layers import LAYERS, model_of
 from tests.quantization.zoo import ZOO, build, data_of, outputs_of
 from tfcompress.quantization.config import RECIPES
@@ -114,11 +113,6 @@ def test_ranges_are_learned_without_calibration(jit):
     assert not any(q.calibrated for q in activation_quantizers(quantized) if q.learns)
     train(quantized, x, jit_compile=jit)
     assert all(q.calibrated for q in activation_quantizers(quantized))
-
-
-@pytest.mark.skipif(not ON_TENSORFLOW, reason="tf.distribute")
-def test_mirrored_strategy_on_two_devices(tmp_path):
-    assert "equal on both replicas" in run_program("tests.programs.mirrored_quantized", str(tmp_path))
 
 
 @pytest.mark.parametrize("recipe", ["int8", "dynamic_int8"])

@@ -45,17 +45,24 @@ def compress(values: FlagValues) -> None:
 def train(values: FlagValues) -> None:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
+    from tfcompress.cli.distribution import devices_of
     from tfcompress.pipeline import check_fits, default_model
+    from tfcompress.pipeline.distribution import ONE
     from tfcompress.pipeline.training import loss_for
+    from tfcompress.surgery import rebuild
 
-    output = _new_file(values.output, ".keras", values.overwrite)
+    devices = devices_of(values)
+    output = _new_file(values.output, ".keras", values.overwrite or not devices.writes)
     data = _data(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
     check_fits(model, data)
     loss = loss_for(model, data)
     if values.precision != "float32":
         model = tfc.mixed_precision(model, values.precision)
-    _fit("train", model, data, loss=loss, epochs=values.epochs, values=values)
+    model = model if devices is ONE else rebuild(model)
+    _fit("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices)
+    if not devices.writes:
+        return
     if values.precision != "float32":
         model = tfc.full_precision(model)
     model.save(output)
@@ -66,6 +73,7 @@ def train(values: FlagValues) -> None:
 def prune(values: FlagValues) -> None:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
+    from tfcompress.cli.distribution import devices_of
     from tfcompress.cli.pruning import config_of, data_for
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
@@ -74,15 +82,19 @@ def prune(values: FlagValues) -> None:
 
     if values.sweep:
         return _sweep(values)
-    output = _new_file(values.output, ".keras", values.overwrite)
+    devices = devices_of(values)
+    output = _new_file(values.output, ".keras", values.overwrite or not devices.writes)
     data = _data(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     check_fits(model, data)
-    steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size)
+    steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
     config = config_of(values, values.sparsity, steps)
     pruned = tfc.prune(model, config, values.layers, data=data_for(config, data))
     stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
-    _fit(stage_name, pruned, data, loss=loss_for(model, data), epochs=values.finetune_epochs, values=values)
+    loss = loss_for(model, data)
+    _fit(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, values=values, devices=devices)
+    if not devices.writes:
+        return None
     whole_units = config.granularity in STRUCTURES and values.shrink
     final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
     final.save(output)
@@ -100,6 +112,8 @@ def _sweep(values: FlagValues) -> None:
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
+    if values.distribution != "none":
+        raise UsageError(f"Expected --sweep on one device. Received: --distribution={values.distribution} too.")
     other = [name for name in ("criterion", "granularity", "threshold", "shrink") if values[name].present]
     if other:
         raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
@@ -127,18 +141,21 @@ def _sweep(values: FlagValues) -> None:
 def quantize(values: FlagValues) -> None:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
+    from tfcompress.cli.distribution import devices_of
     from tfcompress.cli.quantizing import check, config_of, data_for
     from tfcompress.pipeline.quantizing import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 
     check(values)
-    output = _new_file(values.output, ".keras", values.overwrite)
-    outputs = [_new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs or ()]
+    devices = devices_of(values)
+    replace = values.overwrite or not devices.writes
+    output = _new_file(values.output, ".keras", replace)
+    outputs = [_new_file(path, (".tflite", ".onnx"), replace) for path in values.outputs or ()]
     given = _data(values) if values.data else None
     model = tfc.load(values.model, unsafe=values.unsafe)
     data = data_for(model, given, values)
-    config = config_of(values, steps_per_epoch(data, values.batch_size) if data else 0)
+    config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
     with stage(f"quantize as {values.recipe}"):
         quantized = quantize(
             keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model,
@@ -151,7 +168,10 @@ def quantize(values: FlagValues) -> None:
             batch_size=values.batch_size,
         )
     if data and values.qat_epochs:
-        _fit("train quantized", quantized, data, loss=loss_for(model, data), epochs=values.qat_epochs, values=values)
+        loss = loss_for(model, data)
+        _fit("train quantized", quantized, data, loss=loss, epochs=values.qat_epochs, values=values, devices=devices)
+    if not devices.writes:
+        return
     quantized.save(output)
     print(tfc.summary(quantized))
     for path in outputs:
@@ -227,7 +247,7 @@ def benchmark(values: FlagValues) -> None:
         print(f"{pathlib.Path(path).name}: {timing}")
 
 
-def _fit(text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues) -> None:
+def _fit(text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues, devices: Any) -> None:
     """Train in place, with a progress bar and the flags that all training has."""
     from tfcompress.pipeline import fit
 
@@ -240,6 +260,7 @@ def _fit(text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: Fl
             batch_size=values.batch_size,
             learning_rate=values.learning_rate,
             callbacks=callbacks,
+            devices=devices,
         )
 
 

@@ -164,6 +164,35 @@ _FLAGS = {
     "preserve_sparsity": lambda: flags.DEFINE_bool(
         "preserve_sparsity", True, "Zeros of a pruned model stay zero while it is trained quantized."
     ),
+    "distribution": lambda: flags.DEFINE_enum(
+        "distribution",
+        "none",
+        ["none", "mirrored", "data_parallel", "model_parallel", "multi_worker_mirrored"],
+        "What it is trained on: one device; all of this machine (mirrored; with KERAS_BACKEND=jax: data_parallel, or "
+        "model_parallel, which divides the weights too), or those of several machines (see --num_processes). "
+        "multi_worker_mirrored is refused: Keras 3 can't train so.",
+    ),
+    "devices": lambda: flags.DEFINE_integer(
+        "devices",
+        None,
+        "With --distribution: devices of each machine, by default all its GPUs; without GPUs virtual CPUs.",
+        lower_bound=1,
+    ),
+    "model_devices": lambda: flags.DEFINE_integer(
+        "model_devices",
+        None,
+        "With --distribution=model_parallel: devices that share one copy of the model; by default all.",
+        lower_bound=1,
+    ),
+    "job_addresses": lambda: flags.DEFINE_string(
+        "job_addresses", None, "With several processes: HOST:PORT of process 0, as of keras.distribution.initialize."
+    ),
+    "num_processes": lambda: flags.DEFINE_integer(
+        "num_processes", None, "Processes, usually one for each machine, that train one model.", lower_bound=1
+    ),
+    "process_id": lambda: flags.DEFINE_integer(
+        "process_id", None, "The number of this process, from 0; process 0 alone writes files.", lower_bound=0
+    ),
     "html": lambda: flags.DEFINE_string("html", None, "An .html report to write."),
     "json": lambda: flags.DEFINE_string("json", None, "A .json file to write the figures to."),
 }

@@ -15,6 +15,7 @@ import numpy as np
 from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 from tfcompress.loading import load
+from tfcompress.replicas import predict_on_batch
 
 Arrays = dict[str, np.ndarray]
 Source: TypeAlias = keras.Model | str | os.PathLike[str]
@@ -124,7 +125,7 @@ class KerasPredictor(Predictor):
 
     def run(self, batch: Arrays) -> Arrays:
         """Run one batch (see `Predictor.run`)."""
-        result = self.model.predict_on_batch(self._packed(batch))
+        result = predict_on_batch(self.model, self._packed(batch))
         if isinstance(result, Mapping):
             return {name: as_real(value) for name, value in result.items()}
         values = keras.tree.flatten(result)

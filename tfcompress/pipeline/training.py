@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers
 
 from tfcompress.pipeline.datasets import Data
+from tfcompress.pipeline.distribution import ONE, Devices
 from tfcompress.surgery.outputs import last_activation
 
 
@@ -79,14 +80,23 @@ def fit(
     batch_size: int,
     learning_rate: float,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    devices: Devices = ONE,
 ) -> None:
     """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by Keras' seed."""
-    steps = epochs * steps_per_epoch(data, batch_size)
+    steps = epochs * steps_per_epoch(data, batch_size, devices)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
-    model.compile(keras.optimizers.Adam(rate), loss)
-    model.fit(data.x_train, data.y_train, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=list(callbacks))
+    how: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
+
+    def run(there: keras.Model) -> None:
+        there.compile(keras.optimizers.Adam(rate), loss)
+        if devices is ONE:
+            there.fit(data.x_train, data.y_train, batch_size=batch_size, **how)
+        else:
+            there.fit(devices.batches(data.x_train, data.y_train, batch_size), shuffle=False, **how)
+
+    devices.train(model, run)
 
 
-def steps_per_epoch(data: Data, batch_size: int) -> int:
-    """Return how many batches an epoch has."""
-    return -(-len(data.x_train) // batch_size)
+def steps_per_epoch(data: Data, batch_size: int, devices: Devices = ONE) -> int:
+    """Return how many batches an epoch has; several devices leave out an incomplete one."""
+    return len(data.x_train) // batch_size if devices is not ONE else -(-len(data.x_train) // batch_size)

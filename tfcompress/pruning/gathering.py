@@ -14,6 +14,7 @@ from keras.layers import Layer
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, Gathering
 from tfcompress.quantization.batches import batches, check_batch_size
+from tfcompress.replicas import not_distributed, predict_on_batch
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
@@ -126,31 +127,32 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
         found = [(position, _Gatherer(names)) for position in kernel_positions(layer)]
         return with_transforms(layer, found) if found else layer
 
-    copy = rebuild(model, wrap)
-    copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
-    count = 0
-    for batch in _pairs(evidence.data, evidence.batch_size):
-        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-            raise ValueError(
-                f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
-                "iterable of such pairs."
-            )
-        try:
-            copy.train_on_batch(*batch)
-        except Exception as error:
-            raise ValueError(
-                f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a batch "
-                f"failed: {_reason(error)}. Check the shapes and the range of the targets."
-            ) from error
-        count += 1
-    if not count:
-        raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
-    gathered: Gathered = {}
-    for layer in wrapped_layers(copy):
-        for position, gatherer in layer.transforms:
-            if isinstance(gatherer, _Gatherer):
-                gatherer.gathering.collect()
-                gathered[layer.name, position] = {name: read(x) for name, x in gatherer.gathering.values.items()}
+    with not_distributed():  # the last batch may have too few samples for all devices
+        copy = rebuild(model, wrap)
+        copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
+        count = 0
+        for batch in _pairs(evidence.data, evidence.batch_size):
+            if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+                raise ValueError(
+                    f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
+                    "iterable of such pairs."
+                )
+            try:
+                copy.train_on_batch(*batch)
+            except Exception as error:
+                raise ValueError(
+                    f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a "
+                    f"batch failed: {_reason(error)}. Check the shapes and the range of the targets."
+                ) from error
+            count += 1
+        if not count:
+            raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
+        gathered: Gathered = {}
+        for layer in wrapped_layers(copy):
+            for position, gatherer in layer.transforms:
+                if isinstance(gatherer, _Gatherer):
+                    gatherer.gathering.collect()
+                    gathered[layer.name, position] = {name: read(x) for name, x in gatherer.gathering.values.items()}
     broken = [key[0] for key, found in gathered.items() if not all(np.isfinite(x).all() for x in found.values())]
     if broken:
         raise ValueError(
@@ -184,7 +186,7 @@ def gather_frequencies(model: keras.Model, layers: Iterable[str], evidence: Evid
         # A ReLU makes zeros of NaN: what is wrong isn't seen behind it.
         if any(np.issubdtype(part.dtype, np.floating) and not np.isfinite(part).all() for part in batch):
             raise ValueError("Expected finite data. Received: NaN or infinite values in a batch of `data`.")
-        outputs = probe.predict_on_batch(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, batch))
+        outputs = predict_on_batch(probe, keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, batch))
         found = outputs if isinstance(outputs, list) else [outputs]
         for name, count, output in zip(read_by, counts, found, strict=True):
             value = np.asarray(output)

@@ -16,6 +16,7 @@ from tfcompress.pruning.granularity import STRUCTURES
 from tfcompress.pruning.kernels import prune_kernels
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.schedules import ConstantSparsity
+from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, strip
 from tfcompress.surgery.choosing import Layers
 from tfcompress.transform import read
@@ -66,7 +67,8 @@ def prune(
     >>> pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.75, begin_step=0, end_step=300))
     >>> pruned.compile("sgd", "mse")  # and fit, as always
     """
-    return _prune(model, config, layers, Evidence(data, loss, batch_size), at_once=False)
+    with place_of(model):
+        return _prune(model, config, layers, Evidence(data, loss, batch_size), at_once=False)
 
 
 def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, at_once: bool) -> keras.Model:

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.replicas import sum_over_replicas
+
 Tensor = Any
 
 DECAY = 0.98
@@ -92,7 +94,7 @@ class Gathering:
             def gradient(*arguments: Tensor, upstream: Tensor = None) -> tuple[Tensor, ...]:
                 dense = arguments[0] if upstream is None else upstream
                 slope = ops.cast(dense, "float32")
-                slope = slope if scale is None else slope / scale
+                slope = sum_over_replicas(slope if scale is None else slope / scale)
                 if self.guarded:
                     slope = ops.where(ops.all(ops.isfinite(slope)), slope, ops.zeros_like(slope))
                 news = [GATHERED[name](ops.cast(value, "float32"), slope) for name in self.names]

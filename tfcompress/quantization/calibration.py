@@ -12,6 +12,7 @@ from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.histograms import BINS
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
+from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import is_graph
 from tfcompress.surgery.walking import Call, walk
@@ -45,7 +46,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     observer = _observer(model, quantizers)
     found = [ranges.make(quantizer.spec) for quantizer in quantizers]
     for batch in batches(model, data, batch_size):
-        statistics = observer.predict_on_batch(batch)
+        statistics = predict_on_batch(observer, batch)
         for quantizer, estimator, statistic in zip(quantizers, found, _per_quantizer(statistics), strict=True):
             low, high = float(statistic[0]), float(statistic[1])
             if not np.isfinite(low) or not np.isfinite(high):

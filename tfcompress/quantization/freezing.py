@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfcompress.passthrough import PassThrough
+from tfcompress.replicas import mean_over_replicas
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -66,6 +67,8 @@ class FreezingBatchNorm(PassThrough):
         still = self.layer(inputs, *args, training=False, **kwargs)
         moving = self.layer(inputs, *args, training=True, **kwargs)
         for variable, old in zip(statistics, before, strict=True):
-            variable.assign(ops.where(frozen, old, ops.convert_to_tensor(variable.value)))
+            # Keras lets each replica of `tf.distribute` move statistics of its own; frozen ones must be the same.
+            moved = mean_over_replicas(ops.convert_to_tensor(variable.value))
+            variable.assign(ops.where(frozen, old, moved))
         self.step.assign(step + 1)
         return ops.where(frozen, still, moving)

@@ -26,6 +26,7 @@ from tfcompress.quantization.quantizers import (
     wanted_activations,
 )
 from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT
+from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.naming import free, keep_output_names
@@ -91,6 +92,30 @@ def quantize(
     check_batch_size(batch_size)
     _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
+    with place_of(model):
+        quantized, reference = _quantized(model, config, choice, equalize, correct_bias)
+        _warn_without_integers(quantized)
+        for wrapper in wrapped_layers(quantized):
+            for _, transform in wrapper.transforms:
+                if isinstance(transform, WeightQuantizer):
+                    transform.fit(wrapper.value_before(transform))
+        if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
+            calibrate(quantized, calibration_data, batch_size)
+        if reestimate_batch_norm:
+            from tfcompress.quantization.reestimation import reestimate_batch_norms
+
+            reestimate_batch_norms(quantized, calibration_data, batch_size)
+        if reference is not None:
+            from tfcompress.quantization.correction import correct_bias as corrected
+
+            corrected(quantized, reference, calibration_data, batch_size)
+    return quantized
+
+
+def _quantized(
+    model: keras.Model, config: QuantizeConfig, choice: LayerChoice, equalize: bool, keep_reference: bool
+) -> tuple[keras.Model, keras.Model | None]:
+    """Return the model with quantizers whose ranges are still to be found, and the float model if it is kept."""
     flat = rebuild(model)
     _check_finite(flat)
     chosen = {layer.name: choice.includes(layer) for layer in flat.layers}
@@ -109,29 +134,13 @@ def quantize(
         if equalize:
             flat = equalize_graph(flat)
     # Splitting changes the layers, and biases are compared with those of before.
-    reference = rebuild(flat) if correct_bias else None
+    reference = rebuild(flat) if keep_reference else None
 
     def includes(layer: Any) -> bool:
         return chosen[layer.name] if layer.name in chosen else choice.includes(layer)
 
     names = list(flat.output_names)
-    quantized = keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names)
-    _warn_without_integers(quantized)
-    for wrapper in wrapped_layers(quantized):
-        for _, transform in wrapper.transforms:
-            if isinstance(transform, WeightQuantizer):
-                transform.fit(wrapper.value_before(transform))
-    if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
-        calibrate(quantized, calibration_data, batch_size)
-    if reestimate_batch_norm:
-        from tfcompress.quantization.reestimation import reestimate_batch_norms
-
-        reestimate_batch_norms(quantized, calibration_data, batch_size)
-    if reference is not None:
-        from tfcompress.quantization.correction import correct_bias as corrected
-
-        corrected(quantized, reference, calibration_data, batch_size)
-    return quantized
+    return keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names), reference
 
 
 def is_quantized(model: keras.Model) -> bool:

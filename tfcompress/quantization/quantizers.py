@@ -19,6 +19,7 @@ from tfcompress.quantization.numerics import (
     fake_quant_symmetric,
     symmetric_limit,
 )
+from tfcompress.replicas import range_over_replicas
 from tfcompress.transform import WeightTransform, read
 from tfcompress.wrapper import wrapped_layers
 
@@ -110,8 +111,8 @@ class ActivationQuantizer(Inserted):
 
     As long as the range is neither, the tensor passes unchanged. In training the range follows the moving
     average of each batch's extremes, free of the bias of its first steps (as in Adam, Kingma and Ba 2015);
-    extremes that aren't finite are left out. A range always includes 0. Under `tf.distribute` it follows the part
-    of each batch that the first replica has.
+    extremes that aren't finite are left out. A range always includes 0. On several devices it follows the whole
+    batch, and is the same on all.
 
     Args:
         spec: Bits, symmetry and momentum.
@@ -258,6 +259,7 @@ class ActivationQuantizer(Inserted):
         x = ops.stop_gradient(x)
         high = ops.maximum(ops.max(x), 0.0)
         low = ops.zeros(()) if self.nonnegative else ops.minimum(ops.min(x), 0.0)
+        low, high = range_over_replicas(low, high)
         if self.spec.symmetric:
             high = ops.maximum(-low, high)
             low = -high

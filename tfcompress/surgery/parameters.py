@@ -10,6 +10,8 @@ import keras
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.transform import carried
+
 
 @keras.saving.register_keras_serializable(package="tfcompress")
 class Parameter(Layer):
@@ -111,7 +113,7 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
             trainable=weight.trainable,
         )
         layer.build()
-        layer.weight.assign(ops.copy(weight.value))
+        layer.weight.assign(carried(weight, layer.weight))
         made[id(weight)] = replace(layer)(anchor)
     symbols = {name: made[id(weight)] for name, weight in attributes.items()}
     try:

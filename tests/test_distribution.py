@@ -1,0 +1,122 @@
+"""Training on several devices and in several processes gives what training on one gives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@contextlib.contextmanager
+def program(*arguments: object) -> Iterator[None]:
+    """Run `tests.programs.devices` in a process of its own beside the block, and see that it succeeds."""
+    command = [sys.executable, "-m", "tests.programs.devices", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as running:
+        try:
+            yield
+            output, _ = running.communicate(timeout=600)
+        except BaseException:
+            running.kill()
+            raise
+    assert running.returncode == 0, output[-3000:]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def read(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
+    with np.load(folder / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def check_same(one: dict[str, np.ndarray], several: dict[str, np.ndarray], devices: int) -> None:
+    """See that all copies of a variable are equal, bit by bit, and are what one device has.
+
+    Masks, counters and all that isn't float is so exactly; floats differ by the order of sums, and where these change
+    what a number is rounded to, by what training makes of that.
+    """
+    masks = ranges = 0
+    assert several.keys() <= one.keys()
+    for name, copies in several.items():
+        if name == "in parts":
+            continue
+        metric = "/" not in name
+        assert metric or len(copies) in (devices, 1), name
+        assert np.all(copies == copies[:1]), name
+        if copies.dtype == bool:
+            masks += 1
+            np.testing.assert_array_equal(copies[0], one[name][0], err_msg=name)
+        elif not np.issubdtype(copies.dtype, np.floating):
+            np.testing.assert_array_equal(copies[0], one[name][0], err_msg=name)
+        else:
+            ranges += name.endswith("/range")
+            np.testing.assert_allclose(copies[0], one[name][0], rtol=0, atol=3e-3, err_msg=name)
+    assert masks >= 8
+    assert ranges >= 10
+
+
+def check_trained(found: dict[str, np.ndarray]) -> None:
+    """See that training did what is compared: masks have zeros, ranges come from every part of the batch."""
+    for name, copies in found.items():
+        if name.startswith("elements") and copies.dtype == bool:
+            sparsity = 0.75 if "conv/" in name else 0.5
+            assert abs(1 - copies.mean() - sparsity) < 0.01, name
+        if name.endswith(("gradient", "sensitivity", "movement")):
+            assert np.abs(copies).max() > 0, name
+    pruned = [copies for name, copies in found.items() if name.startswith("channels") and copies.dtype == bool]
+    assert sum(not part.all() for part in pruned) >= 4
+    from tests.programs.techniques import BATCH, STEPS, data
+
+    batches = data()[0].reshape(STEPS, BATCH, -1)
+    low, high = found["elements x_quantizer/range"][0]
+    quarter = batches[:, : BATCH // 4]
+    assert low < 1.5 * quarter.min(axis=(1, 2)).mean()
+    assert high > 1.5 * quarter.max(axis=(1, 2)).mean()
+    np.testing.assert_allclose((low, high), (batches.min((1, 2)).mean(), batches.max((1, 2)).mean()), rtol=0.05)
+
+
+def test_four_devices_under_mirrored_strategy(tmp_path):
+    with program(tmp_path, "mirrored"):
+        pass
+    one = read(tmp_path, "tensorflow")
+    check_trained(one)
+    check_same(one, read(tmp_path, "mirrored"), devices=4)
+
+
+def test_jax_on_four_devices_and_in_two_processes(tmp_path):
+    pytest.importorskip("jax")
+    port = free_port()
+    with (
+        program(tmp_path, "two_processes", 0, port),
+        program(tmp_path, "two_processes", 1, port),
+        program(tmp_path, "jax"),
+    ):
+        pass
+    one = read(tmp_path, "jax")
+    check_trained(one)
+    check_same(one, read(tmp_path, "data_parallel"), devices=4)
+    parts = read(tmp_path, "model_parallel")
+    check_same(one, parts, devices=4)
+    # Masks, and what is gathered of gradients, are divided as their kernels are.
+    divided = set(parts["in parts"][0])
+    assert {f"{layer}/kernel{suffix}" for layer in ("conv", "second", "y") for suffix in ("", "_mask_mask")} <= divided
+    assert "second/kernel_mask_sensitivity" in divided
+    first, second = (read(tmp_path, f"process_{process}") for process in range(2))
+    check_same(one, first, devices=2)
+    assert first.keys() == second.keys()
+    for name, copies in first.items():
+        np.testing.assert_array_equal(copies, second[name], err_msg=name)
