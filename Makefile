@@ -22,7 +22,7 @@ unit: .venv/.dev
 
 # The tests of training once more, on Keras' JAX backend.
 test-jax: .venv/.dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/test_odd_models.py tests/test_distillation.py tests/pruning \
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
 		tests/quantization/test_numerics.py tests/quantization/test_quantizers.py tests/quantization/test_calibration.py \
 		tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training
 

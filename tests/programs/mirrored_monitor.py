@@ -22,11 +22,15 @@ def main() -> None:
     for callbacks in ([tfc.callbacks.PrecisionMonitor()], [], [monitor]):
         keras.utils.set_random_seed(1)
         with strategy.scope():
-            layers = [keras.layers.Dense(8, name="dense"), keras.layers.Dropout(0.5, seed=1), keras.layers.Dense(4, name="head")]
+            layers = [
+                keras.layers.Dense(8, name="dense"),
+                keras.layers.Dropout(0.5, seed=1),
+                keras.layers.Dense(4, name="head"),
+            ]
             model = keras.Sequential([keras.Input((8,)), *layers])
-            model.compile(keras.optimizers.Adam(), "mse", steps_per_execution=2)
+            model.compile(keras.optimizers.Adam(), "mse")
         try:
-            model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+            model.fit(x, y, batch_size=8, epochs=1, verbose=0, callbacks=callbacks)
         except ValueError as error:
             assert "2 replicas" in str(error), error
             print("refused without data")
@@ -34,7 +38,7 @@ def main() -> None:
         results.append([keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v.value)) for v in model.weights])
     same = all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
     report = monitor.report
-    seen = report.steps == 8 and report["dense"].overflow == 0.0 and report["dense"].underflow == 0.0
+    seen = report.steps == 4 and report["dense"].overflow == 0.0 and report["dense"].underflow == 0.0
     print("same, and seen" if same and seen else f"{same} {report}")
 
 

@@ -96,7 +96,7 @@ class Collection:
         first = next((layer for layer in reading.layers if layer.nonfinite), None)
         if first is not None:
             if self._is_new(first):
-                yield _beyond(first, step, reading.diverged)
+                yield _beyond(first, step, reading.diverged, dynamic)
             return  # what comes after it has it from there
         near = [layer for layer in reading.layers if _share_of_range(layer) > NEAR and self._is_new(layer)]
         if near:
@@ -153,12 +153,13 @@ def _share_of_range(layer: LayerReading) -> float:
     return layer.largest / LARGEST[layer.dtype]
 
 
-def _beyond(layer: LayerReading, step: int, diverged: bool | None) -> str:
+def _beyond(layer: LayerReading, step: int, diverged: bool | None, dynamic: bool) -> str:
     where = f"Activations of layer {layer.layer!r} ({layer.policy}) are infinite or NaN at step {step}"
     if diverged or layer.dtype not in HALVES:
+        scaling = "" if dynamic else " A keras.optimizers.LossScaleOptimizer skips steps whose gradients overflow."
         return (
-            f"{where}, the first layer at which they are, and the loss isn't finite in float32 either: the training "
-            "has diverged, whatever the precision. Lower the learning rate, and look at the data."
+            f"{where}, the first layer at which they are, and the loss isn't finite in float32 either: the weights or "
+            f"the data hold such values. Look at the data, and lower the learning rate.{scaling}"
         )
     return (
         f"{where}, the first layer at which they are: the largest number of {layer.dtype} is "

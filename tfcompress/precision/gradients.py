@@ -47,10 +47,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.jit(function)  # type: ignore[no-any-return]
+        return jax.jit(function)
     import tensorflow as tf
 
-    return tf.function(function, autograph=False, reduce_retracing=True)  # type: ignore[no-any-return]
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def trace_state() -> Any:

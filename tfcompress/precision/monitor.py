@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
+import sys
 import warnings
 from typing import Any
 
@@ -24,32 +25,37 @@ LOOKED_INTO = 8
 class PrecisionMonitor(keras.callbacks.Callback):
     """Shows where half precision loses something: the loss scale, skipped steps, and each layer's numbers.
 
-    Training stays as it is, bit by bit: what a layer returns and its gradients are computed once more on a batch of
-    the training, beside it, with the loss scale of that moment, and nothing is assigned. That happens after the
-    first batch, then every `every` batches, and for skipped steps (at most 8 in an epoch), whose weights and batch
-    are still there and show in which layer the overflow arose. The loss scale and the skipped steps come from the
-    optimizer, after every batch: they are exact. With `steps_per_execution` above 1 only an execution's last batch
-    can be looked at.
+    Training stays as it is, bit by bit. What a layer returns and its gradients are computed once more, beside the
+    training, on one of its batches and with the loss scale of that moment, and nothing is assigned. That happens
+
+    - after the first batch, and then every `every` batches;
+    - for skipped steps, at most 8 in an epoch: their weights and batch are still there, and with the same dropout
+      they show in which layer the overflow arose. (With `steps_per_execution` above 1 only the last batch of an
+      execution is there.)
+
+    The loss scale and the skipped steps are read from the optimizer after every batch: they are exact.
 
     What it shows of each layer:
 
-    - **largest activation**: the largest absolute value that it returns, beside the largest number of its dtype
-      (float16: 65,504; bfloat16 has float32's range);
-    - **underflow**: the share of the gradients of its weights that are 0 in half precision and not in float32, on the
-      same batch with the same dropout. A unit that is off, or a weight under a mask, has a gradient of 0 in float32
-      too and isn't counted. Regularizers of weights are left out: their gradients are float32 anyway;
+    - **largest activation**: the largest absolute value that it returns, beside the largest number of its dtype:
+      65,504 in float16; bfloat16 has float32's range;
+    - **underflow**: the share of the gradients of its weights that are 0 in half precision and not in float32, on
+      the same batch with the same dropout. A unit that is off or a weight under a mask has a gradient of 0 in
+      float32 too, and isn't counted; nor is what float32 itself rounds off, below 2^-21 of a tensor's largest.
+      Regularizers of weights are left out, since their gradients are computed in float32 anyway;
     - **overflow**: the share of these gradients that are infinite or NaN.
 
-    It warns, once for each layer and by its name: of activations that are infinite or NaN (the first layer at which
-    they are), or beyond half of the range; of gradients of which more than 10 % underflow; and of those that overflow
-    where loss scaling can't help, at a scale of 1 or less. Overflow above that is how loss scaling finds its scale.
+    It warns, once for each layer and by its name: of activations that are infinite or NaN, at the first layer that
+    has them; of activations beyond half of the range; of gradients of which more than 10 % underflow; and of those
+    that overflow where loss scaling can't help, at a scale of 1 or less. Overflow above that is how loss scaling
+    finds its scale.
 
     What a layer calls in a loop, such as the cell of a recurrent layer, is seen in what that layer returns. A model
     with a `train_step` of its own is shown without gradients.
 
-    Cost: between looks, one read of two numbers after each batch. A look takes a step's forward and backward pass,
-    and both once more in float32, with the memory of a step in float32; the first two are traced and compiled
-    first. On TensorFlow, without `data`, `fit` traces its step anew.
+    Cost: two numbers are read after each batch. A look takes the forward and backward pass of a step, and both once
+    more in float32, with the memory that a step in float32 takes; they are traced once. On TensorFlow, without
+    `data`, `fit` traces its own step anew.
 
     Args:
         log_dir: Folder of TensorBoard logs; `None` writes none. The scalars are `precision/loss_scale`,
@@ -133,6 +139,7 @@ class PrecisionMonitor(keras.callbacks.Callback):
         self._log = ScalarLog(self.log_dir)
         self._watch = TrainingWatch(self.model, batches=self._data is None)
         self._looked = self._next = 0
+        self._broken = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look into skipped steps again."""
@@ -141,7 +148,7 @@ class PrecisionMonitor(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Read the loss scale; look at a batch if it is time."""
         watch = self._watching()
-        before, scale = watch.steps, self._scale.scale
+        scale = self._scale.scale
         skipped = self._scale.update(watch.steps)
         if self._scale.scale != scale or skipped or not self._collected.batches:
             self._write_scale()
@@ -149,13 +156,13 @@ class PrecisionMonitor(keras.callbacks.Callback):
             self._looked += 1
             self._look(watch.batch, scale, skipped=True)
         if watch.steps >= self._next:
-            self._look_at_time(before)
+            self._look_at_time()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the loss scale; look at a batch if nothing else says when."""
         self._write_scale()
         if self.every is None:
-            self._look_at_time(self._watching().steps)
+            self._look_at_time()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Print the table, and leave the model as it was."""
@@ -170,29 +177,33 @@ class PrecisionMonitor(keras.callbacks.Callback):
         assert self._watch is not None
         return self._watch
 
-    def _look_at_time(self, step: int) -> None:
+    def _look_at_time(self) -> None:
         watch = self._watching()
-        self._next = np.inf if self.every is None else (watch.steps // self.every + 1) * self.every
-        reading = self._look(watch.whole if self._data is None else self._data, self._scale.scale, skipped=False)
-        for layer in reading.layers:
-            scalars = {
-                "largest_activation": np.inf if layer.nonfinite else layer.largest,
-                "underflow": layer.underflow,
-                "overflow": layer.overflow,
-            }
-            known = {f"precision/{what}/{layer.layer}": value for what, value in scalars.items() if value is not None}
-            self._log.write(known, self._step())
+        self._next = sys.maxsize if self.every is None else (watch.steps // self.every + 1) * self.every
+        self._look(watch.whole if self._data is None else self._data, self._scale.scale, skipped=False)
 
-    def _look(self, batch: Any, scale: float, skipped: bool) -> Reading:
+    def _look(self, batch: Any, scale: float, skipped: bool) -> None:
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
         if self._probe is None:
             self._probe = Probe(self.model)
-        reading = self._probe(batch, scale, reference=self.reference and not skipped)
+        reading = self._probe(batch, scale, reference=self.reference and not skipped, again=skipped)
+        broken = any(layer.nonfinite for layer in reading.layers)
+        if broken and skipped and self.reference and not self._broken:  # for the warning: is it so in float32 too?
+            reading = self._probe(batch, scale, reference=True, again=True)
+        self._broken = self._broken or broken
         self._collected.add(reading, skipped)
+        self._write(reading, skipped)
         for text in self._collected.warnings(reading, self._watching().steps, self._scale.dynamic):
             warnings.warn(text, stacklevel=2)
-        return reading
+
+    def _write(self, reading: Reading, skipped: bool) -> None:
+        for layer in reading.layers:
+            scalars = {"largest_activation": np.inf if layer.nonfinite else layer.largest}
+            if not skipped:
+                scalars |= {"underflow": layer.underflow, "overflow": layer.overflow}
+            known = {f"precision/{what}/{layer.layer}": value for what, value in scalars.items() if value is not None}
+            self._log.write(known, self._step())
 
     def _step(self) -> int:
         return self._scale.first + self._watching().steps

@@ -97,7 +97,7 @@ class Observer:
             finite = ops.isfinite(ops.cast(x, dtype or own))
             size = ops.abs(ops.cast(x, "float32"))
             largest = ops.max(ops.where(finite, size, ops.zeros_like(size)))
-            found = ops.stack([largest, 1.0 - ops.mean(ops.cast(finite, "float32"))])
+            found = ops.stack([largest, ops.mean(ops.cast(ops.logical_not(finite), "float32"))])
             self.found[name] = ops.maximum(self.found[name], found) if name in self.found else found
             self.dtypes.setdefault(name, dtype or own)
 

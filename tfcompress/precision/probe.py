@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,9 @@ Tensor = Any
 
 INPUT = "(input)"
 """What the row of a model's input is called, its name behind it where there are several."""
+
+NOISE = 2.0**-21
+"""A gradient that is smaller than this share of the largest of its tensor is but what float32 rounds off: 4 units."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,23 +95,33 @@ class Probe:
         trainable = {id(v) for v in model.trainable_variables if not getattr(v, "overwrite_with_gradient", False)}
         self.trained = [v for key, v in known.items() if key in trainable]
         self.others = [v for key, v in known.items() if key not in trainable]
+        states = {id(seed.state) for layer in model._flatten_layers() for seed in layer._seed_generators}
+        self.seeds = [place for place, v in enumerate(self.others) if id(v) in states]
+        self.drawn: list[Any] | None = None
         self.owners = self._owners()
         wrap = compiled if not model.run_eagerly else (lambda function: function)
         self._half, self._full = wrap(self._half_pass), wrap(self._full_pass)
 
-    def __call__(self, batch: Any, scale: float, reference: bool = True) -> Reading:
+    def __call__(self, batch: Any, scale: float, reference: bool = True, again: bool = False) -> Reading:
         """Run a batch.
 
         Args:
             batch: As `model.train_step` takes it: inputs, targets and weights of samples.
             scale: What the loss is multiplied by.
             reference: Whether to compute the gradients in float32 too, without which it isn't known which underflow.
+            again: Whether this is the batch of the step that has just run, and that step's dropout is wanted.
         """
         values = [ops.convert_to_tensor(v.value) for v in self.trained]
         others = [ops.convert_to_tensor(v.value) for v in self.others]
         multiplier = np.float32(scale)
         batch = tree.map_structure(lambda x: x if x is None else ops.convert_to_tensor(x), batch)
-        found, overflow, slopes = self._half(values, others, multiplier, batch)
+        if again and self.seeds:
+            if self.drawn is None:
+                self.drawn = _numpy(self._half(values, others, multiplier, batch)[3])
+            for place, drawn in zip(self.seeds, self.drawn, strict=True):
+                others[place] = others[place] - ops.convert_to_tensor(drawn, dtype=others[place].dtype)
+        found, overflow, slopes, drawn = self._half(values, others, multiplier, batch)
+        self.drawn = _numpy(drawn)
         activations = dict(zip(self.seen, _numpy(found), strict=True))
         lost: Any = None
         diverged = None
@@ -121,20 +134,22 @@ class Probe:
     # The two passes ----------------------------------------------------------------------------------
 
     def _half_pass(self, values: Sequence[Tensor], others: Sequence[Tensor], scale: Tensor, batch: Any) -> Any:
-        """Return what was seen of each layer, and of the gradients the share that isn't finite, and themselves."""
+        """Return what was seen, how many values of each gradient aren't finite, these, and how far seeds moved."""
 
-        def loss_of(values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-            with self._at(values, others), self.observer.attached():
-                loss = self._loss(batch) * scale
-            return loss, self._take()
+        def run(function: Callable[[Any], Tensor], values: Sequence[Tensor]) -> tuple[Tensor, Any]:
+            with self._at(values, others) as scope, self.observer.attached():
+                result = function(batch)
+            drawn = [scope.get_current_value(self.others[place]) - others[place] for place in self.seeds]
+            return result, (self._take(), drawn)
 
         with _untouched(self.model):
             if not self.has_gradients:
-                with self._at(values, others), self.observer.attached():
-                    self._predict(batch)
-                return self._take(), None, None
-            _, found, slopes = value_and_gradients(loss_of, values)
-            return found, [_share(ops.logical_not(ops.isfinite(slope))) for slope in slopes], slopes
+                found, drawn = run(self._predict, values)[1]
+                return found, None, None, drawn
+            _, (found, drawn), slopes = value_and_gradients(
+                lambda values: run(lambda batch: self._loss(batch) * scale, values), values
+            )
+            return found, [_count(ops.logical_not(ops.isfinite(slope))) for slope in slopes], slopes, drawn
 
     def _take(self) -> list[Tensor]:
         """Return what the observer has found, and note the names; none of these tensors outlives the tracing."""
@@ -146,7 +161,7 @@ class Probe:
     def _full_pass(
         self, values: Sequence[Tensor], others: Sequence[Tensor], scale: Tensor, batch: Any, slopes: Sequence[Tensor]
     ) -> Any:
-        """Return the share of each gradient that is 0 in `slopes` and not in float32, and the loss in float32."""
+        """Return how many values of each gradient are 0 in `slopes` and not in float32, and the loss in float32."""
 
         def loss_of(values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             with self._at(values, others):
@@ -155,11 +170,7 @@ class Probe:
 
         with _untouched(self.model), same_noise(self.model), float32_view(self.model):
             _, loss, wanted = value_and_gradients(loss_of, values)
-        lost = [
-            _share(ops.logical_and(ops.equal(ours, 0.0), ops.not_equal(theirs, 0.0)))
-            for ours, theirs in zip(slopes, wanted, strict=True)
-        ]
-        return lost, loss
+        return [_lost(ours, theirs) for ours, theirs in zip(slopes, wanted, strict=True)], loss
 
     def _at(self, values: Sequence[Tensor], others: Sequence[Tensor]) -> keras.StatelessScope:
         pairs = [*zip(self.trained, values, strict=True), *zip(self.others, others, strict=True)]
@@ -198,12 +209,10 @@ class Probe:
             places = [place for place, owner in enumerate(self.owners) if owner == name and self.has_gradients]
             weights = sum(sizes[place] for place in places)
 
-            def pooled(
-                shares: Any, places: Sequence[int] = places, weights: int = weights
-            ) -> float | None:
-                if shares is None or not weights:
+            def share(counts: Any, places: Sequence[int] = places, weights: int = weights) -> float | None:
+                if counts is None or not weights:
                     return None
-                return float(sum(sizes[place] * float(shares[place]) for place in places) / weights)
+                return sum(float(counts[place]) for place in places) / weights
 
             seen = activations.get(name)
             policy = getattr(getattr(self.named.get(name, self.model), "dtype_policy", None), "name", "")
@@ -214,13 +223,19 @@ class Probe:
                 None if seen is None else float(seen[0]),
                 0.0 if seen is None else float(seen[1]),
                 weights,
-                pooled(lost),
-                pooled(overflow),
+                share(lost),
+                share(overflow),
             )
 
 
-def _share(where: Tensor) -> Tensor:
-    return ops.mean(ops.cast(where, "float32"))
+def _lost(half: Tensor, full: Tensor) -> Tensor:
+    """Return how many values of a gradient are 0 in half precision and not in float32."""
+    size = ops.abs(full)
+    return _count(ops.logical_and(ops.equal(half, 0.0), size > NOISE * ops.max(size)))
+
+
+def _count(where: Tensor) -> Tensor:
+    return ops.sum(ops.cast(where, "float32"))
 
 
 def _numpy(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What half precision did to a training: the loss scale, and layer by layer the largest activation and lost gradients."""
+"""What half precision did to a training: the loss scale, and each layer's largest activation and lost gradients."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class PrecisionReport:
         if self.looked_into:
             lines.append("skipped: how many of these skipped steps have their overflow from this layer.")
         if self.diverged:
-            lines.append("At last the loss wasn't finite in float32 either: not a matter of precision.")
+            lines.append("At last the loss wasn't finite in float32 either: the weights or the data hold inf or NaN.")
         hidden = len(self.rows) - MOST_ROWS
         if hidden > 0:
             lines.append(f"The {MOST_ROWS} worst of {len(self.rows)} layers; {hidden} are left out here.")
@@ -163,7 +163,7 @@ class PrecisionReport:
         """Return everything, ready for JSON."""
         document = dataclasses.asdict(self)
         rows = [{**dataclasses.asdict(row), "of_range": row.of_range} for row in self.rows]
-        return plain({"version": 1, **document, "rows": rows})  # type: ignore[no-any-return]
+        return plain({"version": 1, **document, "rows": rows})
 
     def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
         """Write everything as JSON.

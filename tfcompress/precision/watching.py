@@ -65,13 +65,12 @@ class TrainingWatch:
             return counted
 
         step = self.model.train_step
-        with self.model.distribute_strategy.scope():
-            # How many steps an execution had isn't known outside: at the end of an epoch there may be fewer.
-            count = keras.Variable(0, dtype="int64", trainable=False, aggregation="only_first_replica")
+        # How many steps an execution had isn't known outside: at the end of an epoch there may be fewer.
+        count = keras.Variable(0, dtype="int64", trainable=False) if several else None
 
         def watched_step(data: Any) -> dict[str, Any]:
             logs = step(data)
-            if several:
+            if count is not None:
                 count.assign_add(1)
             leaves = tree.flatten(data) if self.batches else []
             self._structure = tree.map_structure(lambda x: x is not None, data)
@@ -87,7 +86,7 @@ class TrainingWatch:
 
         def train(batches: Any) -> Any:
             outputs = made(batches)
-            self.steps = int(read(count)) if several else self.steps + 1
+            self.steps = self.steps + 1 if count is None else int(read(count))
             if self.batches:
                 leaves = iter(outputs["batch"])
                 self._note(tree.map_structure(lambda there: next(leaves) if there else None, self._structure))
