@@ -7,10 +7,14 @@ from typing import Any
 
 import keras
 
+from tfcompress.evaluation.scalars import ScalarLog
 from tfcompress.evaluation.summary import sparsity
+from tfcompress.precision.monitoring import PrecisionMonitor
 from tfcompress.pruning.mask import Mask
 from tfcompress.transform import read
 from tfcompress.wrapper import wrapped_layers
+
+__all__ = ["PrecisionMonitor", "PruningSummaries"]
 
 
 class PruningSummaries(keras.callbacks.Callback):
@@ -34,14 +38,11 @@ class PruningSummaries(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = log_dir
         self.verbose = verbose
-        self._writer: Any = None
+        self._log = ScalarLog(None)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the log."""
-        if self.log_dir is not None:
-            import tensorflow as tf
-
-            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+        self._log = ScalarLog(self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the sparsities."""
@@ -54,25 +55,12 @@ class PruningSummaries(keras.callbacks.Callback):
         reached = float(sparsity(self.model))  # type: ignore[arg-type]
         if self.verbose:
             print(f"step {step}: {reached:.1%} of the kernels zero; schedule: {asked:.1%}".replace("%", " %"))
-        if self._writer is not None:
+        if self.log_dir is not None:
             per_layer = sparsity(self.model, per_layer=True)
             assert isinstance(per_layer, dict)
-            self._write({"sparsity/all": reached, "sparsity/schedule": asked}, step)
-            self._write({f"sparsity/{name}": value for name, value in per_layer.items()}, step)
+            self._log.write({"sparsity/all": reached, "sparsity/schedule": asked}, step)
+            self._log.write({f"sparsity/{name}": value for name, value in per_layer.items()}, step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the log."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _write(self, scalars: dict[str, float], step: int) -> None:
-        import tensorflow as tf
-
-        # `tf.summary.scalar` needs TensorBoard installed; what it writes is this.
-        metadata = tf.compat.v1.SummaryMetadata(
-            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
-        )
-        with self._writer.as_default():
-            for name, value in scalars.items():
-                tf.summary.write(name, tf.constant(value, tf.float32), step=step, metadata=metadata)
+        self._log.close()

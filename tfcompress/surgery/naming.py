@@ -22,6 +22,30 @@ def free(name: str, taken: set[str]) -> str:
     return candidate
 
 
+def nested_name(name: str, parents: Sequence[Layer], taken: set[str]) -> str:
+    """Return the name of a layer inside of others: its own where it is free, else one that begins with a parent's.
+
+    Args:
+        name: The layer's own name.
+        parents: The models and layers around it, the outermost first, without the model that is looked at.
+        taken: Names that are given away.
+
+    Example:
+
+    >>> import keras
+    >>> attention = keras.layers.MultiHeadAttention(1, 2, name="attention")
+    >>> nested_name("query", [attention], set()), nested_name("dense", [keras.Sequential(name="a")], {"dense"})
+    ('attention_query', 'a_dense')
+    """
+    parts = [name]
+    for parent in reversed(parents):
+        # Names inside of a layer are often alike in all of its kind ("query"), those in a model seldom.
+        if isinstance(parent, keras.Model) and "_".join(parts) not in taken:
+            break
+        parts.insert(0, parent.name)
+    return free("_".join(parts), taken)
+
+
 def rename_duplicates(outputs: Any) -> None:
     """Rename recorded operations (not layers) whose name is taken in the graph that leads to `outputs`."""
     waiting = [x._keras_history for x in tree.flatten(outputs)]

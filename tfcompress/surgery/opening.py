@@ -20,7 +20,7 @@ from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
 from tfcompress.surgery.loss_scaling import MixedPrecisionModel
-from tfcompress.surgery.naming import free, rename_duplicates
+from tfcompress.surgery.naming import nested_name, rename_duplicates
 from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
 from tfcompress.surgery.parameters import weights_as_layers
 
@@ -326,14 +326,7 @@ class _Opener:
         """Return the name itself where it is free, else one that begins with the name of the parent."""
         name = operation.name
         if self.reserved.get(name) is not operation:
-            taken = self.names | set(self.reserved)
-            parts = [name]
-            for parent in reversed(self.parents):
-                # Names inside of a layer are often alike in all of its kind ("query"), those in a model seldom.
-                if isinstance(parent, keras.Model) and "_".join(parts) not in taken:
-                    break
-                parts.insert(0, parent.name)
-            name = free("_".join(parts), taken)
+            name = nested_name(name, self.parents, self.names | set(self.reserved))
         self.names.add(name)
         return name
 
