@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.memory import AT_ONCE, Memory
 from benchmarks.results import save, show
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTHS = (2500, 2500, 2500, 2500, 2500)
 PROCESSES = 5
-AT_ONCE = {"TF_ENABLE_ONEDNN_OPTS": "0", "MALLOC_MMAP_THRESHOLD_": "1000000"}
-"""With these what is freed goes back to the system at once; else TensorFlow keeps it in a pool that grows in leaps."""
 GRANULARITIES = ("element", "block 16 x 1", "2 of 4", "channel")
 
 
@@ -55,31 +52,6 @@ def _in_a_process(name: str, environment: Mapping[str, str] | None = None) -> di
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-class Memory:
-    """The most memory that the process has while this is entered, in MB above what it had before."""
-
-    def __enter__(self) -> Memory:
-        self._before = self._most = _resident()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self.more = self._most - self._before
-
-    def _watch(self) -> None:
-        while not self._done.wait(2e-4):
-            self._most = max(self._most, _resident())
-
-
-def _resident() -> float:
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def measure(name: str) -> dict[str, Any]:
