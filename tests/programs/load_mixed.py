@@ -6,6 +6,7 @@ import keras
 
 import tfcompress  # noqa: F401
 
-model = keras.models.load_model(sys.argv[1])
-model.compile("adam", "mse")
-print(type(model.optimizer).__name__)
+if __name__ == "__main__":
+    model = keras.models.load_model(sys.argv[1])
+    model.compile("adam", "mse")
+    print(type(model.optimizer).__name__)
