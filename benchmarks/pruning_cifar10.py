@@ -23,7 +23,7 @@ from benchmarks.results import collected, rows_of, show
 from tfcompress.surgery.costs import total_multiply_adds as total
 
 SEEDS = (0, 1, 2)
-EPOCHS = 8
+EPOCHS = 16
 RATE = 2e-3
 FREQUENCY = 50
 NAME = "pruning_cifar10"
