@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfcompress.evaluation import timing as timing_module
+from tfcompress.evaluation.document import Document
 from tfcompress.evaluation.evaluator import check_options, check_targets, evaluate_predictor
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Source, name_arrays, open_predictor
@@ -47,7 +47,7 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Report:
+class Report(Document):
     """What `tfc.compare` found.
 
     Attributes:
@@ -204,24 +204,6 @@ class Report:
         document = {"version": 1, "baseline": self.baseline, "environment": dict(self.environment)}
         document["notes"] = self.notes()
         return plain({**document, "candidates": candidates})
-
-    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
-        """Write everything as JSON.
-
-        Args:
-            path: ends in `.json`.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = check_target(path, ".json", overwrite)
-        return write_text(target, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def save(
         self, path: str | os.PathLike[str], *, title: str = "Compression report", overwrite: bool = False

@@ -9,7 +9,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tfcompress.evaluation.render import check_target, number, plain, significant, to_text, write_text
+from tfcompress.evaluation.document import Document
+from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
 
 UNITS = {"sparsity": "zeros", "bits": "bits"}
 
@@ -30,7 +31,7 @@ class SensitivityRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Document):
     """What `tfc.sensitivity` found.
 
     Attributes:
@@ -123,24 +124,6 @@ class Sensitivity:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return plain({"version": 1, **dataclasses.asdict(self)})
-
-    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
-        """Write everything as JSON.
-
-        Args:
-            path: ends in `.json`.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = check_target(path, ".json", overwrite)
-        return write_text(target, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Sensitivity:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from tfcompress.evaluation import evaluate
-from tfcompress.evaluation.render import check_target, number, plain, significant, to_text, write_text
+from tfcompress.evaluation.document import Document
+from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
 from tfcompress.evaluation.summary import summary
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.job import Stage, rising_schedule, silent
@@ -41,7 +40,7 @@ class SweepRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(Document):
     """What `sweep` found.
 
     Attributes:
@@ -102,11 +101,9 @@ class Sweep:
         figure = draw_sweep(self)
         return figure if target is None else save(figure, target)
 
-    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
-        """Write everything as JSON; arguments and errors are those of `plot`, the suffix is `.json`."""
-        target = check_target(path, ".json", overwrite)
-        document = plain({"version": 1, **dataclasses.asdict(self)})
-        return write_text(target, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return plain({"version": 1, **dataclasses.asdict(self)})
 
 
 def sweep(

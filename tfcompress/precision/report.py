@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pathlib
 from typing import Any
 
-from tfcompress.evaluation.render import check_target, plain, significant, to_text, write_text
+from tfcompress.evaluation.document import Document
+from tfcompress.evaluation.render import plain, significant, to_text
 from tfcompress.export.half import LARGEST
 
 NOTE = (
@@ -49,7 +47,7 @@ class Float16Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Float16Report:
+class Float16Report(Document):
     """What `tfc.check_float16` found; `print` shows the table.
 
     Attributes:
@@ -97,21 +95,3 @@ class Float16Report:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON; what isn't finite becomes null."""
         return plain({"version": 1, **dataclasses.asdict(self), "overflows": self.overflows})
-
-    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
-        """Write everything as JSON.
-
-        Args:
-            path: ends in `.json`.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = check_target(path, ".json", overwrite)
-        return write_text(target, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")

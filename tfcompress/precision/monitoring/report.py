@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pathlib
 from typing import Any
 
-from tfcompress.evaluation.render import check_target, plain, to_text, write_text
+from tfcompress.evaluation.document import Document
+from tfcompress.evaluation.render import plain, to_text
 
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
 """The largest finite number of each dtype."""
@@ -58,7 +56,7 @@ class MonitorRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class MonitorReport:
+class MonitorReport(Document):
     """What `tfc.callbacks.PrecisionMonitor` found; `print` shows the table.
 
     Attributes:
@@ -164,24 +162,6 @@ class MonitorReport:
         document = dataclasses.asdict(self)
         rows = [{**dataclasses.asdict(row), "of_range": row.of_range} for row in self.rows]
         return plain({"version": 1, **document, "rows": rows})
-
-    def to_json(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
-        """Write everything as JSON.
-
-        Args:
-            path: ends in `.json`.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = check_target(path, ".json", overwrite)
-        return write_text(target, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
 
 def _size(value: float | None) -> str:
