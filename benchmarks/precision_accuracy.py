@@ -15,7 +15,7 @@ from benchmarks import data
 from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
 from benchmarks.quantization_networks import small, trained_resnet8
-from benchmarks.results import collected, rows_of, show
+from benchmarks.results import collected, mean_and_each, rows_of, show
 
 SEEDS = (0, 1, 2)
 POLICIES = {
@@ -69,12 +69,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for way, policy in dict.fromkeys((row["model"], row["policy"]) for row in rows):
         values = [row["accuracy"] for row in rows if (row["model"], row["policy"]) == (way, policy)]
         base = [row["accuracy"] for row in rows if (row["model"], row["policy"]) == (way, "float32")]
-        each = ", ".join(f"{value:.2f}" for value in values)
         made.append(
             {
                 "model": way,
                 "policy": policy,
-                "accuracy %": f"{statistics.mean(values):.2f} ({each})",
+                "accuracy %": mean_and_each(values),
                 "beside float32": f"{statistics.mean(values) - statistics.mean(base[: len(values)]):+.2f}",
             }
         )

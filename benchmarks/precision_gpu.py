@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.precision_step import POLICIES, WAYS, compressed
+from benchmarks.precision_step import POLICIES, WAYS, beside_float32, compressed
 from benchmarks.results import save, show
-from benchmarks.steps import timed
+from benchmarks.steps import compared, turns
 
 BATCH_SIZE = 128
 STEPS = 10
@@ -52,21 +52,12 @@ def measure(make: Callable[[], Any], side: int, size: int, rounds: int, steps: i
         for way in WAYS:
             keras.utils.set_random_seed(0)
             built[f"{policy} {way}"] = stepper(compressed(make(), policy, way), x, y)
-    rows = []
-    plain = {row["model"]: row for row in timed(built, rounds, steps, lambda key: f"{key.split()[0]} plain")}
-    for row in timed(built, rounds, steps, lambda key: f"float32 {key.split()[1]}"):
-        policy, way = row["model"].split()
-        rows.append(
-            {
-                "model": way,
-                "policy": policy,
-                "ms per step": row["ms per step"],
-                "ratio to float32": row["ratio to plain"],
-                "middle half": row["middle half"],
-                "ratio to plain": plain[row["model"]]["ratio to plain"],
-            }
-        )
-    return rows
+    taken = turns(built, rounds, steps)
+    plain = compared(taken, lambda key: f"{key.split()[0]} plain")
+    return [
+        {**row, "ratio to plain": beside["ratio to plain"]}
+        for row, beside in zip(beside_float32(taken), plain, strict=True)
+    ]
 
 
 def stepper(model: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import subprocess
 import sys
 from typing import Any
 
+from benchmarks.apart import in_a_process
 from benchmarks.memory import AT_ONCE, Memory
+from benchmarks.precision_step import POLICIES, WAYS, compressed
 from benchmarks.results import save, show
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-WAYS = ("plain", "pruned", "int8")
 SIZE = 32
 STEPS = 3
 
@@ -26,17 +23,7 @@ def run(part: str, folder: pathlib.Path, rounds: int, command: str) -> None:
     for policy in POLICIES:
         row: dict[str, Any] = {"policy": policy}
         for way in WAYS:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.precision_memory", policy, way],
-                cwd=ROOT,
-                env={**os.environ, **AT_ONCE},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                sys.exit(f"{policy} {way} failed:\n{done.stderr[-3000:]}")
-            row[f"{way}, MB"] = round(json.loads(done.stdout.splitlines()[-1]))
+            row[f"{way}, MB"] = round(in_a_process("precision_memory", policy, way, environment=AT_ONCE))
         rows.append(row)
     show(f"Memory of training steps, MobileNetV2 at 96 pixels, batch {SIZE}", rows)
     save("precision_memory", rows, command)
@@ -46,8 +33,6 @@ def measure(policy: str, way: str) -> float:
     """Return the MB that steps take beyond the model and its optimizer."""
     import keras
     import numpy as np
-
-    from benchmarks.precision_step import compressed
 
     keras.utils.set_random_seed(0)
     model = compressed(keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10), policy, way)

@@ -11,7 +11,7 @@ import keras
 import tfcompress as tfc
 from benchmarks.quantization_networks import resnet8, small
 from benchmarks.results import save, show
-from benchmarks.steps import stepper, timed
+from benchmarks.steps import Times, compared, stepper, turns
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 WAYS = ("plain", "pruned", "int8")
@@ -38,6 +38,23 @@ def compressed(model: keras.Model, policy: str, way: str) -> keras.Model:
     return tfc.quantize(model, "int8") if way == "int8" else model
 
 
+def beside_float32(taken: Times) -> list[dict[str, Any]]:
+    """Return a row for each "policy way" that was timed, compared with the same way in float32."""
+    rows = []
+    for row in compared(taken, lambda key: f"float32 {key.split()[1]}"):
+        policy, way = row["model"].split()
+        rows.append(
+            {
+                "model": way,
+                "policy": policy,
+                "ms per step": row["ms per step"],
+                "ratio to float32": row["ratio to plain"],
+                "middle half": row["middle half"],
+            }
+        )
+    return rows
+
+
 def run(part: str, folder: pathlib.Path, rounds: int, command: str) -> None:
     """Measure, print and save."""
     del part, folder
@@ -50,18 +67,6 @@ def run(part: str, folder: pathlib.Path, rounds: int, command: str) -> None:
                 built[f"{policy} {way}"] = stepper(keras, model, False, SHAPES[name], BATCH_SIZE)
         for step in built.values():
             step()
-        in_float32 = timed(built, rounds, steps, lambda key: f"float32 {key.split()[1]}")
-        for row in in_float32:
-            policy, way = row["model"].split()
-            rows.append(
-                {
-                    "network": name,
-                    "model": way,
-                    "policy": policy,
-                    "ms per step": row["ms per step"],
-                    "ratio to float32": row["ratio to plain"],
-                    "middle half": row["middle half"],
-                }
-            )
+        rows += [{"network": name, **row} for row in beside_float32(turns(built, rounds, steps))]
         show(f"A training step, batch {BATCH_SIZE}", rows)
         save("precision_step", rows, command)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import statistics
 from typing import Any
 
 import keras
@@ -19,7 +18,7 @@ from benchmarks import data, peers
 from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
 from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, trained_resnet8
-from benchmarks.results import collected, rows_of, show
+from benchmarks.results import collected, mean_and_each, rows_of, show
 from tfcompress.surgery.costs import total_multiply_adds as total
 
 SEEDS = (0, 1, 2)
@@ -81,11 +80,10 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for way in dict.fromkeys(row["way"] for row in rows):
         found = [row for row in rows if row["way"] == way]
         values = [row["accuracy"] for row in found]
-        each = f" ({', '.join(f'{value:.2f}' for value in values)})" if len(values) > 1 else ""
         made.append(
             {
                 "way": WAYS.get(way, way),
-                "accuracy %": f"{statistics.mean(values):.2f}{each}",
+                "accuracy %": mean_and_each(values),
                 "zeros %": f"{100 * found[0]['sparsity']:.1f}",
                 "multiplications %": f"{100 * found[0]['multiplications']:.1f}",
                 "weights": f"{found[0]['weights']:,}",

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.apart import in_a_process
 from benchmarks.memory import AT_ONCE, Memory
 from benchmarks.results import save, show
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 WIDTHS = (2500, 2500, 2500, 2500, 2500)
 PROCESSES = 5
 GRANULARITIES = ("element", "block 16 x 1", "2 of 4", "channel")
@@ -26,8 +23,8 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
     del folder, cache, rounds
     rows = []
     for name in GRANULARITIES:
-        found = [_in_a_process(name) for _ in range(PROCESSES)]
-        exact = _in_a_process(name, AT_ONCE)
+        found = [in_a_process("pruning_mask", name) for _ in range(PROCESSES)]
+        exact = in_a_process("pruning_mask", name, environment=AT_ONCE)
         seconds = [second for one in found for second in one["seconds"]]
         first = [one["first"] for one in found]
         rows.append(
@@ -43,15 +40,6 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
         )
     show("One computation of all masks", rows)
     save("pruning_mask", rows, command)
-
-
-def _in_a_process(name: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.pruning_mask", name]
-    environment = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(name: str) -> dict[str, Any]:

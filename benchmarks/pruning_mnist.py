@@ -7,7 +7,6 @@ trained on for as long, in the same way but without masks.
 from __future__ import annotations
 
 import pathlib
-import statistics
 from typing import Any
 
 import keras
@@ -17,7 +16,7 @@ import tfcompress as tfc
 from benchmarks import data
 from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
-from benchmarks.results import collected, rows_of, show
+from benchmarks.results import collected, mean_and_each, rows_of, show
 
 NAME = "pruning_mnist"
 SEEDS = (0, 1, 2)
@@ -69,8 +68,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         found = [row for row in rows if row["network"] == name]
 
         def errors(key: str, found: list[dict[str, Any]] = found) -> str:
-            values = [100 - row[key] for row in found]
-            return f"{statistics.mean(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})"
+            return mean_and_each([100 - row[key] for row in found])
 
         made.append(
             {

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import pathlib
 import resource
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.apart import in_a_process
 from benchmarks.results import save, show
 
 BATCHES = (10, 50, 200)
 RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
 SIZE = (16, 96, 96, 3)
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) -> None:
@@ -25,16 +24,7 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
     for name in RANGES:
         row: dict[str, Any] = {"range": name}
         for count in BATCHES:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.quantization_memory", name, str(count)],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                sys.exit(f"{name}, {count} batches failed:\n{done.stderr[-3000:]}")
-            before, most = json.loads(done.stdout.splitlines()[-1])
+            before, most = in_a_process("quantization_memory", name, str(count))
             row[f"{count} batches, MB"] = round(most - before)
         rows.append(row)
     show("Memory that calibration adds, at most", rows)

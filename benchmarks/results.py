@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich import box
@@ -37,6 +38,16 @@ def rows_of(name: str) -> list[dict[str, Any]]:
     """Return the rows of one benchmark."""
     rows: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text())["rows"]
     return rows
+
+
+def mean_and_each(values: Sequence[float]) -> str:
+    """Return the mean of the seeds, and each in brackets if there are several.
+
+    >>> mean_and_each([1, 2]), mean_and_each([1])
+    ('1.50 (1.00, 2.00)', '1.00')
+    """
+    each = f" ({', '.join(f'{value:.2f}' for value in values)})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{each}"
 
 
 def cached(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

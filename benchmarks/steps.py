@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 Steps = dict[str, Callable[[], None]]
+Times = dict[str, list[tuple[float, float]]]
 
 
 def stepper(module: Any, model: Any, jit: bool, shape: tuple[int, ...], size: int) -> Callable[[], None]:
@@ -27,15 +28,19 @@ def stepper(module: Any, model: Any, jit: bool, shape: tuple[int, ...], size: in
 
 
 def timed(built: Steps, rounds: int, steps: int, base: Callable[[str], str]) -> list[dict[str, Any]]:
-    """Return a row per model: median milliseconds per step, on the clock and of all processors; ratios to a base.
+    """Return a row per model, as `compared` makes it of `turns`."""
+    return compared(turns(built, rounds, steps), base)
+
+
+def turns(built: Steps, rounds: int, steps: int) -> Times:
+    """Return, for each model, the milliseconds per step of every turn, on the clock and of all processors.
 
     Args:
         built: One step function for each model, by its name.
         rounds: In each, each model has its turn; every other round goes backwards.
         steps: In a turn, after one that isn't counted.
-        base: `base(name)` is the name of the model to compare with.
     """
-    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in built}
+    taken: Times = {way: [] for way in built}
     for turn in range(rounds):
         order = list(built.items())
         for way, step in order if turn % 2 == 0 else reversed(order):
@@ -45,6 +50,16 @@ def timed(built: Steps, rounds: int, steps: int, base: Callable[[str], str]) -> 
                 step()
             clock, processors = time.perf_counter() - begun, time.process_time() - used
             taken[way].append((clock / steps * 1e3, processors / steps * 1e3))
+    return taken
+
+
+def compared(taken: Times, base: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Return a row per model: medians, and ratios to a base, turn by turn.
+
+    Args:
+        taken: What `turns` returns.
+        base: `base(name)` is the name of the model to compare with.
+    """
     rows = []
     for way, times in taken.items():
         ratios = np.array(times) / np.array(taken[base(way)])

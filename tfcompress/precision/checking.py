@@ -14,9 +14,9 @@ from tfcompress.passthrough import Inserted
 from tfcompress.precision.casting import in_float32
 from tfcompress.precision.mixed import weights_in_half
 from tfcompress.precision.report import Float16Report, Float16Row
-from tfcompress.precision.rule import has_policy, innermost, reasons
+from tfcompress.precision.rule import has_policy, innermost, named, reasons
 from tfcompress.quantization.batches import batches, check_batch_size
-from tfcompress.surgery import LayerChoice, check_built, rebuild
+from tfcompress.surgery import check_built, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.walking import Call, calls
@@ -48,7 +48,7 @@ def check_float16(model: keras.Model, data: Any, keep_float32: Layers = None, *,
     >>> tfc.check_float16(model, np.full((8, 4), 1e5)).overflows
     ['first']
     """
-    choice = LayerChoice(keep_float32, "keep_float32") if keep_float32 is not None else LayerChoice([])
+    choice = named(keep_float32)
     check_built(model)
     check_batch_size(batch_size)
     flat = in_float32(rebuild(model), keep_casts=True)

@@ -10,6 +10,7 @@ from keras.layers import Layer
 
 from tfcompress.evaluation.render import to_text
 from tfcompress.passthrough import Inserted
+from tfcompress.precision.policies import HALVES
 from tfcompress.precision.rule import has_policy, innermost, is_cast, reasons
 from tfcompress.surgery import LayerChoice, check_built, rebuild
 from tfcompress.surgery.inputs import is_graph
@@ -61,7 +62,7 @@ class PrecisionReport:
             table.add_column(heading, overflow="fold")
         for row in self.rows:
             table.add_row(Text(row.layer), row.kind, row.precision, row.why)
-        half = sum(row.precision in ("float16", "bfloat16") for row in self.rows)
+        half = sum(row.precision in HALVES for row in self.rows)
         return to_text(table, f"{self.name}: {half} of {len(self.rows)} in 16 bits.", width=width)
 
 
@@ -85,7 +86,7 @@ def explain(model: keras.Model) -> PrecisionReport:
     check_built(model)
     flat = model if is_graph(model) and not _nests(model) else rebuild(model)
     graph = calls(flat)
-    halves = [d for call in graph if (d := precision_of(call)) in ("float16", "bfloat16")]
+    halves = [d for call in graph if (d := precision_of(call)) in HALVES]
     policy = f"mixed_{halves[0]}" if halves else "mixed_float16"
     found = reasons(graph, flat.outputs, LayerChoice([]), policy)
     rows, seen = [], set()

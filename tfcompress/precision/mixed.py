@@ -12,13 +12,13 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.export.half import check_half
-from tfcompress.precision.casting import HALVES, CastError, in_float32, with_policy
+from tfcompress.precision.casting import CastError, in_float32, with_policy
 from tfcompress.precision.devices import compiled
-from tfcompress.precision.policies import resolve
-from tfcompress.precision.rule import has_policy, innermost, reasons
+from tfcompress.precision.policies import HALVES, resolve
+from tfcompress.precision.rule import has_policy, innermost, named, reasons
 from tfcompress.quantization import layerwise
 from tfcompress.quantization.quantizers import activation_quantizers
-from tfcompress.surgery import LayerChoice, check_built, rebuild
+from tfcompress.surgery import check_built, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.inputs import random_inputs
 from tfcompress.surgery.walking import calls
@@ -75,7 +75,7 @@ def mixed_precision(
     >>> [mixed.get_layer(name).compute_dtype for name in ("hidden", "logits")]
     ['bfloat16', 'float32']
     """
-    choice = LayerChoice(keep_float32, "keep_float32") if keep_float32 is not None else LayerChoice([])
+    choice = named(keep_float32)
     check_built(model)
     _check_castable(model)
     name, said = resolve(policy)
@@ -201,10 +201,8 @@ def _try(made: keras.Model, flat: keras.Model) -> None:
     def visit(operation: Any, call: Any, args: Any, kwargs: Any) -> Any:
         kind = type(innermost(operation))
         try:
-            if kind not in tried:
-                compiled(call)(*args, **kwargs)
-                tried.add(kind)
-            outputs = call(*args, **kwargs)
+            outputs = (call if kind in tried else compiled(call))(*args, **kwargs)
+            tried.add(kind)
             keras.tree.map_structure(ops.convert_to_tensor, outputs)
         except Exception as error:
             raise CastError(operation, error) from error

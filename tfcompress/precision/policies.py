@@ -12,6 +12,7 @@ from tfcompress.precision.devices import device, why_it_fails
 
 POLICIES = ("mixed_float16", "mixed_bfloat16", "float32")
 AUTO = "auto"
+HALVES = ("float16", "bfloat16")
 
 
 def policy_name(policy: Any) -> str:

@@ -13,8 +13,10 @@ from keras.layers import Layer
 
 from tfcompress.export.half import LARGEST
 from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.precision.policies import HALVES
 from tfcompress.quantization.names import plain_name
 from tfcompress.surgery import LayerChoice
+from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.walking import Call
 
 SOFTMAX = "a softmax, or another exponential, needs float32's range"
@@ -101,7 +103,12 @@ def is_cast(operation: Any) -> bool:
 
 def has_policy(operation: Any) -> bool:
     """Return whether a layer computes in floats whose precision is to be chosen: not in integers or float64."""
-    return isinstance(operation, Layer) and operation.compute_dtype in ("float32", "float16", "bfloat16")
+    return isinstance(operation, Layer) and operation.compute_dtype in ("float32", *HALVES)
+
+
+def named(keep_float32: Layers) -> LayerChoice:
+    """Return what `keep_float32` names; `None` names nothing."""
+    return LayerChoice([] if keep_float32 is None else keep_float32, "keep_float32")
 
 
 def reasons(graph: Sequence[Call], outputs: Sequence[Any], choice: LayerChoice, policy: str) -> dict[int, str]:

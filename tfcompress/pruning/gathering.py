@@ -111,6 +111,7 @@ class _Gatherer(WeightTransform):
                 member.gathering.collect()
 
 
+@not_distributed()  # the last batch may have too few samples for all devices
 def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidence) -> Gathered:
     """Return the statistics that come from gradients, summed over the batches of data.
 
@@ -127,32 +128,31 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
         found = [(position, _Gatherer(names)) for position in kernel_positions(layer)]
         return with_transforms(layer, found) if found else layer
 
-    with not_distributed():  # the last batch may have too few samples for all devices
-        copy = rebuild(model, wrap)
-        copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
-        count = 0
-        for batch in _pairs(evidence.data, evidence.batch_size):
-            if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-                raise ValueError(
-                    f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
-                    "iterable of such pairs."
-                )
-            try:
-                copy.train_on_batch(*batch)
-            except Exception as error:
-                raise ValueError(
-                    f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a "
-                    f"batch failed: {_reason(error)}. Check the shapes and the range of the targets."
-                ) from error
-            count += 1
-        if not count:
-            raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
-        gathered: Gathered = {}
-        for layer in wrapped_layers(copy):
-            for position, gatherer in layer.transforms:
-                if isinstance(gatherer, _Gatherer):
-                    gatherer.gathering.collect()
-                    gathered[layer.name, position] = {name: read(x) for name, x in gatherer.gathering.values.items()}
+    copy = rebuild(model, wrap)
+    copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
+    count = 0
+    for batch in _pairs(evidence.data, evidence.batch_size):
+        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+            raise ValueError(
+                f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
+                "iterable of such pairs."
+            )
+        try:
+            copy.train_on_batch(*batch)
+        except Exception as error:
+            raise ValueError(
+                f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a "
+                f"batch failed: {_reason(error)}. Check the shapes and the range of the targets."
+            ) from error
+        count += 1
+    if not count:
+        raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
+    gathered: Gathered = {}
+    for layer in wrapped_layers(copy):
+        for position, gatherer in layer.transforms:
+            if isinstance(gatherer, _Gatherer):
+                gatherer.gathering.collect()
+                gathered[layer.name, position] = {name: read(x) for name, x in gatherer.gathering.values.items()}
     broken = [key[0] for key, found in gathered.items() if not all(np.isfinite(x).all() for x in found.values())]
     if broken:
         raise ValueError(

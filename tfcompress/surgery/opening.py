@@ -17,9 +17,8 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
-from tfcompress.surgery.deep import functional
+from tfcompress.surgery.deep import class_of, functional
 from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
-from tfcompress.surgery.loss_scaling import MixedPrecisionModel
 from tfcompress.surgery.naming import nested_name, rename_duplicates
 from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
 from tfcompress.surgery.parameters import weights_as_layers
@@ -156,11 +155,9 @@ class _Opener:
 
     def model_class(self) -> Any:
         """Return the class of the new model: a functional model's own steps of training are kept."""
-        cls = type(self.model)
-        if cls.__module__.startswith("keras.") or cls is MixedPrecisionModel:
-            return keras.Model
-        if isinstance(self.model, keras.Function) and cls.__init__.__module__.startswith("keras."):
-            return cls
+        cls, kept = type(self.model), class_of(self.model)
+        if kept is cls or cls.__module__.startswith("keras."):
+            return kept
         lost = [name for name in _STEPS if getattr(cls, name) is not getattr(keras.Model, name)]
         if lost:
             warnings.warn(
@@ -168,7 +165,7 @@ class _Opener:
                 "Keras' own steps. Train it with a loop of your own if yours are needed.",
                 stacklevel=5,
             )
-        return keras.Model
+        return kept
 
     def keep_output_names(self, outputs: Any) -> Any:
         """Add an identity where an output has lost its name, as that of a nested model does."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from tfcompress.precision.monitoring.observing import HALVES
 from tfcompress.precision.monitoring.probe import INPUT, LayerReading, Reading
 from tfcompress.precision.monitoring.report import LARGEST, MonitorRow
+from tfcompress.precision.policies import HALVES
 
 NEAR = 0.5
 """Share of the range from which on an activation is near its end: the next doubling is beyond."""

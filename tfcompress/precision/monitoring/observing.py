@@ -13,12 +13,11 @@ from keras.layers import Layer
 
 from tfcompress.passthrough import Inserted, PassThrough
 from tfcompress.precision.monitoring.gradients import trace_state
+from tfcompress.precision.policies import HALVES
 from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.surgery.naming import nested_name
 
 Tensor = Any
-
-HALVES = ("float16", "bfloat16")
 
 
 def named_operations(model: keras.Model) -> dict[str, Any]:

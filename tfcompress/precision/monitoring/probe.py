@@ -13,7 +13,8 @@ from keras import ops, tree
 
 from tfcompress.export.view import float32_view
 from tfcompress.precision.monitoring.gradients import compiled, value_and_gradients
-from tfcompress.precision.monitoring.observing import HALVES, Observer, named_operations, same_noise
+from tfcompress.precision.monitoring.observing import Observer, named_operations, same_noise
+from tfcompress.precision.policies import HALVES
 
 Tensor = Any
 
