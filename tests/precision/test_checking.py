@@ -10,6 +10,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.check import ON_TENSORFLOW
 from tests.precision import networks
 from tests.precision.networks import floats, inputs_of, predictions
 
@@ -59,6 +60,39 @@ def test_inputs_that_a_layer_casts():
     assert tfc.check_float16(keras.Sequential(layers), x).overflows == []
 
 
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="HALF is bfloat16 there")
+def test_what_overflows_inside_of_a_layer():
+    """-1e5 before silu is -inf in float16, and -inf * 0 is NaN; what the layer returns in float32 is 0."""
+    identity = keras.initializers.Identity(-1000.0)
+    layers = [keras.Input((2,)), L.Dense(2, "silu", kernel_initializer=identity, name="inside"), L.Dense(2), L.Dense(1)]
+    model, x = keras.Sequential(layers), np.full((4, 2), 100.0, "float32")
+    assert np.isnan(predictions(tfc.mixed_precision(model, "mixed_float16"), x)[0]).all()
+    report = tfc.check_float16(model, x)
+    assert report.overflows == ["inside"]
+    assert (report.rows[0].inside, report.rows[0].largest_output, report.unseen) == (True, 0.0, "")
+    assert "overflows inside" in str(report)
+    kept = tfc.mixed_precision(model, "mixed_float16", keep_float32=report.overflows)
+    np.testing.assert_allclose(predictions(kept, x)[0], predictions(model, x)[0], atol=1e-3)
+    relu = keras.Sequential([keras.Input((2,)), L.Dense(2, "relu", kernel_initializer=identity), L.Dense(1)])
+    assert tfc.check_float16(relu, x).overflows == []  # -inf becomes 0, as it should
+
+
+def test_a_layer_that_casts_its_inputs_itself():
+    layers = [keras.Input((4,)), L.LayerNormalization(name="norm"), L.Dense(3), L.Dense(1)]
+    report = tfc.check_float16(keras.Sequential(layers), np.eye(4, dtype="float32") * 1e5)
+    assert (report.rows[0].largest_input, report.overflows) == (1e5, [])
+
+
+def test_a_device_without_float16(monkeypatch):
+    def fails(*args):
+        raise ValueError("no kernel here")
+
+    monkeypatch.setattr("tfcompress.precision.checking.cast", fails)
+    report = tfc.check_float16(growing(), np.ones((4, 2), "float32"))
+    assert (report.unseen, report.overflows) == ("no kernel here", ["large", "back"])
+    assert "It didn't run in float16 here: no kernel here" in str(report)
+
+
 def test_weights_and_what_is_not_finite():
     model, x = networks.mlp(), floats(4, 8)
     model.layers[0].kernel.assign(np.where(np.arange(48).reshape(8, 6) == 5, 1e5, 0.0))
@@ -92,7 +126,7 @@ def test_the_table_and_the_file(tmp_path):
     report = tfc.check_float16(growing(), np.ones((4, 2), "float32"))
     text = str(report)
     assert "Overflow: large, back." in text
-    assert "Sums" in text
+    assert "inference in float32" in text
     path = report.to_json(tmp_path / "report.json")
     written = json.loads(path.read_text())
     assert written["overflows"] == ["large", "back"]

@@ -184,6 +184,87 @@ def test_a_subclassed_model_with_a_nested_one():
     assert_same(model, tfc.full_precision(mixed), x)
 
 
+@keras.saving.register_keras_serializable(package="tests.precision")
+class Own(keras.Model):
+    """A functional model of a class of one's own."""
+
+
+@pytest.mark.skipif(HALF != "mixed_float16", reason="bfloat16 needs no scaling")
+@pytest.mark.parametrize("stripped", [False, True])
+def test_loading_scales_the_loss_whatever_the_class(stripped, tmp_path):
+    inputs = keras.Input((4,))
+    mixed = tfc.mixed_precision(Own(inputs, L.Dense(2)(L.Dense(3)(inputs))), HALF)
+    (tfc.strip(mixed) if stripped else mixed).save(tmp_path / "model.keras")
+    loaded = tfc.load(tmp_path / "model.keras")
+    loaded.compile("adam", "mse")
+    assert isinstance(loaded.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+class Forgetful(L.Layer):
+    """Doesn't save its policy."""
+
+    def __init__(self, name=None):
+        super().__init__(name=name)
+
+    def call(self, x):
+        return x * 2
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_the_global_policy_does_not_come_into_it():
+    keras.config.set_dtype_policy(HALF)
+    try:
+        model = keras.Sequential([keras.Input((4,)), L.Dense(3), Forgetful(), L.Dense(2)])
+        full = tfc.full_precision(model)
+        assert keras.config.dtype_policy().name == HALF
+        full.compile("adam", "mse")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in (full, *full._flatten_layers())} == {"float32"}
+    assert type(full.optimizer) is keras.optimizers.Adam
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="a strategy of TensorFlow's")
+def test_the_strategy_of_the_model_stays():
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = networks.mlp()
+    mixed = tfc.mixed_precision(model, HALF)
+    assert mixed.distribute_strategy is strategy
+    assert tfc.full_precision(mixed).distribute_strategy is strategy
+
+
+def test_grids_that_the_policy_cannot_hold():
+    x = floats(16, 8)
+    with pytest.warns(UserWarning, match=f"up to 16 bits lie behind layers in {DTYPE}"):
+        tfc.quantize(tfc.mixed_precision(networks.mlp(), HALF), "int16x8", x)
+    tfc.quantize(tfc.mixed_precision(networks.mlp(), HALF), "int8", x)
+    uncalibrated = tfc.quantize(networks.mlp(), tfc.QuantizeConfig(tfc.WeightSpec(bits=12), None))
+    with pytest.warns(UserWarning, match="12 bits"):
+        tfc.mixed_precision(uncalibrated, HALF)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")
+def test_files_of_a_model_opened_under_the_global_policy_hold_no_casts(tmp_path):
+    import onnx
+
+    keras.config.set_dtype_policy(HALF)
+    try:
+        model = Small()
+        model(floats(2, 4))
+        opened = tfc.strip(tfc.prune(model, 0.5))
+        assert [operation for operation in opened.operations if type(operation).__name__ == "Cast"]
+        tfc.export(opened, tmp_path / "model.onnx")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert "Cast" not in kinds
+
+
 def test_a_model_under_the_global_policy():
     keras.config.set_dtype_policy(HALF)
     try:

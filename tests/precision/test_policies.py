@@ -144,6 +144,16 @@ def test_a_device_that_cannot(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
+def test_auto_falls_back_to_float32(monkeypatch, capsys):
+    monkeypatch.setattr(policies, "device", lambda: Device("cpu", None, ("AMX",)))
+    monkeypatch.setattr(policies, "why_it_fails", lambda dtype: "no kernel")
+    mixed = tfc.mixed_precision(networks.mlp())
+    assert {layer.compute_dtype for layer in mixed.layers} == {"float32"}
+    assert "float32, since on a CPU with AMX a product of matrices in mixed_bfloat16 fails: no kernel" in (
+        capsys.readouterr().out
+    )
+
+
 def test_a_layer_that_the_device_cannot_run():
     if ON_TENSORFLOW:  # has no such kernel on a CPU
         inputs = keras.Input((4, 4, 4, 2))

@@ -128,6 +128,15 @@ def test_attention():
     assert reasons(masked(0.1), "mixed_bfloat16")["attention"] == rule.SOFTMAX
 
 
+def test_attention_whose_softmax_is_not_that_of_the_fused_kernel():
+    ids = keras.Input((5,), dtype="int32")
+    x = L.Embedding(9, 8, mask_zero=True)(ids)
+    x, scores = L.MultiHeadAttention(2, 4, name="attention")(x, x, return_attention_scores=True)
+    pooled = L.GlobalAveragePooling1D()(x)
+    model = keras.Model(ids, L.Dense(2)(L.Concatenate()([pooled, L.Flatten()(scores)])))
+    assert reasons(model, "mixed_bfloat16")["attention"] == rule.SOFTMAX
+
+
 @pytest.mark.parametrize(
     ("keep", "kept"),
     [

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 
 import keras
 
+from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.surgery.walking import is_cast
+
 
 @contextlib.contextmanager
 def float32_view(model: keras.Model) -> Iterator[None]:
@@ -30,6 +33,9 @@ def float32_view(model: keras.Model) -> Iterator[None]:
             for tensor in getattr(layer, "_inputs", None) or ():
                 if _floats_otherwise(tensor.dtype):
                     _swap(undo, tensor, "_dtype", "float32")
+            for operation in graph_of(layer).operations if is_graph(layer) else ():
+                if is_cast(operation) and operation.dtype in ("float16", "bfloat16"):
+                    _swap(undo, operation, "dtype", "float32")
         undo.enter_context(keras.StatelessScope())
         yield
 

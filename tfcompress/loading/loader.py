@@ -14,6 +14,7 @@ import keras
 from tfcompress.loading import keras2
 from tfcompress.loading.code import refuse_code
 from tfcompress.loading.messages import broken, unreadable
+from tfcompress.surgery.loss_scaling import scale_loss
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -24,7 +25,7 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
     Files of Keras 2 (TensorFlow <= 2.15: `.h5`, SavedModel, `.keras`) become Keras 3 models: the
     configuration is repaired where Keras 3 reads it otherwise, tf_keras loads the file as well, and both must
     give the same outputs for the same random input, to 1e-4 of their scale. Such a model, and any `.h5`
-    comes back uncompiled.
+    comes back uncompiled. `compile` scales the loss if layers are in float16, which Keras' own loading forgets.
 
     Args:
         path: a `.keras`, `.h5` or `.hdf5` file, or the folder of a SavedModel that Keras 2 wrote.
@@ -57,10 +58,8 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
         raise FileNotFoundError(f"Expected the file of a Keras model. Received: {str(file)!r}, which isn't there.")
     if file.is_dir():
         return _load_saved_model(file, unsafe)
-    if suffix == ".keras":
-        return _load_keras(file, unsafe)
     if suffix in SUFFIXES:
-        return _load_h5(file, unsafe)
+        return scale_loss(_load_keras(file, unsafe) if suffix == ".keras" else _load_h5(file, unsafe))
     raise ValueError(
         f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: {str(file)!r}."
     )

@@ -11,10 +11,10 @@ from keras import ops, tree
 from keras.layers import Layer
 
 from tfcompress.passthrough import Inserted
+from tfcompress.precision.kinds import has_policy, innermost
 from tfcompress.precision.policies import HALVES
-from tfcompress.precision.rule import has_policy, innermost, is_cast
 from tfcompress.surgery.copying import copy_layer
-from tfcompress.surgery.walking import Call, walk
+from tfcompress.surgery.walking import Call, is_cast, walk
 
 
 class CastError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,9 +13,10 @@ from keras.layers import Layer
 from tfcompress.export.half import LARGEST
 from tfcompress.passthrough import Inserted
 from tfcompress.precision.casting import in_float32
-from tfcompress.precision.mixed import weights_in_half
+from tfcompress.precision.kinds import has_policy, innermost
+from tfcompress.precision.mixed import cast, weights_in_half
 from tfcompress.precision.report import Float16Report, Float16Row
-from tfcompress.precision.rule import has_policy, innermost, named, reasons
+from tfcompress.precision.rule import named, reasons
 from tfcompress.quantization.batches import batches, check_batch_size
 from tfcompress.surgery import check_built, rebuild
 from tfcompress.surgery.choosing import Layers
@@ -25,9 +27,11 @@ from tfcompress.surgery.walking import Call, calls
 def check_float16(model: keras.Model, data: Any, keep_float32: Layers = None, *, batch_size: int = 32) -> Float16Report:
     """Return which layers would overflow under mixed_float16, whose largest number is 65504.
 
-    The model runs in float32, in inference, and for each layer the largest |value| is found of its weights, of what it
-    is given and of what it returns, in a stream. A layer that `tfcompress.mixed_precision` keeps in float32 doesn't
-    overflow; one in float16 does if it is given, or returns, more than float16 holds, or anything that isn't finite.
+    The model runs in inference, twice. In float32 the largest |value| of each layer is found: of its weights, of what
+    it is given and of what it returns, in a stream. A layer that `tfcompress.mixed_precision` keeps in float32 doesn't
+    overflow; one in float16 does if it casts, or returns, more than float16 holds, or anything that isn't finite. Then
+    it runs in mixed_float16, to find the layers that make such numbers inside of them: before a fused activation, in
+    the products of an attention, in a call of your own.
 
     Args:
         model: A built Keras model of any kind; it is not changed.
@@ -52,22 +56,49 @@ def check_float16(model: keras.Model, data: Any, keep_float32: Layers = None, *,
     check_built(model)
     check_batch_size(batch_size)
     flat = in_float32(rebuild(model), keep_casts=True)
-    graph = calls(flat)
-    kept = reasons(graph, flat.outputs, choice, "mixed_float16")
+    kept = reasons(flat, choice, "mixed_float16")
     choice.check()
-    watched = [
-        x for x in (*flat.inputs, *(x for c in graph for x in c.outputs)) if keras.backend.is_float_dtype(x.dtype)
-    ]
-    observer = functional(flat.inputs, [_Largest()(x) for x in watched])
-    largest = np.zeros(len(watched))
+    observers = [_Observer(flat)]
+    unseen = ""
+    try:
+        half, kept = cast(flat, "mixed_float16", kept)
+        observers.append(_Observer(half))
+    except ValueError as error:  # the device on which it is to be trained may be another one
+        unseen = str(error)
     samples = 0
     for batch in batches(flat, data, batch_size):
-        found = observer.predict_on_batch(batch)
-        found = found if isinstance(found, list | tuple) else [found]
-        largest = np.maximum(largest, [float(np.asarray(value)[0]) for value in found])
+        for observer in observers:
+            observer.see(batch)
         samples += len(batch[0]) if batch[0].ndim else 1
-    seen = dict(zip(map(id, watched), largest.tolist(), strict=True))
-    return Float16Report(model.name, samples, tuple(_rows(graph, seen, kept)))
+    inside = {name for observer in observers[1:] for name in observer.makes_non_finite()}
+    rows = _rows(calls(flat), observers[0].largest, kept, inside)
+    return Float16Report(model.name, samples, tuple(rows), unseen)
+
+
+class _Observer:
+    """Runs a flat model on batches, and keeps the largest |value| of each of its float tensors, by id."""
+
+    def __init__(self, flat: keras.Model):
+        self.graph = calls(flat)
+        tensors = (*flat.inputs, *(x for call in self.graph for x in call.outputs))
+        self.watched = [x for x in tensors if keras.backend.is_float_dtype(x.dtype)]
+        self.model = functional(flat.inputs, [_Largest()(x) for x in self.watched])
+        self.largest = {id(x): 0.0 for x in self.watched}
+
+    def see(self, batch: Any) -> None:
+        found = self.model.predict_on_batch(batch)
+        found = found if isinstance(found, list | tuple) else [found]
+        for x, value in zip(self.watched, found, strict=True):
+            self.largest[id(x)] = max(self.largest[id(x)], float(np.asarray(value)[0]))
+
+    def makes_non_finite(self) -> Iterator[str]:
+        """Yield the names of what returns something infinite, or NaN, and is given finite numbers alone."""
+        for call in self.graph:
+            given, made = (
+                any(np.isinf(self.largest.get(id(x), 0.0)) for x in xs) for xs in (call.inputs, call.outputs)
+            )
+            if made and not given:
+                yield call.operation.name
 
 
 class _Largest(keras.layers.Layer):
@@ -84,7 +115,7 @@ class _Largest(keras.layers.Layer):
         return keras.KerasTensor((1,), "float32")
 
 
-def _rows(graph: list[Call], seen: dict[int, float], kept: dict[int, str]) -> list[Float16Row]:
+def _rows(graph: list[Call], seen: dict[int, float], kept: dict[int, str], broken: set[str]) -> list[Float16Row]:
     half: set[int] = set()
     """Tensors in float16, by id."""
     found: dict[int, Float16Row] = {}
@@ -110,7 +141,10 @@ def _rows(graph: list[Call], seen: dict[int, float], kept: dict[int, str]) -> li
         before = found.get(id(operation))
         if before is not None:  # a shared layer
             inputs, outputs = max(inputs, before.largest_input), max(outputs, before.largest_output)
-        overflows = computes and max(inputs, outputs, weight) > LARGEST
+        # A layer that casts its inputs itself doesn't lose those beyond float16.
+        cast_inputs = inputs if getattr(inner, "autocast", True) else 0.0
+        overflows = computes and max(cast_inputs, outputs, weight) > LARGEST
+        inside = computes and not overflows and operation.name in broken
         found[id(operation)] = Float16Row(
             operation.name,
             type(inner).__name__,
@@ -118,7 +152,8 @@ def _rows(graph: list[Call], seen: dict[int, float], kept: dict[int, str]) -> li
             inputs,
             outputs,
             weight,
-            overflows,
+            overflows or inside,
+            inside,
             kept.get(id(operation), ""),
         )
     return list(found.values())

@@ -10,13 +10,14 @@ from keras.layers import Layer
 
 from tfcompress.evaluation.render import to_text
 from tfcompress.passthrough import Inserted
+from tfcompress.precision.kinds import has_policy, innermost
 from tfcompress.precision.policies import HALVES
-from tfcompress.precision.rule import has_policy, innermost, is_cast, reasons
+from tfcompress.precision.rule import reasons
 from tfcompress.surgery import LayerChoice, check_built, rebuild
 from tfcompress.surgery.inputs import is_graph
-from tfcompress.surgery.walking import Call, calls
+from tfcompress.surgery.walking import Call, calls, is_cast
 
-BY_HAND = "named in keep_float32, or takes no other policy"
+BY_HAND = "named in keep_float32, adds a loss in its call, or takes no other policy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ def explain(model: keras.Model) -> PrecisionReport:
     graph = calls(flat)
     halves = [d for call in graph if (d := precision_of(call)) in HALVES]
     policy = f"mixed_{halves[0]}" if halves else "mixed_float16"
-    found = reasons(graph, flat.outputs, LayerChoice([]), policy)
+    found = reasons(flat, LayerChoice([]), policy)
     rows, seen = [], set()
     for call in graph:
         operation = call.operation

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from keras.layers import Layer
 
 from tfcompress.export.half import check_half
 from tfcompress.precision.casting import CastError, in_float32, with_policy
-from tfcompress.precision.devices import compiled
+from tfcompress.precision.kinds import has_policy, innermost, is_of_keras
 from tfcompress.precision.policies import HALVES, resolve
-from tfcompress.precision.rule import has_policy, innermost, named, reasons
-from tfcompress.quantization import layerwise
+from tfcompress.precision.rule import LOSS, named, reasons
+from tfcompress.precision.trial import Trial
+from tfcompress.quantization.halves import warn_of_lost_grids
 from tfcompress.quantization.quantizers import activation_quantizers
+from tfcompress.replicas import place_of
 from tfcompress.surgery import check_built, rebuild
 from tfcompress.surgery.choosing import Layers
-from tfcompress.surgery.inputs import random_inputs
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 
@@ -38,9 +39,12 @@ def mixed_precision(
       policy; unit and spectral normalization don't, and stay float32 as a whole;
     - losses and metrics, which Keras computes in float32, and layers that add a loss of their outputs;
     - fake-quant, masks and all other state of this package; layers that compare data to make a mask;
-    - what sees raw data (layers for preprocessing and augmentation) and what holds code of its own (Lambda);
+    - what sees raw data (layers for preprocessing and augmentation), and what hands such data, or indices, on to it;
     - of operations without a layer: exponentials, powers, logarithms and sums; under float16 those with a constant
       beyond 65504, as masks of attention have;
+    - a layer of your own, as a whole, whose call has such an operation on 16-bit numbers (one that casts them to
+      float32 itself gets the policy); a call that can't be read, as it uses the backend's functions, gets the policy,
+      as Keras would do it; Lambda, which says nothing of itself, doesn't;
     - what is computed in integers or float64 stays so, and what `keep_float32` names is float32.
 
     `print(tfcompress.precision.explain(mixed))` says for each layer what it computes in, and why. `compile` scales the
@@ -53,7 +57,8 @@ def mixed_precision(
             mixed_float16 on GPUs of compute capability 7.0 and above, mixed_bfloat16 on TPUs and on CPUs with
             AVX512-BF16 or AMX, else float32; a line says which and why, unless Keras' interactive logging is off.
         keep_float32: What else is to stay float32: a name, a regular expression, a class of layers, several of these,
-            or a function from a layer to bool. Names may be those of operations, too.
+            or a function from a layer to bool. Names may be those of operations, too. What was float32 by hand, or
+            by an earlier `keep_float32`, is to be named again: every layer gets the policy anew.
 
     Returns:
         A functional model with the same weights and the same names of inputs and outputs, not compiled.
@@ -62,10 +67,11 @@ def mixed_precision(
         TypeError: If `model` is no Keras model, or `policy` or `keep_float32` is of another type.
         ValueError: If the policy is unknown or the device can't compute so; if the model isn't built, can't be opened,
             has calibrated ranges or was quantized by Keras; if a weight is beyond float16; or if `keep_float32`
-            matches nothing.
+            matches nothing, a function that is never true included.
 
     Warns:
-        UserWarning: If the device is slow with the policy, or a layer of yours stays float32 as it fails otherwise.
+        UserWarning: If the device is slow with the policy, if a layer of yours stays float32 as it fails otherwise, or
+            if quantizers have more bits than the policy's numbers.
 
     Example:
 
@@ -77,22 +83,26 @@ def mixed_precision(
     """
     choice = named(keep_float32)
     check_built(model)
-    _check_castable(model)
+    _check_float_weights(model)
     name, said = resolve(policy)
+    if name != "float32" or _has_half(model):
+        _check_no_ranges(model)
     if said and keras.config.is_interactive_logging_enabled():
         print(said)
-    flat = rebuild(model)
-    if _has_half(flat):
-        flat = in_float32(flat, keep_casts=True)
-    graph = calls(flat)
-    kept = reasons(graph, flat.outputs, choice, name)
-    choice.check()
-    if name == "float32":
-        return in_float32(flat, keep_casts=True)
-    if name == "mixed_float16":
-        advice = "Name that layer in keep_float32, or take 'mixed_bfloat16', whose range is float32's."
-        check_half(weights_in_half(call.operation for call in graph if id(call.operation) not in kept), advice)
-    return _cast(flat, name, kept)
+    with place_of(model), _no_global_policy():
+        flat = rebuild(model)
+        if _has_half(flat):
+            flat = in_float32(flat, keep_casts=True)
+        kept = reasons(flat, choice, name)
+        choice.check()
+        if name == "float32":
+            return in_float32(flat, keep_casts=True)
+        if name == "mixed_float16":
+            advice = "Name that layer in keep_float32, or take 'mixed_bfloat16', whose range is float32's."
+            check_half(weights_in_half(c.operation for c in calls(flat) if id(c.operation) not in kept), advice)
+        mixed = cast(flat, name, kept)[0]
+        warn_of_lost_grids(mixed)
+        return mixed
 
 
 def full_precision(model: keras.Model) -> keras.Model:
@@ -119,11 +129,22 @@ def full_precision(model: keras.Model) -> keras.Model:
     """
     check_built(model)
     _check_float_weights(model)
-    return in_float32(rebuild(model))
+    with place_of(model), _no_global_policy():
+        return in_float32(rebuild(model))
 
 
-def _check_castable(model: keras.Model) -> None:
-    _check_float_weights(model)
+@contextlib.contextmanager
+def _no_global_policy() -> Iterator[None]:
+    """Let models, and layers that don't save their policy, be made in float32 unless they are told otherwise."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_no_ranges(model: keras.Model) -> None:
     calibrated = next((q for q in activation_quantizers(model) if q.learns and q.calibrated), None)
     if calibrated is not None:
         raise ValueError(
@@ -162,61 +183,56 @@ def weights_in_half(operations: Any) -> Iterator[tuple[str, np.ndarray]]:
                     yield f"{operation.name}/{weight.name}", read(weight).astype("float32")
 
 
-def _cast(flat: keras.Model, policy: str, kept: Mapping[int, str]) -> keras.Model:
-    """Give a flat model a policy; layers of the user's own that fail with it stay float32, with a warning."""
+def cast(flat: keras.Model, policy: str, kept: Mapping[int, str]) -> tuple[keras.Model, dict[int, str]]:
+    """Give a flat model a policy; a layer of the user's own that adds a loss, or fails with it, stays float32.
+
+    Args:
+        flat: A flat functional model in float32; it isn't changed.
+        policy: "mixed_float16" or "mixed_bfloat16".
+        kept: What stays float32, by id, and why.
+
+    Returns:
+        The new model, and what stayed float32 in the end.
+
+    Raises:
+        ValueError: If a layer of Keras or an operation fails with the policy.
+
+    Warns:
+        UserWarning: Of layers of the user's own that fail.
+    """
     kept = dict(kept)
+    named_so = {call.operation.name: call.operation for call in calls(flat)}
+    trial = Trial(flat)
     while True:
         try:
             made = with_policy(flat, policy, kept)
-            _try(made, flat)
-            return made
+            losses = [named_so[name] for name in trial.run(made) if name in named_so]
         except CastError as failure:
-            layer = next(c.operation for c in calls(flat) if c.operation.name == failure.operation.name)
-            inner = innermost(layer)
-            of_keras = not isinstance(layer, Layer) or type(inner).__module__.startswith("keras.")
-            if id(layer) in kept or of_keras:
-                raise ValueError(
-                    f"Expected a policy that this device can run. Received: {policy!r}, with which {layer.name!r} of "
-                    f"class {type(inner).__name__} fails: {failure}. Take another policy, or name it in keep_float32."
-                ) from failure.__cause__
-            warnings.warn(
-                f"Layer {layer.name!r} of class {type(inner).__name__} stays float32, since with {policy!r} its call "
-                f"fails: {failure}. Use self.compute_dtype there, or name the layer in keep_float32.",
-                stacklevel=4,
-            )
-            kept[id(layer)] = str(failure)
+            _keep(named_so[failure.operation.name], failure, policy, kept)
+            continue
+        again = [layer for layer in losses if id(layer) not in kept]
+        if not again:
+            return made, kept
+        kept.update((id(layer), LOSS) for layer in again)
 
 
-def _try(made: keras.Model, flat: keras.Model) -> None:
-    """Run a model once on random data, layer by layer.
-
-    Raises:
-        CastError: If a layer fails; unless the model that it was made of fails too, which says nothing.
-    """
-    if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in made.inputs):
-        return
-
-    tried: set[type] = set()
-
-    def visit(operation: Any, call: Any, args: Any, kwargs: Any) -> Any:
-        kind = type(innermost(operation))
-        try:
-            outputs = (call if kind in tried else compiled(call))(*args, **kwargs)
-            tried.add(kind)
-            keras.tree.map_structure(ops.convert_to_tensor, outputs)
-        except Exception as error:
-            raise CastError(operation, error) from error
-        return outputs
-
-    def run(model: keras.Model) -> None:
-        with keras.StatelessScope():
-            layerwise.run(model, keras.tree.flatten(random_inputs(model)), visit)
-
-    try:
-        run(made)
-    except CastError as failure:
-        try:
-            run(flat)
-        except CastError:
-            return
-        raise failure
+def _keep(layer: Any, failure: CastError, policy: str, kept: dict[int, str]) -> None:
+    """Let a layer stay float32, with a warning; or raise ValueError if that is no way out."""
+    inner = innermost(layer)
+    if id(layer) in kept:
+        raise ValueError(
+            f"Expected layers that run in training and in inference. Received: {layer.name!r} of class "
+            f"{type(inner).__name__}, which fails in float32 beside layers with {policy!r}: {failure}. Let it take "
+            "inputs of any dtype, or name the layers before it in keep_float32."
+        ) from failure.__cause__
+    if not isinstance(layer, Layer) or is_of_keras(inner):
+        raise ValueError(
+            f"Expected a policy that this device can run. Received: {policy!r}, with which {layer.name!r} of "
+            f"class {type(inner).__name__} fails: {failure}. Take another policy, or name it in keep_float32."
+        ) from failure.__cause__
+    warnings.warn(
+        f"Layer {layer.name!r} of class {type(inner).__name__} stays float32, since with {policy!r} its call "
+        f"fails: {failure}. Use self.compute_dtype there, or name the layer in keep_float32.",
+        stacklevel=5,
+    )
+    kept[id(layer)] = str(failure)

@@ -73,6 +73,8 @@ def resolve(policy: Any) -> tuple[str, str]:
     if name == "float32":
         return name, said
     fault = why_it_fails(name.removeprefix("mixed_"))
+    if fault and said:
+        return "float32", f"mixed_precision: float32, since on {here} a product of matrices in {name} fails: {fault}."
     if fault:
         raise ValueError(
             f"Expected a policy that {here} can run. Received: {name!r}, with which a product of matrices fails: "

@@ -10,8 +10,8 @@ from tfcompress.evaluation.render import plain, significant, to_text
 from tfcompress.export.half import LARGEST
 
 NOTE = (
-    "Activations are those of inference in float32; training, with dropout and other data, may go higher. Sums inside "
-    "of a layer, as of a convolution's products, are not seen; GPUs add them up in float32."
+    "Activations are those of inference in float32; training, with dropout and other data, may go higher. "
+    '"Overflows inside": what it returns fits, and still isn\'t finite in float16, as computed here.'
 )
 
 
@@ -26,7 +26,9 @@ class Float16Row:
         largest_input: the largest |value| that it is given; 0 without float inputs.
         largest_output: the largest |value| that it returns; infinite if one isn't finite.
         largest_weight: the largest |value| of the weights that it casts.
-        overflows: whether float16 can't hold one of these.
+        overflows: whether float16 can't hold one of these, or what is computed inside of it.
+        inside: whether only the latter: what it is given and returns would fit, but in float16 it returns infinity or
+            NaN.
         why: why it stays float32; empty if it doesn't.
     """
 
@@ -37,6 +39,7 @@ class Float16Row:
     largest_output: float
     largest_weight: float
     overflows: bool
+    inside: bool = False
     why: str = ""
 
     @property
@@ -54,11 +57,13 @@ class Float16Report(Document):
         name: the model's name.
         samples: how many samples it was measured on.
         rows: one for each layer and operation with floats, in the order of computation.
+        unseen: why it didn't run in float16 here, so that "inside" isn't known; empty if it did.
     """
 
     name: str
     samples: int
     rows: tuple[Float16Row, ...]
+    unseen: str = ""
 
     def __str__(self) -> str:
         return self.table()
@@ -83,14 +88,15 @@ class Float16Report(Document):
         for row in self.rows:
             figures = (row.largest_input, row.largest_output, row.largest_weight)
             room = "-" if row.precision != "float16" else f"{row.headroom:.3g}x"
-            said = "overflows" if row.overflows else ""
+            said = "overflows inside" if row.inside else "overflows" if row.overflows else ""
             table.add_row(Text(row.layer), row.kind, row.precision, *map(significant, figures), room, said)
         found = ", ".join(self.overflows) or "none"
         caption = (
             f"{self.name}, {self.samples:,} samples: the largest |values|, beside float16's {LARGEST:.0f}. "
             f"Overflow: {found}."
         )
-        return to_text(table, caption, NOTE, width=width)
+        notes = [NOTE, *([f"It didn't run in float16 here: {self.unseen}"] if self.unseen else [])]
+        return to_text(table, caption, " ".join(notes), width=width)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON; what isn't finite becomes null."""

@@ -1,8 +1,7 @@
-"""The rule of what stays float32, in tables and by the place in the graph."""
+"""The rule of what stays float32, and why: for the layer, for what it computes, or for its place in the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,19 +11,23 @@ from keras import tree
 from keras.layers import Layer
 
 from tfcompress.export.half import LARGEST
-from tfcompress.passthrough import Inserted, PassThrough
-from tfcompress.precision.policies import HALVES
+from tfcompress.passthrough import Inserted
+from tfcompress.precision.inside import operations_in_half
+from tfcompress.precision.kinds import has_policy, innermost, is_of_keras, is_preprocessing
+from tfcompress.precision.paths import ends, raw
 from tfcompress.quantization.names import plain_name
 from tfcompress.surgery import LayerChoice
 from tfcompress.surgery.choosing import Layers
-from tfcompress.surgery.walking import Call
+from tfcompress.surgery.walking import Call, calls
 
 SOFTMAX = "a softmax, or another exponential, needs float32's range"
 NORM = "Keras computes its norm in the layer's own precision"
 RAW = "sees raw data, of whatever range"
+HANDS_ON = "hands raw data or indices on"
 MASK = "compares data to make a mask"
 LOSS = "adds a loss of its outputs"
 CODE = "holds code that may need float32"
+INSIDE = "its call holds {name}: {why}"
 OUTPUT = "makes an output of the model"
 CONSTANT = "holds a constant beyond 65504"
 NEEDS_RANGE = "exponentials, powers and sums need float32's range"
@@ -91,36 +94,21 @@ _OPERATIONS = frozenset(
 has no kernel for 16 bits."""
 
 
-def innermost(operation: Any) -> Any:
-    """Return a layer without wrappers of this package; an operation as it is."""
-    return operation.innermost if isinstance(operation, PassThrough) else operation
-
-
-def is_cast(operation: Any) -> bool:
-    """Return whether an operation of a graph is Keras' cast."""
-    return type(operation).__name__ == "Cast" and type(operation).__module__.startswith("keras.")
-
-
-def has_policy(operation: Any) -> bool:
-    """Return whether a layer computes in floats whose precision is to be chosen: not in integers or float64."""
-    return isinstance(operation, Layer) and operation.compute_dtype in ("float32", *HALVES)
-
-
 def named(keep_float32: Layers) -> LayerChoice:
     """Return what `keep_float32` names; `None` names nothing."""
     return LayerChoice([] if keep_float32 is None else keep_float32, "keep_float32")
 
 
-def reasons(graph: Sequence[Call], outputs: Sequence[Any], choice: LayerChoice, policy: str) -> dict[int, str]:
+def reasons(model: keras.Model, choice: LayerChoice, policy: str) -> dict[int, str]:
     """Return why layers and operations stay float32, by id; those that the policy is for aren't in it.
 
     Args:
-        graph: The calls of a flat graph.
-        outputs: Its symbolic outputs.
+        model: A flat functional model.
         choice: What was asked to stay float32; may be of nothing.
         policy: "mixed_float16" or "mixed_bfloat16".
     """
-    ends = set(_ends(graph, outputs))
+    graph = calls(model)
+    last, before = set(ends(graph, model.outputs)), set(raw(graph, model.inputs))
     found: dict[int, str] = {}
     for call in graph:
         operation = call.operation
@@ -129,50 +117,61 @@ def reasons(graph: Sequence[Call], outputs: Sequence[Any], choice: LayerChoice, 
             continue
         why = _why_asked(operation, choice)
         if isinstance(operation, Layer):
-            why = why or (_why_layer(operation) if has_policy(innermost(operation)) else "")
+            why = why or (_why_layer(operation, call, policy) if has_policy(innermost(operation)) else "")
         else:
             why = why or _why_operation(call, policy)
-        why = why or (OUTPUT if id(operation) in ends else "")
+        why = why or (OUTPUT if id(operation) in last else "") or (HANDS_ON if id(operation) in before else "")
         if why:
             found.setdefault(id(operation), why)
     return found
-
-
-def _ends(graph: Sequence[Call], outputs: Sequence[Any]) -> Iterator[int]:
-    """Yield the ids of what makes outputs: the last layer with weights, or where tensors meet, and what follows."""
-    producer = {id(x): call for call in graph for x in call.outputs}
-    for x in outputs:
-        call = producer.get(id(x))
-        while call is not None:
-            yield id(call.operation)
-            weights = [] if isinstance(call.operation, Inserted) else getattr(call.operation, "weights", [])
-            call = producer.get(id(call.inputs[0])) if len(call.inputs) == 1 and not weights else None
 
 
 def _why_asked(operation: Any, choice: LayerChoice) -> str:
     if not isinstance(operation, Layer):
         return ASKED if choice.function is None and choice.includes(operation) else ""
     inner = innermost(operation)
-    # Of all, so that the choice knows every name.
-    asked = [choice.includes(operation), *(choice.includes(part) for part in inner._flatten_layers(include_self=False))]
+    # Of all, so that the choice knows every name; and a function sees the layer itself, not a wrapper of this package.
+    parts = [operation, *inner._flatten_layers(include_self=inner is not operation)]
+    asked = [choice.includes(part) for part in parts]
     return ASKED if any(asked) else ""
 
 
-def _why_layer(layer: Layer) -> str:
-    """Return why a layer stays float32 as a whole: for itself, or for a layer inside of it."""
+def _why_layer(layer: Layer, call: Call, policy: str) -> str:
+    """Return why a layer stays float32 as a whole: for itself, for a layer inside of it, or for what it computes."""
     inner = innermost(layer)
-    why = _why_part(inner)
-    if isinstance(inner, _ATTENTION):
-        # Without dropout Keras takes its fused attention, whose softmax is in float32.
-        return why or (SOFTMAX if getattr(inner, "_dropout", getattr(inner, "dropout", 0.0)) else "")
-    return why or next((why for part in inner._layers if (why := _why_layer(part))), "")
+    return _why_parts(inner) or _why_attention(inner, call) or _why_code(inner, call, policy)
+
+
+def _why_parts(layer: Any) -> str:
+    why = _why_part(layer)
+    if isinstance(layer, _ATTENTION):  # what it computes with the softmax inside is asked of its call
+        return why or (SOFTMAX if getattr(layer, "_dropout", getattr(layer, "dropout", 0.0)) else "")
+    return why or next((why for part in layer._layers if (why := _why_parts(innermost(part)))), "")
+
+
+def _why_attention(layer: Any, call: Call) -> str:
+    # Keras' fused attention has its softmax in float32. It is not for scores that are returned, nor for several axes.
+    if not isinstance(layer, _ATTENTION):
+        return ""
+    scores = call.keywords.get("return_attention_scores") or len(call.outputs) > 1
+    return SOFTMAX if scores or len(call.inputs[0].shape) > 3 else ""
+
+
+def _why_code(layer: Any, call: Call, policy: str) -> str:
+    if is_of_keras(layer):
+        return ""
+    for one in operations_in_half(layer, call, policy.removeprefix("mixed_")) or ():
+        why = "" if isinstance(one.operation, Layer) else _why_operation(one, policy)
+        if why:
+            return INSIDE.format(name=plain_name(type(one.operation)), why=why)
+    return ""
 
 
 def _why_part(layer: Any) -> str:
     known = next((_LAYERS[cls.__name__] for cls in type(layer).__mro__ if _is_listed(cls)), "")
     if known:
         return known
-    if ".layers.preprocessing." in next(c.__module__ for c in type(layer).__mro__ if c.__module__.startswith("keras.")):
+    if is_preprocessing(layer):
         return RAW
     if isinstance(layer, L.Dot) and layer.normalize:
         return NORM

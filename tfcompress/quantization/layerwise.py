@@ -14,7 +14,7 @@ from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.transform import read
 
 Call = Callable[..., Any]
-"""Calls a layer or operation, in inference mode."""
+"""Calls a layer or operation."""
 
 
 def check_graph(model: Any) -> None:
@@ -26,15 +26,17 @@ def check_graph(model: Any) -> None:
         )
 
 
-def run(model: keras.Model, batch: list[Any], visit: Callable[[Any, Call, Any, Any], Any]) -> None:
-    """Run a batch through a graph in inference mode, layer by layer, each called by `visit(layer, call, ...)`."""
+def run(
+    model: keras.Model, batch: list[Any], visit: Callable[[Any, Call, Any, Any], Any], training: bool = False
+) -> None:
+    """Run a batch through a graph, in inference by default, each layer called by `visit(layer, call, ...)`."""
     graph = graph_of(model)
 
     def operation_fn(operation: Any) -> Call:
         in_training = isinstance(operation, L.Layer) and operation._call_has_training_arg
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return operation(*args, **{**kwargs, "training": False} if in_training else kwargs)
+            return operation(*args, **{**kwargs, "training": training} if in_training else kwargs)
 
         return lambda *args, **kwargs: visit(operation, call, args, kwargs)
 

@@ -16,6 +16,7 @@ from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.freezing import FreezingBatchNorm
+from tfcompress.quantization.halves import warn_of_lost_grids
 from tfcompress.quantization.lowering import lower
 from tfcompress.quantization.placement import Placement, place
 from tfcompress.quantization.quantizers import (
@@ -95,6 +96,7 @@ def quantize(
     with place_of(model):
         quantized, reference = _quantized(model, config, choice, equalize, correct_bias)
         _warn_without_integers(quantized)
+        warn_of_lost_grids(quantized)
         for wrapper in wrapped_layers(quantized):
             for _, transform in wrapper.transforms:
                 if isinstance(transform, WeightQuantizer):

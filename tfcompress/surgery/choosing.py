@@ -109,6 +109,7 @@ class LayerChoice:
                 ) from error
         self.names: list[str] = []
         self.classes: list[type] = []
+        self.chosen = False
 
     def includes(self, layer: Layer) -> bool:
         """Return whether a layer is meant: by its name, the one it had, or that of a layer it was inside of."""
@@ -117,7 +118,9 @@ class LayerChoice:
         kind = type(layer.innermost if isinstance(layer, PassThrough) else layer)
         self.classes.append(kind)
         if self.function is not None:
-            return bool(self.function(layer))
+            wanted = bool(self.function(layer))
+            self.chosen = self.chosen or wanted
+            return wanted
         return self.all or any(_matches(pattern, names, [kind]) for pattern in self.patterns)
 
     def names_it(self, layer: Layer) -> bool:
@@ -125,7 +128,12 @@ class LayerChoice:
         return layer.name in self.patterns
 
     def check(self) -> None:
-        """Raise ValueError, with the nearest names, if a name or expression has matched no layer."""
+        """Raise ValueError, with the nearest names, if a name or expression has matched no layer, or a function none."""
+        if self.function is not None and self.classes and not self.chosen:
+            raise ValueError(
+                f"Expected `{self.argument}` to choose layers of the model. Received: {self.given!r}, which is false of "
+                f"all {len(self.classes)} that it was asked about. It is given a layer: look at its name and class."
+            )
         for pattern in self.patterns:
             if _matches(pattern, self.names, self.classes):
                 continue

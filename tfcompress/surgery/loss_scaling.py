@@ -48,14 +48,22 @@ def scaled(model: keras.Model) -> keras.Model:
         return model
     if type(model).__module__.startswith("keras."):
         return MixedPrecisionModel(model._inputs_struct, model._outputs_struct, name=model.name)
-    model._dtype_policy = policy  # of a class of the user's own, until it is saved
+    return scale_loss(model)  # of a class of the user's own
+
+
+def scale_loss(model: keras.Model) -> keras.Model:
+    """Let a model's next `compile` scale the loss if its layers need that, whatever its class; returns the model.
+
+    Keras saves nothing of it: `keras.models.load_model` brings back a model without, `tfcompress.load` one with it.
+    """
+    policy = policy_of_layers(model)
+    if policy is not None and not isinstance(model, MixedPrecisionModel):
+        model._dtype_policy = policy
     return model
 
 
 def plain(model: keras.Model) -> keras.Model:
-    """Return a model of Keras' own class with the same layers; it scales the loss until it is saved and loaded."""
+    """Return a model of Keras' own class with the same layers, that scales the loss as `scale_loss` says."""
     if not isinstance(model, MixedPrecisionModel):
         return model
-    made = keras.Model(model._inputs_struct, model._outputs_struct, name=model.name)
-    made._dtype_policy = model.dtype_policy
-    return made
+    return scale_loss(keras.Model(model._inputs_struct, model._outputs_struct, name=model.name))

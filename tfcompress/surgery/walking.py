@@ -58,6 +58,11 @@ def call_of(node: Any) -> Call:
     return Call(node.operation, arguments.args, arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs), node)
 
 
+def is_cast(operation: Any) -> bool:
+    """Return whether an operation of a graph is Keras' cast."""
+    return type(operation).__name__ == "Cast" and type(operation).__module__.startswith("keras.")
+
+
 Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 

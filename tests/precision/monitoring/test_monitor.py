@@ -222,6 +222,33 @@ def test_the_data_itself_may_be_beyond_the_range(half):
         model.fit(np.full((4, 2), 1e5), np.zeros((4, 2)), verbose=0, callbacks=[monitor()])
 
 
+def test_large_data_that_a_float32_layer_takes_is_fine(half):
+    layers = [keras.Input((2,)), L.Rescaling(1e-5, dtype="float32"), L.Dense(2, name="dense")]
+    model, watch = keras.Sequential(layers), monitor(verbose=0)
+    model.compile("sgd", "mse")
+    model.fit(np.full((4, 2), 1e5), np.zeros((4, 2)), verbose=0, callbacks=[watch])
+    assert (watch.report["(input)"].largest, watch.report["(input)"].nonfinite) == (1e5, False)
+
+
+def test_skipped_steps_after_a_later_callback_restored_the_optimizer(half, tmp_path):
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    def fit(*callbacks):
+        model = keras.Sequential([keras.Input((4,)), L.Dense(3), L.Dense(2)])
+        model.compile("sgd", "mse")
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        model.fit(np.ones((40, 4)), np.zeros((40, 2)), 4, 3, verbose=0, callbacks=[*callbacks, backup])
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stops())
+    watch = monitor(verbose=0)
+    fit(watch)
+    assert (watch.report.steps, watch.report.skipped) == (10, 0)
+
+
 def test_a_training_that_diverges_in_float32_too_is_not_blamed_on_precision(half):
     model = keras.Sequential([keras.Input((2,)), L.Dense(2, name="dense")])
     model.compile("sgd", "mse")

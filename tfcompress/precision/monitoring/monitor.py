@@ -145,6 +145,11 @@ class PrecisionMonitor(keras.callbacks.Callback):
         """Look into skipped steps again."""
         self._looked = 0
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begin to count skipped steps: now all callbacks have begun, one that loads the optimizer's state too."""
+        if not self._watching().steps:
+            self._scale = ScaleWatch(self.model)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Read the loss scale; look at a batch if it is time."""
         watch = self._watching()

@@ -15,6 +15,8 @@ from tfcompress.export.view import float32_view
 from tfcompress.precision.monitoring.gradients import compiled, value_and_gradients
 from tfcompress.precision.monitoring.observing import Observer, named_operations, same_noise
 from tfcompress.precision.policies import HALVES
+from tfcompress.surgery.inputs import is_graph
+from tfcompress.surgery.walking import calls
 
 Tensor = Any
 
@@ -182,10 +184,15 @@ class Probe:
         leaves = tree.flatten(x)
         inputs = getattr(self.model, "inputs", None) or ()
         names = [x.name for x in inputs] if len(inputs) == len(leaves) else list(map(str, range(len(leaves))))
-        cast = self.model.compute_dtype if self.model.autocast else None
-        for name, leaf in zip(names, leaves, strict=True):
+        for name, leaf, cast in zip(names, leaves, self._input_dtypes(len(leaves)), strict=True):
             self.observer.add(INPUT if len(leaves) == 1 else f"{INPUT} {name}", leaf, cast)
         return self.model(x, training=True) if self.model._call_has_training_arg else self.model(x)
+
+    def _input_dtypes(self, count: int) -> list[str | None]:
+        """Return what inputs are cast to: by a graph's layers, where all that read one agree, or else by the model."""
+        if is_graph(self.model):
+            return [_read_in(self.model, x) for x in self.model.inputs]
+        return [self.model.compute_dtype if self.model.autocast else None] * count
 
     def _loss(self, batch: Any) -> Tensor:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
@@ -216,7 +223,7 @@ class Probe:
                 return sum(float(counts[place]) for place in places) / weights
 
             seen = activations.get(name)
-            policy = getattr(getattr(self.named.get(name, self.model), "dtype_policy", None), "name", "")
+            policy = getattr(getattr(self.named.get(name), "dtype_policy", None), "name", "")
             yield LayerReading(
                 name,
                 policy,
@@ -227,6 +234,16 @@ class Probe:
                 share(lost),
                 share(overflow),
             )
+
+
+def _read_in(graph: keras.Model, x: Any) -> str | None:
+    """Return the dtype that all readers of a graph's input cast it to; `None` if one takes it as it is."""
+    readers = [call.operation for call in calls(graph) if any(given is x for given in call.inputs)]
+    casts = all(
+        isinstance(reader, keras.layers.Layer) and reader.autocast and not is_graph(reader) for reader in readers
+    )
+    dtypes = {getattr(reader, "innermost", reader).compute_dtype for reader in readers} if casts else set()
+    return dtypes.pop() if len(dtypes) == 1 and keras.backend.is_float_dtype(x.dtype) else None
 
 
 def _lost(half: Tensor, full: Tensor) -> Tensor:

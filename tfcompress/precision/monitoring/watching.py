@@ -136,6 +136,7 @@ class ScaleWatch:
         lowest: The least that this was.
         highest: The most.
         skipped: Steps that were left out, since a gradient wasn't finite.
+        first: Steps that the optimizer had done before.
     """
 
     def __init__(self, model: keras.Model):
@@ -145,7 +146,7 @@ class ScaleWatch:
         self.scale = self._scale()
         self.lowest = self.highest = self.scale
         self.skipped = 0
-        self.first = self._iterations() if self.dynamic else 0
+        self.first = self._iterations()
 
     def update(self, steps: int) -> int:
         """Read the optimizer's variables.
@@ -171,7 +172,8 @@ class ScaleWatch:
 
     def _iterations(self) -> int:
         # `iterations` counts rounds of accumulated gradients, this one every step that wasn't skipped.
-        return int(self._value(self.model.optimizer.inner_optimizer._iterations))
+        optimizer = self.model.optimizer.inner_optimizer if self.dynamic else self.model.optimizer
+        return int(self._value(optimizer._iterations))
 
     def _value(self, variable: keras.Variable) -> Any:
         """Return a variable's value; while JAX trains, the variables themselves are empty."""

@@ -1,0 +1,32 @@
+"""What a layer or operation of a graph is, as far as its precision goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras.layers import Layer
+
+from tfcompress.passthrough import PassThrough
+from tfcompress.precision.policies import HALVES
+
+
+def innermost(operation: Any) -> Any:
+    """Return a layer without wrappers of this package; an operation as it is."""
+    return operation.innermost if isinstance(operation, PassThrough) else operation
+
+
+def is_of_keras(thing: Any) -> bool:
+    """Return whether the class of a layer or operation is Keras' own."""
+    return type(thing).__module__.startswith("keras.")
+
+
+def is_preprocessing(layer: Any) -> bool:
+    """Return whether a layer is one of Keras' for preprocessing and augmentation, or derived from one."""
+    return ".layers.preprocessing." in next(
+        c.__module__ for c in type(layer).__mro__ if c.__module__.startswith("keras.")
+    )
+
+
+def has_policy(operation: Any) -> bool:
+    """Return whether a layer computes in floats whose precision is to be chosen: not in integers or float64."""
+    return isinstance(operation, Layer) and operation.compute_dtype in ("float32", *HALVES)
