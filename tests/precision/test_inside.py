@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -159,9 +157,3 @@ def test_a_function_sees_the_layer_and_not_its_wrapper():
     with pytest.raises(ValueError, match="`keep_float32` to choose layers.*false of all"):
         tfc.mixed_precision(model, HALF, keep_float32=lambda layer: False)
     assert "Dense" in seen
-
-
-def test_no_warning_of_what_is_read():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tfc.precision.explain(between(Scaled(normalized)))

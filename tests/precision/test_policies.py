@@ -143,7 +143,6 @@ def test_a_device_that_cannot(monkeypatch):
         tfc.mixed_precision(networks.mlp(), "mixed_bfloat16")
 
 
-@pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
 def test_auto_falls_back_to_float32(monkeypatch, capsys):
     monkeypatch.setattr(policies, "device", lambda: Device("cpu", None, ("AMX",)))
     monkeypatch.setattr(policies, "why_it_fails", lambda dtype: "no kernel")
@@ -154,6 +153,7 @@ def test_auto_falls_back_to_float32(monkeypatch, capsys):
     )
 
 
+@pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
 def test_a_layer_that_the_device_cannot_run():
     if ON_TENSORFLOW:  # has no such kernel on a CPU
         inputs = keras.Input((4, 4, 4, 2))

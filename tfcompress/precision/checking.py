@@ -94,10 +94,8 @@ class _Observer:
     def makes_non_finite(self) -> Iterator[str]:
         """Yield the names of what returns something infinite, or NaN, and is given finite numbers alone."""
         for call in self.graph:
-            given, made = (
-                any(np.isinf(self.largest.get(id(x), 0.0)) for x in xs) for xs in (call.inputs, call.outputs)
-            )
-            if made and not given:
+            given, made = ([self.largest.get(id(x), 0.0) for x in xs] for xs in (call.inputs, call.outputs))
+            if np.isinf(made).any() and not np.isinf(given).any():
                 yield call.operation.name
 
 

@@ -22,9 +22,8 @@ def is_of_keras(thing: Any) -> bool:
 
 def is_preprocessing(layer: Any) -> bool:
     """Return whether a layer is one of Keras' for preprocessing and augmentation, or derived from one."""
-    return ".layers.preprocessing." in next(
-        c.__module__ for c in type(layer).__mro__ if c.__module__.startswith("keras.")
-    )
+    modules = (cls.__module__ for cls in type(layer).__mro__)
+    return ".layers.preprocessing." in next(module for module in modules if module.startswith("keras."))
 
 
 def has_policy(operation: Any) -> bool:

@@ -28,8 +28,8 @@ def warn_of_lost_grids(model: keras.Model) -> None:
     if found:
         bits, name, dtype = max(found)
         warnings.warn(
-            f"{len(found)} grids of up to {bits} bits lie behind layers in {dtype}, whose numbers have {SIGNIFICAND[dtype]} "
-            f"significant bits, such as that of {name!r}: training rounds to these, not to the grid. Quantize the float32 "
-            "model (tfcompress.full_precision), or take a recipe of 8 bits.",
+            f"{len(found)} grids of up to {bits} bits lie behind layers in {dtype}, whose numbers have "
+            f"{SIGNIFICAND[dtype]} significant bits, such as that of {name!r}: training rounds to these, not to the "
+            "grid. Quantize the float32 model (tfcompress.full_precision), or take a recipe of 8 bits.",
             stacklevel=3,
         )

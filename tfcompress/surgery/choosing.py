@@ -128,11 +128,11 @@ class LayerChoice:
         return layer.name in self.patterns
 
     def check(self) -> None:
-        """Raise ValueError, with the nearest names, if a name or expression has matched no layer, or a function none."""
+        """Raise ValueError, with the nearest names, if something given, or a function, has matched no layer."""
         if self.function is not None and self.classes and not self.chosen:
             raise ValueError(
-                f"Expected `{self.argument}` to choose layers of the model. Received: {self.given!r}, which is false of "
-                f"all {len(self.classes)} that it was asked about. It is given a layer: look at its name and class."
+                f"Expected `{self.argument}` to choose layers of the model. Received: {self.given!r}, which is false "
+                f"of all {len(self.classes)} that it was asked about. It is given a layer: look at its name and class."
             )
         for pattern in self.patterns:
             if _matches(pattern, self.names, self.classes):

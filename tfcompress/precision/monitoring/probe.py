@@ -239,11 +239,10 @@ class Probe:
 def _read_in(graph: keras.Model, x: Any) -> str | None:
     """Return the dtype that all readers of a graph's input cast it to; `None` if one takes it as it is."""
     readers = [call.operation for call in calls(graph) if any(given is x for given in call.inputs)]
-    casts = all(
-        isinstance(reader, keras.layers.Layer) and reader.autocast and not is_graph(reader) for reader in readers
-    )
-    dtypes = {getattr(reader, "innermost", reader).compute_dtype for reader in readers} if casts else set()
-    return dtypes.pop() if len(dtypes) == 1 and keras.backend.is_float_dtype(x.dtype) else None
+    layers = [reader for reader in readers if isinstance(reader, keras.layers.Layer) and not is_graph(reader)]
+    dtypes = {getattr(layer, "innermost", layer).compute_dtype for layer in layers if layer.autocast}
+    alike = len(dtypes) == 1 and len(layers) == len(readers) and all(layer.autocast for layer in layers)
+    return dtypes.pop() if alike and keras.backend.is_float_dtype(x.dtype) else None
 
 
 def _lost(half: Tensor, full: Tensor) -> Tensor:
