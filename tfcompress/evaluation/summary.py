@@ -37,6 +37,8 @@ class WeightRow:
     """Bits and range of the quantizer behind the layer; "not calibrated" where it has no range yet."""
     island: bool = False
     """Whether the layer computes in floating point among quantized ones."""
+    precision: str = ""
+    """The dtype that the layer computes in while it is trained, such as "bfloat16"; empty for an operation."""
 
     @property
     def size(self) -> int:
@@ -89,6 +91,7 @@ class Summary:
         from rich.console import Console
         from rich.table import Table
 
+        mixed = any(row.precision in ("float16", "bfloat16") for row in self.rows)
         title = f"{self.name}: {self.parameters:,} parameters, kernels {self.sparsity:.1%} zero"
         quantized = any(row.output or row.island for row in self.rows)
         if quantized:
@@ -98,7 +101,7 @@ class Summary:
         # A row of a quantized model says more: what "distinct" counts is bounded by the bits there.
         texts = ("layer", "class", "shape") if quantized else ("layer", "class", "kernel", "shape")
         figures = ("zeros", "bytes") if quantized else ("zeros", "distinct", "bytes")
-        for heading in texts:
+        for heading in (*texts, "computes in") if mixed else texts:
             table.add_column(heading, no_wrap=heading != "layer", overflow="fold")
         for heading in figures:
             table.add_column(heading, justify="right", no_wrap=True)
@@ -114,6 +117,7 @@ class Summary:
                 "zeros": f"{row.sparsity:.1%}" if row.weight else "",
                 "distinct": f"{row.distinct:,}" if row.weight else "",
                 "bytes": f"{row.nbytes:,}" if row.weight else "",
+                "computes in": row.precision,
                 "output": row.output,
                 "status": row.status,
             }
@@ -132,7 +136,8 @@ def summary(model: keras.Model) -> Summary:
     Returns:
         One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it, and
         for every layer whether it was pruned, quantized, left as it is, or has nothing to compress; of a quantized
-        model also the range of each output, and which layers stay float islands.
+        model also the range of each output, and which layers stay float islands; in mixed precision also what each
+        layer computes in (`tfcompress.precision.explain` says why).
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -212,11 +217,12 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
     kind = type(inner).__name__
     output = "" if explanation is None else _output(explanation.quantizer)
     island = explanation is not None and explanation.island
+    precision = str(inner.compute_dtype) if isinstance(inner, Layer) else ""
     said = explanation.status if explanation is not None else ""
     positions = kernel_positions(layer) if isinstance(layer, Layer) else []
     if not positions:
         status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
-        return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island)]
+        return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island, precision)]
     weights = inner_weights(layer)
     names = _distinct_names([weights[position] for position in positions])
     wrapped = isinstance(layer, CompressedLayer)
@@ -239,6 +245,7 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
                 ", ".join([*done, *([said] if said else [])]) or "as it is",
                 output,
                 island,
+                precision,
             )
         )
     return rows
