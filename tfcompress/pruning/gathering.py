@@ -18,7 +18,9 @@ from tfcompress.replicas import not_distributed, predict_on_batch
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
+from tfcompress.surgery.loss_scaling import policy_of_layers
 from tfcompress.surgery.walking import calls
+from tfcompress.surgery.widening import widened
 from tfcompress.transform import WeightTransform, read
 from tfcompress.wrapper import with_transforms, wrapped_layers
 
@@ -34,11 +36,13 @@ class Evidence:
         data: `(x, y)` arrays or an iterable of batches, or `None`.
         loss: As for `compile`, or `None`.
         batch_size: Samples in a batch of arrays.
+        loss_weights: As for `compile`, or `None`.
     """
 
     data: Any
     loss: Any
     batch_size: int = 32
+    loss_weights: Any = None
 
 
 def check_evidence(config: PruneConfig, evidence: Evidence, at_once: bool = False) -> None:
@@ -116,7 +120,7 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
     """Return the statistics that come from gradients, summed over the batches of data.
 
     Args:
-        model: A built model; a copy of it runs, in training mode, and is not trained.
+        model: A built model; a copy of it runs, in float32 and in training mode, and is not trained.
         names: Of `GATHERED`.
         evidence: Its data are `(x, y)`, or an iterable of batches that are such pairs.
 
@@ -128,8 +132,15 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
         found = [(position, _Gatherer(names)) for position in kernel_positions(layer)]
         return with_transforms(layer, found) if found else layer
 
-    copy = rebuild(model, wrap)
-    copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
+    # In float16 the loss is scaled, at first by too much: steps that overflow are there to be skipped.
+    half = policy_of_layers(model) is not None
+    copy = rebuild(widened(rebuild(model)) if half else model, wrap)
+    copy.compile(
+        keras.optimizers.SGD(0.0),  # at a rate of 0 nothing is trained
+        evidence.loss,
+        loss_weights=evidence.loss_weights,
+        auto_scale_loss=False,
+    )
     count = 0
     for batch in _pairs(evidence.data, evidence.batch_size):
         if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):

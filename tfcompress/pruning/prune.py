@@ -48,7 +48,8 @@ def prune(
             are meant.
         data: For criteria that look at data: `(x, y)` arrays, or an iterable of such batches; `x` alone for
             "activation_frequency". Statistics of gradients are gathered from it now, and in training without it.
-        loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with.
+        loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with, with its
+            `loss_weights`.
         batch_size: Samples in a batch of arrays.
 
     Returns:
@@ -76,7 +77,9 @@ def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, 
     choice = LayerChoice(layers)
     check_built(model)
     if evidence.loss is None:
-        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None))
+        compiled = getattr(model, "_compile_loss", None)
+        weights = getattr(compiled, "_user_loss_weights", None)
+        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None), loss_weights=weights)
     check_evidence(config, evidence, at_once)
     how = prune_channels if config.granularity in STRUCTURES else prune_kernels
     return how(model, config, choice, evidence)

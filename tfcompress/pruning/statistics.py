@@ -24,7 +24,8 @@ class Statistics:
     Attributes:
         gradient: dL/dw, summed over batches, in the shape of the weight. (On JAX that of the scaled loss, where the
             optimizer scales it.)
-        sensitivity: |w * dL/dw|, summed over batches, in the shape of the weight.
+        sensitivity: |w * dL/dw|, summed over batches, in the shape of the weight. (Of a layer that is called several
+            times dL/dw is that of all calls.)
         movement: -w * dL/dw, summed over batches, in the shape of the weight; above 0 where training moves the weight
             away from 0.
         activation_frequency: Share of positions and samples at which each output of the weight's layer is above 0,
