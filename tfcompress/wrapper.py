@@ -267,6 +267,15 @@ def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, CompressedLayer) and layer.built]
 
 
+def remarks(model: keras.layers.Layer) -> list[str]:
+    """Return what the transforms of a model have to say of what has become of its weights."""
+    found: dict[type[WeightTransform], list[tuple[str, WeightTransform]]] = {}
+    for layer in wrapped_layers(model):
+        for _, transform in layer.transforms:
+            found.setdefault(type(transform), []).append((layer.name, transform))
+    return [text for kind, members in found.items() for text in kind.remarks(members)]
+
+
 def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Return the weights of a layer, or of the layer that a wrapper of this package carries."""
     return list(layer.layer.weights if isinstance(layer, CompressedLayer) else layer.weights)

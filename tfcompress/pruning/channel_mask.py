@@ -14,6 +14,7 @@ from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.selection import keep_count, largest, threshold
 from tfcompress.pruning.statistics import Gathering, Statistics
+from tfcompress.transform import read
 
 Tensor = Any
 Costs = Sequence[Sequence[Any]]
@@ -126,6 +127,13 @@ class ChannelMask(Mask):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
+    def remnant(self) -> str | None:
+        """Return what is left, in words, if it is one channel of several."""
+        kept = int(read(self.mask).sum())
+        if self.role != "producer" or self.size == 1 or kept > 1:
+            return None
+        return "one head" if self.config.granularity == "attention_head" else "one channel"
+
         own = ("unit", "size", "axis", "role", "start", "outer", "inner", "costs")
         config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
         return {name: value for name, value in config.items() if name not in _OF_ELEMENTS}
