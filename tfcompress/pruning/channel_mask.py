@@ -18,7 +18,8 @@ from tfcompress.transform import read
 
 Tensor = Any
 Costs = Sequence[Sequence[Any]]
-"""For each kernel: what it costs whole, and for each of its axes a list of (unit, share of the axis)."""
+"""For each kernel and each product of two tensors: what it costs whole, and for each of its axes a list of (unit, share
+of the axis)."""
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -39,7 +40,8 @@ class ChannelMask(Mask):
         start: Index along the axis at which they begin.
         outer: How often they follow each other along the axis.
         inner: How many indices each has in one go.
-        costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel costs.
+        costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel, or
+            product of two tensors, costs.
         **common: `group_size`, `share`, `seed` and `given`, as of `Mask`.
     """
 
@@ -125,8 +127,6 @@ class ChannelMask(Mask):
         by_unit = dict(zip(units, kept, strict=True))
         return [by_unit[mask.unit] for mask in masks]
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
     def remnant(self) -> str | None:
         """Return what is left, in words, if it is one channel of several."""
         kept = int(read(self.mask).sum())
@@ -134,6 +134,8 @@ class ChannelMask(Mask):
             return None
         return "one head" if self.config.granularity == "attention_head" else "one channel"
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         own = ("unit", "size", "axis", "role", "start", "outer", "inner", "costs")
         config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
         return {name: value for name, value in config.items() if name not in _OF_ELEMENTS}
