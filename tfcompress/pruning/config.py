@@ -91,6 +91,12 @@ class PruneConfig:
         self._check_regrowth()
 
     def _check_regrowth(self) -> None:
+        if self.schedule.falls:
+            raise ValueError(
+                "Expected a schedule that doesn't fall: what is pruned has no score by which it could come back. "
+                f"Received: {self.schedule!r}. Take tfcompress.Regrowth, which exchanges weights at a constant "
+                "sparsity, or one that rises."
+            )
         if not self.schedule.regrows:
             return
         if self.granularity in STRUCTURES:
