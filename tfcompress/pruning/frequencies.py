@@ -19,7 +19,7 @@ from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter
-from tfcompress.surgery.walking import calls
+from tfcompress.surgery.walking import Call, calls
 
 Tensor = Any
 
@@ -53,7 +53,8 @@ def gather_frequencies(
         ValueError: If a group has no such place, if there is no batch, or one doesn't fit the model.
     """
     number = {group.name: index for index, group in enumerate(analysis.groups)}
-    places = {group.name: list(_places(model, analysis, group, number[group.name])) for group in groups}
+    made = calls(model)
+    places = {group.name: list(_places(made, analysis, group, number[group.name])) for group in groups}
     for group in groups:
         if group.kind != "channel" or not places[group.name]:
             raise ValueError(
@@ -76,10 +77,13 @@ def gather_frequencies(
     return found
 
 
-def _places(model: keras.Model, analysis: Analysis, group: ChannelGroup, number: int) -> Iterator[tuple[Tensor, int]]:
+def _places(made: Sequence[Call], analysis: Analysis, group: ChannelGroup, number: int) -> Iterator[tuple[Tensor, int]]:
     """Yield the tensors behind the activations of a group's channels, and the axis along which these lie."""
-    made = calls(model)
     group_of, _ = analysis.channels
+    readers: dict[int, list[Call]] = {}
+    for call in made:
+        for x in call.inputs:
+            readers.setdefault(id(x), []).append(call)
 
     def axis_of(x: Tensor) -> int | None:
         for axis, labels in enumerate(analysis.axes[id(x)]):
@@ -100,9 +104,9 @@ def _places(model: keras.Model, analysis: Analysis, group: ChannelGroup, number:
         if axis is None or id(x) in seen:
             continue
         seen.add(id(x))
-        readers = [call for call in made if any(x is given for given in call.inputs)]
-        passed = [call for call in readers if rule_of(call.operation) in _PASSED]
-        if len(passed) < len(readers):
+        read_by = readers.get(id(x), [])
+        passed = [call for call in read_by if rule_of(call.operation) in _PASSED]
+        if len(passed) < len(read_by):
             yield x, axis
         waiting += [output for call in passed for output in call.outputs]
 
