@@ -12,7 +12,7 @@ from tfcompress.evaluation.summary import sparsity
 from tfcompress.precision.monitoring import PrecisionMonitor
 from tfcompress.pruning.mask import Mask
 from tfcompress.transform import read
-from tfcompress.wrapper import wrapped_layers
+from tfcompress.wrapper import remarks, wrapped_layers
 
 __all__ = ["PrecisionMonitor", "PruningSummaries"]
 
@@ -22,7 +22,7 @@ class PruningSummaries(keras.callbacks.Callback):
 
     Args:
         log_dir: Folder of the TensorBoard logs; `None` writes none.
-        verbose: 1 prints a line after every epoch, 0 doesn't.
+        verbose: 1 prints a line after every epoch, and at the end which layers have next to nothing left; 0 doesn't.
 
     Example:
 
@@ -62,5 +62,8 @@ class PruningSummaries(keras.callbacks.Callback):
             self._log.write({f"sparsity/{name}": value for name, value in per_layer.items()}, step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Close the log."""
+        """Close the log; say what next to nothing is left of."""
+        if self.verbose:
+            for text in remarks(self.model):
+                print(text)
         self._log.close()

@@ -59,6 +59,15 @@ class WeightTransform:
             step: int32 scalar; 0 in the first training step.
         """
 
+    @classmethod
+    def remarks(cls, members: Sequence[tuple[str, WeightTransform]]) -> list[str]:
+        """Return what the user should know of the state that transforms are in when they are taken away.
+
+        Args:
+            members: The name of the layer and the transform, of all transforms of this class in a model.
+        """
+        return []
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {}

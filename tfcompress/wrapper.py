@@ -15,8 +15,16 @@ from tfcompress.passthrough import PassThrough
 from tfcompress.replicas import layout_like, not_distributed
 from tfcompress.transform import Projection, Tensor, WeightTransform, carried, remove_projection
 
-# What was updated in each forward pass that is under way: a shared layer, called twice, counts one step.
-_updated: weakref.WeakKeyDictionary[Any, set[Any]] = weakref.WeakKeyDictionary()
+
+class _Pass:
+    """A forward pass that is under way: a shared layer, called twice, counts one step and sees the same weights."""
+
+    def __init__(self) -> None:
+        self.updated: set[Any] = set()  # groups of transforms
+        self.values: dict[int, dict[int, Tensor]] = {}  # by the wrapper's `id`
+
+
+_passes: weakref.WeakKeyDictionary[Any, _Pass] = weakref.WeakKeyDictionary()
 
 # All built wrappers, in the order in which they were built.
 _wrappers: weakref.WeakSet[CompressedLayer] = weakref.WeakSet()
@@ -212,33 +220,36 @@ class CompressedLayer(PassThrough):
     def _loss_scale(self) -> Tensor | None:
         """Return what the optimizer of the outermost model multiplies the loss by, if it does and that is known."""
         optimizer = getattr(self._get_call_context().entry_layer, "optimizer", None)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and optimizer.built:
-            return ops.cast(ops.convert_to_tensor(optimizer.dynamic_scale.value), "float32")
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            scale = optimizer.dynamic_scale.value if optimizer.built else optimizer.initial_scale
+            return ops.cast(ops.convert_to_tensor(scale), "float32")
         return None
 
-    def _begin_pass(self) -> None:
-        """Update the state, unless this forward pass of the outermost model has called this layer before."""
+    def _values_in_training(self) -> dict[int, Tensor]:
+        """Update the state, in the first call of a forward pass of the outermost model; return what the layer sees.
+
+        Later calls see the same tensors, whose gradients are then those of all calls together.
+        """
         with keras.StatelessScope() as probe:
             outer = probe.original_scope
         # On JAX a forward pass is one stateless scope, which knows the variables of the model; on
         # TensorFlow it is one call context, which knows the outermost layer.
         context = self._get_call_context() if outer is None else outer
-        done = _updated.setdefault(context, set())
-        if id(self) in done:
-            return
-        done.add(id(self))
-        if outer is None:
-            peers = wrapped_layers(context.entry_layer)
-        else:
-            peers = [w for w in sorted(_wrappers, key=lambda w: w.serial) if id(w.step) in outer.state_mapping]
-        self.update(peers, done)
+        this = _passes.setdefault(context, _Pass())
+        if id(self) not in this.values:
+            if outer is None:
+                peers = wrapped_layers(context.entry_layer)
+            else:
+                peers = [w for w in sorted(_wrappers, key=lambda w: w.serial) if id(w.step) in outer.state_mapping]
+            self.update(peers, this.updated)
+            this.values[id(self)] = self.transformed(training=True)
+        return this.values[id(self)]
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer with transformed weights."""
-        if training:
-            self._begin_pass()
         weights = self.layer.weights
-        mapping = [(weights[position], value) for position, value in self.transformed(bool(training)).items()]
+        values = self._values_in_training() if training else self.transformed()
+        mapping = [(weights[position], value) for position, value in values.items()]
         with _Scope(mapping) as scope:
             outputs = self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
         for variable in scope.assigned.values():  # seeds, batch-norm statistics, states, metrics
@@ -254,6 +265,15 @@ class CompressedLayer(PassThrough):
 def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:
     """Return the built wrappers of a model (or the layer itself if it is one), each once."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, CompressedLayer) and layer.built]
+
+
+def remarks(model: keras.layers.Layer) -> list[str]:
+    """Return what the transforms of a model have to say of what has become of its weights."""
+    found: dict[type[WeightTransform], list[tuple[str, WeightTransform]]] = {}
+    for layer in wrapped_layers(model):
+        for _, transform in layer.transforms:
+            found.setdefault(type(transform), []).append((layer.name, transform))
+    return [text for kind, members in found.items() for text in kind.remarks(members)]
 
 
 def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:

@@ -36,6 +36,8 @@ def test_flags_make_a_configuration(values):
 def test_a_pattern_says_how_sparse_it_is(values):
     config = config_of(values("--granularity=1:4"), 0.8, 400)
     assert (config.granularity, config.schedule) == (NofM(1, 4), ConstantSparsity(0.75, frequency=16))
+    config = config_of(values("--granularity=2:4", "--criterion=gradient"), 0.8, 400)
+    assert config.schedule == ConstantSparsity(0.5, begin_step=16, frequency=16)  # gradients come first
     with pytest.raises(UsageError, match="ends at 0.75"):
         config_of(values("--granularity=1:4", "--sparsity=0.5"), 0.5, 400)
 

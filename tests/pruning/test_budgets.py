@@ -10,7 +10,8 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, gathered
 from tfcompress.pruning import PruneConfig
-from tfcompress.surgery.costs import uses
+from tfcompress.surgery import rebuild
+from tfcompress.surgery.costs import total_multiply_adds, uses
 from tfcompress.wrapper import wrapped_layers
 
 
@@ -76,6 +77,92 @@ def test_layers_reach_sparsities_of_their_own():
     assert abs(tfc.sparsity(spread) - 0.8) < 0.01
     each = tfc.sparsity(spread, per_layer=True)
     assert each["dense/kernel"] > 0.8 > each["head/kernel"]
+
+
+def test_random_graphs_of_attention_count_inputs_and_outputs_and_not_heads_and_width():
+    inputs = keras.Input((5, 64))
+    attention = L.MultiHeadAttention(4, 8, output_shape=16, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, L.Conv1D(10, 3, name="conv")(attention))
+    # Inputs and outputs, and for the convolution its length: 64 -> 4 * 8, 4 * 8 -> 16.
+    shapes = {**dict.fromkeys(("mha_query", "mha_key", "mha_value"), (64, 32)), "mha_attention_output": (32, 16)}
+    shapes["conv"] = (3, 16, 10)
+    for targets, of in [
+        ("erdos_renyi", lambda shape: sum(shape[-2:]) / np.prod(shape[-2:])),
+        ("erdos_renyi_kernel", lambda shape: sum(shape) / np.prod(shape)),
+    ]:
+        found = tfc.prune_once(model, 0.8, targets=targets)
+        raw = {name: of(shape) for name, shape in shapes.items()}
+        whole = sum(np.prod(shape) for shape in shapes.values())
+        scale = 0.2 * whole / sum(raw[name] * np.prod(shape) for name, shape in shapes.items())
+        assert max(raw.values()) * scale < 1
+        for name in shapes:
+            density = np.mean(numpy(found.get_layer(name).kernel) != 0)
+            assert density == pytest.approx(raw[name] * scale, abs=2e-3), name
+
+
+def test_what_is_looked_up_costs_no_multiplications_and_stays():
+    words = keras.Input((9,), dtype="int32")
+    model = keras.Model(words, L.Dense(2, name="head")(L.Flatten()(L.Embedding(20, 6, name="words")(words))))
+    with pytest.warns(UserWarning, match="In layer 'words' zeros save no multiplications"):
+        pruned = tfc.prune_once(model, 0.5, scope="flops")
+    assert tfc.sparsity(pruned, per_layer=True) == {"words/embeddings": 0.0, "head/kernel": 0.5}
+    with pytest.raises(ValueError, match="kernels that are multiplied.*'words' of class Embedding.*scope='bytes'"):
+        tfc.prune_once(model, 0.5, scope="flops", layers="words")
+    with pytest.raises(ValueError, match="none of layers=.*'w.*' has a kernel that is multiplied"):
+        tfc.prune_once(model, 0.5, scope="flops", layers="w.*")
+
+
+def test_products_of_attention_are_part_of_the_whole():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((10, 8))
+    model = keras.Model(inputs, L.Dense(4, name="head")(L.MultiHeadAttention(2, 4, name="mha")(inputs, inputs)))
+    kernels, products = 10 * (4 * 8 * 8 + 8 * 4), 10 * 10 * 8 * 2
+    assert total_multiply_adds(rebuild(model)) == kernels + products
+    pruned = tfc.prune_once(model, 0.5, scope="flops")
+    left = 10 * sum(np.count_nonzero(numpy(layer.kernel)) for layer in pruned.layers if hasattr(layer, "kernel"))
+    assert left + products == pytest.approx(0.5 * (kernels + products), abs=10)
+    with pytest.raises(ValueError, match="at most 0.643 with scope='flops'"):
+        tfc.prune_once(model, 0.7, scope="flops")
+
+
+@pytest.mark.parametrize("scope", ["global", "flops", "bytes"])
+@pytest.mark.parametrize("granularity", ["element", tfc.Block(2, 2)])
+def test_each_kernel_keeps_one_unit_and_that_is_said(scope, granularity):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="faint"), L.Dense(8, name="loud")])
+    faint, loud = (layer.kernel for layer in model.layers)
+    faint.assign(numpy(faint) * 1e-3)
+    schedule = tfc.PolynomialDecay(0.0, 0.5, begin_step=0, end_step=2, frequency=1)
+    pruned = tfc.prune(model, PruneConfig(schedule, scope=scope, granularity=granularity))
+    pruned.compile(keras.optimizers.SGD(0.0), "mse")
+    pruned.fit(np.ones((12, 8)), np.ones((12, 8)), batch_size=4, verbose=0)
+    word = "weight" if granularity == "element" else "block"
+    with pytest.warns(UserWarning, match=f"leaves one {word} of layer 'faint'. Take"):
+        found = tfc.strip(pruned)
+    size, rest = (1, 63) if granularity == "element" else (4, 60)
+
+    def units(kernel):
+        side = 8 if granularity == "element" else 4
+        return np.abs(kernel).reshape(side, 8 // side, side, 8 // side).mean(axis=(1, 3))
+
+    kept = [units(numpy(found.get_layer(name).kernel)) > 0 for name in ("faint", "loud")]
+    np.testing.assert_array_equal(kept[0], units(numpy(faint)) == units(numpy(faint)).max())
+    np.testing.assert_array_equal(kept[1], units(numpy(loud)) > units(numpy(loud)).min())
+    assert (kept[0].sum() * size, kept[1].sum() * size) == (size, rest)
+
+
+def test_regrowth_leaves_each_kernel_a_weight():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="faint"), L.Dense(8, name="loud")])
+    model.get_layer("faint").kernel.assign(numpy(model.get_layer("faint").kernel) * 1e-3)
+    schedule = tfc.Regrowth(0.5, drop_fraction=0.5, begin_step=1, end_step=9, frequency=1)
+    pruned = tfc.prune(model, PruneConfig(schedule, scope="global"))
+    pruned.compile(keras.optimizers.SGD(0.0), "mse")
+    for _ in range(4):
+        pruned.train_on_batch(np.ones((4, 8)), np.ones((4, 8)))
+        masks = [numpy(layer.transforms[0][1].mask) for layer in wrapped_layers(pruned)]
+        assert masks[0].sum() >= 1
+        assert sum(mask.sum() for mask in masks) == 64
 
 
 def test_a_rising_schedule_ends_at_each_layers_own():

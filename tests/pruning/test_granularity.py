@@ -153,6 +153,44 @@ def test_inputs_are_inputs_whatever_the_order_of_a_kernels_axes():
     assert set((query.reshape(4, 4, 32) != 0).sum(axis=1).ravel().tolist()) == {0, 4}
 
 
+def masked_attention(heads=2, width=4):
+    words = keras.Input((6,), dtype="int32")
+    x = L.Embedding(12, 8, mask_zero=True, name="words")(words)
+    return keras.Model(words, L.LSTM(4, name="lstm")(L.MultiHeadAttention(heads, width, name="mha")(x, x)))
+
+
+def test_the_layer_that_a_kernel_is_of_says_which_axes_are_inputs():
+    found = tfc.prune_once(masked_attention(), 0.5, granularity=NofM(2, 4))
+    attention = found.get_layer("mha")  # with a Keras mask it is one layer
+    for part in (attention.query_dense, attention.key_dense, attention.value_dense, attention.output_dense):
+        kernel = numpy(part.kernel)
+        rows = kernel.reshape(2, 4, 8)  # (8, 2, 4): inputs, heads, width; of the output (2, 4, 8)
+        assert np.all((rows != 0).sum(axis=1) == 2), part.name
+    with pytest.raises(
+        ValueError, match="kernel's 8 input and 8 output channels.*16 x 1 for the kernel of layer 'mha'"
+    ):
+        tfc.prune_once(masked_attention(), 0.5, granularity=Block(16, 1), layers="mha")
+    inside = {"depthwise": L.DepthwiseConv2D(3), "transposed": L.Conv2DTranspose(6, 3)}
+    parts = [L.TimeDistributed(layer, name=name) for name, layer in inside.items()]
+    found = tfc.prune_once(keras.Sequential([keras.Input((2, 5, 5, 4)), *parts]), 0.5, granularity=NofM(2, 4))
+    assert np.all(numpy(found.get_layer("depthwise").layer.kernel) != 0)
+    kernel = numpy(found.get_layer("transposed").layer.kernel)  # (height, width, outputs, inputs)
+    assert kernel.shape == (3, 3, 6, 4)
+    assert np.all((kernel != 0).sum(axis=3) == 2)
+
+
+def test_kernels_with_too_few_inputs_for_the_pattern_are_named():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), L.Conv2D(1, 3, name="rgb"), L.Conv2D(8, 3, name="grey"), L.Conv2D(4, 1, name="wide")]
+    )
+    with pytest.warns(
+        UserWarning, match=r"Fewer than 4 input channels.*'rgb' \(3: 33% zeros\), 'grey' \(1: 0% zeros\)\."
+    ):
+        found = tfc.prune_once(model, 0.5, granularity=NofM(2, 4))
+    each = tfc.sparsity(found, per_layer=True)
+    assert each == {"rgb/kernel": pytest.approx(1 / 3), "grey/kernel": 0.0, "wide/kernel": 0.5}
+
+
 def test_bad_units_are_refused():
     for refused, words in [
         (lambda: NofM(4, 4), "NofM.2, 4. keeps two of four"),

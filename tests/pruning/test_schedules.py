@@ -252,3 +252,28 @@ def test_bad_configurations_are_refused():
         tfc.PruneConfig(0.5, granularity="filter")
     with pytest.raises(ValueError, match="schedule"):
         tfc.PruneConfig("half")
+
+
+@pytest.mark.parametrize("name", ["PolynomialDecay", "CosineDecay", "ExponentialDecay"])
+def test_sparsities_that_fall_are_refused_for_pruning(name):
+    arguments = {"begin_step": 0, "end_step": 4, "frequency": 1}
+    falling = getattr(tfc, name)(0.6, 0.1, **arguments)
+    assert float(falling.sparsity(4)) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match=f"doesn't fall.*{name}.*Take tfcompress.Regrowth"):
+        tfc.PruneConfig(falling)
+    assert not getattr(tfc, name)(0.1, 0.1, **arguments).falls
+
+
+def test_the_first_mask_of_a_constant_sparsity_is_the_last():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, use_bias=False, name="dense")])
+    pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, frequency=1))
+    pruned.compile(keras.optimizers.SGD(1.0), "mse")
+    generator = np.random.default_rng(0)
+    mask = pruned.get_layer("dense").transforms[0][1].mask
+    masks = []
+    for _ in range(4):
+        pruned.train_on_batch(generator.normal(size=(8, 6)), generator.normal(size=(8, 4)))
+        masks.append(ops.convert_to_numpy(mask.value))
+    assert all(np.array_equal(one, masks[0]) for one in masks)
+    assert masks[0].sum() == 12

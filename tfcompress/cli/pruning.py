@@ -57,12 +57,13 @@ def config_of(values: FlagValues, sparsity: float, steps: int) -> PruneConfig:
         steps: Training steps.
     """
     granularity = granularity_of(values.granularity)
+    # What is known of gradients comes with the first steps.
+    late = any(name in GATHERED for name in needs_of(values.criterion))
     if isinstance(granularity, NofM):
-        given = values["sparsity"].present
-        schedule: Any = ConstantSparsity(sparsity if given else granularity.sparsity, frequency=max(steps // 25, 1))
+        wanted = sparsity if values["sparsity"].present else granularity.sparsity
+        frequency = max(steps // 25, 1)
+        schedule: Any = ConstantSparsity(wanted, begin_step=frequency if late else 0, frequency=frequency)
     else:
-        # What is known of gradients comes with the first steps.
-        late = any(name in GATHERED for name in needs_of(values.criterion))
         schedule = rising_schedule(sparsity, steps, from_second_update=late)
     try:
         return PruneConfig(schedule, values.criterion, granularity, values.scope, values.threshold)

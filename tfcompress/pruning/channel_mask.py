@@ -14,10 +14,12 @@ from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.selection import keep_count, largest, threshold
 from tfcompress.pruning.statistics import Gathering, Statistics
+from tfcompress.transform import read
 
 Tensor = Any
 Costs = Sequence[Sequence[Any]]
-"""For each kernel: what it costs whole, and for each of its axes a list of (unit, share of the axis)."""
+"""For each kernel and each product of two tensors: what it costs whole, and for each of its axes a list of (unit, share
+of the axis)."""
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -38,7 +40,8 @@ class ChannelMask(Mask):
         start: Index along the axis at which they begin.
         outer: How often they follow each other along the axis.
         inner: How many indices each has in one go.
-        costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel costs.
+        costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel, or
+            product of two tensors, costs.
         **common: `group_size`, `share`, `seed` and `given`, as of `Mask`.
     """
 
@@ -123,6 +126,13 @@ class ChannelMask(Mask):
             kept = [ops.logical_or(part, score >= config.threshold) for part, score in zip(kept, scores, strict=True)]
         by_unit = dict(zip(units, kept, strict=True))
         return [by_unit[mask.unit] for mask in masks]
+
+    def remnant(self) -> str | None:
+        """Return what is left, in words, if it is one channel of several."""
+        kept = int(read(self.mask).sum())
+        if self.role != "producer" or self.size == 1 or kept > 1:
+            return None
+        return "one head" if self.config.granularity == "attention_head" else "one channel"
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -13,6 +13,7 @@ import keras
 from tfcompress.pruning.criteria import CRITERIA, Criterion, needs_of
 from tfcompress.pruning.granularity import NAMED, STRUCTURES, Granularity, NofM
 from tfcompress.pruning.schedules import Schedule, as_schedule
+from tfcompress.pruning.targets import Spread
 
 SCOPES = ("layer", "global", "flops", "bytes")
 TARGETS = ("uniform", "erdos_renyi", "erdos_renyi_kernel")
@@ -34,19 +35,22 @@ class PruneConfig:
             sparsity, registered with `keras.saving.register_keras_serializable`: `FunctionSchedule` of it.
         criterion: What makes a weight important: "magnitude" (|w|), "l2" (w^2: differs for units of several weights),
             "threshold" (|w| against `threshold`), "gradient" (|w * dL/dw|), "movement" (-w * dL/dw),
-            "activation_frequency" (how often the unit fires), "bn_scale" (|gamma| behind the channel), "random"; or
+            "activation_frequency" (how often the unit is above 0 behind its activation: for ReLU and the like, of a
+            linear unit it says little), "bn_scale" (|gamma| behind the channel), "random"; or
             a function `scores = f(weights, statistics)`, registered with
             `keras.saving.register_keras_serializable`, and marked by `tfcompress.pruning.needs` if it looks at
             statistics.
         granularity: What is removed at once: "element", `tfc.Block(rows, cols)`, `tfc.NofM(n, m)`; "channel" or
             "attention_head", which `tfc.shrink` then takes out of the model.
         scope: "layer": each kernel reaches the sparsity by itself; "global": all together do, so that layers with
-            unimportant weights lose more of them; "flops" or "bytes": the schedule says which share of the whole
-            model's multiplications, or of the bytes of its kernels, is saved.
+            unimportant weights lose more of them, but not the last; "flops" or "bytes": the schedule says which share
+            of the whole model's multiplications (of kernels and of attention, as `multiply_adds` counts them), or of
+            the bytes of its kernels, is saved.
         threshold: With criterion "threshold": weights below it are pruned, but no larger share than the schedule's.
         targets: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
             "erdos_renyi_kernel": sparsities after the layers' shapes, that on the whole reach it (Evci et al., 2020);
-            or {layer's name: sparsity at the schedule's end}.
+            or {layer's name: sparsity at the schedule's end}. What `tfcompress.targets` makes may name layers
+            without channels, and for those that make the same channels the least of several counts.
 
     Raises:
         ValueError: If a field holds something else, or fields don't go together.
@@ -87,6 +91,12 @@ class PruneConfig:
         self._check_regrowth()
 
     def _check_regrowth(self) -> None:
+        if self.schedule.falls:
+            raise ValueError(
+                "Expected a schedule that doesn't fall: what is pruned has no score by which it could come back. "
+                f"Received: {self.schedule!r}. Take tfcompress.Regrowth, which exchanges weights at a constant "
+                "sparsity, or one that rises."
+            )
         if not self.schedule.regrows:
             return
         if self.granularity in STRUCTURES:
@@ -125,7 +135,8 @@ class PruneConfig:
                     raise ValueError(
                         f"Expected sparsities in [0, 1) in `targets`. Received: {value!r} for layer {name!r}."
                     )
-            object.__setattr__(self, "targets", {str(name): float(value) for name, value in self.targets.items()})
+            kind = Spread if isinstance(self.targets, Spread) else dict
+            object.__setattr__(self, "targets", kind((str(name), float(value)) for name, value in self.targets.items()))
         else:
             _known("targets", self.targets, TARGETS, " or {layer: sparsity}")
         if self.targets != "uniform" and (self.scope != "layer" or isinstance(self.granularity, NofM)):
@@ -176,7 +187,7 @@ class PruneConfig:
 def _plain(value: Any) -> Any:
     if isinstance(value, Schedule | Granularity) or callable(value):
         return keras.saving.serialize_keras_object(value)
-    return value
+    return dict(value) if isinstance(value, Spread) else value
 
 
 def _name(criterion: Any) -> str:

@@ -1,4 +1,4 @@
-"""Statistics from data, before a model is pruned: streamed, batch by batch, through a copy of the model."""
+"""Statistics of gradients from data, before a model is pruned: streamed through a copy of it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from keras.layers import Layer
 
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, Gathering
-from tfcompress.quantization.batches import batches, check_batch_size
-from tfcompress.replicas import not_distributed, predict_on_batch
+from tfcompress.quantization.batches import check_batch_size
+from tfcompress.replicas import not_distributed
 from tfcompress.surgery import kernel_positions, rebuild
-from tfcompress.surgery.deep import functional
-from tfcompress.surgery.inputs import graph_of
-from tfcompress.surgery.walking import calls
+from tfcompress.surgery.loss_scaling import policy_of_layers
+from tfcompress.surgery.widening import widened
 from tfcompress.transform import WeightTransform, read
 from tfcompress.wrapper import with_transforms, wrapped_layers
 
@@ -34,11 +33,13 @@ class Evidence:
         data: `(x, y)` arrays or an iterable of batches, or `None`.
         loss: As for `compile`, or `None`.
         batch_size: Samples in a batch of arrays.
+        loss_weights: As for `compile`, or `None`.
     """
 
     data: Any
     loss: Any
     batch_size: int = 32
+    loss_weights: Any = None
 
 
 def check_evidence(config: PruneConfig, evidence: Evidence, at_once: bool = False) -> None:
@@ -116,7 +117,7 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
     """Return the statistics that come from gradients, summed over the batches of data.
 
     Args:
-        model: A built model; a copy of it runs, in training mode, and is not trained.
+        model: A built model; a copy of it runs, in float32 and in training mode, and is not trained.
         names: Of `GATHERED`.
         evidence: Its data are `(x, y)`, or an iterable of batches that are such pairs.
 
@@ -128,8 +129,15 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
         found = [(position, _Gatherer(names)) for position in kernel_positions(layer)]
         return with_transforms(layer, found) if found else layer
 
-    copy = rebuild(model, wrap)
-    copy.compile(keras.optimizers.SGD(0.0), evidence.loss)  # at a rate of 0 nothing is trained
+    # In float16 the loss is scaled, at first by too much: steps that overflow are there to be skipped.
+    half = policy_of_layers(model) is not None
+    copy = rebuild(widened(rebuild(model)) if half else model, wrap)
+    copy.compile(
+        keras.optimizers.SGD(0.0),  # at a rate of 0 nothing is trained
+        evidence.loss,
+        loss_weights=evidence.loss_weights,
+        auto_scale_loss=False,
+    )
     count = 0
     for batch in _pairs(evidence.data, evidence.batch_size):
         if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
@@ -160,44 +168,6 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
             "the loss (tfcompress gives them to the model as they are)."
         )
     return gathered
-
-
-def gather_frequencies(model: keras.Model, layers: Iterable[str], evidence: Evidence) -> dict[str, np.ndarray]:
-    """Return how often each input channel of some layers is above 0.
-
-    Args:
-        model: A flat functional model.
-        layers: Names of layers.
-        evidence: Its data are as for `tfcompress.calibrate`, or a tuple whose first part is.
-
-    Returns:
-        {layer's name: float32 vector with a share in [0, 1] for each index of the last axis}.
-
-    Raises:
-        ValueError: If there is no batch, or one doesn't fit the model.
-    """
-    wanted = set(layers)
-    read_by = {call.operation.name: call.inputs[0] for call in calls(model) if call.operation.name in wanted}
-    probe = functional(graph_of(model)._inputs_struct, list(read_by.values()))
-    counts = [np.zeros(x.shape[-1]) for x in read_by.values()]
-    seen = 0
-    data = evidence.data[0] if isinstance(evidence.data, tuple) else evidence.data
-    for batch in batches(model, data, evidence.batch_size):
-        # A ReLU makes zeros of NaN: what is wrong isn't seen behind it.
-        if any(np.issubdtype(part.dtype, np.floating) and not np.isfinite(part).all() for part in batch):
-            raise ValueError("Expected finite data. Received: NaN or infinite values in a batch of `data`.")
-        outputs = predict_on_batch(probe, keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, batch))
-        found = outputs if isinstance(outputs, list) else [outputs]
-        for name, count, output in zip(read_by, counts, found, strict=True):
-            value = np.asarray(output)
-            if np.isnan(value).any():
-                raise ValueError(
-                    f"Expected finite activations. Received: NaN at the input of layer {name!r}. Look at the weights."
-                )
-            positive = value > 0
-            np.add(count, positive.reshape(-1, positive.shape[-1]).mean(axis=0) * len(positive), out=count)
-        seen += len(batch[0])
-    return {name: (count / seen).astype("float32") for name, count in zip(read_by, counts, strict=True)}
 
 
 def _pairs(data: Any, batch_size: int) -> Iterator[Any]:

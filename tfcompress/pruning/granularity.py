@@ -119,8 +119,9 @@ class Block(Granularity):
 class NofM(Granularity):
     """At most `n` of each `m` weights that follow each other along the input channels are kept (2:4 and the like).
 
-    The schedule says when: from its first update on the pattern holds, whatever sparsity it names, which must end at
-    1 - n/m. Kernels of depthwise convolutions, whose filters have one input channel, are left as they are.
+    The schedule says when: at its first update the pattern is chosen, whatever sparsity it names, which must end at
+    1 - n/m; it then stays. Kernels of depthwise convolutions, whose filters have one input channel, are left as they
+    are; kernels with fewer than `m` input channels get fewer zeros, or none, and a warning names them.
 
     Args:
         n: Weights that are kept of each `m`; at least 1.

@@ -6,22 +6,23 @@ import dataclasses
 import difflib
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 from keras.layers import Layer
 
-from tfcompress.passthrough import PassThrough
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, gather_gradients
 from tfcompress.pruning.granularity import Block, NofM
-from tfcompress.pruning.layouts import layout_of
+from tfcompress.pruning.layouts import Layout, layout_of, owner_of
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.statistics import GATHERED, Statistics
 from tfcompress.pruning.targets import erdos_renyi, erdos_renyi_kernel
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
+from tfcompress.surgery.costs import products, uses
 from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
 
@@ -30,18 +31,20 @@ from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
 class _Masked:
     layer: str
     position: int
-    shape: tuple[int, ...]
+    layout: Layout
     mask: Mask
 
     @property
     def size(self) -> int:
-        return math.prod(self.shape)
+        return math.prod(self.layout.shape)
 
 
 def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, evidence: Evidence) -> keras.Model:
     """Return a model whose kernels have masks; arguments and errors as of `prune`."""
     group = None if config.scope == "layer" else uuid.uuid4().hex
+    costs = _Costs(model, config.scope) if config.scope in ("flops", "bytes") else None
     made: list[_Masked] = []
+    free: list[str] = []
 
     def wrap(layer: Layer) -> Layer:
         if not choice.includes(layer):
@@ -54,22 +57,31 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
                     f"{type(layer).__name__}, which has nothing to prune. Leave it out of `layers`."
                 )
             return layer
+        if costs is not None:
+            positions = [position for position in positions if costs.price(layer.name, position)]
+            if not positions:
+                if choice.names_it(layer):
+                    raise ValueError(
+                        f"Expected layers with kernels that are multiplied, with scope='flops'. Received: "
+                        f"{layer.name!r} of class {type(layer).__name__}, in which zeros save no multiplications. "
+                        "Leave it out of `layers`, or take scope='bytes' or 'global'."
+                    )
+                free.append(layer.name)
+                return layer
         check_prunable(layer, positions)
         weights = inner_weights(layer)
         masks = []
         for position in positions:
-            shape = tuple(weights[position].shape)
-            layout = None if config.granularity == "element" else layout_of(layer, position)
-            if layout is not None:
-                config.units.check(
-                    layout.matrices, f"the {weights[position].name} of layer {layer.name!r}, of shape {shape}"
-                )
+            layout = layout_of(layer, position)
+            config.units.check(
+                layout.matrices, f"the {weights[position].name} of layer {layer.name!r}, of shape {layout.shape}"
+            )
             mask = Mask(config, group, seed=len(made), given=evidence.data is not None)
-            if layout is not None:
+            if config.granularity != "element":
                 mask.inputs, mask.outputs = layout.inputs, layout.outputs
             check_criterion(config, weights[position])
             masks.append((position, mask))
-            made.append(_Masked(layer.name, position, shape, mask))
+            made.append(_Masked(layer.name, position, layout, mask))
         return with_transforms(layer, masks)
 
     pruned = rebuild(model, wrap)
@@ -77,12 +89,21 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
     if not made:
         raise ValueError(
             f"Expected a model with layers to prune. Received: {model.name!r}, in which "
-            + ("none has a kernel." if choice.all else f"none of layers={choice.given!r} has a kernel.")
+            + ("none has a kernel" if choice.all else f"none of layers={choice.given!r} has a kernel")
+            + (" that is multiplied." if free else ".")
         )
+    if free:
+        warnings.warn(
+            f"In layer {', '.join(map(repr, free))} zeros save no multiplications: with scope='flops' it stays dense.",
+            stacklevel=4,
+        )
+    if isinstance(config.units, NofM):
+        _say_what_is_short(config.units, made)
     for one in made if group else ():
         one.mask.group_size = len(made)
     _set_shares(config, made)
-    _set_costs(config, made, pruned)
+    if costs is not None:
+        _set_costs(config, made, costs)
     gathered = [name for name in config.needs if name in GATHERED]
     if gathered and evidence.data is not None:
         found = gather_gradients(model, gathered, evidence)
@@ -97,11 +118,26 @@ def positions_for(layer: Layer, config: PruneConfig) -> list[int]:
     positions = kernel_positions(layer)
     if not isinstance(config.granularity, NofM):
         return positions
-    inner = layer.innermost if isinstance(layer, PassThrough) else layer
-    if isinstance(inner, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
-        return []
-    weights = inner_weights(layer)
-    return [position for position in positions if weights[position].name != "depthwise_kernel"]
+    return [position for position in positions if not _is_depthwise(layer, position)]
+
+
+def _is_depthwise(layer: Layer, position: int) -> bool:
+    owner = owner_of(layer, position)
+    depthwise = isinstance(owner, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D)
+    return depthwise or inner_weights(layer)[position].name == "depthwise_kernel"
+
+
+def _say_what_is_short(pattern: NofM, made: Sequence[_Masked]) -> None:
+    """Warn of kernels with fewer input channels than a group has, which get fewer zeros, or none."""
+    rows = {one.layer: one.layout.matrices[1] for one in made if one.layout.matrices[1] < pattern.m}
+    if rows:
+        said = ", ".join(
+            f"{name!r} ({count}: {max(1 - pattern.n / count, 0):.0%} zeros)" for name, count in rows.items()
+        )
+        warnings.warn(
+            f"Fewer than {pattern.m} input channels, and so fewer zeros than {pattern} gives elsewhere: layer {said}.",
+            stacklevel=5,
+        )
 
 
 def check_prunable(layer: Layer, positions: Sequence[int]) -> None:
@@ -153,7 +189,7 @@ def _set_shares(config: PruneConfig, made: Sequence[_Masked]) -> None:
         return
     final = check_final(config)
     if isinstance(config.targets, str):
-        shapes = {f"{one.layer}/{one.position}": one.shape for one in made}
+        shapes = {f"{one.layer}/{one.position}": one.layout.plain for one in made}
         found = {"erdos_renyi": erdos_renyi, "erdos_renyi_kernel": erdos_renyi_kernel}[config.targets](shapes, final)
         wanted = [found[f"{one.layer}/{one.position}"] for one in made]
     else:
@@ -185,32 +221,44 @@ def check_names(targets: Iterable[str], names: Sequence[str]) -> None:
             )
 
 
-def _set_costs(config: PruneConfig, made: Sequence[_Masked], pruned: keras.Model) -> None:
+class _Costs:
+    """What a model costs, in multiplications for one sample or in bytes."""
+
+    def __init__(self, model: keras.Model, scope: str):
+        flat = rebuild(model, check=False)
+        self.prices = prices_of(flat, scope)
+        self.sizes = {
+            (layer.name, position): math.prod(inner_weights(layer)[position].shape)
+            for layer in flat.layers
+            for position in kernel_positions(layer)
+        }
+        self.products = sum(product.count for product in products(flat)) if scope == "flops" else 0
+
+    def price(self, layer: str, position: int) -> float:
+        """Return what one weight of a kernel costs."""
+        return self.prices.get((layer, position), 0.0)
+
+    def without(self, kernels: Collection[tuple[str, int]]) -> float:
+        """Return what all costs but some kernels."""
+        others = (self.price(*key) * size for key, size in self.sizes.items() if key not in kernels)
+        return sum(others) + self.products
+
+
+def _set_costs(config: PruneConfig, made: Sequence[_Masked], costs: _Costs) -> None:
     """Say what the units of each kernel cost, where there is a budget in multiplications or bytes."""
-    if config.scope not in ("flops", "bytes"):
-        return
-    prices = prices_of(pruned, config.scope)
     block = config.granularity
     each = block.rows * block.cols if isinstance(block, Block) else 1
-    sizes = {
-        (layer.name, position): math.prod(inner_weights(layer)[position].shape)
-        for layer in pruned.layers
-        for position in kernel_positions(layer)
-    }
-    mine = {(one.layer, one.position) for one in made}
-    fixed = sum(prices.get(key, 0.0) * size for key, size in sizes.items() if key not in mine)
-    total = fixed + sum(prices[one.layer, one.position] * one.size for one in made)
+    fixed = costs.without({(one.layer, one.position) for one in made})
+    total = fixed + sum(costs.price(one.layer, one.position) * one.size for one in made)
     check_budget(config, fixed / total)
     for one in made:
-        one.mask.cost = prices[one.layer, one.position] * each
+        one.mask.cost = costs.price(one.layer, one.position) * each
         one.mask.fixed = fixed
 
 
 def prices_of(model: keras.Model, scope: str) -> dict[tuple[str, int], float]:
     """Return what one weight of each kernel of a flat model costs: multiplications for one sample, or bytes."""
     if scope == "flops":
-        from tfcompress.surgery.costs import uses
-
         return {key: float(count) for key, count in uses(model).items()}
     return {
         (layer.name, position): float(
@@ -222,9 +270,9 @@ def prices_of(model: keras.Model, scope: str) -> dict[tuple[str, int], float]:
 
 
 def check_budget(config: PruneConfig, least: float) -> None:
-    """Raise ValueError if what isn't pruned alone costs more than the schedule leaves at its end."""
-    final = config.schedule.final()
-    if least > 1.0 - final:
+    """Raise ValueError if what isn't pruned alone costs more than the schedule leaves at its end, if it has one."""
+    final = config.schedule.known_final()
+    if final is not None and least > 1.0 - final:
         raise ValueError(
             f"Expected a sparsity of at most {1.0 - least:.3g} with scope={config.scope!r}: what isn't pruned costs "
             f"{least:.1%} of the whole. Received: a schedule that ends at {final:.3g}. Take less, or more layers."

@@ -36,9 +36,18 @@ class Layout:
         return math.prod(self.shape) // (rows * cols), rows, cols
 
     @property
+    def plain(self) -> Shape:
+        """The shape as that of a convolution's kernel: the space, the input channels, the output channels."""
+        space = [self.shape[axis] for axis in self._rest]
+        return (*space, *self.matrices[1:]) if len(self.shape) > 1 else self.shape
+
+    @property
+    def _rest(self) -> list[int]:
+        return [axis for axis in range(len(self.shape)) if axis not in (*self.inputs, *self.outputs)]
+
+    @property
     def _order(self) -> tuple[int, ...]:
-        rest = [axis for axis in range(len(self.shape)) if axis not in (*self.inputs, *self.outputs)]
-        return (*rest, *self.inputs, *self.outputs)
+        return (*self._rest, *self.inputs, *self.outputs)
 
     def unfold(self, x: Tensor) -> Tensor:
         """Return a tensor in the kernel's shape as (matrices, rows, columns)."""
@@ -55,7 +64,8 @@ def layout_of(layer: Any, position: int) -> Layout:
     """Return the layout of a kernel.
 
     Args:
-        layer: A built layer, or a wrapper of this package around one.
+        layer: A built layer, or a wrapper of this package around one. Of one that holds others, as an attention or a
+            TimeDistributed does, the layer counts that the kernel is of.
         position: Of the kernel in the innermost layer's `weights`.
 
     Example:
@@ -65,8 +75,7 @@ def layout_of(layer: Any, position: int) -> Layout:
     >>> layout_of(layer, 0).matrices
     (1, 16, 16)
     """
-    layer = layer.innermost if isinstance(layer, PassThrough) else layer
-    shape = tuple(layer.weights[position].shape)
+    layer, shape = owner_of(layer, position), tuple(_inner(layer).weights[position].shape)
     last = len(shape) - 1
     if isinstance(layer, keras.layers.EinsumDense):
         terms, outputs = layer.equation.replace(" ", "").split("->")
@@ -79,3 +88,25 @@ def layout_of(layer: Any, position: int) -> Layout:
     if isinstance(layer, transposed):
         return Layout(shape, (last,), (last - 1,))
     return Layout(shape, (last - 1,), (last,))
+
+
+def owner_of(layer: Any, position: int) -> Any:
+    """Return the layer that a weight is of: `layer` itself, or one inside of it.
+
+    Example:
+
+    >>> import keras
+    >>> layer = keras.layers.TimeDistributed(keras.layers.Dense(2, name="inner")); layer.build((None, 5, 3))
+    >>> owner_of(layer, 0).name
+    'inner'
+    """
+    inner = _inner(layer)
+    weight = inner.weights[position]
+    for part in inner._flatten_layers():
+        if any(own is weight for own in (*part._trainable_variables, *part._non_trainable_variables)):
+            return part
+    return inner
+
+
+def _inner(layer: Any) -> Any:
+    return layer.innermost if isinstance(layer, PassThrough) else layer

@@ -13,13 +13,16 @@ from keras import ops
 
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.criteria import criterion_of
-from tfcompress.pruning.granularity import Granularity, NofM
+from tfcompress.pruning.granularity import Block, Granularity, NofM
 from tfcompress.pruning.layouts import Layout
 from tfcompress.pruning.selection import in_turn, keep_count, largest, sortable
 from tfcompress.pruning.statistics import GATHERED, Gathering, Statistics
-from tfcompress.transform import WeightTransform
+from tfcompress.transform import WeightTransform, read
 
 Tensor = Any
+
+_HIGHEST = 0x7F800000
+"""What `sortable` makes of infinity."""
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -131,11 +134,34 @@ class Mask(WeightTransform):
         if config.schedule.regrows:
             kept = _regrow(masks, scores, budget, costs, config.schedule.regrown(step))
         else:
-            kept = largest(scores, budget, costs)
+            kept = _best(config.scope != "layer", scores, budget, costs)
         if config.threshold is not None:
             least = sortable(ops.convert_to_tensor(config.threshold, "float32"))
             kept = [ops.logical_or(part, score >= least) for part, score in zip(kept, scores, strict=True)]
         return [mask.fold(units.expand(part, mask.matrices)) for part, mask in zip(kept, masks, strict=True)]
+
+    @classmethod
+    def remarks(cls, members: Sequence[tuple[str, WeightTransform]]) -> list[str]:
+        """Return a warning of what a common budget has left next to nothing of. (Of others `prune` has warned.)"""
+        found = [
+            f"{text} of layer {name!r}"
+            for name, mask in members
+            if isinstance(mask, Mask) and mask.config.scope != "layer" and (text := mask.remnant())
+        ]
+        if not found:
+            return []
+        return [
+            f"The common budget leaves {', '.join(dict.fromkeys(found))}. Take a lower sparsity, scope='layer', or "
+            "leave these layers out with `layers`."
+        ]
+
+    def remnant(self) -> str | None:
+        """Return what is left, in words, if it is no more than one unit of several."""
+        units = self.config.units
+        left = ops.convert_to_numpy(units.units(self.unfold(ops.cast(read(self.mask), "float32")))) > 0
+        if left.size == 1 or left.sum() > 1:
+            return None
+        return ("one block" if isinstance(units, Block) else "one weight") if left.any() else "nothing"
 
     @staticmethod
     def _pattern(units: NofM, mask: Mask, value: Tensor) -> Tensor:
@@ -202,8 +228,39 @@ def _regrow(
     units = masks[0].config.units
     dropped = ops.cast(share, "float32") * ops.cast(budget, "float32")
     dropped = ops.cast(ops.round(dropped), "int32") if costs is None else dropped
-    survivors = largest(scores, budget - dropped, costs)
+    survivors = _best(masks[0].config.scope != "layer", scores, budget - dropped, costs)
     slopes = [units.units(mask.unfold(ops.abs(mask.gathering.known()["gradient"]))) for mask in masks]
     candidates = [ops.where(kept, -1.0, slope) for kept, slope in zip(survivors, slopes, strict=True)]
     grown = largest(candidates, dropped, costs)
     return [ops.logical_or(*pair) for pair in zip(survivors, grown, strict=True)]
+
+
+def _best(shared: bool, scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | None) -> list[Tensor]:
+    """Return the masks of the largest scores; with a shared budget at least one of each kernel.
+
+    Nothing would get through a kernel of zeros alone.
+
+    Args:
+        shared: Whether several kernels have one budget.
+        scores: What `sortable` made of the scores of each kernel.
+        budget: As of `largest`; it grows to what one unit of each kernel costs.
+        costs: As of `largest`.
+    """
+    kept = largest(scores, budget, costs)
+    if not shared:
+        return kept
+
+    def with_one_of_each() -> list[Tensor]:
+        least = len(scores) if costs is None else sum(costs)
+        raised = ops.maximum(budget, ops.cast(least, budget.dtype))
+        return largest([_with_one_safe(part) for part in scores], raised, costs)
+
+    none_is_empty = ops.all(ops.stack([ops.any(part) for part in kept]))
+    return list(ops.cond(none_is_empty, lambda: kept, with_one_of_each))
+
+
+def _with_one_safe(scores: Tensor) -> Tensor:
+    """Return scores, of `sortable`, of which the largest is out of reach."""
+    flat = ops.reshape(scores, (-1,))
+    best = ops.equal(ops.arange(flat.shape[0], dtype="int32"), ops.cast(ops.argmax(flat), "int32"))
+    return ops.reshape(ops.where(best, _HIGHEST, flat), scores.shape)

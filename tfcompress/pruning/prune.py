@@ -8,19 +8,17 @@ from typing import Any
 
 import keras
 
-from tfcompress.pruning.channel_mask import ChannelMask
 from tfcompress.pruning.channels import prune_channels
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, check_evidence
 from tfcompress.pruning.granularity import STRUCTURES
 from tfcompress.pruning.kernels import prune_kernels
-from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.schedules import ConstantSparsity
 from tfcompress.replicas import place_of
-from tfcompress.surgery import LayerChoice, check_built, strip
+from tfcompress.surgery import LayerChoice, check_built
 from tfcompress.surgery.choosing import Layers
-from tfcompress.transform import read
-from tfcompress.wrapper import wrapped_layers
+from tfcompress.surgery.stripping import stripped
+from tfcompress.wrapper import remarks, wrapped_layers
 
 
 def prune(
@@ -48,11 +46,14 @@ def prune(
             are meant.
         data: For criteria that look at data: `(x, y)` arrays, or an iterable of such batches; `x` alone for
             "activation_frequency". Statistics of gradients are gathered from it now, and in training without it.
-        loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with.
+        loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with, with its
+            `loss_weights`.
         batch_size: Samples in a batch of arrays.
 
     Returns:
-        A functional model with the same names of inputs and outputs, not compiled.
+        A functional model with the same names of inputs and outputs, not compiled. Where all layers have one budget,
+        at least one weight (block, channel, head) is kept in each; of what has become so small `tfcompress.strip`
+        warns.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -76,7 +77,9 @@ def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, 
     choice = LayerChoice(layers)
     check_built(model)
     if evidence.loss is None:
-        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None))
+        compiled = getattr(model, "_compile_loss", None)
+        weights = getattr(compiled, "_user_loss_weights", None)
+        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None), loss_weights=weights)
     check_evidence(config, evidence, at_once)
     how = prune_channels if config.granularity in STRUCTURES else prune_kernels
     return how(model, config, choice, evidence)
@@ -111,29 +114,9 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
     pruned = _prune(model, once, layers, evidence, at_once=True)
     update_masks(pruned)
-    _say_what_is_empty(pruned)
-    return strip(pruned)
-
-
-def _say_what_is_empty(pruned: keras.Model) -> None:
-    """Warn of what a common budget leaves of some layers: nothing, or one channel. (Of others `prune` has warned.)"""
-    empty: list[str] = []
-    for layer in wrapped_layers(pruned):
-        for _, mask in layer.transforms:
-            if not isinstance(mask, Mask) or mask.config.scope == "layer":
-                continue
-            kept = int(read(mask.mask).sum())
-            if isinstance(mask, ChannelMask):
-                if mask.role == "producer" and mask.size > 1 and kept == 1:
-                    empty.append(f"one channel of layer {layer.name!r}")
-            elif not kept:
-                empty.append(f"nothing of layer {layer.name!r}")
-    if empty:
-        warnings.warn(
-            f"The common budget leaves {', '.join(dict.fromkeys(empty))}. Take a lower sparsity, scope='layer', or "
-            "leave these layers out with `layers`.",
-            stacklevel=3,
-        )
+    for text in remarks(pruned):
+        warnings.warn(text, stacklevel=2)
+    return stripped(pruned)
 
 
 def update_masks(model: keras.Model) -> None:

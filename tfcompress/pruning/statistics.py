@@ -24,11 +24,12 @@ class Statistics:
     Attributes:
         gradient: dL/dw, summed over batches, in the shape of the weight. (On JAX that of the scaled loss, where the
             optimizer scales it.)
-        sensitivity: |w * dL/dw|, summed over batches, in the shape of the weight.
+        sensitivity: |w * dL/dw|, summed over batches, in the shape of the weight. (Of a layer that is called several
+            times dL/dw is that of all calls.)
         movement: -w * dL/dw, summed over batches, in the shape of the weight; above 0 where training moves the weight
             away from 0.
-        activation_frequency: Share of positions and samples at which each output of the weight's layer is above 0,
-            broadcast to the weight.
+        activation_frequency: Share of positions and samples at which each output of the weight's layer is above 0
+            behind its activation, broadcast to the weight.
         scale: Scale (gamma) of the batch normalization behind the weight's layer, broadcast to the weight.
         seed: A whole number, another one for each weight.
     """

@@ -15,6 +15,10 @@ Shapes = Mapping[str, Sequence[int]]
 _HALVINGS = 60
 
 
+class Spread(dict[str, float]):
+    """{layer: sparsity} as found by a function, for all layers that it knew; else a dict as any other."""
+
+
 class Scan(Protocol):
     """What `from_sensitivity` reads: a `tfc.Sensitivity`."""
 
@@ -45,7 +49,7 @@ def uniform(shapes: Shapes, sparsity: float) -> dict[str, float]:
     {'a': 0.9, 'b': 0.9}
     """
     sparsity = check_sparsity("sparsity", sparsity)
-    return dict.fromkeys(_sizes(shapes), sparsity)
+    return Spread.fromkeys(_sizes(shapes), sparsity)
 
 
 def erdos_renyi(shapes: Shapes, sparsity: float) -> dict[str, float]:
@@ -166,7 +170,7 @@ def from_sensitivity(result: Scan, budget: float) -> dict[str, float]:
     # Where a loss is flat the sparsity jumps; all layers take the same share of the jump.
     jump = overall(above) - overall(below)
     share = min((budget - overall(below)) / jump, 1.0) if jump > 0 else 0.0
-    return dict(zip(curves, (below + share * (above - below)).tolist(), strict=True))
+    return Spread(zip(curves, (below + share * (above - below)).tolist(), strict=True))
 
 
 def _last_within(levels: np.ndarray, worse: np.ndarray, tolerance: float) -> float:
@@ -206,4 +210,4 @@ def _proportional(shapes: Shapes, sparsity: float, weight: Callable[[Sequence[in
         dense |= exceeds
         if not exceeds.any():
             break
-    return dict(zip(names, (1 - densities).tolist(), strict=True))
+    return Spread(zip(names, (1 - densities).tolist(), strict=True))

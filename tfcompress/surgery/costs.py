@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,7 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
         weights = getattr(innermost(call.operation), "weights", ())
         count = sum(
             positions * math.prod(weights[at].shape) for at, positions in _positions(call, inputs, outputs).items()
-        ) + _product(call, inputs)
+        ) + sum(product.count for product in _products(call, inputs))
         if count:
             found[call.operation.name] = found.get(call.operation.name, 0) + count
     return found
@@ -182,21 +183,59 @@ _POSITIONS: dict[str, Callable[[Any, list[Shape], list[Shape]], Positions]] = {
 # Products of two tensors ------------------------------------------------------------------------------
 
 
-def _product(call: Call, inputs: list[Shape]) -> int:
+@dataclasses.dataclass(frozen=True, eq=False)
+class TensorProduct:
+    """A product of two tensors, as attention has.
+
+    Attributes:
+        count: Its multiply-adds for one sample.
+        axes: What that is proportional to: the size of each of these axes, a symbolic tensor and a number.
+    """
+
+    count: int
+    axes: tuple[tuple[Any, int], ...]
+
+
+def products(model: keras.Model) -> list[TensorProduct]:
+    """Return the products of two tensors in a flat functional model, which no kernel takes part in.
+
+    Example:
+
+    >>> inputs = keras.Input((5, 8))
+    >>> (product,) = products(keras.Model(inputs, keras.ops.matmul(inputs, keras.ops.transpose(inputs, (0, 2, 1)))))
+    >>> product.count
+    200
+    """
+    made = calls(model)
+    if not any(kind_of(call.operation) in ("matmul", "einsum", "dotproductattention") for call in made):
+        return []
+    shapes = _shapes(model)
+    return [found for call in made for found in _products(call, [shapes[id(x)] for x in call.inputs])]
+
+
+def _products(call: Call, inputs: list[Shape]) -> list[TensorProduct]:
     kind = kind_of(call.operation)
     if kind == "matmul" and len(inputs) == 2 and min(map(len, inputs)) > 1:
-        batch = np.broadcast_shapes(inputs[0][:-2], inputs[1][:-2])
-        return math.prod(batch) * inputs[0][-2] * inputs[0][-1] * inputs[1][-1]
+        batch = "".join(chr(ord("A") + at) for at in range(max(map(len, inputs)) - 2))
+        first, second = (batch[len(batch) + 2 - len(shape) :] for shape in inputs)
+        return [_of_letters(call, inputs, [first + "xy", second + "yz"])]
     if kind == "einsum":
         terms = innermost(call.operation).subscripts.replace(" ", "").partition("->")[0].split(",")
         if len(terms) == 2 and "." not in "".join(terms):
-            sizes = {
-                letter: size
-                for term, shape in zip(terms, inputs, strict=True)
-                for letter, size in zip(term, shape, strict=True)
-            }
-            return math.prod(sizes.values())
+            return [_of_letters(call, inputs, terms)]
     if kind == "dotproductattention":
         (_, queries, heads, width), (_, keys, *_), (*_, values) = inputs[:3]
-        return queries * keys * heads * (width + values)
-    return 0
+        query, _, value = call.inputs[:3]
+        scores = TensorProduct(queries * keys * heads * width, ((query, 2), (query, 3)))
+        return [scores, TensorProduct(queries * keys * heads * values, ((query, 2), (value, 3)))]
+    return []
+
+
+def _of_letters(call: Call, inputs: list[Shape], terms: list[str]) -> TensorProduct:
+    """Return the product whose letters stand for the axes of two tensors; each letter is gone through once."""
+    axes: dict[str, tuple[int, Any, int]] = {}
+    for x, shape, term in zip(call.inputs, inputs, terms, strict=True):
+        for axis, (letter, size) in enumerate(zip(term, shape, strict=True)):
+            if letter not in axes or axes[letter][0] < size:  # one of size 1 is broadcast
+                axes[letter] = (size, x, axis)
+    return TensorProduct(math.prod(size for size, *_ in axes.values()), tuple((x, at) for _, x, at in axes.values()))

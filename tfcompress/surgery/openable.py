@@ -32,6 +32,16 @@ def may_open(layer: Layer, arguments: Any) -> bool:
     return layer.activity_regularizer is None and not has_mask(arguments)
 
 
+def why_whole(layer: Layer) -> str | None:
+    """Return why an attention is one layer of a flat model, and not opened; `None` of all other layers."""
+    inner = layer.innermost if isinstance(layer, PassThrough) else layer
+    if not isinstance(inner, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
+        return None
+    if not type(inner).__module__.startswith("keras."):
+        return "it is a layer whose `call` can't be opened"
+    return "it gets a Keras mask and can't be opened; leave mask_zero out and pass attention_mask= explicitly"
+
+
 def passes_training_on(layer: Layer) -> bool:
     """Return whether a `call` does nothing with `training` but pass it on; a model may also say `if training:`."""
     if type(layer).__module__.startswith("keras."):

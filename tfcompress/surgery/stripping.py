@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 
 from tfcompress.passthrough import Inserted, PassThrough
 from tfcompress.surgery.loss_scaling import plain
 from tfcompress.surgery.opening import rebuild
 from tfcompress.transform import remove_projection
-from tfcompress.wrapper import CompressedLayer
+from tfcompress.wrapper import CompressedLayer, remarks
 
 
 def strip(model: keras.Model) -> keras.Model:
@@ -19,7 +21,8 @@ def strip(model: keras.Model) -> keras.Model:
 
     Returns:
         A functional model of plain layers, not compiled, with the same names and the same outputs; those of a model
-        with quantized activations differ by their rounding, which is gone.
+        with quantized activations differ by their rounding, which is gone. Of layers that pruning has left next to
+        nothing of, a warning tells.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -32,6 +35,13 @@ def strip(model: keras.Model) -> keras.Model:
     >>> type(tfc.strip(tfc.prune(model, 0.5)).get_layer("dense")).__name__
     'Dense'
     """
+    for text in remarks(model):
+        warnings.warn(text, stacklevel=2)
+    return stripped(model)
+
+
+def stripped(model: keras.Model) -> keras.Model:
+    """Return what `strip` does, without a word."""
 
     def unwrap(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         if isinstance(layer, Inserted):

@@ -88,6 +88,18 @@ class Schedule:
             )
         return float(self.sparsity(end - (end - begin) % frequency))
 
+    def known_final(self) -> float | None:
+        """Return the share of zeros after the last update; `None` if there is no last one."""
+        try:
+            return self.final()
+        except ValueError:
+            return None
+
+    @property
+    def falls(self) -> bool:
+        """Whether the sparsity is known to fall: weights would have to come back, and nothing says which."""
+        return False
+
     def _steps(self) -> tuple[int, int, int]:
         defaults = {"begin_step": 0, "end_step": -1, "frequency": 100}
         begin, end, frequency = (getattr(self, name, default) for name, default in defaults.items())

@@ -33,10 +33,14 @@ class _Constant(Schedule):
 class ConstantSparsity(_Constant):
     """The same sparsity from `begin_step` on; tfmot's `ConstantSparsity`.
 
+    What is pruned stays pruned, so that the first mask is the last: later updates find the same weights. (In tfmot a
+    weight under the mask can come back.) With criterion "threshold" weights that fall below it go as well, up to
+    the sparsity.
+
     Args:
         target_sparsity: Share of zeros, in [0, 1).
         begin_step: First training step at which the mask is computed.
-        end_step: Last training step at which the mask may change; -1: no end.
+        end_step: Last training step at which the mask is computed; -1: no end.
         frequency: Training steps from one computation of the mask to the next.
 
     Raises:

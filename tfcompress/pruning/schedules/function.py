@@ -22,6 +22,9 @@ _PROBES = 64
 class FunctionSchedule(Schedule):
     """A user's function of the training step.
 
+    It had better not fall: what is pruned has no score, so that weights which a lower sparsity lets come back are those
+    that stand first in the kernel. `Regrowth` chooses them.
+
     Args:
         function: From the step (int32 scalar) to the share of zeros in [0, 1), by `keras.ops`; registered with
             `keras.saving.register_keras_serializable`, so that the pruned model can be saved and loaded.

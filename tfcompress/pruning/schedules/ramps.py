@@ -49,6 +49,11 @@ class _Ramp(Schedule):
         missing = (self.end_step - self.begin_step) % self.frequency  # type: ignore[attr-defined]
         return super().final() if missing else self.final_sparsity
 
+    @property
+    def falls(self) -> bool:
+        """Whether the sparsity falls."""
+        return self.final_sparsity < self.initial_sparsity
+
     def progress(self, step: Tensor) -> Tensor:
         """Return how far `step` is from `begin_step` (0) to `end_step` (1), float32."""
         past = ops.cast(step, "float32") - float(self.begin_step)

@@ -14,7 +14,9 @@ from tfcompress.pruning.shrinking.removable import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.surgery import check_built, strip
 from tfcompress.surgery.channels.cutting import cut
+from tfcompress.surgery.channels.tracker import innermost
 from tfcompress.surgery.inputs import random_inputs
+from tfcompress.surgery.openable import why_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +163,8 @@ def shrink_report(model: keras.Model) -> ShrinkReport:
     before = flat.count_params()
     found = plan(flat)
     smaller = cut(flat, found.analysis, found.removed, found.offsets) if found.removed else flat
-    return ShrinkReport(model.name, tuple(_rows(found)), before, smaller.count_params())
+    rows = (*_rows(found), *_rows_of_whole(flat))
+    return ShrinkReport(model.name, rows, before, smaller.count_params())
 
 
 def _plain(model: keras.Model) -> keras.Model:
@@ -182,6 +185,18 @@ def _rows(found: Plan) -> list[ShrinkRow]:
         removed = len(found.removed.get(index, ()))
         reason = found.reasons[index] if able < group.size else "one channel has to stay"
         rows.append(ShrinkRow(group.name, group.kind, group.producers, group.size, able, removed, reason))
+    return rows
+
+
+def _rows_of_whole(flat: keras.Model) -> list[ShrinkRow]:
+    """Return a row for each attention whose heads aren't looked at, since it is one layer."""
+    rows = []
+    for layer in flat.layers:
+        reason = why_whole(layer)
+        if reason is not None:
+            inner = innermost(layer)
+            heads = getattr(inner, "num_heads", None) or inner.num_query_heads
+            rows.append(ShrinkRow(layer.name, "attention_head", (layer.name,), heads, 0, 0, reason))
     return rows
 
 
