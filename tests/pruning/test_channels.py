@@ -127,6 +127,29 @@ def test_a_budget_that_attention_alone_exceeds_is_refused():
         tfc.prune_once(attending(), 0.3, granularity="channel", scope="flops")
 
 
+@keras.saving.register_keras_serializable(package="tests.pruning")
+def size_as_it_is(weights, statistics):
+    return keras.ops.abs(weights)
+
+
+@pytest.mark.parametrize("scope", ["global", "flops", "bytes"])
+def test_units_are_compared_whatever_the_scale_of_their_layers(scope):
+    plain, scaled = residual(), residual()
+    scaled.set_weights(plain.get_weights())
+    scaled.get_layer("inner").kernel.assign(numpy(plain.get_layer("inner").kernel) * 1e-3)
+    found = [tfc.prune_once(m, 0.5, granularity="channel", scope=scope) for m in (plain, scaled)]
+    for unit in ("stem", "inner", "last"):
+        assert zero_channels(found[0], unit, 3) == zero_channels(found[1], unit, 3)
+    scores = {}
+    for unit, names in {"stem": ("stem", "outer"), "inner": ("inner",), "last": ("last",)}.items():
+        sizes = [np.abs(numpy(plain.get_layer(name).kernel)).mean(axis=(0, 1, 2)) for name in names]
+        scores[unit] = np.mean(sizes, axis=0) / np.mean(sizes)
+    kept = {unit: np.setdiff1d(np.arange(len(scores[unit])), zero_channels(found[0], unit, 3)) for unit in scores}
+    gone = {unit: np.delete(scores[unit], kept[unit]) for unit in scores}
+    if scope == "global":
+        assert max(map(np.max, gone.values())) <= min(scores[unit][at].min() for unit, at in kept.items())
+
+
 def test_a_global_budget_leaves_each_layer_one_channel():
     model = residual()
     model.get_layer("inner").kernel.assign(numpy(model.get_layer("inner").kernel) * 1e-3)
@@ -142,7 +165,7 @@ def test_a_global_budget_leaves_each_layer_one_channel():
             _, unit, at = ranked.pop()
             expected[unit].add(at)
         with pytest.warns(UserWarning, match=f"leaves {said}"):
-            pruned = tfc.prune_once(model, share, granularity="channel", scope="global")
+            pruned = tfc.prune_once(model, share, granularity="channel", scope="global", criterion=size_as_it_is)
         for unit, channels in expected.items():
             assert set(range(len(size[unit]))) - set(zero_channels(pruned, unit, 3)) == channels
 

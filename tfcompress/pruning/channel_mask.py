@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.criteria import criterion_of
+from tfcompress.pruning.criteria import RELATIVE, criterion_of
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.selection import keep_count, largest, threshold
 from tfcompress.pruning.statistics import Gathering, Statistics
@@ -110,6 +110,8 @@ class ChannelMask(Mask):
         scores = [_scores(members) for members in units.values()]
         first = [members[0][0] for members in units.values()]
         config = masks[0].config
+        if config.scope != "layer" and config.criterion in RELATIVE:
+            scores = [_beside_their_mean(part) for part in scores]
         if config.scope == "layer":
             kept = [
                 largest([part], keep_count(mask.size, mask.share * sparsity))[0]
@@ -160,6 +162,15 @@ def _scores(members: Sequence[tuple[ChannelMask, Tensor]]) -> Tensor:
         found.append(mask.per_channel(ops.cast(scores, "float32")))
     kept = ops.convert_to_tensor(members[0][0].mask.value)
     return ops.where(kept, sum(found) / len(found), -float("inf"))
+
+
+def _beside_their_mean(scores: Tensor) -> Tensor:
+    """Return scores as multiples of their mean, in which pruned channels count as 0, so that units can be compared.
+
+    A unit that has lost many channels has a lower mean, and loses the others less easily.
+    """
+    kept = ops.where(ops.isfinite(scores), ops.abs(scores), 0.0)
+    return scores / ops.maximum(ops.mean(kept), 1e-30)
 
 
 def _with_one_safe(scores: Tensor) -> Tensor:

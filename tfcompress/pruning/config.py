@@ -45,7 +45,9 @@ class PruneConfig:
         scope: "layer": each kernel reaches the sparsity by itself; "global": all together do, so that layers with
             unimportant weights lose more of them, but not the last; "flops" or "bytes": the schedule says which share
             of the whole model's multiplications (of kernels and of attention, as `multiply_adds` counts them), or of
-            the bytes of its kernels, is saved.
+            the bytes of its kernels, is saved. Where channels of several layers compete, their scores count beside
+            the mean of the channels that go together (for "magnitude", "l2", "gradient" and "movement", whose scale
+            is each layer's own; the scores of other criteria are compared as they are).
         threshold: With criterion "threshold": weights below it are pruned, but no larger share than the schedule's.
         targets: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
             "erdos_renyi_kernel": sparsities after the layers' shapes, that on the whole reach it (Evci et al., 2020);

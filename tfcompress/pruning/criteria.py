@@ -106,6 +106,10 @@ CRITERIA: dict[str, Criterion] = {
 """By the name in a `PruneConfig`."""
 
 
+RELATIVE = ("magnitude", "l2", "gradient", "movement")
+"""Criteria that say which channels of a layer matter, in a scale that is each layer's own."""
+
+
 def criterion_of(name: str | Criterion) -> Criterion:
     """Return the function of a name, or the function itself."""
     return CRITERIA[name] if isinstance(name, str) else name
