@@ -25,6 +25,7 @@ from tfcompress.pruning.kernels import (
 from tfcompress.pruning.statistics import GATHERED
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
 from tfcompress.surgery.channels import ChannelGroup, Slice, channel_groups
+from tfcompress.transform import put
 from tfcompress.wrapper import inner_weights, with_transforms
 
 
@@ -88,9 +89,9 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
         wrapper = with_transforms(layer, slices[layer.name])
         for position, mask in slices[layer.name] if evidence.data is not None else ():
             for statistic, variable in mask.gathering.values.items():
-                variable.assign(gathered[statistic][layer.name, position])
+                put(variable, gathered[statistic][layer.name, position])
             if mask.frequency is not None:
-                mask.frequency.assign(gathered["activation_frequency"][mask.unit])
+                put(mask.frequency, gathered["activation_frequency"][mask.unit])
         return wrapper
 
     return rebuild(flat, wrap)

@@ -109,10 +109,11 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     layers = config.pop("layers", None)
     evidence = Evidence(data, config.pop("loss", None), config.pop("batch_size", 32))
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
-    pruned = _prune(model, once, layers, evidence, at_once=True)
-    update_masks(pruned)
-    _say_what_is_empty(pruned)
-    return strip(pruned)
+    with place_of(model):
+        pruned = _prune(model, once, layers, evidence, at_once=True)
+        update_masks(pruned)
+        _say_what_is_empty(pruned)
+        return strip(pruned)
 
 
 def _say_what_is_empty(pruned: keras.Model) -> None:
