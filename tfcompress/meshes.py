@@ -96,7 +96,7 @@ def lay_like(old: keras.Variable, new: keras.Variable) -> None:
 @contextlib.contextmanager
 def mesh_of(model: keras.Model) -> Iterator[None]:
     """Make variables on the mesh that a model is on, unless `keras.distribution` says where they go."""
-    layouts = (layout_of(variable) for variable in model.variables)
+    layouts = (layout_of(variable) for variable in getattr(model, "variables", ()))  # whatever it is, is checked later
     mesh = next((layout.device_mesh for layout in layouts if layout is not None), None)
     if mesh is None or keras.distribution.distribution() is not None:
         yield

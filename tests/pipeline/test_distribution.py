@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfcompress.pipeline.batches import WholeBatches
-from tfcompress.pipeline.distribution import ONE, Devices, batch_parts, start
+from tfcompress.pipeline.distribution import ONE, Devices, batch_parts, layout_map, start
 
 
 def test_all_parts_are_the_batches_of_one_process_and_every_epoch_has_another_order():
@@ -74,6 +74,13 @@ def test_devices_say_how_many_they_are():
         "1 device",
         "4 devices in 2 processes",
     ]
+
+
+def test_kernels_are_divided_where_devices_share_them_evenly():
+    mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), [f"cpu:{index}" for index in range(4)])
+    layers = [keras.layers.Dense(4, name="even"), keras.layers.Dense(3, name="odd")]
+    layouts = layout_map(keras.Sequential([keras.Input((5,)), *layers]), mesh)
+    assert {path: layout.axes for path, layout in layouts.items()} == {layers[0].kernel.path: (None, "model")}
 
 
 def test_one_device_is_what_is_there_without_flags():
