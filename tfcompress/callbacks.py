@@ -11,6 +11,7 @@ from tfcompress.evaluation.scalars import ScalarLog
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.precision.monitoring import PrecisionMonitor
 from tfcompress.pruning.mask import Mask
+from tfcompress.replicas import writes_files
 from tfcompress.transform import read
 from tfcompress.wrapper import remarks, wrapped_layers
 
@@ -19,6 +20,8 @@ __all__ = ["PrecisionMonitor", "PruningSummaries"]
 
 class PruningSummaries(keras.callbacks.Callback):
     """Writes the sparsity of each kernel to TensorBoard, and a line after every epoch.
+
+    In several processes, each of which has to have it, the first one writes.
 
     Args:
         log_dir: Folder of the TensorBoard logs; `None` writes none.
@@ -42,7 +45,7 @@ class PruningSummaries(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the log."""
-        self._log = ScalarLog(self.log_dir)
+        self._log = ScalarLog(self.log_dir if writes_files() else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the sparsities."""
@@ -53,7 +56,7 @@ class PruningSummaries(keras.callbacks.Callback):
         step = int(read(wrappers[0].step))
         asked = float(keras.ops.convert_to_numpy(masks[0].config.schedule.sparsity(max(step - 1, 0))))
         reached = float(sparsity(self.model))  # type: ignore[arg-type]
-        if self.verbose:
+        if self.verbose and writes_files():
             print(f"step {step}: {reached:.1%} of the kernels zero; schedule: {asked:.1%}".replace("%", " %"))
         if self.log_dir is not None:
             per_layer = sparsity(self.model, per_layer=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops, tree
 
+from tfcompress.meshes import same_place
 from tfcompress.replicas import place_of, replicas
 from tfcompress.surgery.loss_scaling import policy_of_layers
 from tfcompress.surgery.outputs import last_activation
+from tfcompress.transform import carry
 
 Tensor = Any
 
@@ -89,6 +92,8 @@ class Distiller(keras.Model):
         temperature: float,
         alpha: float,
         forms: list[Form] | Form,
+        *,
+        copies: Sequence[keras.Variable] = (),
     ):
         super().__init__(name=f"{student.name}_distilled")
         self.student = student
@@ -97,8 +102,9 @@ class Distiller(keras.Model):
         self.soft_targets = SoftTargets(temperature)
         self.distillation_loss = keras.metrics.Mean(name="distillation_loss")
         self.forms = forms
-        # In a closure Keras doesn't track it: it isn't trained or saved, and keeps its own `trainable`.
+        # In closures Keras doesn't track them: they aren't trained or saved, and keep their own `trainable`.
         self._get_teacher = lambda: teacher
+        self._get_copies = lambda: copies
         self.built = True
 
     @property
@@ -116,7 +122,8 @@ class Distiller(keras.Model):
         """Those of the student, and all of the teacher's: on JAX `fit` passes them along instead of copying them."""
         own = super().non_trainable_variables
         known = {id(variable) for variable in own}
-        return [*own, *(variable for variable in self.teacher.variables if id(variable) not in known)]
+        theirs = self._get_copies() or self.teacher.variables
+        return [*own, *(variable for variable in theirs if id(variable) not in known)]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return what the student says."""
@@ -140,7 +147,7 @@ class Distiller(keras.Model):
         training: bool = True,
     ) -> Tensor:
         """Return `(1 - alpha) * loss on the labels + alpha * soft targets + the student's regularization`."""
-        wanted, given = tree.flatten(self.teacher(x, training=False)), tree.flatten(y_pred)
+        wanted, given = tree.flatten(self._taught(x)), tree.flatten(y_pred)
         forms = [self.forms] * len(given) if isinstance(self.forms, Form) else self.forms
         weights = tree.flatten(sample_weight) if tree.is_nested(sample_weight) else [sample_weight] * len(given)
         soft = sum(
@@ -155,6 +162,14 @@ class Distiller(keras.Model):
             return self.alpha * soft + extra
         hard = super().compute_loss(x, y, y_pred, sample_weight, training)
         return self.alpha * soft + (1.0 - self.alpha) * hard + self.alpha * extra
+
+    def _taught(self, x: Any) -> Any:
+        copies = self._get_copies()
+        if not copies:
+            return self.teacher(x, training=False)
+        values = [(variable, copy.value) for variable, copy in zip(self.teacher.variables, copies, strict=True)]
+        with keras.StatelessScope(state_mapping=values):
+            return self.teacher(x, training=False)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Save the student."""
@@ -173,7 +188,8 @@ def distill(
 
     The loss is `(1 - alpha) * loss on the labels + alpha * T^2 * KL(teacher || student)`, where both are softened:
     their logits are divided by the temperature T before softmax; T^2 keeps the gradient's size whatever T is. The
-    teacher runs in inference, and nothing of it changes. Losses that layers of the student add stay in full.
+    teacher runs in inference, and nothing of it changes. Losses that layers of the student add stay in full. On JAX the
+    weights of a teacher that was made on other devices than the student are copied to the student's, as they are now.
 
     Keras' own `keras.distillation.Distiller` isn't used: it sets `teacher.trainable` to False for good, leaves out
     `sample_weight` and the student's regularizers, takes probabilities for logits, and refuses another float type.
@@ -229,7 +245,16 @@ def distill(
         _check_shapes(what, student, teacher)
     forms = _forms(student, teacher, from_logits)
     with place_of(student):
-        return Distiller(student, teacher, float(temperature), float(alpha), forms)
+        copies = [] if same_place(student, teacher) else [_copy(variable) for variable in teacher.variables]
+        return Distiller(student, teacher, float(temperature), float(alpha), forms, copies=copies)
+
+
+def _copy(variable: keras.Variable) -> keras.Variable:
+    """Return a variable that isn't trained, with the same value, where `keras.distribution` says."""
+    zeros = keras.initializers.Zeros()
+    made = keras.Variable(zeros, tuple(variable.shape), variable.dtype, trainable=False, name=variable.name)
+    carry(variable, made)
+    return made
 
 
 def _is_real(value: Any) -> bool:

@@ -15,6 +15,21 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.meshes import gathered, layout_like, mesh_of, not_distributed, spans_processes
+
+__all__ = [
+    "NO_MULTI_WORKER",
+    "layout_like",
+    "mean_over_replicas",
+    "not_distributed",
+    "place_of",
+    "predict_on_batch",
+    "range_over_replicas",
+    "replicas",
+    "sum_over_replicas",
+    "writes_files",
+]
+
 Tensor = Any
 
 NO_MULTI_WORKER = (
@@ -38,14 +53,22 @@ def sum_over_replicas(x: Tensor) -> Tensor:
     return x if context is None else context.all_reduce("SUM", x)
 
 
-def mean_over_replicas(x: Tensor) -> Tensor:
-    """Return the mean of a tensor (float, any shape) over the replicas of this step; with one replica, the tensor.
+def mean_over_replicas(x: Tensor, samples: Tensor) -> Tensor:
+    """Return the mean of a tensor over the replicas of this step; with one replica, the tensor.
 
-    >>> float(mean_over_replicas(ops.array(2.0)))
+    Args:
+        x: float, any shape; of a replica without samples it may be anything, NaN too.
+        samples: How many samples this replica has, a scalar: so much its `x` counts.
+
+    >>> float(mean_over_replicas(ops.array(2.0), ops.array(8)))
     2.0
     """
     context = _context()
-    return x if context is None else context.all_reduce("MEAN", x)
+    if context is None:
+        return x
+    own = ops.cast(samples, x.dtype)
+    total = context.all_reduce("SUM", own)
+    return context.all_reduce("SUM", ops.where(own > 0, x, ops.zeros_like(x)) * (own / total))
 
 
 def range_over_replicas(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +119,8 @@ def _on_tensorflow() -> bool:
 def place_of(model: keras.Model) -> Iterator[None]:
     """Make variables where a model has its own: in the scope of the `tf.distribute` strategy that it was made in.
 
-    On JAX they go where `keras.distribution` says at this time, as all variables there do.
+    On JAX they go where `keras.distribution` says at this time, as all variables there do; if it says nothing, to
+    the mesh that the model is on.
 
     Args:
         model: A model that another is made of.
@@ -105,7 +129,8 @@ def place_of(model: keras.Model) -> Iterator[None]:
         ValueError: If the strategy, that of the model or the one whose scope this is, is MultiWorkerMirroredStrategy.
     """
     if not _on_tensorflow():
-        yield
+        with mesh_of(model):
+            yield
         return
     import tensorflow as tf
 
@@ -117,39 +142,12 @@ def place_of(model: keras.Model) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def not_distributed() -> Iterator[None]:
-    """Within the block `keras.distribution` distributes nothing: batches may have any number of samples."""
-    before = keras.distribution.distribution()
-    keras.distribution.set_distribution(None)
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(before)
-
-
-def layout_like(weight: keras.Variable | None, shape: Any) -> Any:
-    """Return how state that goes with a weight lies on the devices; `None` where `keras.distribution` isn't used.
-
-    A `LayoutMap` knows the paths of weights. A mask lies as its weight does; what has another shape is on all devices.
-
-    Args:
-        weight: The weight, or `None`.
-        shape: That of the state.
-    """
-    layout = getattr(weight, "_layout", None)
-    if not isinstance(layout, keras.distribution.TensorLayout):
-        return None
-    if weight is not None and tuple(weight.shape) == tuple(shape):
-        return layout
-    return keras.distribution.TensorLayout([None] * len(shape), layout.device_mesh)
-
-
 def predict_on_batch(model: keras.Model, batch: Any) -> Any:
     """Return what a model gives for one batch, in inference, wherever its variables are.
 
     `model.predict_on_batch` gives it once for each replica of a `tf.distribute` strategy, one behind the other, and
-    under `keras.distribution` refuses a batch that the devices can't share evenly.
+    under `keras.distribution` refuses a batch that the devices can't share evenly. Of a model on the devices of several
+    processes all of them have to ask for it, with the same batch.
 
     Args:
         model: A built model.
@@ -161,4 +159,19 @@ def predict_on_batch(model: keras.Model, batch: Any) -> Any:
             return tree.map_structure(lambda x: np.asarray(ops.convert_to_numpy(x)), model(batch, training=False))
         return model.predict_on_batch(batch)
     with not_distributed():
+        if any(spans_processes(variable) for variable in model.variables):
+            return tree.map_structure(gathered, model(batch, training=False))  # Keras reads what is here alone
         return model.predict_on_batch(batch)
+
+
+def writes_files() -> bool:
+    """Return whether this is the process that prints and writes files: of several on a `keras.distribution`, the first.
+
+    >>> writes_files()
+    True
+    """
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    return bool(jax.process_index() == 0)

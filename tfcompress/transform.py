@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.meshes import gathered, lay_like, layout_of, of_first_process, spans_processes
+
 Tensor = Any
 
 
@@ -108,16 +110,30 @@ def read(variable: keras.Variable) -> np.ndarray:
     """
     value = variable.value
     copies = getattr(value, "values", None)
-    value = copies[0] if isinstance(copies, tuple) else ops.convert_to_tensor(value)
-    if not getattr(value, "is_fully_addressable", True) and not value.is_fully_replicated:
-        from jax.experimental.multihost_utils import process_allgather
+    return gathered(copies[0] if isinstance(copies, tuple) else ops.convert_to_tensor(value))
 
-        value = process_allgather(value, tiled=True)
-    return np.asarray(ops.convert_to_numpy(value))
+
+def carry(old: keras.Variable, new: keras.Variable) -> None:
+    """Give a variable the value of one that it is a copy of, and where that is on a mesh, its layout."""
+    lay_like(old, new)
+    new.assign(carried(old, new))
+
+
+def put(variable: keras.Variable, value: Any) -> None:
+    """Assign what was found from data; to a variable of several processes what the first of them found.
+
+    All of these have to call it.
+    """
+    variable.assign(of_first_process(np.asarray(value)) if spans_processes(variable) else value)
 
 
 def carried(old: keras.Variable, new: keras.Variable) -> Tensor:
-    """Return the value of a variable, to be assigned to one that may be on other devices."""
-    if getattr(old, "_layout", None) is not None and getattr(new, "_layout", None) is None:
+    """Return the value of a variable, to be assigned to one that may be on other devices.
+
+    One that goes to devices of several processes is that of the first process.
+    """
+    if layout_of(old) is not None and layout_of(new) is None:
         return read(old)  # JAX would leave it on the devices of the old one
+    if spans_processes(new) and layout_of(old) is None:
+        return of_first_process(read(old))
     return ops.copy(old.value)  # on JAX, `fit` deletes arrays that it has replaced

@@ -15,16 +15,19 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tfcompress.pipeline import fit, read_npz
+from tfcompress.pipeline.distribution import Devices
 from tfcompress.pipeline.job import FILES, MODELS
+from tfcompress.pipeline.training import loss_for
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def script(name, *flags, code=0, cwd=None):
+def script(name, *flags, code=0, cwd=None, backend="tensorflow"):
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *flags],
         cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
         timeout=300,
@@ -142,27 +145,49 @@ def test_a_sweep_of_sparsities(workshop, tmp_path):
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+def one_device(workshop, epochs):
+    """Return what training on several devices is to give: the same batches, on one."""
+    data = read_npz(str(workshop / "data.npz"))
+    keras.utils.set_random_seed(0)
+    model = tfc.load(workshop / "model.keras")
+    alike = Devices("mirrored")  # of one device, here: batches as those of several, in the same order
+    fit(model, data, loss_for(model, data), epochs=epochs, batch_size=32, learning_rate=2e-3, devices=alike)
+    return model
+
+
 def test_training_on_several_devices(workshop):
-    data, output = f"--data={workshop / 'data.npz'}", workshop / "mirrored.keras"
-    done = script("train", data, f"--output={output}", "--epochs=2", "--distribution=mirrored", "--devices=2")
-    assert "accuracy" in done.stdout
-    trained = tfc.load(output)
-    assert int(trained.optimizer.iterations) == 2 * (180 // 32)
-    momenta = [variable for variable in trained.optimizer.variables if "momentum" in variable.path]
-    assert momenta
-    assert all(np.any(momentum.numpy()) for momentum in momenta)
+    flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--distribution=mirrored"]
+    output, quantized = workshop / "mirrored.keras", workshop / "mirrored_int8.keras"
+    done = script("train", *flags, f"--output={output}", "--epochs=2", "--devices=2", "--precision=mixed_bfloat16")
+    assert "Trained on 2 devices." in done.stdout
+    assert {layer.compute_dtype for layer in tfc.load(output).layers} == {"float32"}
+    for old, new, one in zip(*(m.get_weights() for m in (
+        tfc.load(workshop / "model.keras"), tfc.load(output), one_device(workshop, epochs=2)
+    )), strict=True):  # fmt: skip
+        assert np.abs(new - one).max() < 0.4 * np.abs(one - old).max()
+    done = script("quantize", *flags, f"--output={quantized}", "--qat_epochs=1")
+    assert "Trained on 1 device." in done.stdout
+    assert int(tfc.load(quantized).optimizer.iterations) == 180 // 32
 
 
-def test_training_in_two_processes(workshop):
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("train", ["--epochs=2", "--distribution=data_parallel"]),
+        ("prune", ["--finetune_epochs=2", "--sparsity=0.5", "--distribution=model_parallel", "--devices=2"]),
+    ],
+)
+def test_training_in_two_processes(workshop, name, flags):
     pytest.importorskip("jax")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"--job_addresses=127.0.0.1:{found.getsockname()[1]}"
-    flags = [f"--data={workshop / 'data.npz'}", "--epochs=2", "--distribution=data_parallel", "--num_processes=2"]
-    outputs = [workshop / f"process_{process}.keras" for process in range(2)]
+    flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--num_processes=2", *flags]
+    # The second writes nothing, and needs no folder for it.
+    outputs = [workshop / f"{name}_0.keras", workshop / "nowhere" / f"{name}_1.keras"]
     running = [
         subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / "train.py"), *flags, address, f"--output={output}",
+            [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *flags, address, f"--output={output}",
              f"--process_id={process}"],
             env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -176,8 +201,34 @@ def test_training_in_two_processes(workshop):
             process.kill()
     assert [process.returncode for process in running] == [0, 0], printed
     assert ["accuracy" in stdout for stdout, _ in printed] == [True, False]
+    assert f"Trained on {2 if name == 'train' else 4} devices in 2 processes." in printed[0][0]
     assert [output.exists() for output in outputs] == [True, False]
-    assert tfc.load(outputs[0]).layers[-1].units == 3
+    model = tfc.load(outputs[0])
+    if name == "prune":
+        assert tfc.sparsity(model) == 0.5
+        with np.load(workshop / "data.npz") as data:
+            assert tfc.evaluate(model, data["x_test"], data["y_test"]).accuracy > 0.95
+        return
+    for new, one in zip(model.get_weights(), one_device(workshop, epochs=2).get_weights(), strict=True):
+        np.testing.assert_allclose(new, one, rtol=0, atol=1e-4)
+    assert int(model.optimizer.iterations) == 2 * (180 // 32)
+    momenta = [variable for variable in model.optimizer.variables if "momentum" in variable.path]
+    assert momenta
+    assert all(np.any(momentum.numpy()) for momentum in momenta)
+
+
+def test_a_process_says_what_is_missing_before_it_waits_for_others(workshop):
+    pytest.importorskip("jax")
+    model, output = workshop / "model.keras", workshop / "new.keras"
+    flags = [
+        f"--data={workshop / 'data.npz'}", "--distribution=data_parallel", "--job_addresses=127.0.0.1:9",
+        "--num_processes=2", "--process_id=0",
+    ]  # fmt: skip
+    for given, message in [
+        ([f"--model={model}", f"--output={model}"], "--overwrite"),
+        ([f"--model={workshop / 'none.keras'}", f"--output={output}"], "isn't there"),
+    ]:
+        assert message in script("train", *given, *flags, code=1, backend="jax").stderr
 
 
 @pytest.mark.parametrize("name", ["compress", "quantize"])

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfcompress.pipeline.distribution import ONE, Devices, WholeBatches, start
+from tfcompress.pipeline.batches import WholeBatches
+from tfcompress.pipeline.distribution import ONE, Devices, batch_parts, layout_map, start
 
 
 def test_all_parts_are_the_batches_of_one_process_and_every_epoch_has_another_order():
@@ -51,6 +52,9 @@ def test_what_does_not_go_together_is_refused():
         (lambda: start("none", devices=2), "with one of the distributions"),
         (lambda: start("none", num_processes=2), "num_processes with 'data_parallel'"),
         (lambda: start("none", model_devices=2), "model_devices with 'model_parallel'"),
+        (lambda: Devices("model_parallel", 6, 3, 0, 2), "3 parts and 2 processes"),
+        (lambda: batch_parts([2, 1], 1), "Received: 2, 1. Ask for devices=1"),
+        (lambda: batch_parts([2, 2], 3), "divide the number of devices, 4. Received: 3"),
         (lambda: Devices("mirrored", 4, 4).batches(np.zeros(64), np.zeros(64), 30), "Received: 30. Take 32"),
         (lambda: Devices("mirrored", 4, 4).batches(np.zeros(8), np.zeros(8), 16), "at least one batch"),
     ]:
@@ -63,6 +67,20 @@ def test_a_nested_model_is_not_trained_in_place():
     model = keras.Sequential([keras.Input((2,)), inner, keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="flat functional model"):
         Devices("mirrored").train(model, lambda copy: None)
+
+
+def test_devices_say_how_many_they_are():
+    assert [str(Devices(count=1)), str(Devices("data_parallel", 4, 4, 1, 2))] == [
+        "1 device",
+        "4 devices in 2 processes",
+    ]
+
+
+def test_kernels_are_divided_where_devices_share_them_evenly():
+    mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), [f"cpu:{index}" for index in range(4)])
+    layers = [keras.layers.Dense(4, name="even"), keras.layers.Dense(3, name="odd")]
+    layouts = layout_map(keras.Sequential([keras.Input((5,)), *layers]), mesh)
+    assert {path: layout.axes for path, layout in layouts.items()} == {layers[0].kernel.path: (None, "model")}
 
 
 def test_one_device_is_what_is_there_without_flags():

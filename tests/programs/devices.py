@@ -8,9 +8,11 @@ python -m tests.programs.devices FOLDER two_processes PROCESS PORT
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 DEVICES = 4
@@ -18,15 +20,23 @@ DEVICES = 4
 
 def copies(variable: Any) -> list[Any]:
     """Return a variable's value on each of the devices of this process; one whole value where they hold parts."""
+    from tfcompress.transform import read
+
     value = variable.value
     if hasattr(value, "addressable_shards"):
         whole = value.sharding.is_fully_replicated
-        return [shard.data for shard in value.addressable_shards] if whole else [value]
+        return [shard.data for shard in value.addressable_shards] if whole else [read(variable)]
     return list(getattr(value, "values", [value]))
 
 
-def train(scope: Any, part: slice = slice(None)) -> dict[str, Any]:
-    """Return the copies of each variable, by technique and path, after training within `scope`."""
+def train(scope: Any, part: slice = slice(None), names: Any = None) -> dict[str, Any]:
+    """Return the copies of each variable, by technique and path, after training within `scope`.
+
+    Args:
+        scope: Makes the context.
+        part: What is fed of each batch.
+        names: Of techniques; `None`: all.
+    """
     import keras
     import numpy as np
 
@@ -37,6 +47,8 @@ def train(scope: Any, part: slice = slice(None)) -> dict[str, Any]:
     x, y = (array.reshape(-1, *array.shape[2:]) for array in (x, y))
     found = {}
     for name, make in TECHNIQUES.items():
+        if names is not None and name not in names:
+            continue
         with scope():
             model = make()
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -47,9 +59,9 @@ def train(scope: Any, part: slice = slice(None)) -> dict[str, Any]:
             found[f"{name} {variable.path}"] = np.stack([np.asarray(copy) for copy in copies(variable)])
         for metric, values in history.items():
             found[f"{name} {metric}"] = np.array([values])
-        if name == "elements" and hasattr(trained.variables[0].value, "sharding"):
+        if hasattr(trained.variables[0].value, "sharding"):
             parted = [v.path for v in trained.variables if not v.value.sharding.is_fully_replicated]
-            found["in parts"] = np.array([parted or [""]])
+            found[f"{name} in parts"] = np.array([parted or [""]])
     return found
 
 
@@ -69,7 +81,10 @@ def on_tensorflow(folder: pathlib.Path) -> None:
 
 
 def freeze(strategy: Any) -> None:
-    """Check that statistics that will be frozen are the mean over all devices: Keras lets each move its own."""
+    """Check that statistics that will be frozen are the mean over all samples: Keras lets each device move its own.
+
+    A device without samples, as the last batch may leave it, moves its own to NaN.
+    """
     import keras
     import numpy as np
 
@@ -80,14 +95,19 @@ def freeze(strategy: Any) -> None:
         norm.build((None, 1))
         layer = FreezingBatchNorm(norm, freeze_step=2)
         layer.build()
+
+    def samples(replica: int, step: int) -> Any:
+        rows = 2 if step != 1 else (2, 2, 1, 0)[replica]
+        return np.float32([[replica], [10 * step]])[:rows]
+
     for step in range(3):
         parts = strategy.experimental_distribute_values_from_function(
-            lambda context, step=step: np.float32([[context.replica_id_in_sync_group], [10 * step]])
+            lambda context, step=step: samples(context.replica_id_in_sync_group, step)
         )
         strategy.run(lambda x: layer(x, training=True), args=(parts,))
     means = [np.asarray(copy) for copy in copies(norm.moving_mean)]
     np.testing.assert_array_equal(means, means[:1] * DEVICES)
-    first, second = 1.5 / 2, (1.5 + 10) / 2
+    first, second = 1.5 / 2, (0 + 10 + 1 + 10 + 2) / 5
     np.testing.assert_allclose(means[0], [0.25 * first + 0.5 * second], rtol=1e-6)
 
 
@@ -124,6 +144,9 @@ def ship(strategy: Any, folder: pathlib.Path) -> None:
         assert {len(copies(variable)) for variable in made.variables} == {DEVICES}
         assert made.distribute_strategy is strategy
     assert {len(copies(variable)) for variable in tfc.strip(outside).variables} == {1}
+    once = tfc.prune_once(model, 0.5)
+    assert {len(copies(variable)) for variable in once.variables} == {DEVICES}
+    assert tfc.sparsity(once) == 0.5
     alone = tfc.quantize(small(), calibration_data=x[:37])
     mirrored, single = (tfc.evaluate(made, x[:37], y[:37]) for made in (inside, alone))
     assert mirrored.samples == 37
@@ -140,28 +163,148 @@ def on_jax(folder: pathlib.Path) -> None:
     import keras
     import numpy as np
 
-    from tests.programs.techniques import KERNELS
-
     assert len(keras.distribution.list_devices()) == DEVICES
     np.savez(folder / "jax.npz", **train(contextlib.nullcontext))
     np.savez(folder / "data_parallel.npz", **train(keras.distribution.DataParallel().scope))
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), keras.distribution.list_devices())
     layouts = keras.distribution.LayoutMap(mesh)
-    layouts[f"(small/)?({'|'.join(KERNELS[:2])})/kernel"] = (None, None, None, "model")
-    layouts[f"(small/)?({'|'.join(KERNELS[2:])})/kernel.*"] = (None, "model")
+    divide(layouts)
     parallel = keras.distribution.ModelParallel(layout_map=layouts)
-    np.savez(folder / "model_parallel.npz", **train(parallel.scope))
+    np.savez(folder / "model_parallel.npz", **train(parallel.scope, names=["elements", "channels"]))
+    copy_from_there(mesh)
+    learn_from_elsewhere()
+
+
+def divide(layouts: Any) -> None:
+    """Divide the outputs of each kernel of the plain model; masks lie as they do."""
+    from tests.programs.techniques import KERNELS
+
+    layouts[f"({'|'.join(KERNELS[:2])})/kernel"] = (None, None, None, "model")
+    layouts[f"({'|'.join(KERNELS[2:])})/kernel"] = (None, "model")
+
+
+def copy_from_there(mesh: Any) -> None:
+    """Check that copies lie as the model does, or is to, whatever their paths are, in the scope and outside."""
+    import keras
+    import numpy as np
+    from keras import layers as L
+
+    import tfcompress as tfc
+
+    def nested() -> Any:
+        inner = keras.Sequential([keras.Input((8,)), L.Dense(8, name="b")], name="inner")
+        return keras.Sequential([keras.Input((8,)), L.Dense(8, name="a", activation="relu"), inner], name="outer")
+
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts["(outer|inner)/./kernel"] = (None, "model")
+    parallel = keras.distribution.ModelParallel(layout_map=layouts)
+    local = nested()
+    with parallel.scope():
+        there = nested()
+        made = [tfc.prune(there, 0.5), tfc.prune(local, 0.5), tfc.quantize(local)]
+    made += [tfc.prune(there, 0.5), tfc.quantize(tfc.prune(there, 0.5), calibration_data=np.eye(8)[:5])]
+    made += [tfc.prune_once(there, 0.5)]
+    for model in made:
+        for variable in model.variables:
+            divided = variable.path.endswith(("kernel", "mask"))
+            assert len(variable.value.sharding.device_set) == DEVICES, variable.path
+            assert variable.value.sharding.is_fully_replicated != divided, variable.path
+    assert all(len(v.value.sharding.device_set) == 1 for v in tfc.strip(there).variables)
+    with parallel.scope():  # made outside, and trained
+        made[3].compile("sgd", "mse")
+        made[3].fit(np.ones((8, 8)), np.ones((8, 8)), verbose=0)
+
+
+def learn_from_elsewhere() -> None:
+    """Check that a teacher on one device teaches what it would teach on all."""
+    import keras
+    import numpy as np
+
+    import tfcompress as tfc
+    from tests.programs.techniques import data, small
+
+    x, y = (array[:16] for array in data())
+    teacher, parallel = small(), keras.distribution.DataParallel()
+    with parallel.scope():
+        there = small()
+        found = []
+        for model in (teacher, there):
+            distilled = tfc.distill(tfc.prune(teacher, 0.5), model, alpha=0.75)
+            distilled.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            losses = distilled.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0).history["loss"]
+            found.append([losses, *(np.asarray(variable.value) for variable in distilled.student.variables)])
+    for elsewhere, same in zip(*found, strict=True):
+        np.testing.assert_array_equal(elsewhere, same)
+    assert {type(variable.value.sharding).__name__ for variable in teacher.variables} == {"SingleDeviceSharding"}
 
 
 def in_two_processes(folder: pathlib.Path, process: int, port: int) -> None:
-    """Train on two devices of each of two processes, which feed one half of each batch."""
+    """Train on two devices of each of two processes, which feed half a batch each, or divide the weights."""
     import keras
     import numpy as np
+
+    from tfcompress.pipeline.distribution import Devices
 
     keras.distribution.initialize(f"127.0.0.1:{port}", 2, process)
     parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
     half = slice(8 * process, 8 * (process + 1))
-    np.savez(folder / f"process_{process}.npz", **train(parallel.scope, half))
+    found = train(parallel.scope, half, ["elements"])
+    mesh = keras.distribution.DeviceMesh((1, DEVICES), ("batch", "model"), keras.distribution.list_devices())
+    layouts = keras.distribution.LayoutMap(mesh)
+    divide(layouts)
+    divided = keras.distribution.ModelParallel(layout_map=layouts, auto_shard_dataset=False)
+    found |= train(divided.scope, slice(None), ["channels"])
+    np.savez(folder / f"process_{process}.npz", **found)
+    model = take_over(divided, process, folder)
+    Devices("model_parallel", DEVICES, 1, process, 2).leave()
+    if process == 0:
+        alone(model)
+
+
+def take_over(parallel: Any, process: int, folder: pathlib.Path) -> Any:
+    """Check that what each process computed by itself gives way to what the first has; bring a model back.
+
+    The first alone says and writes how far it is pruned.
+    """
+    import keras
+    import numpy as np
+
+    import tfcompress as tfc
+    from tests.programs.techniques import data, small
+    from tfcompress.meshes import of_first_process
+    from tfcompress.transform import read
+
+    x, y = (array[:37] for array in data())
+    log = folder / f"log_{process}"
+    local = tfc.quantize(small(), calibration_data=x * (1 + process))
+    with parallel.scope():
+        there = tfc.prune(local, 0.5)
+        tfc.calibrate(there, x[:16] * (1 + process))
+    for variable in there.variables:
+        np.testing.assert_array_equal(read(variable), of_first_process(read(variable)), err_msg=variable.path)
+    low, high = there.get_layer("x_quantizer").range
+    assert low <= x[:16].min() and 0.9 * x[:16].max() < high < 1.1 * x[:16].max()
+    assert len(tfc.summary(there).rows) > 4
+    assert tfc.sparsity(there) == tfc.sparsity(local)
+    with parallel.scope():
+        there.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            there.fit(x[:16], y[:16], batch_size=16, verbose=0, callbacks=[tfc.callbacks.PruningSummaries(log)])
+    assert (log.exists(), "50.0 % of the kernels" in said.getvalue()) == (process == 0, process == 0)
+    return tfc.strip(there)
+
+
+def alone(model: Any) -> None:
+    """Check that one process goes on without the other."""
+    import jax
+
+    import tfcompress as tfc
+    from tests.programs.techniques import data
+
+    x, y = data()
+    assert not jax.distributed.is_initialized()
+    assert tfc.evaluate(model, x[:5], y[:5]).samples == 5
 
 
 if __name__ == "__main__":
@@ -175,4 +318,9 @@ if __name__ == "__main__":
         if mode == "jax":
             on_jax(target)
         else:
-            in_two_processes(target, int(sys.argv[3]), int(sys.argv[4]))
+            try:
+                in_two_processes(target, int(sys.argv[3]), int(sys.argv[4]))
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)  # else it waits for the other, which waits for it

@@ -59,4 +59,15 @@ def channels() -> keras.Model:
     return tfc.quantize(model, config, data()[0][:37])
 
 
-TECHNIQUES = {"elements": elements, "channels": channels}
+def others() -> keras.Model:
+    """Return a model pruned by chance, thresholds and data; in int8 per tensor, folded, with corrections from data."""
+    model = tfc.prune(small(), PruneConfig(LATER, "random"), layers="hidden")
+    model = tfc.prune(model, PruneConfig(LATER, "threshold", threshold=0.1), layers="y")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    now = PruneConfig(tfc.ConstantSparsity(0.5, frequency=1), "gradient")
+    model = tfc.prune(model, now, layers="shared", data=data(), loss=loss)
+    model = tfc.prune(model, PruneConfig(LATER, "l2", tfc.Block(2, 1)), layers="second")
+    return tfc.quantize(model, "int8_per_tensor", data()[0][:37], reestimate_batch_norm=True, correct_bias=True)
+
+
+TECHNIQUES = {"elements": elements, "channels": channels, "others": others}

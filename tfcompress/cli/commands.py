@@ -45,15 +45,15 @@ def compress(values: FlagValues) -> None:
 def train(values: FlagValues) -> None:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
-    from tfcompress.cli.distribution import devices_of
+    from tfcompress.cli.distribution import devices_of, writes_files
     from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.distribution import ONE
     from tfcompress.pipeline.training import loss_for
     from tfcompress.surgery import rebuild
 
-    devices = devices_of(values)
-    output = _new_file(values.output, ".keras", values.overwrite or not devices.writes)
+    output = _new_file(values.output, ".keras", values.overwrite, here=writes_files(values))
     data = _data(values)
+    devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
     check_fits(model, data)
     loss = loss_for(model, data)
@@ -61,6 +61,7 @@ def train(values: FlagValues) -> None:
         model = tfc.mixed_precision(model, values.precision)
     model = model if devices is ONE else rebuild(model)
     _fit("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices)
+    devices.leave()
     if not devices.writes:
         return
     if values.precision != "float32":
@@ -73,7 +74,7 @@ def train(values: FlagValues) -> None:
 def prune(values: FlagValues) -> None:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
-    from tfcompress.cli.distribution import devices_of
+    from tfcompress.cli.distribution import devices_of, writes_files
     from tfcompress.cli.pruning import config_of, data_for
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
@@ -82,9 +83,9 @@ def prune(values: FlagValues) -> None:
 
     if values.sweep:
         return _sweep(values)
-    devices = devices_of(values)
-    output = _new_file(values.output, ".keras", values.overwrite or not devices.writes)
+    output = _new_file(values.output, ".keras", values.overwrite, here=writes_files(values))
     data = _data(values)
+    devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     check_fits(model, data)
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
@@ -93,6 +94,7 @@ def prune(values: FlagValues) -> None:
     stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
     loss = loss_for(model, data)
     _fit(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, values=values, devices=devices)
+    devices.leave()
     if not devices.writes:
         return None
     whole_units = config.granularity in STRUCTURES and values.shrink
@@ -141,18 +143,18 @@ def _sweep(values: FlagValues) -> None:
 def quantize(values: FlagValues) -> None:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
-    from tfcompress.cli.distribution import devices_of
+    from tfcompress.cli.distribution import devices_of, writes_files
     from tfcompress.cli.quantizing import check, config_of, data_for
     from tfcompress.pipeline.quantizing import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 
     check(values)
-    devices = devices_of(values)
-    replace = values.overwrite or not devices.writes
-    output = _new_file(values.output, ".keras", replace)
-    outputs = [_new_file(path, (".tflite", ".onnx"), replace) for path in values.outputs or ()]
+    here = writes_files(values)
+    output = _new_file(values.output, ".keras", values.overwrite, here=here)
+    outputs = [_new_file(path, (".tflite", ".onnx"), values.overwrite, here=here) for path in values.outputs or ()]
     given = _data(values) if values.data else None
+    devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     data = data_for(model, given, values)
     config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
@@ -170,6 +172,7 @@ def quantize(values: FlagValues) -> None:
     if data and values.qat_epochs:
         loss = loss_for(model, data)
         _fit("train quantized", quantized, data, loss=loss, epochs=values.qat_epochs, values=values, devices=devices)
+    devices.leave()
     if not devices.writes:
         return
     quantized.save(output)
@@ -273,12 +276,21 @@ def _data(values: FlagValues) -> Any:
     return read_npz(values.data) if values.data else digits()
 
 
-def _new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool) -> pathlib.Path:
-    """Return the path of a file that may be written; refuse others before any work is done."""
+def _new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here: bool = True) -> pathlib.Path:
+    """Return the path of a file that may be written; refuse others before any work is done.
+
+    Args:
+        path: What the flag says.
+        suffixes: How the name may end.
+        overwrite: Whether a file that is there may be replaced.
+        here: Whether it is written by this process, on this machine.
+    """
     target = pathlib.Path(path)
     allowed = (suffixes,) if isinstance(suffixes, str) else suffixes
     if target.suffix not in allowed:
         raise UsageError(f"Expected a file name that ends in {' or '.join(allowed)}. Received: {path}.")
+    if not here:
+        return target
     if not target.parent.is_dir():
         raise NotADirectoryError(f"Expected a folder that is there. Received: {path}; make {target.parent} first.")
     if target.exists() and not overwrite:

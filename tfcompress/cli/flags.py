@@ -175,7 +175,8 @@ _FLAGS = {
     "devices": lambda: flags.DEFINE_integer(
         "devices",
         None,
-        "With --distribution: devices of each machine, by default all its GPUs; without GPUs virtual CPUs.",
+        "With --distribution: devices of each machine; by default all its GPUs or TPUs, or one CPU. Where there are "
+        "none of these, as many virtual CPUs are made.",
         lower_bound=1,
     ),
     "model_devices": lambda: flags.DEFINE_integer(

@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from keras.layers import Layer
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.explaining import Explanation, explain
 from tfcompress.quantization.quantize import is_quantized
@@ -229,7 +229,7 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
     seen: dict[int, Any] = layer.transformed() if wrapped else {}
     rows = []
     for position, label in zip(positions, names, strict=True):
-        value = ops.convert_to_numpy(seen[position]) if position in seen else read(weights[position])
+        value = gathered(seen[position]) if position in seen else read(weights[position])
         chain = layer.chain(position) if wrapped else []
         done = list(dict.fromkeys(text for transform in chain if (text := _said_of(transform))))
         bits = next((_bits_of(transform) for transform in reversed(chain) if _bits_of(transform)), None)

@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
+from tfcompress.pipeline.batches import WholeBatches
 from tfcompress.replicas import NO_MULTI_WORKER
 from tfcompress.surgery import rebuild
 from tfcompress.transform import read
@@ -38,6 +38,19 @@ class Devices:
     process: int = 0
     processes: int = 1
     scope: Callable[[keras.Model], contextlib.AbstractContextManager[Any]] = lambda model: contextlib.nullcontext()
+
+    def __post_init__(self) -> None:
+        if self.parts % self.processes and self.processes % self.parts:
+            raise ValueError(
+                f"Expected each part of a batch on devices of one process, or of some whole processes. Received: "
+                f"{self.parts} parts and {self.processes} processes. Take model_devices that make a multiple of "
+                f"{self.processes} parts, or that are the devices of whole processes."
+            )
+
+    def __str__(self) -> str:
+        """Return the number of devices, in words."""
+        text = f"{self.count} device{'s' * (self.count != 1)}"
+        return text if self.processes == 1 else f"{text} in {self.processes} processes"
 
     @property
     def writes(self) -> bool:
@@ -73,6 +86,17 @@ class Devices:
             variable.assign(value)
         return None
 
+    def leave(self) -> None:
+        """Part from the other processes; to be called in all, when nothing more is done together.
+
+        Otherwise JAX lets each that ends wait for the others, at most five minutes, and then takes them for lost: too
+        short a time for one that evaluates and exports a model by itself.
+        """
+        if self.processes > 1:
+            import jax
+
+            jax.distributed.shutdown()
+
     def batches(self, x: Any, y: Any, batch_size: int) -> WholeBatches:
         """Return the part of each shuffled batch that this process feeds; an incomplete last one is left out.
 
@@ -102,51 +126,6 @@ ONE = Devices()
 """Training as Keras does it by itself."""
 
 
-class WholeBatches(keras.utils.PyDataset):
-    """A part of each batch, from an order of the samples that is drawn anew for every epoch by numpy's global seed.
-
-    All parts together, one from each process, are the batches that a single process has.
-
-    Args:
-        x: Inputs, samples first.
-        y: Targets.
-        batch_size: Samples in all parts of a batch together.
-        part: Which part, from 0.
-        parts: How many.
-
-    Example:
-
-    >>> np.random.seed(0)
-    >>> one = WholeBatches(np.arange(10), np.arange(10), 4, 0, 1)
-    >>> np.random.seed(0)
-    >>> halves = [WholeBatches(np.arange(10), np.arange(10), 4, part, 2) for part in range(2)]
-    >>> len(one), bool(np.all(one[1][0] == np.concatenate([half[1][0] for half in halves])))
-    (2, False)
-    """
-
-    def __init__(self, x: Any, y: Any, batch_size: int, part: int = 0, parts: int = 1):
-        super().__init__()
-        self.x, self.y = x, y
-        self.batch_size, self.part, self.parts = batch_size, part, parts
-        self.generator = np.random.default_rng(np.random.randint(2**31))
-        self.on_epoch_end()
-
-    def on_epoch_end(self) -> None:
-        """Draw the order of the next epoch."""
-        self.order = self.generator.permutation(len(self.x))
-
-    def __len__(self) -> int:
-        """Return the number of whole batches."""
-        return len(self.x) // self.batch_size
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Return this part of a batch."""
-        size = self.batch_size // self.parts
-        begin = index * self.batch_size + self.part * size
-        chosen = self.order[begin : begin + size]
-        return self.x[chosen], self.y[chosen]
-
-
 def start(
     kind: str = "none",
     *,
@@ -169,8 +148,8 @@ def start(
         process_id: The number of this one, from 0.
 
     Raises:
-        ValueError: If `kind` is none of these or needs another backend, an argument doesn't go with it, or there are
-            fewer devices.
+        ValueError: If `kind` is none of these or needs another backend, an argument doesn't go with it, there are
+            fewer devices, or the processes can't share them evenly.
 
     Example:
 
@@ -235,24 +214,47 @@ def _on_jax(kind: str, devices: int | None, model_devices: int | None, several: 
         by_process.setdefault(device.process_index, []).append(f"{device.platform}:{device.id}")
     for found in by_process.values():
         _check_count(devices, len(found))
-    names = [name for process in sorted(by_process) for name in by_process[process][:devices]]
+    chosen = [by_process[process][:devices] for process in sorted(by_process)]
+    names = [name for found in chosen for name in found]
     process, processes = jax.process_index(), jax.process_count()
     if kind == "data_parallel":
+        parts = batch_parts([len(found) for found in chosen], 1)
         parallel = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
-        return Devices(kind, len(names), len(names), process, processes, lambda model: parallel.scope())
-    sharing = len(names) if model_devices is None else model_devices
-    if sharing < 1 or len(names) % sharing:
-        raise ValueError(
-            f"Expected model_devices to divide the number of devices, {len(names)}. Received: {model_devices}."
-        )
-    shape = (len(names) // sharing, sharing)
+        return Devices(kind, len(names), parts, process, processes, lambda model: parallel.scope())
+    parts = batch_parts([len(found) for found in chosen], model_devices)
+    shape = (parts, len(names) // parts)
     mesh = keras.distribution.DeviceMesh(shape, ("batch", "model"), names)
 
     def scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
         layouts = layout_map(model, mesh)
         return keras.distribution.ModelParallel(layout_map=layouts, auto_shard_dataset=False).scope()
 
-    return Devices(kind, len(names), shape[0], process, processes, scope)
+    return Devices(kind, len(names), parts, process, processes, scope)
+
+
+def batch_parts(counts: Sequence[int], model_devices: int | None) -> int:
+    """Return into how many parts a batch is divided.
+
+    Args:
+        counts: The number of devices of each process.
+        model_devices: How many devices share one copy of the model; `None`: all.
+
+    Raises:
+        ValueError: If the processes don't have equally many, or `model_devices` doesn't divide the sum.
+
+    >>> batch_parts([4, 4], 2)
+    4
+    """
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"Expected equally many devices in each process. Received: {', '.join(map(str, counts))}. Ask for "
+            f"devices={min(counts)}."
+        )
+    total = sum(counts)
+    sharing = total if model_devices is None else model_devices
+    if sharing < 1 or total % sharing:
+        raise ValueError(f"Expected model_devices to divide the number of devices, {total}. Received: {sharing}.")
+    return total // sharing
 
 
 def _check_count(asked: int | None, found: int) -> None:

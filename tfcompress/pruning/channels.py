@@ -21,6 +21,7 @@ from tfcompress.pruning.statistics import GATHERED
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
 from tfcompress.surgery.channels import Analysis, ChannelGroup, analyse
 from tfcompress.surgery.costs import products
+from tfcompress.transform import put
 from tfcompress.wrapper import inner_weights, with_transforms
 
 
@@ -85,9 +86,9 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
         wrapper = with_transforms(layer, slices[layer.name])
         for position, mask in slices[layer.name] if evidence.data is not None else ():
             for statistic, variable in mask.gathering.values.items():
-                variable.assign(gathered[statistic][layer.name, position])
+                put(variable, gathered[statistic][layer.name, position])
             if mask.frequency is not None:
-                mask.frequency.assign(gathered["activation_frequency"][mask.unit])
+                put(mask.frequency, gathered["activation_frequency"][mask.unit])
         return wrapper
 
     return rebuild(flat, wrap)

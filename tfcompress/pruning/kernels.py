@@ -23,7 +23,7 @@ from tfcompress.pruning.statistics import GATHERED, Statistics
 from tfcompress.pruning.targets import erdos_renyi, erdos_renyi_kernel
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
 from tfcompress.surgery.costs import products, uses
-from tfcompress.transform import read
+from tfcompress.transform import put, read
 from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
 
 
@@ -109,7 +109,7 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
         found = gather_gradients(model, gathered, evidence)
         for one in made:
             for name in gathered:
-                one.mask.gathering.values[name].assign(found[one.layer, one.position][name])
+                put(one.mask.gathering.values[name], found[one.layer, one.position][name])
     return pruned
 
 

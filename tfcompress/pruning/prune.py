@@ -112,11 +112,12 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     layers = config.pop("layers", None)
     evidence = Evidence(data, config.pop("loss", None), config.pop("batch_size", 32))
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
-    pruned = _prune(model, once, layers, evidence, at_once=True)
-    update_masks(pruned)
-    for text in remarks(pruned):
-        warnings.warn(text, stacklevel=2)
-    return stripped(pruned)
+    with place_of(model):
+        pruned = _prune(model, once, layers, evidence, at_once=True)
+        update_masks(pruned)
+        for text in remarks(pruned):
+            warnings.warn(text, stacklevel=2)
+        return stripped(pruned)
 
 
 def update_masks(model: keras.Model) -> None:

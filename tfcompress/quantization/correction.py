@@ -16,7 +16,7 @@ from tfcompress.quantization.batches import batches
 from tfcompress.quantization.channels import channels_of, innermost
 from tfcompress.quantization.folding import Flow, affine_of
 from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
-from tfcompress.transform import read
+from tfcompress.transform import put, read
 
 Tensor = Any
 
@@ -127,7 +127,7 @@ class _Point:
                 f"Expected finite activations. Received: NaN or infinite ones from {self.layer.name!r} on the data. "
                 "Check the data, and the weights of that layer and of those before it."
             )
-        self.variable.assign(read(self.variable).astype("float64") + share * self.gain * lacking)
+        put(self.variable, read(self.variable).astype("float64") + share * self.gain * lacking)
 
 
 def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:

@@ -15,7 +15,7 @@ from tfcompress.surgery import LayerChoice, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.walking import Call, calls, walk
-from tfcompress.transform import carried, read
+from tfcompress.transform import carry, read
 from tfcompress.wrapper import CompressedLayer
 
 
@@ -43,7 +43,7 @@ def remade(layer: L.Layer, **changes: Any) -> L.Layer:
         for new in made.weights:
             old = weights.get(new.name)
             if old is not None and tuple(old.shape) == tuple(new.shape):
-                new.assign(carried(old, new))
+                carry(old, new)
                 new.trainable = old.trainable
     made._trainable = layer._trainable
     if hasattr(layer, "source_names"):

@@ -66,9 +66,11 @@ class FreezingBatchNorm(PassThrough):
         frozen = step >= self.freeze_step
         still = self.layer(inputs, *args, training=False, **kwargs)
         moving = self.layer(inputs, *args, training=True, **kwargs)
-        for variable, old in zip(statistics, before, strict=True):
-            # Keras lets each replica of `tf.distribute` move statistics of its own; frozen ones must be the same.
-            moved = mean_over_replicas(ops.convert_to_tensor(variable.value))
-            variable.assign(ops.where(frozen, old, moved))
+        # Keras lets each replica of `tf.distribute` move statistics of its own, to NaN without samples; frozen ones
+        # must be the same.
+        both = ops.stack([ops.convert_to_tensor(variable.value) for variable in statistics])
+        moved = mean_over_replicas(both, ops.shape(inputs)[0])
+        for index, (variable, old) in enumerate(zip(statistics, before, strict=True)):
+            variable.assign(ops.where(frozen, old, moved[index]))
         self.step.assign(step + 1)
         return ops.where(frozen, still, moving)

@@ -14,7 +14,7 @@ from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.quantization.rules import AFFINE, KERNEL, RULES
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.walking import Call, calls, walk
-from tfcompress.transform import carried
+from tfcompress.transform import carry
 from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
 
 Tensor = Any
@@ -152,7 +152,7 @@ class _Lowering:
         sources = [inner.depthwise_kernel, inner.pointwise_kernel, *([inner.bias] if inner.use_bias else [])]
         targets = [*depthwise.weights, *pointwise.weights]
         for source, target in zip(sources, targets, strict=True):
-            target.assign(carried(source, target))
+            carry(source, target)
         made = (
             _carry(layer, sources[:1], depthwise),
             _carry(layer, sources[1:], pointwise),
@@ -177,7 +177,7 @@ def _carry(wrapper: Any, sources: list[keras.Variable], layer: Any) -> Any:
     for (_, old), (_, fresh) in zip(moved, new.transforms, strict=True):
         for key, state in vars(old).items():
             if isinstance(state, keras.Variable):
-                getattr(fresh, key).assign(carried(state, getattr(fresh, key)))
+                carry(state, getattr(fresh, key))
     return new
 
 

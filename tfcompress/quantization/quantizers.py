@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import Inserted
 from tfcompress.quantization.config import ActivationSpec, WeightSpec
 from tfcompress.quantization.limits import weight_limit
@@ -20,7 +21,7 @@ from tfcompress.quantization.numerics import (
     symmetric_limit,
 )
 from tfcompress.replicas import range_over_replicas
-from tfcompress.transform import WeightTransform, read
+from tfcompress.transform import WeightTransform, put, read
 from tfcompress.wrapper import wrapped_layers
 
 Tensor = Any
@@ -74,10 +75,10 @@ class WeightQuantizer(WeightTransform):
         """Set the ratio to that of least squared error; nothing to do with "minmax"."""
         if self.ratio is None:
             return
-        x = np.asarray(ops.convert_to_numpy(value), np.float32)
+        x = np.asarray(gathered(value), np.float32)
         best = np.asarray(weight_limit(x, self.axis, self.spec.bits, self.spec.range))
         largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.axis)))
-        self.ratio.assign(np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
+        put(self.ratio, np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -189,7 +190,7 @@ class ActivationQuantizer(Inserted):
 
     def set_range(self, minimum: float, maximum: float) -> None:
         """Set the range, as calibrated; the margin is added to it."""
-        self.ends.assign([minimum * (1 + self.margin), maximum * (1 + self.margin)])
+        put(self.ends, [minimum * (1 + self.margin), maximum * (1 + self.margin)])
         self.counts.assign([SETTLED, int(read(self.counts)[1])])
 
     def reset(self) -> None:

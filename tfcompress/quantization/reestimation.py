@@ -13,6 +13,7 @@ from tfcompress.quantization.batches import batches
 from tfcompress.quantization.channels import innermost
 from tfcompress.quantization.folding import Flow
 from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
+from tfcompress.transform import put
 
 Tensor = Any
 
@@ -73,8 +74,8 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
                     f"Expected finite activations. Received: NaN or infinite ones before {norm.name!r} on the data. "
                     "Check the data, and the weights of the layers before it."
                 )
-            norm.moving_mean.assign(total.mean)
-            norm.moving_variance.assign(total.variance)
+            put(norm.moving_mean, total.mean)
+            put(norm.moving_variance, total.variance)
         return call(*args, **kwargs)
 
     moving = [variable for norm in norms.values() for variable in (norm.moving_mean, norm.moving_variance)]

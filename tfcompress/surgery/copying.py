@@ -12,7 +12,7 @@ from keras.layers import Layer
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfcompress.passthrough import PassThrough, has_no_build
-from tfcompress.transform import carried
+from tfcompress.transform import carry
 
 
 def copy_layer(
@@ -77,7 +77,7 @@ def copy_layer(
 def copy_state(source: Layer, target: Layer) -> None:
     """Give `target` the values of all variables, vocabularies and `trainable` flags of `source`."""
     for old, new in zip(source.variables, target.variables, strict=True):
-        new.assign(carried(old, new))
+        carry(old, new)
     for old, new in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
         if old._trainable != new._trainable:
             new._trainable = old._trainable
@@ -89,7 +89,7 @@ def copy_state(source: Layer, target: Layer) -> None:
             tree.flatten(getattr(old, "states", None)), tree.flatten(getattr(new, "states", None)), strict=False
         ):
             if isinstance(state, keras.Variable) and isinstance(copy, keras.Variable):
-                copy.assign(carried(state, copy))  # of a stateful recurrent layer; no variable of the layer
+                carry(state, copy)  # of a stateful recurrent layer; no variable of the layer
         if hasattr(new, "finalize_state"):
             new.finalize_state()
     for old, new in zip(source.variables, target.variables, strict=True):

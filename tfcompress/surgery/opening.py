@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.meshes import gathered, of_first_process, spans_processes
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
@@ -190,6 +191,8 @@ class _Opener:
         old, again, new = (self.infer(model, data) for model in (self.model, self.model, opened))
         if old is None or again is None or not close(old, again):
             return  # it can't run on such data, or draws random numbers that Keras doesn't know of
+        if any(spans_processes(variable) for variable in opened.variables):
+            old = [of_first_process(output) for output in old]  # whose weights the copies have
         if new is None or len(new) != len(old) or not close(old, new):
             if self.follows.branched:
                 cause = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
@@ -208,7 +211,7 @@ class _Opener:
         try:
             with keras.StatelessScope():
                 outputs = tree.flatten(model(data, training=False))
-            return [np.asarray(ops.convert_to_numpy(ops.cast(x, "float32"))) for x in outputs]
+            return [gathered(ops.cast(x, "float32")) for x in outputs]
         except Exception:
             if model is self.model:
                 return None

@@ -1,0 +1,53 @@
+"""Whole batches of training data, and the part of each that one of several processes feeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class WholeBatches(keras.utils.PyDataset):
+    """A part of each batch, from an order of the samples that is drawn anew for every epoch by numpy's global seed.
+
+    All parts together, one from each process, are the batches that a single process has.
+
+    Args:
+        x: Inputs, samples first.
+        y: Targets.
+        batch_size: Samples in all parts of a batch together.
+        part: Which part, from 0.
+        parts: How many.
+
+    Example:
+
+    >>> np.random.seed(0)
+    >>> one = WholeBatches(np.arange(10), np.arange(10), 4, 0, 1)
+    >>> np.random.seed(0)
+    >>> halves = [WholeBatches(np.arange(10), np.arange(10), 4, part, 2) for part in range(2)]
+    >>> len(one), bool(np.all(one[1][0] == np.concatenate([half[1][0] for half in halves])))
+    (2, False)
+    """
+
+    def __init__(self, x: Any, y: Any, batch_size: int, part: int = 0, parts: int = 1):
+        super().__init__()
+        self.x, self.y = x, y
+        self.batch_size, self.part, self.parts = batch_size, part, parts
+        self.generator = np.random.default_rng(np.random.randint(2**31))
+        self.on_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch."""
+        self.order = self.generator.permutation(len(self.x))
+
+    def __len__(self) -> int:
+        """Return the number of whole batches."""
+        return len(self.x) // self.batch_size
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return this part of a batch."""
+        size = self.batch_size // self.parts
+        begin = index * self.batch_size + self.part * size
+        chosen = self.order[begin : begin + size]
+        return self.x[chosen], self.y[chosen]
