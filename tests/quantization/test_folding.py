@@ -259,3 +259,20 @@ def test_custom_call_is_not_folded():
     layer = Standardized(3)
     layer.build((None, 2))
     assert channels_of(layer) is None
+
+
+def test_a_normalization_that_pruning_looks_at_is_not_folded_away():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8, 8, 3)), L.Conv2D(6, 3, name="conv"), L.BatchNormalization(name="norm"), L.ReLU()]
+    model = keras.Sequential([*layers, L.GlobalAveragePooling2D(), L.Dense(2)])
+    config = tfc.PruneConfig(0.5, criterion="bn_scale", granularity="channel")
+    pruned = tfc.prune(model, config)
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+    for quantize in (
+        lambda m: tfc.quantize(m, "int8_per_tensor", x),
+        lambda m: tfc.quantize(m, "int8", x, equalize=True),
+    ):
+        with pytest.raises(ValueError, match="'norm', whose gamma has ChannelMask.*tfcompress.shrink, then quantize"):
+            quantize(pruned)
+    small = tfc.shrink(tfc.prune_once(model, 0.5, criterion="bn_scale", granularity="channel"))
+    assert tfc.quantize(small, "int8_per_tensor", x).output_shape == (None, 2)

@@ -172,7 +172,8 @@ def fold_batch_norms(model: keras.Model, keep: Layers = ()) -> keras.Model:
 
     Raises:
         TypeError: If `model` is no Keras model.
-        ValueError: If the model isn't built or can't be opened, or if `keep` matches nothing.
+        ValueError: If the model isn't built or can't be opened, if `keep` matches nothing, or if a normalization has
+            a transform of its own, which would be lost.
 
     Example:
 
@@ -212,6 +213,7 @@ def fold_graph(flat: keras.Model, keep: LayerChoice | None = None) -> keras.Mode
         norm = norms[0].operation
         if not is_linear(layer) or channels_of(layer) is None or {id(layer), id(norm)} & kept:
             continue
+        _check_no_transforms(norm)
         try:
             new_layers[id(layer)] = folded(layer, *affine_of(norm))
         except ValueError:
@@ -226,6 +228,17 @@ def fold_graph(flat: keras.Model, keep: LayerChoice | None = None) -> keras.Mode
         return arguments[0]
 
     return walk(flat, visit)
+
+
+def _check_no_transforms(norm: L.Layer) -> None:
+    transforms = norm.transforms if isinstance(norm, CompressedLayer) else ()
+    if transforms:
+        raise ValueError(
+            f"Expected batch normalizations that can be folded. Received: {norm.name!r}, whose gamma has "
+            f"{', '.join(sorted({type(t).__name__ for _, t in transforms}))}, as pruning by 'bn_scale' puts there. "
+            "Prune to the end and call tfcompress.shrink, then quantize; or take the recipe 'int8' without equalize, "
+            "which folds nothing before training."
+        )
 
 
 def _foldable(call: Call, layer: L.Layer, flow: Flow) -> bool:
