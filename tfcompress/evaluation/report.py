@@ -24,6 +24,9 @@ from tfcompress.evaluation.timing import Timing
 MANY_ZEROS = 0.3
 """Share of zeros among the numbers of a file of which a reader may think that they make it faster."""
 
+RUNTIMES = {"keras": "Keras", "tflite": "LiteRT", "onnx": "ONNX Runtime"}
+"""What runs a candidate of a format."""
+
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
 
 
@@ -176,11 +179,12 @@ class Report(Document):
         if not full:
             return []
         names = ", ".join(candidate.name for candidate in full)
+        runtimes = " and ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
         lite = any(candidate.format == "tflite" for candidate in full)
         hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""
         return [
-            "Zeros alone don't make a model faster: they are stored and multiplied like any other number, here in "
-            f"{names}. What they save is in `zip kB`{hint}."
+            f"Zeros alone don't make a model faster on {runtimes}: they are stored and multiplied like any other "
+            f"number, here in {names}. What they save is in `zip kB`{hint}."
         ]
 
     def to_dict(self) -> dict[str, Any]:
