@@ -1,12 +1,13 @@
 """ResNet-8 on CIFAR-10 from its trained weights: zeros beside tfmot's, and half of its multiplications less.
 
-Both tools train for as long, on the same batches, at the same rate, and reach the sparsity at the same step. Ours uses
-what tfmot has not: one budget for the whole network, and the network as it was for a teacher.
+For zeros both tools train for as long, on the same batches, at the same rate, and reach the sparsity at the same step.
+Ours uses what tfmot has not: one budget for the whole network, and the network as it was for a teacher.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Any
 
@@ -24,6 +25,8 @@ from tfcompress.surgery.costs import total_multiply_adds as total
 SEEDS = (0, 1, 2)
 EPOCHS = 16
 RATE = 2e-3
+CHANNELS_RATE = 6e-3
+"""What is left of a network without half of its multiplications learns anew rather than goes on."""
 FREQUENCY = 50
 NAME = "pruning_cifar10"
 WAYS = {
@@ -51,8 +54,9 @@ class Job:
 
     @property
     def end(self) -> int:
-        """The step at which the sparsity is reached."""
-        return self.how.epochs * self.how.steps(self.train) // 2 // FREQUENCY * FREQUENCY
+        """The step at which the sparsity is reached: after half of the time; channels leave more to be learnt after."""
+        part = 3 if self.way == "channels" else 2
+        return self.how.epochs * self.how.steps(self.train) // part // FREQUENCY * FREQUENCY
 
 
 def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) -> None:
@@ -66,11 +70,12 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
         return {"accuracy": value, **figures_of(start, start)}
 
     collected(NAME, command, {"way": "before", "seed": 0}, before)
-    # By seed first, so that a job that is cut short has compared something.
-    for seed in SEEDS:
-        for way in WAYS:
-            job = Job(way, start, train, test, Fit(EPOCHS, RATE, seed, augment=True))
-            collected(NAME, command, {"way": way, "seed": seed}, lambda job=job: once(job))
+    # By seed first, so that a job that is cut short has compared something; what needs no pruning at the end.
+    jobs = itertools.product(SEEDS, WAYS)
+    for seed, way in sorted(jobs, key=lambda item: item[1] == "float32"):
+        rate = CHANNELS_RATE if way == "channels" else RATE
+        job = Job(way, start, train, test, Fit(EPOCHS, rate, seed, augment=True))
+        collected(NAME, command, {"way": way, "seed": seed}, lambda job=job: once(job))
     show(f"ResNet-8 on CIFAR-10, {EPOCHS} epochs", summary(rows_of(NAME)))
 
 
