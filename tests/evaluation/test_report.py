@@ -179,7 +179,7 @@ def test_zeros_that_are_stored_are_no_speed(tmp_path):
         models[name] = tmp_path / name
     report = compare(models, x, y, latency=False)
     (note,) = report.notes()
-    assert note.startswith("Zeros alone don't make a model faster on Keras and LiteRT: ")
+    assert note.startswith("Zeros alone don't make a model faster on Keras, LiteRT: ")
     assert "here in pruned, full.tflite." in note
     assert "`zip kB`" in note
     assert "sparse=True" in note

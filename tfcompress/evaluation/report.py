@@ -179,7 +179,7 @@ class Report(Document):
         if not full:
             return []
         names = ", ".join(candidate.name for candidate in full)
-        runtimes = " and ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
+        runtimes = ", ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
         lite = any(candidate.format == "tflite" for candidate in full)
         hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""
         return [
