@@ -67,6 +67,7 @@ class PruningSummaries(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the log; say what next to nothing is left of."""
         if self.verbose:
-            for text in remarks(self.model):
+            said = remarks(self.model)  # of a divided model all processes have to ask
+            for text in said if writes_files() else ():
                 print(text)
         self._log.close()

@@ -17,6 +17,7 @@ from tfcompress.precision.monitoring.collecting import Collection
 from tfcompress.precision.monitoring.probe import Probe, Reading
 from tfcompress.precision.monitoring.report import MonitorReport
 from tfcompress.precision.monitoring.watching import ScaleWatch, TrainingWatch
+from tfcompress.replicas import writes_files
 
 LOOKED_INTO = 8
 """Skipped steps of an epoch that are looked into."""
@@ -56,6 +57,8 @@ class PrecisionMonitor(keras.callbacks.Callback):
     Cost: two numbers are read after each batch. A look takes the forward and backward pass of a step, and both once
     more in float32, with the memory that a step in float32 takes; they are traced once. On TensorFlow, without
     `data`, `fit` traces its own step anew.
+
+    In several processes, each of which has to have it, the first one writes and prints.
 
     Args:
         log_dir: Folder of TensorBoard logs; `None` writes none. The scalars are `precision/loss_scale`,
@@ -136,7 +139,7 @@ class PrecisionMonitor(keras.callbacks.Callback):
         self._collected = Collection()
         self._probe: Probe | None = None
         self._scale = ScaleWatch(self.model)
-        self._log = ScalarLog(self.log_dir)
+        self._log = ScalarLog(self.log_dir if writes_files() else None)
         self._watch = TrainingWatch(self.model, batches=self._data is None)
         self._looked = self._next = 0
         self._broken = False
@@ -175,7 +178,7 @@ class PrecisionMonitor(keras.callbacks.Callback):
         self._watching().end()
         self._watch = self._probe = None
         self._log.close()
-        if self.verbose:
+        if self.verbose and writes_files():
             print(self._report)
 
     def _watching(self) -> TrainingWatch:
