@@ -27,7 +27,7 @@ class PassThrough(keras.layers.Wrapper):
     @property
     def innermost(self) -> keras.layers.Layer:
         """The layer under all wrappers of this package."""
-        return self.layer.innermost if isinstance(self.layer, PassThrough) else self.layer
+        return innermost(self.layer)
 
     def get_config(self) -> dict[str, Any]:
         """Return the serialized layer and the constructor's arguments."""
@@ -135,3 +135,8 @@ class FixedTraining(PassThrough):
 def has_no_build(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has no `build` of its own, so that its sublayers are built when it is called."""
     return bool(layer._layers) and getattr(layer.build, "_is_default", False)
+
+
+def innermost(operation: Any) -> Any:
+    """Return the layer under all wrappers of this package, or the layer or operation itself."""
+    return operation.innermost if isinstance(operation, PassThrough) else operation

@@ -11,7 +11,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.meshes import gathered
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.explaining import Explanation, explain
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer
@@ -213,7 +213,7 @@ def _leaves(layer: Layer) -> Iterator[Layer]:
 
 
 def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]:
-    inner = layer.innermost if isinstance(layer, PassThrough) else layer
+    inner = innermost(layer)
     kind = type(inner).__name__
     output = "" if explanation is None else _output(explanation.quantizer)
     island = explanation is not None and explanation.island

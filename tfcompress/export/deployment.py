@@ -12,7 +12,7 @@ from tfcompress.export.baking import baked, scale_and_offset, window_of
 from tfcompress.export.pieces import AffineMap, MatrixProduct, ScalarMap, WindowMean
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.folding import folded
@@ -294,7 +294,7 @@ class _Deployer:
         quantizers = self.behind(output)
         if not quantizers or any(x is output for x in self.model.outputs) or not self.static:
             return False
-        inner = call.operation.innermost if isinstance(call.operation, PassThrough) else call.operation
+        inner = innermost(call.operation)
         most = 6.0 if name_of(call.operation) == "relu6" else getattr(inner, "max_value", None)
         limit = np.inf if most is None else float(most) * (1 + 1e-6)
         return all(q.range[0] >= 0 and q.range[1] <= limit for q in quantizers)

@@ -10,8 +10,8 @@ import keras
 from keras import ops, tree
 from keras.layers import Layer
 
-from tfcompress.passthrough import Inserted
-from tfcompress.precision.kinds import has_policy, innermost
+from tfcompress.passthrough import Inserted, innermost
+from tfcompress.precision.kinds import dtype_of, has_policy
 from tfcompress.precision.policies import HALVES
 from tfcompress.surgery.copying import copy_layer
 from tfcompress.surgery.walking import Call, is_cast, walk
@@ -78,7 +78,7 @@ class _Caster:
         return walk(self.model, self.visit, self.enter)
 
     def enter(self, x: Any) -> Any:
-        if self.full and _dtype(x) in HALVES:  # of a model that was cut out of one in half precision
+        if self.full and dtype_of(x) in HALVES:  # of a model that was cut out of one in half precision
             for thing in (x, x._keras_history.operation):
                 object.__setattr__(thing, "_dtype", "float32")
         return x
@@ -91,10 +91,10 @@ class _Caster:
             except Exception as error:
                 raise CastError(operation, error) from error
         if self.full and is_cast(operation):
-            given = _dtype(call.inputs[0])
+            given = dtype_of(call.inputs[0])
             if operation.dtype in (*HALVES, "float32") and keras.backend.is_float_dtype(given):
                 gone = operation.dtype in HALVES or not self.keep_casts
-                if gone and not self.outputs & {id(x) for x in call.outputs} and _dtype(arguments[0]) == "float32":
+                if gone and not self.outputs & {id(x) for x in call.outputs} and dtype_of(arguments[0]) == "float32":
                     return arguments[0]
                 return self.operation(operation, {"dtype": "float32"})(*arguments)
         if id(operation) in self.kept:
@@ -130,12 +130,8 @@ class _Caster:
         return self.new[id(layer)]
 
 
-def _dtype(x: Any) -> str:
-    return str(keras.backend.standardize_dtype(x.dtype))
-
-
 def _widened(x: Any) -> Any:
-    return ops.cast(x, "float32") if keras.utils.is_keras_tensor(x) and _dtype(x) in HALVES else x
+    return ops.cast(x, "float32") if keras.utils.is_keras_tensor(x) and dtype_of(x) in HALVES else x
 
 
 def _with_dtype(config: dict[str, Any], policy: str, parts: set[str]) -> dict[str, Any]:

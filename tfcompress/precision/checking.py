@@ -11,9 +11,9 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.export.half import LARGEST
-from tfcompress.passthrough import Inserted
+from tfcompress.passthrough import Inserted, innermost
 from tfcompress.precision.casting import in_float32
-from tfcompress.precision.kinds import has_policy, innermost
+from tfcompress.precision.kinds import has_policy
 from tfcompress.precision.mixed import cast, weights_in_half
 from tfcompress.precision.report import Float16Report, Float16Row
 from tfcompress.precision.rule import named, reasons

@@ -9,8 +9,8 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.evaluation.render import to_text
-from tfcompress.passthrough import Inserted
-from tfcompress.precision.kinds import has_policy, innermost
+from tfcompress.passthrough import Inserted, innermost
+from tfcompress.precision.kinds import has_policy
 from tfcompress.precision.policies import HALVES
 from tfcompress.precision.rule import reasons
 from tfcompress.surgery import LayerChoice, check_built, rebuild

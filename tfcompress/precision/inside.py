@@ -12,6 +12,7 @@ from keras import tree
 from keras.layers import Layer
 from keras.src.backend.common.variables import AutocastScope
 
+from tfcompress.precision.kinds import dtype_of
 from tfcompress.surgery.walking import Call, call_of
 
 
@@ -53,7 +54,7 @@ def operations_in_half(layer: Layer, call: Call, dtype: str) -> list[Call] | Non
                 to_see += node.input_tensors
     except Exception:
         return None
-    return [made for made in found.values() if any(_dtype(x) == dtype for x in made.inputs)]
+    return [made for made in found.values() if any(dtype_of(x) == dtype for x in made.inputs)]
 
 
 @contextlib.contextmanager
@@ -76,7 +77,3 @@ def _in_half(layer: Layer, policy: str) -> Iterator[None]:
 
 def _forget(nodes: list[Any], length: int) -> None:
     del nodes[length:]
-
-
-def _dtype(x: Any) -> str:
-    return str(keras.backend.standardize_dtype(x.dtype))

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras.layers import Layer
 
-from tfcompress.passthrough import PassThrough
 from tfcompress.precision.policies import HALVES
-
-
-def innermost(operation: Any) -> Any:
-    """Return a layer without wrappers of this package; an operation as it is."""
-    return operation.innermost if isinstance(operation, PassThrough) else operation
 
 
 def is_of_keras(thing: Any) -> bool:
@@ -29,3 +24,8 @@ def is_preprocessing(layer: Any) -> bool:
 def has_policy(operation: Any) -> bool:
     """Return whether a layer computes in floats whose precision is to be chosen: not in integers or float64."""
     return isinstance(operation, Layer) and operation.compute_dtype in ("float32", *HALVES)
+
+
+def dtype_of(x: Any) -> str:
+    """Return the name of a tensor's dtype, symbolic or not."""
+    return str(keras.backend.standardize_dtype(x.dtype))

@@ -12,8 +12,9 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.export.half import check_half
+from tfcompress.passthrough import innermost
 from tfcompress.precision.casting import CastError, in_float32, with_policy
-from tfcompress.precision.kinds import has_policy, innermost, is_of_keras
+from tfcompress.precision.kinds import has_policy, is_of_keras
 from tfcompress.precision.policies import HALVES, resolve
 from tfcompress.precision.rule import LOSS, named, reasons
 from tfcompress.precision.trial import Trial

@@ -9,8 +9,8 @@ import keras
 from keras import layers as L
 from keras.layers import Layer
 
-from tfcompress.passthrough import Inserted
-from tfcompress.precision.kinds import innermost, is_preprocessing
+from tfcompress.passthrough import Inserted, innermost
+from tfcompress.precision.kinds import is_preprocessing
 from tfcompress.surgery.walking import Call, is_cast
 
 

@@ -11,9 +11,9 @@ from keras import tree
 from keras.layers import Layer
 
 from tfcompress.export.half import LARGEST
-from tfcompress.passthrough import Inserted
+from tfcompress.passthrough import Inserted, innermost
 from tfcompress.precision.inside import operations_in_half
-from tfcompress.precision.kinds import has_policy, innermost, is_of_keras, is_preprocessing
+from tfcompress.precision.kinds import has_policy, is_of_keras, is_preprocessing
 from tfcompress.precision.paths import ends, raw
 from tfcompress.quantization.names import plain_name
 from tfcompress.surgery import LayerChoice

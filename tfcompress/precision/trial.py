@@ -10,9 +10,9 @@ import keras
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.passthrough import innermost
 from tfcompress.precision.casting import CastError
 from tfcompress.precision.devices import compiled
-from tfcompress.precision.kinds import innermost
 from tfcompress.precision.policies import HALVES
 from tfcompress.quantization import layerwise
 from tfcompress.surgery.inputs import random_inputs

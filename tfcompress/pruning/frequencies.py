@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.passthrough import innermost
 from tfcompress.pruning.gathering import Evidence
 from tfcompress.quantization.batches import batches
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.channels import Analysis, ChannelGroup, elementwise, shapes
 from tfcompress.surgery.channels.rules import rule_of
-from tfcompress.surgery.channels.tracker import innermost
 from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free

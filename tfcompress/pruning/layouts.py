@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -75,7 +75,7 @@ def layout_of(layer: Any, position: int) -> Layout:
     >>> layout_of(layer, 0).matrices
     (1, 16, 16)
     """
-    layer, shape = owner_of(layer, position), tuple(_inner(layer).weights[position].shape)
+    layer, shape = owner_of(layer, position), tuple(innermost(layer).weights[position].shape)
     last = len(shape) - 1
     if isinstance(layer, keras.layers.EinsumDense):
         terms, outputs = layer.equation.replace(" ", "").split("->")
@@ -100,13 +100,9 @@ def owner_of(layer: Any, position: int) -> Any:
     >>> owner_of(layer, 0).name
     'inner'
     """
-    inner = _inner(layer)
+    inner = innermost(layer)
     weight = inner.weights[position]
     for part in inner._flatten_layers():
         if any(own is weight for own in (*part._trainable_variables, *part._non_trainable_variables)):
             return part
     return inner
-
-
-def _inner(layer: Any) -> Any:
-    return layer.innermost if isinstance(layer, PassThrough) else layer

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.surgery.walking import Call, calls
 
@@ -271,7 +271,7 @@ def _is_pooling(layer: Any) -> bool:
 
 
 def _layer(call: Call) -> Any:
-    return call.operation.innermost if isinstance(call.operation, PassThrough) else call.operation
+    return innermost(call.operation)
 
 
 def _around(pixels: int) -> tuple[tuple[int, int], ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.forms import constant_map, matrix_form
 from tfcompress.quantization.names import name_of
@@ -137,7 +137,7 @@ def _scale_and_offset(call: Call) -> tuple[Tensor, Tensor] | None:
     constant = constant_map(call)
     if constant is not None:
         return ops.cast(constant[0], "float32"), ops.cast(constant[1], "float32")
-    inner = call.operation.innermost if isinstance(call.operation, PassThrough) else call.operation
+    inner = innermost(call.operation)
     name = name_of(inner)
     if name == "batchnormalization":
         deviation = ops.sqrt(ops.cast(inner.moving_variance.value, "float32") + inner.epsilon)

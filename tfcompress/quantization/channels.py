@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers as L
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,11 +113,6 @@ _KNOWN: list[tuple[tuple[type, ...], Callable[[L.Layer], Channels | None]]] = [
     ((L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose), _channels_of_transpose),
     ((L.Dense, L.Conv1D, L.Conv2D, L.Conv3D), _channels_of_conv),
 ]
-
-
-def innermost(layer: L.Layer) -> L.Layer:
-    """Return the layer under all wrappers of this package, or the layer itself."""
-    return layer.innermost if isinstance(layer, PassThrough) else layer
 
 
 def is_linear(layer: L.Layer) -> bool:

@@ -12,8 +12,9 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.batches import batches
-from tfcompress.quantization.channels import channels_of, innermost
+from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.folding import Flow, affine_of
 from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
 from tfcompress.transform import put, read

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import layers as L
 
-from tfcompress.quantization.channels import Channels, channels_of, innermost
+from tfcompress.passthrough import innermost
+from tfcompress.quantization.channels import Channels, channels_of
 from tfcompress.quantization.folding import Flow, close, fold_batch_norms, remade, seen
 from tfcompress.surgery.walking import Call, walk
 from tfcompress.transform import read

@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers as L
 from keras import ops, tree
 
-from tfcompress.passthrough import PassThrough
-from tfcompress.quantization.channels import channels_of, innermost, is_linear
+from tfcompress.passthrough import PassThrough, innermost
+from tfcompress.quantization.channels import channels_of, is_linear
 from tfcompress.surgery import LayerChoice, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.inputs import graph_of

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.surgery.walking import Call
 
@@ -107,7 +107,7 @@ def channel_axes(operation: Any, position: int) -> tuple[int, ...]:
     >>> channel_axes(conv, 0)
     (2, 3)
     """
-    inner = operation.innermost if isinstance(operation, PassThrough) else operation
+    inner = innermost(operation)
     weight = inner.weights[position]
     rank = len(weight.shape)
     name = name_of(inner)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.quantization.forms import constant_map
 from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.quantization.rules import AFFINE, KERNEL, RULES
@@ -92,7 +92,7 @@ class _Lowering:
 
     def take_activation(self, operation: Any) -> Any:
         """Return a layer's fused activation, `None` if it has none, and leave it linear."""
-        inner = operation.innermost if isinstance(operation, PassThrough) else operation
+        inner = innermost(operation)
         if id(inner) not in self.activations:
             activation = getattr(inner, "activation", None)
             linear = activation is None or plain_name(activation) == "linear"
@@ -117,7 +117,7 @@ class _Lowering:
         """Return a separable convolution's two parts, with its weights and their transforms."""
         if id(layer) in self.parts:
             return self.parts[id(layer)]
-        inner = layer.innermost if isinstance(layer, PassThrough) else layer
+        inner = innermost(layer)
         rank = inner.rank
         depthwise: Any = (layers.DepthwiseConv1D if rank == 1 else layers.DepthwiseConv2D)(
             inner.kernel_size,

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 
 
 def name_of(operation: Any) -> str:
@@ -16,7 +16,7 @@ def name_of(operation: Any) -> str:
     >>> name_of(keras.layers.Activation("leaky_relu")), name_of(keras.layers.LeakyReLU())
     ('leakyrelu', 'leakyrelu')
     """
-    inner = operation.innermost if isinstance(operation, PassThrough) else operation
+    inner = innermost(operation)
     if isinstance(inner, keras.layers.Activation):
         return plain_name(inner.activation)
     for cls in type(inner).__mro__:  # a subclass that adds nothing to the computation is what it derives from

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.config import ActivationSpec
 from tfcompress.quantization.names import name_of, plain_name
@@ -138,7 +138,7 @@ class _Placer:
         before = self.producer.get(id(x))
         if before is None or not self.single(x) or self.rules[before].kind not in (KERNEL, AFFINE):
             return False
-        inner = before.operation.innermost if isinstance(before.operation, PassThrough) else before.operation
+        inner = innermost(before.operation)
         if self.rules[before].kind == KERNEL and channels_of(inner) is None:
             return False
         linear = plain_name(getattr(inner, "activation", None) or keras.activations.linear) == "linear"

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.batches import check_batch_size
 from tfcompress.quantization.calibration import calibrate
@@ -318,4 +318,4 @@ def _check_finite(model: keras.Model) -> None:
 
 
 def _class_of(layer: Any) -> str:
-    return type(layer.innermost if isinstance(layer, PassThrough) else layer).__name__
+    return type(innermost(layer)).__name__

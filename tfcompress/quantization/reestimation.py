@@ -9,8 +9,8 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.batches import batches
-from tfcompress.quantization.channels import innermost
 from tfcompress.quantization.folding import Flow
 from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
 from tfcompress.transform import put

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.quantization.forms import constant_map, matrix_form
 from tfcompress.quantization.names import name_of
 from tfcompress.surgery.walking import Call
@@ -92,7 +92,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
         call: Of a graph that has been lowered (see `lowering`).
         bits: Of the activations.
     """
-    inner = call.operation.innermost if isinstance(call.operation, PassThrough) else call.operation
+    inner = innermost(call.operation)
     name = name_of(call.operation)
     floats = [x for x in (*call.inputs, *call.outputs) if keras.backend.is_float_dtype(x.dtype)]
     if not floats:

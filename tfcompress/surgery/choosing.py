@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 
 Selector = str | re.Pattern[str] | type[Layer]
 Layers = Selector | Sequence[Selector] | Callable[[Layer], bool] | None
@@ -33,7 +33,7 @@ def kernel_positions(layer: Layer) -> list[int]:
     >>> [lstm.weights[position].name for position in kernel_positions(lstm)]
     ['kernel', 'recurrent_kernel']
     """
-    inner = layer.innermost if isinstance(layer, PassThrough) else layer
+    inner = innermost(layer)
     if hasattr(inner, "get_prunable_weights"):
         chosen = {id(weight) for weight in inner.get_prunable_weights()}
         return [position for position, weight in enumerate(inner.weights) if id(weight) in chosen]
@@ -115,7 +115,7 @@ class LayerChoice:
         """Return whether a layer is meant: by its name, the one it had, or that of a layer it was inside of."""
         names = [layer.name, *getattr(layer, "source_names", ())]
         self.names += names
-        kind = type(layer.innermost if isinstance(layer, PassThrough) else layer)
+        kind = type(innermost(layer))
         self.classes.append(kind)
         if self.function is not None:
             wanted = bool(self.function(layer))

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfcompress.passthrough import innermost
 from tfcompress.surgery.channels.kernels import equation_of
-from tfcompress.surgery.channels.tracker import channel_axis, innermost, kind_of
+from tfcompress.surgery.channels.tracker import channel_axis, kind_of
 from tfcompress.surgery.choosing import kernel_positions
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.parameters import Parameter

@@ -13,7 +13,7 @@ import numpy as np
 from keras import tree
 from keras.layers import Layer
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.surgery.copying import has_mask
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
@@ -34,7 +34,7 @@ def may_open(layer: Layer, arguments: Any) -> bool:
 
 def why_whole(layer: Layer) -> str | None:
     """Return why an attention is one layer of a flat model, and not opened; `None` of all other layers."""
-    inner = layer.innermost if isinstance(layer, PassThrough) else layer
+    inner = innermost(layer)
     if not isinstance(inner, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
         return None
     if not type(inner).__module__.startswith("keras."):

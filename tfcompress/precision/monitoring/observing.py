@@ -11,7 +11,7 @@ import keras
 from keras import ops, tree
 from keras.layers import Layer
 
-from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.passthrough import Inserted, innermost
 from tfcompress.precision.monitoring.gradients import trace_state
 from tfcompress.precision.policies import HALVES
 from tfcompress.surgery.inputs import graph_of, is_graph
@@ -39,7 +39,7 @@ def named_operations(model: keras.Model) -> dict[str, Any]:
 
     def visit(container: Any, parents: list[Layer]) -> None:
         for child in _children(container):
-            operation = child.innermost if isinstance(child, PassThrough) else child
+            operation = innermost(child)
             if id(operation) in seen:
                 continue
             seen.add(id(operation))

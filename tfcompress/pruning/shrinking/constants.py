@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.passthrough import innermost
 from tfcompress.pruning.shrinking.constant_kernels import MAKERS, ZERO, Values, is_zero
 from tfcompress.surgery.channels import elementwise, shapes
 from tfcompress.surgery.channels.rules import rule_of
-from tfcompress.surgery.channels.tracker import Axes, Step, Tracker, innermost, kind_of
+from tfcompress.surgery.channels.tracker import Axes, Step, Tracker, kind_of
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.parameters import Parameter
 from tfcompress.surgery.walking import Call, calls

@@ -7,10 +7,11 @@ import dataclasses
 import keras
 import numpy as np
 
+from tfcompress.passthrough import innermost
 from tfcompress.pruning.shrinking.constant_kernels import Values, depthwise_values, is_zero, pads
 from tfcompress.pruning.shrinking.constants import constants
 from tfcompress.surgery.channels import Analysis, analyse
-from tfcompress.surgery.channels.tracker import Read, innermost, kind_of
+from tfcompress.surgery.channels.tracker import Read, kind_of
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 

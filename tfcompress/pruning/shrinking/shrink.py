@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.passthrough import innermost
 from tfcompress.pruning.shrinking.removable import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.surgery import check_built, strip
 from tfcompress.surgery.channels.cutting import cut
-from tfcompress.surgery.channels.tracker import innermost
 from tfcompress.surgery.inputs import random_inputs
 from tfcompress.surgery.openable import why_whole
 

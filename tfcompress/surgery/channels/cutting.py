@@ -10,10 +10,10 @@ import numpy as np
 from keras import ops
 from keras.layers import Layer
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.surgery.channels.groups import Analysis
 from tfcompress.surgery.channels.kernels import equation_of
-from tfcompress.surgery.channels.tracker import Axes, innermost, kind_of
+from tfcompress.surgery.channels.tracker import Axes, kind_of
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter

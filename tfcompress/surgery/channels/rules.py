@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from keras.layers import Layer
 
-from tfcompress.passthrough import Inserted
+from tfcompress.passthrough import Inserted, innermost
 from tfcompress.surgery.channels import elementwise, kernels, products, shapes
-from tfcompress.surgery.channels.tracker import Axes, Step, innermost, kind_of
+from tfcompress.surgery.channels.tracker import Axes, Step, kind_of
 from tfcompress.surgery.parameters import Parameter
 
 Rule = Callable[[Step], list[Axes]]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import innermost
 from tfcompress.surgery.walking import Call
 
 Labels = np.ndarray | None
@@ -180,11 +180,6 @@ class Step:
         self.link(site.labels, labels if labels is None else np.repeat(labels, repeats))
         tensor = self.call.inputs[0]
         self.tracker.reads.append(Read(self.call, tensor, axis % len(tensor.shape), site, repeats))
-
-
-def innermost(operation: Any) -> Any:
-    """Return the layer under all wrappers of this package, or the layer or operation itself."""
-    return operation.innermost if isinstance(operation, PassThrough) else operation
 
 
 def kind_of(operation: Any) -> str:
