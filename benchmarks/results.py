@@ -73,11 +73,13 @@ def collected(name: str, command: str, key: dict[str, Any], make: Callable[[], d
         key: What the row begins with, and is known by.
         make: Returns the figures that follow.
     """
-    rows = rows_of(name) if (FOLDER / f"{name}.json").exists() else []
-    for row in rows:
+    def known() -> list[dict[str, Any]]:
+        return rows_of(name) if (FOLDER / f"{name}.json").exists() else []
+
+    for row in known():
         if key.items() <= row.items():
             return row
     row = {**key, **make()}
-    save(name, [*rows, row], command)
+    save(name, [*known(), row], command)  # Read anew: another job may have added to it.
     print(row, flush=True)
     return row
