@@ -26,7 +26,7 @@ SEEDS = (0, 1, 2)
 EPOCHS = 16
 RATE = 2e-3
 CHANNELS_EPOCHS = (6, 26)
-"""Whole channels: while they are chosen, and of what is left after `tfc.shrink`, which learns anew rather than goes on."""
+"""Whole channels: while they are chosen; of what `tfc.shrink` leaves, which learns anew rather than goes on."""
 CHANNELS_RATE = 6e-3
 FREQUENCY = 50
 NAME = "pruning_cifar10"
