@@ -73,6 +73,7 @@ def collected(name: str, command: str, key: dict[str, Any], make: Callable[[], d
         key: What the row begins with, and is known by.
         make: Returns the figures that follow.
     """
+
     def known() -> list[dict[str, Any]]:
         return rows_of(name) if (FOLDER / f"{name}.json").exists() else []
 
