@@ -1,7 +1,7 @@
 """python -m benchmarks.pruning [--part=mnist|cifar10|speed|step|mask] [--data=FOLDER]
 
 Pruning beside tfmot's; writes benchmarks/results/pruning_*.json. Without --part all are run, which takes hours:
-`cifar10` trains ResNet-8 nine times.
+`cifar10` trains ResNet-8 twelve times.
 
     mnist    LeNet-300-100 and LeNet-5 of Caffe, three seeds: test error of the dense and of the sparse network
     cifar10  ResNet-8 with 70 % zeros, beside tfmot's; with half of its multiplications, in whole channels

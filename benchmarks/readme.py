@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Any
 
-from benchmarks import precision_accuracy, pruning_cifar10, pruning_mnist
+from benchmarks import pruning_cifar10, pruning_mnist
 from benchmarks.results import rows_of
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -145,23 +145,10 @@ def pruned_cifar10() -> str:
     return table(pruning_cifar10.summary(rows_of(pruning_cifar10.NAME)))
 
 
-def precision() -> str:
-    """Return the accuracies after training in 16 bits, on both data sets."""
-    titles = {"mnist": "small net, MNIST", "cifar10": "ResNet-8, CIFAR-10"}
-    return table(
-        [
-            {"network": title, **row}
-            for name, title in titles.items()
-            for row in precision_accuracy.summary(rows_of(f"precision_{name}"))
-        ]
-    )
-
-
 BLOCKS = {
     "sparse": sparse,
     "pruned_mnist": pruned_mnist,
     "pruned_cifar10": pruned_cifar10,
-    "precision": precision,
     "accuracy": accuracy,
     "headline": headline,
     "support": support,
