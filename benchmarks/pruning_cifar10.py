@@ -1,7 +1,8 @@
 """ResNet-8 on CIFAR-10 from its trained weights: zeros beside tfmot's, and half of its multiplications less.
 
 For zeros both tools train for as long, on the same batches, at the same rate, and reach the sparsity at the same step.
-Ours uses what tfmot has not: one budget for the whole network, and the network as it was for a teacher.
+Ours uses what tfmot has not: one budget for the whole network, and the network as it was for a teacher; once it goes
+without both, layer by layer.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ FREQUENCY = 50
 NAME = "pruning_cifar10"
 WAYS = {
     "tfcompress": "70 % zeros, tfcompress",
+    "layerwise": "70 % zeros, tfcompress as tfmot does it",
     "tfmot": "70 % zeros, tfmot",
     "channels": "half of the multiplications, in whole channels",
     "float32": "trained on without pruning",
 }
+SCOPES = {"tfcompress": "global", "layerwise": "layer"}
+"""Of the ways that prune single weights: what has one budget."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +120,9 @@ def with_keras(job: Job) -> dict[str, Any]:
     """Train the dense network on, or ours: with masks on weights, or on channels that then are taken out."""
     model = keras.models.clone_model(job.start)
     model.set_weights(job.start.get_weights())
-    if job.way == "tfcompress":
+    if job.way in SCOPES:
         schedule = tfc.PolynomialDecay(0.0, 0.7, begin_step=0, end_step=job.end, frequency=FREQUENCY)
-        model = tfc.prune(model, tfc.PruneConfig(schedule, scope="global"))
+        model = tfc.prune(model, tfc.PruneConfig(schedule, scope=SCOPES[job.way]))
     elif job.way == "channels":
         # Gradients are gathered for some steps first.
         schedule = tfc.PolynomialDecay(0.0, 0.5, begin_step=FREQUENCY, end_step=job.end, frequency=FREQUENCY)
@@ -133,7 +137,7 @@ def with_keras(job: Job) -> dict[str, Any]:
 
 
 def _learn(job: Job, model: keras.Model, how: Fit) -> None:
-    taught = model if job.way == "float32" else tfc.distill(model, job.start, temperature=4.0, alpha=0.7)
+    taught = model if job.way in ("float32", "layerwise") else tfc.distill(model, job.start, temperature=4.0, alpha=0.7)
     fit(how, keras, taught, job.train)
 
 

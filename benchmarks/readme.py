@@ -26,7 +26,7 @@ def headline() -> str:
     """Return the measured claims that the page begins with."""
     digits = {row["model"]: row for row in rows_of("digits")}
     dense, small = digits["dense.tflite"], digits["pruned_int8.tflite"]
-    training = {(row["XLA"], row["model"]): row["ratio to plain"] for row in rows_of("training")}
+    training = {(row["XLA"], row["model"]): float(row["ratio to plain"]) for row in rows_of("training")}
     export = {(row["format"], row["way"]): row for row in rows_of("export")}
     onnx = export["onnx", "tfcompress, verify=True"]
     ptq = {(row["format"], row["model"]): row for row in rows_of("quantization_ptq_cifar10")}

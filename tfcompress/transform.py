@@ -53,11 +53,12 @@ class WeightTransform:
         return value
 
     @classmethod
-    def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
+    def update(cls, members: Sequence[tuple[WeightTransform, Callable[[], Tensor]]], step: Tensor) -> None:
         """Update the state of all members of one group, once per training step.
 
         Args:
-            members: Each transform with the value that reaches it (float32, before the transform).
+            members: Each transform with a function that returns the value that reaches it (float32, before the
+                transform). Called where it is needed, such as in the branch of a condition, it costs nothing elsewhere.
             step: int32 scalar; 0 in the first training step.
         """
 

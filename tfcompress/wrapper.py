@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -205,11 +206,11 @@ class CompressedLayer(PassThrough):
         step = ops.convert_to_tensor(self.step.value)
         for _, transform in self.transforms:
             if transform.group is None:
-                type(transform).update([(transform, self.value_before(transform))], step)
+                type(transform).update([(transform, partial(self.value_before, transform))], step)
             elif transform.group not in done:
                 done.add(transform.group)
                 members = [
-                    (member, peer.value_before(member))
+                    (member, partial(peer.value_before, member))
                     for peer in (peers or [self])
                     for _, member in peer.transforms
                     if member.group == transform.group

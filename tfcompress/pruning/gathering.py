@@ -106,7 +106,7 @@ class _Gatherer(WeightTransform):
         return self.gathering.watched(value, ops.ones(value.shape, "bool"), loss_scale)
 
     @classmethod
-    def update(cls, members: Sequence[tuple[WeightTransform, Any]], step: Any) -> None:
+    def update(cls, members: Sequence[tuple[WeightTransform, Callable[[], Any]]], step: Any) -> None:
         for member, _ in members:
             if isinstance(member, _Gatherer):
                 member.gathering.collect()

@@ -95,7 +95,7 @@ class Mask(WeightTransform):
         return ops.convert_to_tensor(self.mask.value)
 
     @classmethod
-    def update(cls, members: Sequence[tuple[WeightTransform, Tensor]], step: Tensor) -> None:
+    def update(cls, members: Sequence[tuple[WeightTransform, Callable[[], Tensor]]], step: Tensor) -> None:
         """Compute the masks of one group anew if the schedule says so at `step`."""
         masks = [member for member, _ in members if isinstance(member, Mask)]
         if len(masks) < masks[0].group_size:
@@ -105,14 +105,18 @@ class Mask(WeightTransform):
                 stacklevel=2,
             )
             return
-        values = [value for _, value in members]
         gathering = [mask.gathering for mask in masks if not mask.given]
         for statistics in gathering:
             statistics.collect()
         due, sparsity = masks[0].config.schedule(step)
         previous = [ops.convert_to_tensor(mask.mask.value) for mask in masks]
-        # The assignment stays outside of the condition: inside, a mirrored variable could not be assigned.
-        chosen = ops.cond(due, lambda: cls.select(masks, values, sparsity, step), lambda: previous)
+
+        def select() -> list[Tensor]:
+            return cls.select(masks, [value() for _, value in members], sparsity, step)
+
+        # In a step without an update nothing is done with the weights: they are read in the branch. The masks are
+        # assigned outside of it: inside, a mirrored variable could not be.
+        chosen = ops.cond(due, select, lambda: previous)
         for mask, value in zip(masks, chosen, strict=True):
             mask.mask.assign(value)
         for statistics in gathering:
