@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Any
 
-from benchmarks import pruning_cifar10, pruning_mnist
+from benchmarks import precision_accuracy, pruning_cifar10, pruning_mnist
 from benchmarks.results import rows_of
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -145,7 +145,20 @@ def pruned_cifar10() -> str:
     return table(pruning_cifar10.summary(rows_of(pruning_cifar10.NAME)))
 
 
+def precision() -> str:
+    """Return the accuracies of networks that were trained in mixed precision."""
+    networks = {"precision_mnist": "small net, MNIST", "precision_cifar10": "ResNet-8, CIFAR-10"}
+    return table(
+        [
+            {"network": title, **row}
+            for name, title in networks.items()
+            for row in precision_accuracy.summary(rows_of(name))
+        ]
+    )
+
+
 BLOCKS = {
+    "precision": precision,
     "sparse": sparse,
     "pruned_mnist": pruned_mnist,
     "pruned_cifar10": pruned_cifar10,

@@ -10,7 +10,9 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, data_for, train
 from tests.layers import model_of
+from tests.surgery.networks import NETWORKS
 from tfcompress.pruning import PruneConfig, shrink_report
+from tfcompress.pruning.channel_mask import ChannelMask
 from tfcompress.pruning.prune import update_masks
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.costs import total_multiply_adds
@@ -427,3 +429,45 @@ def test_a_function_of_the_step_needs_no_end(scope):
     pruned.compile("sgd", "mse")
     pruned.fit(np.ones((12, 6)), np.ones((12, 2)), batch_size=2, verbose=0)
     assert len(zero_channels(tfc.strip(pruned), "hidden", 1)) == 4
+
+
+def mask_apart():
+    """Three channels of two indices each, twice, with three indices of others between and two before."""
+    config = PruneConfig(0.5, granularity="channel")
+    where = {"start": 2, "outer": 2, "inner": 2, "stride": 9}
+    mask = ChannelMask(config, unit="unit", size=3, axis=1, role="producer", **where)
+    weight = keras.Variable(np.random.default_rng(0).normal(size=(4, 20)).astype("float32"))
+    mask.build(weight, lambda name, shape, dtype, initializer: keras.Variable(initializer, shape, dtype))
+    return mask, weight
+
+
+PLACES = np.array([[2, 3, 11, 12], [4, 5, 13, 14], [6, 7, 15, 16]])
+"""Of `mask_apart`: the indices of each channel."""
+
+
+def test_a_mask_of_channels_that_lie_between_others():
+    mask, weight = mask_apart()
+    mask.mask.assign([True, False, True])
+    expected = numpy(weight).copy()
+    expected[:, PLACES[1]] = 0
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(mask.apply(weight.value)), expected)
+    assert ChannelMask.from_config(mask.get_config()).get_config() == mask.get_config()
+
+
+def test_scores_of_channels_that_lie_between_others():
+    mask, weight = mask_apart()
+    found = keras.ops.convert_to_numpy(mask.per_channel(keras.ops.convert_to_tensor(numpy(weight))))
+    np.testing.assert_allclose(found, [numpy(weight)[:, places].mean() for places in PLACES], rtol=1e-6)
+
+
+def test_a_flattened_concatenation_has_one_mask_for_each_unit():
+    model = NETWORKS["concatenated"].make()
+    pruned = tfc.prune(model, PruneConfig(0.5, granularity="channel"))
+    assert [transform.unit for _, transform in pruned.get_layer("head").transforms] == ["a", "b", "c"]
+    update_masks(pruned)
+    x = np.random.default_rng(0).normal(size=(4, 6, 6, 3)).astype("float32")
+    small = tfc.shrink(pruned)
+    assert [small.get_layer(name).filters for name in "abc"] == [2, 2, 1]
+    np.testing.assert_allclose(
+        *(keras.ops.convert_to_numpy(each(x, training=False)) for each in (small, tfc.strip(pruned))), atol=1e-5
+    )

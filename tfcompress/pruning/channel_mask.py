@@ -38,8 +38,9 @@ class ChannelMask(Mask):
         role: "producer": the kernel makes the channels, "scale": they are its gammas; else it doesn't say how
             important they are.
         start: Index along the axis at which they begin.
-        outer: How often they follow each other along the axis.
+        outer: How often they are repeated along the axis.
         inner: How many indices each has in one go.
+        stride: How far one repetition begins behind the last; `None`: right behind it.
         costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel, or
             product of two tensors, costs.
         **common: `group_size`, `share`, `seed` and `given`, as of `Mask`.
@@ -57,6 +58,7 @@ class ChannelMask(Mask):
         start: int = 0,
         outer: int = 1,
         inner: int = 1,
+        stride: int | None = None,
         costs: Costs | None = None,
         **common: Any,
     ):
@@ -68,6 +70,7 @@ class ChannelMask(Mask):
         self.start = start
         self.outer = outer
         self.inner = inner
+        self.stride = stride
         self.costs = costs
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
@@ -89,22 +92,43 @@ class ChannelMask(Mask):
 
     def _along(self, channels: Tensor, others: Any) -> Tensor:
         """Return one value per index of the axis, of one per channel; what is outside of the slice has `others`."""
-        inside = ops.tile(ops.repeat(channels, self.inner), (self.outer,))
-        rest = self.shape[self.axis] - self.start - self.size * self.outer * self.inner
-        around = [ops.full((count,), others, dtype=channels.dtype) for count in (self.start, rest)]
-        shape = [-1 if axis == self.axis else 1 for axis in range(len(self.shape))]
-        return ops.reshape(ops.concatenate([around[0], inside, around[1]]), shape)
+        inside = ops.repeat(channels, self.inner) if self.inner > 1 else channels
+        if self.outer > 1:
+            one = _joined([inside, *self._filled(self._gap, others, channels)])
+            inside = ops.tile(one, (self.outer,))[: self._length]
+        rest = self.shape[self.axis] - self.start - self._length
+        whole = _joined([*self._filled(self.start, others, channels), inside, *self._filled(rest, others, channels)])
+        return ops.reshape(whole, [-1 if axis == self.axis else 1 for axis in range(len(self.shape))])
+
+    @staticmethod
+    def _filled(count: int, value: Any, like: Tensor) -> list[Tensor]:
+        return [ops.full((count,), value, dtype=like.dtype)] if count else []
+
+    @property
+    def _gap(self) -> int:
+        """How many indices between two repetitions are not of the unit."""
+        return 0 if self.stride is None else self.stride - self.size * self.inner
+
+    @property
+    def _length(self) -> int:
+        """How many indices there are from the first of the unit to its last."""
+        return self.outer * (self.size * self.inner + self._gap) - self._gap
 
     def per_channel(self, scores: Tensor) -> Tensor:
         """Return the mean of scores, in the shape of the weight, over what belongs to each channel."""
         moved = ops.reshape(ops.moveaxis(scores, self.axis, 0), (self.shape[self.axis], -1))
-        inside = moved[self.start : self.start + self.size * self.outer * self.inner]
-        return ops.mean(ops.reshape(inside, (self.outer, self.size, self.inner, -1)), axis=(0, 2, 3))
+        inside = moved[self.start : self.start + self._length]
+        inside = ops.pad(inside, ((0, self._gap), (0, 0))) if self._gap else inside
+        repeated = ops.reshape(inside, (self.outer, self.size * self.inner + self._gap, -1))
+        own = repeated[:, : self.size * self.inner]
+        return ops.mean(ops.reshape(own, (self.outer, self.size, self.inner, -1)), axis=(0, 2, 3))
 
     @classmethod
-    def select(cls, masks: Sequence[Any], values: Sequence[Tensor], sparsity: Tensor, step: Tensor) -> list[Tensor]:
+    def select(
+        cls, masks: Sequence[Any], values: Sequence[Callable[[], Tensor]], sparsity: Tensor, step: Tensor
+    ) -> list[Tensor]:
         """Return the masks that keep the most important channels of all units at `sparsity`."""
-        units: dict[str, list[tuple[ChannelMask, Tensor]]] = {}
+        units: dict[str, list[tuple[ChannelMask, Callable[[], Tensor]]]] = {}
         for mask, value in zip(masks, values, strict=True):
             units.setdefault(mask.unit, []).append((mask, value))
         scores = [_scores(members) for members in units.values()]
@@ -138,7 +162,7 @@ class ChannelMask(Mask):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        own = ("unit", "size", "axis", "role", "start", "outer", "inner", "costs")
+        own = ("unit", "size", "axis", "role", "start", "outer", "inner", "stride", "costs")
         config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
         return {name: value for name, value in config.items() if name not in _OF_ELEMENTS}
 
@@ -146,9 +170,15 @@ class ChannelMask(Mask):
 _OF_ELEMENTS = ("cost", "fixed", "inputs", "outputs")
 
 
-def _scores(members: Sequence[tuple[ChannelMask, Tensor]]) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return ops.concatenate(list(parts)) if len(parts) > 1 else parts[0]
+
+
+def _scores(members: Sequence[tuple[ChannelMask, Callable[[], Tensor]]]) -> Tensor:
     """Return how important each channel of a unit is: the mean over the kernels that make it; of a pruned one -inf."""
-    scales = [mask.per_channel(ops.abs(ops.cast(value, "float32"))) for mask, value in members if mask.role == "scale"]
+    scales = [
+        mask.per_channel(ops.abs(ops.cast(value(), "float32"))) for mask, value in members if mask.role == "scale"
+    ]
     scale = sum(scales) / len(scales) if scales else None
     found = []
     for mask, value in members:
@@ -158,7 +188,7 @@ def _scores(members: Sequence[tuple[ChannelMask, Tensor]]) -> Tensor:
         if mask.frequency is not None:
             known["activation_frequency"] = mask._along(ops.copy(mask.frequency.value), 0.0)
         around = {} if scale is None else {"scale": mask._along(scale, 0.0)}
-        scores = criterion_of(mask.config.criterion)(value, Statistics(**known, **around, seed=mask.seed))
+        scores = criterion_of(mask.config.criterion)(value(), Statistics(**known, **around, seed=mask.seed))
         found.append(mask.per_channel(ops.cast(scores, "float32")))
     kept = ops.convert_to_tensor(members[0][0].mask.value)
     return ops.where(kept, sum(found) / len(found), -float("inf"))

@@ -112,7 +112,7 @@ class Mask(WeightTransform):
         previous = [ops.convert_to_tensor(mask.mask.value) for mask in masks]
 
         def select() -> list[Tensor]:
-            return cls.select(masks, [value() for _, value in members], sparsity, step)
+            return cls.select(masks, [value for _, value in members], sparsity, step)
 
         # In a step without an update nothing is done with the weights: they are read in the branch. The masks are
         # assigned outside of it: inside, a mirrored variable could not be.
@@ -123,7 +123,9 @@ class Mask(WeightTransform):
             statistics.fade()
 
     @classmethod
-    def select(cls, masks: Sequence[Any], values: Sequence[Tensor], sparsity: Tensor, step: Tensor) -> list[Tensor]:
+    def select(
+        cls, masks: Sequence[Any], values: Sequence[Callable[[], Tensor]], sparsity: Tensor, step: Tensor
+    ) -> list[Tensor]:
         """Return the masks that keep the most important of all values at `sparsity`.
 
         What is pruned now counts as the least, also on JAX, where the weight under the mask is not zero.
@@ -168,12 +170,12 @@ class Mask(WeightTransform):
         return ("one block" if isinstance(units, Block) else "one weight") if left.any() else "nothing"
 
     @staticmethod
-    def _pattern(units: NofM, mask: Mask, value: Tensor) -> Tensor:
-        return mask.fold(units.pattern(mask.unfold(mask.scores(value))))
+    def _pattern(units: NofM, mask: Mask, value: Callable[[], Tensor]) -> Tensor:
+        return mask.fold(units.pattern(mask.unfold(mask.scores(value()))))
 
     @staticmethod
-    def _sortable(units: Granularity, mask: Mask, value: Tensor) -> Tensor:
-        return sortable(units.units(mask.unfold(mask.scores(value))))
+    def _sortable(units: Granularity, mask: Mask, value: Callable[[], Tensor]) -> Tensor:
+        return sortable(units.units(mask.unfold(mask.scores(value()))))
 
     @property
     def layout(self) -> Layout | None:

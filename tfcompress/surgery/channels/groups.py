@@ -20,7 +20,7 @@ from tfcompress.surgery.walking import calls
 class Slice:
     """Where the channels of a group lie along one axis of one weight.
 
-    Channel c has the indices `start + (o * size + c) * inner + i`, for all o < outer and i < inner.
+    Channel c has the indices `start + o * stride + c * inner + i`, for all o < outer and i < inner.
 
     Attributes:
         layer: Name of the layer in the flat model.
@@ -31,6 +31,7 @@ class Slice:
         start: Index of the first channel.
         outer: How often the channels are repeated, all of them (a flattened image: height * width).
         inner: How many neighbouring indices each has (depth multiplier, units of a head, ...).
+        stride: How far one repetition begins behind the last; `None`: right behind it, after `size * inner` indices.
 
     Example:
 
@@ -45,12 +46,14 @@ class Slice:
     start: int = 0
     outer: int = 1
     inner: int = 1
+    stride: int | None = None
 
     def indices(self, size: int, channels: Iterable[int]) -> np.ndarray:
         """Return the indices along the axis, in ascending order, of some of the group's `size` channels."""
         chosen = np.unique(np.fromiter(channels, int))
-        outer = np.arange(self.outer)[:, None, None] * size
-        return np.asarray(self.start + (outer + chosen[:, None]) * self.inner + np.arange(self.inner)).ravel()
+        stride = size * self.inner if self.stride is None else self.stride
+        outer = np.arange(self.outer)[:, None, None] * stride
+        return np.asarray(self.start + outer + chosen[:, None] * self.inner + np.arange(self.inner)).ravel()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,10 +192,20 @@ def _slices(site: Site, local: np.ndarray, size: int) -> list[Slice] | None:
         inner = int(other[0]) if len(other) else len(local) - start
         if not inner or not np.array_equal(local[start : start + size * inner], np.repeat(np.arange(size), inner)):
             return None
-        last = found[-1] if found else None
-        if last is not None and last.inner == inner and last.start + last.outer * size * inner == start:
-            found[-1] = dataclasses.replace(last, outer=last.outer + 1)
+        longer = _longer(found[-1], start, inner, size) if found else None
+        if longer is not None:
+            found[-1] = longer
         else:
             found.append(Slice(site.layer, site.position, site.axis, site.role, start, inner=inner))
         places = places[places >= start + size * inner]
     return found
+
+
+def _longer(last: Slice, start: int, inner: int, size: int) -> Slice | None:
+    """Return a slice with one more repetition, at `start`; `None` if it isn't where the next one has to be."""
+    stride = size * inner if last.stride is None else last.stride
+    if last.outer == 1:
+        stride = start - last.start
+    if last.inner != inner or start != last.start + last.outer * stride:
+        return None
+    return dataclasses.replace(last, outer=last.outer + 1, stride=None if stride == size * inner else stride)
