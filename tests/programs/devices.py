@@ -255,6 +255,7 @@ def in_two_processes(folder: pathlib.Path, process: int, port: int) -> None:
     divided = keras.distribution.ModelParallel(layout_map=layouts, auto_shard_dataset=False)
     found |= train(divided.scope, slice(None), ["channels"])
     np.savez(folder / f"process_{process}.npz", **found)
+    watch(parallel, process, folder)
     model = take_over(divided, process, folder)
     Devices("model_parallel", DEVICES, 1, process, 2).leave()
     if process == 0:
@@ -293,6 +294,31 @@ def take_over(parallel: Any, process: int, folder: pathlib.Path) -> Any:
             there.fit(x[:16], y[:16], batch_size=16, verbose=0, callbacks=[tfc.callbacks.PruningSummaries(log)])
     assert (log.exists(), "50.0 % of the kernels" in said.getvalue()) == (process == 0, process == 0)
     return tfc.strip(there)
+
+
+def watch(parallel: Any, process: int, folder: pathlib.Path) -> None:
+    """Check that a monitor sees the same in both processes, which feed half a batch each; the first writes and prints."""
+    import keras
+    import numpy as np
+
+    import tfcompress as tfc
+    from tests.programs.techniques import data, small
+    from tfcompress.meshes import of_first_process
+
+    x, y = (array[8 * process : 8 * (process + 1)] for array in data())
+    log, said = folder / f"watched_{process}", io.StringIO()
+    monitor = tfc.callbacks.PrecisionMonitor(log, every=1)
+    with parallel.scope():
+        model = tfc.prune(tfc.mixed_precision(small(), "mixed_float16"), 0.5)
+        model.compile(keras.optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        with contextlib.redirect_stdout(said):
+            model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[monitor])
+    report = monitor.report
+    assert (report.steps, report.skipped, report.scale) == (2, 0, 32768.0)
+    seen = np.array([(row.largest, row.underflow, row.overflow) for row in report.rows], "float32")
+    assert np.isfinite(seen[[row.layer == "conv" for row in report.rows]]).all()
+    np.testing.assert_array_equal(seen, of_first_process(seen))
+    assert (log.exists(), "conv" in said.getvalue()) == (process == 0, process == 0)
 
 
 def alone(model: Any) -> None:

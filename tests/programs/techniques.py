@@ -11,6 +11,7 @@ from tfcompress import PruneConfig
 
 BATCH, STEPS, EPOCHS = 16, 4, 3
 KERNELS = ("conv", "second", "hidden", "shared", "y")
+SOON = tfc.ConstantSparsity(0.25, begin_step=2, frequency=3)
 LATER = tfc.ConstantSparsity(0.5, begin_step=2, frequency=3)
 
 
@@ -70,4 +71,20 @@ def others() -> keras.Model:
     return tfc.quantize(model, "int8_per_tensor", data()[0][:37], reestimate_batch_norm=True, correct_bias=True)
 
 
-TECHNIQUES = {"elements": elements, "channels": channels, "others": others}
+def scales() -> keras.Model:
+    """Return a model that loses channels by the scales behind them, equalized, with activations in 16 bits."""
+    model = tfc.prune(small(), PruneConfig(SOON, "bn_scale", "channel", "bytes"), layers="conv")
+    return tfc.quantize(model, "int16x8", data()[0][:37], equalize=True)
+
+
+def heads() -> keras.Model:
+    """Return a model in bfloat16 that loses heads of its attention, with weights in int8."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((6, 6, 2), name="x")
+    h = L.Dense(8, name="wide")(L.Reshape((18, 4), name="rows")(inputs))
+    h = L.GlobalAveragePooling1D(name="pool")(L.MultiHeadAttention(4, 2, name="attention")(h, h))
+    model = tfc.mixed_precision(keras.Model(inputs, L.Dense(4, name="y")(h)), "mixed_bfloat16")
+    return tfc.quantize(tfc.prune(model, PruneConfig(SOON, granularity="attention_head")), "dynamic_int8")
+
+
+TECHNIQUES = {"elements": elements, "channels": channels, "others": others, "scales": scales, "heads": heads}
