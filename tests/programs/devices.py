@@ -297,7 +297,7 @@ def take_over(parallel: Any, process: int, folder: pathlib.Path) -> Any:
 
 
 def watch(parallel: Any, process: int, folder: pathlib.Path) -> None:
-    """Check that a monitor sees the same in both processes, which feed half a batch each; the first writes and prints."""
+    """Check that a monitor sees the same in both processes, with half a batch each; the first writes and prints."""
     import keras
     import numpy as np
 
