@@ -80,13 +80,26 @@ def scales() -> keras.Model:
 
 
 def heads() -> keras.Model:
-    """Return a model in bfloat16 that loses heads of its attention, with weights in int8."""
+    """Return a model that loses heads of its attention, with weights in int8."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((6, 6, 2), name="x")
     h = L.Dense(8, name="wide")(L.Reshape((18, 4), name="rows")(inputs))
     h = L.GlobalAveragePooling1D(name="pool")(L.MultiHeadAttention(4, 2, name="attention")(h, h))
-    model = tfc.mixed_precision(keras.Model(inputs, L.Dense(4, name="y")(h)), "mixed_bfloat16")
+    model = keras.Model(inputs, L.Dense(4, name="y")(h))
     return tfc.quantize(tfc.prune(model, PruneConfig(SOON, granularity="attention_head")), "dynamic_int8")
 
 
-TECHNIQUES = {"elements": elements, "channels": channels, "others": others, "scales": scales, "heads": heads}
+def half() -> keras.Model:
+    """Return a pruned and quantized model in bfloat16."""
+    model = tfc.mixed_precision(small(), "mixed_bfloat16")
+    return tfc.quantize(tfc.prune(model, 0.5), "int8")
+
+
+TECHNIQUES = {
+    "elements": elements,
+    "channels": channels,
+    "others": others,
+    "scales": scales,
+    "heads": heads,
+    "half": half,
+}
