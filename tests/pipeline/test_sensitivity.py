@@ -224,6 +224,7 @@ def test_a_pruned_model_and_a_recurrent_one_with_two_kernels():
 def test_table_json_and_plot(trained, tmp_path):
     result = tfc.sensitivity(trained, make_data(), (0.5, 0.9))
     table = result.table()
+    assert str(result) == table
     for text in ("inner", "last", "50 % zeros", "90 % zeros", "192", "Baseline", f"{100 * result.baseline:.2f} %"):
         assert text in table
     assert tfc.Sensitivity.from_json(result.to_json(tmp_path / "scan.json")) == result

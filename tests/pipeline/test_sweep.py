@@ -53,6 +53,7 @@ def test_table_json_and_plot(tmp_path):
     rows = (SweepRow(None, 0.0, 0.99, 0.95), SweepRow(0.0, 0.0, 1.0, 0.96), SweepRow(0.9, 0.8996, 0.97, 0.965))
     result = Sweep("m", "d", "accuracy", 3, rows)
     table = result.table()
+    assert str(result) == table
     for text in ("as given", "90 %", "89.96 %", "97.00 %", "96.50 %", "+0.50", "3 epochs"):
         assert text in table
     document = json.loads(result.to_json(tmp_path / "sweep.json").read_text())

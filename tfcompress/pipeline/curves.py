@@ -69,6 +69,9 @@ class Sensitivity(Document):
         means = {layer: sum(losses.values()) / len(losses) for layer, losses in self.losses().items()}
         return sorted(means, key=lambda layer: -means[layer])
 
+    def __str__(self) -> str:
+        return self.table()
+
     def table(self, width: int = 100) -> str:
         """Return one table, a row per layer, as text of at most `width` columns."""
         from rich import box

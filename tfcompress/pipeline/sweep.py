@@ -57,6 +57,9 @@ class Sweep(Document):
     epochs: int
     rows: tuple[SweepRow, ...]
 
+    def __str__(self) -> str:
+        return self.table()
+
     def table(self, width: int = 100) -> str:
         """Return one table, a row per model, as text of at most `width` columns."""
         from rich import box
