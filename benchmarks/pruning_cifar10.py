@@ -86,8 +86,10 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each way: the mean of its seeds, and every one."""
     made = []
-    for way in dict.fromkeys(row["way"] for row in rows):
+    for way in ("before", *WAYS):
         found = [row for row in rows if row["way"] == way]
+        if not found:
+            continue
         values = [row["accuracy"] for row in found]
         made.append(
             {
