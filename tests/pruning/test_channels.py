@@ -434,7 +434,7 @@ def test_a_function_of_the_step_needs_no_end(scope):
 def mask_apart():
     """Three channels of two indices each, twice, with three indices of others between and two before."""
     config = PruneConfig(0.5, granularity="channel")
-    where = {"start": 2, "outer": 2, "inner": 2, "stride": 9}
+    where = {"start": 2, "outer": 2, "inner": 2, "gap": 3}
     mask = ChannelMask(config, unit="unit", size=3, axis=1, role="producer", **where)
     weight = keras.Variable(np.random.default_rng(0).normal(size=(4, 20)).astype("float32"))
     mask.build(weight, lambda name, shape, dtype, initializer: keras.Variable(initializer, shape, dtype))

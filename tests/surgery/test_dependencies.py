@@ -56,7 +56,7 @@ def test_indices_of_a_slice():
     part = Slice("head", 0, 0, "consumer", start=5, outer=2, inner=3)
     assert part.indices(4, [2, 0]).tolist() == [5, 6, 7, 11, 12, 13, 17, 18, 19, 23, 24, 25]
     assert part.indices(4, []).tolist() == []
-    apart = Slice("head", 0, 0, "consumer", start=1, outer=2, inner=2, stride=7)
+    apart = Slice("head", 0, 0, "consumer", start=1, outer=2, inner=2, gap=1)
     assert apart.indices(3, [0, 2]).tolist() == [1, 2, 5, 6, 8, 9, 12, 13]
 
 
@@ -94,7 +94,7 @@ def test_concatenated_channels_have_their_places():
     assert where(found["b"]) >= {("norm", 0, 0, 4, 1, 1), ("c", 0, 2, 4, 1, 1)}
     # Flattened, 3 x 3 places of 9 channels each.
     flattened = [part for part in found["c"].slices if part.layer == "head"]
-    assert flattened == [Slice("head", 0, 0, "consumer", start=7, outer=9, stride=9)]
+    assert flattened == [Slice("head", 0, 0, "consumer", start=7, outer=9, gap=7)]
     assert flattened[0].indices(2, [0, 1]).tolist() == [9 * place + at for place in range(9) for at in (7, 8)]
     found = groups_of("partly_added")
     assert where(found["second"], "producer") == {("whole", 0, 3, 3, 1, 1), ("second", 0, 3, 0, 1, 1)}

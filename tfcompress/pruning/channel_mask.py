@@ -40,7 +40,7 @@ class ChannelMask(Mask):
         start: Index along the axis at which they begin.
         outer: How often they are repeated along the axis.
         inner: How many indices each has in one go.
-        stride: How far one repetition begins behind the last; `None`: right behind it.
+        gap: How many indices of others lie between two repetitions.
         costs: With scope "flops" or "bytes", in one of the masks of the group: what each kernel, or
             product of two tensors, costs.
         **common: `group_size`, `share`, `seed` and `given`, as of `Mask`.
@@ -58,7 +58,7 @@ class ChannelMask(Mask):
         start: int = 0,
         outer: int = 1,
         inner: int = 1,
-        stride: int | None = None,
+        gap: int = 0,
         costs: Costs | None = None,
         **common: Any,
     ):
@@ -70,7 +70,7 @@ class ChannelMask(Mask):
         self.start = start
         self.outer = outer
         self.inner = inner
-        self.stride = stride
+        self.gap = gap
         self.costs = costs
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
@@ -94,7 +94,7 @@ class ChannelMask(Mask):
         """Return one value per index of the axis, of one per channel; what is outside of the slice has `others`."""
         inside = ops.repeat(channels, self.inner) if self.inner > 1 else channels
         if self.outer > 1:
-            one = _joined([inside, *self._filled(self._gap, others, channels)])
+            one = _joined([inside, *self._filled(self.gap, others, channels)])
             inside = ops.tile(one, (self.outer,))[: self._length]
         rest = self.shape[self.axis] - self.start - self._length
         whole = _joined([*self._filled(self.start, others, channels), inside, *self._filled(rest, others, channels)])
@@ -105,21 +105,16 @@ class ChannelMask(Mask):
         return [ops.full((count,), value, dtype=like.dtype)] if count else []
 
     @property
-    def _gap(self) -> int:
-        """How many indices between two repetitions are not of the unit."""
-        return 0 if self.stride is None else self.stride - self.size * self.inner
-
-    @property
     def _length(self) -> int:
         """How many indices there are from the first of the unit to its last."""
-        return self.outer * (self.size * self.inner + self._gap) - self._gap
+        return self.outer * (self.size * self.inner + self.gap) - self.gap
 
     def per_channel(self, scores: Tensor) -> Tensor:
         """Return the mean of scores, in the shape of the weight, over what belongs to each channel."""
         moved = ops.reshape(ops.moveaxis(scores, self.axis, 0), (self.shape[self.axis], -1))
         inside = moved[self.start : self.start + self._length]
-        inside = ops.pad(inside, ((0, self._gap), (0, 0))) if self._gap else inside
-        repeated = ops.reshape(inside, (self.outer, self.size * self.inner + self._gap, -1))
+        inside = ops.pad(inside, ((0, self.gap), (0, 0))) if self.gap else inside
+        repeated = ops.reshape(inside, (self.outer, self.size * self.inner + self.gap, -1))
         own = repeated[:, : self.size * self.inner]
         return ops.mean(ops.reshape(own, (self.outer, self.size, self.inner, -1)), axis=(0, 2, 3))
 
@@ -162,7 +157,7 @@ class ChannelMask(Mask):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        own = ("unit", "size", "axis", "role", "start", "outer", "inner", "stride", "costs")
+        own = ("unit", "size", "axis", "role", "start", "outer", "inner", "gap", "costs")
         config = {**super().get_config(), **{name: getattr(self, name) for name in own}}
         return {name: value for name, value in config.items() if name not in _OF_ELEMENTS}
 

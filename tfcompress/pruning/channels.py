@@ -58,7 +58,7 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
                 start=part.start,
                 outer=part.outer,
                 inner=part.inner,
-                stride=part.stride,
+                gap=part.gap,
             )
             slices.setdefault(part.layer, []).append((part.position, mask))
             masks.append(mask)

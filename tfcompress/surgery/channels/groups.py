@@ -20,7 +20,7 @@ from tfcompress.surgery.walking import calls
 class Slice:
     """Where the channels of a group lie along one axis of one weight.
 
-    Channel c has the indices `start + o * stride + c * inner + i`, for all o < outer and i < inner.
+    Channel c has the indices `start + o * (size * inner + gap) + c * inner + i`, for all o < outer and i < inner.
 
     Attributes:
         layer: Name of the layer in the flat model.
@@ -31,7 +31,7 @@ class Slice:
         start: Index of the first channel.
         outer: How often the channels are repeated, all of them (a flattened image: height * width).
         inner: How many neighbouring indices each has (depth multiplier, units of a head, ...).
-        stride: How far one repetition begins behind the last; `None`: right behind it, after `size * inner` indices.
+        gap: How many indices of others lie between two repetitions.
 
     Example:
 
@@ -46,13 +46,12 @@ class Slice:
     start: int = 0
     outer: int = 1
     inner: int = 1
-    stride: int | None = None
+    gap: int = 0
 
     def indices(self, size: int, channels: Iterable[int]) -> np.ndarray:
         """Return the indices along the axis, in ascending order, of some of the group's `size` channels."""
         chosen = np.unique(np.fromiter(channels, int))
-        stride = size * self.inner if self.stride is None else self.stride
-        outer = np.arange(self.outer)[:, None, None] * stride
+        outer = np.arange(self.outer)[:, None, None] * (size * self.inner + self.gap)
         return np.asarray(self.start + outer + chosen[:, None] * self.inner + np.arange(self.inner)).ravel()
 
 
@@ -203,9 +202,7 @@ def _slices(site: Site, local: np.ndarray, size: int) -> list[Slice] | None:
 
 def _longer(last: Slice, start: int, inner: int, size: int) -> Slice | None:
     """Return a slice with one more repetition, at `start`; `None` if it isn't where the next one has to be."""
-    stride = size * inner if last.stride is None else last.stride
-    if last.outer == 1:
-        stride = start - last.start
-    if last.inner != inner or start != last.start + last.outer * stride:
+    gap = start - last.start - size * inner if last.outer == 1 else last.gap
+    if last.inner != inner or start != last.start + last.outer * (size * inner + gap):
         return None
-    return dataclasses.replace(last, outer=last.outer + 1, stride=None if stride == size * inner else stride)
+    return dataclasses.replace(last, outer=last.outer + 1, gap=gap)
