@@ -56,7 +56,7 @@ def trained_small(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
         model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
         model.fit(train[0].astype(np.float32), train[1], batch_size=128, epochs=3, verbose=2)
         cache.mkdir(parents=True, exist_ok=True)
-        model.save(path)
+        tfc.save(model, path, overwrite=True)
     model = keras.models.load_model(path, compile=False)
     assert isinstance(model, keras.Model)
     return model

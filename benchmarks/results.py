@@ -28,10 +28,11 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
 def save(name: str, rows: list[dict[str, Any]], command: str) -> None:
     """Write rows, the command that made them and the machine to `benchmarks/results/NAME.json`."""
     from tfcompress.evaluation.report import environment
+    from tfcompress.files import write_text
 
     FOLDER.mkdir(exist_ok=True)
     content = {"command": command, "environment": environment(), "rows": rows}
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_text(FOLDER / f"{name}.json", json.dumps(content, indent=1) + "\n")
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -55,9 +56,11 @@ def cached(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, 
     if path.exists():
         known: dict[str, Any] = json.loads(path.read_text())
         return known
+    from tfcompress.files import write_text
+
     figures = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures))
+    write_text(path, json.dumps(figures))
     print(path.stem, figures, flush=True)
     return figures
 

@@ -7,6 +7,7 @@ from tfcompress.evaluation.debugging import DebugReport, debug
 from tfcompress.evaluation.summary import Summary, sparsity, summary
 from tfcompress.evaluation.verification import Verification, verify
 from tfcompress.export import Artifact, ParityError, export
+from tfcompress.files import save
 from tfcompress.loading import load
 from tfcompress.pipeline.curves import Sensitivity
 from tfcompress.pipeline.sensitivity import sensitivity
@@ -87,6 +88,7 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "save",
     "sensitivity",
     "shrink",
     "sparsity",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops, tree
 
+from tfcompress.files import draft
 from tfcompress.meshes import same_place
 from tfcompress.replicas import place_of, replicas
 from tfcompress.surgery.loss_scaling import policy_of_layers
@@ -172,8 +174,12 @@ class Distiller(keras.Model):
             return self.teacher(x, training=False)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """Save the student."""
-        self.student.save(filepath, *args, **kwargs)
+        """Save the student: into a file as a whole or not at all."""
+        if kwargs.get("zipped") is False or len(args) > 1 or (args or (kwargs.get("overwrite", True),))[0] is not True:
+            self.student.save(filepath, *args, **kwargs)
+            return
+        with draft(pathlib.Path(filepath)) as beside:
+            self.student.save(beside, *args, **kwargs)
 
 
 def distill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import Any
 
@@ -9,6 +10,7 @@ from absl.flags import FlagValues
 
 from tfcompress.cli.app import UsageError
 from tfcompress.cli.progress import stage
+from tfcompress.files import check_room, check_target
 
 
 def compress(values: FlagValues) -> None:
@@ -56,6 +58,8 @@ def train(values: FlagValues) -> None:
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
     check_fits(model, data)
+    if writes_files(values):
+        _room(model, output)
     loss = loss_for(model, data)
     if values.precision != "float32":
         model = tfc.mixed_precision(model, values.precision)
@@ -66,7 +70,7 @@ def train(values: FlagValues) -> None:
         return
     if values.precision != "float32":
         model = tfc.full_precision(model)
-    model.save(output)
+    tfc.save(model, output, overwrite=values.overwrite)
     print(tfc.evaluate(model, data.x_test, data.y_test))
     print(f"Written to {output}.")
 
@@ -88,6 +92,8 @@ def prune(values: FlagValues) -> None:
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     check_fits(model, data)
+    if writes_files(values):
+        _room(model, output)
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
     config = config_of(values, values.sparsity, steps)
     pruned = tfc.prune(model, config, values.layers, data=data_for(config, data))
@@ -99,7 +105,7 @@ def prune(values: FlagValues) -> None:
         return None
     whole_units = config.granularity in STRUCTURES and values.shrink
     final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
-    final.save(output)
+    tfc.save(final, output, overwrite=values.overwrite)
     if whole_units:
         print(shrink_report(pruned))
     print(tfc.summary(final))
@@ -156,6 +162,8 @@ def quantize(values: FlagValues) -> None:
     given = _data(values) if values.data else None
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
+    if here:
+        _room(model, output, *outputs)
     data = data_for(model, given, values)
     config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
     with stage(f"quantize as {values.recipe}"):
@@ -175,7 +183,7 @@ def quantize(values: FlagValues) -> None:
     devices.leave()
     if not devices.writes:
         return
-    quantized.save(output)
+    tfc.save(quantized, output, overwrite=values.overwrite)
     print(tfc.summary(quantized))
     for path in outputs:
         with stage(f"export {path.name}"):
@@ -293,6 +301,16 @@ def _new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here:
         return target
     if not target.parent.is_dir():
         raise NotADirectoryError(f"Expected a folder that is there. Received: {path}; make {target.parent} first.")
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"Expected a new file. Received: {path}, which is there; say --overwrite to replace it.")
-    return target
+    try:
+        return check_target(target, allowed, overwrite)
+    except FileExistsError:
+        raise FileExistsError(
+            f"Expected a new file. Received: {path}, which is there; say --overwrite to replace it."
+        ) from None
+
+
+def _room(model: Any, *paths: pathlib.Path) -> None:
+    """Refuse a disk without room for what is made of a model, before it is made."""
+    size = sum(math.prod(weight.shape) for weight in model.weights)
+    for path in paths:
+        check_room(path, size * (4 if path.suffix == ".keras" else 1))

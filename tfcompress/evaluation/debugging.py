@@ -13,13 +13,14 @@ import numpy as np
 from tfcompress.evaluation.probing.comparison import Comparison, FloatComparison
 from tfcompress.evaluation.probing.observing import open_observer
 from tfcompress.evaluation.probing.probes import flat, is_dynamic
-from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
+from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
 from tfcompress.evaluation.verification import check_model, pair
 from tfcompress.export.inputs import count_samples
 from tfcompress.export.integers import held, io_grids, quantize
 from tfcompress.export.runtime import Runner, open_runner
 from tfcompress.export.signature import read_signature
+from tfcompress.files import check_target, draft
 from tfcompress.quantization.batches import check_batch_size
 
 SHARE_OF_PEAK = 1 / 1024
@@ -184,7 +185,8 @@ class DebugReport:
         from tfcompress.evaluation.debug_plot import draw
 
         target = check_target(path, ".png", overwrite)
-        draw(self, target)
+        with draft(target) as beside:
+            draw(self, beside)
         return target
 
 

@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-from tfcompress.evaluation.render import check_target, write_text
+from tfcompress.files import check_target, write_text
 
 
 class Document:

@@ -1,12 +1,9 @@
-"""Tables as plain text, and files that are written whole or not at all."""
+"""Tables as plain text, and numbers in them."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import pathlib
-import tempfile
 from typing import Any
 
 WIDTH = 100
@@ -62,43 +59,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def check_target(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> pathlib.Path:
-    """Return `path` if a file can be written there.
-
-    Raises:
-        ValueError: the suffix isn't `suffix`.
-        FileNotFoundError: the folder isn't there.
-        FileExistsError: the file is there, and `overwrite` is False.
-    """
-    target = pathlib.Path(path)
-    if target.suffix.lower() != suffix:
-        raise ValueError(f"Expected a path that ends in {suffix}. Received: {str(target)!r}.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"Expected an existing folder. Received: {str(target.parent)!r}. Make it first.")
-    if target.is_dir() or (target.exists() and not overwrite):
-        hint = "It is a folder." if target.is_dir() else "Choose another name, or pass overwrite=True."
-        raise FileExistsError(f"Expected a path that is free. Received: {str(target)!r}, which exists. {hint}")
-    return target
-
-
-def write_text(target: pathlib.Path, text: str) -> pathlib.Path:
-    """Write text as `write_bytes` does, in UTF-8."""
-    return write_bytes(target, text.encode())
-
-
-def write_bytes(target: pathlib.Path, content: bytes) -> pathlib.Path:
-    """Write beside `target` and move into place: there is never half a file."""
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes it readable by its owner alone
-        os.replace(beside, target)
-    except BaseException:
-        pathlib.Path(beside).unlink(missing_ok=True)
-        raise
-    return target

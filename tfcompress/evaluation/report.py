@@ -17,9 +17,10 @@ from tfcompress.evaluation.evaluator import check_options, check_targets, evalua
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Source, name_arrays, open_predictor
 from tfcompress.evaluation.progress import progress
-from tfcompress.evaluation.render import check_target, number, plain, significant, to_text, write_text
+from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.size import Size, measure_size
 from tfcompress.evaluation.timing import Timing
+from tfcompress.files import check_target, write_text
 
 MANY_ZEROS = 0.3
 """Share of zeros among the numbers of a file of which a reader may think that they make it faster."""

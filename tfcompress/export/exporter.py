@@ -1,10 +1,9 @@
 """The one verb: write a Keras model to a file, and prove that the file is the model."""
 
-import contextlib
+import math
 import numbers
 import os
 import pathlib
-import uuid
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any
@@ -23,6 +22,7 @@ from tfcompress.export.signature import read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.verify import verify as verify_file
+from tfcompress.files import check_target, draft, exists
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery import strip
@@ -106,7 +106,7 @@ def export(
         verify=verify,
     )
     _check_io(model, inference_io)
-    final = _check_path(path, overwrite)
+    final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     deployment = _deployment(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
@@ -116,42 +116,36 @@ def export(
     check_tables(traced)
     content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))
 
-    # Beside its final name, so that moving it there is atomic, and made with open(), so that umask applies.
-    draft = final.with_name(f".{final.stem}-{uuid.uuid4().hex}{final.suffix}")
-
-    def check() -> Parity:
-        given = None if isinstance(verify, bool) else verify
-        return verify_file(model, traced, open_runner(draft), precision, given, deployment)
-
-    def prove(candidate: bytes) -> Parity:
-        _write(draft, candidate)
-        return check()
-
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
-    try:
-        _write(draft, content)
+    with draft(final) as beside:
+
+        def check() -> Parity:
+            given = None if isinstance(verify, bool) else verify
+            return verify_file(model, traced, open_runner(beside), precision, given, deployment)
+
+        def prove(candidate: bytes) -> Parity:
+            _write(beside, candidate)
+            return check()
+
+        _write(beside, content)
         dense = content if sparse and kind == "tflite" else None
         size = len(content)
         del content
         parity = None if verify is False else check()
         if dense is not None:
             written, better, notes = leave_out_zeros(dense, sparse, prove)
-            _write(draft, written)
+            _write(beside, written)
             size, parity = len(written), better or parity
         if not overwrite and final.exists():
-            raise _exists(final)
-        os.replace(draft, final)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
+            raise exists(final)
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
     return Artifact(final, kind, scheme.label if scheme else precision, size, inputs, outputs, parity, notes)
 
 
-def _write(draft: pathlib.Path, content: bytes) -> None:
+def _write(beside: pathlib.Path, content: bytes) -> None:
     """Write a new file: one that a runtime may still have mapped stays what it was."""
-    draft.unlink(missing_ok=True)
-    with open(draft, "xb") as file:
+    beside.unlink(missing_ok=True)
+    with open(beside, "xb") as file:
         file.write(content)
 
 
@@ -257,29 +251,9 @@ def _check_arguments(
     return kind
 
 
-def _check_path(path: str | os.PathLike[str], overwrite: bool) -> pathlib.Path:
-    final = pathlib.Path(path)
-    folder = final.parent
-    if not folder.exists():
-        raise FileNotFoundError(
-            f"Expected a folder that exists. Received: {str(final)!r}, whose folder {str(folder)!r} doesn't. "
-            "Make it first."
-        )
-    if not folder.is_dir():
-        raise NotADirectoryError(f"Expected a path in a folder. Received: {str(final)!r}: {str(folder)!r} is a file.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"Expected a folder that can be written to. Received: {str(folder)!r}, which can't.")
-    if final.is_dir():
-        raise IsADirectoryError(f"Expected the path of a file. Received: {str(final)!r}, which is a folder.")
-    if final.exists() and not overwrite:
-        raise _exists(final)
-    return final
-
-
-def _exists(final: pathlib.Path) -> FileExistsError:
-    return FileExistsError(
-        f"Expected a path where nothing is. Received: {str(final)!r}, which exists. Pass overwrite=True to replace it."
-    )
+def _bytes(model: keras.Model, precision: str) -> int:
+    """Return a size that the file has at least: a quarter of the weights', for integers."""
+    return sum(math.prod(weight.shape) for weight in model.weights) * (2 if precision == "float16" else 1)
 
 
 def _check_weights(model: keras.Model, precision: str) -> None:

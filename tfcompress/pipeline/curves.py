@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfcompress.evaluation.document import Document
-from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
+from tfcompress.evaluation.render import number, plain, significant, to_text
+from tfcompress.files import check_target
 
 UNITS = {"sparsity": "zeros", "bits": "bits"}
 

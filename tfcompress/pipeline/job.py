@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import keras
 
 from tfcompress.evaluation import Report, compare
 from tfcompress.export import export
+from tfcompress.files import check_room, check_target, save
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.quantizing import calibration_samples, settling
 from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
@@ -123,13 +125,17 @@ def compress_job(
             fit(given, data, loss, epochs=count, batch_size=batch_size, learning_rate=rate, callbacks=callbacks)
 
     folder.mkdir(parents=True, exist_ok=True)
+    for path in written:
+        check_target(path, path.suffix, overwrite=True)
+    # All files together hold the weights about twelve times, each with the state of Adam or in fewer bits.
+    check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in dense.weights))
     if model is None:
         train("train", dense, epochs, learning_rate)
-    dense.save(folder / "dense.keras")
+    save(dense, folder / "dense.keras", overwrite=True)
     pruned = prune(dense, schedule, layers)
     train(f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
     final = strip(pruned)
-    final.save(folder / "pruned.keras")
+    save(final, folder / "pruned.keras", overwrite=True)
     config = QuantizeConfig.get("int8")
     if qat_epochs:
         config = settling(config, qat_epochs * batches)
@@ -137,7 +143,7 @@ def compress_job(
         quantized = quantize(pruned, config, calibration_data=calibration_samples(data))
     if qat_epochs:
         train("train quantized", quantized, qat_epochs, learning_rate / 10)
-    quantized.save(folder / "quantized.keras")
+    save(quantized, folder / "quantized.keras", overwrite=True)
     models = {"dense": dense, "pruned": final, "quantized": quantized}
     for name, (source, precision) in FILES.items():
         with stage(f"export {name}"):

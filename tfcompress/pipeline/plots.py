@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfcompress.evaluation.render import write_bytes
+from tfcompress.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from tfcompress.evaluation.progress import progress as progress_bar
-from tfcompress.evaluation.render import check_target
+from tfcompress.files import check_target
 from tfcompress.pipeline.curves import Sensitivity, SensitivityRow
 from tfcompress.pipeline.measuring import METRICS, Measure, Metric
 from tfcompress.pruning.mask import Mask

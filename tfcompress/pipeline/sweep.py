@@ -11,8 +11,9 @@ import keras
 
 from tfcompress.evaluation import evaluate
 from tfcompress.evaluation.document import Document
-from tfcompress.evaluation.render import check_target, number, plain, significant, to_text
+from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.summary import summary
+from tfcompress.files import check_target
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.job import Stage, rising_schedule, silent
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
