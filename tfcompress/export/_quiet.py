@@ -4,10 +4,9 @@ import contextlib
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 
-_lock = threading.RLock()
+from tfcompress.exclusive import exclusive
 
 
 @contextlib.contextmanager
@@ -17,7 +16,7 @@ def quiet() -> Iterator[None]:
     TensorFlow's converter and XNNPACK log from C++ through absl, which no Python logger sees; so the file
     descriptor itself is redirected. An exception passes as usual, its message is not touched.
     """
-    with _lock:
+    with exclusive():
         try:
             sys.stderr.flush()
             saved = os.dup(2)

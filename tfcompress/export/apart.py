@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.tracing import Trace
 
 LEAST_BYTES = 1 << 16
@@ -38,38 +39,27 @@ def set_apart(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[s
     least = LEAST_BYTES if least_bytes is None else least_bytes
     concrete = trace.concrete
     inputs = concrete.inputs[: len(trace.inputs)]
-    handles = {id(variable.handle): variable for variable in concrete.graph.variables}
+    captured = captured_by(concrete, len(inputs))
     apart: list[Any] = []  # what the kernels are read into
     kernels: list[Any] = []
     others: dict[str, Any] = {}
-    for inner, outer in zip(concrete.inputs[len(inputs) :], concrete.captured_inputs, strict=True):
-        variable = handles.get(id(outer))
-        kernel = None if variable is None or _bytes(variable) < least else _only_read(inner)
+    for inner in concrete.inputs[len(inputs) :]:
+        outer = captured[inner.name]
+        kernel = _only_read(inner) if isinstance(outer, tf.Variable) and _bytes(outer) >= least else None
         if kernel is None:
-            others[inner.name] = outer if variable is None else variable
+            others[inner.name] = outer
         else:
             apart.append(kernel)
-            kernels.append(variable)
+            kernels.append(outer)
     if not apart:
         return concrete, {}
     outputs = {name: concrete.structured_outputs[name].name for name in trace.outputs}
-    rest = _without(concrete.graph.as_graph_def(), {x.op.name for x in (*concrete.inputs, *apart)})
-
-    def inference(*tensors: Any) -> dict[str, Any]:
-        graph = tf.compat.v1.get_default_graph()
-        given = dict(zip([x.name for x in (*inputs, *apart)], tensors, strict=True))
-        for name, outer in others.items():
-            if isinstance(outer, tf.Variable):
-                graph.watch_variable(outer)  # else freezing doesn't know it
-            given[name] = graph.capture(outer.handle if isinstance(outer, tf.Variable) else outer)
-        made = tf.import_graph_def(rest, input_map=given, return_elements=list(outputs.values()), name="")
-        return dict(zip(outputs, made, strict=True))
-
     signature = [
         *(tf.TensorSpec(x.shape, x.dtype, name=x.op.name) for x in inputs),
         *(tf.TensorSpec(x.shape, x.dtype, name=f"kernel_apart_{i}") for i, x in enumerate(apart)),
     ]
-    made = tf.function(inference, input_signature=signature, autograph=False).get_concrete_function()
+    arguments = dict(zip([x.name for x in (*inputs, *apart)], signature, strict=True))
+    made = function_of(concrete.graph.as_graph_def(), arguments, others, outputs)
     names = [x.name for x in made.inputs[len(inputs) : len(signature)]]
     return made, dict(zip(names, kernels, strict=True))
 
@@ -109,17 +99,3 @@ def _scaled(x: Any) -> bool:
     """Return whether a factor follows, as that of a batch normalization: TensorFlow makes it part of the kernel."""
     readers = x.consumers()
     return any(op.type in _FACTORS or (op.type in _OFFSETS and _scaled(op.outputs[0])) for op in readers)
-
-
-def _without(graph_def: Any, names: set[str]) -> Any:
-    """Return a graph without some nodes, nor control edges from them."""
-    kept = [node for node in graph_def.node if node.name not in names]
-    for node in kept:
-        inputs = [x for x in node.input if not (x.startswith("^") and x[1:] in names)]
-        del node.input[:]
-        node.input.extend(inputs)
-    made = type(graph_def)()
-    made.CopyFrom(graph_def)
-    del made.node[:]
-    made.node.extend(kept)
-    return made

@@ -1,15 +1,14 @@
 """The one traced, float32, inference function of a model that both exporters read."""
 
-import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import keras
 
+from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.inputs import TensorInfo
+from tfcompress.export.plain import make_plain
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view
 
@@ -104,8 +103,7 @@ def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInf
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
     function = tf.function(inference, input_signature=specs, autograph=False)
     try:
-        with _plain_extremes(), _no_inner_functions():
-            return function.get_concrete_function(), order
+        return _plainly(function.get_concrete_function(), len(inputs)), order
     except Exception as error:  # whatever the model's own code raises
         shapes = {name: spec.shape for name, spec in inputs.items()}
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
@@ -115,47 +113,16 @@ def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInf
         ) from error
 
 
-@contextlib.contextmanager
-def _no_inner_functions() -> Iterator[None]:
-    """Let `tf.function` do nothing for the time of the block, so that the graph is one.
-
-    Keras compiles grouped convolutions with XLA, in a function of their own, which tf2onnx can't look into.
-    """
+def _plainly(concrete: Any, count: int) -> Any:
+    """Return a traced function in operations that the converters know; its first `count` arguments are not captured."""
     import tensorflow as tf
 
-    def plain(function: Any = None, **_: Any) -> Any:
-        return function if function is not None else lambda inner: inner
-
-    with mock.patch.object(tf, "function", plain):
-        yield
-
-
-@contextlib.contextmanager
-def _plain_extremes() -> Iterator[None]:
-    """Let `keras.ops.argmax` and `argmin` be TensorFlow's own for the time of the block.
-
-    Keras tells -0.0 from 0.0 by looking at the sign's bit, an operation that neither format has.
-    """
-    import tensorflow as tf
-
-    functions = keras.src.backend.numpy
-
-    def plain(extreme: Any) -> Any:
-        def call(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
-            x = tf.convert_to_tensor(x)
-            flat = tf.reshape(x, [-1]) if axis is None else x
-            y = extreme(flat, axis=0 if axis is None else axis, output_type=tf.int32)
-            if not keepdims:
-                return y
-            return tf.reshape(y, [1] * x.shape.rank) if axis is None else tf.expand_dims(y, axis)
-
-        return call
-
-    with (
-        mock.patch.object(functions, "argmax", plain(tf.argmax)),
-        mock.patch.object(functions, "argmin", plain(tf.argmin)),
-    ):
-        yield
+    graph_def = concrete.graph.as_graph_def()
+    if not make_plain(graph_def):
+        return concrete
+    arguments = {x.name: tf.TensorSpec(x.shape, x.dtype, name=x.op.name) for x in concrete.inputs[:count]}
+    outputs = {name: x.name for name, x in concrete.structured_outputs.items()}
+    return function_of(graph_def, arguments, captured_by(concrete, count), outputs)
 
 
 def _float32(tensor: Any) -> Any:

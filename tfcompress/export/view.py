@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import keras
 
+from tfcompress.exclusive import exclusive
 from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.surgery.walking import is_cast
 
@@ -20,7 +21,7 @@ def float32_view(model: keras.Model) -> Iterator[None]:
     cuDNN's recurrent kernels, which a machine with a GPU would trace, are in no file format: they are off
     here. Nor does a call in the block change a variable, or leave a loss of its graph behind in a layer.
     """
-    with contextlib.ExitStack() as undo:
+    with exclusive(), contextlib.ExitStack() as undo:
         for layer in _layers(model):
             if _floats_otherwise(layer.compute_dtype):
                 _swap(undo, layer, "_dtype_policy", _in_float32(layer))

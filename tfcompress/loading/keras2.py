@@ -8,13 +8,13 @@ import os
 import pathlib
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfcompress.exclusive import no_warnings
 from tfcompress.loading.messages import broken, short, unreadable
 from tfcompress.loading.repair import repaired
 from tfcompress.surgery.deep import deep_recursion
@@ -35,9 +35,8 @@ def read(file: pathlib.Path, unsafe: bool, compile: bool) -> keras.Model:
         Unreadable: Keras 3 can't.
     """
     try:
-        with warnings.catch_warnings(), deep_recursion():
-            # A model that was compiled and saved, but not yet trained: nothing is lost.
-            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        # A model that was compiled and saved, but not yet trained: nothing is lost.
+        with no_warnings("Skipping variable loading for optimizer"), deep_recursion():
             return keras.models.load_model(file, compile=compile, safe_mode=not unsafe)
     except Exception as error:  # Keras raises whatever the layers' constructors raise
         raise Unreadable(short(error)) from error
@@ -51,8 +50,8 @@ def read_h5(file: pathlib.Path, unsafe: bool) -> keras.Model:
     """
     import h5py
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the style of the configuration, which nobody can change any more
+    # Warnings are about the style of the configuration, which nobody can change any more.
+    with tempfile.TemporaryDirectory() as folder, no_warnings():
         copy = pathlib.Path(folder) / "model.h5"
         shutil.copyfile(file, copy)
         copy.chmod(0o600)
@@ -201,12 +200,11 @@ def _random_inputs(model: keras.Model, free: int) -> list[np.ndarray]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep tf_keras' warnings about itself to itself, and the environment as it was."""
-    before = os.environ.get("TF_USE_LEGACY_KERAS")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with no_warnings():
+        before = os.environ.get("TF_USE_LEGACY_KERAS")
+        try:
             yield
-    finally:
-        os.environ.pop("TF_USE_LEGACY_KERAS", None)
-        if before is not None:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
+        finally:
+            os.environ.pop("TF_USE_LEGACY_KERAS", None)
+            if before is not None:
+                os.environ["TF_USE_LEGACY_KERAS"] = before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from keras import tree
 from keras.layers import Layer
 from keras.src.backend.common.variables import AutocastScope
 
+from tfcompress.exclusive import no_warnings
 from tfcompress.precision.kinds import dtype_of
 from tfcompress.surgery.walking import Call, call_of
 
@@ -60,7 +60,7 @@ def operations_in_half(layer: Layer, call: Call, dtype: str) -> list[Call] | Non
 @contextlib.contextmanager
 def _in_half(layer: Layer, policy: str) -> Iterator[None]:
     """Give a layer a policy, and let neither losses nor recorded calls stay behind."""
-    with contextlib.ExitStack() as undo:
+    with no_warnings(), contextlib.ExitStack() as undo:
         for part in layer._flatten_layers():
             if part.compute_dtype in ("float32", "float16", "bfloat16"):
                 undo.callback(object.__setattr__, part, "_dtype_policy", part._dtype_policy)
@@ -70,8 +70,6 @@ def _in_half(layer: Layer, policy: str) -> Iterator[None]:
             # A symbolic tensor is none of those that `add_loss` takes.
             object.__setattr__(part, "add_loss", lambda loss: None)
             undo.callback(object.__delattr__, part, "add_loss")
-        undo.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
         yield
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from tfcompress.exclusive import recursion
 from tfcompress.surgery.loss_scaling import scaled
 
 LIMIT = 10_000
@@ -18,12 +18,8 @@ LIMIT = 10_000
 @contextlib.contextmanager
 def deep_recursion() -> Iterator[None]:
     """Let Python recur as deep as `LIMIT`, for the time of the block."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, LIMIT))
-    try:
+    with recursion(LIMIT):
         yield
-    finally:
-        sys.setrecursionlimit(before)
 
 
 def class_of(model: keras.Model) -> Any:

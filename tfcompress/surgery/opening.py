@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.exclusive import exclusive
 from tfcompress.meshes import gathered, of_first_process, spans_processes
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
@@ -133,7 +134,11 @@ class _Opener:
                 )
             return read.fget(variable)
 
-        with mock.patch.object(Layer, "__call__", call), mock.patch.object(_Variable, "value", property(value)):
+        with (
+            exclusive(),
+            mock.patch.object(Layer, "__call__", call),
+            mock.patch.object(_Variable, "value", property(value)),
+        ):
             if is_graph(self.model):
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
             else:
@@ -144,8 +149,8 @@ class _Opener:
                         f"{self.model.name!r}. Put that part into a keras.layers.Layer of its own."
                     )
                 try:
-                    with weights_as_layers(self.model, tree.flatten(inputs)[0], self.replace):
-                        outputs = self.open_call(self.model, (inputs,), {})
+                    held = weights_as_layers(self.model, tree.flatten(inputs)[0], self.replace)
+                    outputs = self.open_call(held, (inputs,), {})
                 except _CannotOpen as reason:
                     raise ValueError(str(reason)) from reason.__cause__
         rename_duplicates(outputs)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -80,12 +79,11 @@ class Parameter(Layer):
         }
 
 
-@contextlib.contextmanager
-def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer], Layer]) -> Iterator[None]:
-    """Let each weight that is an attribute of `model` be the output of a `Parameter`, for the time of the block.
+def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer], Layer]) -> keras.Model:
+    """Return an object like `model`, for its `call`: each weight that is an attribute is the output of a `Parameter`.
 
     Args:
-        model: A subclassed model, whose `call` is traced in the block.
+        model: A subclassed model, which stays as it is; all else that it holds is shared.
         anchor: A symbolic input of the new graph, to which the layers are tied.
         replace: Called once with each of the layers; returns the one to use.
 
@@ -115,11 +113,6 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
         layer.build()
         layer.weight.assign(carried(weight, layer.weight))
         made[id(weight)] = replace(layer)(anchor)
-    symbols = {name: made[id(weight)] for name, weight in attributes.items()}
-    try:
-        for name, symbol in symbols.items():
-            object.__setattr__(model, name, symbol)
-        yield
-    finally:
-        for name, weight in attributes.items():
-            object.__setattr__(model, name, weight)
+    twin = object.__new__(type(model))
+    vars(twin).update(vars(model), **{name: made[id(weight)] for name, weight in attributes.items()})
+    return twin

@@ -7,12 +7,12 @@ import dataclasses
 import json
 import os
 import pathlib
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfcompress.exclusive import no_warnings
 from tfcompress.export._quiet import quiet
 from tfcompress.export.integers import METADATA
 from tfcompress.export.qdq.static import QUANTIZERS
@@ -102,8 +102,7 @@ class TFLiteObserver(Observer):
 
         runner = open_runner(path)
         starts, ends = runner._details  # type: ignore[attr-defined]
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns that this takes memory
+        with quiet(), no_warnings():  # it warns that this takes memory
             self._interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1)
         details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
         model = schema.Model.GetRootAs(np.fromfile(path, np.uint8), 0)

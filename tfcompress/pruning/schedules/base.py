@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import numbers
-import warnings
 from typing import Any, ClassVar
 
 import keras
@@ -13,6 +13,9 @@ from keras import ops
 Tensor = Any
 
 register = keras.saving.register_keras_serializable(package="tfcompress")
+
+MADE_AGAIN = contextvars.ContextVar("MADE_AGAIN", default=False)
+"""Whether a schedule is made of a configuration: what there is to say was said when it was first made."""
 
 
 def check_sparsity(name: str, value: Any) -> float:
@@ -116,6 +119,8 @@ class Schedule:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """Make a schedule from `get_config`'s result."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it was said when the schedule was first made
+        before = MADE_AGAIN.set(True)
+        try:
             return cls(**config)
+        finally:
+            MADE_AGAIN.reset(before)

@@ -9,7 +9,7 @@ import warnings
 
 from keras import ops
 
-from tfcompress.pruning.schedules.base import Schedule, Tensor, check_sparsity, check_step, register
+from tfcompress.pruning.schedules.base import MADE_AGAIN, Schedule, Tensor, check_sparsity, check_step, register
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Ramp(Schedule):
             )
         frequency = self.frequency  # type: ignore[attr-defined]
         missing = (self.end_step - self.begin_step) % frequency
-        if missing:
+        if missing and not MADE_AGAIN.get():
             last = self.end_step - missing
             reached = float(self.sparsity(last))
             warnings.warn(
