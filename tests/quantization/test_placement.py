@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
+from tfcompress.export.flatbuffer.graph import operators
 from tfcompress.quantization.quantizers import activation_quantizers
 
 IMAGE = (8, 8, 4)
@@ -99,6 +101,49 @@ def test_layers_that_are_left_out_are_islands():
     quantized = tfc.quantize(keras.Model(inputs, make(inputs)), layers=["first", "b"])
     assert tfc.summary(quantized).islands == ("a",)
     assert "relu" in quantized.get_layer("a").activation.__name__
+
+
+KERNEL_LESS = {
+    "joined": L.Concatenate,
+    "average": L.Average,
+    "leaky": L.LeakyReLU,
+    "silu": lambda **k: L.Activation("silu", **k),
+    "pool": lambda **k: L.MaxPooling2D(2, **k),
+    "norm": L.BatchNormalization,
+}
+
+
+@pytest.mark.parametrize("name", KERNEL_LESS)
+def test_a_layer_without_a_kernel_is_kept_float(name, tmp_path):
+    layer = KERNEL_LESS[name](name="kept")
+    inputs = keras.Input(IMAGE, name="x")
+    x = layer([conv("a")(inputs), conv("b")(inputs)] if name in ("joined", "average") else conv("a")(inputs))
+    model = keras.Model(inputs, {"kept": x, "out": L.Dense(2, name="out")(L.Flatten()(x))})
+    data = np.random.default_rng(0).normal(size=(32, *IMAGE)).astype("float32")
+    layers = "(?!kept$).*" if name == "leaky" else lambda layer: layer.name != "kept"
+    tfc.quantize(model, "int8", data, layers=layers).save(tmp_path / "q.keras")
+    quantized = keras.models.load_model(tmp_path / "q.keras")
+    kept = [row for row in tfc.summary(quantized).rows if row.island]
+    assert [(row.layer, row.status) for row in kept] == [("kept", "float: left out by layers=")]
+    for suffix in ("tflite", "onnx"):
+        parity = tfc.export(quantized, tmp_path / f"m.{suffix}", verify=data[:8]).parity.outputs
+        assert parity["kept"].step is None and parity["kept"].max_abs < 1e-5
+        assert parity["out"].max_steps < 0.01  # between float numbers and a kernel nothing is rounded otherwise
+    computing = [op for op in operators((tmp_path / "m.tflite").read_bytes()) if op.name not in ("QUANTIZE", "RESHAPE")]
+    assert any(op.inputs[0] == "FLOAT32" for op in computing)
+    assert type(tfc.strip(quantized).get_layer("kept")) is type(layer)
+
+
+def test_a_choice_of_kernels_alone_takes_the_other_layers_along():
+    def make(x):
+        return conv("b")(L.ReLU(name="relu")(conv("a")(x)))
+
+    everything = sources(make)
+    for layers in ("[ab]", L.Conv2D, lambda layer: isinstance(layer, L.Conv2D)):
+        assert sources(make, layers=layers) == everything
+    inputs = keras.Input(IMAGE)
+    quantized = tfc.quantize(keras.Model(inputs, make(inputs)), layers=["a", "b", "input.*|x"])
+    assert tfc.summary(quantized).islands == ("relu",)
 
 
 def test_dynamic_ranges_stand_before_kernels_only():

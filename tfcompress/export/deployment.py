@@ -10,12 +10,13 @@ import numpy as np
 
 from tfcompress.export.baking import baked, scale_and_offset, window_of
 from tfcompress.export.pieces import AffineMap, MatrixProduct, ScalarMap, WindowMean
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.scheme import HIGHEST, LOWEST, Scheme
 from tfcompress.export.signature import read_signature
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.folding import folded
+from tfcompress.quantization.kept import kept_reason
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.numerics import nudge
 from tfcompress.quantization.placement import place
@@ -187,7 +188,12 @@ class _Deployer:
         operation_here = self.operation(call)
         if isinstance(operation_here, AffineMap | MatrixProduct | ScalarMap):  # they take neither masks nor constants
             arguments, keywords = (_tensor(arguments),), {}
+        between = self.static and kept_reason(operation) is not None and any(map(self.on_grid, call.inputs))
+        if between and self.kind == "tflite":  # whose converter quantizes some of it by itself
+            arguments, keywords = keras.tree.map_structure(_opened, (arguments, keywords))
         outputs = operation_here(*arguments, **keywords)
+        if between and (self.kind == "tflite" or self.read_by_quantizers(call)):
+            return keras.tree.map_structure(lambda x: keras.ops.minimum(x, HIGHEST), outputs)
         if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer):
             return self.on_its_grid(operation, outputs)
         return outputs
@@ -196,7 +202,8 @@ class _Deployer:
         """Return what does a call in the graph that is exported; made once for each layer."""
         key = id(call.operation)
         if key not in self.made:
-            self.made[key] = self.make(call)
+            kept = kept_reason(call.operation) is not None
+            self.made[key] = baked(call.operation) if kept else self.make(call)
         return self.made[key]
 
     def make(self, call: Call) -> Any:
@@ -311,6 +318,11 @@ class _Deployer:
                 tensors[index] = self.quantizer(quantizers[0], name)(tensors[index])
         return (tensors, *arguments[1:])
 
+    def read_by_quantizers(self, call: Call) -> bool:
+        """Return whether a quantizer reads what a call makes."""
+        readers = [reader for x in call.outputs for reader in self.readers.get(id(x), [])]
+        return any(isinstance(reader.operation, ActivationQuantizer) for reader in readers)
+
     def on_grid(self, x: Any) -> bool:
         """Return whether a tensor, or what it is moved from, comes from a quantizer."""
         call = self.producer.get(id(x))
@@ -331,6 +343,12 @@ class _Deployer:
         """Return the step of the grid on which an output lies."""
         quantizer = self.source(x) if self.static else None
         return None if quantizer is None else quantizer.spec.step(*quantizer.range)
+
+
+def _opened(x: Any) -> Any:
+    """Return an argument of what is to stay float, a maximum in front if it is a tensor of real numbers."""
+    real = keras.utils.is_keras_tensor(x) and keras.backend.is_float_dtype(x.dtype)
+    return keras.ops.maximum(x, LOWEST) if real else x
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:

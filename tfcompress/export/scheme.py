@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
+LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
+"""A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:

@@ -30,7 +30,7 @@ def lower(model: keras.Model, includes: Callable[[Any], bool] = lambda layer: Tr
 
     Args:
         model: A flat functional model; its layers are changed and used in the result.
-        includes: Which layers with kernels are split; the others are left whole.
+        includes: Which layers are split; the others are left whole.
 
     Returns:
         A functional model; an output that a new layer makes has that layer's name.
@@ -55,7 +55,7 @@ class _Lowering:
         name = name_of(operation)
         arguments = self.made_real(call, name, arguments)
         split = _SPLITS.get(name)
-        if split is not None and not isinstance(operation, PassThrough):
+        if split is not None and not isinstance(operation, PassThrough) and self.includes(operation):
             made = split(self, call, arguments, keywords)
             if made is not None:
                 return made

@@ -11,6 +11,7 @@ import keras
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.config import ActivationSpec
+from tfcompress.quantization.kept import LEFT_OUT
 from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.quantization.rules import (
     AFFINE,
@@ -19,15 +20,17 @@ from tfcompress.quantization.rules import (
     INTEGER,
     KERNEL,
     RELU,
-    TABLE,
     TRANSPARENT,
     Rule,
+    computes,
     rule_of,
 )
 from tfcompress.surgery.walking import Call
 
 _QUANTIZED = (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE)
 _FUSES_RELU = ("add", "subtract", "multiply")
+
+NOT_CHOSEN = Rule(FLOAT, note=f"float: {LEFT_OUT}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ def place(
         graph: The calls of a lowered graph, in order.
         outputs: The model's outputs.
         spec: How activations are quantized; `None`: they aren't.
-        includes: Which layers with kernels are quantized.
+        includes: Which layers are quantized.
 
     Returns:
         The placement. Quantized are the inputs and outputs of all that has an integer kernel, except between a kernel
@@ -90,8 +93,8 @@ class _Placer:
     @staticmethod
     def rule(call: Call, bits: int, includes: Callable[[Any], bool]) -> Rule:
         rule = rule_of(call, bits)
-        if rule.kind in (KERNEL, TABLE) and not includes(call.operation):
-            return Rule(FLOAT, note="left out by layers=")
+        if computes(call.operation, rule) and not includes(call.operation):
+            return NOT_CHOSEN
         return rule
 
     def run(self) -> Placement:

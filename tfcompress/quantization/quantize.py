@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfcompress.passthrough import innermost
 from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.batches import check_batch_size
 from tfcompress.quantization.calibration import calibrate
@@ -17,8 +16,9 @@ from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.freezing import FreezingBatchNorm
 from tfcompress.quantization.halves import warn_of_lost_grids
+from tfcompress.quantization.kept import LEFT_OUT, KeptFloat, with_float_outputs
 from tfcompress.quantization.lowering import lower
-from tfcompress.quantization.placement import Placement, place
+from tfcompress.quantization.placement import NOT_CHOSEN, Placement, place
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
     Float16Weight,
@@ -26,7 +26,7 @@ from tfcompress.quantization.quantizers import (
     activation_quantizers,
     wanted_activations,
 )
-from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT
+from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT, Rule
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
@@ -61,8 +61,10 @@ def quantize(
             `QuantizeConfig`.
         calibration_data: A few hundred samples, as `tfcompress.calibrate` takes them; recipes without ranges need
             none.
-        layers: Which layers with kernels: `None` for all; a name or regular expression, or several; or a function
-            from a layer to bool.
+        layers: Which layers are quantized: `None` for all; a name or regular expression, or several; or a function
+            from a layer to bool. A choice of layers with kernels alone leaves it at that: what has none, such as a
+            ReLU or a Concatenate, goes along. One that is true of any other layer (the model's inputs count) holds for
+            all: what it is false of stays float, with a kernel or without, as in `lambda layer: layer.name != "boxes"`.
         equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.equalization`).
         correct_bias: Whether to correct biases for what quantization shifts (`quantization.correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
@@ -122,24 +124,24 @@ def _quantized(
     _check_finite(flat)
     chosen = {layer.name: choice.includes(layer) for layer in flat.layers}
     choice.check()
-    for layer in flat.layers:
-        if choice.names_it(layer) and not kernel_positions(layer):
-            raise ValueError(
-                f"Expected layers with a kernel. Received: {layer.name!r} of class {_class_of(layer)}, which has none. "
-                "Leave it out of `layers`."
-            )
+    _check_kernels(flat, choice, chosen)
+    kernels = {layer.name for layer in flat.layers if kernel_positions(layer)}
+    if not any(chosen[name] for name in chosen.keys() - kernels):  # the other layers follow those with kernels
+        chosen = {name: name not in kernels or wanted for name, wanted in chosen.items()}
     if equalize or (config.weights.granularity == "per_tensor" and not config.float16):
         from tfcompress.quantization.equalization import equalize_graph
         from tfcompress.quantization.folding import fold_graph
 
-        flat = fold_graph(flat)  # one scale for all channels holds for the folded kernel alone
+        keep = LayerChoice(lambda layer: layer.name not in kernels and not chosen.get(layer.name, True))
+        flat = fold_graph(flat, keep)  # one scale for all channels holds for the folded kernel alone
         if equalize:
             flat = equalize_graph(flat)
     # Splitting changes the layers, and biases are compared with those of before.
     reference = rebuild(flat) if keep_reference else None
 
     def includes(layer: Any) -> bool:
-        return chosen[layer.name] if layer.name in chosen else choice.includes(layer)
+        names = (layer.name, *getattr(layer, "source_names", ()))
+        return next((chosen[name] for name in names if name in chosen), True)
 
     names = list(flat.output_names)
     return keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names), reference
@@ -177,7 +179,7 @@ class _Inserter:
                 f"Expected a model with layers to quantize. Received: {self.model.name!r}, in which none that is "
                 "meant has a kernel."
             )
-        return made
+        return with_float_outputs(made)
 
     def enter(self, x: Any) -> Any:
         return x if self.on_demand else self.quantizer(x, x, x.name)
@@ -247,10 +249,18 @@ class _Inserter:
         if not isinstance(layer, Layer):
             return layer
         if id(layer) not in self.wrapped:
-            self.wrapped[id(layer)] = self.wrapper(layer, self.placement.rules[call].kind)
+            self.wrapped[id(layer)] = self.wrapper(layer, self.placement.rules[call])
         return self.wrapped[id(layer)]
 
-    def wrapper(self, layer: Layer, kind: str) -> Layer:
+    def wrapper(self, layer: Layer, rule: Rule) -> Layer:
+        wrapped = self.transformed(layer, rule.kind)
+        if rule != NOT_CHOSEN or kernel_positions(layer) or not self.placement.tensors:
+            return wrapped
+        kept = KeptFloat(wrapped, LEFT_OUT)
+        kept.build()
+        return kept
+
+    def transformed(self, layer: Layer, kind: str) -> Layer:
         step = self.config.freeze_batch_norm_step
         if step is not None and isinstance(layer, keras.layers.BatchNormalization):
             frozen = FreezingBatchNorm(layer, step)
@@ -317,5 +327,13 @@ def _check_finite(model: keras.Model) -> None:
                 )
 
 
-def _class_of(layer: Any) -> str:
-    return type(innermost(layer)).__name__
+def _check_kernels(model: keras.Model, choice: LayerChoice, chosen: dict[str, bool]) -> None:
+    """Raise ValueError if `layers` chooses none with a kernel, though there are some."""
+    kernels = [layer.name for layer in model.layers if kernel_positions(layer)]
+    if kernels and not any(chosen[name] for name in kernels):
+        others = [name for name, wanted in chosen.items() if wanted]
+        raise ValueError(
+            f"Expected layers with a kernel. Received: layers={choice.given!r}, which chooses "
+            f"{', '.join(map(repr, others[:3]))}{' ...' if others[3:] else ''}, without one. Choose some of "
+            f"{', '.join(map(repr, kernels[:8]))}{' ...' if kernels[8:] else ''} too."
+        )

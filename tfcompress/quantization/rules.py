@@ -10,6 +10,7 @@ import keras
 
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.forms import constant_map, matrix_form
+from tfcompress.quantization.kept import kept_reason
 from tfcompress.quantization.names import name_of
 from tfcompress.surgery.walking import Call
 
@@ -80,7 +81,14 @@ RULES: dict[str, Rule] = {
 """Whatever isn't here is "float"."""
 
 RESIZING = ("upsampling2d", "resizing")
+POOLING = ("maxpooling", "globalmaxpooling")
 _OF_TWO = ("add", "subtract", "multiply", "maximum", "minimum", "matmul")
+
+
+def computes(operation: Any, rule: Rule) -> bool:
+    """Return whether there is something that an operation computes in integers or in float: all but moving values."""
+    return rule.kind != TRANSPARENT or name_of(operation).startswith(POOLING)
+
 
 NO_INTEGER_KERNEL = Rule(FLOAT, note="float island: no integer kernel")
 
@@ -97,6 +105,9 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     floats = [x for x in (*call.inputs, *call.outputs) if keras.backend.is_float_dtype(x.dtype)]
     if not floats:
         return Rule(TRANSPARENT)
+    kept = kept_reason(call.operation)
+    if kept is not None:
+        return Rule(FLOAT, note=f"float: {kept}")
     rule = RULES.get(name, NO_INTEGER_KERNEL) if constant_map(call) is None else Rule(AFFINE)
     if name in RESIZING and inner.interpolation == "bilinear":
         rule = Rule(INTEGER, note="float in ONNX", same=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfcompress.export.flatbuffer.graph import File, Graph
 from tfcompress.export.flatbuffer.rules import RULES, Grid
+from tfcompress.export.scheme import HIGHEST, LOWEST
 
 
 def drop_inserted(file: File, graph: Graph) -> None:
@@ -37,6 +38,43 @@ def drop_inserted(file: File, graph: Graph) -> None:
         if index in instead:
             replace_border(file, graph.graph.outputs, place, instead[index])
     graph.graph.operators = steps
+
+
+def drop_guards(file: File, graph: Graph) -> set[int]:
+    """Drop the maxima and minima that stand before and behind what is to stay float, in place.
+
+    Args:
+        file: The file.
+        graph: As converted.
+
+    Returns:
+        The tensors that are computed between them.
+    """
+    instead: dict[int, int] = {}
+    between: set[int] = set()
+    kept: set[int] = set()
+    steps = []
+    for op in graph.operators:
+        inside = any(int(index) in between for index in op.inputs)
+        name, given = graph.name(op), [int(index) for index in op.inputs]
+        op.inputs = np.asarray([instead.get(index, index) for index in given], np.int32)
+        outputs = [int(index) for index in op.outputs]
+        limit = {"MAXIMUM": LOWEST, "MINIMUM": HIGHEST}.get(name)
+        constants = [graph.constant(index) for index in given] if limit is not None else []
+        guards = [value is not None and value.size == 1 and value.item() == limit for value in constants]
+        if any(guards):
+            instead[outputs[0]] = int(op.inputs[guards.index(False)])
+            between.update(outputs if name == "MAXIMUM" else ())
+            continue
+        if inside:
+            between.update(outputs)
+            kept.update(outputs)
+        steps.append(op)
+    for place, index in enumerate(map(int, graph.graph.outputs)):
+        if index in instead:
+            replace_border(file, graph.graph.outputs, place, instead[index])
+    graph.graph.operators = steps
+    return kept
 
 
 def _inserted(graph: Graph, before: Any, op: Any) -> bool:

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.flatbuffer.demand import drop_inserted, find_wanted, grid_of, replace_border, split_by_grid
+from tfcompress.export.flatbuffer.demand import (
+    drop_guards,
+    drop_inserted,
+    find_wanted,
+    grid_of,
+    replace_border,
+    split_by_grid,
+)
 from tfcompress.export.flatbuffer.graph import File, Graph
 from tfcompress.export.flatbuffer.recovery import Integers, largest_sum, leave_room, recover
 from tfcompress.export.flatbuffer.rules import FIXED, RULES, Grid, KernelRule, Rule
@@ -56,6 +63,7 @@ class _Lowering:
 
     def run(self) -> None:
         drop_inserted(self.file, self.graph)
+        self.kept = drop_guards(self.file, self.graph)
         split_by_grid(self.graph)
         self.wanted = find_wanted(self.graph)
         steps = list(self.graph.operators)
@@ -66,7 +74,7 @@ class _Lowering:
                 self._quantize(op)
             elif name == "DEQUANTIZE" and int(op.inputs[0]) in self.grid:
                 self._alias(int(op.inputs[0]), int(op.outputs[0]))
-            elif not self._to_integers(op, name):
+            elif self.kept.intersection(map(int, op.outputs)) or not self._to_integers(op, name):
                 for index in op.inputs:
                     self._float(int(index))
                 self.done.append(op)

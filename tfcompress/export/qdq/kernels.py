@@ -9,6 +9,7 @@ import numpy as np
 from tfcompress.export.qdq.graph import Graph, attributes
 from tfcompress.export.qdq.recover import Integers, recover
 from tfcompress.export.qdq.simplify import is_quantized, quantized_as
+from tfcompress.export.scheme import LOWEST
 
 LARGEST_BIAS = 2.0**30
 """Half of what an int32 accumulator holds; the other half is for the products."""
@@ -88,7 +89,7 @@ def guard_float_kernels(graph: Graph) -> None:
             output = behind.output[0]
         if not is_quantized(graph, output):
             continue
-        lowest = graph.constant(f"{output}/lowest", np.asarray(np.finfo(np.float32).min))
+        lowest = graph.constant(f"{output}/lowest", np.asarray(LOWEST))
         readers = graph.consumers(output)
         guarded = graph.add("Max", [output, lowest], graph.fresh(f"{output}/float"))
         for reader in readers:
