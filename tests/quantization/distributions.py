@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfcompress.quantization import ranges
-from tfcompress.quantization.histograms import BINS
+from tfcompress.quantization.histograms import counted
 from tfcompress.quantization.numerics import nudge
 
 KINDS = ("minmax", "ema", "percentile", "mse", "entropy")
@@ -15,8 +15,7 @@ def calibrated(spec, *batches):
     estimator = ranges.make(spec)
     for batch in batches:
         low, high = float(batch.min()), float(batch.max())
-        counts = np.histogram(batch, BINS, (low, high))[0] if estimator.needs_histogram else None
-        estimator.update(low, high, counts)
+        estimator.update(low, high, counted(batch) if estimator.needs_histogram else None)
     return estimator
 
 

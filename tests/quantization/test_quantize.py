@@ -97,7 +97,7 @@ def test_training_lowers_the_loss_that_coarse_grids_cost():
     model = keras.Model(inputs, L.Dense(2)(L.Dense(32, activation="relu")(inputs)))
     model.compile(keras.optimizers.Adam(1e-2), "mse")
     model.fit(x, y, epochs=40, verbose=0)
-    config = tfc.QuantizeConfig(tfc.WeightSpec(bits=3), tfc.ActivationSpec(bits=4))
+    config = tfc.QuantizeConfig(tfc.WeightSpec(bits=3), tfc.ActivationSpec(bits=4, range="ema"))
     quantized = tfc.quantize(model, config, x)
     quantized.compile(keras.optimizers.Adam(3e-3), "mse")
     before = quantized.evaluate(x, y, verbose=0)

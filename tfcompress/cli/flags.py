@@ -9,7 +9,7 @@ _POLICIES = ["float32", "mixed_float16", "mixed_bfloat16", "auto"]
 _RECIPES = ["int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "float16"]
 _SCOPES = ["layer", "global", "flops", "bytes"]
 _CRITERIA = ["magnitude", "l2", "threshold", "gradient", "movement", "activation_frequency", "bn_scale", "random"]
-_RANGES = ["ema", "minmax", "percentile", "mse", "entropy"]
+_RANGES = ["minmax", "percentile", "mse", "entropy", "ema"]
 _IO = ["float32", "int8", "uint8"]
 _OPSETS = ["18", "19", "20", "21"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -10,19 +11,25 @@ from keras import ops
 
 from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
-from tfcompress.quantization.histograms import BINS
+from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.replicas import predict_on_batch
-from tfcompress.surgery.deep import functional
-from tfcompress.surgery.inputs import is_graph
-from tfcompress.surgery.walking import Call, walk
+from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.transform import put, read
+
+_EXPONENTS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
+_POWERS = np.ldexp(1.0, _EXPONENTS[:-1]).astype("float32")
+_WIDEST = float(np.finfo("float32").max)
+_WIDTHS = np.ldexp(1.0 / SIDE, _EXPONENTS).astype("float32")
 
 
 def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     """Find the ranges of a quantized model's activations from data; what it had learned of them is forgotten.
 
     The data runs through the model with quantized weights and float activations; for each batch the extremes, and
-    where the configuration asks for it a histogram, are computed on the device, and merged.
+    where the configuration asks for it a histogram, are computed on the device, and merged. One set of data gives one
+    range, however it is cut into batches and ordered, except with `range="ema"`. An activation that is 0 throughout
+    gets the range 0 to 1, and a warning names it.
 
     Args:
         model: What `tfcompress.quantize` returned, maybe trained since; its ranges are changed in place.
@@ -32,8 +39,8 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
 
     Raises:
         TypeError: If `model` is no Keras model.
-        ValueError: If it has no ranges to find; if `data` is empty or doesn't fit; or if an activation is NaN,
-            infinite or zero throughout: the message names the layer. The ranges stay as they were then.
+        ValueError: If it has no ranges to find; if `data` is empty or doesn't fit; or if an activation is NaN or
+            infinite: the message names the layer. The ranges stay as they were then.
 
     Example:
 
@@ -43,27 +50,24 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     >>> tfc.calibrate(quantized, np.random.default_rng(0).normal(size=(64, 4)).astype("float32"))
     """
     quantizers = _to_calibrate(model)
-    observer = _observer(model, quantizers)
-    found = [ranges.make(quantizer.spec) for quantizer in quantizers]
-    for batch in batches(model, data, batch_size):
-        statistics = predict_on_batch(observer, batch)
-        for quantizer, estimator, statistic in zip(quantizers, found, _per_quantizer(statistics), strict=True):
-            low, high = float(statistic[0]), float(statistic[1])
-            if not np.isfinite(low) or not np.isfinite(high):
-                raise ValueError(
-                    f"Expected finite activations. Received: {low} to {high} from {quantizer.source!r} on the "
-                    "calibration data. Check the data, and the weights of that layer and of those before it."
-                )
-            estimator.update(low, high, np.asarray(statistic[2:]) if estimator.needs_histogram else None)
-    made = [estimator.range() for estimator in found]
-    for quantizer, (low, high) in zip(quantizers, made, strict=True):
-        if not high > low:
-            raise ValueError(
-                f"Expected activations that vary. Received: nothing but zeros from {quantizer.source!r} on the "
-                "calibration data, from which no range can be found. Train the model, or give other data."
-            )
-    for quantizer, (low, high) in zip(quantizers, made, strict=True):
-        quantizer.set_range(low, high)
+    before = [read(quantizer.counts) for quantizer in quantizers]
+    try:
+        for quantizer in quantizers:
+            quantizer.counts.assign(ops.zeros((2,), "int32"))  # nothing follows from the old range
+        found = _found(model, quantizers, data, batch_size)
+    finally:
+        for quantizer, counts in zip(quantizers, before, strict=True):
+            put(quantizer.counts, counts)
+    dead = [quantizer.source for quantizer, (low, high) in zip(quantizers, found, strict=True) if not high > low]
+    if dead:
+        warnings.warn(
+            f"Expected activations that vary. Received: nothing but zeros from {', '.join(map(repr, dead))} on the "
+            "calibration data. What is quantized there has the range 0 to 1 now: train the model, or give other data, "
+            "if these layers are meant to be alive.",
+            stacklevel=2,
+        )
+    for quantizer, (low, high) in zip(quantizers, found, strict=True):
+        quantizer.set_range(*((low, high) if high > low else (-1.0 if quantizer.spec.symmetric else 0.0, 1.0)))
 
 
 def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
@@ -78,48 +82,67 @@ def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
     return quantizers
 
 
-def _per_quantizer(statistics: Any) -> list[np.ndarray]:
-    return list(statistics) if isinstance(statistics, list | tuple) else [statistics]
+def _found(
+    model: keras.Model, quantizers: list[ActivationQuantizer], data: Any, batch_size: int
+) -> list[tuple[float, float]]:
+    observer = _Observer(model, quantizers)
+    found = [ranges.make(quantizer.spec) for quantizer in quantizers]
+    for batch in batches(model, data, batch_size):
+        statistics = predict_on_batch(observer, batch)
+        for quantizer, estimator, (extremes, *counts) in zip(quantizers, found, statistics, strict=True):
+            low, high = map(float, extremes)
+            if not high - low <= _WIDEST:
+                raise ValueError(
+                    f"Expected finite activations. Received: {low:.6g} to {high:.6g} from {quantizer.source!r} on the "
+                    "calibration data, which no float32 range holds. Check the data, and the weights of that layer and "
+                    "of those before it."
+                )
+            estimator.update(low, high, *counts)
+    return [estimator.range() for estimator in found]
 
 
-def _observer(model: keras.Model, quantizers: list[ActivationQuantizer]) -> keras.Model:
-    """Return a model of the extremes, and histograms, of what reaches each quantizer."""
-    observed: dict[int, Any] = {}
+class _Observer(keras.Model):
+    """Gives, for each quantizer of a model, the extremes of what reaches it and, where it is asked for, a histogram.
 
-    def visit(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if isinstance(call.operation, ActivationQuantizer):
-            if keywords.get("observe", True):
-                observed[id(call.operation)] = arguments[0]
-            return arguments[0]
-        return call.operation(*arguments, **keywords)
+    It runs through the model's own graph and adds nothing to it: what a call leaves in the layers would stay.
+    """
 
-    walked = walk(model, visit)
-    outputs = []
-    for quantizer in quantizers:
-        bins = BINS if ranges.make(quantizer.spec).needs_histogram else 0
-        outputs.append(_Statistics(bins)(observed[id(quantizer)]))
-    return functional(walked.inputs, outputs)
-
-
-class _Statistics(keras.layers.Layer):
-    """The least and the largest value of a tensor, then a histogram between them."""
-
-    def __init__(self, bins: int):
-        super().__init__(dtype="float32")
-        self.bins = bins
+    def __init__(self, model: keras.Model, quantizers: list[ActivationQuantizer]):
+        super().__init__(name="observer")
+        self.model = model
+        self.kinds = {quantizer.name: ranges.make(quantizer.spec).needs_histogram for quantizer in quantizers}
 
     def call(self, inputs: Any) -> Any:
-        low, high = ops.min(inputs), ops.max(inputs)
-        extremes = ops.stack([low, high])
-        if not self.bins:
-            return extremes
-        # Values that aren't finite are found by the extremes; here they must only not fail.
-        width = ops.maximum(high - low, 1e-30)
-        places = ops.clip(ops.floor((inputs - low) / width * self.bins), 0, self.bins - 1)
-        places = ops.reshape(ops.cast(ops.where(ops.isfinite(places), places, 0.0), "int32"), (-1,))
-        # JAX's bincount has no fixed size; int32, for float32 counts to 2^24 only.
-        counts = ops.segment_sum(ops.ones_like(places), places, num_segments=self.bins)
-        return ops.concatenate([extremes, ops.cast(counts, "float32")])
+        graph = graph_of(self.model)
+        found: dict[str, list[Any]] = {}
 
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        return keras.KerasTensor((2 + self.bins,), "float32")
+        def operation_fn(operation: Any) -> Any:
+            if not isinstance(operation, ActivationQuantizer):
+                return operation
+
+            def observe(x: Any, observe: bool = True) -> Any:
+                if observe and operation.name in self.kinds:
+                    found[operation.name] = _statistics(ops.cast(x, "float32"), self.kinds[operation.name])
+                return x
+
+            return observe
+
+        flat = [
+            ops.cast(x, declared.dtype) for x, declared in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
+        ]
+        graph._run_through_graph(flat, operation_fn=operation_fn)
+        return [found[name] for name in self.kinds]
+
+
+def _statistics(x: Any, histogram: bool) -> list[Any]:
+    """Return the least and the largest value and, if asked for, what `histograms.counted` counts."""
+    low, high = ops.min(x), ops.max(x)
+    extremes = ops.stack([low, high])
+    if not histogram:
+        return [extremes]
+    place = ops.sum(ops.cast(ops.maximum(-low, high) >= _POWERS, "int32"))
+    bins = ops.clip(ops.floor(x / ops.take(_WIDTHS, place)) + SIDE, 0, 2 * SIDE - 1)
+    # Values that aren't finite are found by the extremes; here they must only not fail.
+    bins = ops.reshape(ops.cast(ops.where(ops.isfinite(bins), bins, 0.0), "int32"), (-1,))
+    # JAX's bincount has no fixed size.
+    return [extremes, ops.segment_sum(ops.ones_like(bins), bins, num_segments=2 * SIDE)]

@@ -90,9 +90,10 @@ class ActivationSpec:
 
     Attributes:
         bits: 2 to 16.
-        range: How calibration finds the range: "minmax", "ema" (moving average of each batch's extremes),
-            "percentile", "mse" (least squared error) or "entropy" (least Kullback-Leibler divergence). In
-            training it is the moving average.
+        range: How calibration finds the range: "minmax", the extremes of all data; "percentile", "mse" (least
+            squared error) or "entropy" (least Kullback-Leibler divergence) of all values; or "ema", the moving
+            average of each batch's extremes, which is meant for training: it alone depends on how the data is cut
+            into batches and ordered. Training goes on from what was found with the moving average.
         symmetric: Whether zero is the middle of the range.
         dynamic: Whether the range is that of each sample at run time; nothing is calibrated then.
         percentile: For "percentile": the share of values, in per cent, that the range holds.
@@ -100,7 +101,7 @@ class ActivationSpec:
     """
 
     bits: int = 8
-    range: str = "ema"
+    range: str = "minmax"
     symmetric: bool = False
     dynamic: bool = False
     percentile: float = 99.99
@@ -196,7 +197,7 @@ RECIPES = {
     "int8_per_tensor": QuantizeConfig(weights=WeightSpec(granularity="per_tensor")),
     "int8_weights": QuantizeConfig(activations=None),
     "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True)),
-    "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True, range="minmax")),
+    "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True)),
     "float16": QuantizeConfig(activations=None, float16=True),
 }
 """By the name that `tfcompress.quantize` takes."""

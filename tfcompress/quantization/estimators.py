@@ -33,7 +33,7 @@ class RangeEstimator:
         Args:
             low: The least value.
             high: The greatest.
-            counts: How many values lie in each of as many equal bins over [low, high]; where `needs_histogram`.
+            counts: As `histograms.counted` counts the values; where `needs_histogram`.
 
         Raises:
             ValueError: If `low` or `high` is not finite or they are in the wrong order, or the counts are missing,

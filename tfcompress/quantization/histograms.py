@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,30 @@ from tfcompress.quantization.numerics import nudge
 BINS = 2048
 """What the searches see; the histogram that gathers is finer."""
 
-FINER = 4
+SIDE = 4 * BINS
+"""How many bins gather the values on either side of zero."""
+
+LEAST_EXPONENT, MOST_EXPONENT = -100, 128
+
+
+def exponent(low: float, high: float) -> int:
+    """Return e such that all of [low, high] lies between -2^e and 2^e: bins that gather it are 2^e / SIDE wide.
+
+    >>> [exponent(low, high) for low, high in ((-1.0, 3.0), (0.0, 4.0), (0.0, 0.0))]
+    [2, 3, -100]
+    """
+    return max(math.frexp(max(abs(low), abs(high)))[1], LEAST_EXPONENT)
+
+
+def counted(x: Any) -> np.ndarray:
+    """Return how many values lie in each of the 2 * SIDE bins that gather their extremes.
+
+    >>> np.flatnonzero(counted([-1.0, 0.0, 0.99])).tolist()
+    [4096, 8192, 12247]
+    """
+    x = np.asarray(x, np.float64).ravel()
+    width = math.ldexp(1.0 / SIDE, exponent(x.min(), x.max()))
+    return np.bincount(np.floor(x / width).astype(np.int64) + SIDE, minlength=2 * SIDE)
 
 
 def _rebin(edges: np.ndarray, counts: np.ndarray, into: np.ndarray) -> np.ndarray:
@@ -24,45 +48,57 @@ def _rebin(edges: np.ndarray, counts: np.ndarray, into: np.ndarray) -> np.ndarra
 
 
 class Histogram(RangeEstimator):
-    """All batches' values in equal bins over their common extremes."""
+    """All values in equal bins, whose edges are whole numbers of a power of two.
+
+    Two batches' bins are the same, or several of one make up one of the other. So merging is exact: one set of data
+    has one histogram, however it is cut into batches and ordered.
+    """
 
     needs_histogram = True
     low, high = math.inf, -math.inf
+    exponent = LEAST_EXPONENT
     counts: np.ndarray
 
     def _add(self, low: float, high: float, counts: np.ndarray) -> None:
-        start, end = min(self.low, low), max(self.high, high)
-        if not end > start:
-            end = start
-        edges = np.linspace(start, end, FINER * BINS + 1)
-        merged = self._into(edges, low, high, counts)
+        own = exponent(low, high)
+        most = max(self.exponent, own)
+        merged = self._coarser(counts, most - own)
         if self.updates:
-            same = (start, end) == (self.low, self.high)
-            merged += self.counts if same else self._into(edges, self.low, self.high, self.counts)
-        self.low, self.high, self.counts = start, end, merged
+            merged = merged + self._coarser(self.counts, most - self.exponent)
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.exponent, self.counts = most, merged
 
     @staticmethod
-    def _into(edges: np.ndarray, low: float, high: float, counts: np.ndarray) -> np.ndarray:
-        own = np.linspace(low, high, len(counts) + 1)
-        if (np.diff(own) > 0).all():
-            return _rebin(own, counts, edges)
-        # All values are one number, or next to it: they fall into its bin.
-        merged = np.zeros(len(edges) - 1)
-        merged[min(max(int(np.searchsorted(edges, low, side="right")) - 1, 0), len(merged) - 1)] = counts.sum()
-        return merged
+    def _coarser(counts: np.ndarray, doublings: int) -> np.ndarray:
+        """Return the counts in bins that are 2^doublings times as wide."""
+        if not doublings:
+            return counts
+        places = (np.arange(-SIDE, SIDE) >> min(doublings, 62)) + SIDE
+        return np.bincount(places, counts, minlength=2 * SIDE)
+
+    def _filled(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the edges and counts of the bins between the extremes, which are the outer edges."""
+        width = math.ldexp(1.0 / SIDE, self.exponent)
+        first, last = math.floor(self.low / width), math.floor(self.high / width)
+        edges = np.arange(first, last + 2) * width
+        edges[0], edges[-1] = self.low, self.high
+        counts = self.counts[first + SIDE : last + SIDE + 1]
+        if len(counts) > 1 and edges[-1] <= edges[-2]:  # the largest value is the lower edge of its bin
+            return edges[:-1], np.concatenate([counts[:-2], [counts[-2] + counts[-1]]])
+        return edges, counts
 
     def _view(self) -> tuple[np.ndarray, np.ndarray]:
         """Return BINS bins' edges and counts: of the values or, for a symmetric range, of their absolute values.
 
         Zero is the end of a range of one-sided data.
         """
-        edges = np.linspace(self.low, self.high, len(self.counts) + 1)
+        edges, counts = self._filled()
         if self.spec.symmetric:
             into = np.linspace(0.0, max(-self.low, self.high), BINS + 1)
-            below = np.diff(np.interp(-into[::-1], edges, np.concatenate([[0.0], np.cumsum(self.counts)])))[::-1]
-            return into, _rebin(edges, self.counts, into) + below
+            below = np.diff(np.interp(-into[::-1], edges, np.concatenate([[0.0], np.cumsum(counts)])))[::-1]
+            return into, _rebin(edges, counts, into) + below
         into = np.linspace(min(self.low, 0.0), max(self.high, 0.0), BINS + 1)
-        return into, _rebin(edges, self.counts, into)
+        return into, _rebin(edges, counts, into)
 
     def _find(self) -> tuple[float, float]:
         low, high = min(self.low, 0.0), max(self.high, 0.0)
