@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint unit test-jax bench clean
+.PHONY: demo test lint unit test-jax campaign bench clean
 
 demo: .venv/.installed
 	$(BIN)/python scripts/compress.py
@@ -25,6 +25,11 @@ test-jax: .venv/.dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
 		tests/quantization/test_numerics.py tests/quantization/test_quantizers.py tests/quantization/test_calibration.py \
 		tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training
+
+# Long runs that try many models, calls and faults, and print counts.
+campaign: .venv/.dev
+	$(BIN)/python -m tests.campaigns.styles
+	$(BIN)/python -m tests.campaigns.threads
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.training
