@@ -111,7 +111,7 @@ def export(
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
     _check_weights(plain, precision)
-    traced = trace(plain, _resolve_batch(plain, kind, batch_size))
+    traced = trace(plain, _resolve_batch(plain, kind, batch_size), kind)
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
     content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))

@@ -9,6 +9,7 @@ import keras
 from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.plain import make_plain
+from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view
 
@@ -45,12 +46,13 @@ class Trace:
         return any(spec.shape and spec.shape[0] is None for spec in self.inputs.values())
 
 
-def trace(model: keras.Model, batch_size: int | None) -> Trace:
+def trace(model: keras.Model, batch_size: int | None, kind: str | None = None) -> Trace:
     """Trace `model` for inference, in float32.
 
     Args:
         model: built.
         batch_size: the first dimension of every input; None: free.
+        kind: "tflite" or "onnx": write what that format lacks with other operations; None: all as the model does.
 
     Returns:
         A `Trace`, valid as long as `model` lives.
@@ -68,7 +70,7 @@ def trace(model: keras.Model, batch_size: int | None) -> Trace:
     signature = read_signature(model)
     inputs = {name: _with_batch(spec, batch_size) for name, spec in signature.inputs.items()}
     with float32_view(model):
-        concrete, order = _trace(model, signature, inputs)
+        concrete, order = _trace(model, signature, inputs, kind)
         integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
         if integral and not signature.declared:
             # A subclassed model records shapes, not dtypes: token ids that are cast at once are integers.
@@ -76,7 +78,7 @@ def trace(model: keras.Model, batch_size: int | None) -> Trace:
                 name: TensorInfo(spec.shape, _whole_dtype(concrete, name, spec) or spec.dtype)
                 for name, spec in inputs.items()
             }
-            concrete, order = _trace(model, signature, inputs)
+            concrete, order = _trace(model, signature, inputs, kind)
     outputs = {
         name: TensorInfo(_shape_of(concrete.structured_outputs[name]), concrete.structured_outputs[name].dtype.name)
         for name in order
@@ -89,13 +91,17 @@ def _with_batch(spec: TensorInfo, batch_size: int | None) -> TensorInfo:
     return TensorInfo((batch_size, *spec.shape[1:]) if spec.shape else (), spec.dtype)
 
 
-def _trace(model: keras.Model, signature: Signature, inputs: dict[str, TensorInfo]) -> tuple[Any, list[str]]:
+def _trace(
+    model: keras.Model, signature: Signature, inputs: dict[str, TensorInfo], kind: str | None
+) -> tuple[Any, list[str]]:
     import tensorflow as tf
 
     order: list[str] = []
 
     def inference(*tensors: Any) -> dict[str, Any]:
         named = signature.call(model, tensors)
+        if kind is not None:
+            named = rewrite(named, kind)
         order[:] = named
         # Identities keep apart outputs that are one tensor, and inputs that are returned as they are.
         return {name: tf.identity(_float32(tensor)) for name, tensor in named.items()}

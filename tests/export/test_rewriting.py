@@ -1,0 +1,92 @@
+"""Operations that a format lacks or gets wrong are written with others, and compute the same."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from keras import ops
+
+import tfcompress as tfc
+from tfcompress.export import export
+from tfcompress.export.flatbuffer.graph import operators
+
+
+def floats(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def names(artifact):
+    return [op.name for op in operators(artifact.path.read_bytes())]
+
+
+def upsampled(sizes, layer, behind=None):
+    inputs = keras.Input(sizes)
+    outputs = layer(L.Dense(3)(inputs))
+    return keras.Model(inputs, outputs if behind is None else behind(outputs))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "data", "layer"),
+    [
+        ((4, 5, 3), (2, 4, 5, 3), L.UpSampling2D((2, 3))),
+        ((4, 5, 3), (2, 4, 5, 3), L.UpSampling2D((1, 3))),
+        ((2, 2, 3), (2, 2, 2, 3), L.UpSampling2D((41, 47))),
+        ((None, None, 3), (2, 4, 5, 3), L.UpSampling2D(2)),
+        ((4, 3), (2, 4, 3), L.UpSampling1D(3)),
+        ((None, 3), (2, 4, 3), L.UpSampling1D(3)),
+        ((3, 4, 2, 3), (2, 3, 4, 2, 3), L.UpSampling3D((2, 3, 2))),
+    ],
+    ids=["both", "columns", "large", "free", "one dimension", "one free dimension", "three dimensions"],
+)
+def test_nearest_up_sampling_is_one_operator_that_microcontrollers_have(sizes, data, layer, tmp_path):
+    model, x = upsampled(sizes, layer), floats(*data)
+    artifact = export(model, tmp_path / "model.tflite", verify=x)
+    assert "RESIZE_NEAREST_NEIGHBOR" in names(artifact)
+    assert "TILE" not in names(artifact)
+    np.testing.assert_allclose(artifact.predict(x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 3), (None, None, 3)])
+def test_nearest_up_sampling_in_integers(sizes, tmp_path):
+    inputs = keras.Input(sizes)
+    model = keras.Model(inputs, L.Conv2D(3, 3)(L.UpSampling2D(2)(L.Conv2D(3, 3, padding="same")(inputs))))
+    quantized = tfc.quantize(model, "int8", calibration_data=floats(16, 4, 4, 3))
+    found = operators(export(quantized, tmp_path / "model.tflite").path.read_bytes())
+    resize = next(op for op in found if op.name == "RESIZE_NEAREST_NEIGHBOR")
+    assert resize.inputs[0] == resize.outputs[0] == "INT8"
+    assert "TILE" not in {op.name for op in found}
+
+
+BEHIND = {
+    "relu": ops.relu,
+    "relu6": ops.relu6,
+    "maximum": lambda x: ops.maximum(x, 0.0),
+    "clip": lambda x: ops.clip(x, -1.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_an_activation_behind_a_product_of_computed_matrices_is_kept(behind, tmp_path):
+    inputs, integers = keras.Input((4,)), np.arange(-10, 10).reshape(4, 5).astype("int8")
+    products = [
+        ops.matmul(inputs, ops.tanh(ops.transpose(inputs))),
+        ops.matmul(inputs, ops.transpose(inputs)),
+        ops.matmul(inputs, ops.cast(integers, "float32") * (1.0 + 0.0 * ops.max(inputs))),
+    ]
+    model, x = keras.Model(inputs, [BEHIND[behind](product) for product in products]), 2 * floats(3, 4)
+    artifact = export(model, tmp_path / "model.tflite", batch_size=3, verify=x)
+    for received, expected in zip(artifact.predict(x).values(), model(x), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [(5, 1), (5, 5), (1, 5), (1, 1)])
+def test_a_sample_of_one_channel_is_no_bias(samples, tmp_path):
+    inputs = keras.Input(samples)
+    narrow = L.Conv1D(1, 1, name="narrow")(inputs)
+    model = keras.Model(inputs, [inputs + narrow, L.Add()([narrow, inputs]), narrow + narrow])
+    x = floats(4, *samples)
+    artifact = export(model, tmp_path / "model.tflite", verify=x)
+    for received, expected in zip(artifact.predict(x).values(), model(x), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)

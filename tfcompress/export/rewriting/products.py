@@ -1,0 +1,53 @@
+"""Products of matrices, sums by letters, and sums that Keras writes as the sum with a bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfcompress.export.rewriting.reading import from_input, is_body, is_weight, made_by
+
+_FUSED = ("Relu", "Relu6", "Maximum", "Minimum", "ClipByValue")
+"""What a fully connected layer may take on."""
+
+
+def matrices(op: Any) -> Any:
+    """Return a product of two computed matrices as one of batches.
+
+    As a fully connected layer it would take on the ReLU behind it, and lose it when the converter finds out that the
+    second matrix is no constant.
+    """
+    import tensorflow as tf
+
+    a, b = op.inputs
+    if is_body(op.graph) and not any(reader.type in _FUSED for reader in op.outputs[0].consumers()):
+        return None  # there a weight looks like any other tensor
+    if is_weight(b) or (op.get_attr("T") != tf.float32) or a.shape.rank != 2:
+        return None
+    flips = {"adj_x": op.get_attr("transpose_a"), "adj_y": op.get_attr("transpose_b")}
+    product = tf.raw_ops.BatchMatMulV2(x=tf.expand_dims(a, 0), y=tf.expand_dims(b, 0), **flips)
+    made = tf.squeeze(product, [0])
+    made.set_shape(op.outputs[0].shape)
+    return [made]
+
+
+def plain_sum(op: Any) -> Any:
+    """Return a sum for what Keras takes for the sum with a bias: any tensor that has one long axis."""
+    import tensorflow as tf
+
+    x, bias = op.inputs
+    squeeze = made_by(bias, "Squeeze")
+    whole = squeeze.inputs[0] if squeeze is not None and from_input(bias) else None
+    by_rows = op.get_attr("data_format") == b"NCHW" and x.shape.rank > 2
+    if whole is not None and whole.shape.rank == x.shape.rank and (by_rows or whole.shape[-1] == 1):
+        bias = whole  # a sample of one channel, say
+    elif by_rows:
+        bias = tf.reshape(bias, [-1] + [1] * (x.shape.rank - 2))
+    elif op.get_attr("T").is_floating:
+        return None
+    return [tf.add(x, bias)]
+
+
+RULES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "tflite": {"MatMul": (matrices,), "BiasAdd": (plain_sum,)},
+    "onnx": {"BiasAdd": (plain_sum,)},
+}

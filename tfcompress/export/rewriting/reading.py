@@ -1,0 +1,69 @@
+"""Questions to an operation of a TensorFlow graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+_PASSING = ("Identity", "StopGradient", "CheckNumerics", "Snapshot")
+
+
+def value(tensor: Any) -> np.ndarray | None:
+    """Return the values of a tensor that is known while tracing; None: it isn't."""
+    import tensorflow as tf
+
+    found = tf.get_static_value(tensor)
+    if found is not None:
+        return np.asarray(found)
+    evaluate = _EVALUATED.get(tensor.op.type)  # TensorFlow itself looks past few operations
+    inputs = [] if evaluate is None else [value(x) for x in tensor.op.inputs]
+    if evaluate is None or any(x is None for x in inputs):
+        return None
+    return np.asarray(evaluate(tensor.op, inputs))
+
+
+_EVALUATED: dict[str, Any] = {
+    "Cast": lambda op, inputs: inputs[0].astype(op.get_attr("DstT").as_numpy_dtype),
+    "ConcatV2": lambda op, inputs: np.concatenate(inputs[:-1], int(inputs[-1])),
+    "Identity": lambda op, inputs: inputs[0],
+    "Pack": lambda op, inputs: np.stack(inputs, op.get_attr("axis")),
+    "Reshape": lambda op, inputs: np.reshape(inputs[0], inputs[1]),
+}
+
+
+def source(tensor: Any, *through: str) -> Any:
+    """Return the tensor that one is the same as, past identities and operations `through` (their first input)."""
+    while tensor.op.type in (*_PASSING, *through):
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def made_by(tensor: Any, kind: str) -> Any | None:
+    """Return the operation of that type which makes a tensor; None: another does."""
+    op = source(tensor).op
+    return op if op.type == kind else None
+
+
+def is_weight(tensor: Any) -> bool:
+    """Return whether a tensor is a constant or a variable, perhaps reshaped or transposed."""
+    return source(tensor, "Reshape", "Transpose", "Squeeze", "ExpandDims").op.type in ("Const", "ReadVariableOp")
+
+
+def is_body(graph: Any) -> bool:
+    """Return whether a graph is the body of a loop or a condition, rather than the model's."""
+    return hasattr(graph.outer_graph, "outer_graph")
+
+
+def from_input(tensor: Any) -> bool:
+    """Return whether a tensor depends on what the graph is given, rather than on weights and constants alone."""
+    seen, waiting = set(), [tensor.op]
+    while waiting:
+        op = waiting.pop()
+        if op.name in seen:
+            continue
+        seen.add(op.name)
+        if op.type == "Placeholder" and all(x.dtype.name != "resource" for x in op.outputs):
+            return True
+        waiting += [x.op for x in op.inputs]
+    return False
