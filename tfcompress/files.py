@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import stat
+import tempfile
 import threading
 import time
 import uuid
@@ -189,6 +190,20 @@ def write_bytes(target: pathlib.Path, content: bytes) -> pathlib.Path:
     with draft(target) as beside:
         beside.write_bytes(content)
     return target
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[None]:
+    """Let all temporary files of this process be in one folder, which is removed at the end, or by a later process."""
+    before = tempfile.tempdir
+    parent = pathlib.Path(tempfile.gettempdir())
+    remove_left_behind(parent)
+    with locked_folder(parent, PREFIX) as folder:
+        tempfile.tempdir = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextlib.contextmanager

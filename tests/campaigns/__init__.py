@@ -1,1 +1,1 @@
-"""Long runs that try many models, calls and faults, and print counts: `make campaign`."""
+"""Campaigns of faults, too long for each change: `make campaign`. Each prints what it tried and what came of it."""

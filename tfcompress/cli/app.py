@@ -10,7 +10,9 @@ from collections.abc import Callable
 from absl import flags
 from absl.flags import FlagValues
 
-OK, FAILED, WRONG_USE = 0, 1, 2
+from tfcompress.files import temporary_folder
+
+OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 # What the user can mend; everything else is a fault of ours and keeps its traceback.
 _USERS = (ValueError, TypeError, OSError, RuntimeError, ImportError)
@@ -23,14 +25,17 @@ class UsageError(Exception):
 def run(main: Callable[[FlagValues], None], doc: str, argv: list[str] | None = None) -> None:
     """Parse the flags, run `main`, and end the process.
 
-    The exit code is 0, or 1 if the job failed, or 2 for wrong use; a failure is one message on standard error.
+    The exit code is 0, or 1 if the job failed, or 2 for wrong use; a failure is one message on standard error. Programs
+    in `scripts/` end with 130 and 143 on SIGINT and SIGTERM.
 
     Args:
         main: The program; it is given the parsed flags.
         doc: The program's help: its first line is one example.
         argv: The command line; `None` for that of the process.
     """
-    sys.exit(code_of(main, doc, sys.argv if argv is None else argv))
+    with temporary_folder():
+        code = code_of(main, doc, sys.argv if argv is None else argv)
+    sys.exit(code)
 
 
 def code_of(main: Callable[[FlagValues], None], doc: str, argv: list[str]) -> int:
@@ -59,7 +64,7 @@ def code_of(main: Callable[[FlagValues], None], doc: str, argv: list[str]) -> in
         return FAILED
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
-        return FAILED
+        return INTERRUPTED
     return OK
 
 

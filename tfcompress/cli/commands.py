@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from typing import Any
 
 from absl.flags import FlagValues
 
 from tfcompress.cli.app import UsageError
+from tfcompress.cli.outputs import check_size, new_file
 from tfcompress.cli.progress import stage
-from tfcompress.files import check_room, check_target
+from tfcompress.cli.resuming import resume_of
+from tfcompress.pipeline.resuming import Resume
 
 
 def compress(values: FlagValues) -> None:
@@ -25,6 +26,7 @@ def compress(values: FlagValues) -> None:
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
+    resume = resume_of(values, folder)
     report = compress_job(
         data,
         folder,
@@ -39,6 +41,7 @@ def compress(values: FlagValues) -> None:
         threads=values.threads,
         overwrite=values.overwrite or demo,
         stage=stage,
+        resume=resume,
     )
     print(report.table(width=110))
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
@@ -53,26 +56,29 @@ def train(values: FlagValues) -> None:
     from tfcompress.pipeline.training import loss_for
     from tfcompress.surgery import rebuild
 
-    output = _new_file(values.output, ".keras", values.overwrite, here=writes_files(values))
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
+    output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
     data = _data(values)
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
     check_fits(model, data)
     if writes_files(values):
-        _room(model, output)
+        check_size(model, output)
     loss = loss_for(model, data)
     if values.precision != "float32":
         model = tfc.mixed_precision(model, values.precision)
     model = model if devices is ONE else rebuild(model)
-    _fit("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices)
+    _fit("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices, resume=resume)
     devices.leave()
     if not devices.writes:
         return
     if values.precision != "float32":
         model = tfc.full_precision(model)
-    tfc.save(model, output, overwrite=values.overwrite)
+    tfc.save(model, output, overwrite=overwrite)
     print(tfc.evaluate(model, data.x_test, data.y_test))
     print(f"Written to {output}.")
+    resume.done()
 
 
 def prune(values: FlagValues) -> None:
@@ -87,30 +93,34 @@ def prune(values: FlagValues) -> None:
 
     if values.sweep:
         return _sweep(values)
-    output = _new_file(values.output, ".keras", values.overwrite, here=writes_files(values))
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
+    output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
     data = _data(values)
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     check_fits(model, data)
     if writes_files(values):
-        _room(model, output)
+        check_size(model, output)
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
     config = config_of(values, values.sparsity, steps)
     pruned = tfc.prune(model, config, values.layers, data=data_for(config, data))
     stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
     loss = loss_for(model, data)
-    _fit(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, values=values, devices=devices)
+    how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
+    _fit(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, **how)
     devices.leave()
     if not devices.writes:
         return None
     whole_units = config.granularity in STRUCTURES and values.shrink
     final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
-    tfc.save(final, output, overwrite=values.overwrite)
+    tfc.save(final, output, overwrite=overwrite)
     if whole_units:
         print(shrink_report(pruned))
     print(tfc.summary(final))
     print(tfc.evaluate(final, data.x_test, data.y_test))
     print(f"Written to {output}.")
+    resume.done()
 
 
 def _sweep(values: FlagValues) -> None:
@@ -125,8 +135,10 @@ def _sweep(values: FlagValues) -> None:
     other = [name for name in ("criterion", "granularity", "threshold", "shrink") if values[name].present]
     if other:
         raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
-    output = _new_file(values.output, ".json", values.overwrite)
-    picture = _new_file(str(output.with_suffix(".png")), ".png", values.overwrite)
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun
+    output = new_file(values.output, ".json", overwrite)
+    picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
     data = _data(values)
     result = sweep(
         tfc.load(values.model, unsafe=values.unsafe),
@@ -139,11 +151,13 @@ def _sweep(values: FlagValues) -> None:
         layers=values.layers,
         seed=values.seed,
         stage=stage,
+        resume=resume,
     )
-    result.to_json(output, overwrite=values.overwrite)
-    result.plot(picture, overwrite=values.overwrite)
+    result.to_json(output, overwrite=overwrite)
+    result.plot(picture, overwrite=overwrite)
     print(result.table(width=110))
     print(f"Written to {output} and {picture}.")
+    resume.done()
 
 
 def quantize(values: FlagValues) -> None:
@@ -157,13 +171,15 @@ def quantize(values: FlagValues) -> None:
 
     check(values)
     here = writes_files(values)
-    output = _new_file(values.output, ".keras", values.overwrite, here=here)
-    outputs = [_new_file(path, (".tflite", ".onnx"), values.overwrite, here=here) for path in values.outputs or ()]
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
+    output = new_file(values.output, ".keras", overwrite, here=here)
+    outputs = [new_file(path, (".tflite", ".onnx"), overwrite, here=here) for path in values.outputs or ()]
     given = _data(values) if values.data else None
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     if here:
-        _room(model, output, *outputs)
+        check_size(model, output, *outputs)
     data = data_for(model, given, values)
     config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
     with stage(f"quantize as {values.recipe}"):
@@ -179,11 +195,12 @@ def quantize(values: FlagValues) -> None:
         )
     if data and values.qat_epochs:
         loss = loss_for(model, data)
-        _fit("train quantized", quantized, data, loss=loss, epochs=values.qat_epochs, values=values, devices=devices)
+        how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
+        _fit("train quantized", quantized, data, loss=loss, epochs=values.qat_epochs, **how)
     devices.leave()
     if not devices.writes:
         return
-    tfc.save(quantized, output, overwrite=values.overwrite)
+    tfc.save(quantized, output, overwrite=overwrite)
     print(tfc.summary(quantized))
     for path in outputs:
         with stage(f"export {path.name}"):
@@ -192,7 +209,7 @@ def quantize(values: FlagValues) -> None:
                 path,
                 inference_io=values.inference_io,
                 opset=int(values.opset),
-                overwrite=values.overwrite,
+                overwrite=overwrite,
                 verify=True if data is None else data.x_test[:256],
             )
         print(artifact)
@@ -200,13 +217,14 @@ def quantize(values: FlagValues) -> None:
         candidates = {"float": model, "quantized": quantized, **{path.name: path for path in outputs}}
         print(tfc.compare(candidates, data.x_test, data.y_test, latency=False).table(width=110))
     print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
+    resume.done()
 
 
 def convert(values: FlagValues) -> None:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
 
-    outputs = [_new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
+    outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
     batch: Any = ... if asked is None else asked or None
@@ -233,7 +251,7 @@ def evaluate(values: FlagValues) -> None:
     targets = {"--html": values.html, "--json": values.json}
     for flag, path in targets.items():
         if path:
-            _new_file(path, f".{flag[2:]}", values.overwrite)
+            new_file(path, f".{flag[2:]}", values.overwrite)
     candidates = {}
     for path in values.models:
         name = pathlib.Path(path).name
@@ -258,7 +276,9 @@ def benchmark(values: FlagValues) -> None:
         print(f"{pathlib.Path(path).name}: {timing}")
 
 
-def _fit(text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues, devices: Any) -> None:
+def _fit(
+    text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues, devices: Any, resume: Resume
+) -> None:
     """Train in place, with a progress bar and the flags that all training has."""
     from tfcompress.pipeline import fit
 
@@ -272,6 +292,7 @@ def _fit(text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: Fl
             learning_rate=values.learning_rate,
             callbacks=callbacks,
             devices=devices,
+            backup=resume.backup("training"),
         )
 
 
@@ -282,35 +303,3 @@ def _data(values: FlagValues) -> Any:
 
     keras.utils.set_random_seed(values["seed"].value if "seed" in values else 0)
     return read_npz(values.data) if values.data else digits()
-
-
-def _new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here: bool = True) -> pathlib.Path:
-    """Return the path of a file that may be written; refuse others before any work is done.
-
-    Args:
-        path: What the flag says.
-        suffixes: How the name may end.
-        overwrite: Whether a file that is there may be replaced.
-        here: Whether it is written by this process, on this machine.
-    """
-    target = pathlib.Path(path)
-    allowed = (suffixes,) if isinstance(suffixes, str) else suffixes
-    if target.suffix not in allowed:
-        raise UsageError(f"Expected a file name that ends in {' or '.join(allowed)}. Received: {path}.")
-    if not here:
-        return target
-    if not target.parent.is_dir():
-        raise NotADirectoryError(f"Expected a folder that is there. Received: {path}; make {target.parent} first.")
-    try:
-        return check_target(target, allowed, overwrite)
-    except FileExistsError:
-        raise FileExistsError(
-            f"Expected a new file. Received: {path}, which is there; say --overwrite to replace it."
-        ) from None
-
-
-def _room(model: Any, *paths: pathlib.Path) -> None:
-    """Refuse a disk without room for what is made of a model, before it is made."""
-    size = sum(math.prod(weight.shape) for weight in model.weights)
-    for path in paths:
-        check_room(path, size * (4 if path.suffix == ".keras" else 1))

@@ -1,4 +1,4 @@
-"""Whole batches of training data, and the part of each that one of several processes feeds."""
+"""Batches of training data in an order that each epoch has, and the part that one of several processes feeds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class WholeBatches(keras.utils.PyDataset):
         batch_size: Samples in all parts of a batch together.
         part: Which part, from 0.
         parts: How many.
+        begun: Epochs that are done: the order is that of the next.
+        whole: Whether an incomplete last batch is left out.
 
     Example:
 
@@ -30,20 +32,23 @@ class WholeBatches(keras.utils.PyDataset):
     (2, False)
     """
 
-    def __init__(self, x: Any, y: Any, batch_size: int, part: int = 0, parts: int = 1):
+    def __init__(
+        self, x: Any, y: Any, batch_size: int, part: int = 0, parts: int = 1, *, begun: int = 0, whole: bool = True
+    ):
         super().__init__()
         self.x, self.y = x, y
-        self.batch_size, self.part, self.parts = batch_size, part, parts
+        self.batch_size, self.part, self.parts, self.whole = batch_size, part, parts, whole
         self.generator = np.random.default_rng(np.random.randint(2**31))
-        self.on_epoch_end()
+        for _ in range(begun + 1):
+            self.on_epoch_end()
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch."""
         self.order = self.generator.permutation(len(self.x))
 
     def __len__(self) -> int:
-        """Return the number of whole batches."""
-        return len(self.x) // self.batch_size
+        """Return the number of batches."""
+        return len(self.x) // self.batch_size if self.whole else -(-len(self.x) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return this part of a batch."""

@@ -97,13 +97,14 @@ class Devices:
 
             jax.distributed.shutdown()
 
-    def batches(self, x: Any, y: Any, batch_size: int) -> WholeBatches:
+    def batches(self, x: Any, y: Any, batch_size: int, begun: int = 0) -> WholeBatches:
         """Return the part of each shuffled batch that this process feeds; an incomplete last one is left out.
 
         Args:
             x: Inputs, samples first.
             y: Targets.
             batch_size: Samples in a batch, of all devices together.
+            begun: Epochs that are done.
 
         Raises:
             ValueError: If the devices can't share a batch evenly, or there are fewer samples than one.
@@ -119,7 +120,7 @@ class Devices:
             )
         feeding = min(self.parts, self.processes)
         part = self.process * feeding // self.processes
-        return WholeBatches(x, y, batch_size, part, feeding)
+        return WholeBatches(x, y, batch_size, part, feeding, begun=begun)
 
 
 ONE = Devices()

@@ -16,6 +16,7 @@ from tfcompress.export import export
 from tfcompress.files import check_room, check_target, save
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.quantizing import calibration_samples, settling
+from tfcompress.pipeline.resuming import Resume
 from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PolynomialDecay, prune
 from tfcompress.quantization.config import QuantizeConfig
@@ -73,6 +74,7 @@ def compress_job(
     threads: int = 1,
     overwrite: bool = False,
     stage: Stage = silent,
+    resume: Resume | None = None,
 ) -> Report:
     """Do the main job and write everything into a folder.
 
@@ -90,6 +92,8 @@ def compress_job(
         threads: Threads of one inference, for the latencies.
         overwrite: Whether files that are there are replaced.
         stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
+        resume: Where trainings are backed up, so that this job goes on where it was killed; files that it had written
+            are replaced.
 
     Returns:
         The report: the dense model and the files beside each other.
@@ -101,7 +105,7 @@ def compress_job(
     folder = pathlib.Path(output_dir)
     written = [folder / name for name in (*MODELS, *FILES, "report.json", "report.html")]
     there = [path.name for path in written if path.exists()]
-    if there and not overwrite:
+    if there and not overwrite and not (resume and resume.begun):
         raise FileExistsError(
             f"Expected a folder without {', '.join(there)}. Received: {folder}. Say overwrite, or name another."
         )
@@ -120,9 +124,11 @@ def compress_job(
         check_fits(dense, data)
         dense.compiled, loss = False, loss_for(dense if not model.compiled else model, data)
 
-    def train(text: str, given: keras.Model, count: int, rate: float) -> None:
+    def train(name: str, text: str, given: keras.Model, count: int, rate: float) -> None:
         with stage(text, count) as callbacks:
-            fit(given, data, loss, epochs=count, batch_size=batch_size, learning_rate=rate, callbacks=callbacks)
+            backup = resume.backup(name) if resume else None
+            how: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "callbacks": callbacks}
+            fit(given, data, loss, epochs=count, backup=backup, **how)
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in written:
@@ -130,10 +136,10 @@ def compress_job(
     # All files together hold the weights about twelve times, each with the state of Adam or in fewer bits.
     check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in dense.weights))
     if model is None:
-        train("train", dense, epochs, learning_rate)
+        train("dense", "train", dense, epochs, learning_rate)
     save(dense, folder / "dense.keras", overwrite=True)
     pruned = prune(dense, schedule, layers)
-    train(f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
+    train("pruned", f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
     final = strip(pruned)
     save(final, folder / "pruned.keras", overwrite=True)
     config = QuantizeConfig.get("int8")
@@ -142,7 +148,7 @@ def compress_job(
     with stage("quantize to int8"):  # not the stripped model: its masks keep the zeros in training
         quantized = quantize(pruned, config, calibration_data=calibration_samples(data))
     if qat_epochs:
-        train("train quantized", quantized, qat_epochs, learning_rate / 10)
+        train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
     save(quantized, folder / "quantized.keras", overwrite=True)
     models = {"dense": dense, "pruned": final, "quantized": quantized}
     for name, (source, precision) in FILES.items():
@@ -152,4 +158,6 @@ def compress_job(
     report = compare(candidates, data.x_test, data.y_test, baseline="dense.tflite", threads=threads)
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
+    if resume:
+        resume.done()
     return report

@@ -16,6 +16,7 @@ from tfcompress.evaluation.summary import summary
 from tfcompress.files import check_target
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.job import Stage, rising_schedule, silent
+from tfcompress.pipeline.resuming import Resume
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity
@@ -122,6 +123,7 @@ def sweep(
     layers: Layers = None,
     seed: int = 0,
     stage: Stage = silent,
+    resume: Resume | None = None,
 ) -> Sweep:
     """Prune a trained model to each of several sparsities while it is trained, and judge each on both sets of data.
 
@@ -139,6 +141,7 @@ def sweep(
         layers: Which layers are pruned, as in `tfc.prune`.
         seed: Of what is random in a training.
         stage: `with stage(text, epochs) as callbacks:` surrounds each training; for a progress bar.
+        resume: Where trainings are backed up, so that they go on where they were killed.
 
     Returns:
         A `Sweep`: rows, `table()`, `plot()`, `to_json(path)`.
@@ -163,7 +166,7 @@ def sweep(
         keras.utils.set_random_seed(seed)
         pruned = prune(model, config, layers)
         with stage(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
-            fit(pruned, data, loss, callbacks=callbacks, **how)
+            fit(pruned, data, loss, callbacks=callbacks, backup=resume.backup(f"{level}") if resume else None, **how)
         final = strip(pruned)
         metric, train, test = _judged(final, data)
         rows.append(SweepRow(level, summary(final).sparsity, train, test))

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfcompress.pipeline.batches import WholeBatches
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.distribution import ONE, Devices
+from tfcompress.pipeline.resuming import Backup
 from tfcompress.surgery.outputs import last_activation
 
 
@@ -81,18 +83,33 @@ def fit(
     learning_rate: float,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     devices: Devices = ONE,
+    backup: Backup | None = None,
 ) -> None:
-    """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by Keras' seed."""
+    """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by Keras' seed.
+
+    With a `backup`, in one process, it goes on where it was when it was killed, and ends as if it had not been.
+    """
     steps = epochs * steps_per_epoch(data, batch_size, devices)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
     how: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
 
     def run(there: keras.Model) -> None:
         there.compile(keras.optimizers.Adam(rate), loss)
+        x, y = data.x_train, data.y_train
+        if backup is None or devices.processes > 1:
+            if devices is ONE:
+                there.fit(x, y, batch_size=batch_size, **how)
+            else:
+                there.fit(devices.batches(x, y, batch_size), shuffle=False, **how)
+            return
+        begun = backup.restore(there)
         if devices is ONE:
-            there.fit(data.x_train, data.y_train, batch_size=batch_size, **how)
+            batches = WholeBatches(x, y, batch_size, begun=begun, whole=False)
         else:
-            there.fit(devices.batches(data.x_train, data.y_train, batch_size), shuffle=False, **how)
+            batches = devices.batches(x, y, batch_size, begun)
+        if begun < epochs:
+            how["callbacks"].append(backup)
+            there.fit(batches, shuffle=False, initial_epoch=begun, **how)
 
     devices.train(model, run)
 
