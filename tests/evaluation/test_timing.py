@@ -32,8 +32,6 @@ def test_after_other_batches(digits, tflite_file):
 
 def test_own_samples_are_used():
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.GlobalAveragePooling1D()])
-    with pytest.raises(ValueError, match="Expected fixed shapes behind the batch.*Pass x="):
-        benchmark(model, runs=1)
     assert benchmark(model, x=np.zeros((1, 5, 2)), runs=2, batch_size=3).batch_size == 3
 
 

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from tfcompress.surgery.lines import NOISE
+from tfcompress.surgery.samples import draw
+
 
 def randomise(model, seed=0):
     """Give every weight a random value; variances positive."""
@@ -184,3 +187,12 @@ MODELS = [
     augmented,
     convolutions,
 ]
+
+
+def inputs_for(specs, words=2, samples=2):
+    """Random samples for the inputs of a file, free sizes being 32."""
+    random = np.random.default_rng(0)
+    shapes = {
+        name: (samples, *(size or 32 for size in spec.shape[1:])) if spec.shape else () for name, spec in specs.items()
+    }
+    return {name: draw(shapes[name], spec.dtype, NOISE, random, words) for name, spec in specs.items()}

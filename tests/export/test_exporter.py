@@ -11,7 +11,6 @@ from keras import layers
 
 from tests.export import models
 from tfcompress.export import Artifact, ParityError, export, exporter, open_runner, runtime
-from tfcompress.export.verify import random_inputs
 
 FILES = ["model.tflite", "model.onnx"]
 both_formats = pytest.mark.parametrize("file", FILES)
@@ -46,7 +45,7 @@ def test_every_model_is_its_file(make, file, tmp_path):
     # Keras records no dtype for a subclassed model, but token ids are integers.
     assert all(spec.dtype == "int32" for name, spec in artifact.inputs.items() if name in ("words", "ids"))
     # Other data than export() looked at, and a number of samples that is no multiple of a batch.
-    inputs = random_inputs(artifact.inputs, vocabulary=5, samples=3)
+    inputs = models.inputs_for(artifact.inputs, words=5, samples=3)
     inputs = {name: np.concatenate([x[::-1], x[:2] * 2]) for name, x in inputs.items()}
     structured = inputs if make in (models.dicts, models.subclassed_dict) else list(inputs.values())
     expected = keras.tree.flatten(model.predict(structured if len(inputs) > 1 else structured[0], verbose=0))
@@ -136,7 +135,7 @@ def test_other_precisions_are_exported_in_float32(policy, file, tmp_path):
     assert artifact.parity.outputs["out"].max_rel < 1e-5
     restored = [layer._dtype_policy for layer in model._flatten_layers()]
     assert all(now is before for now, before in zip(restored, policies, strict=True))
-    x = random_inputs(artifact.inputs)["sequence"]
+    x = models.inputs_for(artifact.inputs)["sequence"]
     close = {"float64": 1e-5, "mixed_float16": 3e-2}.get(policy, 0.2)
     np.testing.assert_allclose(artifact.predict(x), np.array(model(x), "float32"), atol=close)
 

@@ -11,12 +11,11 @@ from tests.export import models
 from tfcompress.export import Artifact, ParityError, export, open_runner
 from tfcompress.export.deployment import deploy
 from tfcompress.export.flatbuffer.graph import File
-from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.integers import METADATA, io_grids, predict
 from tfcompress.export.parity import TIMES_NOISE
 from tfcompress.export.signature import read_signature
 from tfcompress.export.tracing import trace
-from tfcompress.export.verify import compare, input_ranges, random_inputs, verify
+from tfcompress.export.verify import compare, input_ranges, verify
 from tfcompress.quantization.quantize import quantize
 
 
@@ -67,27 +66,6 @@ def test_whole_numbers_must_be_the_same():
         compare(one(1, 2, dtype="int32"), one(1, 3, dtype="int32"))
 
 
-def test_random_inputs_are_sensible():
-    specs = {
-        "float": TensorInfo((None, 200), "float32"),
-        "ids": TensorInfo((None, 200), "int64"),
-        "bool": TensorInfo((3, 200), "bool"),
-        "text": TensorInfo((None, None), "float32"),
-    }
-    made = random_inputs(specs, {"text"}, vocabulary=7, free_size=9)
-    assert {name: (array.shape, array.dtype.name) for name, array in made.items()} == {
-        "float": ((3, 200), "float32"),
-        "ids": ((3, 200), "int64"),
-        "bool": ((3, 200), "bool"),
-        "text": ((3, 9), "float32"),
-    }
-    assert 0.8 < made["float"].std() < 1.2
-    assert sorted(set(made["ids"].ravel())) == list(range(7))
-    assert set(made["text"].ravel()) <= set(range(7))
-    assert 0 < made["bool"].mean() < 1
-    np.testing.assert_array_equal(random_inputs(specs)["float"], random_inputs(specs)["float"])
-
-
 @pytest.mark.parametrize("file", ["model.tflite", "model.onnx"])
 def test_float_inputs_of_an_embedding_get_tokens(file, tmp_path):
     """Standard normals would be negative indices."""
@@ -100,14 +78,14 @@ def test_float_inputs_of_an_embedding_get_tokens(file, tmp_path):
 def test_model_that_no_random_input_suits(tmp_path):
     class Picky(keras.Model):
         def call(self, x):
-            return keras.ops.reshape(x, (-1, 7))
+            return keras.ops.reshape(x, (-1, 37))
 
     model = Picky()
-    model.build((None, 7))
+    model.build((None, 37))
     model._build_shapes_dict = {"input_shape": (None, None)}
     with pytest.raises(ValueError, match=r"(?s)random inputs of {'x': \(2, 32\)}.*verify=x"):
         export(model, tmp_path / "model.onnx")
-    artifact = export(model, tmp_path / "model.onnx", verify=np.ones((2, 7)))
+    artifact = export(model, tmp_path / "model.onnx", verify=np.ones((2, 37)))
     assert artifact.parity.samples == 2
 
 
@@ -200,7 +178,7 @@ def test_a_few_ties_may_fall_otherwise():
 def test_quantized_models_are_compared_in_steps(config, file, tmp_path):
     artifact = export(cnn(config), tmp_path / file)
     result = artifact.parity.outputs["logits"]
-    assert artifact.parity.samples == 4
+    assert artifact.parity.samples == 16
     assert 0 < result.step < 1
     assert result.max_steps < 3
     assert result.equal > 0.6
@@ -267,7 +245,7 @@ def test_a_wrong_graph_is_refused(breaking, tmp_path):
     path = export(model, tmp_path / "model.tflite").path
     deployment = deploy(model, "tflite")
     traced = trace(deployment.model, 1)
-    assert verify(model, traced, open_runner(path), "float32", None, deployment).samples == 4
+    assert verify(model, traced, open_runner(path), "float32", None, deployment).samples == 16
     file = File(path.read_bytes())
     breaking(file)
     path.write_bytes(file.to_bytes())
@@ -286,8 +264,6 @@ def test_swapped_outputs_are_refused():
 def test_generated_inputs_fill_the_calibrated_range():
     (span,) = input_ranges(cnn())
     assert span[0] == 0 and 250 < span[1] < 256
-    made = random_inputs({"x": TensorInfo((None, 400), "float32")}, ranges={"x": span})["x"]
-    assert made.min() < 5 and 245 < made.max() < 256
     assert input_ranges(cnn("int8_weights")) == [None]
 
 

@@ -12,6 +12,7 @@ from tests.check import ON_TENSORFLOW
 from tests.surgery.networks import NETWORKS
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.costs import multiply_adds, total_multiply_adds, uses
+from tfcompress.surgery.given import inputs_given
 
 
 @pytest.mark.parametrize(
@@ -70,10 +71,17 @@ def test_channels_first_have_their_space_behind_them():
     assert uses(model) == {("a", 0): 35}
 
 
-def test_unknown_sizes_are_refused():
-    model = keras.Sequential([keras.Input((None, 8, 3), name="images"), L.Conv2D(4, 3)])
-    with pytest.raises(ValueError, match=r"Expected inputs of known sizes. Received: input 'images'.*axis 1"):
-        multiply_adds(model)
+def test_free_sizes_are_those_that_the_model_is_tried_with():
+    model = keras.Sequential([keras.Input((None, 8, 3), name="images"), L.Conv2D(4, 3, name="conv")])
+    assert multiply_adds(model) == {"conv": 30 * 6 * 3 * 3 * 3 * 4}
+    with inputs_given({"images": (10, 8, 3)}):
+        assert multiply_adds(model) == {"conv": 8 * 6 * 3 * 3 * 3 * 4}
+
+
+def test_of_one_sample_where_the_batch_is_fixed():
+    inputs = keras.Input(batch_shape=(4, 5, 8))
+    model = keras.Model(inputs, L.Dense(2, name="head")(L.Dot(2, name="scores")([inputs, inputs])))
+    assert multiply_adds(model)["head"] == 5 * 5 * 2
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="TensorFlow's profiler")

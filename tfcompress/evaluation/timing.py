@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
-from tfcompress.export.runtime import TensorInfo
+from tfcompress.evaluation.trying import samples_for
 
 ROUNDS = 10
 LEAST_RUNS = 10
@@ -77,8 +77,9 @@ def benchmark(
     Args:
         path_or_model: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
         threads: threads of one inference; Keras models run on the process's threads.
-        x: inputs as for `tfc.evaluate`, the first `batch_size` samples are used; None: random numbers in
-            0..1, and 0 for integer inputs.
+        x: inputs as for `tfc.evaluate`, the first `batch_size` samples are used; None: random ones, of a Keras
+            model of what it knows of its inputs; the integer inputs of a file are 0. Free sizes grow until the
+            model runs.
         runs: timed runs; None: as many as fit into `seconds`, at least 10.
         warmup: untimed runs before, at least 1.
         batch_size: samples in one run; a file with a fixed batch keeps its own.
@@ -89,8 +90,8 @@ def benchmark(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a number is out of range, `x` doesn't fit the model, or is needed: an input has a free
-            dimension.
+        ValueError: a number is out of range, `x` doesn't fit the model, or is needed: the model runs with no size
+            that was tried, or is a subclassed one whose inputs nobody knows.
 
     Example:
         >>> import keras
@@ -122,24 +123,12 @@ def one_batch(predictor: Predictor, named: Arrays | None, batch_size: int) -> Ar
     """Return one batch: the first samples of `named`, repeated where there are too few, or random ones.
 
     Raises:
-        ValueError: random ones can't be made: the model doesn't tell its inputs' shapes and dtypes.
+        ValueError: random ones can't be made (see `samples_for`).
     """
     size = predictor.batch_size or batch_size
     if named is not None:
         return {name: np.take(value, np.arange(size) % len(value), axis=0) for name, value in named.items()}
-    generator = np.random.default_rng(0)
-    batch = {}
-    for name, spec in (predictor.input_specs or {"": TensorInfo((None, None), "unknown")}).items():
-        sizes = [size for size in spec.shape[1:] if size is not None]
-        if len(sizes) < len(spec.shape) - 1:
-            raise ValueError(
-                f"Expected fixed shapes behind the batch, to make an input for {predictor.label}. Received: "
-                f"input {name!r} with shape {spec.shape}. Pass x=, some samples to run."
-            )
-        shape = (size, *sizes)
-        whole = np.dtype(spec.dtype).kind != "f" and spec.dtype != "bfloat16"
-        batch[name] = (np.zeros(shape) if whole else generator.random(shape)).astype(spec.dtype)
-    return batch
+    return samples_for(predictor, size)
 
 
 def time_predictors(

@@ -46,6 +46,8 @@ class Artifact:
         for name, parity in (self.parity.outputs if self.parity else {}).items():
             lines.append(f"  {name} differs from Keras by at most {_difference(parity)}, ")
             lines[-1] += f"argmax equal in {parity.argmax_agreement:.1%}"
+        if self.parity:
+            lines.append(f"  compared on {self.parity}")
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 

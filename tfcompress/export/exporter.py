@@ -26,6 +26,7 @@ from tfcompress.files import check_target, draft, exists
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery import strip
+from tfcompress.surgery.given import check_given, takes_inputs
 from tfcompress.wrapper import wrapped_layers
 
 PRECISIONS = ("float32", "float16")
@@ -38,6 +39,7 @@ LARGEST_FILE = 2**31 - 1
 """Bytes: the offsets of a flatbuffer and the length of a protobuf are signed 32 bit numbers."""
 
 
+@takes_inputs
 def export(
     model: keras.Model,
     path: str | os.PathLike[str],
@@ -50,6 +52,8 @@ def export(
     sparse: Sparse = False,
     overwrite: bool = False,
     verify: Any = True,
+    input_shapes: Any = None,
+    input_dtypes: Any = None,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -73,7 +77,13 @@ def export(
             `.onnx` file, whose runtime has no sparse weights; False: all zeros are stored, as delegates other than
             XNNPACK want it. The artifact's `notes` say what became of each weight.
         overwrite: whether an existing file is replaced.
-        verify: True: compare on seeded random inputs; an array, list or dict: compare on that; False: don't.
+        verify: True: compare on seeded random inputs of what the model knows of each (the range of each channel that
+            calibration or Normalization has seen, pixels, tables), noise otherwise; an array, list or dict: compare on
+            that; False: don't.
+        input_shapes: sizes of the model's free dimensions to try it with, where those that are tried by themselves
+            won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
+            subclassed model that recorded no shapes, its shapes.
+        input_dtypes: of a subclassed model, which keeps none: such as "int32", or one for each input.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -246,6 +256,7 @@ def _check_arguments(
             f"{NO_SPARSE_ONNX}"
         )
     signature = read_signature(model)
+    check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
     if not isinstance(verify, bool):
         fit_inputs(verify, signature.inputs)
     return kind

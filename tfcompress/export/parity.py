@@ -77,10 +77,31 @@ class OutputParity:
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """How close a file is to Keras, over `samples` samples, for every output."""
+    """How close a file is to Keras.
+
+    Attributes:
+        samples: how many were compared.
+        outputs: {name: OutputParity}.
+        about: what the samples were, in words.
+    """
 
     samples: int
     outputs: dict[str, OutputParity]
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.samples} sample{'s' * (self.samples != 1)}{_joined(self.about)}"
+
+
+def _joined(about: str) -> str:
+    """Return words that go on after "samples".
+
+    >>> _joined("drawn from a range"), _joined("noise"), _joined("x: noise; y: ids")
+    (' drawn from a range', ' of noise', '; x: noise; y: ids')
+    """
+    if not about or about.startswith("drawn"):
+        return " " * bool(about) + about
+    return f"; {about}" if "; " in about else f" of {about}"
 
 
 def compare(

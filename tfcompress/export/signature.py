@@ -1,5 +1,6 @@
 """What a built Keras model takes: the names, shapes and dtypes of its inputs, and how to hand them over."""
 
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 
 from tfcompress.export.inputs import TensorInfo
+from tfcompress.surgery.inputs import called_dtypes, input_name, recorded_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _of_graph(graph: Any) -> Signature:
                 f"Expected dense numbers in every input. Received: input {tensor.name!r}, which is {kind}. "
                 "Do that part of the preprocessing outside the model."
             )
-    names = unique(_input_name(tensor) for tensor in tensors)
+    names = unique(input_name(tensor) for tensor in tensors)
     outputs = keras.tree.flatten_with_path(graph._outputs_struct)
     labels = [_path_name(path, name, 1) for (path, _), name in zip(outputs, graph.output_names, strict=True)]
     output_names = unique(labels, names)
@@ -115,25 +117,18 @@ def _of_graph(graph: Any) -> Signature:
     )
 
 
-def _input_name(tensor: Any) -> str:
-    operation = tensor._keras_history.operation
-    return operation.name if type(operation).__name__ == "InputLayer" else tensor.name
-
-
 def _info(shape: Sequence[int | None], dtype: str) -> TensorInfo:
     """Describe an input as the file will have it: every floating dtype is float32 there."""
     return TensorInfo(tuple(shape), "float32" if keras.backend.is_float_dtype(dtype) else dtype)
 
 
 def _of_subclass(model: keras.Model) -> Signature:
-    recorded = getattr(model, "_build_shapes_dict", None)
-    if recorded is not None and set(recorded) == {"shapes_dict"}:  # as a loaded model has it
-        recorded = recorded["shapes_dict"]
-    if not recorded or any(shape is None for shape in recorded.values()):
+    recorded = recorded_shapes(model)
+    if not recorded:
         raise ValueError(
             f"Expected a model that knows its input shapes. Received: {model.name!r}, a subclassed model "
-            "that has recorded none. Call it once on a batch of data; if it takes several arguments, let it "
-            "take one dict."
+            "that has recorded none. Call it once on a batch of data, or say them with input_shapes=; if it takes "
+            "several arguments, let it take one dict."
         )
     first = next(iter(inspect.signature(model.call).parameters), "inputs")
     several = len(recorded) > 1
@@ -153,8 +148,12 @@ def _of_subclass(model: keras.Model) -> Signature:
             return (), packed
         return (keras.tree.pack_sequence_as(skeleton[first], list(flat)),), {}
 
+    dtypes = ["float32"] * len(leaves)
+    if not several:
+        with contextlib.suppress(ValueError):  # of more arguments than one; tracing says so
+            dtypes = [_info((), dtype).dtype for dtype in called_dtypes(model)]
     return Signature(
-        {name: TensorInfo(shape, "float32") for name, (_, shape) in zip(names, leaves, strict=True)},
+        {name: TensorInfo(shape, dtype) for name, (_, shape), dtype in zip(names, leaves, dtypes, strict=True)},
         None,
         False,
         pack,

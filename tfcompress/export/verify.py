@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
+from tfcompress.export.inputs import count_samples, fit_inputs
 from tfcompress.export.integers import held, io_grids, predict
 from tfcompress.export.parity import OutputParity, Parity, ParityError, compare
 from tfcompress.export.runtime import DEFAULT_BATCH_SIZE, Runner
 from tfcompress.export.tracing import Trace
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
-from tfcompress.surgery.inputs import has_graph, vocabulary
+from tfcompress.surgery import rebuild
+from tfcompress.surgery.contents import flat_contents, vocabulary
+from tfcompress.surgery.given import given_shapes
+from tfcompress.surgery.inputs import graph_of, has_graph
+from tfcompress.surgery.lines import NOISE, WHOLE, Content
+from tfcompress.surgery.samples import draw, in_words, sample_shapes
+from tfcompress.surgery.sizes import MANY, NoSizeFits, batch_of, hints_of, is_free
 from tfcompress.surgery.walking import calls
 
 if TYPE_CHECKING:
     from tfcompress.export.deployment import Deployment
 
-__all__ = ["OutputParity", "Parity", "ParityError", "compare", "random_inputs", "verify"]
-
-FREE_SIZES = (32, 64, 128, 8)
-"""Sizes to try for free dimensions beyond the batch: the first at which Keras itself can run the model."""
-
-SAMPLES, QUANTIZED_SAMPLES = 2, 4
-"""Samples that are generated: of a quantized model more, since the comparison is one of statistics."""
+__all__ = ["OutputParity", "Parity", "ParityError", "compare", "verify"]
 
 SHIFT = 1 / 8
 """By how much of a step the ends of all ranges move to let roundings fall otherwise: about 3 % of them then do, as
@@ -55,8 +55,8 @@ def verify(  # noqa: PLR0917
         trace: that the file was made from.
         runner: the file, opened.
         precision: "float32" or "float16", the file's.
-        data: an array, a list or a dict by input name; None: seeded random inputs, uniform in the range of an
-            input that has one.
+        data: an array, a list or a dict by input name; None: seeded random inputs of what is known of each: the range
+            of each channel, the size of a table (see `surgery.contents`).
         deployment: of a quantized model; None: a float one.
 
     Returns:
@@ -69,15 +69,12 @@ def verify(  # noqa: PLR0917
     scheme = deployment.scheme if deployment is not None else None
     rounds = scheme is not None and scheme.activations is not None
     if data is not None:
-        inputs = fit_inputs(data, trace.inputs)
-        expected = None
+        inputs, about = fit_inputs(data, trace.inputs), "the data given"
     else:
-        ranges = dict(zip(trace.inputs, input_ranges(model), strict=True)) if rounds else {}
-        inputs, expected = _generated(model, trace, ranges, QUANTIZED_SAMPLES if rounds else SAMPLES)
+        inputs, about = _generated(model, trace)
     if io_grids(runner):  # what an integer input can't hold, no output can show
-        inputs, expected = held(runner, inputs), None
-    if expected is None:
-        expected = _reference(model, trace, inputs)
+        inputs = held(runner, inputs)
+    expected = _reference(model, trace, inputs)
     received = predict(runner, inputs)
     if not isinstance(received, Mapping):
         received = {runner.output_names[0]: received}
@@ -86,7 +83,7 @@ def verify(  # noqa: PLR0917
         # By position: the names of a file's outputs are the keys of a dict that the model returns.
         steps = dict(zip(trace.outputs, deployment.steps.values(), strict=True))
         alike = _alike(model, trace, inputs, deployment)
-    return Parity(count_samples(inputs), compare(expected, received, precision, steps, alike))
+    return Parity(count_samples(inputs), compare(expected, received, precision, steps, alike), about)
 
 
 def input_ranges(model: keras.Model) -> list[tuple[float, float] | None]:
@@ -135,70 +132,69 @@ def _dynamic_bits(model: keras.Model, bits: int) -> Iterator[None]:
         yield
 
 
-def _generated(
-    model: keras.Model, trace: Trace, ranges: Mapping[str, tuple[float, float] | None], samples: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray], str]:
+    """Return samples for all inputs of a model, and what they are in words."""
+    names, specs = list(trace.inputs), list(trace.inputs.values())
+    own = [spec.shape for spec in trace.signature.inputs.values()]
+    shapes = given_shapes(names, own)
+    known = _known(model, trace)
     words = vocabulary(model)
-    free = any(size is None for spec in trace.inputs.values() for size in spec.shape[1:])
-    problems = []
-    for size in FREE_SIZES if free else FREE_SIZES[:1]:
-        inputs = random_inputs(trace.inputs, trace.integral, words, size, samples=samples, ranges=ranges)
+
+    def make(sizes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(0)
+        drawn = zip(names, sizes, specs, known, strict=True)
+        return {name: draw(size, spec.dtype, content, random, words) for name, size, spec, content in drawn}
+
+    def run(sizes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        return list(_reference(model, trace, make(sizes)).values())
+
+    try:
+        sizes = sample_shapes(shapes, run, hints=hints_of(model, shapes) if is_free(shapes) else (), strict=True)
+    except NoSizeFits as error:
+        tried = dict(zip(names, error.shapes, strict=True))
+        raise ValueError(
+            f"Expected a model that runs on random inputs of {tried}, or of {error.tried - 1} other sizes. Received: "
+            f"{model.name!r}, which failed: {error}. Say the sizes with input_shapes=, or give data of your own with "
+            "verify=x."
+        ) from error.__cause__
+    fixed = batch_of(own)
+    if fixed is not None and all(spec.shape and spec.shape[0] == fixed for spec in trace.outputs.values()):
+        # Several batches of it: one sample shows little.
+        times = -(-MANY // fixed)
+        sizes = [(size[0] * times, *size[1:]) if size else () for size in sizes]
+    inputs = make(sizes)
+    try:
+        _reference(model, trace, {name: value[: fixed or 2] if value.ndim else value for name, value in inputs.items()})
+    except Exception as error:  # whatever the model raises
+        raise ValueError(
+            f"Expected a model that runs on random inputs of {_shapes(inputs)}. Received: {model.name!r}, which "
+            f"failed: {error}. Give data of your own with verify=x."
+        ) from error
+    return inputs, in_words(known, names)
+
+
+def _known(model: keras.Model, trace: Trace) -> list[Content]:
+    """Return what is known of each input, in their order."""
+    graph: Any = model
+    if not has_graph(model):
         try:
-            return inputs, _reference(model, trace, inputs)
-        except Exception as error:  # whatever the model raises on a size that it can't take
-            problems.append((_shapes(inputs), error))
-    shapes, first = problems[0]
-    raise ValueError(
-        f"Expected a model that runs on random inputs of {shapes}. Received: {model.name!r}, which failed: "
-        f"{first}. Give data of your own with verify=x."
-    ) from first
-
-
-def random_inputs(
-    specs: Mapping[str, TensorInfo],
-    integral: Iterable[str] = (),
-    vocabulary: int = 2,
-    free_size: int = FREE_SIZES[0],
-    *,
-    samples: int = SAMPLES,
-    ranges: Mapping[str, tuple[float, float] | None] | None = None,
-) -> dict[str, np.ndarray]:
-    """Make seeded inputs: floats standard normal, whole numbers in [0, vocabulary), booleans even.
-
-    Args:
-        specs: {input name: TensorInfo}.
-        integral: inputs of a floating dtype that hold whole numbers.
-        vocabulary: one more than the largest whole number.
-        free_size: of free dimensions beyond the batch.
-        samples: where the batch is free, or fixed at less.
-        ranges: {input name: (lowest, highest)}: floats are uniform in it; None: standard normal.
-
-    Returns:
-        {input name: array}.
-
-    >>> random_inputs({"x": TensorInfo((None, 3), "int32")}, vocabulary=5)["x"].shape
-    (2, 3)
-    """
-    random = np.random.default_rng(0)
-    samples = max([samples, *(spec.shape[0] or 0 for spec in specs.values() if spec.shape)])
-    made = {}
-    for name, spec in specs.items():
-        shape = (samples, *(free_size if size is None else size for size in spec.shape[1:])) if spec.shape else ()
-        dtype = np.dtype(spec.dtype)
-        span = (ranges or {}).get(name)
-        if dtype.kind == "b":
-            made[name] = random.random(shape) < 0.5
-        elif dtype.kind in "iu" or name in integral:
-            made[name] = random.integers(0, min(vocabulary, _largest(dtype)), shape).astype(dtype)
-        elif span is not None:
-            made[name] = random.uniform(*span, shape).astype(dtype)
-        else:
-            made[name] = random.standard_normal(shape).astype(dtype)
+            graph = rebuild(model, check=False)
+        except (ValueError, TypeError):  # it can't be opened
+            graph = None
+    known = [NOISE] * len(trace.inputs)
+    if graph is not None:
+        found = flat_contents(graph, graph_of(graph)._inputs_struct)
+        known = found if len(found) == len(known) else known
+    ranges = input_ranges(model) if has_graph(model) else known
+    made = []
+    for name, content, span in zip(trace.inputs, known, ranges, strict=True):
+        if name in trace.integral and not content.whole:
+            content = Content(WHOLE, 0.0, vocabulary(model) - 1.0, True)  # noqa: PLW2901
+        elif content.low is None and isinstance(span, tuple):
+            about = "drawn from the range of the whole input that its quantizer has"
+            content = dataclasses.replace(content, about=about, low=span[0], high=span[1])  # noqa: PLW2901
+        made.append(content)
     return made
-
-
-def _largest(dtype: np.dtype[Any]) -> int:
-    return int(np.iinfo(dtype).max) if dtype.kind in "iu" else 2**24
 
 
 def _reference(
@@ -206,8 +202,7 @@ def _reference(
 ) -> dict[str, np.ndarray]:
     """Return the outputs of Keras, some variables having other values (`state`) for the time being."""
     samples = count_samples(inputs)
-    fixed = next((spec.shape[0] for spec in trace.inputs.values() if spec.shape and spec.shape[0]), None)
-    step = DEFAULT_BATCH_SIZE if fixed is None or fixed == 1 else fixed
+    step = batch_of(spec.shape for spec in trace.signature.inputs.values()) or DEFAULT_BATCH_SIZE
     pieces = []
     for start in range(0, samples, step):
         batch = [array[start : start + step] if array.ndim else array for array in inputs.values()]

@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,11 +17,16 @@ import numpy as np
 from tfcompress.exclusive import no_warnings
 from tfcompress.loading.messages import broken, short, unreadable
 from tfcompress.loading.repair import repaired
+from tfcompress.surgery.contents import flat_contents, vocabulary
 from tfcompress.surgery.deep import deep_recursion
+from tfcompress.surgery.given import given_shapes
+from tfcompress.surgery.inputs import graph_of, has_graph, input_name
+from tfcompress.surgery.lines import NOISE
+from tfcompress.surgery.samples import draw, sample_shapes
+from tfcompress.surgery.sizes import NoSizeFits, hints_of
 
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
-FREE_SIZES = (32, 64, 128, 256)
 
 
 class Unreadable(Exception):
@@ -130,22 +135,33 @@ def difference(model: keras.Model, legacy: Any) -> float:
     Raises:
         ValueError: the Keras 2 model can't be run on random numbers.
     """
-    problem: Exception | None = None
-    for free in FREE_SIZES:
-        try:
-            inputs = _random_inputs(model, free)
-            with _quiet():
-                theirs = legacy.predict_on_batch(inputs[0] if len(inputs) == 1 else inputs)
-            break
-        except Exception as error:  # too small an image for the strides, in TensorFlow's many words
-            problem = error
-    else:
+    structure = graph_of(model)._inputs_struct if has_graph(model) else list(model.inputs)
+    tensors = keras.tree.flatten(structure)
+    known = flat_contents(model, structure) if has_graph(model) else [NOISE] * len(tensors)
+    shapes = given_shapes([input_name(x) for x in tensors], [tuple(x.shape) for x in tensors])
+
+    def inputs_of(sizes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+        random = np.random.default_rng(0)
+        dtypes = [keras.backend.standardize_dtype(x.dtype) for x in tensors]
+        return [draw(*each, random, vocabulary(model)) for each in zip(sizes, dtypes, known, strict=True)]
+
+    def run(sizes: Sequence[tuple[int, ...]]) -> list[Any]:
+        with _quiet():
+            arrays = inputs_of(sizes)
+            return list(keras.tree.flatten(legacy.predict_on_batch(arrays[0] if len(arrays) == 1 else arrays)))
+
+    try:
+        sizes = sample_shapes(shapes, run, hints=hints_of(model, shapes), strict=True)
+        theirs: Any = run(sizes)
+    except Exception as error:  # too small an image for the strides, in TensorFlow's many words
+        cause = error.__cause__ if isinstance(error, NoSizeFits) else error
         raise ValueError(
             "Expected a Keras 2 model that runs on random numbers, to compare Keras 3 with it. Received one "
-            f"of which it says: {short(problem or ValueError())}"
-        ) from problem
+            f"of which it says: {short(cause or error)}"
+        ) from cause
+    inputs = inputs_of(sizes)
     ours = model.predict_on_batch(inputs[0] if len(inputs) == 1 else inputs)
-    ours, theirs = keras.tree.flatten(ours), keras.tree.flatten(theirs)
+    ours = keras.tree.flatten(ours)
     if [np.shape(a) for a in ours] != [np.shape(b) for b in theirs]:
         return float("inf")
     return max(
@@ -179,22 +195,6 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
         error = np.where(equal, 0.0, np.abs(a - b)).max(initial=0.0)
     scale = max(1e-2, np.abs(b[np.isfinite(b)]).max(initial=0.0))
     return float(error / scale) if np.isfinite(error) else float("inf")
-
-
-def _random_inputs(model: keras.Model, free: int) -> list[np.ndarray]:
-    """Return two random samples per input; free sizes are `free`, indices stay inside their tables."""
-    generator = np.random.default_rng(0)
-    tables = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
-    inputs = []
-    for tensor in model.inputs:
-        first, *rest = tensor.shape
-        shape = (first or 2, *(size or free for size in rest))
-        dtype = keras.backend.standardize_dtype(tensor.dtype)
-        if not keras.backend.is_float_dtype(dtype) or (tables and len(shape) <= 2):
-            inputs.append(generator.integers(0, min(tables, default=2), shape).astype(dtype))
-        else:
-            inputs.append(generator.normal(size=shape).astype(dtype))
-    return inputs
 
 
 @contextlib.contextmanager

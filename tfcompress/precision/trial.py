@@ -15,7 +15,7 @@ from tfcompress.precision.casting import CastError
 from tfcompress.precision.devices import compiled
 from tfcompress.precision.policies import HALVES
 from tfcompress.quantization import layerwise
-from tfcompress.surgery.inputs import random_inputs
+from tfcompress.surgery.samples import random_inputs
 
 
 class Trial:

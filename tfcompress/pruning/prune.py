@@ -17,10 +17,12 @@ from tfcompress.pruning.schedules import ConstantSparsity
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built
 from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.given import takes_inputs
 from tfcompress.surgery.stripping import stripped
 from tfcompress.wrapper import remarks, wrapped_layers
 
 
+@takes_inputs
 def prune(
     model: keras.Model,
     config: PruneConfig | Any,
@@ -29,6 +31,8 @@ def prune(
     data: Any = None,
     loss: Any = None,
     batch_size: int = 32,
+    input_shapes: Any = None,
+    input_dtypes: Any = None,
 ) -> keras.Model:
     """Return a model like `model` that prunes itself while it is trained.
 
@@ -49,6 +53,10 @@ def prune(
         loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with, with its
             `loss_weights`.
         batch_size: Samples in a batch of arrays.
+        input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves
+            won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
+            subclassed model that recorded no shapes, its shapes.
+        input_dtypes: Of a subclassed model, which keeps none: such as "int32", or one for each input.
 
     Returns:
         A functional model with the same names of inputs and outputs, not compiled. Where all layers have one budget,
@@ -85,6 +93,7 @@ def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, 
     return how(model, config, choice, evidence)
 
 
+@takes_inputs
 def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: Any) -> keras.Model:
     """Return a copy of a model whose least important weights are zero, without training.
 
@@ -92,8 +101,8 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
         model: A built Keras model of any kind; it is not changed.
         sparsity: Share of zeros, in [0, 1).
         data: For criteria that look at data, as in `prune`; "magnitude" doesn't.
-        **config: `layers`, `loss` and `batch_size`, as in `prune`, and the fields of `PruneConfig`, such as
-            `scope="global"`.
+        **config: `layers`, `loss`, `batch_size`, `input_shapes` and `input_dtypes`, as in `prune`, and the fields of
+            `PruneConfig`, such as `scope="global"`.
 
     Returns:
         A functional model of plain layers, not compiled.
@@ -110,6 +119,8 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     0.75
     """
     layers = config.pop("layers", None)
+    for name in ("input_shapes", "input_dtypes"):
+        config.pop(name, None)  # `takes_inputs` has read them
     evidence = Evidence(data, config.pop("loss", None), config.pop("batch_size", 32))
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
     with place_of(model):

@@ -10,6 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.surgery.inputs import has_graph, input_name
+from tfcompress.surgery.sizes import batch_of, is_free
+
 
 def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[list[Any]]:
     """Yield batches as lists of arrays, one for each input of a functional model.
@@ -38,6 +41,8 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         data = data()
     count = len(model.inputs)
+    fixed = batch_of(tuple(x.shape) for x in model.inputs)
+    batch_size = fixed or batch_size
     if _is_array(data) or isinstance(data, Mapping) or (_is_list(data, count) and count > 1):
         arrays = _by_input(model, data)
         found = (
@@ -59,12 +64,34 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
                 f"Expected at least one sample in every batch. Received: batch {place}, counted from 0, with none. "
                 "Leave empty batches out."
             )
-        yield batch
+        yield batch if fixed is None else [_filled(array, fixed) for array in batch]
     if empty:
         raise ValueError(
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
             "pass an array, a dataset, or a function that returns a new iterator."
         )
+
+
+def shapes_of(model: keras.Model, data: Any) -> dict[str, tuple[int | None, ...]] | None:
+    """Return the shapes that data has, by the names of a model's inputs, where the model leaves sizes free.
+
+    `None`: it doesn't, or the data can be gone through only once, or doesn't fit, which calibration says.
+    """
+    if data is None or not has_graph(model) or isinstance(data, Iterator):
+        return None
+    if not is_free(tuple(x.shape) for x in model.inputs):
+        return None
+    try:
+        first = next(batches(model, data))
+    except Exception:  # whatever a data set of the user's raises
+        return None
+    return {input_name(x): (None, *np.shape(array)[1:]) for x, array in zip(model.inputs, first, strict=True)}
+
+
+def _filled(array: Any, size: int) -> Any:
+    """Repeat the last sample until there are as many as a model with a fixed batch takes."""
+    missing = size - len(array) if array.ndim else 0
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing > 0 else array
 
 
 def check_batch_size(batch_size: Any) -> None:

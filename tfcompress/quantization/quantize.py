@@ -10,7 +10,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.quantization.accumulating import QuantizedLayer
-from tfcompress.quantization.batches import check_batch_size
+from tfcompress.quantization.batches import check_batch_size, shapes_of
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
@@ -30,6 +30,7 @@ from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARE
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.given import inputs_given, takes_inputs
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.transform import read
@@ -39,6 +40,7 @@ MARGIN = 0.02
 """Share by which ranges behind affine maps are widened."""
 
 
+@takes_inputs
 def quantize(
     model: keras.Model,
     config: str | QuantizeConfig = "int8",
@@ -49,6 +51,8 @@ def quantize(
     correct_bias: bool = False,
     reestimate_batch_norm: bool = False,
     batch_size: int = 32,
+    input_shapes: Any = None,
+    input_dtypes: Any = None,
 ) -> keras.Model:
     """Return a model like `model` that computes as its quantized file will.
 
@@ -69,6 +73,10 @@ def quantize(
         correct_bias: Whether to correct biases for what quantization shifts (`quantization.correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
         batch_size: Samples in a batch, where `calibration_data` holds arrays.
+        input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves
+            won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
+            subclassed model that recorded no shapes, its shapes.
+        input_dtypes: Of a subclassed model, which keeps none: such as "int32", or one for each input.
 
     Returns:
         A functional model with the same names of inputs and outputs, not compiled.
@@ -95,7 +103,7 @@ def quantize(
     check_batch_size(batch_size)
     _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
-    with place_of(model):
+    with place_of(model), inputs_given(shapes_of(model, calibration_data)):
         quantized, reference = _quantized(model, config, choice, equalize, correct_bias)
         _warn_without_integers(quantized)
         warn_of_lost_grids(quantized)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 
 from tfcompress.passthrough import innermost
@@ -17,6 +16,8 @@ from tfcompress.surgery.channels.tracker import channel_axis, kind_of
 from tfcompress.surgery.choosing import kernel_positions
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.parameters import Parameter
+from tfcompress.surgery.samples import random_inputs
+from tfcompress.surgery.sizes import batch_of
 from tfcompress.surgery.walking import Call, calls
 
 Shape = tuple[int, ...]
@@ -33,9 +34,7 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
 
     Returns:
         Multiply-adds by the name of the layer or operation, of those that have any. One multiply-add is two FLOPs.
-
-    Raises:
-        ValueError: If a size of an input other than the batch is unknown.
+        Where a size beyond the batch is free they are those of samples as `random_inputs` makes them.
 
     Example:
 
@@ -72,9 +71,6 @@ def uses(model: keras.Model) -> dict[tuple[str, int], int]:
         By the layer's name and the kernel's position in the weights of the innermost layer: the number of positions
         that the kernel is applied at, in all calls of the layer.
 
-    Raises:
-        ValueError: As `multiply_adds`.
-
     Example:
 
     >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")])
@@ -93,18 +89,11 @@ def uses(model: keras.Model) -> dict[tuple[str, int], int]:
 
 
 def _shapes(model: keras.Model) -> dict[int, Shape]:
-    """Return the shapes of all tensors of a graph for one sample, by `id`: it is run on zeros."""
+    """Return the shapes of all tensors of a graph for one sample, by `id`: it is run on random ones."""
     graph = graph_of(model)
-    values: dict[int, Any] = {}
-    for x in graph.inputs:
-        unknown = [at for at, size in enumerate(x.shape) if size is None and at]
-        if unknown:
-            raise ValueError(
-                f"Expected inputs of known sizes. Received: input {x.name!r} of shape {tuple(x.shape)}, whose axis "
-                f"{unknown[0]} has no size, so that its multiply-adds can't be counted. Make the model with a "
-                "keras.Input of fixed shape and load the weights into it."
-            )
-        values[id(x)] = np.zeros((1, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype))
+    structure = graph._inputs_struct
+    made = dict(zip(map(id, tree.flatten(structure)), tree.flatten(random_inputs(model, 1)), strict=True))
+    values: dict[int, Any] = {id(x): made[id(x)] for x in graph.inputs}
     with keras.StatelessScope():
         for call in calls(model):
 
@@ -114,7 +103,9 @@ def _shapes(model: keras.Model) -> dict[int, Shape]:
             arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
             outputs = tree.flatten(call.operation(*arguments, **keywords))
             values.update(zip(map(id, call.outputs), outputs, strict=True))
-    return {key: tuple(map(int, value.shape)) for key, value in values.items()}
+    batch = batch_of(tuple(x.shape) for x in graph.inputs) or 1
+    shapes = {key: tuple(map(int, value.shape)) for key, value in values.items()}
+    return {key: (1, *shape[1:]) if shape and shape[0] == batch else shape for key, shape in shapes.items()}
 
 
 # How often each kernel is applied ---------------------------------------------------------------------

@@ -1,13 +1,21 @@
-"""Symbolic inputs like those of a given model, and random data for them."""
+"""What a model is called with: symbolic inputs like its own, and the shapes that a subclassed one remembers."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
+import itertools
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
+
+from tfcompress.surgery.given import given_dtypes, given_shapes, whole_structure
+from tfcompress.surgery.sizes import Sizes, find_sizes, hints_of, with_batch
 
 
 def is_graph(layer: Any) -> bool:
@@ -25,18 +33,37 @@ def graph_of(model: keras.Model) -> Any:
     return model._functional if isinstance(model, keras.Sequential) else model
 
 
+def input_name(tensor: Any) -> str:
+    """Return the name of a symbolic input: that of its layer, which a copy of the model has, too."""
+    operation = tensor._keras_history.operation
+    return str(operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name)
+
+
 def new_inputs(model: keras.Model) -> Any:
     """Return new `keras.Input`s in the structure, with the names, shapes and dtypes of a model's inputs.
 
     Args:
         model: A built model. Of a subclassed one Keras knows the shapes that it was first called with, and
-            not the dtypes: its inputs are taken to be of the model's own dtype, with any batch size.
+            not the dtypes: see `called_dtypes`. The batch size is free.
 
     Raises:
         ValueError: If the `call` of a subclassed model was given more than one argument.
     """
     if has_graph(model):
         return tree.map_structure(_like, graph_of(model)._inputs_struct)
+    argument, structure = called_with(model)
+    leaves = tree.flatten(_named(structure, argument))
+    dtypes = iter(called_dtypes(model))
+    made = [keras.Input(leaf.shape[1:], name=leaf.name, dtype=next(dtypes)) for leaf in leaves]
+    return tree.pack_sequence_as(_named(structure, argument), made)
+
+
+def called_with(model: keras.Model) -> tuple[str, Any]:
+    """Return the name of the one argument of a subclassed model, and the shapes that it had.
+
+    Raises:
+        ValueError: If `call` was given more than one argument.
+    """
     shapes = list((recorded_shapes(model) or {}).values())
     parameters = inspect.signature(model.call).parameters.values()
     names = [p.name for p in parameters if p.name not in ("training", "mask")]
@@ -47,19 +74,115 @@ def new_inputs(model: keras.Model) -> Any:
             f"Received: {type(model).__name__} {model.name!r}, called with {', '.join(names)}. "
             "Take them as one dict."
         )
-    return _from_shapes(shapes[0], names[0], model.variable_dtype)
+    return names[0], shapes[0]
+
+
+def called_dtypes(model: keras.Model) -> list[str]:
+    """Return the dtypes that a subclassed model is called with, one for each of its inputs, flat.
+
+    Keras doesn't keep them. They are those that the user gave (`inputs_given`); else the model's own, unless it
+    runs on whole numbers alone, or only looks up what it is given in a table: then int32.
+
+    Raises:
+        ValueError: As `called_with`.
+    """
+    argument, structure = called_with(model)
+    named = _named(structure, argument)
+    leaves = tree.flatten(named)
+    given = given_dtypes([leaf.name for leaf in leaves])
+    own = str(model.variable_dtype)
+    if len(given) == len(leaves):
+        return [given[leaf.name] for leaf in leaves]
+    found = _FOUND.get(model)
+    if found is None or len(found) != len(leaves):
+        found = _FOUND[model] = _dtypes_that_run(model, named, leaves, own)
+    return [given.get(leaf.name, dtype) for leaf, dtype in zip(leaves, found, strict=True)]
+
+
+_FOUND: weakref.WeakKeyDictionary[keras.Model, list[str]] = weakref.WeakKeyDictionary()
+"""Of each model, what `called_dtypes` found by trying."""
+
+MOST_COMBINED = 4
+"""Inputs of which each combination of dtypes is tried."""
+
+
+def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: str) -> list[str]:
+    """Try floats, then whole numbers, then some of each; what is only looked up in a table is whole."""
+    tables = [part.input_dim for part in model._flatten_layers() if isinstance(part, keras.layers.Embedding)]
+    words = min(tables, default=2)
+    names = [leaf.name for leaf in leaves]
+    shapes = with_batch(given_shapes(names, [leaf.shape for leaf in leaves]), 2)
+
+    def outputs(sizes: Sequence[Sizes], dtypes: Sequence[str], more: Sequence[float]) -> list[Any]:
+        random = np.random.default_rng(0)
+        arrays = [
+            (random.integers(0, words, size) + extra).astype(dtype)
+            if "int" in dtype or tables
+            else random.standard_normal(size).astype("float32")
+            for size, dtype, extra in zip(sizes, dtypes, more, strict=True)
+        ]
+        with keras.StatelessScope():
+            made = model(tree.pack_sequence_as(named, list(map(ops.convert_to_tensor, arrays))), training=False)
+        return [ops.convert_to_numpy(ops.cast(x, "float32")) for x in tree.flatten(made) if x is not None]
+
+    count = len(leaves)
+    ways = [[own] * count, ["int32"] * count]
+    if 1 < count <= MOST_COMBINED:
+        ways += [list(way) for way in itertools.product((own, "int32"), repeat=count) if len(set(way)) > 1]
+    still = [0.0] * count
+    for way in ways:
+        try:
+            sizes = find_sizes(shapes, functools.partial(outputs, dtypes=way, more=still), hints_of(model, shapes))
+            before = outputs(sizes, way, still)
+        except Exception:  # whatever the model raises
+            continue
+        if tables:
+            for place in range(count):
+                if way[place] == own and _only_looked_up(before, functools.partial(outputs, sizes, way), place, count):
+                    way[place] = "int32"
+        return way
+    return ways[0]
+
+
+def _only_looked_up(before: list[Any], run: Any, place: int, count: int) -> bool:
+    """Return whether a fraction added to an input changes nothing."""
+    try:
+        after = run([0.25 * (at == place) for at in range(count)])
+    except Exception:  # it takes whole numbers alone, or others
+        return False
+    varies = any(np.ptp(x) > 0 for x in before if x.size)
+    return varies and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
 
 
 def recorded_shapes(model: keras.Model) -> dict[str, Any] | None:
-    """Return the shapes that a subclassed model was first called with, by argument, if Keras knows them.
+    """Return the shapes that a subclassed model was first called with, by argument, if anybody knows them.
 
-    Of a model whose `call` depends on its data Keras doesn't; then those of its first layer are taken, so that
-    opening it can say which line of `call` is to blame.
+    Keras keeps those that `build` was called with. Where it was called with none, its own default counts; where
+    there is none, what the user gave (see `inputs_given`). Of a model whose `call` depends on its data Keras knows
+    nothing; then those of its first layer are taken, so that opening it can say which line of `call` is to blame.
     """
-    if model._build_shapes_dict:
-        return model._build_shapes_dict
+    recorded = model._build_shapes_dict
+    if recorded is not None and set(recorded) == {"shapes_dict"}:  # as a loaded model has it
+        recorded = recorded["shapes_dict"]
+    if recorded and all(shape is not None for shape in recorded.values()):
+        return dict(recorded)
+    parameters = inspect.signature(type(model).build).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.kind < p.VAR_KEYWORD}
+    if defaults and all(isinstance(shape, list | tuple | dict) for shape in defaults.values()):
+        return defaults
+    if whole_structure() is not None:
+        return {"input_shape": _with_free_batch(whole_structure())}
     built = [layer for layer in model._layers if layer.built and layer._build_shapes_dict]
-    return built[0]._build_shapes_dict if built else None
+    return dict(built[0]._build_shapes_dict) if built else None
+
+
+def _with_free_batch(shapes: Any) -> Any:
+    """Put a batch before shapes that have none."""
+    if isinstance(shapes, dict):
+        return {key: _with_free_batch(value) for key, value in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return tuple(shapes) if shapes and shapes[0] is None else (None, *shapes)
+    return [_with_free_batch(value) for value in shapes]
 
 
 def _like(tensor: Any) -> Any:
@@ -67,44 +190,18 @@ def _like(tensor: Any) -> Any:
     return keras.layers.InputLayer.from_config(operation.get_config()).output
 
 
-def _from_shapes(shapes: Any, name: str, dtype: str) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """A shape, where a tuple would be taken for structure."""
+
+    name: str
+    shape: tuple[int | None, ...]
+
+
+def _named(shapes: Any, name: str) -> Any:
     if isinstance(shapes, dict):
-        return {key: _from_shapes(value, str(key), dtype) for key, value in shapes.items()}
+        return {key: _named(value, str(key)) for key, value in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):
-        return keras.Input(tuple(shapes[1:]), name=name, dtype=dtype)
-    made = [_from_shapes(value, f"{name}_{index}", dtype) for index, value in enumerate(shapes)]
+        return _Leaf(name, (None, *shapes[1:]))
+    made = [_named(value, f"{name}_{index}") for index, value in enumerate(shapes)]
     return tuple(made) if isinstance(shapes, tuple) else made
-
-
-def vocabulary(model: keras.Model) -> int:
-    """Return how many different integers are safe as inputs: the smallest `input_dim` of an Embedding, or 2."""
-    sizes = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
-    return min(sizes, default=2)
-
-
-def random_inputs(model: keras.Model, batch_size: int = 2, seed: int = 0) -> Any:
-    """Return random data in the structure of a functional model's inputs.
-
-    Args:
-        model: A functional or sequential model.
-        batch_size: Number of samples.
-        seed: Seed of the generator.
-
-    Returns:
-        NumPy arrays: floats standard normal, or whole numbers where the model embeds its inputs; integers
-        below the vocabulary; unknown sizes beyond the batch are 8.
-    """
-    generator = np.random.default_rng(seed)
-    words = vocabulary(model)
-    embeds = any(isinstance(layer, keras.layers.Embedding) for layer in model._flatten_layers())
-
-    def draw(tensor: Any) -> Any:
-        shape = (tensor.shape[0] or batch_size, *(size or 8 for size in tensor.shape[1:]))
-        dtype = keras.backend.standardize_dtype(tensor.dtype)
-        if dtype == "bool":
-            return generator.integers(0, 2, shape).astype(bool)
-        if embeds or "int" in dtype:
-            return generator.integers(0, words, shape).astype(dtype)
-        return np.asarray(ops.cast(generator.standard_normal(shape), dtype))
-
-    return tree.map_structure(draw, graph_of(model)._inputs_struct)

@@ -20,10 +20,12 @@ from tfcompress.meshes import gathered, of_first_process, spans_processes
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
-from tfcompress.surgery.inputs import graph_of, is_graph, new_inputs, random_inputs, recorded_shapes
+from tfcompress.surgery.given import check_given
+from tfcompress.surgery.inputs import graph_of, has_graph, input_name, is_graph, new_inputs, recorded_shapes
 from tfcompress.surgery.naming import nested_name, rename_duplicates
 from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
 from tfcompress.surgery.parameters import weights_as_layers
+from tfcompress.surgery.samples import random_inputs
 
 # What a subclassed model may do in its own way in training, and a functional model made of it does in Keras'.
 _STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
@@ -73,6 +75,9 @@ def check_built(model: Any) -> None:
             f"Expected a built model. Received: {type(model).__name__} {model.name!r}, which has no weights yet. "
             "Begin it with a keras.Input, or call it once on a batch of data."
         )
+    if has_graph(model):
+        inputs = graph_of(model).inputs
+        check_given([input_name(x) for x in inputs], [tuple(x.shape) for x in inputs])
 
 
 # The class that `value` is a property of: on some backends a base of keras.Variable.
@@ -192,7 +197,7 @@ class _Opener:
         """Raise ValueError unless both models compute the same from random data, in inference."""
         if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in opened.inputs):
             return
-        data = random_inputs(opened)
+        data = random_inputs(opened, far=True)
         old, again, new = (self.infer(model, data) for model in (self.model, self.model, opened))
         if old is None or again is None or not close(old, again):
             return  # it can't run on such data, or draws random numbers that Keras doesn't know of

@@ -15,8 +15,8 @@ from tfcompress.pruning.shrinking.removable import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.surgery import check_built, strip
 from tfcompress.surgery.channels.cutting import cut
-from tfcompress.surgery.inputs import random_inputs
 from tfcompress.surgery.openable import why_whole
+from tfcompress.surgery.samples import random_inputs
 
 
 @dataclasses.dataclass(frozen=True)
