@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.seen import Seen
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.transform import put, read
@@ -54,10 +56,14 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     try:
         for quantizer in quantizers:
             quantizer.counts.assign(ops.zeros((2,), "int32"))  # nothing follows from the old range
-        found = _found(model, quantizers, data, batch_size)
+        seen = Seen(model)
+        found = _found(model, quantizers, map(seen.add, batches(model, data, batch_size)))
     finally:
         for quantizer, counts in zip(quantizers, before, strict=True):
             put(quantizer.counts, counts)
+    for quantizer in quantizers:
+        quantizer.see(None)
+    quantizers[0].see(seen.found())
     dead = [quantizer.source for quantizer, (low, high) in zip(quantizers, found, strict=True) if not high > low]
     if dead:
         warnings.warn(
@@ -83,11 +89,11 @@ def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
 
 
 def _found(
-    model: keras.Model, quantizers: list[ActivationQuantizer], data: Any, batch_size: int
+    model: keras.Model, quantizers: list[ActivationQuantizer], batches: Iterable[list[Any]]
 ) -> list[tuple[float, float]]:
     observer = _Observer(model, quantizers)
     found = [ranges.make(quantizer.spec) for quantizer in quantizers]
-    for batch in batches(model, data, batch_size):
+    for batch in batches:
         statistics = predict_on_batch(observer, batch)
         for quantizer, estimator, (extremes, *counts) in zip(quantizers, found, statistics, strict=True):
             low, high = map(float, extremes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -122,6 +122,8 @@ class ActivationQuantizer(Inserted):
         source: Name of the layer whose output this is, for messages.
         margin: Share by which the range is wider than what is found.
         nonnegative: Whether no value is below 0, as behind a ReLU: nothing looks for a minimum then.
+        seen: What calibration has seen of the model's inputs, by name: the least and the largest value of each channel,
+            and whether it holds whole numbers alone; samples to try the model on are made of it.
 
     Example:
 
@@ -130,6 +132,8 @@ class ActivationQuantizer(Inserted):
     >>> np.asarray(quantizer(np.array([[-1.0, 0.4, 1.6, 9.0]]))).tolist()
     [[0.0, 0.0, 2.0, 3.0]]
     """
+
+    seen: dict[str, Any] | None
 
     def __init__(
         self,
@@ -140,6 +144,7 @@ class ActivationQuantizer(Inserted):
         source: str = "",
         margin: float = 0.0,
         nonnegative: bool = False,
+        seen: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
@@ -149,6 +154,7 @@ class ActivationQuantizer(Inserted):
         self.source = source
         self.margin = float(margin)
         self.nonnegative = bool(nonnegative)
+        self.see(seen)
         self.supports_masking = True
 
     @property
@@ -187,6 +193,10 @@ class ActivationQuantizer(Inserted):
             ends = ops.convert_to_tensor(self.ends.value)
             low, high = ends[0], ends[1]
         return self.spec.step(low, high)
+
+    def see(self, seen: Mapping[str, Any] | None) -> None:
+        """Keep what calibration has seen of the model's inputs, in plain lists: Keras tracks what is assigned."""
+        object.__setattr__(self, "seen", None if seen is None else {name: list(parts) for name, parts in seen.items()})
 
     def set_range(self, minimum: float, maximum: float) -> None:
         """Set the range, as calibrated; the margin is added to it."""
@@ -293,6 +303,7 @@ class ActivationQuantizer(Inserted):
             "source": self.source,
             "margin": self.margin,
             "nonnegative": self.nonnegative,
+            **({"seen": self.seen} if self.seen else {}),
         }
 
     @classmethod

@@ -12,8 +12,20 @@ from keras import layers as L
 from keras import tree
 
 from tfcompress.passthrough import Inserted, innermost
-from tfcompress.surgery.inputs import graph_of, has_graph
-from tfcompress.surgery.lines import MOST_POINTS, NOISE, ORDER, WHOLE, Content, Line, affine, columns_of, moved, passes
+from tfcompress.surgery.inputs import graph_of, has_graph, input_name
+from tfcompress.surgery.lines import (
+    CALIBRATED,
+    MOST_POINTS,
+    NOISE,
+    ORDER,
+    WHOLE,
+    Content,
+    Line,
+    affine,
+    columns_of,
+    moved,
+    passes,
+)
 from tfcompress.surgery.parameters import Parameter
 from tfcompress.surgery.walking import call_of
 
@@ -93,25 +105,27 @@ def contents(model: keras.Model) -> list[Content]:
     Example:
 
     >>> import keras
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(1 / 255), keras.layers.Dense(2)])
+    >>> layers = [keras.layers.Rescaling(1 / 255, name="scaled"), keras.layers.Dense(2)]
+    >>> model = keras.Sequential([keras.Input((4,)), *layers])
     >>> contents(model)[0].about, float(contents(model)[0].high)
-    ("pixels from 0 to 255, as 'rescaling' takes them", 255.0)
+    ("pixels from 0 to 255, as 'scaled' takes them", 255.0)
     """
     graph = graph_of(model)
+    seen = seen_inputs(model)
     widths = [x.shape[-1] if len(x.shape) > 1 else None for x in graph.inputs]
     reader = _Reader(len(graph.inputs))
     reader.read(graph, {id(x): Line((place,)) for place, x in enumerate(graph.inputs)})
     made = []
     for place, x in enumerate(graph.inputs):
         whole = not keras.backend.is_float_dtype(x.dtype)
-        content = _best(reader.found[place], widths[place])
+        content = _calibrated(_best(reader.found[place], widths[place]), seen.get(input_name(x)))
         if content is NOISE and whole:
             content = Content(WHOLE, 0.0, 1.0 if x.dtype == "bool" else vocabulary(model) - 1.0, True)
         points = tuple(dict.fromkeys(reader.points[place]))[:MOST_POINTS]
         if content is NOISE and points:
             content = dataclasses.replace(NOISE, about="values on both sides of the thresholds that the model has")
         padded = reader.masks[place] if reader.masks[place] is not None else content.padded
-        made.append(dataclasses.replace(content, points=points, padded=padded, whole=content.whole or whole))
+        made.append(dataclasses.replace(content, points=points, padded=padded, whole=whole or content.whole))
     return made
 
 
@@ -136,20 +150,36 @@ def _best(found: dict[str, list[tuple[Line, Content]]], width: int | None) -> Co
         known[line.columns] = True
     first = found[kind][0][1]
     low[~known], high[~known] = (0.0, 1.0)
-    return dataclasses.replace(first, low=low, high=high, padded=None)
+    return dataclasses.replace(first, low=low, high=high, padded=None, whole=known)
+
+
+def seen_inputs(model: keras.Model) -> dict[str, Any]:
+    """Return what calibration has seen of each input, by name: least and largest value of each channel, and whether
+    it holds whole numbers alone. It is kept by a layer that compression has inserted."""
+    found: dict[str, Any] = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, Inserted):
+            found.update(getattr(layer, "seen", None) or {})
+    return found
+
+
+def _calibrated(content: Content, seen: Any) -> Content:
+    """Return what an input holds, calibration having seen it; a table is known better from itself."""
+    if seen is None or (content.low is not None and content.whole is True and not content.about.startswith("pixels")):
+        return content
+    low, high, whole = (np.asarray(part) for part in seen)
+    known = content.whole
+    if np.ndim(known) and known.shape == low.shape:
+        about = f"{content.about}, and of other columns the calibrated range"
+        low, high = np.where(known, content.low, low), np.where(known, content.high, high)
+        return dataclasses.replace(content, about=about, low=low, high=high, whole=known | whole)
+    return Content(CALIBRATED, low, high, whole.astype(bool))
 
 
 def _follow(reader: _Reader, operation: Any, call: Any, x: Any, line: Line) -> Iterator[Line | None]:
     """Note what an operation tells of a line, and yield the lines of its outputs."""
     kind = type(operation).__name__
-    seen = getattr(operation, "seen", None)
     if isinstance(operation, Inserted):
-        if seen is not None and line.columns is None:
-            low, high, whole = (np.asarray(value) for value in seen)
-            ends = np.sort([line.back(low.astype(float)), line.back(high.astype(float))], axis=0)
-            about = "drawn from the calibrated range of each channel"
-            is_whole = bool(np.all(whole)) and bool(np.all(np.asarray(line.scale) == 1))
-            reader.note("calibrated", line, Content(about, ends[0], ends[1], is_whole))
         yield line
     elif kind in ("Normalization", "BatchNormalization"):
         _normalized(reader, operation, x, line)

@@ -24,7 +24,7 @@ class Content:
         about: In words, for a reader.
         low: The least value.
         high: The largest.
-        whole: Whether values are whole numbers.
+        whole: Whether values are whole numbers; of each channel, if they aren't alike.
         normal: Whether `low` and `high` are a mean and a deviation, of normally distributed values.
         points: Values on whose two sides something else happens.
         padded: What the end of a sequence is filled up with; `None`: nothing.
@@ -33,7 +33,7 @@ class Content:
     about: str
     low: Ends = None
     high: Ends = None
-    whole: bool = False
+    whole: Any = False
     normal: bool = False
     points: tuple[float, ...] = ()
     padded: float | None = None
@@ -41,7 +41,8 @@ class Content:
 
 NOISE = Content("standard normal noise: nothing is known of the inputs")
 WHOLE = "whole numbers that each table of the model has: nothing else is known of the inputs"
-ORDER = ("calibrated", "table", "normalization", "pixels")
+CALIBRATED = "drawn from the calibrated range of each channel"
+ORDER = ("table", "normalization", "pixels")
 """Of what is found of one input the first counts."""
 
 

@@ -123,20 +123,21 @@ def draw(
     (0, 9)
     """
     generator = np.random.default_rng(0) if generator is None else generator
-    whole = content.whole or "int" in dtype
+    whole = "int" in dtype or _of_channels(content.whole, shape)
     if dtype == "bool":
         return generator.integers(0, 2, shape).astype(bool)
-    if content.low is None and not content.points and whole:
+    if content.low is None and not content.points and np.all(whole):
         values = _within(shape, 0.0, _largest(dtype, words - 1), True, generator)
     elif content.low is None:
         values = _noise(shape, content.points, generator, far)
-        values = np.clip(np.rint(values), 0, None) if whole else values
+        values = np.clip(np.rint(values), 0, None) if np.all(whole) else values
     elif content.normal:
-        values = np.asarray(content.low) + np.asarray(content.high) * np.clip(generator.standard_normal(shape), -3, 3)
-        values = np.rint(values) if whole else values
+        mean, deviation = (_of_channels(part, shape) for part in (content.low, content.high))
+        values = mean + deviation * np.clip(generator.standard_normal(shape), -3, 3)
+        values = np.where(whole, np.rint(values), values)
     else:
         values = _within(shape, content.low, np.minimum(content.high, _largest(dtype, np.inf)), whole, generator)
-    if content.points and content.low is not None and not whole:
+    if content.points and content.low is not None and not np.any(whole):
         values = np.where(generator.random(shape) < 0.25, _noise(shape, content.points, generator, far), values)
     if content.padded is not None and len(shape) > 1:
         _pad(values, content.padded, generator)
@@ -146,11 +147,12 @@ def draw(
     return np.asarray(ops.convert_to_numpy(ops.cast(values.astype("float32"), dtype)))
 
 
-def _within(shape: Sizes, low: Any, high: Any, whole: bool, generator: np.random.Generator) -> np.ndarray:
+def _within(shape: Sizes, low: Any, high: Any, whole: Any, generator: np.random.Generator) -> np.ndarray:
     """Return values of a range, uniform, with both ends of each channel among them."""
-    low, high = (_along_last(end, shape) for end in (low, high))
+    low, high = (np.asarray(_of_channels(end, shape), float) for end in (low, high))
     share = generator.random(shape)
-    values = np.clip(low + np.floor(share * (high - low + 1)), low, high) if whole else low + share * (high - low)
+    integers = np.clip(low + np.floor(share * (high - low + 1)), low, high)
+    values = np.where(whole, integers, low + share * (high - low))
     if values.ndim:
         flat = values.reshape(-1, shape[-1]) if np.ndim(low) and low.size > 1 else values.reshape(-1, 1)
         lows, highs = (np.broadcast_to(end, (flat.shape[1],)) for end in (low.ravel(), high.ravel()))
@@ -161,9 +163,10 @@ def _within(shape: Sizes, low: Any, high: Any, whole: bool, generator: np.random
     return values
 
 
-def _along_last(end: Any, shape: Sizes) -> np.ndarray:
-    end = np.asarray(end, float)
-    return end if end.ndim == 0 or (shape and end.shape == (shape[-1],)) else np.asarray(float(np.max(end)))
+def _of_channels(value: Any, shape: Sizes) -> np.ndarray:
+    """Return a value, or one for each channel; of those that aren't as many, the largest."""
+    array = np.asarray(value)
+    return array if array.ndim == 0 or (shape and array.shape == (shape[-1],)) else np.max(array)
 
 
 def _noise(shape: Sizes, points: Sequence[float], generator: np.random.Generator, far: bool) -> np.ndarray:
