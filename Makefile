@@ -1,10 +1,10 @@
-# Everything runs in .venv, which is made on first use; nothing else on the machine is touched.
+# Everything runs in .venv (what is tried against Keras' nightly: in .venv-nightly), which is made on first use; nothing else on the machine is touched.
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint unit test-jax campaign bench clean
+.PHONY: demo test lint unit test-jax test-nightly campaign bench clean
 
 demo: .venv/.installed
 	$(BIN)/python scripts/compress.py
@@ -26,6 +26,12 @@ test-jax: .venv/.dev
 		tests/quantization/test_numerics.py tests/quantization/test_quantizers.py tests/quantization/test_calibration.py \
 		tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training
 
+# A slice of the tests of training, surgery and export, on the nightly build of Keras.
+test-nightly: .venv-nightly/.installed
+	.venv-nightly/bin/python -c "import keras; print('Keras', keras.__version__)"
+	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/test_wrapper.py tests/test_surgery.py tests/pruning/test_prune.py \
+		tests/export/test_tracing.py tests/export/test_tflite.py tests/export/test_onnx.py tests/quantization/test_quantize.py
+
 # Long runs that try many models, calls and faults, and print counts.
 campaign: .venv/.dev
 	$(BIN)/python -m tests.campaigns.styles
@@ -46,9 +52,17 @@ bench: .venv/.bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jax]'
 	touch $@
 
+# Always the newest: of yesterday's nightly nobody wants to know.
+.PHONY: .venv-nightly/.installed
+.venv-nightly/.installed: setup.cfg pyproject.toml
+	test -x .venv-nightly/bin/python || $(PYTHON) -m venv .venv-nightly
+	.venv-nightly/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	.venv-nightly/bin/python -m pip uninstall --quiet --yes keras
+	.venv-nightly/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --force-reinstall --no-deps --pre keras-nightly
+
 .venv/.bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+	rm -rf .venv .venv-nightly .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

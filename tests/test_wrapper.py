@@ -11,6 +11,8 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, check_exports, check_wrapper, data_for, train, zeros_of
 from tests.layers import LAYERS, model_of
 from tfcompress.passthrough import FixedTraining
+from tfcompress.quantization.freezing import FreezingBatchNorm
+from tfcompress.quantization.kept import KeptFloat
 from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
 MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": True}}
@@ -154,6 +156,81 @@ def test_pinned_training_survives_saving(tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     x = np.ones((4, 3), "float32")
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(x, training=True)), x)
+
+
+class Sees(L.Layer):
+    """Returns 1 where its `call` is one of training, else 0."""
+
+    def call(self, x, training=None):
+        return keras.ops.zeros_like(x) + float(bool(training))
+
+
+class Behind(L.Layer):
+    """Calls a layer, then looks at the `training` that the layer behind it gets."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.sees = first, Sees()
+
+    def call(self, x):
+        return self.sees(self.first(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["pinned off", "pinned on", "freezing", "pruned", "kept"])
+def test_a_layer_keeps_its_training_to_itself(kind, training):
+    """What a wrapper calls the layer inside with doesn't reach the layers behind."""
+
+    class Stubborn(L.Dense):
+        """A layer of the user's own that calls another with a `training` of its own."""
+
+        def call(self, x):
+            return self.norm(super().call(x), training=not training)
+
+    def stubborn():
+        layer = Stubborn(3)
+        layer.norm = L.BatchNormalization()
+        layer(np.ones((1, 3)))
+        return layer
+
+    made = {
+        "pinned off": lambda: FixedTraining(L.Dropout(0.5), pinned=False),
+        "pinned on": lambda: FixedTraining(L.Dropout(0.5), pinned=True),
+        "freezing": lambda: FreezingBatchNorm(L.BatchNormalization(), 10),
+        "pruned": lambda: CompressedLayer(stubborn(), []),
+        "kept": lambda: KeptFloat(stubborn(), "it is"),
+    }[kind]()
+    if kind == "freezing":
+        made.layer.build((None, 3))
+    seen = Behind(made)(np.ones((2, 3), "float32"), training=training)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(seen), float(training))
+
+
+def test_training_goes_on_behind_a_layer_that_is_pinned():
+    """Of a model with `self.norm(x, training=False)` the rest is pruned, normalized and dropped as ever."""
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.dense, self.moving = L.BatchNormalization(), L.Dense(16), L.BatchNormalization()
+            self.drop, self.head = L.Dropout(0.5), L.Dense(2)
+
+        def call(self, x, training=None):
+            x = self.moving(self.dense(self.norm(x, training=False)), training=training)
+            return self.head(self.drop(x, training=training))
+
+    x = np.random.normal(2, 1, (32, 8)).astype("float32")
+    model = Model()
+    model(x)
+    pruned = tfc.prune(model, 0.5)
+    pruned.compile("sgd", "mse")
+    pruned.fit(x, np.zeros((32, 2)), epochs=2, verbose=0)
+    assert tfc.sparsity(pruned) == 0.5
+    still, moving = (pruned.get_layer(name) for name in (model.norm.name, model.moving.name))
+    assert not np.any(keras.ops.convert_to_numpy(still.layer.moving_mean))
+    assert np.all(keras.ops.convert_to_numpy(moving.moving_mean) != 0)
+    one, two = (keras.ops.convert_to_numpy(pruned(x, training=True)) for _ in range(2))
+    assert not np.allclose(one, two)
 
 
 def test_gradients_pass_where_the_mask_is_one():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 
 class Inserted(keras.layers.Layer):
@@ -129,7 +133,24 @@ class FixedTraining(PassThrough):
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer with the pinned value, whatever `training` is."""
-        return self.layer(inputs, *args, **kwargs, training=self.pinned)
+        with context_of_its_own():
+            return self.layer(inputs, *args, **kwargs, training=self.pinned)
+
+
+@contextlib.contextmanager
+def context_of_its_own() -> Iterator[None]:
+    """Let the `training` that a layer is called with in the block be that of the layer alone.
+
+    All layers of a model share one context of the call, in which a `training` that a layer is given stays: layers
+    behind, called without one as Keras 3.16 calls all, would take it for the model's.
+    """
+    name = "current_call_ctx"
+    context = global_state.get_global_attribute(name)
+    global_state.set_global_attribute(name, copy.copy(context))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(name, context)
 
 
 def has_no_build(layer: keras.layers.Layer) -> bool:

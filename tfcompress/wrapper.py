@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import PassThrough, context_of_its_own
 from tfcompress.replicas import layout_like, not_distributed
 from tfcompress.transform import Projection, Tensor, WeightTransform, carried, remove_projection
 
@@ -251,7 +251,7 @@ class CompressedLayer(PassThrough):
         weights = self.layer.weights
         values = self._values_in_training() if training else self.transformed()
         mapping = [(weights[position], value) for position, value in values.items()]
-        with _Scope(mapping) as scope:
+        with _Scope(mapping) as scope, context_of_its_own():
             outputs = self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
         for variable in scope.assigned.values():  # seeds, batch-norm statistics, states, metrics
             variable.assign(scope.get_current_value(variable))

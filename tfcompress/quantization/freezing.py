@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.passthrough import PassThrough
+from tfcompress.passthrough import PassThrough, context_of_its_own
 from tfcompress.replicas import mean_over_replicas
 
 
@@ -59,13 +59,15 @@ class FreezingBatchNorm(PassThrough):
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer."""
         if not training:
-            return self.layer(inputs, *args, training=False, **kwargs)
+            with context_of_its_own():
+                return self.layer(inputs, *args, training=False, **kwargs)
         statistics = (self.layer.moving_mean, self.layer.moving_variance)
         before = [ops.copy(variable.value) for variable in statistics]
         step = ops.convert_to_tensor(self.step.value)
         frozen = step >= self.freeze_step
-        still = self.layer(inputs, *args, training=False, **kwargs)
-        moving = self.layer(inputs, *args, training=True, **kwargs)
+        with context_of_its_own():
+            still = self.layer(inputs, *args, training=False, **kwargs)
+            moving = self.layer(inputs, *args, training=True, **kwargs)
         # Keras lets each replica of `tf.distribute` move statistics of its own, to NaN without samples; frozen ones
         # must be the same.
         both = ops.stack([ops.convert_to_tensor(variable.value) for variable in statistics])

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.passthrough import Inserted, PassThrough, context_of_its_own
 from tfcompress.surgery.deep import class_of, functional
 
 LEFT_OUT = "left out by layers="
@@ -46,7 +46,8 @@ class KeptFloat(PassThrough):
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer."""
-        return self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
+        with context_of_its_own():
+            return self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
 
 
 def kept_reason(operation: Any) -> str | None:
