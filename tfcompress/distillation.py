@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from tfcompress.checks import check_flag, check_model
 from tfcompress.files import draft
 from tfcompress.meshes import same_place
 from tfcompress.replicas import place_of, replicas
@@ -228,13 +229,14 @@ def distill(
     >>> tfc.sparsity(tfc.strip(distilled.student))
     0.5
     """
+    if from_logits is not None:
+        check_flag("from_logits", from_logits)
     if not _is_real(temperature) or not 0 < temperature < math.inf:
         raise ValueError(f"Expected `temperature` to be a number above 0. Received: temperature={temperature!r}.")
     if not _is_real(alpha) or not 0 <= alpha <= 1:
         raise ValueError(f"Expected `alpha` to be a number in [0, 1], the teacher's share. Received: alpha={alpha!r}.")
     for what, model in (("student", student), ("teacher", teacher)):
-        if not isinstance(model, keras.Model):
-            raise TypeError(f"Expected `{what}` to be a keras.Model. Received: type {type(model).__name__}.")
+        check_model(model, what)
         if not model.built:
             raise ValueError(
                 f"Expected a built {what}. Received: {model.name!r}, which has no weights yet. Begin it with a "

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 
 import keras
 
+from tfcompress.checks import check_flag, check_model, check_path
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -59,11 +61,7 @@ def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = 
         >>> tfc.save(model, f"{tempfile.mkdtemp()}/model.keras").name
         'model.keras'
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"Expected model to be a keras.Model (of Keras 3). Received: {type(model).__module__}."
-            f"{type(model).__name__}."
-        )
+    check_model(model)
     target = check_target(path, ".keras", overwrite)
     with draft(target) as beside:
         model.save(beside)
@@ -90,9 +88,8 @@ def check_target(
         PermissionError: the folder or the file is read-only.
         OSError: the disk is full.
     """
-    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
-        raise TypeError(f"Expected a path: a string or a pathlib.Path. Received: {path!r}.")
-    target = pathlib.Path(path)
+    check_flag("overwrite", overwrite)
+    target = pathlib.Path(check_path(path))
     allowed = (suffixes,) if isinstance(suffixes, str) else suffixes
     if target.suffix.lower() not in allowed:
         raise ValueError(f"Expected a path that ends in {' or '.join(allowed)}. Received: {str(target)!r}.")

@@ -22,6 +22,15 @@ class UsageError(Exception):
     """Flags that are right one by one, and wrong together."""
 
 
+def refuse_without_effect(values: FlagValues, why: str, *names: str) -> None:
+    """Raise UsageError if one of the flags is on the command line: nothing would come of it."""
+    for name in names:
+        if values[name].present:
+            raise UsageError(
+                f"Expected no --{name} {why}, where it has no effect. Received: --{name}={values[name].value}."
+            )
+
+
 def run(main: Callable[[FlagValues], None], doc: str, argv: list[str] | None = None) -> None:
     """Parse the flags, run `main`, and end the process.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError
+from tfcompress.cli.app import UsageError, refuse_without_effect
 from tfcompress.cli.outputs import check_size, new_file
 from tfcompress.cli.progress import stage
 from tfcompress.cli.resuming import resume_of
@@ -20,6 +20,8 @@ def compress(values: FlagValues) -> None:
     from tfcompress.pipeline import compress_job
 
     demo = not values.model and not values.data
+    if values.model:
+        refuse_without_effect(values, "with --model", "epochs")
     if values.model and not values.data:
         raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
     data = _data(values)
@@ -85,7 +87,7 @@ def prune(values: FlagValues) -> None:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
     from tfcompress.cli.distribution import devices_of, writes_files
-    from tfcompress.cli.pruning import config_of, data_for
+    from tfcompress.cli.pruning import check, config_of, data_for
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.pruning import shrink_report
@@ -93,6 +95,7 @@ def prune(values: FlagValues) -> None:
 
     if values.sweep:
         return _sweep(values)
+    check(values)
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
@@ -164,12 +167,13 @@ def quantize(values: FlagValues) -> None:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
     from tfcompress.cli.distribution import devices_of, writes_files
-    from tfcompress.cli.quantizing import check, config_of, data_for
+    from tfcompress.cli.quantizing import check, check_effects, config_of, data_for
     from tfcompress.pipeline.quantizing import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 
     check(values)
+    check_effects(values)
     here = writes_files(values)
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
@@ -224,6 +228,8 @@ def convert(values: FlagValues) -> None:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
 
+    if not any(path.endswith(".onnx") for path in values.outputs):
+        refuse_without_effect(values, "without a .onnx file among --outputs", "opset")
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from absl import flags
+
+from tfcompress.checks import MOST, MOST_THREADS
+from tfcompress.pipeline.distribution import MOST_DEVICES
 
 _PRECISIONS = ["float32", "float16"]
 _POLICIES = ["float32", "mixed_float16", "mixed_bfloat16", "auto"]
@@ -12,6 +17,7 @@ _CRITERIA = ["magnitude", "l2", "threshold", "gradient", "movement", "activation
 _RANGES = ["minmax", "percentile", "mse", "entropy", "ema"]
 _IO = ["float32", "int8", "uint8"]
 _OPSETS = ["18", "19", "20", "21"]
+_EPOCHS, _SAMPLES, _AT_ONCE, _PROCESSES = 1_000_000, MOST, 1 << 20, 10_000
 
 
 def _sparsity(value: float) -> bool:
@@ -21,7 +27,26 @@ def _sparsity(value: float) -> bool:
 def define(*names: str) -> None:
     """Define the named flags, for the program that calls this."""
     for name in names:
+        before = set(flags.FLAGS)
         _FLAGS[name]()
+        for made in set(flags.FLAGS) - before:
+            _check_value(made)
+
+
+def _check_value(name: str) -> None:
+    """Refuse what no flag of its type may be: a list or text with nothing in it, a number that is none."""
+    flag = flags.FLAGS[name]
+    if flag.flag_type() == "comma separated list of strings":
+
+        def full(values: list[str] | None) -> bool:
+            return values is None or (bool(values) and all(values) and len(set(values)) == len(values))
+
+        flags.register_validator(name, full, f"Expected --{name} with entries between commas, each once.")
+    elif flag.flag_type() == "string":
+        flags.register_validator(name, lambda value: value != "", f"Expected --{name} with a value. Received: none.")
+    elif flag.flag_type() == "float":
+        finite = f"Expected --{name} to be a number. Received: one that is not finite."
+        flags.register_validator(name, lambda value: value is None or math.isfinite(value), finite)
 
 
 def require(*names: str) -> None:
@@ -60,7 +85,8 @@ def _define_sweep() -> None:
 def _define_freezing(what: str, unit: str) -> None:
     names = {"ranges": "the ranges of activations", "batch_norm": "the statistics of batch normalization"}
     text = f"The {unit} of training, from 0, from which {names[what]} stay as they are; by default never."
-    flags.DEFINE_integer(f"freeze_{what}_{unit}", None, text, lower_bound=0)
+    most = _EPOCHS if unit == "epoch" else _SAMPLES
+    flags.DEFINE_integer(f"freeze_{what}_{unit}", None, text, lower_bound=0, upper_bound=most)
 
 
 _FLAGS = {
@@ -99,26 +125,41 @@ _FLAGS = {
         "attention_head (these are taken out of the model: --shrink).",
     ),
     "threshold": lambda: flags.DEFINE_float(
-        "threshold", None, "With --criterion=threshold: smaller weights are pruned, but no more than --sparsity."
+        "threshold",
+        None,
+        "With --criterion=threshold: smaller weights are pruned, but no more than --sparsity.",
+        lower_bound=0.0,
+        upper_bound=float(2**127),
     ),
     "shrink": lambda: flags.DEFINE_bool("shrink", True, "Take pruned channels and heads out of the model."),
     "layers": lambda: flags.DEFINE_list("layers", None, "Names or regular expressions of the layers; all by default."),
-    "epochs": lambda: flags.DEFINE_integer("epochs", 10, "Epochs of training.", lower_bound=1),
+    "epochs": lambda: flags.DEFINE_integer("epochs", 10, "Epochs of training.", lower_bound=1, upper_bound=_EPOCHS),
     "finetune_epochs": lambda: flags.DEFINE_integer(
-        "finetune_epochs", 10, "Epochs in which the model is pruned while it is trained.", lower_bound=1
+        "finetune_epochs",
+        10,
+        "Epochs in which the model is pruned while it is trained.",
+        lower_bound=1,
+        upper_bound=_EPOCHS,
     ),
-    "batch_size": lambda: flags.DEFINE_integer("batch_size", 32, "Samples per training step.", lower_bound=1),
+    "batch_size": lambda: flags.DEFINE_integer(
+        "batch_size", 32, "Samples per training step.", lower_bound=1, upper_bound=_SAMPLES
+    ),
     "learning_rate": lambda: flags.DEFINE_float(
-        "learning_rate", 2e-3, "Adam's learning rate at the beginning.", lower_bound=0.0
+        "learning_rate", 2e-3, "Adam's learning rate at the beginning.", lower_bound=0.0, upper_bound=100.0
     ),
-    "seed": lambda: flags.DEFINE_integer("seed", 0, "Seed of everything that is random.", lower_bound=0),
-    "threads": lambda: flags.DEFINE_integer("threads", 1, "Threads of one inference.", lower_bound=1),
+    "seed": lambda: flags.DEFINE_integer(
+        "seed", 0, "Seed of everything that is random.", lower_bound=0, upper_bound=2**32 - 1
+    ),
+    "threads": lambda: flags.DEFINE_integer(
+        "threads", 1, "Threads of one inference.", lower_bound=1, upper_bound=MOST_THREADS
+    ),
     "precision": lambda: flags.DEFINE_enum("precision", "float32", _PRECISIONS, "How the weights are stored."),
     "export_batch_size": lambda: flags.DEFINE_integer(
         "export_batch_size",
         None,
         "Samples that the file takes at once, 0 for any number; by default 1 in TFLite and any number in ONNX.",
         lower_bound=0,
+        upper_bound=_AT_ONCE,
     ),
     "training_precision": lambda: flags.DEFINE_enum(
         "precision",
@@ -144,13 +185,21 @@ _FLAGS = {
         "activations in 16 bits; dynamic_int8: activations at run time), or weights alone (int8_weights, float16).",
     ),
     "calibration_samples": lambda: flags.DEFINE_integer(
-        "calibration_samples", 512, "Samples drawn from x_train to find the ranges of activations.", lower_bound=1
+        "calibration_samples",
+        512,
+        "Samples drawn from x_train to find the ranges of activations.",
+        lower_bound=1,
+        upper_bound=_SAMPLES,
     ),
     "range": lambda: flags.DEFINE_enum(
         "range", None, _RANGES, "How the ranges of activations are found; by default as the recipe does."
     ),
     "qat_epochs": lambda: flags.DEFINE_integer(
-        "qat_epochs", 0, "Epochs in which the quantized model is trained; 0: it is calibrated only.", lower_bound=0
+        "qat_epochs",
+        0,
+        "Epochs in which the quantized model is trained; 0: it is calibrated only.",
+        lower_bound=0,
+        upper_bound=_EPOCHS,
     ),
     "freeze_ranges_epoch": lambda: _define_freezing("ranges", "epoch"),
     "freeze_ranges_step": lambda: _define_freezing("ranges", "step"),
@@ -178,21 +227,31 @@ _FLAGS = {
         "With --distribution: devices of each machine; by default all its GPUs or TPUs, or one CPU. Where there are "
         "none of these, as many virtual CPUs are made.",
         lower_bound=1,
+        upper_bound=MOST_DEVICES,
     ),
     "model_devices": lambda: flags.DEFINE_integer(
         "model_devices",
         None,
         "With --distribution=model_parallel: devices that share one copy of the model; by default all.",
         lower_bound=1,
+        upper_bound=_PROCESSES * MOST_DEVICES,
     ),
     "job_addresses": lambda: flags.DEFINE_string(
         "job_addresses", None, "With several processes: HOST:PORT of process 0, as of keras.distribution.initialize."
     ),
     "num_processes": lambda: flags.DEFINE_integer(
-        "num_processes", None, "Processes, usually one for each machine, that train one model.", lower_bound=1
+        "num_processes",
+        None,
+        "Processes, usually one for each machine, that train one model.",
+        lower_bound=1,
+        upper_bound=_PROCESSES,
     ),
     "process_id": lambda: flags.DEFINE_integer(
-        "process_id", None, "The number of this process, from 0; process 0 alone writes files.", lower_bound=0
+        "process_id",
+        None,
+        "The number of this process, from 0; process 0 alone writes files.",
+        lower_bound=0,
+        upper_bound=_PROCESSES - 1,
     ),
     "html": lambda: flags.DEFINE_string("html", None, "An .html report to write."),
     "json": lambda: flags.DEFINE_string("json", None, "A .json file to write the figures to."),

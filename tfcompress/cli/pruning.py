@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError
+from tfcompress.cli.app import UsageError, refuse_without_effect
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.job import rising_schedule
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PruneConfig
@@ -46,6 +46,13 @@ def granularity_of(text: str) -> str | Granularity:
         return NofM(first, second) if found[2] == ":" else Block(first, second)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def check(values: FlagValues) -> None:
+    """Raise UsageError if flags contradict each other; nothing is loaded for that."""
+    config = config_of(values, values.sparsity, steps=100)
+    if config.granularity not in STRUCTURES:
+        refuse_without_effect(values, f"with --granularity={values.granularity}", "shrink")
 
 
 def config_of(values: FlagValues, sparsity: float, steps: int) -> PruneConfig:

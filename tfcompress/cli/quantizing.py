@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError
+from tfcompress.cli.app import UsageError, refuse_without_effect
 from tfcompress.pipeline import Data, check_fits, digits
 from tfcompress.pipeline.quantizing import finds_ranges
 from tfcompress.quantization.config import QuantizeConfig
@@ -39,6 +39,18 @@ def check(values: FlagValues) -> None:
             raise UsageError(
                 f"Expected --{epoch} below --qat_epochs={values.qat_epochs}. Received: {values[epoch].value}."
             )
+
+
+def check_effects(values: FlagValues) -> None:
+    """Raise UsageError if nothing would come of a flag that is given."""
+    if not values.qat_epochs:
+        refuse_without_effect(values, "without --qat_epochs", "preserve_sparsity", "learning_rate", "distribution")
+    if not any(str(path).endswith(".onnx") for path in values.outputs or ()):
+        refuse_without_effect(values, "without a .onnx file among --outputs", "opset")
+    if not finds_ranges(QuantizeConfig.get(values.recipe)) and not (
+        values.correct_bias or values.reestimate_batch_norm
+    ):
+        refuse_without_effect(values, f"with --recipe={values.recipe}", "calibration_samples")
 
 
 def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig:

@@ -10,12 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.checks import check_model
 from tfcompress.evaluation.probing.comparison import Comparison, FloatComparison
 from tfcompress.evaluation.probing.observing import open_observer
 from tfcompress.evaluation.probing.probes import flat, is_dynamic
 from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, stream
-from tfcompress.evaluation.verification import check_model, pair
+from tfcompress.evaluation.verification import pair
 from tfcompress.export.inputs import count_samples
 from tfcompress.export.integers import held, io_grids, quantize
 from tfcompress.export.runtime import Runner, open_runner
@@ -236,7 +237,7 @@ def debug(
     check_model(model)
     check_batch_size(batch_size)
     if reference is not None:
-        check_model(reference)
+        check_model(reference, "reference")
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0:
         raise ValueError(f"Expected threshold to be a number above 0. Received: threshold={threshold!r}.")
     inputs = read_signature(model).inputs

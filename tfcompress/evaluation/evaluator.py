@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.checks import check_choice, check_flag
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.predictor import (
     DEFAULT_BATCH_SIZE,
@@ -63,7 +64,7 @@ def evaluate(
         >>> round(metrics.accuracy, 3), metrics.confusion_matrix.tolist()
         (0.667, [[1, 0], [1, 1]])
     """
-    check_options(task, batch_size)
+    check_options(task, batch_size, from_logits)
     predictor = open_predictor(model_or_path)
     named = predictor.check(x)
     targets = check_targets(predictor, named, y)
@@ -78,12 +79,13 @@ def evaluate(
     )
 
 
-def check_options(task: str | Mapping[str, str] | None, batch_size: int) -> None:
+def check_options(task: str | Mapping[str, str] | None, batch_size: int, from_logits: bool | None) -> None:
     """Refuse an unknown task or a batch size below 1."""
     for value in task.values() if isinstance(task, Mapping) else (task,):
-        if value is not None and value not in TASKS:
-            raise ValueError(f"Expected task to be None or one of {TASKS}. Received: task={value!r}.")
+        check_choice("task", value, (None, *TASKS))
     check_batch_size(batch_size)
+    if from_logits is not None:
+        check_flag("from_logits", from_logits)
 
 
 def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any) -> Any:

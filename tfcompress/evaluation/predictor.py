@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from tfcompress.checks import MOST_THREADS, check_count, way_out
 from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 from tfcompress.loading import load
@@ -200,14 +201,13 @@ def open_predictor(source: Source, threads: int = 1) -> Predictor:
         FileNotFoundError: there is no such file.
         ValueError: it is no model, or no file that can be loaded.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"Expected threads to be an integer of at least 1. Received: threads={threads!r}.")
+    check_count("threads", threads, most=MOST_THREADS)
     if isinstance(source, keras.Model):
         return KerasPredictor(source)
     if not isinstance(source, str | os.PathLike):
         raise ValueError(
             "Expected a Keras model or a path (.tflite, .onnx, .keras, .h5, a SavedModel folder). "
-            f"Received: {type(source).__name__}. Save a tf_keras model and pass the path."
+            f"Received: {type(source).__name__}. {way_out(source)}"
         )
     path = pathlib.Path(source)
     if path.suffix.lower() in FORMATS:

@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfcompress.checks import check_flag
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.document import Document
 from tfcompress.evaluation.evaluator import check_options, check_targets, evaluate_predictor
@@ -294,7 +295,8 @@ def compare(
     baseline = next(iter(named_models)) if baseline is None else baseline
     if baseline not in named_models:
         raise ValueError(f"Expected baseline to be one of {list(named_models)}. Received: baseline={baseline!r}.")
-    check_options(task, batch_size)
+    check_flag("latency", latency)
+    check_options(task, batch_size, from_logits)
     timing_module.check_options(runs, warmup, 1, seconds)
 
     predictors, inputs = {}, {}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
+from tfcompress.checks import check_flag
 from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.explaining import Explanation, explain
@@ -178,6 +179,7 @@ def sparsity(model: keras.Model, per_layer: bool = False) -> float | dict[str, f
     >>> tfc.sparsity(tfc.prune_once(model, 0.5), per_layer=True)
     {'dense/kernel': 0.5}
     """
+    check_flag("per_layer", per_layer)
     shown = summary(model)
     if not per_layer:
         return shown.sparsity

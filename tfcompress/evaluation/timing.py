@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.checks import check_count, check_number
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
 from tfcompress.evaluation.trying import samples_for
 
 ROUNDS = 10
 LEAST_RUNS = 10
+MOST_RUNS = 1_000_000
+MOST_SECONDS = 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +111,10 @@ def benchmark(
 
 def check_options(runs: int | None, warmup: int, batch_size: int, seconds: float) -> None:
     """Refuse numbers of runs, samples or seconds that make no sense."""
-    for name, value in (
-        ("runs", 1 if runs is None else runs),
-        ("warmup", warmup),
-        ("batch_size", batch_size),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"Expected {name} to be an integer of at least 1. Received: {name}={value!r}.")
-    if not seconds > 0:
-        raise ValueError(f"Expected seconds to be above 0. Received: seconds={seconds!r}.")
+    for name, value in (("runs", 1 if runs is None else runs), ("warmup", warmup)):
+        check_count(name, value, most=MOST_RUNS)
+    check_count("batch_size", batch_size)
+    check_number("seconds", seconds, 0, MOST_SECONDS, above=True)
 
 
 def one_batch(predictor: Predictor, named: Arrays | None, batch_size: int) -> Arrays:

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.checks import check_model
 from tfcompress.evaluation.probing.comparison import Values
 from tfcompress.evaluation.probing.probes import output_steps
 from tfcompress.evaluation.render import number, plain, significant, to_text
@@ -180,15 +181,6 @@ def verify(
         samples += count_samples(batch)
     outputs = tuple(_difference(name, values, *agreeing[name]) for name, values in sums.items())
     return Verification(model.name, pathlib.Path(path), runner.format, samples, outputs)
-
-
-def check_model(model: Any) -> None:
-    """Refuse what is no Keras model."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"Expected model to be a keras.Model (of Keras 3). Received: {type(model).__module__}."
-            f"{type(model).__name__}. Load files with tfcompress.load()."
-        )
 
 
 def pair(ours: Mapping[str, Any], theirs: Mapping[str, TensorInfo], what: str, path: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.checks import check_model
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
@@ -226,11 +227,7 @@ def _check_arguments(
     verify: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"Expected model to be a keras.Model (of Keras 3). Received: {type(model).__module__}."
-            f"{type(model).__name__}. Load files with tfcompress.load()."
-        )
+    check_model(model)
     kind = format_of(path)
     if target is not None:
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.checks import check_flag, check_path
 from tfcompress.loading import keras2
 from tfcompress.loading.code import refuse_code
 from tfcompress.loading.messages import broken, unreadable
@@ -46,7 +47,8 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
         >>> load(file).count_params()
         10
     """
-    file = pathlib.Path(path)
+    check_flag("unsafe", unsafe)
+    file = pathlib.Path(check_path(path))
     suffix = file.suffix.lower()
     if suffix in (".tflite", ".onnx"):
         raise ValueError(

@@ -11,10 +11,14 @@ from typing import Any
 
 import keras
 
+from tfcompress.checks import MOST, check_count
 from tfcompress.pipeline.batches import WholeBatches
 from tfcompress.replicas import NO_MULTI_WORKER
 from tfcompress.surgery import rebuild
 from tfcompress.transform import read
+
+MOST_DEVICES = 256
+"""Of one machine. Virtual ones cost time and memory each."""
 
 KINDS = ("none", "mirrored", "data_parallel", "model_parallel", "multi_worker_mirrored")
 
@@ -157,6 +161,16 @@ def start(
     >>> start("none").parts
     1
     """
+    counts = {
+        "devices": (devices, MOST_DEVICES),
+        "model_devices": (model_devices, MOST),
+        "num_processes": (num_processes, MOST),
+    }
+    for name, (value, most) in counts.items():
+        if value is not None:
+            check_count(name, value, most=most)
+    if process_id is not None:
+        check_count("process_id", process_id, 0, MOST if num_processes is None else num_processes - 1)
     if kind not in KINDS:
         raise ValueError(f"Expected one of {', '.join(KINDS)}. Received: {kind!r}.")
     several = {"job_addresses": job_addresses, "num_processes": num_processes, "process_id": process_id}

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.checks import check_count
 from tfcompress.evaluation.predictor import Arrays, KerasPredictor, name_arrays, predict
 from tfcompress.evaluation.scoring import judge
 
@@ -48,8 +49,7 @@ class Measure:
                 f"Expected `metric` to be one of {', '.join(map(repr, METRICS))} or a function (y, outputs) -> float. "
                 f"Received: {metric!r}."
             )
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"Expected batch_size to be an integer of at least 1. Received: {batch_size!r}.")
+        check_count("batch_size", batch_size)
         self.pairs = _passes(data)
         self.predictor = KerasPredictor(model)
         self.metric = metric

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.checks import check_flag
 from tfcompress.evaluation.progress import progress as progress_bar
 from tfcompress.files import check_target
 from tfcompress.pipeline.curves import Sensitivity, SensitivityRow
@@ -98,6 +99,7 @@ def sensitivity(
     >>> result.baseline, [(row.layer, row.level) for row in result.rows]
     (1.0, [('a', 0.5), ('a', 0.9), ('b', 0.5), ('b', 0.9)])
     """
+    check_flag("progress", progress)
     kind, levels = _levels(sparsities, bits)
     target = None if resume is None else check_target(resume, ".json", overwrite=True)
     copy = rebuild(model)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.checks import check_flags
 from tfcompress.quantization.config import check_bits
 from tfcompress.quantization.numerics import (
     LEAST_WIDTH,
@@ -107,6 +108,7 @@ def uniform_quantize(
     (2, 4)
     """
     bits = check_bits(bits)
+    check_flags(symmetric=symmetric, narrow=narrow)
     if mode not in MODES:
         raise ValueError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}.")
     x = checked(x)

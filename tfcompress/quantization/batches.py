@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.checks import check_count
 from tfcompress.surgery.inputs import has_graph, input_name
 from tfcompress.surgery.sizes import batch_of, is_free
 
@@ -96,9 +96,7 @@ def _filled(array: Any, size: int) -> Any:
 
 def check_batch_size(batch_size: Any) -> None:
     """Raise ValueError unless a batch size is a whole number of at least 1."""
-    whole = isinstance(batch_size, numbers.Integral) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise ValueError(f"Expected batch_size to be an integer of at least 1. Received: batch_size={batch_size!r}.")
+    check_count("batch_size", batch_size)
 
 
 def _samples(arrays: Sequence[Any]) -> int:

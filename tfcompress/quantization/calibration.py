@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.checks import check_model
 from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
@@ -77,8 +78,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
 
 
 def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model. Received: {model!r} of type {type(model).__name__}.")
+    check_model(model)
     quantizers = [quantizer for quantizer in activation_quantizers(model) if quantizer.learns]
     if not quantizers or not is_graph(model):
         raise ValueError(

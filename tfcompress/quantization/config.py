@@ -8,6 +8,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+from tfcompress.checks import MOST, check_flag, is_whole
+
 LEAST_BITS, MOST_BITS = 2, 16
 
 WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
@@ -23,13 +25,9 @@ def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"Expected {name} to be one of {allowed}. Received: {name}={value!r}.{hint}")
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def check_bits(bits: Any) -> int:
     """Return `bits` as an int; raise ValueError unless it is a whole number, of any type, that a grid may have."""
-    if not _is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
+    if not is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
         raise ValueError(
             f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
         )
@@ -37,7 +35,7 @@ def check_bits(bits: Any) -> int:
 
 
 def _checked_step(name: str, step: Any) -> int | None:
-    if step is not None and (not _is_whole(step) or step < 0):
+    if step is not None and (not is_whole(step) or not 0 <= step <= MOST):
         raise ValueError(f"Expected {name} to be a training step of at least 0, or None. Received: {name}={step!r}.")
     return None if step is None else int(step)
 
@@ -73,7 +71,7 @@ class WeightSpec:
     range: str = "minmax"
 
     def __post_init__(self) -> None:
-        _set(self, bits=check_bits(self.bits))
+        _set(self, bits=check_bits(self.bits), symmetric=check_flag("symmetric", self.symmetric))
         _check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
         _check_choice("codebook", self.codebook, CODEBOOKS)
         _check_choice("range", self.range, WEIGHT_RANGES)
@@ -112,6 +110,8 @@ class ActivationSpec:
         _set(
             self,
             bits=check_bits(self.bits),
+            symmetric=check_flag("symmetric", self.symmetric),
+            dynamic=check_flag("dynamic", self.dynamic),
             percentile=_checked_number("percentile", self.percentile, "above 50, up to 100", lambda x: 50 < x <= 100),
             momentum=_checked_number("momentum", self.momentum, "in [0, 1)", lambda x: 0 <= x < 1),
         )
@@ -154,6 +154,7 @@ class QuantizeConfig:
             raise TypeError(f"Expected weights to be a WeightSpec. Received: {self.weights!r}.")
         if self.activations is not None and not isinstance(self.activations, ActivationSpec):
             raise TypeError(f"Expected activations to be an ActivationSpec or None. Received: {self.activations!r}.")
+        _set(self, float16=check_flag("float16", self.float16))
         for name in ("freeze_ranges_step", "freeze_batch_norm_step"):
             _set(self, **{name: _checked_step(name, getattr(self, name))})
 

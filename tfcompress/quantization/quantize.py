@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
+from tfcompress.checks import check_flags
 from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.batches import check_batch_size, shapes_of
 from tfcompress.quantization.calibration import calibrate
@@ -99,6 +100,7 @@ def quantize(
     """
     config = QuantizeConfig.get(config)
     choice = LayerChoice(layers)
+    check_flags(equalize=equalize, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     check_built(model)
     check_batch_size(batch_size)
     _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.checks import check_model
 from tfcompress.exclusive import exclusive
 from tfcompress.meshes import gathered, of_first_process, spans_processes
 from tfcompress.passthrough import FixedTraining
@@ -68,8 +69,7 @@ def rebuild(
 
 def check_built(model: Any) -> None:
     """Raise TypeError unless `model` is a Keras model, ValueError unless it is built."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model. Received: {model!r} of type {type(model).__name__}.")
+    check_model(model)
     if not model.built or (not is_graph(model) and recorded_shapes(model) is None):
         raise ValueError(
             f"Expected a built model. Received: {type(model).__name__} {model.name!r}, which has no weights yet. "

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfcompress.checks import check_count, check_flag
 from tfcompress.evaluation.scalars import ScalarLog
 from tfcompress.precision.monitoring.collecting import Collection
 from tfcompress.precision.monitoring.probe import Probe, Reading
@@ -101,6 +102,8 @@ class PrecisionMonitor(keras.callbacks.Callback):
         verbose: int = 1,
     ):
         super().__init__()
+        check_flag("reference", reference)
+        check_count("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
         whole = isinstance(every, numbers.Integral) and not isinstance(every, bool)
         if every is not None and (not whole or every < 1):
             raise ValueError(f"Expected every to be an integer of at least 1, or None. Received: every={every!r}.")
