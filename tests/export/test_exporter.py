@@ -256,7 +256,7 @@ def test_open_an_older_file(file, tmp_path):
     model = small()
     export(model, tmp_path / file)
     artifact = Artifact.open(tmp_path / file)
-    assert (artifact.format, artifact.precision, artifact.parity) == (file.split(".")[1], None, None)
+    assert (artifact.format, artifact.precision, artifact.parity) == (file.split(".")[1], "float32", None)
     x = np.ones((3, 4), "float32")
     np.testing.assert_allclose(artifact.predict(x), model.predict(x, verbose=0), atol=1e-6)
 

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from tfcompress.export import integers
+from tfcompress.export.arithmetic import FloatOperator, Operators, read_census
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.parity import OutputParity, Parity
 from tfcompress.export.runtime import Runner, open_runner
@@ -19,26 +20,28 @@ class Artifact:
     Attributes:
         path: of the file.
         format: "tflite" or "onnx".
-        precision: "float32", "float16", or of a quantized model such as "int8" or "int8 weights"; None for a file
-            that was only opened.
+        precision: as read in the file: "float32", "float16", or of a quantized model such as "int8" or "int8 weights".
         nbytes: size of the file in bytes.
         inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
         outputs: likewise.
         parity: the differences to Keras, measured before the file got its name; None: not verified.
         notes: what a reader should know beside: what became of the zeros, with `sparse`.
+        operators: how many of the file's operators compute in integers, and which in float and why (which layer is
+            known of an exported model alone).
     """
 
     path: pathlib.Path
     format: str
-    precision: str | None
+    precision: str
     nbytes: int
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
     parity: Parity | None = None
     notes: tuple[str, ...] = ()
+    operators: Operators | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {self.format}, {self.precision or 'as written'}, {self.nbytes:,} bytes"]
+        lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]
         for kind, tensors in (("input", self.inputs), ("output", self.outputs)):
             for name, info in tensors.items():
                 shape = ", ".join("any" if size is None else str(size) for size in info.shape)
@@ -48,7 +51,7 @@ class Artifact:
             lines[-1] += f"argmax equal in {parity.argmax_agreement:.1%}"
         if self.parity:
             lines.append(f"  compared on {self.parity}")
-        lines += [f"  {note}" for note in self.notes]
+        lines += [f"  {line}" for line in (*(self.operators.lines() if self.operators else ()), *self.notes)]
         return "\n".join(lines)
 
     @classmethod
@@ -59,7 +62,7 @@ class Artifact:
             path: ends in `.tflite` or `.onnx`.
 
         Returns:
-            An `Artifact` without precision and parity.
+            An `Artifact` without parity.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -67,7 +70,11 @@ class Artifact:
         """
         runner = open_runner(path)
         file = pathlib.Path(path)
-        return cls(file, runner.format, None, file.stat().st_size, runner.input_specs, runner.output_specs)
+        census = read_census(file)
+        floats = tuple(FloatOperator(step.kind, step.tensor) for step in census.steps if not step.integer)
+        operators = Operators(len(census.steps) - len(floats), floats)
+        specs = runner.input_specs, runner.output_specs
+        return cls(file, runner.format, census.precision, file.stat().st_size, *specs, operators=operators)
 
     def predict(self, x: Any) -> Any:
         """Run the file on any number of samples, in the runtime that will run it.

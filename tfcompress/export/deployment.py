@@ -55,12 +55,14 @@ class Deployment:
         scheme: What it computes in; `None` for a float model.
         half: Whether its kernels are float16 numbers.
         steps: The step of the grid of each output, by name; `None` where an output is float.
+        sources: {name of a layer of `model`, or of an output: the layer of the quantized model that it stands for}.
     """
 
     model: keras.Model
     scheme: Scheme | None
     half: bool
     steps: dict[str, float | None]
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def scheme_of(model: keras.Model) -> Scheme | None:
@@ -150,13 +152,19 @@ class _Deployer:
         self.folded = self.folds()
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
+        self.sources: dict[str, str] = {}
 
     def run(self) -> Deployment:
         names = list(self.model.output_names)
         labels = read_signature(self.model).output_names or ()
         steps = {name: self.step(x) for name, x in zip(labels, self.model.outputs, strict=True)}
+        for name, x in zip(labels, self.model.outputs, strict=True):
+            before = self.producer.get(id(x))
+            while before is not None and isinstance(before.operation, ActivationQuantizer):
+                before = self.producer.get(id(before.inputs[0]))
+            self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(walk(self.model, self.visit), names)
-        return Deployment(made, self.scheme, self.half, steps)
+        return Deployment(made, self.scheme, self.half, steps, self.sources)
 
     def folds(self) -> set[Call]:
         """Return the affine maps that become part of what is before them: without integers, of a kernel alone."""
@@ -204,6 +212,7 @@ class _Deployer:
         if key not in self.made:
             kept = kept_reason(call.operation) is not None
             self.made[key] = baked(call.operation) if kept else self.make(call)
+            self.sources[self.made[key].name] = call.operation.name
         return self.made[key]
 
     def make(self, call: Call) -> Any:

@@ -10,14 +10,16 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import check_model
+from tfcompress.checks import check_flag, check_model
+from tfcompress.export.arithmetic import read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.operators import check_tables
 from tfcompress.export.parity import Parity
-from tfcompress.export.runtime import format_of, open_runner
+from tfcompress.export.plan import compare, make_plan, require_integers
+from tfcompress.export.runtime import Runner, format_of, open_runner
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
@@ -55,6 +57,7 @@ def export(
     verify: Any = True,
     input_shapes: Any = None,
     input_dtypes: Any = None,
+    require_integer: bool = False,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -85,6 +88,8 @@ def export(
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
         input_dtypes: of a subclassed model, which keeps none: such as "int32", or one for each input.
+        require_integer: whether to refuse a file with an operator that computes in float, as devices without a
+            floating-point unit do. What turns float inputs into integers, and integers into float outputs, isn't one.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -115,6 +120,7 @@ def export(
         opset=opset,
         sparse=sparse,
         verify=verify,
+        require_integer=require_integer,
     )
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
@@ -130,19 +136,27 @@ def export(
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
     with draft(final) as beside:
 
-        def check() -> Parity:
+        def check(runner: Runner) -> Parity:
             given = None if isinstance(verify, bool) else verify
-            return verify_file(model, traced, open_runner(beside), precision, given, deployment)
+            return verify_file(model, traced, runner, precision, given, deployment)
 
         def prove(candidate: bytes) -> Parity:
             _write(beside, candidate)
-            return check()
+            return check(open_runner(beside))
 
         _write(beside, content)
         dense = content if sparse and kind == "tflite" else None
         size = len(content)
         del content
-        parity = None if verify is False else check()
+        runner = None if verify is False else open_runner(beside)  # refuses what is no such file
+        census = read_census(beside)
+        plan = make_plan(model, kind, scheme, deployment.sources) if is_quantized(model) else None
+        dynamic = scheme is not None and scheme.activations == "dynamic"
+        found = compare(census, plan, traced, kind, dynamic)
+        if require_integer:
+            require_integers(found, model.name)
+        parity = None if runner is None else check(runner)
+        del runner
         if dense is not None:
             written, better, notes = leave_out_zeros(dense, sparse, prove)
             _write(beside, written)
@@ -150,7 +164,7 @@ def export(
         if not overwrite and final.exists():
             raise exists(final)
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
-    return Artifact(final, kind, scheme.label if scheme else precision, size, inputs, outputs, parity, notes)
+    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found)
 
 
 def _write(beside: pathlib.Path, content: bytes) -> None:
@@ -225,6 +239,7 @@ def _check_arguments(
     opset: Any,
     sparse: Any,
     verify: Any,
+    require_integer: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
@@ -252,6 +267,7 @@ def _check_arguments(
             f"Expected sparse=False or 'auto' for a .onnx file. Received: sparse=True and {os.fspath(path)!r}. "
             f"{NO_SPARSE_ONNX}"
         )
+    check_flag("require_integer", require_integer)
     signature = read_signature(model)
     check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
     if not isinstance(verify, bool):

@@ -139,6 +139,7 @@ class _Lowering:
 
     def _open_inputs(self, steps: list[Any]) -> None:
         if self.inference_io == "float32":
+            self._round_before_moving(steps)
             return
         for place, index in enumerate(map(int, self.graph.graph.inputs)):
             if self.graph.type(index) != "FLOAT32":
@@ -152,6 +153,17 @@ class _Lowering:
                 self._emit("QUANTIZE", 1, [given], [integers])
                 integers = given
             replace_border(self.file, self.graph.graph.inputs, place, integers)
+
+    def _round_before_moving(self, steps: list[Any]) -> None:
+        """Quantize the float inputs that are moved first: the converter reshapes before it quantizes."""
+        for index in map(int, self.graph.graph.inputs):
+            names = {self.graph.name(op) for op in steps if index in op.inputs}
+            moved = names and all(name in RULES and RULES[name].kind == "carry" for name in names)
+            if self.graph.type(index) != "FLOAT32" or index not in self.wanted or not moved:
+                continue
+            grid = self.wanted[index]
+            self._emit("QUANTIZE", 1 if grid.bits == 8 else 2, [index], [self._place(index, grid)])
+            self.floating.add(index)
 
     def _close_outputs(self) -> None:
         for place, index in enumerate(map(int, self.graph.graph.outputs)):
