@@ -319,21 +319,6 @@ def test_bad_models_are_refused():
         rebuild(Net())
 
 
-def test_a_layer_without_its_configuration_is_refused_by_name():
-    class NoConfig(L.Layer):
-        def __init__(self, function, **kwargs):
-            super().__init__(**kwargs)
-            self.function = function
-
-        def call(self, x):
-            return self.function(x)
-
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, L.Dense(2)(NoConfig(lambda x: x * 2, name="mine")(inputs)))
-    with pytest.raises(ValueError, match="layer 'mine' of class NoConfig.*get_config"):
-        rebuild(model)
-
-
 def test_weights_of_a_subclassed_model_itself_stay_trainable(tmp_path):
     class Positions(keras.Model):
         def __init__(self):

@@ -123,6 +123,10 @@ class CompressedLayer(PassThrough):
                 weight = weights[position]
                 weight.constraint = Projection(weight.constraint, self.chain(position))
         self.built = True
+        self.register()
+
+    def register(self) -> None:
+        """Let a forward pass know of this wrapper, which is built."""
         self.serial = next(_serial)
         _wrappers.add(self)
 

@@ -9,11 +9,13 @@ from typing import Any
 import keras
 from keras import ops, tree
 from keras.layers import Layer
+from keras.src.saving.serialization_lib import SafeModeScope
 
-from tfcompress.passthrough import Inserted, innermost
-from tfcompress.precision.kinds import dtype_of, has_policy
+from tfcompress.passthrough import Inserted, has_no_build, innermost
+from tfcompress.precision.kinds import dtype_of, has_policy, is_of_keras
 from tfcompress.precision.policies import HALVES
 from tfcompress.surgery.copying import copy_layer
+from tfcompress.surgery.duplicating import Copies
 from tfcompress.surgery.walking import Call, is_cast, walk
 
 
@@ -73,6 +75,7 @@ class _Caster:
         self.keep_casts = keep_casts
         self.outputs = {id(x) for x in model.outputs}
         self.new: dict[int, Any] = {}
+        self.copies = _Recast(model)
 
     def run(self) -> keras.Model:
         return walk(self.model, self.visit, self.enter)
@@ -107,31 +110,77 @@ class _Caster:
     def operation(self, operation: Any, changes: Mapping[str, Any] | None = None) -> Any:
         # A new one: an operation of both graphs would keep the old one, and its weights, in memory.
         if id(operation) not in self.new:
-            made = type(operation).from_config({**operation.get_config(), **(changes or {})})
-            made.name = operation.name
+            made = self.copies.of(operation)
+            vars(made).update(changes or {})
             self.new[id(operation)] = made
         return self.new[id(operation)]
 
     def layer(self, layer: Layer, arguments: Any, keywords: dict[str, Any]) -> Layer:
         if id(layer) not in self.new:
-            policy = "float32" if id(layer) in self.kept else self.policy
             inner = innermost(layer)
-            parts = {part.name for part in inner._flatten_layers()}
-
-            def configure(config: dict[str, Any]) -> dict[str, Any]:
-                if isinstance(layer, Inserted) or not has_policy(inner):
-                    return dict(config)
-                return _with_dtype(config, policy, parts)
-
-            new = copy_layer(layer, layer.name, arguments, keywords, configure)
+            if not isinstance(layer, Inserted) and has_policy(inner):
+                self.copies.recast(inner, "float32" if id(layer) in self.kept else self.policy)
+            new = copy_layer(layer, layer.name, arguments, keywords, self.copies)
             if hasattr(layer, "source_names"):
                 new.source_names = layer.source_names
             self.new[id(layer)] = new
         return self.new[id(layer)]
 
 
+class _Recast(Copies):
+    """Copies of layers with other policies, and with weights of the dtype that these have."""
+
+    def __init__(self, model: keras.Model):
+        super().__init__(model)
+        self.policies: dict[int, keras.DTypePolicy] = {}
+        self.dtypes: dict[int, str] = {}
+
+    def recast(self, layer: Layer, policy: str) -> None:
+        """Let the copies of a layer, and of the layers inside, have a policy if theirs is one of floats."""
+        parts = layer._flatten_layers()
+        saved = _as_saved(layer, policy)
+        for part, chosen in zip(parts, saved or [keras.dtype_policies.get(policy)] * len(parts), strict=True):
+            if not has_policy(part):
+                continue
+            self.policies[id(part)] = chosen
+            for variable in part._trainable_variables + part._non_trainable_variables:
+                if variable._dtype == part.variable_dtype:
+                    self.dtypes[id(variable)] = chosen.variable_dtype
+
+    def dtype_of(self, variable: keras.Variable) -> str:
+        return self.dtypes.get(id(variable), super().dtype_of(variable))
+
+    def saveable(self, x: Any) -> Any:
+        new = super().saveable(x)
+        if id(x) in self.policies:
+            object.__setattr__(new, "_dtype_policy", self.policies[id(x)])
+            if hasattr(new, "finalize_state"):  # it holds numbers of the dtype that it computes in
+                new.finalize_state()
+        return new
+
+
 def _widened(x: Any) -> Any:
     return ops.cast(x, "float32") if keras.utils.is_keras_tensor(x) and dtype_of(x) in HALVES else x
+
+
+def _as_saved(layer: Layer, policy: str) -> list[keras.DTypePolicy] | None:
+    """Return the policies of a layer and of those inside, if a file of it keeps only some: what has a class of its own.
+
+    `None`: there is no configuration to ask, or none that matters.
+    """
+    parts = layer._flatten_layers()
+    if len(parts) == 1 or is_of_keras(layer):
+        return None
+    try:
+        config = _with_dtype(layer.get_config(), policy, {part.name for part in parts})
+        with SafeModeScope(False):
+            made = type(layer).from_config(config)
+        if layer.built and not made.built and not has_no_build(layer):
+            made.build_from_config(layer.get_build_config() or {})
+        found = [part.dtype_policy for part in made._flatten_layers()]
+    except Exception:
+        return None
+    return found if len(found) == len(parts) else None
 
 
 def _with_dtype(config: dict[str, Any], policy: str, parts: set[str]) -> dict[str, Any]:

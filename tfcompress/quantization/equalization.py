@@ -123,7 +123,7 @@ def equalize_graph(
         if call in capped:
             if call.operation is layer:  # an activation that stands alone
                 return L.ReLU(name=layer.name, dtype=arguments[0].dtype)(arguments[0])
-            layer = remade(layer, activation="relu")
+            layer = remade(layer, activation=keras.activations.relu)
         return layer(*arguments, **keywords)
 
     return walk(flat, visit)

@@ -14,6 +14,7 @@ from tfcompress.quantization.channels import channels_of, is_linear
 from tfcompress.surgery import LayerChoice, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.inputs import graph_of
+from tfcompress.surgery.remaking import built_anew
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.transform import carry, read
 from tfcompress.wrapper import CompressedLayer
@@ -27,7 +28,7 @@ def remade(layer: L.Layer, **changes: Any) -> L.Layer:
 
     Args:
         layer: A built layer, or a wrapper of this package around one.
-        **changes: Names of arguments in the `get_config` of the innermost layer, and what they become.
+        **changes: Names of attributes of the innermost layer, and what they become.
     """
     if isinstance(layer, PassThrough):
         inner = remade(layer.layer, **changes)
@@ -37,8 +38,7 @@ def remade(layer: L.Layer, **changes: Any) -> L.Layer:
             wrapper.take_state(layer)
         made = wrapper
     else:
-        made = type(layer).from_config({**layer.get_config(), **changes})
-        made.build_from_config(layer.get_build_config())
+        made = built_anew(layer, **changes)
         weights = {weight.name: weight for weight in layer.weights}
         for new in made.weights:
             old = weights.get(new.name)

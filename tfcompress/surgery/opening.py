@@ -21,6 +21,7 @@ from tfcompress.meshes import gathered, of_first_process, spans_processes
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
+from tfcompress.surgery.duplicating import Copies
 from tfcompress.surgery.given import check_given
 from tfcompress.surgery.inputs import graph_of, has_graph, input_name, is_graph, new_inputs, recorded_shapes
 from tfcompress.surgery.naming import nested_name, rename_duplicates
@@ -105,6 +106,7 @@ class _Opener:
     def __init__(self, model: keras.Model, replace: Callable[[Layer], Layer | None]):
         self.model = model
         self.replace = replace
+        self.copies = Copies(model)
         self.new_layers: dict[int, tuple[Layer | None, bool | None]] = {}
         self.new_operations: dict[int, Any] = {}
         self.names: set[str] = set()
@@ -310,7 +312,7 @@ class _Opener:
         if "training" not in inspect.signature(layer.call).parameters:
             pinned = None
         if id(layer) not in self.new_layers:
-            new = copy_layer(layer, self.unique_name(layer), args, kwargs)
+            new = copy_layer(layer, self.unique_name(layer), args, kwargs, self.copies)
             new.source_names = tuple(part.name for part in (layer, *self.parents))
             if pinned is not None:
                 new = FixedTraining(new, pinned)
@@ -327,7 +329,7 @@ class _Opener:
 
     def new_operation(self, operation: Any) -> Any:
         if id(operation) not in self.new_operations:
-            new = type(operation).from_config(operation.get_config())
+            new = self.copies.of(operation)
             new.name = self.unique_name(operation)
             self.new_operations[id(operation)] = new
         return self.new_operations[id(operation)]

@@ -17,6 +17,7 @@ from tfcompress.surgery.channels.tracker import Axes, kind_of
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter
+from tfcompress.surgery.remaking import built_anew
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.transform import read
 
@@ -158,10 +159,10 @@ class _Cutter:
             at = places[id(layer.weights[position])]
             values[at] = np.take(values[at], kept, axis)
         shapes = [values[places[id(weight)]].shape for weight in layer.weights]
-        config = {**layer.get_config(), **_sizes(layer, shapes, len(call.inputs[0].shape))}
+        sizes = _sizes(layer, shapes, len(call.inputs[0].shape))
         if new_bias:
-            config["use_bias"] = True
-        made = _built(type(layer), config, [self.size(call.inputs[0], at) for at in range(len(call.inputs[0].shape))])
+            sizes["use_bias"] = True
+        made = built_anew(layer, [self.size(call.inputs[0], at) for at in range(len(call.inputs[0].shape))], **sizes)
         if new_bias:
             made.bias.assign(bias)
             made.bias.trainable = layer.weights[0].trainable
@@ -203,21 +204,11 @@ def _output_site(layer: Layer) -> tuple[int, int]:
     return next(at for at, weight in enumerate(layer.weights) if weight is kernel), len(kernel.shape) - 1
 
 
-def _built(cls: type[Layer], config: dict[str, Any], shape: list[int | None]) -> Layer:
-    try:
-        made = cls.from_config(config)
-        made.build(tuple(shape))
-    except Exception:  # an initializer that gives the old shape alone, also when the saved model is loaded
-        made = cls.from_config({key: "zeros" if key.endswith("_initializer") else v for key, v in config.items()})
-        made.build(tuple(shape))
-    return made
-
-
 def _sizes(layer: Layer, shapes: list[tuple[int, ...]], rank: int) -> dict[str, Any]:
-    """Return what changes in the configuration of a layer whose weights have become smaller."""
+    """Return what changes in the attributes of a layer whose weights have become smaller."""
     kind = kind_of(layer)
     if kind == "einsumdense":
-        return {"output_shape": _einsum_output(layer, shapes[0], rank)}
+        return {"partial_output_shape": _einsum_output(layer, shapes[0], rank)}
     if kind.startswith("conv") and getattr(layer, "groups", 1) > 1:
         filters = shapes[0][-1]
         return {"filters": filters, "groups": filters // (layer.filters // layer.groups)}
@@ -226,7 +217,7 @@ def _sizes(layer: Layer, shapes: list[tuple[int, ...]], rank: int) -> dict[str, 
     return {name: shapes[at][axis] for name, at, axis in _SIZES.get(kind, ()) if shapes}
 
 
-# By kind of layer: the argument of its constructor, and of which weight it is which axis.
+# By kind of layer: the name of its attribute, and of which weight it is which axis.
 _SIZES: dict[str, list[tuple[str, int, int]]] = {
     "dense": [("units", 0, 1)],
     "embedding": [("output_dim", 0, 1)],
@@ -240,7 +231,7 @@ _SIZES: dict[str, list[tuple[str, int, int]]] = {
 def _einsum_output(layer: Layer, kernel: tuple[int, ...], rank: int) -> tuple[int | None, ...]:
     letters = equation_of(layer, rank)
     assert letters is not None
-    shape = layer.get_config()["output_shape"]
+    shape = layer.partial_output_shape
     shape = list(shape) if isinstance(shape, list | tuple) else [shape]
     made = letters.output[len(letters.output) - len(shape) :]
     return tuple(kernel[letters.kernel.index(letter)] if letter in letters.kernel else None for letter in made)
