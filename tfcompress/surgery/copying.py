@@ -34,6 +34,9 @@ def copy_layer(
             f"Expected a layer that can be copied. Received: layer {layer.name!r} of class {type(layer).__name__}: "
             f"{_first_line(error)}"
         ) from error
+    wraps = isinstance(layer, keras.layers.Wrapper | keras.layers.Bidirectional)
+    for old, part in ((layer, new), *(zip(layer._layers, new._layers, strict=True) if wraps else ())):
+        _name_weights(part, old.name, name if old is layer else old.name)
     part = new
     part.name = name
     while isinstance(part, PassThrough):
@@ -47,6 +50,14 @@ def copy_layer(
                 "Call the model once on a batch of data."
             )
     return new
+
+
+def _name_weights(layer: Layer, old: str, new: str) -> None:
+    """Give the weights of a layer the paths that they have where the layer stands alone, as one from a file does."""
+    for variable in layer.variables:
+        _, found, own = f"/{variable.path}".partition(f"/{old}/")
+        if found:
+            variable._path = f"{new}/{own}"
 
 
 def autocast(layer: Layer, x: Any) -> Any:
