@@ -15,7 +15,7 @@ class _WithoutWeights(Copies):
         return None
 
 
-def built_anew(layer: Layer, shape: Any = None, **attributes: Any) -> Layer:
+def built_anew(layer: Layer, shape: Any = None, /, **attributes: Any) -> Layer:
     """Return a new layer like a built one, with other attributes, and weights as at the beginning of a training.
 
     Activations, regularizers and the like are those of the layer: nothing goes through its configuration.
