@@ -10,7 +10,7 @@ import numpy as np
 
 from tfcompress.export.baking import baked, scale_and_offset, window_of
 from tfcompress.export.pieces import AffineMap, MatrixProduct, ScalarMap, WindowMean
-from tfcompress.export.scheme import HIGHEST, LOWEST, Scheme
+from tfcompress.export.scheme import HIGHEST, LOWEST, Scheme, check_bits
 from tfcompress.export.signature import read_signature
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
@@ -19,7 +19,7 @@ from tfcompress.quantization.folding import folded
 from tfcompress.quantization.kept import kept_reason
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.numerics import nudge
-from tfcompress.quantization.placement import place
+from tfcompress.quantization.placement import place, shares_range
 from tfcompress.quantization.quantizers import (
     UP,
     ActivationQuantizer,
@@ -27,7 +27,7 @@ from tfcompress.quantization.quantizers import (
     activation_quantizers,
     weight_quantizers,
 )
-from tfcompress.quantization.rules import AFFINE, CONCATENATE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
+from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.quantization.sources import name_of_call, quantizer_of
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.naming import free, keep_output_names
@@ -40,10 +40,6 @@ SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
 
 In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in TFLite 5 of 49 of a whole ResNet-8.
 """
-
-
-ACTIVATION_BITS = {"static": (8, 16), "dynamic": (8,)}
-"""Of which there are kernels, by how ranges are found."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +102,7 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
             f"{bare[0]!r}. Call tfcompress.calibrate(model, data), or train it."
         )
     if scheme is not None:
-        _check_kernels(scheme, model)
+        check_bits(scheme, model.name)
         symmetric = all(quantizer.spec.symmetric for quantizer in activation_quantizers(model))
         if kind == "tflite" and scheme.activations == "static" and scheme.activation_bits == 16 and not symmetric:
             raise ValueError(
@@ -115,22 +111,6 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
                 "or export to .onnx."
             )
     return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
-
-
-def _check_kernels(scheme: Scheme, model: keras.Model) -> None:
-    """Raise ValueError where no runtime has kernels of that many bits."""
-    if scheme.activations is not None and scheme.activation_bits not in ACTIVATION_BITS[scheme.activations]:
-        bits = " or ".join(map(str, ACTIVATION_BITS[scheme.activations]))
-        where = " whose ranges are found at run time" if scheme.activations == "dynamic" else ""
-        raise ValueError(
-            f"Expected activations of {bits} bits{where}, which the runtimes have kernels for. Received: "
-            f"{scheme.activation_bits} bits in {model.name!r}. Quantize with bits=8, or strip the model."
-        )
-    if scheme.weight_bits > 8:
-        raise ValueError(
-            f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {scheme.weight_bits} "
-            f"bits in {model.name!r}. Quantize with bits=8, or strip the model."
-        )
 
 
 class _Deployer:
@@ -191,8 +171,8 @@ class _Deployer:
         rule = self.placement.rules[call]
         if rule.kind == RELU and self.implied(call):
             return arguments[0]
-        if self.static and rule.kind == CONCATENATE:
-            arguments = self.same_range(call, arguments)
+        if self.static and shares_range(call, rule):
+            arguments, keywords = self.same_range(call, (arguments, keywords))
         operation_here = self.operation(call)
         if isinstance(operation_here, AffineMap | MatrixProduct | ScalarMap):  # they take neither masks nor constants
             arguments, keywords = (_tensor(arguments),), {}
@@ -295,7 +275,7 @@ class _Deployer:
         for call in self.readers.get(id(x), []):
             if isinstance(call.operation, ActivationQuantizer):
                 found.append(call.operation)
-            elif self.placement.rules[call].kind == CONCATENATE and self.static:
+            elif self.static and self.takes_on(call):
                 more = self.behind(call.outputs[0])
                 if not more:
                     return None
@@ -315,17 +295,24 @@ class _Deployer:
         limit = np.inf if most is None else float(most) * (1 + 1e-6)
         return all(q.range[0] >= 0 and q.range[1] <= limit for q in quantizers)
 
-    def same_range(self, call: Call, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Give the inputs of a concatenation that have no quantizer of their own the range of its output."""
+    def takes_on(self, call: Call) -> bool:
+        """Return whether the range of what reads a call's output is that of its inputs, too."""
+        rule = self.placement.rules[call]
+        return shares_range(call, rule) or (rule.kind == RELU and self.implied(call))
+
+    def same_range(self, call: Call, given: Any) -> Any:
+        """Give the inputs of a concatenation or maximum without a quantizer of their own the range of its output."""
         quantizers = self.behind(call.outputs[0])
         if not quantizers:
-            return arguments
-        tensors = list(arguments[0])
-        for index, old in enumerate(call.arguments[0]):
-            if not self.on_grid(old):
+            return given
+        tensors = keras.tree.flatten(given)
+        old = keras.tree.flatten((call.arguments, call.keywords))
+        places = [at for at, x in enumerate(old) if keras.utils.is_keras_tensor(x)]
+        for index, at in enumerate(places):
+            if not self.on_grid(old[at]):
                 name = self.name(f"{quantizers[0].name}_{index}")
-                tensors[index] = self.quantizer(quantizers[0], name)(tensors[index])
-        return (tensors, *arguments[1:])
+                tensors[at] = self.quantizer(quantizers[0], name)(tensors[at])
+        return keras.tree.pack_sequence_as(given, tensors)
 
     def read_by_quantizers(self, call: Call) -> bool:
         """Return whether a quantizer reads what a call makes."""

@@ -10,6 +10,10 @@ LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
 
 
+ACTIVATION_BITS = {"static": (8, 16), "dynamic": (8,)}
+"""Of which there are kernels, by how ranges are found."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Scheme:
     """What the exporters need to know of a quantized model beside its graph.
@@ -49,3 +53,19 @@ def no_grid(what: str, name: str, inference_io: str) -> ValueError:
         f"Expected inference_io='float32': an {what} of the model is computed in float. Received: "
         f"inference_io={inference_io!r}, {what} {name!r}. Quantize that layer too, or keep float32."
     )
+
+
+def check_bits(scheme: Scheme, model: str) -> None:
+    """Raise ValueError where no runtime has kernels of that many bits."""
+    if scheme.activations is not None and scheme.activation_bits not in ACTIVATION_BITS[scheme.activations]:
+        bits = " or ".join(map(str, ACTIVATION_BITS[scheme.activations]))
+        where = " whose ranges are found at run time" if scheme.activations == "dynamic" else ""
+        raise ValueError(
+            f"Expected activations of {bits} bits{where}, which the runtimes have kernels for. Received: "
+            f"{scheme.activation_bits} bits in {model!r}. Quantize with bits=8, or strip the model."
+        )
+    if scheme.weight_bits > 8:
+        raise ValueError(
+            f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {scheme.weight_bits} "
+            f"bits in {model!r}. Quantize with bits=8, or strip the model."
+        )

@@ -54,7 +54,7 @@ class QuantizedLayer(CompressedLayer):
         bias = getattr(self.layer, "bias", None)
         total = ops.zeros_like(units) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(units)
         for call in affine:  # BN(y) = scale * y + offset adds offset / scale to the bias
-            found = _scale_and_offset(call)
+            found = scale_and_offset(call)
             if found is None:
                 return None
             scale, offset = found
@@ -132,7 +132,7 @@ def _only_reader(x: Any) -> Call | None:
     return call_of(readers[0]) if len(readers) == 1 else None
 
 
-def _scale_and_offset(call: Call) -> tuple[Tensor, Tensor] | None:
+def scale_and_offset(call: Call) -> tuple[Tensor, Tensor] | None:
     """Return the scale and offset of an affine map as tensors, as the current weights make them."""
     constant = constant_map(call)
     if constant is not None:
@@ -146,6 +146,10 @@ def _scale_and_offset(call: Call) -> tuple[Tensor, Tensor] | None:
         return scale, beta - ops.cast(inner.moving_mean.value, "float32") * scale
     if name == "rescaling":
         return ops.cast(inner.scale, "float32"), ops.cast(inner.offset, "float32")
+    if name == "normalization":
+        deviation = ops.maximum(ops.sqrt(ops.cast(inner.variance, "float32")), keras.config.epsilon())
+        mean, deviation = (ops.reshape(part, (-1,)) for part in (ops.cast(inner.mean, "float32"), deviation))
+        return 1.0 / deviation, -mean / deviation
     if name == "layerscale":
         return ops.cast(inner.gamma.value, "float32"), ops.zeros(())
     return None

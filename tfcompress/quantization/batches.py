@@ -94,6 +94,11 @@ def _filled(array: Any, size: int) -> Any:
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing > 0 else array
 
 
+def again(data: Any) -> Any:
+    """Return data that can be gone through several times: an iterator's batches as a list, anything else as it is."""
+    return list(data) if isinstance(data, Iterator) else data
+
+
 def check_batch_size(batch_size: Any) -> None:
     """Raise ValueError unless a batch size is a whole number of at least 1."""
     check_count("batch_size", batch_size)

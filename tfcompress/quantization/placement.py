@@ -28,9 +28,16 @@ from tfcompress.quantization.rules import (
 from tfcompress.surgery.walking import Call
 
 _QUANTIZED = (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE)
-_FUSES_RELU = ("add", "subtract", "multiply")
+_CUTS = ("maximum", "minimum")
+"""What they cut off of their inputs need not be within a range."""
+_FUSES_RELU = ("add", "subtract", "multiply", *_CUTS)
 
 NOT_CHOSEN = Rule(FLOAT, note=f"float: {LEFT_OUT}")
+
+
+def shares_range(call: Call, rule: Rule) -> bool:
+    """Return whether inputs that nothing else reads have the range of the output."""
+    return rule.kind == CONCATENATE or (rule.kind == INTEGER and name_of(call.operation) in _CUTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +123,7 @@ class _Placer:
                 if not self.taken_on(x):
                     self.tensors[id(x)] = self.fixed(rule)
         for call in self.graph:
-            if self.rules[call].kind == CONCATENATE:
+            if shares_range(call, self.rules[call]):
                 self.share_range(call)
         return Placement(self.rules, self.tensors, self.folded)
 
@@ -183,8 +190,9 @@ class _Placer:
             self.tensors[id(x)] = None  # an island's output, the model's input, or whole numbers made real
 
     def share_range(self, call: Call) -> None:
-        """Let the quantizer behind a concatenation serve for the inputs that nothing else reads."""
-        if not all(id(x) in self.tensors for x in call.outputs):
+        """Let the quantizer behind a concatenation or maximum serve for the inputs that nothing else reads."""
+        behind = [self.readers[id(x)][0].outputs[0] if self.taken_on(x) else x for x in call.outputs]
+        if not all(id(x) in self.tensors for x in behind):
             return
         for x in call.inputs:
             before = self.producer.get(id(x))

@@ -6,19 +6,20 @@ import warnings
 from typing import Any
 
 import keras
-import numpy as np
 from keras.layers import Layer
 
 from tfcompress.checks import check_flags
 from tfcompress.quantization.accumulating import QuantizedLayer
-from tfcompress.quantization.batches import check_batch_size, shapes_of
+from tfcompress.quantization.batches import again, check_batch_size, shapes_of
 from tfcompress.quantization.calibration import calibrate
+from tfcompress.quantization.checks import check_data, check_finite, check_kernels
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.freezing import FreezingBatchNorm
 from tfcompress.quantization.halves import warn_of_lost_grids
 from tfcompress.quantization.kept import LEFT_OUT, KeptFloat, with_float_outputs
 from tfcompress.quantization.lowering import lower
+from tfcompress.quantization.mending import mend
 from tfcompress.quantization.placement import NOT_CHOSEN, Placement, place
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
@@ -34,8 +35,7 @@ from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.given import inputs_given, takes_inputs
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
-from tfcompress.transform import read
-from tfcompress.wrapper import inner_weights, with_transforms, wrapped_layers
+from tfcompress.wrapper import with_transforms, wrapped_layers
 
 MARGIN = 0.02
 """Share by which ranges behind affine maps are widened."""
@@ -103,10 +103,12 @@ def quantize(
     check_flags(equalize=equalize, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     check_built(model)
     check_batch_size(batch_size)
-    _check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
+    check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
+    calibration_data = again(calibration_data)
     with place_of(model), inputs_given(shapes_of(model, calibration_data)):
-        quantized, reference = _quantized(model, config, choice, equalize, correct_bias)
+        how = {"equalize": equalize, "keep_reference": correct_bias}
+        quantized, reference = _quantized(model, config, choice, calibration_data, batch_size, **how)
         _warn_without_integers(quantized)
         warn_of_lost_grids(quantized)
         for wrapper in wrapped_layers(quantized):
@@ -127,14 +129,21 @@ def quantize(
 
 
 def _quantized(
-    model: keras.Model, config: QuantizeConfig, choice: LayerChoice, equalize: bool, keep_reference: bool
+    model: keras.Model,
+    config: QuantizeConfig,
+    choice: LayerChoice,
+    data: Any,
+    batch_size: int,
+    *,
+    equalize: bool,
+    keep_reference: bool,
 ) -> tuple[keras.Model, keras.Model | None]:
     """Return the model with quantizers whose ranges are still to be found, and the float model if it is kept."""
     flat = rebuild(model)
-    _check_finite(flat)
+    check_finite(flat)
     chosen = {layer.name: choice.includes(layer) for layer in flat.layers}
     choice.check()
-    _check_kernels(flat, choice, chosen)
+    check_kernels(flat, choice, chosen)
     kernels = {layer.name for layer in flat.layers if kernel_positions(layer)}
     if not any(chosen[name] for name in chosen.keys() - kernels):  # the other layers follow those with kernels
         chosen = {name: name not in kernels or wanted for name, wanted in chosen.items()}
@@ -154,7 +163,12 @@ def _quantized(
         return next((chosen[name] for name in names if name in chosen), True)
 
     names = list(flat.output_names)
-    return keep_output_names(_Inserter(lower(flat, includes), config, includes).run(), names), reference
+    lowered = lower(flat, includes)
+    if config.activations is not None and not config.activations.dynamic and not config.float16:
+        lowered, included = mend(lowered, config.activations, includes, data, batch_size)
+    else:
+        included = includes
+    return keep_output_names(_Inserter(lowered, config, included).run(), names), reference
 
 
 def is_quantized(model: keras.Model) -> bool:
@@ -296,12 +310,6 @@ class _Inserter:
         )
 
 
-def _check_data(config: QuantizeConfig, data: Any, **switches: bool) -> None:
-    for name, on in switches.items():
-        if on and data is None:
-            raise ValueError(f"Expected calibration_data with {name}=True. Received: None.")
-
-
 def _check_not_quantized(model: keras.Model) -> None:
     if is_quantized(model):
         raise ValueError(
@@ -323,27 +331,4 @@ def _warn_without_integers(model: keras.Model) -> None:
             f"No activation of {model.name!r} is quantized, since no layer that is meant has an integer kernel: its "
             "weights alone are, and its files compute in float. tfcompress.summary says why, layer by layer.",
             stacklevel=3,
-        )
-
-
-def _check_finite(model: keras.Model) -> None:
-    for layer in model.layers:
-        weights = inner_weights(layer)
-        for position in kernel_positions(layer):
-            if not bool(np.all(np.isfinite(read(weights[position])))):
-                raise ValueError(
-                    f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
-                    "holds NaN or infinite values. Train or load the model anew."
-                )
-
-
-def _check_kernels(model: keras.Model, choice: LayerChoice, chosen: dict[str, bool]) -> None:
-    """Raise ValueError if `layers` chooses none with a kernel, though there are some."""
-    kernels = [layer.name for layer in model.layers if kernel_positions(layer)]
-    if kernels and not any(chosen[name] for name in kernels):
-        others = [name for name, wanted in chosen.items() if wanted]
-        raise ValueError(
-            f"Expected layers with a kernel. Received: layers={choice.given!r}, which chooses "
-            f"{', '.join(map(repr, others[:3]))}{' ...' if others[3:] else ''}, without one. Choose some of "
-            f"{', '.join(map(repr, kernels[:8]))}{' ...' if kernels[8:] else ''} too."
         )

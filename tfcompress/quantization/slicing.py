@@ -1,0 +1,56 @@
+"""An affine map of some of the channels of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers as L
+
+from tfcompress.passthrough import PassThrough
+from tfcompress.quantization.forms import constant_map
+from tfcompress.quantization.names import name_of
+from tfcompress.surgery.walking import Call
+from tfcompress.transform import read
+
+
+def sliced(call: Call, start: int, end: int) -> L.Layer | None:
+    """Return a built layer that does to channels `start` to `end` what an affine map does to them among all.
+
+    `None` where the map has a wrapper, such as a mask, or is of a kind that knows no channels.
+    """
+    operation, channels = call.operation, call.inputs[0].shape[-1]
+    shape = (*call.inputs[0].shape[:-1], end - start)
+    if isinstance(operation, PassThrough) or len(call.arguments) != 1 + (constant_map(call) is not None):
+        return None
+    name, dtype = f"{operation.name}_{start}_{end}", call.outputs[0].dtype
+
+    def part(values: Any) -> Any:
+        values = np.asarray(values).reshape(-1)
+        return values[start:end] if len(values) == channels and channels > 1 else values
+
+    def number(values: Any) -> Any:
+        found = part(values)
+        return found.tolist() if len(found) > 1 else float(found[0])
+
+    constant = constant_map(call)
+    if constant is not None:
+        return L.Rescaling(*map(number, constant), name=name, dtype=dtype)
+    kind = name_of(operation)
+    if kind == "rescaling":
+        return L.Rescaling(number(operation.scale), number(operation.offset), name=name, dtype=operation.dtype_policy)
+    if kind == "normalization":
+        mean, variance = (part(keras.ops.convert_to_numpy(x)).tolist() for x in (operation.mean, operation.variance))
+        made = L.Normalization(axis=-1, mean=mean, variance=variance, name=name, dtype=operation.dtype_policy)
+        made.build(shape)
+        return made
+    if kind != "batchnormalization":
+        return None
+    made = L.BatchNormalization.from_config({**operation.get_config(), "name": name, "axis": -1})
+    made.build(shape)
+    for old, new in zip(operation.weights, made.weights, strict=True):
+        new.assign(part(read(old)))
+        new.trainable = old.trainable
+    made._trainable = operation._trainable
+    return made
