@@ -185,7 +185,7 @@ class _Mender:
         for part in parts:
             wide = (spread.high[part].max() - spread.low[part].min()) / spread.step
             deviation, error = (np.sqrt(np.mean(np.square(x[part]))) for x in (spread.deviation, spread.error))
-            lost[part] = 0 < wide < FEW and error * FEW > deviation > 0
+            lost[part] = 0 < wide < spread.few and error * FEW > deviation > 0
         if not lost.any():
             return
         is_output, readers = self.ends_of(call.outputs[0])
@@ -245,15 +245,21 @@ def _joins_channels(call: Call) -> bool:
     return axis in (-1, len(call.inputs[0].shape) - 1) and all(map(_has_channels, call.inputs))
 
 
+def _rounded_away(spread: Spread) -> np.ndarray:
+    return (spread.steps < spread.few) & (spread.error * FEW > spread.deviation)
+
+
 def _lost(spread: Spread, gains: np.ndarray) -> np.ndarray:
     """Return which channels are lost, and are no less than a sixteenth of the largest, each times its gain."""
     size = gains * spread.deviation
-    return (spread.steps < FEW) & (spread.error * FEW > spread.deviation) & (size > 0) & (size * FEW >= size.max())
+    return (
+        (spread.steps < spread.few) & (spread.error * FEW > spread.deviation) & (size > 0) & (size * FEW >= size.max())
+    )
 
 
 def _lost_in_sum(spread: Spread, gains: np.ndarray) -> np.ndarray:
     """Return which channels are lost, where all, each times its gain, are summed up; none if little of it shows."""
-    lost = (spread.steps < FEW) & (spread.error * FEW > spread.deviation) & (spread.deviation > 0)
+    lost = _rounded_away(spread) & (spread.deviation > 0)
     noise = np.sqrt(np.sum(np.square(gains * spread.error)[lost]))
     return lost & bool(noise * FEW > np.sqrt(np.sum(np.square(gains * spread.deviation))))
 

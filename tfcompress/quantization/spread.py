@@ -17,7 +17,19 @@ from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.deep import functional
 
 FEW = 16
-"""Steps: a channel that spans fewer may lose what it says; one of so many has an error of a sixteenth of itself."""
+"""Steps: a channel that spans fewer may lose what it says; one of so many has an error of a sixteenth of itself.
+
+So many of 8 bits are also a sixteenth of the grid: with fewer bits no channel has many, and that is not for its size.
+"""
+
+
+def few(spec: ActivationSpec) -> float:
+    """Return how many steps of a grid are few.
+
+    >>> few(ActivationSpec(bits=16)), few(ActivationSpec(bits=4))
+    (16.0, 0.9375)
+    """
+    return min(float(FEW), (2**spec.bits - 1) / FEW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Spread:
 
     Attributes:
         step: Of the grid.
+        few: How many of them are few.
         low: The least value of each channel.
         high: The largest.
         deviation: The standard deviation of each channel's values.
@@ -33,6 +46,7 @@ class Spread:
     """
 
     step: float
+    few: float
     low: np.ndarray
     high: np.ndarray
     deviation: np.ndarray
@@ -47,7 +61,7 @@ class Spread:
     def of_uniform(cls, low: np.ndarray, high: np.ndarray, deviation: np.ndarray, spec: ActivationSpec) -> Spread:
         """Return what to expect of channels of which only the ends and the deviation are known."""
         step = _step(float(low.min()), float(high.max()), spec)
-        return cls(step, low, high, deviation, np.minimum(deviation, step / np.sqrt(12)))
+        return cls(step, few(spec), low, high, deviation, np.minimum(deviation, step / np.sqrt(12)))
 
 
 def measure(
@@ -56,7 +70,7 @@ def measure(
     """Return what calibration data puts into the channels of tensors.
 
     The data runs through the float model once; a second time, for what rounding changes, only if a channel spans
-    `FEW` steps or less. Of each channel a handful of numbers is kept, however much data there is.
+    few steps. Of each channel a handful of numbers is kept, however much data there is.
 
     Args:
         model: A functional model.
@@ -80,9 +94,9 @@ def measure(
         found.append((low, high))
         grids += [(float(low.min()), float(high.max()))] * len(group)
     steps = [_step(low.min(), high.max(), spec) for low, high in found]
-    if not any(_has_few(*ends, step) for ends, step in zip(found, steps, strict=True)):
+    if not any(_has_few(*ends, few(spec) * step) for ends, step in zip(found, steps, strict=True)):
         none = [np.zeros_like(low) for low, _ in found]
-        return [Spread(s, *f, f[1] - f[0], n) for s, f, n in zip(steps, found, none, strict=True)]
+        return [Spread(s, few(spec), *f, f[1] - f[0], n) for s, f, n in zip(steps, found, none, strict=True)]
     watched = [_Moments(*grid, one.mean(0), spec)(x) for grid, one, x in zip(grids, ends, flat, strict=True)]
     sums = _stream(model, watched, data, batch_size, np.add)
     places = iter(range(len(flat)))
@@ -90,12 +104,12 @@ def measure(
     for group, (low, high), step in zip(groups, found, steps, strict=True):
         count, x, xx, e, ee = np.concatenate([sums[next(places)] for _ in group], axis=1)
         deviation, error = (_deviation(one / count, square / count) for one, square in ((x, xx), (e, ee)))
-        spreads.append(Spread(step, low, high, np.where(high > low, deviation, 0), error))
+        spreads.append(Spread(step, few(spec), low, high, np.where(high > low, deviation, 0), error))
     return spreads
 
 
-def _has_few(low: np.ndarray, high: np.ndarray, step: float) -> bool:
-    return bool(np.any((high > low) & (high - low < FEW * step)))
+def _has_few(low: np.ndarray, high: np.ndarray, width: float) -> bool:
+    return bool(np.any((high > low) & (high - low < width)))
 
 
 def _deviation(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
