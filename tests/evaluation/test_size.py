@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tfcompress as tfc
 from tests.evaluation.conftest import save_onnx
 from tfcompress.evaluation.constants import Count, _unpack, count_onnx, count_tflite
-from tfcompress.evaluation.predictor import open_predictor
+from tfcompress.evaluation.predictor import Saved, open_predictor
 from tfcompress.evaluation.size import count_keras, measure_size, save_without_optimizer, zipped_size
 from tfcompress.export.flatbuffer.graph import File
 from tfcompress.pruning.prune import update_masks
@@ -233,3 +233,15 @@ def test_what_is_no_tflite(tmp_path):
     file.write_bytes(b"0123456789")
     with pytest.raises(ValueError, match="no TFL3 mark"):
         count_tflite(file)
+
+
+def test_a_size_is_that_of_the_file(digits, tmp_path):
+    """With the optimizer's state, which is in the file too."""
+    file = tfc.save(digits.model, tmp_path / "trained.keras")
+    saved = Saved(digits.model, file)
+    report = tfc.compare({"saved": saved, "file": file, "memory": digits.model}, digits.x, digits.y, latency=False)
+    for name in ("saved", "file"):
+        assert report[name].size.file_bytes == file.stat().st_size
+        assert report[name].is_file
+    assert report["memory"].size.file_bytes < file.stat().st_size
+    assert "without the optimizer's state" in report.caption()

@@ -108,6 +108,8 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
     monkeypatch.setattr(job_module, "FILES", {"dense.tflite": ("dense", "float32")})
     monkeypatch.setattr(job_module, "compare", functools.partial(job_module.compare, latency=False))
 
+    reports = []
+
     def run(folder, resume=None, stop=None):
         @contextlib.contextmanager
         def stage(text, count=0):
@@ -115,7 +117,7 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
 
         keras.utils.set_random_seed(0)
         how = {"epochs": 2, "finetune_epochs": 2, "qat_epochs": 2, "sparsity": 0.5, "stage": stage, "resume": resume}
-        compress_job(data(), folder, **how)
+        reports.append(compress_job(data(), folder, **how))
         return tfc.load(folder / "pruned.keras"), tfc.load(folder / "quantized.keras")
 
     undisturbed = run(tmp_path / "a", Resume(tmp_path / "a", {}))
@@ -126,6 +128,8 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
     for one, other in zip(run(folder, Resume(folder, {})), undisturbed, strict=True):
         assert_equal(one, other)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    for candidate in reports[-1].candidates:
+        assert candidate.size.file_bytes == (folder / candidate.name).stat().st_size
     with pytest.raises(FileExistsError):
         run(folder, Resume(folder, {}))
 

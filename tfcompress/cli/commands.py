@@ -168,6 +168,7 @@ def quantize(values: FlagValues) -> None:
     import tfcompress as tfc
     from tfcompress.cli.distribution import devices_of, writes_files
     from tfcompress.cli.quantizing import check, check_effects, config_of, data_for
+    from tfcompress.evaluation.predictor import Saved
     from tfcompress.pipeline.quantizing import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
@@ -218,7 +219,8 @@ def quantize(values: FlagValues) -> None:
             )
         print(artifact)
     if data:
-        candidates = {"float": model, "quantized": quantized, **{path.name: path for path in outputs}}
+        saved = {"float": Saved(model, pathlib.Path(values.model)), "quantized": Saved(quantized, output)}
+        candidates = {**saved, **{path.name: path for path in outputs}}
         print(tfc.compare(candidates, data.x_test, data.y_test, latency=False).table(width=110))
     print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
     resume.done()

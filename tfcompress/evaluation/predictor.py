@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -19,7 +20,7 @@ from tfcompress.loading import load
 from tfcompress.replicas import predict_on_batch
 
 Arrays = dict[str, np.ndarray]
-Source: TypeAlias = keras.Model | str | os.PathLike[str]
+Source: TypeAlias = "keras.Model | str | os.PathLike[str] | Saved"
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -187,6 +188,19 @@ class FilePredictor(Predictor):
         return ready
 
 
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A model in memory that was saved: it is judged as it is, and weighs what the file does.
+
+    Attributes:
+        model: the model.
+        path: of its file.
+    """
+
+    model: keras.Model
+    path: pathlib.Path
+
+
 def open_predictor(source: Source, threads: int = 1) -> Predictor:
     """Open a Keras model or any model file for prediction.
 
@@ -204,6 +218,8 @@ def open_predictor(source: Source, threads: int = 1) -> Predictor:
     check_count("threads", threads, most=MOST_THREADS)
     if isinstance(source, keras.Model):
         return KerasPredictor(source)
+    if isinstance(source, Saved):
+        return KerasPredictor(source.model, label=str(source.path))
     if not isinstance(source, str | os.PathLike):
         raise ValueError(
             "Expected a Keras model or a path (.tflite, .onnx, .keras, .h5, a SavedModel folder). "

@@ -16,7 +16,7 @@ from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.document import Document
 from tfcompress.evaluation.evaluator import check_options, check_targets, evaluate_predictor
 from tfcompress.evaluation.metrics import Metrics
-from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Source, name_arrays, open_predictor
+from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Saved, Source, name_arrays, open_predictor
 from tfcompress.evaluation.progress import progress
 from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.size import Size, measure_size
@@ -42,6 +42,8 @@ class Candidate:
         size: bytes, parameters, non-zeros.
         metrics: as of `tfc.evaluate`.
         timing: as of `tfc.benchmark`; None with latency=False.
+        is_file: whether it was given as a file, whose size is meant; that of a model in memory is the size of the
+            `.keras` file without the optimizer's state.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Candidate:
     size: Size
     metrics: Metrics
     timing: Timing | None
+    is_file: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,6 +170,8 @@ class Report(Document):
         """Return the line below the table: the baseline, the samples, how latency was taken."""
         first = self.candidates[0]
         text = f"Baseline: {self.baseline}. {first.metrics.samples:,} samples. kB: 1,000 bytes. zip: deflate 9."
+        if not all(candidate.is_file for candidate in self.candidates):
+            text += " Models in memory: as a .keras file without the optimizer's state."
         if first.timing:
             threads = next((c.timing.threads for c in self.candidates if c.timing and c.timing.threads), None)
             on = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
@@ -314,12 +319,12 @@ def compare(
         "from_logits": from_logits,
     }
     sizes, metrics = {}, {}
+    files = {name: model.path if isinstance(model, Saved) else model for name, model in named_models.items()}
+    is_file = {name: isinstance(file, str | os.PathLike) for name, file in files.items()}
     with progress(len(predictors) + latency) as advance:
         for name, predictor in predictors.items():
             advance(f"judging {name}")
-            model = named_models[name]
-            path = None if predictor.format == "keras" and not isinstance(model, str | os.PathLike) else model
-            sizes[name] = measure_size(predictor, path)
+            sizes[name] = measure_size(predictor, files[name] if is_file[name] else None)
             metrics[name] = evaluate_predictor(predictor, inputs[name], targets[name], task=task, **options)
         timings: dict[str, Timing | None] = dict.fromkeys(predictors)
         if latency:
@@ -330,7 +335,7 @@ def compare(
             )
             timings.update(zip(predictors, taken, strict=True))
     candidates = tuple(
-        Candidate(name, predictor.format, sizes[name], metrics[name], timings[name])
+        Candidate(name, predictor.format, sizes[name], metrics[name], timings[name], is_file[name])
         for name, predictor in predictors.items()
     )
     return Report(candidates, baseline, environment(threads))

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from tfcompress.evaluation import Report, compare
+from tfcompress.evaluation.predictor import Saved
 from tfcompress.export import export
 from tfcompress.files import check_room, check_target, save
 from tfcompress.pipeline.datasets import Data
@@ -154,7 +155,8 @@ def compress_job(
     for name, (source, precision) in FILES.items():
         with stage(f"export {name}"):
             export(models[source], folder / name, precision=precision, overwrite=True)
-    candidates = {**dict(zip(MODELS, models.values(), strict=True)), **{name: folder / name for name in FILES}}
+    saved = {name: Saved(each, folder / name) for name, each in zip(MODELS, models.values(), strict=True)}
+    candidates = {**saved, **{name: folder / name for name in FILES}}
     report = compare(candidates, data.x_test, data.y_test, baseline="dense.tflite", threads=threads)
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
