@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from tfcompress.exclusive import no_warnings
+from tfcompress.loading import tfmot
 from tfcompress.loading.messages import broken, short, unreadable
 from tfcompress.loading.repair import repaired
 from tfcompress.surgery.contents import flat_contents, vocabulary
@@ -67,8 +68,13 @@ def read_h5(file: pathlib.Path, unsafe: bool) -> keras.Model:
         return read(copy, unsafe, compile=False)
 
 
-def load_with_keras2(file: pathlib.Path, unsafe: bool) -> Any:
+def load_with_keras2(file: pathlib.Path, unsafe: bool, wrapped: bool = False) -> Any:
     """Load a file of Keras 2 with Keras 2 (tf_keras). Its code must have been looked for before.
+
+    Args:
+        file: what to load.
+        unsafe: whether code in it may be run.
+        wrapped: whether it holds layers of tfmot.
 
     Raises:
         ValueError: it can't be loaded.
@@ -77,11 +83,31 @@ def load_with_keras2(file: pathlib.Path, unsafe: bool) -> Any:
         with _quiet():
             import tf_keras
 
-            return tf_keras.models.load_model(str(file), compile=False, safe_mode=not unsafe)
+            with tfmot.scope() if wrapped else contextlib.nullcontext():
+                return tf_keras.models.load_model(str(file), compile=False, safe_mode=not unsafe)
     except Exception as error:  # tf_keras raises whatever the layers' constructors raise
         raise ValueError(
             f"Expected a model that Keras 2 can load. Received: {str(file)!r}, of which it says: {short(error)}."
+            + (" Save it as .h5 where it was made." if wrapped else "")
         ) from error
+
+
+def convert_wrapped(file: pathlib.Path, unsafe: bool) -> keras.Model:
+    """Load a file with wrappers of tfmot: without these, with the masks and ranges that they had.
+
+    Raises:
+        ValueError: it can't be loaded, or become a Keras 3 model.
+    """
+    legacy = load_with_keras2(file, unsafe, wrapped=True)
+    try:
+        with _quiet():
+            plain, carried = tfmot.stripped(legacy)
+    except Exception as error:  # Keras 2 raises whatever the layers' constructors raise
+        raise ValueError(
+            f"Expected a model that tfmot's wrappers can be taken off. Received: {str(file)!r}, where that fails: "
+            f"{short(error)}. Strip it in Python where it was made, and save it again."
+        ) from error
+    return tfmot.carry(convert(plain, file, unsafe), carried)
 
 
 def convert(legacy: Any, file: pathlib.Path, unsafe: bool) -> keras.Model:
@@ -169,24 +195,37 @@ def difference(model: keras.Model, legacy: Any) -> float:
     )
 
 
-def configs_of_saved_model(metadata: pathlib.Path) -> Iterator[Any]:
-    """Give the configuration of every object in a Keras 2 SavedModel, without loading it.
+def configs_of_saved_model(folder: pathlib.Path) -> list[Any]:
+    """Return the configuration of every Keras object in a Keras 2 SavedModel, without loading it.
+
+    They are in keras_metadata.pb; those of TensorFlow 2.0 to 2.4 in saved_model.pb, with the nodes of its graph.
 
     Args:
-        metadata: its keras_metadata.pb.
+        folder: the SavedModel.
 
     Raises:
-        ValueError: the file is broken.
+        ValueError: a file is broken.
     """
-    with _quiet():
-        from tf_keras.protobuf import saved_metadata_pb2
-    parsed = saved_metadata_pb2.SavedMetadata()
+    metadata = folder / "keras_metadata.pb"
+    file = metadata if metadata.is_file() else folder / "saved_model.pb"
     try:
-        parsed.ParseFromString(metadata.read_bytes())
-        configs = [json.loads(node.metadata) for node in parsed.nodes]
+        if file is metadata:
+            with _quiet():
+                from tf_keras.protobuf import saved_metadata_pb2
+            parsed = saved_metadata_pb2.SavedMetadata()
+            parsed.ParseFromString(file.read_bytes())
+            texts = [node.metadata for node in parsed.nodes]
+        else:
+            from tensorflow.core.protobuf import saved_model_pb2
+
+            stored = saved_model_pb2.SavedModel()
+            stored.ParseFromString(file.read_bytes())
+            nodes = [node for graph in stored.meta_graphs for node in graph.object_graph_def.nodes]
+            objects = [node.user_object for node in nodes if node.WhichOneof("kind") == "user_object"]
+            texts = [found.metadata for found in objects if found.identifier.startswith("_tf_keras_")]
+        return [json.loads(text) for text in texts if text]
     except Exception as error:  # protobuf raises its own
-        raise broken(metadata, error) from error
-    yield from configs
+        raise broken(file, error) from error
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,15 +12,16 @@ from typing import Any
 import keras
 
 from tfcompress.checks import check_flag, check_path
-from tfcompress.loading import keras2
+from tfcompress.loading import keras2, tfmot
 from tfcompress.loading.code import refuse_code
 from tfcompress.loading.messages import broken, unreadable
+from tfcompress.loading.weights import load_weights
 from tfcompress.surgery.loss_scaling import scale_loss
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
-def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
+def load(path: str | os.PathLike[str], unsafe: bool = False, *, model: keras.Model | None = None) -> keras.Model:
     """Load a Keras model.
 
     Files of Keras 2 (TensorFlow <= 2.15: `.h5`, SavedModel, `.keras`) become Keras 3 models: the
@@ -29,8 +30,12 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
     comes back uncompiled. `compile` scales the loss if layers are in float16, which Keras' own loading forgets.
 
     Args:
-        path: a `.keras`, `.h5` or `.hdf5` file, or the folder of a SavedModel that Keras 2 wrote.
+        path: a `.keras`, `.h5` or `.hdf5` file, or the folder of a SavedModel that Keras 2 wrote (of TensorFlow 2.0 to
+            2.4 too). Wrappers of tfmot are taken off: what it pruned keeps its masks, what it quantized in 8 bits
+            comes back as `tfcompress.quantize` makes it, with its ranges.
         unsafe: whether Python code inside the file may be run: Lambda layers. Only if you trust its author.
+        model: for an `.h5` file with weights alone: a built model with the layers that they are for. It keeps its own
+            weights; a copy with those of the file comes back.
 
     Returns:
         A Keras 3 model.
@@ -58,6 +63,13 @@ def load(path: str | os.PathLike[str], unsafe: bool = False) -> keras.Model:
         )
     if not file.exists():
         raise FileNotFoundError(f"Expected the file of a Keras model. Received: {str(file)!r}, which isn't there.")
+    if model is not None:
+        if suffix not in (".h5", ".hdf5"):
+            raise ValueError(
+                f"Expected an .h5 file of weights with model=. Received: {str(file)!r}. Leave model= out: the file "
+                "says what the model is."
+            )
+        return _weights_for(file, model)
     if file.is_dir():
         return _load_saved_model(file, unsafe)
     if suffix in SUFFIXES:
@@ -75,6 +87,8 @@ def _load_keras(file: pathlib.Path, unsafe: bool) -> keras.Model:
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise broken(file, error) from error
     refuse_code(config, file, unsafe)
+    if tfmot.is_wrapped(config):
+        return keras2.convert_wrapped(file, unsafe)
     if str(metadata.get("keras_version")).startswith("2."):
         return keras2.convert(keras2.load_with_keras2(file, unsafe), file, unsafe)
     try:
@@ -105,15 +119,25 @@ def _load_h5(file: pathlib.Path, unsafe: bool) -> keras.Model:
     if config is None:
         raise ValueError(
             f"Expected a whole model. Received: {str(file)!r}, which holds weights alone. "
-            "Build the model in Python, then call model.load_weights on this file."
+            "Build the model in Python and take tfcompress.load(path, model=model), or call "
+            "model.load_weights on this file."
         )
     refuse_code(config, file, unsafe)
+    if tfmot.is_wrapped(config):
+        return keras2.convert_wrapped(file, unsafe)
     if not version.startswith(("1", "2")):
         try:
             return keras2.read(file, unsafe, compile=False)
         except keras2.Unreadable as error:
             raise unreadable(file, error) from error.__cause__
     return _load_h5_of_keras2(file, unsafe)
+
+
+def _weights_for(file: pathlib.Path, model: keras.Model) -> keras.Model:
+    try:
+        return load_weights(file, model)
+    except OSError as error:
+        raise broken(file, error) from error
 
 
 def _load_h5_of_keras2(file: pathlib.Path, unsafe: bool) -> keras.Model:
@@ -145,15 +169,20 @@ def _load_saved_model(folder: pathlib.Path, unsafe: bool) -> keras.Model:
             f"Expected a SavedModel folder or a {', '.join(SUFFIXES)} file. Received: the folder "
             f"{str(folder)!r}, which holds no saved_model.pb."
         )
-    metadata = folder / "keras_metadata.pb"
-    if not metadata.is_file():
+    configs = keras2.configs_of_saved_model(folder)
+    if not configs:
         raise ValueError(
             f"Expected a SavedModel that Keras 2 wrote by model.save. Received: {str(folder)!r}, which holds "
-            "no keras_metadata.pb: only traced functions, from which no layers can be recovered. "
-            "Save the model again as .keras (model.save('model.keras')) where it was trained."
+            "no keras_metadata.pb, nor Keras' metadata in saved_model.pb: only traced functions, from which no layers "
+            "can be recovered, so that it can't be trained or compressed. Save the model again as .keras "
+            "(model.save('model.keras')) where it was trained. As it is, tf.lite.TFLiteConverter.from_saved_model "
+            "makes a .tflite of it, which tfc.evaluate and tfc.benchmark judge, and keras.layers.TFSMLayer runs it "
+            "inside a Keras model."
         )
-    for config in keras2.configs_of_saved_model(metadata):
+    for config in configs:
         refuse_code(config, folder, unsafe)
+    if tfmot.is_wrapped(configs):
+        return keras2.convert_wrapped(folder, unsafe)
     return keras2.convert(keras2.load_with_keras2(folder, unsafe), folder, unsafe)
 
 

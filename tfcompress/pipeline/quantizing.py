@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
 
 from tfcompress.pipeline.datasets import Data
-from tfcompress.pruning import ConstantSparsity, Mask, PruneConfig
+from tfcompress.pruning.fixed import with_masks
 from tfcompress.quantization.config import QuantizeConfig
-from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, inner_weights, with_transforms
+from tfcompress.wrapper import inner_weights
 
 CALIBRATION_SAMPLES = 512
-
-_NEVER = 2**31 - 1
-"""A training step that no training reaches: steps are counted in 32 bits."""
 
 
 def calibration_samples(data: Data, count: int = CALIBRATION_SAMPLES, seed: int = 0) -> np.ndarray:
@@ -69,22 +64,4 @@ def keep_zeros(model: keras.Model) -> keras.Model:
     >>> tfc.sparsity(model)
     0.75
     """
-    masks: list[tuple[Mask, np.ndarray]] = []
-
-    def wrap(layer: Any) -> Any:
-        if isinstance(layer, CompressedLayer) and any(isinstance(t, Mask) for _, t in layer.transforms):
-            return layer
-        weights = inner_weights(layer)
-        found = []
-        for position in kernel_positions(layer):
-            kept = read(weights[position]) != 0
-            if kept.any() and not kept.all():
-                config = PruneConfig(ConstantSparsity(float(1 - kept.mean()), begin_step=_NEVER))
-                found.append((position, Mask(config)))
-                masks.append((found[-1][1], kept))
-        return with_transforms(layer, found) if found else layer
-
-    copy = rebuild(model, wrap)
-    for mask, kept in masks:
-        mask.mask.assign(kept)
-    return copy
+    return with_masks(model, lambda layer, position: read(inner_weights(layer)[position]) != 0)
