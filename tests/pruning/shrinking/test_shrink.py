@@ -17,7 +17,7 @@ from tfcompress.passthrough import FixedTraining
 from tfcompress.pruning import shrink_report
 from tfcompress.surgery import rebuild
 from tfcompress.surgery.channels import channel_groups
-from tfcompress.surgery.inputs import random_inputs
+from tfcompress.surgery.samples import random_inputs
 
 
 def numpy(variable):
