@@ -13,7 +13,7 @@ from tests.check import ON_TENSORFLOW
 from tests.layers import ResidualBlock
 from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery import rebuild
-from tfcompress.wrapper import CompressedLayer
+from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
 
 def randomise(model, seed=0):
@@ -361,3 +361,130 @@ def test_weights_of_a_model_that_are_no_attributes_are_refused():
     model(np.ones((2, 3), "float32"))
     with pytest.raises(ValueError, match="'hidden' of Listed.*attribute"):
         rebuild(model)
+
+
+def test_weights_of_a_model_in_lists_and_dicts():
+    class Listed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(4)
+            self.several = [self.add_weight(shape=(4, 4), name=f"w{at}") for at in range(2)]
+            self.named = {"shift": self.add_weight(shape=(4,), name="shift"), "more": [self.add_weight(shape=(4, 4))]}
+
+        def call(self, x):
+            x = self.dense(x)
+            for weight in self.several:
+                x = ops.tanh(ops.matmul(x, weight))
+            return ops.matmul(x + self.named["shift"], self.named["more"][0])
+
+    model = Listed()
+    x = np.random.default_rng(0).normal(size=(4, 4)).astype("float32")
+    model(x)
+    new = rebuild(model)
+    np.testing.assert_allclose(new(x), model(x), atol=1e-6)
+    assert len(new.trainable_weights) == len(model.trainable_weights) == 6
+    assert isinstance(model.several[0], keras.Variable)
+
+
+def test_state_is_no_kernel():
+    class Codebook(L.Layer):
+        def build(self, shape):
+            self.codebook = self.add_weight(shape=(4, 8), name="codebook", trainable=False, initializer="normal")
+            self.project = self.add_weight(shape=(4, 4), name="project")
+
+        def call(self, x):
+            x = ops.matmul(x, self.project)
+            self.codebook.assign(self.codebook * 0.99 + 0.01 * ops.mean(x))
+            return ops.matmul(x, self.codebook)
+
+    class Centres(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = Codebook()
+            self.centres = self.add_weight(shape=(8, 8), name="centres", trainable=False, initializer="normal")
+
+        def call(self, x):
+            return ops.matmul(self.layer(x), self.centres)
+
+    keras.utils.set_random_seed(0)
+    model = Centres()
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    model(x)
+    for trainable in (True, False):
+        model.trainable = trainable
+        pruned = tfc.prune(model, 0.5)
+        chosen = [layer.layer.weights[at].name for layer in wrapped_layers(pruned) for at, _ in layer.transforms]
+        assert chosen == ["project"]
+        assert len(tfc.sparsity(pruned, per_layer=True)) == 1
+    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    for name in ("codebook", "centres"):
+        old, new = (next(w for w in m.weights if w.name == name) for m in (model, tfc.strip(quantized)))
+        np.testing.assert_array_equal(new, old)
+
+
+class Padded(L.Layer):
+    """Looks words up, and says which are padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = L.Embedding(11, 4)
+
+    def call(self, x):
+        return self.table(x)
+
+    def compute_mask(self, x, mask=None):
+        return ops.not_equal(x, 0)
+
+
+class Masked(L.Layer):
+    """Takes masks as Keras hands them over with a list, a dict, or keywords."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = self.add_weight(shape=(4, 4), name="kernel")
+
+    def both(self, words, x, mask):
+        if mask is not None:
+            words = words * ops.expand_dims(ops.cast(mask, "float32"), -1) + 1.0
+        return ops.matmul(words, self.kernel) + x
+
+
+class OfList(Masked):
+    def call(self, x, mask=None):
+        return self.both(*x, None if mask is None else mask[0])
+
+
+class OfDict(Masked):
+    def call(self, x, mask=None):
+        return self.both(x["words"], x["x"], None if mask is None else mask["words"])
+
+
+class OfKeywords(Masked):
+    def call(self, words, x=None, words_mask=None):
+        return self.both(words, x, words_mask)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking", "ignore:No activation")
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda words, x: OfList()([words, x]),
+        lambda words, x: OfDict()({"words": words, "x": x}),
+        lambda words, x: OfKeywords()(words, x=x),
+        lambda words, x: L.MultiHeadAttention(2, 2)(x, words),
+        lambda words, x: L.Attention()([x, words]),
+        lambda words, x: L.LSTM(4)(words),
+    ],
+    ids=["list", "dict", "keywords", "attention heads", "attention", "recurrent"],
+)
+def test_masks_arrive_however_they_are_handed_over(use):
+    keras.utils.set_random_seed(0)
+    ids, x = keras.Input((6,), dtype="int32"), keras.Input((6, 4))
+    model = keras.Model([ids, x], use(Padded()(ids), x))
+    data = [np.arange(48).reshape(8, 6) % 11 * (np.arange(6) < 4), np.ones((8, 6, 4), "float32")]
+    wanted = ops.convert_to_numpy(model(data))
+    np.testing.assert_allclose(rebuild(model)(data), wanted, atol=1e-6)
+    pruned = tfc.prune(model, 0.0)
+    np.testing.assert_allclose(pruned(data), wanted, atol=1e-6)
+    np.testing.assert_allclose(tfc.strip(pruned)(data), wanted, atol=1e-6)
+    np.testing.assert_allclose(tfc.quantize(model, "int8", calibration_data=data)(data), wanted, atol=0.1)

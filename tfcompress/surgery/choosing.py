@@ -24,7 +24,8 @@ def kernel_positions(layer: Layer) -> list[int]:
     """Return the positions in `layer.weights` of the weights that may be compressed: kernels and embeddings.
 
     Of a layer that isn't Keras' own these are the float weights with two or more dimensions that aren't
-    called a bias, scale, mean or the like, or what its method `get_prunable_weights()` returns.
+    called a bias, scale, mean or the like, or what its method `get_prunable_weights()` returns. State, made with
+    `trainable=False`, is none; the weights of a layer that is frozen are.
 
     Example:
 
@@ -39,8 +40,12 @@ def kernel_positions(layer: Layer) -> list[int]:
         return [position for position, weight in enumerate(inner.weights) if id(weight) in chosen]
     if isinstance(inner, keras.layers.SpectralNormalization):
         return []  # it divides the kernel by its norm, in place, in every training step
-    own = {id(weight) for part in inner._flatten_layers() if _is_keras(part) for weight in _direct(part)}
-    return [position for position, weight in enumerate(inner.weights) if _is_kernel(weight, id(weight) in own)]
+    parts = inner._flatten_layers()
+    own = {id(weight) for part in parts if _is_keras(part) for weight in _direct(part)}
+    # A weight stays among these where it is frozen.
+    learned = {id(weight) for part in parts for weight in part._trainable_variables}
+    weights = [(position, weight) for position, weight in enumerate(inner.weights) if id(weight) in learned]
+    return [position for position, weight in weights if _is_kernel(weight, id(weight) in own)]
 
 
 def _is_keras(layer: Any) -> bool:

@@ -29,7 +29,19 @@ def may_open(layer: Layer, arguments: Any) -> bool:
             return False
     elif layer._trainable_variables or layer._non_trainable_variables or layer._seed_generators:
         return False  # its own weights or random numbers would not be in the graph
-    return layer.activity_regularizer is None and not has_mask(arguments)
+    return layer.activity_regularizer is None and not has_mask(arguments) and not _makes_mask(layer, arguments)
+
+
+def _makes_mask(layer: Layer, arguments: Any) -> bool:
+    """Return whether a layer attaches a Keras mask to what it returns: the layers inside don't know of it."""
+    if type(layer).compute_mask.__module__.startswith("keras."):
+        return False
+    args, kwargs = arguments
+    try:
+        mask = layer.compute_mask(args[0] if args else next(iter(kwargs.values())), None)
+    except Exception:
+        return True
+    return any(x is not None for x in tree.flatten(mask))
 
 
 def why_whole(layer: Layer) -> str | None:

@@ -210,8 +210,8 @@ class _Opener:
                 cause = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
             else:
                 cause = (
-                    "one of its layers isn't made again as it was. Check that each `get_config` of your own layers "
-                    "returns all arguments of the constructor, and that no `call` depends on its data"
+                    "one of its layers keeps state outside of its own attributes, or a `call` depends on its data. Keep "
+                    "state in attributes of the layer"
                 )
             raise ValueError(
                 f"Expected {type(self.model).__name__} {self.model.name!r} to compute the same when it is made again. "
@@ -243,7 +243,9 @@ class _Opener:
         if is_graph(layer):
             with self.inside(layer, pinned):
                 return self.open_graph(layer, args[0] if args else next(iter(kwargs.values())))
-        if may_open(layer, (args, kwargs)):
+        with self.calls_intercepted(False):
+            opens = may_open(layer, (args, kwargs))
+        if opens:
             with contextlib.suppress(_CannotOpen), self.inside(layer, pinned):
                 return self.open_call(layer, args, kwargs)
         with self.calls_intercepted(False):

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.surgery.naming import free
 from tfcompress.transform import carried
 
 
@@ -22,6 +23,7 @@ class Parameter(Layer):
         weight_dtype: The weight's dtype.
         regularizer: What its size costs.
         constraint: What it is projected on after each update.
+        weight_trainable: Whether it is learned; else it is state.
 
     Example:
 
@@ -30,13 +32,14 @@ class Parameter(Layer):
     (2, 3)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         shape: Sequence[int],
         weight_name: str,
         weight_dtype: str = "float32",
         regularizer: Any = None,
         constraint: Any = None,
+        weight_trainable: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -45,6 +48,7 @@ class Parameter(Layer):
         self.weight_dtype = weight_dtype
         self.regularizer = keras.regularizers.get(regularizer)
         self.constraint = keras.constraints.get(constraint)
+        self.weight_trainable = bool(weight_trainable)
 
     def build(self, input_shape: Any = None) -> None:
         """Create the weight."""
@@ -55,6 +59,7 @@ class Parameter(Layer):
             initializer="zeros",
             regularizer=self.regularizer,
             constraint=self.constraint,
+            trainable=self.weight_trainable,
         )
         self.built = True
 
@@ -76,6 +81,7 @@ class Parameter(Layer):
             "weight_dtype": self.weight_dtype,
             "regularizer": keras.regularizers.serialize(self.regularizer),
             "constraint": keras.constraints.serialize(self.constraint),
+            "weight_trainable": self.weight_trainable,
         }
 
 
@@ -88,31 +94,69 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
         replace: Called once with each of the layers; returns the one to use.
 
     Raises:
-        ValueError: If a weight of the model itself is no attribute, but in a list or the like.
+        ValueError: If a weight of the model itself is neither an attribute nor in a list, tuple or dict that is one.
     """
-    own = {id(weight): weight for weight in [*model._trainable_variables, *model._non_trainable_variables]}
-    attributes = {name: value for name, value in vars(model).items() if id(value) in own}
-    hidden = [weight.name for key, weight in own.items() if key not in {id(value) for value in attributes.values()}]
+    learned, state = model._trainable_variables, model._non_trainable_variables
+    own = {id(weight): weight for weight in [*learned, *state]}
+    held = {name: value for name, value in vars(model).items() if name not in _TRACKED and _holds(value, own)}
+    found = {id(weight) for value in held.values() for weight in tree.flatten(_plain(value))}
+    hidden = [weight.name for key, weight in own.items() if key not in found]
     if hidden:
         raise ValueError(
-            f"Expected a model that holds its own weights as attributes. Received: {', '.join(map(repr, hidden))} of "
-            f"{type(model).__name__} {model.name!r}. Make each an attribute, or put it into a layer."
+            f"Expected a model that holds its own weights as attributes, or in lists, tuples or dicts. Received: "
+            f"{', '.join(map(repr, hidden))} of {type(model).__name__} {model.name!r}. Make each an attribute, or put "
+            "it into a layer."
         )
     made = {}
+    names: set[str] = set()
     for weight in own.values():
+        name = free(weight.name, names)
+        names.add(name)
         layer = Parameter(
             weight.shape,
             weight.name,
             weight.dtype,
             weight.regularizer,
             weight.constraint,
-            name=weight.name,
+            any(weight is one for one in learned),
+            name=name,
             dtype=model.dtype_policy,
-            trainable=weight.trainable,
+            trainable=weight.trainable or not any(weight is one for one in learned),
         )
         layer.build()
         layer.weight.assign(carried(weight, layer.weight))
         made[id(weight)] = replace(layer)(anchor)
     twin = object.__new__(type(model))
-    vars(twin).update(vars(model), **{name: made[id(weight)] for name, weight in attributes.items()})
+    vars(twin).update(vars(model))
+    vars(twin).update({name: _filled(value, made) for name, value in held.items()})
     return twin
+
+
+# What Keras itself keeps of a model's weights, and TensorFlow of what a checkpoint holds.
+_TRACKED = ("_trainable_variables", "_non_trainable_variables", "_self_unconditional_dependency_names")
+
+
+def _plain(value: Any) -> Any:
+    """Return a list, tuple or dict without what Keras or TensorFlow add to it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _holds(value: Any, own: dict[int, Any]) -> bool:
+    return any(id(entry) in own for entry in tree.flatten(_plain(value)))
+
+
+def _filled(value: Any, made: dict[int, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(entry, made) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        entries = [_filled(entry, made) for entry in value]
+        return (
+            entries
+            if isinstance(value, list)
+            else type(value)(*entries)
+            if hasattr(value, "_fields")
+            else tuple(entries)
+        )
+    return made.get(id(value), value)
