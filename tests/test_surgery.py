@@ -311,7 +311,7 @@ def test_preprocessing_keeps_its_statistics():
 
 
 def test_bad_models_are_refused():
-    with pytest.raises(TypeError, match=r"Expected a keras.Model. Received: <Dense"):
+    with pytest.raises(TypeError, match=r"Expected .*keras.Model.*Dense"):
         rebuild(L.Dense(2))
     with pytest.raises(ValueError, match="Expected a built model.*keras.Input"):
         rebuild(keras.Sequential([L.Dense(2)]))
@@ -352,10 +352,10 @@ def test_weights_of_a_model_that_are_no_attributes_are_refused():
         def __init__(self):
             super().__init__()
             self.project = L.Dense(8)
-            self.listed = [self.add_weight(name="hidden", shape=(8,))]
+            self.weight_of = {8: self.add_weight(name="hidden", shape=(8,))}.get
 
         def call(self, x):
-            return self.project(x) + self.listed[0]
+            return self.project(x) + self.weight_of(8)
 
     model = Listed()
     model(np.ones((2, 3), "float32"))
@@ -392,9 +392,10 @@ def test_state_is_no_kernel():
             self.codebook = self.add_weight(shape=(4, 8), name="codebook", trainable=False, initializer="normal")
             self.project = self.add_weight(shape=(4, 4), name="project")
 
-        def call(self, x):
+        def call(self, x, training=False):
             x = ops.matmul(x, self.project)
-            self.codebook.assign(self.codebook * 0.99 + 0.01 * ops.mean(x))
+            if training:
+                self.codebook.assign(self.codebook * 0.99 + 0.01 * ops.mean(x))
             return ops.matmul(x, self.codebook)
 
     class Centres(keras.Model):

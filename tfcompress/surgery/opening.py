@@ -210,7 +210,7 @@ class _Opener:
                 cause = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
             else:
                 cause = (
-                    "one of its layers keeps state outside of its own attributes, or a `call` depends on its data. Keep "
+                    "one of its layers keeps state outside of its attributes, or a `call` depends on its data. Keep "
                     "state in attributes of the layer"
                 )
             raise ValueError(

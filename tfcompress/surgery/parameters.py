@@ -32,13 +32,14 @@ class Parameter(Layer):
     (2, 3)
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         shape: Sequence[int],
         weight_name: str,
         weight_dtype: str = "float32",
         regularizer: Any = None,
         constraint: Any = None,
+        *,
         weight_trainable: bool = True,
         **kwargs: Any,
     ):
@@ -118,7 +119,7 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
             weight.dtype,
             weight.regularizer,
             weight.constraint,
-            any(weight is one for one in learned),
+            weight_trainable=any(weight is one for one in learned),
             name=name,
             dtype=model.dtype_policy,
             trainable=weight.trainable or not any(weight is one for one in learned),
