@@ -94,6 +94,12 @@ PICTURE = ((12, 12, 3),)
 FRAMES = ((3, 6, 6, 2),)
 
 
+def small_model() -> keras.Model:
+    """Return a model that is used as a layer."""
+    parts = [L.Conv2D(4, 3, activation="relu"), L.MaxPooling2D(), L.Flatten(), L.Dense(3)]
+    return keras.Sequential([keras.Input(FRAMES[0][1:]), *parts])
+
+
 def beside(make: Callable[[], Any], shapes: Any, **how: Any) -> Case:
     return Case(make, shapes, **how)
 
@@ -174,6 +180,9 @@ CASES: dict[str, Case | str] = {
     "ConvLSTM3D": alone(lambda: L.ConvLSTM3D(2, 2), ((2, 4, 4, 4, 2),)),
     "Bidirectional": alone(lambda: L.Bidirectional(L.LSTM(3, return_sequences=True)), SEQUENCE),
     "TimeDistributed": alone(lambda: L.TimeDistributed(L.Conv2D(2, 3)), FRAMES),
+    "TimeDistributed Dense": alone(lambda: L.TimeDistributed(L.Dense(4)), SEQUENCE),
+    "TimeDistributed LSTM": alone(lambda: L.TimeDistributed(L.LSTM(3)), ((2, 4, 6),)),
+    "TimeDistributed model": alone(lambda: L.TimeDistributed(small_model()), FRAMES),
     "SpectralNormalization": beside(lambda: L.SpectralNormalization(L.Conv2D(4, 3)), IMAGE),
     # activations
     **{f"Activation {name}": activation(name) for name in ("relu", "relu6", "sigmoid", "tanh", "softmax", "silu")},

@@ -173,8 +173,8 @@ def test_the_layer_that_a_kernel_is_of_says_which_axes_are_inputs():
     inside = {"depthwise": L.DepthwiseConv2D(3), "transposed": L.Conv2DTranspose(6, 3)}
     parts = [L.TimeDistributed(layer, name=name) for name, layer in inside.items()]
     found = tfc.prune_once(keras.Sequential([keras.Input((2, 5, 5, 4)), *parts]), 0.5, granularity=NofM(2, 4))
-    assert np.all(numpy(found.get_layer("depthwise").layer.kernel) != 0)
-    kernel = numpy(found.get_layer("transposed").layer.kernel)  # (height, width, outputs, inputs)
+    assert np.all(numpy(found.get_layer("depthwise_depthwise_conv2d").kernel) != 0)
+    kernel = numpy(found.get_layer("transposed_conv2d_transpose").kernel)  # (height, width, outputs, inputs)
     assert kernel.shape == (3, 3, 6, 4)
     assert np.all((kernel != 0).sum(axis=3) == 2)
 

@@ -221,7 +221,7 @@ def blocked():
     x = L.Conv2D(4, 1, name="constant")(x) + np.arange(4, dtype="float32")
     x = L.Conv2D(4, 1, name="mixed")(x)
     x = L.Reshape((8, 32), name="reshaped")(L.Permute((1, 3, 2))(x))
-    x = L.TimeDistributed(L.Dense(4), name="timed")(L.Dense(5, name="rows")(x))
+    x = L.SimpleRNN(4, return_sequences=True, name="timed")(L.Dense(5, name="rows")(x))
     return keras.Model(inputs, L.Dense(2, name="head")(x), name="blocked")
 
 
@@ -329,7 +329,7 @@ NETWORKS: dict[str, Network] = {
             "added": (3, "of class Add combines it with an input of the model"),
             "constant": (4, "of class Add combines it with an input of the model, or with what has no channels"),
             "mixed": (4, None),
-            "rows": (5, "layer 'timed' of class TimeDistributed is not known to keep channels apart"),
+            "rows": (5, "layer 'timed' of class SimpleRNN is not known to keep channels apart"),
             "head": (2, OUTPUT),
         },
     ),

@@ -12,6 +12,7 @@ from tfcompress.passthrough import innermost
 from tfcompress.quantization.forms import constant_map, matrix_form
 from tfcompress.quantization.kept import kept_reason
 from tfcompress.quantization.names import name_of
+from tfcompress.surgery.timesteps import STEPPING, why_not_together
 from tfcompress.surgery.walking import Call
 
 KERNEL, AFFINE, RELU, INTEGER, CONCATENATE = "kernel", "affine", "relu", "integer", "concatenate"
@@ -103,8 +104,10 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     inner = innermost(call.operation)
     name = name_of(call.operation)
     floats = [x for x in (*call.inputs, *call.outputs) if keras.backend.is_float_dtype(x.dtype)]
-    if not floats:
+    if not floats or isinstance(inner, STEPPING):
         return Rule(TRANSPARENT)
+    if isinstance(inner, keras.layers.TimeDistributed):
+        return Rule(FLOAT, note=f"float island: {why_not_together(inner, call.inputs) or 'it is one layer'}")
     kept = kept_reason(call.operation)
     if kept is not None:
         return Rule(FLOAT, note=f"float: {kept}")

@@ -45,14 +45,13 @@ def multiply_adds(model: keras.Model) -> dict[str, int]:
     shapes = _shapes(model)
     found: dict[str, int] = {}
     for call in calls(model):
-        inputs = [shapes[id(x)] for x in call.inputs]
-        outputs = [shapes[id(x)] for x in call.outputs]
+        times, inputs, outputs = _of_one_sample(call, shapes)
         weights = getattr(innermost(call.operation), "weights", ())
         count = sum(
             positions * math.prod(weights[at].shape) for at, positions in _positions(call, inputs, outputs).items()
         ) + sum(product.count for product in _products(call, inputs))
         if count:
-            found[call.operation.name] = found.get(call.operation.name, 0) + count
+            found[call.operation.name] = found.get(call.operation.name, 0) + count * times
     return found
 
 
@@ -80,11 +79,10 @@ def uses(model: keras.Model) -> dict[tuple[str, int], int]:
     shapes = _shapes(model)
     found: dict[tuple[str, int], int] = {}
     for call in calls(model):
-        inputs = [shapes[id(x)] for x in call.inputs]
-        outputs = [shapes[id(x)] for x in call.outputs]
+        times, inputs, outputs = _of_one_sample(call, shapes)
         for position, count in _positions(call, inputs, outputs).items():
             key = (call.operation.name, position)
-            found[key] = found.get(key, 0) + count
+            found[key] = found.get(key, 0) + count * times
     return found
 
 
@@ -106,6 +104,16 @@ def _shapes(model: keras.Model) -> dict[int, Shape]:
     batch = batch_of(tuple(x.shape) for x in graph.inputs) or 1
     shapes = {key: tuple(map(int, value.shape)) for key, value in values.items()}
     return {key: (1, *shape[1:]) if shape and shape[0] == batch else shape for key, shape in shapes.items()}
+
+
+def _of_one_sample(call: Call, shapes: dict[int, Shape]) -> tuple[int, list[Shape], list[Shape]]:
+    """Return how often a call is made for one sample of the model, as where steps were made samples, and its shapes."""
+    times = max((shapes[id(x)][0] for x in call.inputs if x.shape and x.shape[0] is None), default=1)
+
+    def one(x: Any) -> Shape:
+        return (1, *shapes[id(x)][1:]) if x.shape and x.shape[0] is None else shapes[id(x)]
+
+    return times, [one(x) for x in call.inputs], [one(x) for x in call.outputs]
 
 
 # How often each kernel is applied ---------------------------------------------------------------------

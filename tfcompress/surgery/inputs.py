@@ -185,6 +185,12 @@ def _with_free_batch(shapes: Any) -> Any:
     return [_with_free_batch(value) for value in shapes]
 
 
+def as_declared(x: Any, declared: Any) -> Any:
+    """Return a symbolic tensor in the dtype of the input that it is given for."""
+    dtype = keras.backend.standardize_dtype(declared.dtype)
+    return x if keras.backend.standardize_dtype(x.dtype) == dtype else keras.ops.cast(x, dtype)
+
+
 def _like(tensor: Any) -> Any:
     operation = tensor._keras_history.operation
     return keras.layers.InputLayer.from_config(operation.get_config()).output

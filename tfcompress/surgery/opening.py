@@ -23,11 +23,20 @@ from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
 from tfcompress.surgery.duplicating import Copies
 from tfcompress.surgery.given import check_given
-from tfcompress.surgery.inputs import graph_of, has_graph, input_name, is_graph, new_inputs, recorded_shapes
+from tfcompress.surgery.inputs import (
+    as_declared,
+    graph_of,
+    has_graph,
+    input_name,
+    is_graph,
+    new_inputs,
+    recorded_shapes,
+)
 from tfcompress.surgery.naming import nested_name, rename_duplicates
 from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
 from tfcompress.surgery.parameters import weights_as_layers
 from tfcompress.surgery.samples import random_inputs
+from tfcompress.surgery.timesteps import Ends, why_not_together
 
 # What a subclassed model may do in its own way in training, and a functional model made of it does in Keras'.
 _STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
@@ -109,6 +118,7 @@ class _Opener:
         self.copies = Copies(model)
         self.new_layers: dict[int, tuple[Layer | None, bool | None]] = {}
         self.new_operations: dict[int, Any] = {}
+        self.ends: dict[int, Ends] = {}
         self.names: set[str] = set()
         self.reserved: dict[str, Any] = {}
         if is_graph(model):
@@ -248,6 +258,10 @@ class _Opener:
         if opens:
             with contextlib.suppress(_CannotOpen), self.inside(layer, pinned):
                 return self.open_call(layer, args, kwargs)
+        if type(layer) is keras.layers.TimeDistributed and why_not_together(layer, (args, kwargs)) is None:
+            ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.unique_name(layer)))
+            with self.inside(layer, pinned), self.calls_intercepted(False):
+                return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
         with self.calls_intercepted(False):
             new = self.new_layer(layer, pinned, args, kwargs)
             return args[0] if new is None else new(*args, **kwargs)
@@ -276,7 +290,7 @@ class _Opener:
         flat = tree.flatten(inputs)
         if isinstance(inputs, dict) and not isinstance(graph._inputs_struct, dict):
             flat = [inputs[x.name] for x in graph.inputs]
-        flat = [_as_declared(x, declared) for x, declared in zip(flat, graph.inputs, strict=True)]
+        flat = [as_declared(x, declared) for x, declared in zip(flat, graph.inputs, strict=True)]
         with self.calls_intercepted(False):
             return graph._run_through_graph(
                 flat, operation_fn=lambda operation: lambda *a, **k: self.visit(operation, a, k)
@@ -343,8 +357,3 @@ class _Opener:
             name = nested_name(name, self.parents, self.names | set(self.reserved))
         self.names.add(name)
         return name
-
-
-def _as_declared(x: Any, declared: Any) -> Any:
-    dtype = keras.backend.standardize_dtype(declared.dtype)
-    return x if keras.backend.standardize_dtype(x.dtype) == dtype else ops.cast(x, dtype)

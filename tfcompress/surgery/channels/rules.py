@@ -10,6 +10,7 @@ from tfcompress.passthrough import Inserted, innermost
 from tfcompress.surgery.channels import elementwise, kernels, products, shapes
 from tfcompress.surgery.channels.tracker import Axes, Step, kind_of
 from tfcompress.surgery.parameters import Parameter
+from tfcompress.surgery.timesteps import SamplesToSteps, StepsToSamples
 
 Rule = Callable[[Step], list[Axes]]
 
@@ -70,6 +71,8 @@ def rule_of(operation: object) -> Rule:
         return elementwise.unary
     if isinstance(inner, Parameter):
         return kernels.parameter
+    if isinstance(inner, StepsToSamples | SamplesToSteps):
+        return shapes.steps
     if isinstance(inner, Layer) and getattr(operation, "pinned", None) and inner._layers:
         return shapes.unknown
     return RULES.get(kind_of(operation), shapes.unknown)

@@ -146,6 +146,15 @@ def reshape(step: Step) -> list[Axes]:
     return [regrouped(step, step.inputs[0], step.call.inputs[0].shape, step.call.outputs[0].shape)]
 
 
+def steps(step: Step) -> list[Axes]:
+    """Steps made samples, or samples steps: the axes behind them stay as they are."""
+    axes, output = step.inputs[0], step.call.outputs[0]
+    if len(output.shape) > len(axes):
+        return [(axes[0], None, *axes[1:])]
+    step.block(axes[1], "makes samples of it")
+    return [(axes[0], *axes[2:])]
+
+
 def regrouped(step: Step, axes: Axes, shape: Any, output: Any) -> Axes:
     """Return the labels of a tensor's axes after it was reshaped.
 
