@@ -114,7 +114,7 @@ def test_the_text(digits, onnx_file):
     [
         (np.zeros((5, 8, 8), "float32"), r"Expected input 'pixels' to have shape \('batch', 64\). Received: shape"),
         (np.zeros((5, 63), "float32"), r"Received: shape \(1, 63\)"),
-        (np.array([["a"] * 64] * 5), "to be float32. Received: dtype"),
+        (np.array([["a"] * 64] * 5), "Expected real numbers for input 'pixels'. Received: dtype <U1"),
         (np.zeros((0, 64), "float32"), "at least one sample"),
         ([np.zeros((5, 64)), np.zeros((5, 64))], "Expected"),
         ({"pixel": np.zeros((5, 64)), "other": np.zeros((5, 64))}, "Expected one array for each input"),
@@ -151,7 +151,7 @@ def test_nan_is_refused(digits):
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     x = np.ones((50, 2), "float32")
     x[40, 1] = np.nan
-    with pytest.raises(ValueError, match=r"NaN for sample 40; x itself holds NaN in \['x'\]"):
+    with pytest.raises(ValueError, match="finite numbers in input 'x'. Received: NaN in row 40, column 1"):
         evaluate(model, x, np.zeros(50))
 
 

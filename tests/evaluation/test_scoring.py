@@ -155,7 +155,8 @@ def test_curves_are_thinned_and_keep_their_ends():
     [
         (np.array([1, 2, 3]), np.zeros((3, 3)), {}, "Expected classes 0..2 in y. Received: values from 1 to 3"),
         (np.array([0, -1]), np.zeros((2, 3)), {}, "Number the classes from 0"),
-        (np.array(["a", "b"]), np.zeros((2, 2)), {}, "Expected numbers in y"),
+        (np.array(["a", "b", "c"]), np.zeros((3, 2)), {}, "the 2 classes of the output by name. Received: 3 in y"),
+        (np.array([1j, 0]), np.zeros((2, 2)), {}, "Expected real numbers for y. Received: dtype complex128"),
         (np.array([0.0, np.nan]), np.zeros(2), {}, "Expected finite numbers in y"),
         (np.array([[1, 1], [0, 1]]), np.zeros((2, 2)), {}, "one-hot rows"),
         (np.zeros((3, 2)), np.zeros((3, 1)), {"task": "regression"}, "output's shape"),

@@ -36,7 +36,7 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
     two = keras.Model(model.inputs, [model.outputs[0], model.outputs[0] + 1.0])
     with pytest.raises(ValueError, match="one input and one output"):
         check_fits(two, data())
-    with pytest.raises(ValueError, match="finite inputs"):
+    with pytest.raises(ValueError, match="finite numbers in x_train"):
         Data("d", np.full((2, 3), np.nan), np.zeros(2, int), np.zeros((2, 3)), np.zeros(2, int))
     with pytest.raises(ValueError, match="one shape"):
         Data("d", np.zeros((2, 3)), np.zeros(2, int), np.zeros((2, 4)), np.zeros(2, int))

@@ -166,7 +166,7 @@ def test_calibration_changes_nothing_but_ranges():
         (np.full((4, 6), "a"), r"Expected real numbers for input 'x'. Received: dtype <U1. Convert it with .astype"),
         (np.full((4, 6), None), "Expected real numbers for input 'x'. Received: dtype object"),
         (np.ones((4, 6), "complex64"), "Expected real numbers for input 'x'. Received: dtype complex64"),
-        (np.full((4, 6), np.nan, "float32"), "Expected finite activations. Received: nan to nan from 'x'"),
+        (np.full((4, 6), np.nan, "float32"), "Expected finite numbers in input 'x'. Received: NaN in row 0, column 0"),
     ],
 )
 def test_data_that_does_not_serve(data, message):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.checks import check_choice, check_flag
+from tfcompress.data import check_finite, collected, joined_inputs, yields_pairs
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.predictor import (
     DEFAULT_BATCH_SIZE,
@@ -24,7 +25,7 @@ from tfcompress.quantization.batches import check_batch_size
 def evaluate(
     model_or_path: Source,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     task: str | Mapping[str, str] | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
@@ -38,11 +39,13 @@ def evaluate(
 
     Args:
         model_or_path: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
-        x: inputs, (n, ...): an array, a list in the order of the model's inputs, or a dict by input name. For
-            the quantized input of a `.tflite`, values of its own integer dtype go in as they are, others are
-            quantized.
+        x: inputs, (n, ...): an array, a list in the order of the model's inputs, or a dict by input name; or what
+            yields batches of inputs and targets, as `fit` takes them: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
+            a generator, or a function that returns one. For the quantized input of a `.tflite`, values of its own
+            integer dtype go in as they are, others are quantized.
         y: what is right: (n,) or (n, 1) classes or values, (n, C) one-hot rows, or values of the output's
-            shape. For several outputs a dict by output name or a list in their order.
+            shape; classes may be text, which is numbered as `class_names` are, or in the order of the alphabet. For
+            several outputs a dict by output name or a list in their order. None: `x` yields it.
         task: "multiclass", "binary" or "regression", where the rule above is wrong; by output name for
             several.
         batch_size: samples at once, where the model leaves that free.
@@ -65,6 +68,7 @@ def evaluate(
         (0.667, [[1, 0], [1, 1]])
     """
     check_options(task, batch_size, from_logits)
+    x, y = both(x, y)
     predictor = open_predictor(model_or_path)
     named = predictor.check(x)
     targets = check_targets(predictor, named, y)
@@ -77,6 +81,13 @@ def evaluate(
         class_names=class_names,
         from_logits=from_logits,
     )
+
+
+def both(x: Any, y: Any) -> tuple[Any, Any]:
+    """Return inputs and targets as arrays, where `x` yields batches."""
+    if y is None:
+        return collected(x)
+    return (joined_inputs(x), y) if yields_pairs(x) else (x, y)
 
 
 def check_options(task: str | Mapping[str, str] | None, batch_size: int, from_logits: bool | None) -> None:
@@ -94,7 +105,9 @@ def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any)
     targets = name_arrays(y, predictor.output_names, "output", "y") if predictor.output_names else y
     rows = targets if isinstance(targets, Mapping) else {"": targets}
     for name, value in rows.items():
-        count = len(value) if np.ndim(value) or isinstance(value, list | tuple) else 0
+        count = len(value) if isinstance(value, list | tuple) or np.ndim(value) else 0
+        if isinstance(value, np.ndarray):
+            check_finite(value, f"y of output {name!r}" if name else "y")
         if count != samples and (predictor.output_names or isinstance(y, np.ndarray)):
             raise ValueError(
                 f"Expected one row of y{f' for output {name!r}' if len(rows) > 1 else ''} per sample of x, "

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tfcompress.checks import MOST_THREADS, check_count, way_out
+from tfcompress.data import array_of, check_finite, numbers_of
 from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 from tfcompress.loading import load
@@ -76,7 +77,10 @@ class Predictor(abc.ABC):
             ValueError: the number of inputs, a name, a shape or a dtype doesn't fit, or there is no sample.
         """
         if self.input_specs is None:
-            named = {str(k): np.asarray(v) for k, v in x.items()} if isinstance(x, Mapping) else {"": np.asarray(x)}
+            given = x.items() if isinstance(x, Mapping) else [("", x)]
+            named = {str(name): numbers_of(value, f"input {name!r}" if name else "x") for name, value in given}
+            if not all(value.ndim for value in named.values()):
+                raise ValueError("Expected arrays whose first dimension counts the samples. Received: a scalar in x.")
         else:
             try:
                 named = name_arrays(x, tuple(self.input_specs), "input", "x")
@@ -92,6 +96,8 @@ class Predictor(abc.ABC):
                         "Expected arrays whose first dimension counts the samples. Received: a scalar in x."
                     )
                 fit_inputs(head, self.input_specs)
+                for name, value in named.items():
+                    check_finite(value, f"input {name!r}")
             except ValueError as error:
                 raise ValueError(f"x does not fit {self.label}: {error}") from error
         count_samples(named)
@@ -266,7 +272,7 @@ def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH
                 raise ValueError(
                     f"Expected numbers in output {name!r} of {predictor.label}. Received: NaN for sample "
                     f"{start + int(np.argmax(np.isnan(value[:here]).reshape(here, -1).any(axis=1)))}"
-                    f"{_nan_in(batch)}. Look for weights that are NaN or too large."
+                    ". Look for weights that are NaN or too large."
                 )
         pieces.append({name: value[:here] for name, value in outputs.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -290,17 +296,21 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
     >>> name_arrays([[1, 2], [3, 4]], ["a", "b"], "output", "y")
     {'a': array([1, 2]), 'b': array([3, 4])}
     """
+
+    def array(value: Any, name: str) -> np.ndarray:
+        return array_of(value, f"{what} {name!r}" if argument == "x" else argument, strings=argument == "y")
+
     several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and np.ndim(given[0]) > 0))
     if isinstance(given, Mapping):
         if len(names) == 1 and len(given) == 1:
-            return {names[0]: np.asarray(next(iter(given.values())))}
+            return {names[0]: array(next(iter(given.values())), names[0])}
         if set(given) == set(names):
-            return {name: np.asarray(given[name]) for name in names}
+            return {name: array(given[name], name) for name in names}
         received = f"the names {list(given)}"
     elif several and len(given) == len(names):
-        return {name: np.asarray(value) for name, value in zip(names, given, strict=True)}
+        return {name: array(value, name) for name, value in zip(names, given, strict=True)}
     elif len(names) == 1:
-        return {names[0]: np.asarray(given)}
+        return {names[0]: array(given, names[0])}
     else:
         received = f"{len(given)} arrays" if several else f"one {type(given).__name__}"
     raise ValueError(
@@ -315,8 +325,3 @@ def as_real(value: Any) -> np.ndarray:
     if array.dtype.kind in "iub" or array.dtype in (np.float32, np.float64):
         return array
     return array.astype(np.float32)
-
-
-def _nan_in(batch: Arrays) -> str:
-    bad = [name for name, value in batch.items() if value.dtype.kind == "f" and np.isnan(value).any()]
-    return f"; x itself holds NaN in {bad}" if bad else ""

@@ -14,7 +14,7 @@ from typing import Any
 from tfcompress.checks import check_flag
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.document import Document
-from tfcompress.evaluation.evaluator import check_options, check_targets, evaluate_predictor
+from tfcompress.evaluation.evaluator import both, check_options, check_targets, evaluate_predictor
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Saved, Source, name_arrays, open_predictor
 from tfcompress.evaluation.progress import progress
@@ -246,7 +246,7 @@ class Report(Document):
 def compare(
     models: Mapping[str, Source],
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     baseline: str | None = None,
     threads: int = 1,
@@ -266,7 +266,7 @@ def compare(
     Args:
         models: {name: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes}.
         x: inputs, as for `tfc.evaluate`.
-        y: what is right, as for `tfc.evaluate`; a list is in the order of the baseline's outputs.
+        y: what is right, as for `tfc.evaluate`; a list is in the order of the baseline's outputs; None: `x` yields it.
         baseline: the name that the others are compared with; None: the first.
         threads: threads of one inference (.tflite, .onnx).
         latency: whether to time.
@@ -304,6 +304,7 @@ def compare(
     check_options(task, batch_size, from_logits)
     timing_module.check_options(runs, warmup, 1, seconds)
 
+    x, y = both(x, y)
     predictors, inputs = {}, {}
     for name, model in named_models.items():
         predictors[name] = open_predictor(model, threads)

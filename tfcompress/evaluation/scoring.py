@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from tfcompress.data import array_of, check_finite
 from tfcompress.evaluation.metrics import ClassMetrics, Metrics
 
 Task = Literal["multiclass", "binary", "regression"]
@@ -42,17 +43,31 @@ def judge(
     >>> str(judge(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])))
     'MSE 1.333, MAE 0.6667, R2 -1.0000 (3 samples, regression)'
     """
-    y = np.asarray(y)
-    if y.dtype.kind not in "biuf":
-        raise ValueError(f"Expected numbers in y. Received: dtype {y.dtype}. Encode class names as 0, 1, 2, ...")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError("Expected finite numbers in y. Received: NaN or infinity. Leave those samples out.")
+    y = check_finite(array_of(y, "y", strings=True), "y")
+    if y.dtype.kind == "U":
+        y, class_names = _numbered(y, scores, class_names)
     task = task or infer_task(y, scores)
     if task == "multiclass":
         return _multiclass(y, scores, class_names, from_logits)
     if task == "binary":
         return _binary(y, scores, class_names, from_logits)
     return _regression(y, scores)
+
+
+def _numbered(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
+    """Return the numbers of classes that are text, and the name of each class."""
+    count = scores.shape[-1] if scores.ndim > 1 and scores.shape[-1] > 1 else 2
+    found = [str(name) for name in np.unique(y)]
+    names = found if class_names is None else [str(name) for name in class_names]
+    unknown = [name for name in found if name not in names]
+    if len(names) != count or unknown:
+        received = f"{unknown[0]!r} in y, which is none of {names}" if unknown else f"{len(names)} in y: {names[:10]}"
+        raise ValueError(
+            f"Expected the {count} classes of the output by name. Received: {received}. Give class_names, one for each "
+            "class in the order of the output, or number the classes 0, 1, 2, ..."
+        )
+    numbers = {name: place for place, name in enumerate(names)}
+    return np.vectorize(numbers.__getitem__, otypes=["int64"])(y), names
 
 
 def infer_task(y: np.ndarray, scores: np.ndarray) -> Task:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.checks import check_count, check_number
+from tfcompress.data import inputs_of, yields_pairs
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
 from tfcompress.evaluation.trying import samples_for
 
@@ -105,6 +106,8 @@ def benchmark(
     """
     check_options(runs, warmup, batch_size, seconds)
     predictor = open_predictor(path_or_model, threads)
+    if x is not None and yields_pairs(x):
+        x = next(inputs_of(x, len(predictor.input_specs or [0])))
     batch = one_batch(predictor, predictor.check(x) if x is not None else None, batch_size)
     return time_predictors([predictor], [batch], runs=runs, warmup=warmup, seconds=seconds)[0]
 

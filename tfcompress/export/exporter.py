@@ -271,7 +271,7 @@ def _check_arguments(
     signature = read_signature(model)
     check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
     if not isinstance(verify, bool):
-        fit_inputs(verify, signature.inputs)
+        fit_inputs(verify, signature.inputs, finite=True)
     return kind
 
 

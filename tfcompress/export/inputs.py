@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.data import array_of, check_finite
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
@@ -15,12 +17,13 @@ class TensorInfo:
     dtype: str
 
 
-def fit_inputs(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
+def fit_inputs(x: Any, specs: Mapping[str, TensorInfo], finite: bool = False) -> dict[str, np.ndarray]:
     """Give `x` the names and dtypes of `specs`, or say why it doesn't fit.
 
     Args:
         x: an array, a list or tuple of arrays in the order of `specs`, or a dict by name.
         specs: {input name: TensorInfo}; the first dimension (the batch) is free here.
+        finite: whether NaN and infinity are refused.
 
     Returns:
         {input name: array}, contiguous, in the order of `specs`.
@@ -31,7 +34,9 @@ def fit_inputs(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]
     named = by_name(x, specs)
     fitted = {}
     for name, spec in specs.items():
-        array = np.asarray(named[name])
+        array = array_of(named[name], f"input {name!r}")
+        if finite:
+            check_finite(array, f"input {name!r}")
         if not np.can_cast(array.dtype, spec.dtype, casting="same_kind") or _would_wrap(array, spec.dtype):
             raise ValueError(
                 f"Expected input {name!r} to be {spec.dtype}. Received: dtype {array.dtype}. "

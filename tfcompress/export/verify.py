@@ -69,7 +69,7 @@ def verify(  # noqa: PLR0917
     scheme = deployment.scheme if deployment is not None else None
     rounds = scheme is not None and scheme.activations is not None
     if data is not None:
-        inputs, about = fit_inputs(data, trace.inputs), "the data given"
+        inputs, about = fit_inputs(data, trace.inputs, finite=True), "the data given"
     else:
         inputs, about = _generated(model, trace)
     if io_grids(runner):  # what an integer input can't hold, no output can show

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfcompress.checks import check_count
+from tfcompress.data import arrays
 from tfcompress.evaluation.predictor import Arrays, KerasPredictor, name_arrays, predict
 from tfcompress.evaluation.scoring import judge
 
@@ -61,7 +62,7 @@ class Measure:
         found: list[Arrays] = []
         targets = []
         for pair in self.pairs():
-            x, y = keras.tree.map_structure(_array, pair)
+            x, y = (arrays(part, what) for part, what in zip(pair, ("x", "y"), strict=True))
             found.append(predict(self.predictor, self.predictor.check(x), self.batch_size))
             targets.append(name_arrays(y, tuple(found[-1]), "output", "y"))
             rows, given = (len(np.atleast_1d(next(iter(part[-1].values())))) for part in (found, targets))
@@ -121,7 +122,3 @@ def _pair(batch: Any) -> Pair:
     if not isinstance(batch, list | tuple) or not 2 <= len(batch) <= 3:
         raise ValueError(f"Expected batches (x, y). Received: one of type {type(batch).__name__}.")
     return batch[0], batch[1]
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value if isinstance(value, np.ndarray) else keras.ops.convert_to_numpy(value))

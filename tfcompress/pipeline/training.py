@@ -47,11 +47,6 @@ def check_fits(model: keras.Model, data: Data) -> None:
     if len(declared) != len(given) or any(d not in (None, g) for d, g in zip(declared, given, strict=True)):
         raise ValueError(f"Expected x_train with samples of shape {declared}. Received: {given}.")
     width = model.outputs[0].shape[-1]
-    if data.classes is None and np.issubdtype(data.y_train.dtype, np.integer) and data.y_train.shape[1:] == (width,):
-        raise ValueError(
-            f"Expected classes as whole numbers, one for a sample. Received: y_train of shape {data.y_train.shape}, "
-            "probably one-hot. Convert it with .argmax(-1)."
-        )
     if data.classes is None:
         wanted = tuple(model.outputs[0].shape[1:])
         given = data.y_train.shape[1:] or (1,)
@@ -63,14 +58,22 @@ def check_fits(model: keras.Model, data: Data) -> None:
 
 def loss_for(model: keras.Model, data: Data) -> Any:
     """Return the loss that a model was compiled with, or else the one that its output and the targets ask for."""
-    if getattr(model, "compiled", False) and model.loss is not None:
-        return model.loss
     logits = last_activation(model.outputs[0]) not in ("softmax", "sigmoid")
+    if getattr(model, "compiled", False) and model.loss is not None:
+        if data.classes is not None and is_categorical(model.loss):  # classes of data are whole numbers
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=getattr(model.loss, "from_logits", logits))
+        return model.loss
     if data.classes is None:
         return keras.losses.MeanSquaredError()
     if model.outputs[0].shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+
+
+def is_categorical(loss: Any) -> bool:
+    """Return whether a loss takes one-hot rows."""
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return name in ("categorical_crossentropy", "CategoricalCrossentropy")
 
 
 def fit(

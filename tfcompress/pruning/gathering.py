@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.data import arrays, check_finite, one_hot_classes, parts
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, Gathering
 from tfcompress.quantization.batches import check_batch_size
@@ -52,7 +53,7 @@ def check_evidence(config: PruneConfig, evidence: Evidence, at_once: bool = Fals
     """
     data, loss = evidence.data, evidence.loss
     check_batch_size(evidence.batch_size)
-    if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+    if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__") and not callable(data):
         raise ValueError(
             f"Expected `data` to be arrays, or an iterable of batches. Received: data of type {type(data).__name__}."
         )
@@ -145,6 +146,7 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
                 f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
                 "iterable of such pairs."
             )
+        batch = _checked(batch, evidence.loss)  # noqa: PLW2901
         try:
             copy.train_on_batch(*batch)
         except Exception as error:
@@ -173,13 +175,28 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
 def _pairs(data: Any, batch_size: int) -> Iterator[Any]:
     """Yield the batches of `(x, y)` arrays, or of an iterable of batches as they are."""
     if not isinstance(data, tuple):
-        yield from data
+        yield from parts(data, 0)
         return
+    data = tuple(arrays(part, what) for part, what in zip(data, ("x", "y", "sample weights"), strict=False))
     sizes = {len(array) for array in keras.tree.flatten(data)}
     if len(sizes) != 1:
         raise ValueError(f"Expected arrays with as many samples each. Received: {sorted(sizes)} samples.")
     for start in range(0, sizes.pop(), batch_size):
         yield keras.tree.map_structure(lambda x, start=start: x[start : start + batch_size], data)
+
+
+def _checked(batch: Sequence[Any], loss: Any) -> tuple[Any, ...]:
+    """Return a batch whose numbers are finite, one-hot rows for a loss that takes classes made classes."""
+    x, y, *rest = (arrays(part, what) for part, what in zip(batch, ("x", "y", "sample weights"), strict=False))
+    for what, part in (("x", x), ("y", y)):
+        for array in keras.tree.flatten(part):
+            if array.dtype.kind != "U":
+                check_finite(array, what)
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    if name in ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy") and isinstance(y, np.ndarray):
+        classes = one_hot_classes(y)
+        y = y if classes is None else classes
+    return (x, y, *rest)
 
 
 def _reason(error: Exception) -> str:

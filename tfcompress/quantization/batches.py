@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from tfcompress.checks import check_count
+from tfcompress.data import array_of, check_finite, inputs_of, is_array, is_list
 from tfcompress.surgery.inputs import has_graph, input_name
 from tfcompress.surgery.sizes import batch_of, is_free
 
@@ -38,24 +38,16 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     check_batch_size(batch_size)
     if data is None:
         raise ValueError("Expected calibration data: an array, or something that yields batches. Received: None.")
-    if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
-        data = data()
     count = len(model.inputs)
     fixed = batch_of(tuple(x.shape) for x in model.inputs)
     batch_size = fixed or batch_size
-    if _is_array(data) or isinstance(data, Mapping) or (_is_list(data, count) and count > 1):
+    if is_array(data) or isinstance(data, Mapping) or (is_list(data, count) and count > 1):
         arrays = _by_input(model, data)
         found = (
             [array[start : start + batch_size] for array in arrays] for start in range(0, _samples(arrays), batch_size)
         )
-    elif isinstance(data, keras.utils.PyDataset):
-        found = (_by_input(model, _without_targets(data[i], count)) for i in range(len(data)))
-    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
-        found = (_by_input(model, _without_targets(batch, count)) for batch in data)
     else:
-        raise ValueError(
-            f"Expected an array, or something that yields batches. Received: data of type {type(data).__name__}."
-        )
+        found = (_by_input(model, batch) for batch in inputs_of(data, count))
     empty = True
     for place, batch in enumerate(found):
         empty = False
@@ -112,20 +104,6 @@ def _samples(arrays: Sequence[Any]) -> int:
     return samples.pop() if samples else 1
 
 
-def _is_array(data: Any) -> bool:
-    return hasattr(data, "shape") and hasattr(data, "dtype")
-
-
-def _is_list(data: Any, count: int) -> bool:
-    return isinstance(data, list | tuple) and len(data) == count and all(_is_array(part) for part in data)
-
-
-def _without_targets(batch: Any, count: int) -> Any:
-    if isinstance(batch, list | tuple) and not (_is_list(batch, count) and count > 1):
-        return batch[0]
-    return batch
-
-
 def _by_input(model: keras.Model, batch: Any) -> list[Any]:
     names = [x.name for x in model.inputs]
     if isinstance(batch, Mapping):
@@ -141,14 +119,8 @@ def _by_input(model: keras.Model, batch: Any) -> list[Any]:
 
 
 def _fits(model: keras.Model, x: Any, part: Any) -> Any:
-    tensor = _is_array(part) and not isinstance(part, np.ndarray)
-    array = ops.convert_to_numpy(part) if tensor else np.asarray(part)
-    real = array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
-    if not real and keras.backend.standardize_dtype(x.dtype) != "string":
-        raise ValueError(
-            f"Expected real numbers for input {x.name!r}. Received: dtype {array.dtype}. Convert it with "
-            f".astype({keras.backend.standardize_dtype(x.dtype)!r}) if that is meant."
-        )
+    what = f"input {x.name!r}"
+    array = check_finite(array_of(part, what, keras.backend.standardize_dtype(x.dtype) == "string"), what)
     wanted, given = tuple(x.shape[1:]), tuple(array.shape[1:])
     if len(array.shape) != len(x.shape) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
         raise ValueError(
