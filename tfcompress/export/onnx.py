@@ -12,6 +12,7 @@ import numpy as np
 
 from tfcompress.export._quiet import quiet
 from tfcompress.export.apart import put_back, set_apart
+from tfcompress.export.canonical import make_canonical
 from tfcompress.export.half import store_in_half
 from tfcompress.export.operators import named
 from tfcompress.export.qdq import fake_quant
@@ -63,6 +64,7 @@ def to_onnx(
         opset = max(opset, OPSET_OF_16_BITS) if wide else opset
     if opset > OPSET:
         proto = onnx.version_converter.convert_version(proto, opset)
+    make_canonical(proto)
     _set_header(proto, trace)
     if precision == "float16":
         store_in_half(proto.graph)
@@ -103,7 +105,35 @@ class _Lean:
         self.optimizer.opt_iteration = iteration
         graph = self.optimizer._optimize(graph)
         graph.delete_unused_nodes(graph.outputs)
+        _in_order(graph)
         return graph
+
+
+def _in_order(graph: Any) -> None:
+    """Let the nodes of a graph of tf2onnx stand as its outputs ask for them: it has them as a set has them.
+
+    Which of two equal nodes stays depends on that order.
+    """
+    done: dict[str, Any] = {}
+    for output in graph.outputs:
+        stack = [graph.get_node_by_output(output, search_in_parent_graphs=False)]
+        while stack:
+            node = stack[-1]
+            if node is None or node.name in done:
+                stack.pop()
+                continue
+            read = [*node.input, *node.get_implicit_inputs()]
+            makers = [graph.get_node_by_output(name, search_in_parent_graphs=False) for name in read if name]
+            waiting = [maker for maker in makers if maker is not None and maker.name not in done]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            done[stack.pop().name] = node
+    others = sorted((node for node in graph.get_nodes() if node.name not in done), key=lambda node: str(node.name))
+    for node in graph.get_nodes():
+        for inner in (node.get_body_graphs() or {}).values():
+            _in_order(inner)
+    graph.reset_nodes([*others, *done.values()])
 
 
 def _graph(trace: Trace, opset: int) -> Any:
@@ -131,6 +161,8 @@ def _graph(trace: Trace, opset: int) -> Any:
                 tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),
             )
     put_back(made, kernels)
+    made.delete_unused_nodes(made.outputs)
+    _in_order(made)
     _resize_to_sizes(made)
     return made
 
@@ -206,7 +238,7 @@ def _set_header(proto: Any, trace: Trace) -> None:
     proto.producer_version = importlib.metadata.version("tfcompress")
     proto.doc_string = ""
     proto.graph.doc_string = ""
-    proto.graph.name = trace.name
+    proto.graph.name = trace.scope
     del proto.graph.value_info[:]
     for value, (name, spec) in zip(
         [*proto.graph.input, *proto.graph.output],

@@ -1,7 +1,9 @@
 """The one traced, float32, inference function of a model that both exporters read."""
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -30,6 +32,7 @@ class Trace:
         integral: the inputs that hold whole numbers, whatever their dtype (a float32 input of an Embedding).
         signature: how the Keras model is called.
         layers: the names of all layers.
+        scope: what the names of its operations begin with: the model's name, if that was given.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Trace:
     integral: frozenset[str]
     signature: Signature
     layers: frozenset[str]
+    scope: str = "model"
 
     @property
     def dynamic_batch(self) -> bool:
@@ -69,7 +73,7 @@ def trace(model: keras.Model, batch_size: int | None, kind: str | None = None) -
         )
     signature = read_signature(model)
     inputs = {name: _with_batch(spec, batch_size) for name, spec in signature.inputs.items()}
-    with float32_view(model):
+    with float32_view(model), _named(model, scope_of(model)):
         concrete, order = _trace(model, signature, inputs, kind)
         integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
         if integral and not signature.declared:
@@ -84,7 +88,29 @@ def trace(model: keras.Model, batch_size: int | None, kind: str | None = None) -
         for name in order
     }
     layers = frozenset(layer.name for layer in model._flatten_layers(include_self=False))
-    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature, layers)
+    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature, layers, scope_of(model))
+
+
+def scope_of(model: keras.Model) -> str:
+    """Return a model's name, without the number that Keras counts its process' models with.
+
+    >>> scope_of(keras.Sequential(name="sequential_7")), scope_of(keras.Sequential(name="net_7"))
+    ('sequential', 'net_7')
+    """
+    kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(model).__name__).lower()
+    counted = re.fullmatch(rf"({kind}|functional|sequential)(_\d+)?", model.name)
+    return str(counted[1]) if counted else model.name
+
+
+@contextlib.contextmanager
+def _named(model: keras.Model, name: str) -> Iterator[None]:
+    """Let a model have another name for the time of the block, under the lock of its float32 view."""
+    before = model.name
+    object.__setattr__(model, "name", name)
+    try:
+        yield
+    finally:
+        object.__setattr__(model, "name", before)
 
 
 def _with_batch(spec: TensorInfo, batch_size: int | None) -> TensorInfo:
