@@ -56,13 +56,19 @@ def cases(bits, narrow, rng):
         yield name, x.astype(F), minimum, maximum, rng.normal(size=x.shape).astype(F)
 
 
+def near_half(x, low, high, bits, narrow):
+    """Where a value lies so close to the middle of two integers that the last bit of a quotient decides."""
+    steps = np.abs(x / numerics.nudge(low, high, bits, narrow)[2].astype(np.float64)) % 1
+    return np.abs(steps - 0.5) < 2.0 ** (bits - 21)
+
+
 def with_ops(bits, narrow, axes):
     return lambda *arguments: numerics._fake_quant_with_ops(*arguments, bits=bits, narrow=narrow, axes=axes)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("bits", BITS)
-def test_the_values_and_gradients_are_tensorflows_bit_by_bit(bits, narrow):
+def test_the_values_but_for_halves_and_the_gradients_are_tensorflows_bit_by_bit(bits, narrow):
     rng = np.random.default_rng(bits)
     for name, x, low, high, upstream in cases(bits, narrow, rng):
         per_channel = tf.quantization.fake_quant_with_min_max_vars_per_channel
@@ -73,11 +79,73 @@ def test_the_values_and_gradients_are_tensorflows_bit_by_bit(bits, narrow):
         ):
             value, gradients = oracle(operation, arguments, upstream, bits, narrow)
             own, own_gradients = pull(with_ops(bits, narrow, axes), arguments, upstream)
-            np.testing.assert_array_equal(own, value, err_msg=name)
+            halves = near_half(*arguments, bits, narrow)
+            assert halves[:80].mean() > 0.1 and halves[80:].mean() < 0.1
+            np.testing.assert_array_equal(own[~halves], value[~halves], err_msg=name)
+            step = numerics.nudge(*arguments[1:], bits, narrow)[2]
+            np.testing.assert_allclose(own, value, rtol=0, atol=1.01 * np.max(step), err_msg=name)
             np.testing.assert_array_equal(own_gradients[0], gradients[0], err_msg=name)
             # Sums, in another order.
             np.testing.assert_allclose(own_gradients[1], gradients[1], rtol=1e-5, atol=1e-4, err_msg=name)
             np.testing.assert_allclose(own_gradients[2], gradients[2], rtol=1e-5, atol=1e-4, err_msg=name)
+
+
+def halves_in(bits):
+    """All numbers halfway between two integers of a step of 1/4, which no arithmetic rounds, and what they become."""
+    steps = np.arange(-(2 ** (bits - 1)) + 0.5, 2 ** (bits - 1) - 1)
+    return F(steps / 4), F(np.rint(steps) / 4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 8, 16])
+def test_halves_go_to_even_before_the_zero_point_is_added(bits, compiled):
+    x, expected = halves_in(bits)
+    low, high = F(-(2 ** (bits - 1)) / 4), F((2 ** (bits - 1) - 1) / 4)
+    upstream = np.ones_like(x)
+    np.testing.assert_array_equal(
+        pull(lambda *a: numerics.fake_quant(*a, bits=bits), (x, low, high), upstream, compiled)[0], expected
+    )
+    channels = (np.stack([x, x], 1), np.stack([low, low]), np.stack([high, high]))
+    both = np.stack([expected, expected], 1)
+    for axis, arguments, wanted in (((1,), channels, both), (None, (x, low, high), expected)):
+        value, _ = pull(with_ops(bits, False, axis), arguments, np.ones_like(wanted), compiled)
+        np.testing.assert_array_equal(value, wanted)
+    value, _ = pull(lambda *a: numerics.fake_quant_symmetric(*a, bits=bits), (x, high), upstream, compiled)
+    np.testing.assert_array_equal(value, np.maximum(expected, -high))
+    positive = x > 0
+    value, _ = pull(
+        lambda x: numerics.fake_quant_nonnegative(x, low, high, bits=bits), (x[positive],), upstream[positive], compiled
+    )
+    np.testing.assert_array_equal(value, expected[positive])
+    q, scale, zero_point = arrays.uniform_quantize(x, bits, minimum=low, maximum=high)
+    np.testing.assert_array_equal(arrays.dequantize(q, scale, zero_point), expected)
+
+
+@pytest.mark.parametrize("low, high", [(-1.0, 1.0), (-0.7, 1.3), (0.0, 3.0), (-2.118, 2.64)])
+def test_integers_are_those_of_onnx_runtime(low, high):
+    """Its QuantizeLinear divides; a product with the inverse differs where the last bit of the quotient decides."""
+    onnxruntime, onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    rng = np.random.default_rng(0)
+    _, _, scale, zero_point = numerics.nudge(low, high)
+    x = F((rng.integers(-150, 150, 5000) + rng.choice([0.1, 0.499, 0.501, 0.9], 5000)) * scale)
+    graph = helper.make_graph(
+        [helper.make_node("QuantizeLinear", ["x", "scale", "zero_point"], ["q"])],
+        "g",
+        [helper.make_tensor_value_info("x", kinds.FLOAT, [len(x)])],
+        [helper.make_tensor_value_info("q", kinds.UINT8, [len(x)])],
+        [
+            helper.make_tensor("scale", kinds.FLOAT, [], [float(scale)]),
+            helper.make_tensor("zero_point", kinds.UINT8, [], [int(zero_point)]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    expected = session.run(None, {"x": x})[0]
+    q, *_ = arrays.uniform_quantize(x, minimum=low, maximum=high)
+    np.testing.assert_array_equal(q, expected)
+    own = np.rint(np.asarray(numerics.fake_quant(x, F(low), F(high))) / scale) + zero_point
+    np.testing.assert_array_equal(own, expected)
 
 
 @pytest.mark.parametrize("bits, narrow", [(2, False), (4, True), (8, False), (8, True), (16, False)])
@@ -130,15 +198,14 @@ def test_an_empty_range_gives_zeros_and_passes_the_gradient(bits, narrow, compil
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_public_function_takes_tensorflows_op_or_what_equals_it(compiled):
+def test_the_public_function_equals_tensorflows_op_between_halves(compiled):
     rng = np.random.default_rng(0)
     x, upstream = rng.normal(size=(50, 4)).astype(F), rng.normal(size=(50, 4)).astype(F)
     value, gradients = pull(numerics.fake_quant, (x, F(-1), F(1.5)), upstream, compiled)
     expected, expected_gradients = oracle(
         tf.quantization.fake_quant_with_min_max_vars, (x, F(-1), F(1.5)), upstream, 8, False
     )
-    # XLA's own kernel differs in the last bits.
-    np.testing.assert_allclose(value, expected, rtol=0, atol=5e-7 if compiled else 0)
+    np.testing.assert_array_equal(value, expected)
     for own, other in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5)
 

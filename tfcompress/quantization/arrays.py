@@ -100,7 +100,7 @@ def uniform_quantize(
 
     Example:
 
-    >>> q, scale, zero_point = uniform_quantize([-1.0, 0.0, 0.5, 1.0], bits=4, symmetric=True)
+    >>> q, scale, zero_point = uniform_quantize([-1.0, 0.0, 0.6, 1.0], bits=4, symmetric=True)
     >>> q.tolist(), round(float(scale), 4), int(zero_point)
     ([-7, 0, 4, 7], 0.1429, 0)
     >>> kernel = np.linspace(-1, 1, 64).reshape(16, 4)
@@ -133,12 +133,11 @@ def uniform_quantize(
     signed = symmetric or mode == "floor"
     if signed:
         limit = np.maximum(-low, high)
-        first, last, scale, inverse, offset = symmetric_grid(np, limit, bits, narrow or mode == "floor")
+        first, last, scale, inverse = symmetric_grid(np, limit, bits, narrow or mode == "floor")
         zero_point = np.zeros(shape, np.int32)
         shift: Any = 0
     else:
         first, last, scale, inverse, shift = nudged_grid(np, low, high, bits, narrow)
-        offset = shift - float(narrow)
         zero_point = shift.reshape(shape).astype(np.int32)
     if mode == "floor":
         # In float64, which holds the product exactly, for M itself to be level L and -M level -L.
@@ -146,8 +145,7 @@ def uniform_quantize(
         size = np.where(scale == 0, 1.0, limit.astype(np.float64))
         q = np.floor(np.clip(view, -limit, limit).astype(np.float64) * levels / size)
     else:
-        how = {"scale": scale} if axis is None else {"inverse": inverse}
-        q = integers(np, view, (first, last), offset, **how) + shift
+        q = integers(np, view, (first, last), inverse) + shift
     dtype = f"{'' if signed else 'u'}int{8 if bits <= 8 else 16}"
     scale = np.where(scale == 0, np.float32(1), scale).astype(np.float32).reshape(shape)
     return q.reshape(x.shape).astype(dtype), scale, zero_point

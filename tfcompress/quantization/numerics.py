@@ -1,7 +1,9 @@
 """The arithmetic of quantization: grids, fake-quantizers for training, plain quantizers for arrays.
 
-Every number here is TensorFlow's: float32, the order of operations of its fake-quantization kernels. So what
-training simulates, what `uniform_quantize` returns and what the exported file computes lie on one grid.
+A grid is that of TensorFlow's fake-quantization kernels, number by number in float32: these carry a range into a file.
+What lies on it is rounded as the runtimes round: x times 1 / scale (LiteRT; ONNX Runtime divides, which is the same but
+next to a half), halves to even, and the zero point is added to the whole number. So what training simulates, what
+`uniform_quantize` returns and what the exported file computes are the same integers.
 """
 
 from __future__ import annotations
@@ -49,33 +51,26 @@ def nudged_grid(xp: Any, minimum: Any, maximum: Any, bits: int, narrow: bool) ->
     zero_point = xp.clip(lowest - minimum / xp.where(empty, 1.0, scale), lowest, highest)
     whole = xp.floor(zero_point)
     zero_point = xp.where(zero_point - whole >= 0.5, whole + 1.0, whole)
-    inverse = xp.where(empty, 0.0, steps / xp.where(empty, 1.0, width))
-    return (lowest - zero_point) * scale, (highest - zero_point) * scale, scale, inverse, zero_point
+    return (lowest - zero_point) * scale, (highest - zero_point) * scale, scale, _inverse(xp, scale), zero_point
 
 
-def symmetric_grid(xp: Any, limit: Any, bits: int, narrow: bool = True) -> tuple[Any, Any, Any, Any, Any]:
-    """Return what `_nudged` does for the range [-limit, limit], where zero needs no nudging: it is integer `offset`."""
+def symmetric_grid(xp: Any, limit: Any, bits: int, narrow: bool = True) -> tuple[Any, Any, Any, Any]:
+    """Return the least and the largest number of the grid on [-limit, limit], which holds zero, scale and inverse."""
     highest = 2 ** (bits - 1) - 1
     lowest = -highest if narrow else -highest - 1
     steps = float(highest) + 0.0 * limit
-    empty = limit + limit < LEAST_WIDTH
-    scale = xp.where(empty, 0.0, limit / steps)
-    inverse = xp.where(empty, 0.0, steps / xp.where(empty, 1.0, limit))
-    offset = xp.where(empty, 0.0, -float(lowest))
-    return float(lowest) * scale, float(highest) * scale, scale, inverse, offset
+    scale = xp.where(limit + limit < LEAST_WIDTH, 0.0, limit / steps)
+    return float(lowest) * scale, float(highest) * scale, scale, _inverse(xp, scale)
 
 
-def integers(xp: Any, x: Any, ends: tuple[Any, Any], offset: Any, *, scale: Any = None, inverse: Any = None) -> Any:
-    """Return the whole numbers, zero at 0, that stand for `x`: divided by `scale` or multiplied by `inverse`."""
+def _inverse(xp: Any, scale: Any) -> Any:
+    return xp.where(scale == 0, 0.0, 1.0 / xp.where(scale == 0, 1.0, scale))
+
+
+def integers(xp: Any, x: Any, ends: tuple[Any, Any], inverse: Any) -> Any:
+    """Return the whole numbers, zero at 0, that stand for `x`, saturated at the grid's ends; halves go to even."""
     low, high = ends
-    shifted = xp.maximum(xp.minimum(x, high), low) - low
-    if inverse is None:
-        # Nor must the divisor look like one number, which XLA would invert.
-        steps = shifted / (xp.where(scale == 0, 1.0, scale) + 0.0 * shifted)
-    else:
-        # It's not below 0 anyway: this keeps XLA from fusing the product with the sum, which would skip a rounding.
-        steps = xp.maximum(shifted * inverse, 0.0)
-    return xp.floor(steps - offset + 0.5)
+    return xp.round(xp.maximum(xp.minimum(x, high), low) * inverse)
 
 
 def _is_host(*values: Any) -> bool:
@@ -144,22 +139,29 @@ def _upstream(arguments: Sequence[Tensor], keywords: dict[str, Tensor]) -> Tenso
 
 
 def _fake_quant_with_ops(
-    x: Tensor, minimum: Tensor, maximum: Tensor, *, bits: int, narrow: bool, axes: tuple[int, ...] | None
+    x: Tensor,
+    minimum: Tensor,
+    maximum: Tensor,
+    *,
+    bits: int,
+    narrow: bool,
+    axes: tuple[int, ...] | None,
+    fused: bool = False,
 ) -> Tensor:
-    """Return `fake_quant` of float32 tensors with `keras.ops` alone."""
+    """Return `fake_quant` of float32 tensors; `fused`: with TensorFlow's kernel for the gradients."""
     others = [axis for axis in range(len(x.shape)) if axes is None or axis not in axes]
 
     @ops.custom_gradient
     def quantized(x: Tensor, minimum: Tensor, maximum: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        low, high, scale, inverse, zero_point = nudged_grid(
+        low, high, scale, inverse, _ = nudged_grid(
             ops, _spread(minimum, x, axes, "minimum"), _spread(maximum, x, axes, "maximum"), bits, narrow
         )
-        # TensorFlow's kernel divides per tensor and multiplies per channel; halfway between two integers it matters.
-        how = {"scale": scale} if axes is None else {"inverse": inverse}
-        output = integers(ops, x, (low, high), zero_point - float(narrow), **how) * scale
+        output = integers(ops, x, (low, high), inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             upstream = _upstream(arguments, keywords)
+            if fused:
+                return _fused_gradient(upstream, x, _open_if_empty(minimum, maximum, bits, narrow), bits, narrow)
             zero = ops.zeros((), upstream.dtype)
             # As in TensorFlow: all of the gradient passes where the range is empty, and none of a NaN's.
             start = ops.where(scale == 0, -np.inf, low)
@@ -175,11 +177,15 @@ def _fake_quant_with_ops(
     return quantized(x, minimum, maximum)
 
 
-def _open_if_empty(minimum: Tensor, maximum: Tensor, bits: int, narrow: bool) -> tuple[Tensor, Tensor]:
-    """Return the range, or one so wide that everything rounds to 0 if it is empty: XLA's kernel would give NaN then.
+def _fused_gradient(upstream: Tensor, x: Tensor, ends: tuple[Tensor, Tensor], bits: int, narrow: bool) -> Any:
+    """Return the gradients of a fake-quantizer per tensor in one pass."""
+    import tensorflow as tf
 
-    The number of steps below zero is a power of two, so that zero is exactly zero, also with XLA.
-    """
+    return tf.quantization.fake_quant_with_min_max_vars_gradient(upstream, x, *ends, num_bits=bits, narrow_range=narrow)
+
+
+def _open_if_empty(minimum: Tensor, maximum: Tensor, bits: int, narrow: bool) -> tuple[Tensor, Tensor]:
+    """Return the range, or one so wide that it holds everything if it is empty: XLA's kernel would give NaN then."""
     step, below = 2.0**80, 2.0 ** (bits - 2)
     empty = maximum - minimum < LEAST_WIDTH
     above = 2.0**bits - 1.0 - float(narrow) - below
@@ -191,9 +197,10 @@ def fake_quant(
 ) -> Tensor:
     """Return `x` rounded to the grid that `bits` give the range, saturated at its ends; differentiable.
 
-    Values and gradients are those of `tf.quantization.fake_quant_with_min_max_vars` and `..._per_channel`, on every
-    backend: the gradient passes through the rounding inside the nudged range (straight-through estimator, Bengio et
-    al. 2013, arXiv:1308.3432), what lies below or above it goes to `minimum` or `maximum`.
+    The grid and the gradients are those of `tf.quantization.fake_quant_with_min_max_vars` and `..._per_channel`, on
+    every backend; halves are rounded to even, as runtimes do, and not up. The gradient passes through the rounding
+    inside the nudged range (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432), what lies below or above
+    it goes to `minimum` or `maximum`.
 
     Args:
         x: Float tensor; computed in float32 and returned in its own dtype.
@@ -221,13 +228,8 @@ def fake_quant(
     for name, end in (("minimum", minimum), ("maximum", maximum)):
         _spread(end, x, axes, name)
     # TensorFlow's kernel per channel takes three times as long as plain operations (it walks the channels one by one).
-    if axes is None and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        ends = _open_if_empty(minimum, maximum, bits, narrow)
-        output = tf.quantization.fake_quant_with_min_max_vars(x, *ends, num_bits=bits, narrow_range=narrow)
-    else:
-        output = _fake_quant_with_ops(x, minimum, maximum, bits=bits, narrow=narrow, axes=axes)
+    fused = axes is None and keras.backend.backend() == "tensorflow"
+    output = _fake_quant_with_ops(x, minimum, maximum, bits=bits, narrow=narrow, axes=axes, fused=fused)
     return ops.cast(output, dtype)
 
 
@@ -261,11 +263,11 @@ def fake_quant_nonnegative(
 
     @ops.custom_gradient
     def quantized(x: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        output = fake_quant(x, low, high, bits=bits, narrow=narrow)
+        _, end, scale, inverse, _ = nudged_grid(ops, low, high, bits, narrow)
+        output = ops.round(ops.minimum(x, end) * inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> Tensor:
             upstream = _upstream(arguments, keywords)
-            _, end, scale, _, _ = nudged_grid(ops, low, high, bits, narrow)
             # A product, which takes a third of the time of a choice.
             return upstream * ops.cast(x <= ops.where(scale == 0, np.inf, end), upstream.dtype)
 
@@ -329,9 +331,8 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
 
     @ops.custom_gradient
     def quantized(x: Tensor, limit: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        low, high, scale, inverse, offset = symmetric_grid(ops, _spread(limit, x, axes, "limit"), bits)
-        how = {"scale": scale} if axes is None else {"inverse": inverse}
-        output = integers(ops, x, (low, high), offset, **how) * scale
+        low, high, scale, inverse = symmetric_grid(ops, _spread(limit, x, axes, "limit"), bits)
+        output = integers(ops, x, (low, high), inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor]:
             upstream = _upstream(arguments, keywords)

@@ -27,13 +27,13 @@ class Grid:
         return f"INT{self.bits}"
 
     def quantize(self, values: np.ndarray) -> np.ndarray:
-        """Return the integers of `values`, rounded as TensorFlow's fake-quantizers do.
+        """Return the integers of `values`, rounded as the runtimes do: halves to even.
 
-        >>> Grid(0.5, -128, 8).quantize(np.array([-1.0, 0.25, 3.0, 1e9], "float32"))
-        array([-128, -127, -122,  127], dtype=int8)
+        >>> Grid(0.5, -128, 8).quantize(np.array([-1.0, 0.25, 0.75, 3.0, 1e9], "float32"))
+        array([-128, -128, -126, -122,  127], dtype=int8)
         """
         lowest = -(2 ** (self.bits - 1))
-        integers = np.floor(np.asarray(values, np.float64) / self.scale + self.zero_point + 0.5)
+        integers = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
         dtype = np.int8 if self.bits == 8 else np.int16
         return np.clip(integers, lowest, -lowest - 1).astype(dtype)
 
