@@ -14,10 +14,13 @@ from tfcompress.checks import check_model
 from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
+from tfcompress.quantization.lattices import Distinct
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.seen import Seen
+from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.surgery.walking import calls
 from tfcompress.transform import put, read
 
 _EXPONENTS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
@@ -65,7 +68,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     for quantizer in quantizers:
         quantizer.see(None)
     quantizers[0].see(seen.found())
-    dead = [quantizer.source for quantizer, (low, high) in zip(quantizers, found, strict=True) if not high > low]
+    dead = [quantizer.source for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if not high > low]
     if dead:
         warnings.warn(
             f"Expected activations that vary. Received: nothing but zeros from {', '.join(map(repr, dead))} on the "
@@ -73,8 +76,11 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
             "if these layers are meant to be alive.",
             stacklevel=2,
         )
-    for quantizer, (low, high) in zip(quantizers, found, strict=True):
-        quantizer.set_range(*((low, high) if high > low else (-1.0 if quantizer.spec.symmetric else 0.0, 1.0)))
+    for quantizer, (low, high, settled) in zip(quantizers, found, strict=True):
+        if high > low:
+            quantizer.set_range(low, high, settled=settled)
+        else:
+            quantizer.set_range(-1.0 if quantizer.spec.symmetric else 0.0, 1.0)
 
 
 def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
@@ -90,45 +96,69 @@ def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
 
 def _found(
     model: keras.Model, quantizers: list[ActivationQuantizer], batches: Iterable[list[Any]]
-) -> list[tuple[float, float]]:
+) -> list[tuple[float, float, bool]]:
+    """Return the range of each quantizer, and whether it is that of a lattice."""
     observer = _Observer(model, quantizers)
     found = [ranges.make(quantizer.spec) for quantizer in quantizers]
+    values = {quantizer.name: Distinct() for quantizer in quantizers if quantizer.name in observer.scaled}
     for batch in batches:
         statistics = predict_on_batch(observer, batch)
-        for quantizer, estimator, (extremes, *counts) in zip(quantizers, found, statistics, strict=True):
-            low, high = map(float, extremes)
+        for quantizer, estimator in zip(quantizers, found, strict=True):
+            own = statistics[quantizer.name]
+            low, high = map(float, own["extremes"])
             if not high - low <= _WIDEST:
                 raise ValueError(
                     f"Expected finite activations. Received: {low:.6g} to {high:.6g} from {quantizer.source!r} on the "
                     "calibration data, which no float32 range holds. Check the data, and the weights of that layer and "
                     "of those before it."
                 )
-            estimator.update(low, high, *counts)
-    return [estimator.range() for estimator in found]
+            estimator.update(low, high, own.get("counts"))
+            if quantizer.name in values:
+                values[quantizer.name].add(own["values"])
+    made = []
+    for quantizer, estimator in zip(quantizers, found, strict=True):
+        low, high = estimator.range()
+        spec, lattice = quantizer.spec, values.get(quantizer.name)
+        ends = lattice.range(low, high, spec.bits, spec.symmetric) if lattice and high > low else None
+        made.append((*(ends or (low, high)), ends is not None))
+    return made
 
 
 class _Observer(keras.Model):
     """Gives, for each quantizer of a model, the extremes of what reaches it and, where it is asked for, a histogram.
 
-    It runs through the model's own graph and adds nothing to it: what a call leaves in the layers would stay.
+    Where an input reaches it, moved, scaled and shifted at most, the values themselves are given too. It runs through
+    the model's own graph and adds nothing to it: what a call leaves in the layers would stay.
     """
 
     def __init__(self, model: keras.Model, quantizers: list[ActivationQuantizer]):
         super().__init__(name="observer")
         self.model = model
-        self.kinds = {quantizer.name: ranges.make(quantizer.spec).needs_histogram for quantizer in quantizers}
+        self.counting = {quantizer.name: ranges.make(quantizer.spec).needs_histogram for quantizer in quantizers}
+        graph = calls(model)
+        producer = {id(x): call for call in graph for x in call.outputs}
+        self.scaled = {
+            call.operation.name
+            for call in graph
+            if isinstance(call.operation, ActivationQuantizer)
+            and reached_by_input(call.inputs[0], lambda x: producer.get(id(x)))
+        }
 
     def call(self, inputs: Any) -> Any:
         graph = graph_of(self.model)
-        found: dict[str, list[Any]] = {}
+        found: dict[str, dict[str, Any]] = {}
 
         def operation_fn(operation: Any) -> Any:
             if not isinstance(operation, ActivationQuantizer):
                 return operation
 
             def observe(x: Any, observe: bool = True) -> Any:
-                if observe and operation.name in self.kinds:
-                    found[operation.name] = _statistics(ops.cast(x, "float32"), self.kinds[operation.name])
+                name = operation.name
+                if observe and name in self.counting:
+                    values = ops.cast(x, "float32")
+                    found[name] = _statistics(values, self.counting[name])
+                    if name in self.scaled:
+                        found[name]["values"] = values
                 return x
 
             return observe
@@ -137,18 +167,19 @@ class _Observer(keras.Model):
             ops.cast(x, declared.dtype) for x, declared in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
         ]
         graph._run_through_graph(flat, operation_fn=operation_fn)
-        return [found[name] for name in self.kinds]
+        return found
 
 
-def _statistics(x: Any, histogram: bool) -> list[Any]:
+def _statistics(x: Any, histogram: bool) -> dict[str, Any]:
     """Return the least and the largest value and, if asked for, what `histograms.counted` counts."""
     low, high = ops.min(x), ops.max(x)
     extremes = ops.stack([low, high])
     if not histogram:
-        return [extremes]
+        return {"extremes": extremes}
     place = ops.sum(ops.cast(ops.maximum(-low, high) >= _POWERS, "int32"))
     bins = ops.clip(ops.floor(x / ops.take(_WIDTHS, place)) + SIDE, 0, 2 * SIDE - 1)
     # Values that aren't finite are found by the extremes; here they must only not fail.
     bins = ops.reshape(ops.cast(ops.where(ops.isfinite(bins), bins, 0.0), "int32"), (-1,))
     # JAX's bincount has no fixed size.
-    return [extremes, ops.segment_sum(ops.ones_like(bins), bins, num_segments=2 * SIDE)]
+    counts = ops.segment_sum(ops.ones_like(bins), bins, num_segments=2 * SIDE)
+    return {"extremes": extremes, "counts": counts}

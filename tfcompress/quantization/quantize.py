@@ -28,7 +28,8 @@ from tfcompress.quantization.quantizers import (
     activation_quantizers,
     wanted_activations,
 )
-from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, TABLE, TRANSPARENT, Rule
+from tfcompress.quantization.rules import KERNEL, RELU, TABLE, TRANSPARENT, Rule
+from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
@@ -37,8 +38,8 @@ from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.wrapper import with_transforms, wrapped_layers
 
-MARGIN = 0.02
-"""Share by which ranges behind affine maps are widened."""
+MARGIN = 1 / 254
+"""Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
 
 
 @takes_inputs
@@ -259,14 +260,11 @@ class _Inserter:
         return self.quantizer_of(maker.inputs[0])
 
     def margin(self, x: Any) -> float:
-        """Return by how much the range of a tensor is widened.
+        """Return by how much a range of a tensor that is learned without calibration is widened.
 
         What maps whole numbers to a symmetric range, as pixels to -1..1, puts each of them between two integers.
         """
-        maker = self.producer.get(id(x))
-        while maker is not None and maker in self.placement.folded:
-            maker = self.producer.get(id(maker.inputs[0]))
-        return MARGIN if maker is not None and self.placement.rules[maker].kind == AFFINE else 0.0
+        return MARGIN if reached_by_input(x, lambda y: self.producer.get(id(y))) else 0.0
 
     def wrap(self, call: Call) -> Any:
         layer = call.operation

@@ -29,6 +29,9 @@ Tensor = Any
 SETTLED = 1 << 20
 """Updates that a calibrated range counts as: the moving average goes on from it, not anew."""
 
+LATTICE = SETTLED + 1
+"""What the range of a lattice counts as: it stays as long as training's batches lie in it."""
+
 
 UP = 2.0**-10
 """In steps: what is added to means of whole numbers, so that halves go up, as in TFLite's kernels."""
@@ -120,7 +123,7 @@ class ActivationQuantizer(Inserted):
         fixed: A range (minimum, maximum) that never changes, as softmax's (0, 255/256).
         freeze_step: The training step from which the range stays; `None`: never.
         source: Name of the layer whose output this is, for messages.
-        margin: Share by which the range is wider than what is found.
+        margin: Share by which a range around zero that is learned without calibration is wider than the extremes.
         nonnegative: Whether no value is below 0, as behind a ReLU: nothing looks for a minimum then.
         seen: What calibration has seen of the model's inputs, by name: the least and the largest value of each channel,
             and whether it holds whole numbers alone; samples to try the model on are made of it.
@@ -198,10 +201,10 @@ class ActivationQuantizer(Inserted):
         """Keep what calibration has seen of the model's inputs, in plain lists: Keras tracks what is assigned."""
         object.__setattr__(self, "seen", None if seen is None else {name: list(parts) for name, parts in seen.items()})
 
-    def set_range(self, minimum: float, maximum: float) -> None:
-        """Set the range, as calibrated; the margin is added to it."""
-        put(self.ends, [minimum * (1 + self.margin), maximum * (1 + self.margin)])
-        self.counts.assign([SETTLED, int(read(self.counts)[1])])
+    def set_range(self, minimum: float, maximum: float, settled: bool = False) -> None:
+        """Set the range, as calibrated; `settled`: it stays in training as long as batches lie in it."""
+        put(self.ends, [minimum, maximum])
+        self.counts.assign([LATTICE if settled else SETTLED, int(read(self.counts)[1])])
 
     def reset(self) -> None:
         """Forget the range."""
@@ -276,15 +279,18 @@ class ActivationQuantizer(Inserted):
             low = -high
         old, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
         updates, step = counts[0], counts[1]
-        moves = ops.isfinite(high - low)
+        step_size = self.spec.step(old[0], old[1])
+        beyond = ops.logical_or(low < old[0] - step_size, high > old[1] + step_size)
+        moves = ops.logical_and(ops.isfinite(high - low), ops.logical_or(updates < LATTICE, beyond))
         if self.freeze_step is not None:
             moves = ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
         momentum = self.spec.momentum
         share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
         share = ops.where(updates == 0, 1.0, share)  # exactly
-        ends = ops.where(moves, old + share * (ops.stack([low, high]) * (1 + self.margin) - old), old)
+        wider = ops.where(ops.logical_and(low < 0, updates < SETTLED), 1.0 + self.margin, 1.0)
+        ends = ops.where(moves, old + share * (ops.stack([low, high]) * wider - old), old)
         self.ends.assign(ends)
-        self.counts.assign(ops.stack([ops.minimum(updates + ops.cast(moves, "int32"), SETTLED), step + 1]))
+        self.counts.assign(ops.stack([ops.where(moves, ops.minimum(updates + 1, SETTLED), updates), step + 1]))
         return ends[0], ends[1]
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None, observe: bool = True) -> keras.KerasTensor:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfcompress.quantization.quantizers import ActivationQuantizer
-from tfcompress.quantization.rules import TRANSPARENT, rule_of
-from tfcompress.surgery.walking import Call
+from tfcompress.quantization.rules import AFFINE, TRANSPARENT, rule_of
+from tfcompress.surgery.walking import Call, is_cast
 
 
 def quantizer_of(x: Any, producer: Callable[[Any], Call | None]) -> ActivationQuantizer | None:
@@ -25,6 +25,22 @@ def quantizer_of(x: Any, producer: Callable[[Any], Call | None]) -> ActivationQu
         moved = bool(call.inputs) and rule_of(call).kind == TRANSPARENT
         call = producer(call.inputs[0]) if moved else None
     return None if call is None else call.operation
+
+
+def reached_by_input(x: Any, producer: Callable[[Any], Call | None]) -> bool:
+    """Return whether a tensor is an input of the model, moved, cast, scaled and shifted at most.
+
+    Args:
+        x: A symbolic tensor.
+        producer: Gives the call that makes a tensor; `None` for an input of the model.
+    """
+    call = producer(x)
+    while call is not None:
+        passes = isinstance(call.operation, ActivationQuantizer) or is_cast(call.operation)
+        if len(call.inputs) != 1 or not (passes or rule_of(call).kind in (TRANSPARENT, AFFINE)):
+            return False
+        call = producer(call.inputs[0])
+    return True
 
 
 def name_of_call(call: Call, producer: Mapping[int, Call]) -> str:
