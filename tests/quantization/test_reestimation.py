@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from tests.quantization.test_correction import convolutions, images, state
+from tests.quantization.test_correction import convolutions, cuts, images, state
 from tests.quantization.test_folding import infer, randomize
 from tfcompress.passthrough import FixedTraining
+from tfcompress.quantization import layerwise
 from tfcompress.quantization.reestimation import reestimate_batch_norms
 from tfcompress.surgery import rebuild
 from tfcompress.transform import read
@@ -35,8 +36,34 @@ def test_statistics_follow_scaled_weights():
     scale = np.abs(want).max()
     assert np.abs(infer(model, x) - want).max() > 0.5 * scale
     reestimate_batch_norms(model, x, batch_size=16)
-    # Epsilon weighs less or more on scaled weights; the rest is what the first batches lack.
+    # Epsilon weighs less or more on scaled weights.
     assert np.abs(infer(model, x) - want).mean() < 0.05 * scale
+
+
+@pytest.mark.parametrize("kept", [0, 2**29])
+def test_one_set_of_data_gives_one_result_however_it_is_cut_and_ordered(kept, monkeypatch):
+    monkeypatch.setattr(layerwise, "KEPT", kept)
+    inputs = keras.Input((10, 10, 3))
+    shared, conv = L.BatchNormalization(name="shared"), L.Conv2D(3, 3, padding="same", name="conv")
+    x = L.Conv2D(3, 1, name="other")(shared(conv(L.ReLU()(shared(inputs)))))
+    x = L.Add()([L.BatchNormalization(name="last")(x), inputs])
+    model = keras.Model(inputs, L.BatchNormalization(name="sum")(x))
+    x = np.sort(images(), axis=0) ** 4
+    reestimate_batch_norms(model, x, batch_size=64)
+    expected = state(model)
+    reached = infer(keras.Model(model.input, model.get_layer("sum").input), x).astype("float64")
+    np.testing.assert_allclose(read(model.get_layer("sum").moving_mean), reached.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    for data, size in cuts(x):
+        again = keras.models.clone_model(model)
+        again.set_weights(
+            [
+                w if "conv" in v.path or "other" in v.path else read(v)
+                for v, w in zip(again.weights, model.get_weights(), strict=True)
+            ]
+        )
+        reestimate_batch_norms(again, data, size)
+        for want, got in zip(expected, state(again), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_masked_positions_do_not_count():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from tfcompress.passthrough import innermost
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.folding import Flow, affine_of
-from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
+from tfcompress.quantization.layerwise import Call, check_graph, in_stages, only_moving, run
 from tfcompress.transform import put, read
 
 Tensor = Any
@@ -30,9 +31,8 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
     bias and a batch normalization alone follows, that one's beta is corrected (without beta, its moving mean).
     Layers without either are left as they are.
 
-    Layers are corrected in the order in which they are called, in one pass over the data: within each batch a layer
-    sees the outputs of corrected layers before it, and its bias is the running average of what all batches so far
-    have asked for, as if they were called one after the other on all data.
+    Layers are corrected one after the other, each on all of the data with those before it corrected. So one set of
+    data gives one result, up to the rounding of sums, however it is cut into batches and ordered.
 
     The empirical form of bias correction: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
     Bias Correction", section 4.2.
@@ -70,65 +70,51 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
         )
     points = _points(quantized, reference)
     by_layer = {id(point.layer): point for point in points}
-    by_reference: dict[int, list[np.ndarray]] = {id(point.reference): [] for point in points}
+    wanted = {id(point.reference): _Mean(tuple(point.variable.shape)) for point in points}
+    found = {id(point.layer): _Mean(tuple(point.variable.shape)) for point in points}
 
     def measure(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
-        if id(operation) in by_reference:
+        if id(operation) in wanted:
             with _linear(operation):
-                by_reference[id(operation)].append(_mean(call(*args, **kwargs), shapes[id(operation)]))
+                wanted[id(operation)].add(call(*args, **kwargs))
         return call(*args, **kwargs)
 
-    def correct(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
-        point = by_layer.get(id(operation))
-        if point is not None:
-            with _linear(operation):
-                point.means.append(_mean(call(*args, **kwargs), point.shape))
-            if len(point.means) == point.calls:
-                point.correct(np.mean(by_reference[id(point.reference)], axis=0), share)
-        return call(*args, **kwargs)
+    def look(operation: Any, call: Call, args: Any, kwargs: Any) -> None:
+        with _linear(operation):
+            found[id(operation)].add(call(*args, **kwargs))
 
-    shapes = {id(point.reference): point.shape for point in points}
+    def settle(operation: Any) -> None:
+        point = by_layer[id(operation)]
+        point.correct(wanted[id(point.reference)].value - found[id(operation)].value)
+
     variables = [point.variable for point in points]
-    seen = 0
     with only_moving(quantized, variables), only_moving(reference, []):
-        for batch in batches(quantized, data, batch_size):
-            seen += len(batch[0])
-            share = len(batch[0]) / seen
-            for means in by_reference.values():
-                means.clear()
+        data = list(batches(quantized, data, batch_size))
+        for batch in data:
             run(reference, batch, measure)
-            run(quantized, batch, correct)
+        in_stages(quantized, data, [point.layer for point in points], look, settle)
 
 
 @dataclasses.dataclass(eq=False)
 class _Point:
     """A layer whose mean output is corrected through one of its variables.
 
-    `gain` is what the variable changes by for each unit that the output is to change by; `means` are those of the
-    calls of the layer in the batch that is under way.
+    `gain` is what the variable changes by for each unit that the output is to change by.
     """
 
     layer: L.Layer
     reference: L.Layer
     variable: keras.Variable
     gain: np.ndarray
-    calls: int
-    means: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.variable.shape)
-
-    def correct(self, wanted: np.ndarray, share: float) -> None:
-        """Move the variable by a share of what the mean lacks."""
-        lacking = wanted - np.mean(self.means, axis=0)
-        self.means.clear()
+    def correct(self, lacking: np.ndarray) -> None:
+        """Move the variable by what the mean lacks."""
         if not np.all(np.isfinite(lacking)):
             raise ValueError(
                 f"Expected finite activations. Received: NaN or infinite ones from {self.layer.name!r} on the data. "
                 "Check the data, and the weights of that layer and of those before it."
             )
-        put(self.variable, read(self.variable).astype("float64") + share * self.gain * lacking)
+        put(self.variable, read(self.variable).astype("float64") + self.gain * lacking)
 
 
 def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
@@ -150,14 +136,14 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
             for name in sorted(_names(layer) & named.keys(), key=lambda name: name != innermost(layer).name):
                 same = innermost(named[name])
                 if getattr(same, "bias", None) is not None and tuple(same.bias.shape) == tuple(bias.shape):
-                    points[id(layer)] = _Point(layer, named[name], bias, np.ones(()), len(of))
+                    points[id(layer)] = _Point(layer, named[name], bias, np.ones(()))
                     break
             continue
         for call in of:
             after = flow.only_consumer(call)
             if after is None or id(after.operation) in points:
                 continue
-            point = _point_of_norm(after.operation, named, len(after.inputs[0].shape), len(flow.of(after.operation)))
+            point = _point_of_norm(after.operation, named, len(after.inputs[0].shape))
             if point is not None:
                 points[id(after.operation)] = point
     return list(points.values())
@@ -171,7 +157,7 @@ def _names(layer: L.Layer) -> set[str]:
     return names
 
 
-def _point_of_norm(layer: Any, named: dict[str, L.Layer], rank: int, calls: int) -> _Point | None:
+def _point_of_norm(layer: Any, named: dict[str, L.Layer], rank: int) -> _Point | None:
     norm = innermost(layer)
     same = named.get(norm.name)
     if not isinstance(norm, L.BatchNormalization) or not isinstance(innermost(same), L.BatchNormalization):
@@ -179,18 +165,29 @@ def _point_of_norm(layer: Any, named: dict[str, L.Layer], rank: int, calls: int)
     if norm.axis not in (-1, rank - 1) or getattr(layer, "pinned", None):
         return None
     if norm.center:
-        return _Point(layer, same, norm.beta, np.ones(()), calls)
+        return _Point(layer, same, norm.beta, np.ones(()))
     scale = affine_of(norm)[0]
     gain = np.where(scale == 0, 0.0, -1 / np.where(scale == 0, 1.0, scale))
-    return _Point(layer, same, norm.moving_mean, gain, calls)
+    return _Point(layer, same, norm.moving_mean, gain)
 
 
-def _mean(x: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the mean over all axes that a bias of this shape doesn't tell apart, in that shape, float64."""
-    first = len(x.shape) - len(shape)
-    axes = (*range(first), *(first + axis for axis, size in enumerate(shape) if size == 1))
-    mean = ops.mean(ops.cast(x, "float32"), axis=axes, keepdims=True)
-    return np.asarray(ops.convert_to_numpy(mean), "float64").reshape(shape)
+class _Mean:
+    """The mean of all batches, over all axes that a variable of this shape doesn't tell apart; float64."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = shape
+        self.value: np.ndarray = np.zeros(shape)
+        self.count = 0
+
+    def add(self, x: Tensor) -> None:
+        """Take in one batch, which counts as much as it has values."""
+        first = len(x.shape) - len(self.shape)
+        axes = (*range(first), *(first + axis for axis, size in enumerate(self.shape) if size == 1))
+        mean = ops.mean(ops.cast(x, "float32"), axis=axes, keepdims=True)
+        count = math.prod(x.shape[axis] for axis in axes)
+        self.count += count
+        new = np.asarray(ops.convert_to_numpy(mean), "float64").reshape(self.shape)
+        self.value = self.value + (new - self.value) * (count / self.count)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +12,14 @@ from keras import layers as L
 from keras import ops
 
 from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 
 Call = Callable[..., Any]
 """Calls a layer or operation."""
+
+KEPT = 2**29
+"""Bytes of activations that may be kept between two passes; where it would be more, they are computed again."""
 
 
 def check_graph(model: Any) -> None:
@@ -33,15 +38,81 @@ def run(
     graph = graph_of(model)
 
     def operation_fn(operation: Any) -> Call:
-        in_training = isinstance(operation, L.Layer) and operation._call_has_training_arg
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return operation(*args, **{**kwargs, "training": training} if in_training else kwargs)
-
+        call = _caller(operation, training)
         return lambda *args, **kwargs: visit(operation, call, args, kwargs)
 
-    arrays = [ops.convert_to_tensor(x, dtype=declared.dtype) for x, declared in zip(batch, graph.inputs, strict=True)]
-    graph._run_through_graph(arrays, operation_fn=operation_fn)
+    graph._run_through_graph(_tensors(graph, batch), operation_fn=operation_fn)
+
+
+def _tensors(graph: Any, batch: list[Any]) -> list[Any]:
+    return [ops.convert_to_tensor(x, dtype=declared.dtype) for x, declared in zip(batch, graph.inputs, strict=True)]
+
+
+def _caller(operation: Any, training: bool) -> Call:
+    if not isinstance(operation, L.Layer) or not operation._call_has_training_arg:
+        caller: Call = operation
+        return caller
+    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
+
+
+def in_stages(
+    model: keras.Model,
+    data: Iterable[list[Any]],
+    operations: Sequence[Any],
+    measure: Callable[[Any, Call, Any, Any], None],
+    settle: Callable[[Any], None],
+) -> None:
+    """Run all of the data up to one layer after the other, in inference, each time with those before it settled.
+
+    So what is found does not depend on how the data is cut into batches or ordered. What reaches the layers that
+    are still to come is kept from stage to stage, up to `KEPT` bytes.
+
+    Args:
+        model: A flat functional model.
+        data: Its batches; they are kept.
+        operations: Layers of the model.
+        measure: `measure(operation, call, args, kwargs)` looks at one call of one of them, with one batch.
+        settle: `settle(operation)` changes it, after all its calls with all batches.
+    """
+    graph, made, wanted = graph_of(model), calls(model), {id(operation) for operation in operations}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for place, call in enumerate(made):
+        if id(call.operation) in wanted:
+            first.setdefault(id(call.operation), place)
+            last[id(call.operation)] = place
+    order = sorted(last, key=lambda key: last[key])
+    states = [dict(zip(map(id, graph.inputs), _tensors(graph, batch), strict=True)) for batch in data]
+    start = 0
+    for number, key in enumerate(order):
+        # The calls before the first one that is not settled need not be made again.
+        settled = min(first[other] for other in order[number:])
+        stop = last[key] + 1
+        read_later = {id(x) for call in made[settled:] for x in call.inputs}
+        kept: list[dict[int, Any]] | None = []
+        size = 0
+        for state in states:
+            tensors = dict(state)
+            for place in range(start, stop):
+                if place == settled and kept is not None:
+                    kept.append({name: x for name, x in tensors.items() if name in read_later})
+                    size += sum(map(_bytes, kept[-1].values()))
+                    kept = kept if size <= KEPT else None
+                call = made[place]
+                args, kwargs = call.node.arguments.fill_in(tensors)
+                made_by = _caller(call.operation, training=False)
+                if id(call.operation) == key:
+                    measure(call.operation, made_by, args, kwargs)
+                if place < stop - 1:
+                    outputs = keras.tree.flatten(made_by(*args, **kwargs))
+                    tensors.update(zip(map(id, call.outputs), outputs, strict=True))
+        settle(made[last[key]].operation)
+        if kept is not None and settled > start:
+            states, start = kept, settled
+
+
+def _bytes(x: Any) -> int:
+    return 4 * math.prod(x.shape)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from keras import ops
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.folding import Flow
-from tfcompress.quantization.layerwise import Call, check_graph, only_moving, run
+from tfcompress.quantization.layerwise import Call, check_graph, in_stages, only_moving
 from tfcompress.transform import put
 
 Tensor = Any
@@ -21,11 +21,10 @@ Tensor = Any
 def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     """Compute the statistics of batch normalization anew, as they are under the weights that the model has now.
 
-    Each normalization's moving mean and variance become the mean and the variance of all that reaches it, over all
-    batches, whatever their sizes; there is no momentum. It is done in one pass, in the order in which the layers are
-    called: in each batch a normalization first takes the batch into its statistics and then normalizes with them, so
-    those behind it see what they will see in inference, up to what the first batches lack. All else is in inference
-    mode.
+    Each normalization's moving mean and variance become the mean and the variance of all that reaches it; there is no
+    momentum. Normalizations are taken one after the other, each on all of the data with those before it settled, so
+    that they see what they will see in inference, and one set of data gives one result, up to the rounding of sums,
+    however it is cut into batches and ordered. All else is in inference mode.
 
     After Sun et al. 2019, "Hybrid 8-bit Floating Point (HFP8) Training and Inference for Deep Neural Networks",
     which averages the statistics of single batches.
@@ -48,11 +47,11 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
     [[4.0], [5.0]]
     """
     check_graph(model)
-    norms = {
-        id(layer): innermost(layer)
+    layers = [
+        layer
         for layer, _ in Flow(model).layers()
         if isinstance(innermost(layer), L.BatchNormalization) and not getattr(layer, "pinned", None)
-    }
+    ]
     visible = {id(innermost(layer)) for layer, _ in Flow(model).layers()}
     for layer in model._flatten_layers():
         if isinstance(layer, L.BatchNormalization) and id(layer) not in visible:
@@ -60,28 +59,26 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
                 f"Expected a flat model. Received: one with {layer.name!r} inside of another layer. Open it with "
                 "tfcompress.surgery.rebuild; what that keeps whole can't be estimated anew."
             )
-    totals = {key: _Moments() for key in norms}
+    totals = {id(layer): _Moments() for layer in layers}
 
-    def update(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
-        norm = norms.get(id(operation))
-        if norm is not None:
-            mask = kwargs.get("mask")
-            mask = getattr(args[0], "_keras_mask", None) if mask is None else mask
-            total = totals[id(operation)]
-            total.add(args[0], norm.axis, mask)
-            if not np.all(np.isfinite(total.mean + total.variance)):
-                raise ValueError(
-                    f"Expected finite activations. Received: NaN or infinite ones before {norm.name!r} on the data. "
-                    "Check the data, and the weights of the layers before it."
-                )
-            put(norm.moving_mean, total.mean)
-            put(norm.moving_variance, total.variance)
-        return call(*args, **kwargs)
+    def measure(operation: Any, call: Call, args: Any, kwargs: Any) -> None:
+        mask = kwargs.get("mask")
+        mask = getattr(args[0], "_keras_mask", None) if mask is None else mask
+        totals[id(operation)].add(args[0], innermost(operation).axis, mask)
 
-    moving = [variable for norm in norms.values() for variable in (norm.moving_mean, norm.moving_variance)]
-    with only_moving(model, moving):
-        for batch in batches(model, data, batch_size):
-            run(model, batch, update)
+    def settle(operation: Any) -> None:
+        norm, total = innermost(operation), totals[id(operation)]
+        if not np.all(np.isfinite(total.mean + total.variance)):
+            raise ValueError(
+                f"Expected finite activations. Received: NaN or infinite ones before {norm.name!r} on the data. "
+                "Check the data, and the weights of the layers before it."
+            )
+        put(norm.moving_mean, total.mean)
+        put(norm.moving_variance, total.variance)
+
+    norms = map(innermost, layers)
+    with only_moving(model, [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]):
+        in_stages(model, batches(model, data, batch_size), layers, measure, settle)
 
 
 class _Moments:
