@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfcompress.quantization import arrays, numerics
+from tfcompress.quantization.limits import weight_limit
 
 F = np.float32
 BITS = range(2, 17)
@@ -320,6 +321,15 @@ def test_a_layer_that_learns_its_range_trains(jit_compile):
         (lambda x: numerics.fake_quant_symmetric(x, np.ones(2), axis=1), "limit to have the shape"),
         (lambda x: numerics.symmetric_limit(x, 5), "axis"),
         (lambda x: numerics.nudge(0.0, 1.0, bits=0), "bits"),
+        (lambda x: numerics.nudge(1.0, 0.0), "at least minimum. Received: a range that ends below its start, 1 to 0"),
+        (lambda x: numerics.nudge(np.nan, 0.0), "minimum to hold finite"),
+        (lambda x: numerics.nudge(-3e38, 3e38), "no wider"),
+        (lambda x: numerics.fake_quant(x, 1.0, 0.0), "at least minimum"),
+        (lambda x: numerics.fake_quant(x, 0.0, np.inf), "maximum to hold finite"),
+        (lambda x: numerics.fake_quant(x, np.zeros(3), F([1, -1, 1]), axis=1), "at least minimum"),
+        (lambda x: numerics.fake_quant_nonnegative(x, 0.0, np.nan), "maximum to hold finite"),
+        (lambda x: numerics.fake_quant_symmetric(x, -1.0), "limit to be at least 0. Received: -1"),
+        (lambda x: numerics.fake_quant_symmetric(x, np.nan), "limit to hold finite"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
@@ -451,11 +461,31 @@ def test_the_error_is_that_of_numpys_arithmetic():
         ([1.0, 2.0], {"minimum": [0.0, 0.0]}, "minimum to be a scalar"),
         ([1.0, 2.0], {"maximum": np.nan}, "maximum to hold finite"),
         ([1.0, 2.0], {"mode": "ceil"}, "mode"),
+        ([3.4e38, -3.4e38], {}, "no wider than the largest float32, 3.4e38. Received: -3.4e.38 to 3.4e.38"),
+        ([[3.4e38, 1], [-3.4e38, 1]], {"axis": 1}, "no wider"),
+        ([1.0], {"minimum": -3e38, "maximum": 3e38}, "no wider"),
+        ([1e-40], {}, "next to them"),
     ],
 )
 def test_bad_arrays_and_options_are_refused(x, how, message):
     with pytest.raises(ValueError, match=message):
         arrays.uniform_quantize(x, **how)
+
+
+@pytest.mark.parametrize("largest", [3.4e38, 1e-25])
+@pytest.mark.parametrize("how", [{"symmetric": True}, {"mode": "floor"}, {"symmetric": True, "narrow": True}, {}])
+def test_the_largest_and_smallest_numbers_have_finite_scales(how, largest):
+    x = np.float32([0.5, -1.0, 1.0]) * F(largest) if how else np.float32([0.5, 0.0, 0.9]) * F(largest)
+    q, scale, zero_point = arrays.uniform_quantize(x, **how)
+    assert np.isfinite(scale) and scale > 0
+    np.testing.assert_allclose(arrays.dequantize(q, scale, zero_point), x, rtol=0, atol=1.01 * float(scale))
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_least_squares_does_not_depend_on_the_size_of_weights(factor):
+    x = np.random.default_rng(0).standard_t(3, 2000).astype(F)
+    limit, other = (float(weight_limit(values, bits=4, range="mse")) for values in (x, x * F(factor)))
+    assert other == pytest.approx(limit * factor, rel=1e-3) and limit < 0.9 * np.abs(x).max()
 
 
 @pytest.mark.parametrize(
@@ -465,6 +495,15 @@ def test_bad_arrays_and_options_are_refused(x, how, message):
         ([1], 1.0, 0.5, {}, "integers"),
         ([1, 2], [1.0, 1.0], [0, 0], {}, "of shape \\(\\)"),
         ([[1, 2]], [1.0], [0], {"axis": 1}, "of shape \\(2,\\)"),
+        ([1], 0.0, 0, {}, "scale to be above 0. Received: 0"),
+        ([1], -1.0, 0, {}, "scale to be above 0. Received: -1"),
+        ([1], np.nan, 0, {}, "scale to hold finite"),
+        ([1], np.inf, 0, {}, "scale to hold finite"),
+        ([1], "1", 0, {}, "scale to hold real numbers"),
+        ([[1, 2]], [1.0, 0.0], [0, 0], {"axis": 1}, "scale to be above 0"),
+        ([100], 3e38, 0, {}, "Expected numbers that float32 holds. Received: a scale of 3e.38 for integers up to 100"),
+        ([2**40], 1.0, 0, {}, "q to hold 32-bit integers"),
+        ([1], 1.0, 2**40, {}, "zero_point to hold 32-bit integers"),
     ],
 )
 def test_bad_integers_and_scales_are_refused(q, scale, zero_point, how, message):

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfcompress.checks import check_flags
 from tfcompress.quantization.config import check_bits
+from tfcompress.quantization.finite import checked, checked_range
 from tfcompress.quantization.numerics import (
     LEAST_WIDTH,
     Axis,
@@ -39,21 +40,6 @@ def _blocks(x: np.ndarray, axis: Axis, group_size: int | None) -> tuple[np.ndarr
     groups = x.shape[along] // int(group_size)
     shape = (*x.shape[:along], groups, *x.shape[along + 1 :])
     return x.reshape(*x.shape[:along], groups, group_size, *x.shape[along + 1 :]), (along + 1,), shape
-
-
-def checked(x: Any, name: str = "x") -> np.ndarray:
-    """Return `x` as a float32 array; raise ValueError unless it holds finite numbers, at least one."""
-    x = np.asarray(x)
-    if x.dtype.kind not in "fiu" and x.dtype.name != "bfloat16":
-        raise ValueError(f"Expected {name} to hold real numbers. Received: dtype {x.dtype}.")
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    if not x.size:
-        raise ValueError(f"Expected {name} to hold at least one value. Received: shape {x.shape}.")
-    strange = np.count_nonzero(~np.isfinite(x))
-    if strange:
-        raise ValueError(f"Expected {name} to hold finite float32 numbers. Received: {strange} that are not.")
-    return x
 
 
 def uniform_quantize(
@@ -96,7 +82,8 @@ def uniform_quantize(
 
     Raises:
         ValueError: If `x` is empty, holds NaN or infinity, or nothing but zeros (which have no scale); if an argument
-            is out of range. A constant other than 0 is fine: the range holds 0, too.
+            is out of range, or the range wider than float32 holds. A constant other than 0 is fine: the range holds
+            0, too.
 
     Example:
 
@@ -122,18 +109,20 @@ def uniform_quantize(
         if end.shape not in ((), shape):
             raise ValueError(f"Expected {name} to be a scalar or of shape {shape}. Received: shape {end.shape}.")
         ends.append(np.expand_dims(np.broadcast_to(end, shape), shared))
-    if np.any(ends[0] > ends[1]):
-        raise ValueError("Expected maximum to be at least minimum. Received: a range that ends below its start.")
+    signed = symmetric or mode == "floor"
     low, high = np.minimum(ends[0], np.float32(0)), np.maximum(ends[1], np.float32(0))
-    if not np.any(high - low >= LEAST_WIDTH):
+    if np.any(ends[0] > ends[1]) or not signed:
+        checked_range(ends[0], ends[1])
+        checked_range(low, high)
+    if not np.any(np.maximum(-low, high) >= LEAST_WIDTH / 2):
         raise ValueError(
-            "Expected a value other than 0: zeros have no scale. Received: nothing but zeros. "
+            "Expected a value other than 0: zeros have no scale. Received: nothing but zeros, or next to them. "
             "Give minimum and maximum if zeros are meant."
         )
-    signed = symmetric or mode == "floor"
     if signed:
         limit = np.maximum(-low, high)
-        first, last, scale, inverse = symmetric_grid(np, limit, bits, narrow or mode == "floor")
+        with np.errstate(over="ignore"):  # the lowest integer, which isn't narrow, may lie beyond float32
+            first, last, scale, inverse = symmetric_grid(np, limit, bits, narrow or mode == "floor")
         zero_point = np.zeros(shape, np.int32)
         shift: Any = 0
     else:
@@ -165,14 +154,17 @@ def dequantize(q: Any, scale: Any, zero_point: Any, *, axis: Axis = None, group_
         float32, of the shape of `q`.
 
     Raises:
-        ValueError: If `q` holds no integers, or the shapes don't fit.
+        ValueError: If `q` holds no integers, the shapes don't fit, a scale is not a finite number above 0, or a result
+            is beyond float32.
 
     Example:
 
     >>> dequantize(np.int8([-7, 0, 4]), 0.5, 0).tolist()
     [-3.5, 0.0, 2.0]
     """
-    q, scale, zero_point = np.asarray(q), np.asarray(scale, np.float32), np.asarray(zero_point)
+    q, scale, zero_point = np.asarray(q), checked(scale, "scale"), np.asarray(zero_point)
+    if scale.min() <= 0:
+        raise ValueError(f"Expected scale to be above 0. Received: {float(scale.min()):.6g}.")
     if q.dtype.kind not in "iu" or zero_point.dtype.kind not in "iu":
         raise ValueError(f"Expected integers. Received: q of {q.dtype}, zero_point of {zero_point.dtype}.")
     view, shared, shape = _blocks(q, axis, group_size)
@@ -181,8 +173,18 @@ def dequantize(q: Any, scale: Any, zero_point: Any, *, axis: Axis = None, group_
             f"Expected scale and zero_point of shape {shape} for q of shape {q.shape}, axis={axis!r}, "
             f"group_size={group_size!r}. Received: shapes {scale.shape} and {zero_point.shape}."
         )
-    steps = view.astype(np.int32) - np.expand_dims(zero_point.astype(np.int32), shared)
-    return (steps.astype(np.float32) * np.expand_dims(scale, shared)).reshape(q.shape)
+    for name, value in (("q", q), ("zero_point", zero_point)):
+        if value.size and not -(2**31) <= int(value.min()) <= int(value.max()) < 2**31:
+            raise ValueError(f"Expected {name} to hold 32-bit integers. Received: {value.min()} to {value.max()}.")
+    steps = view.astype(np.int64) - np.expand_dims(zero_point.astype(np.int64), shared)
+    with np.errstate(over="ignore"):
+        made = steps.astype(np.float32) * np.expand_dims(scale, shared)
+    if not np.isfinite(made).all():
+        raise ValueError(
+            f"Expected numbers that float32 holds. Received: a scale of {float(scale.max()):.6g} for integers up to "
+            f"{int(np.abs(steps).max())} steps from zero."
+        )
+    return made.reshape(q.shape)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.arrays import checked
 from tfcompress.quantization.config import WEIGHT_RANGES, check_bits
+from tfcompress.quantization.finite import checked
 from tfcompress.quantization.numerics import Axis, check_axes
 
 LEAST_RATIO = 1 / 128
@@ -45,10 +45,11 @@ def weight_limit(x: Any, axis: Axis = None, bits: int = 8, range: str = "minmax"
     if range == "minmax":
         return np.squeeze(largest, others)
     steps = np.float32(2 ** (bits - 1) - 1)
+    x = x / np.where(largest == 0, np.float32(1), largest)  # its squares neither overflow nor vanish
     buffer = np.empty_like(x)
 
     def error(ratio: np.ndarray) -> np.ndarray:
-        scale = np.where(largest == 0, 1.0, ratio * largest / steps).astype(np.float32)
+        scale = (ratio / steps).astype(np.float32)
         np.divide(x, scale, out=buffer)
         np.rint(buffer, out=buffer)
         np.clip(buffer, -steps, steps, out=buffer)

@@ -1,9 +1,8 @@
 """The arithmetic of quantization: grids, fake-quantizers for training, plain quantizers for arrays.
 
-A grid is that of TensorFlow's fake-quantization kernels, number by number in float32: these carry a range into a file.
-What lies on it is rounded as the runtimes round: x times 1 / scale (LiteRT; ONNX Runtime divides, which is the same but
-next to a half), halves to even, and the zero point is added to the whole number. So what training simulates, what
-`uniform_quantize` returns and what the exported file computes are the same integers.
+Grids are those of TensorFlow's fake-quantization kernels, number by number in float32: these carry a range into a file.
+Numbers are rounded as runtimes do it: x times 1 / scale (LiteRT; ONNX Runtime divides, which is the same but next to
+a half), halves to even, then the zero point is added. So simulation, arrays and files have the same integers.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.quantization.config import check_bits
+from tfcompress.quantization.finite import checked_limit, checked_range
 
 Tensor = Any
 Axis = int | tuple[int, ...] | None
@@ -59,7 +59,7 @@ def symmetric_grid(xp: Any, limit: Any, bits: int, narrow: bool = True) -> tuple
     highest = 2 ** (bits - 1) - 1
     lowest = -highest if narrow else -highest - 1
     steps = float(highest) + 0.0 * limit
-    scale = xp.where(limit + limit < LEAST_WIDTH, 0.0, limit / steps)
+    scale = xp.where(limit < LEAST_WIDTH / 2, 0.0, limit / steps)
     return float(lowest) * scale, float(highest) * scale, scale, _inverse(xp, scale)
 
 
@@ -94,7 +94,7 @@ def nudge(minimum: Any, maximum: Any, bits: int = 8, narrow: bool = False) -> tu
         count from 0), float32. A range (0, 0) has scale 0.
 
     Raises:
-        ValueError: If `bits` is out of range.
+        ValueError: If `bits` is out of range, or the ends, where they are no tensors, are not finite or in order.
 
     Example:
 
@@ -104,7 +104,7 @@ def nudge(minimum: Any, maximum: Any, bits: int = 8, narrow: bool = False) -> tu
     """
     bits = check_bits(bits)
     if _is_host(minimum, maximum):
-        low, high, scale, _, zero_point = nudged_grid(np, np.float32(minimum), np.float32(maximum), bits, narrow)
+        low, high, scale, _, zero_point = nudged_grid(np, *checked_range(minimum, maximum), bits, narrow)
         return low, high, scale, zero_point
     low, high = (ops.cast(ops.convert_to_tensor(end), "float32") for end in (minimum, maximum))
     low, high, scale, _, zero_point = nudged_grid(ops, low, high, bits, narrow)
@@ -224,13 +224,14 @@ def fake_quant(
     bits = check_bits(bits)
     x, dtype = _float32(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
+    host = _is_host(minimum, maximum)
     minimum, maximum = _float32(minimum)[0], _float32(maximum)[0]
     for name, end in (("minimum", minimum), ("maximum", maximum)):
         _spread(end, x, axes, name)
-    # TensorFlow's kernel per channel takes three times as long as plain operations (it walks the channels one by one).
+    if host:
+        checked_range(*map(ops.convert_to_numpy, (minimum, maximum)))
     fused = axes is None and keras.backend.backend() == "tensorflow"
-    output = _fake_quant_with_ops(x, minimum, maximum, bits=bits, narrow=narrow, axes=axes, fused=fused)
-    return ops.cast(output, dtype)
+    return ops.cast(_fake_quant_with_ops(x, minimum, maximum, bits=bits, narrow=narrow, axes=axes, fused=fused), dtype)
 
 
 def fake_quant_nonnegative(
@@ -259,7 +260,8 @@ def fake_quant_nonnegative(
     [0.0, 0.333, 1.0]
     """
     x, dtype = _float32(x)
-    low, high = (ops.stop_gradient(_float32(end)[0]) for end in (minimum, maximum))
+    ends = checked_range(minimum, maximum) if _is_host(minimum, maximum) else (minimum, maximum)
+    low, high = (ops.stop_gradient(_float32(end)[0]) for end in ends)
 
     @ops.custom_gradient
     def quantized(x: Tensor) -> tuple[Tensor, Callable[..., Any]]:
@@ -326,7 +328,7 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
     x, dtype = _float32(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
     others = [a for a in range(len(x.shape)) if axes is None or a not in axes]
-    limit, _ = _float32(limit)
+    limit, _ = _float32(checked_limit(limit) if _is_host(limit) else limit)
     _spread(limit, x, axes, "limit")
 
     @ops.custom_gradient

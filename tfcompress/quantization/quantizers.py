@@ -13,6 +13,7 @@ from keras import ops
 from tfcompress.meshes import gathered
 from tfcompress.passthrough import Inserted
 from tfcompress.quantization.config import ActivationSpec, WeightSpec
+from tfcompress.quantization.finite import checked_range
 from tfcompress.quantization.limits import weight_limit
 from tfcompress.quantization.numerics import (
     fake_quant,
@@ -203,6 +204,7 @@ class ActivationQuantizer(Inserted):
 
     def set_range(self, minimum: float, maximum: float, settled: bool = False) -> None:
         """Set the range, as calibrated; `settled`: it stays in training as long as batches lie in it."""
+        checked_range(minimum, maximum)
         put(self.ends, [minimum, maximum])
         self.counts.assign([LATTICE if settled else SETTLED, int(read(self.counts)[1])])
 
