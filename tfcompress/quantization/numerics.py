@@ -224,12 +224,12 @@ def fake_quant(
     bits = check_bits(bits)
     x, dtype = _float32(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
-    host = _is_host(minimum, maximum)
+    given = minimum, maximum
     minimum, maximum = _float32(minimum)[0], _float32(maximum)[0]
     for name, end in (("minimum", minimum), ("maximum", maximum)):
         _spread(end, x, axes, name)
-    if host:
-        checked_range(*map(ops.convert_to_numpy, (minimum, maximum)))
+    if _is_host(*given):
+        checked_range(*given)
     fused = axes is None and keras.backend.backend() == "tensorflow"
     return ops.cast(_fake_quant_with_ops(x, minimum, maximum, bits=bits, narrow=narrow, axes=axes, fused=fused), dtype)
 
