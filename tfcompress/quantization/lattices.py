@@ -70,18 +70,24 @@ class Distinct:
         most = 2 ** (bits - 1) - 1
         steps = 2 * most if symmetric else 2**bits - 1
         least = (2 * max(-low, high) if symmetric else high - low) / steps
-        tried = least * (1 + np.arange(0, 4, 1 / 8) / (steps - 1))
+        wider = 1 + np.concatenate([[0.0], 1 / np.arange(32, 513)])
+        tried = least * wider
         if unit is not None and (parts := int(unit / least * (1 + 1e-6))):
-            tried = np.concatenate([unit / np.arange(parts, max(parts // 2, parts - 64), -1), tried])
+            tried = np.concatenate(
+                [unit / np.arange(parts, max(parts // 2, parts - 64), -1), unit / parts * wider, tried]
+            )
         first, last = np.rint(min(points[0], 0.0) / tried), np.rint(max(points[-1], 0.0) / tried)
         fits = np.maximum(-first, last) <= most if symmetric else last - first <= steps
         found = np.abs(points[:, None] / tried)
         away = np.abs(found - np.rint(found))
-        fits &= away.max(axis=0) < 0.5 - np.maximum(_NEAR, found.max(axis=0) * 2.0**-21)
+        from_half = 0.5 - away.max(axis=0)
+        near = np.maximum(_NEAR, found.max(axis=0) * 2.0**-21)
+        fits &= from_half > near
         if not fits.any():
             return None
         error = np.round(np.sqrt(np.mean(np.square(away), axis=0)) * tried / least, 3)
-        best = min(np.flatnonzero(fits), key=lambda place: (error[place], tried[place]))
+        risky = from_half < 6 * near  # a bias, rounded to a part of a step, may decide in a file
+        best = min(np.flatnonzero(fits), key=lambda place: (risky[place], error[place], tried[place]))
         step, below, above = float(tried[best]), -int(first[best]), int(last[best])
         if symmetric:
             return -most * step, most * step
