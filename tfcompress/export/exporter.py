@@ -19,12 +19,13 @@ from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.operators import check_tables
 from tfcompress.export.parity import Parity
 from tfcompress.export.plan import compare, make_plan, require_integers
-from tfcompress.export.runtime import Runner, format_of, open_runner
+from tfcompress.export.proving import opened
+from tfcompress.export.proving import prove as prove_file
+from tfcompress.export.runtime import Runner, format_of
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tracing import Trace, trace
-from tfcompress.export.verify import verify as verify_file
 from tfcompress.files import check_target, draft, exists
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
@@ -131,24 +132,28 @@ def export(
     traced = trace(plain, _resolve_batch(plain, kind, batch_size), kind)
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
-    content = _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))
+
+    def convert(traced: Trace) -> bytes:
+        return _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))
+
+    content = convert(traced)
 
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
     with draft(final) as beside:
 
         def check(runner: Runner) -> Parity:
             given = None if isinstance(verify, bool) else verify
-            return verify_file(model, traced, runner, precision, given, deployment)
+            return prove_file(model, traced, runner, convert, precision=precision, data=given, deployment=deployment)
 
         def prove(candidate: bytes) -> Parity:
             _write(beside, candidate)
-            return check(open_runner(beside))
+            return check(opened(traced, beside))
 
         _write(beside, content)
         dense = content if sparse and kind == "tflite" else None
         size = len(content)
         del content
-        runner = None if verify is False else open_runner(beside)  # refuses what is no such file
+        runner = None if verify is False else opened(traced, beside)  # refuses what is no such file
         census = read_census(beside)
         plan = make_plan(model, kind, scheme, deployment.sources) if is_quantized(model) else None
         dynamic = scheme is not None and scheme.activations == "dynamic"

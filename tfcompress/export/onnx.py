@@ -14,10 +14,12 @@ from tfcompress.export._quiet import quiet
 from tfcompress.export.apart import put_back, set_apart
 from tfcompress.export.canonical import make_canonical
 from tfcompress.export.half import store_in_half
-from tfcompress.export.operators import named
+from tfcompress.export.handlers import HANDLERS
+from tfcompress.export.operators import blamed, named
 from tfcompress.export.qdq import fake_quant
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
+from tfcompress.messages import told
 
 OPSET = 18
 """The newest that tf2onnx 1.17 emits."""
@@ -68,7 +70,13 @@ def to_onnx(
     _set_header(proto, trace)
     if precision == "float16":
         store_in_half(proto.graph)
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # the checker's own, or that of the inference of shapes
+        raise ValueError(
+            f"Expected a model that ONNX has operators for. Received: {blamed(trace, str(error))}, whose file is none: "
+            f"{told(error)}. Write that part with other operations, or export to .tflite."
+        ) from error
     return proto
 
 
@@ -155,7 +163,11 @@ def _graph(trace: Trace, opset: int) -> Any:
                 graph,
                 continue_on_error=False,
                 opset=opset,
-                custom_op_handlers={"Erfc": (_erfc, []), "FakeQuantWithMinMaxVars": (fake_quant.convert, [])},
+                custom_op_handlers={
+                    **HANDLERS,
+                    "Erfc": (_erfc, []),
+                    "FakeQuantWithMinMaxVars": (fake_quant.convert, []),
+                },
                 input_names=[*inputs, *kernels],
                 output_names=outputs,
                 tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),
@@ -199,9 +211,12 @@ class _Collector(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.messages: list[str] = []
+        self.reasons: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+        if record.exc_info and record.exc_info[1] is not None:
+            self.reasons.append(told(record.exc_info[1]))
 
 
 @contextlib.contextmanager
@@ -226,9 +241,12 @@ def _errors_raised(trace: Trace) -> Iterator[None]:
     if collector.messages or cause:
         said = "; ".join(dict.fromkeys(collector.messages)) or str(cause)
         lacking = re.findall(r"\[\S+: (\w+)\] is not supported", said)
+        where = named(trace, lacking) if lacking else blamed(trace, said)
+        reasons = dict.fromkeys([*map(told, collector.messages), *collector.reasons])
         raise ValueError(
-            f"Expected a model that tf2onnx can convert. Received: {named(trace, lacking)}, on which it failed: "
-            f"{said}. Write that part with other operations, move it out of the model, or export to .tflite."
+            f"Expected a model that tf2onnx can convert. Received: {where}, on which it failed: "
+            f"{'; '.join(reasons) or told(cause or said)}. "
+            "Write that part with other operations, move it out of the model, or export to .tflite."
         ) from cause
 
 

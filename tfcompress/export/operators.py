@@ -1,6 +1,8 @@
 """Operators that a format lacks: which layers need them."""
 
+import re
 from collections.abc import Iterable
+from typing import Any
 
 from tfcompress.export.tracing import CALL_SUFFIX, Trace
 
@@ -25,15 +27,46 @@ def named(trace: Trace, operators: Iterable[str]) -> str:
     wanted = set(operators)
     paths = [op.name.split("/") for op in trace.concrete.graph.get_operations() if op.type in wanted]
     found = [_layer(path, trace.layers) for path in paths]
-    layers = [repr(name) for name in dict.fromkeys(found) if name is not None]
     model = f"model {trace.name!r}"
-    return f"layer{'s' * (len(layers) > 1)} {', '.join(layers)} of {model}" if layers else model
+    layers = [name for name in dict.fromkeys(found) if name is not None]
+    if layers:
+        return f"{_listed('layer', layers)} of {model}"
+    # Operations of keras.ops that stand between layers.
+    operations = ["/".join(path[-2:] if len(path) > 2 else path[-1:]) for path in paths]
+    return f"{_listed('operation', dict.fromkeys(operations))} of {model}" if operations else model
+
+
+def _listed(kind: str, names: Iterable[str]) -> str:
+    listed = [repr(name) for name in names]
+    return f"{kind}{'s' * (len(listed) > 1)} {', '.join(listed)}"
+
+
+_EVERYWHERE = ("Placeholder", "Const", "Identity", "NoOp")
+
+
+def blamed(trace: Trace, text: str) -> str:
+    """Return "layer 'a' (BiasAdd) of model 'm'": what a converter or runtime names in its message; else the model."""
+    kinds = {op.name: op.type for op in trace.concrete.graph.get_operations()}
+    for word in re.findall(r"[\w.\-]+(?:/[\w.\-]+)*", text):
+        name = next((word[:end] for end in range(len(word), 0, -1) if word[:end] in kinds), None)
+        if name is None or ("/" not in name and kinds[name] in _EVERYWHERE):
+            continue
+        path = name.split("/")
+        layer = _layer(path, trace.layers)
+        where = f"layer {layer!r}" if layer is not None else f"operation {path[-1]!r}"
+        return f"{where} ({kinds[name]}) of model {trace.name!r}"
+    return f"model {trace.name!r}"
 
 
 def _layer(path: list[str], layers: frozenset[str]) -> str | None:
     """Return the name of the innermost layer in an operation's path."""
     names = [candidate for part in reversed(path[:-1]) for candidate in (CALL_SUFFIX.sub("", part), part)]
     return next((name for name in names if name in layers), None)
+
+
+def layer_of(operation: Any, layers: frozenset[str]) -> str | None:
+    """Return the name of the innermost of some layers that one of TensorFlow's operations belongs to."""
+    return _layer(operation.name.split("/"), layers)
 
 
 def onnx_has(operators: Iterable[str]) -> bool:

@@ -40,7 +40,13 @@ values that are equal on the grid are ties."""
 
 
 class ParityError(ValueError):
-    """The file that was written doesn't compute what the Keras model computes."""
+    """The file that was written doesn't compute what the Keras model computes.
+
+    Attributes:
+        inputs: {name: array} on which that was seen, if they are known.
+    """
+
+    inputs: Mapping[str, np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """Run any `.tflite` or `.onnx` file, by the names of its inputs and outputs."""
 
 import abc
+import contextlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfcompress.export._quiet import quiet
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
+from tfcompress.messages import told
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 """The format that each suffix stands for."""
@@ -33,6 +35,33 @@ def format_of(path: str | os.PathLike[str]) -> str:
             "Give the file the suffix of the format that it is to have."
         )
     return FORMATS[suffix]
+
+
+class RuntimeRefusal(ValueError):
+    """A runtime can't load or run a file.
+
+    Args:
+        message: What is to be said.
+        reason: What the runtime raised.
+    """
+
+    def __init__(self, message: str, reason: Exception):
+        super().__init__(message)
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def _refusals(path: pathlib.Path, given: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Raise what a runtime raises while it runs a file as `RuntimeRefusal`."""
+    try:
+        yield
+    except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
+        shapes = {name: array.shape for name, array in given.items()}
+        raise RuntimeRefusal(
+            f"Expected inputs that {path.name} can be run on. Received: {shapes}, on which its runtime failed: "
+            f"{told(error)}. Give samples like those that the model was made for.",
+            error,
+        ) from error
 
 
 class Runner(abc.ABC):
@@ -81,6 +110,9 @@ class Runner(abc.ABC):
 
         Returns:
             {output name: array}, in the order of the file.
+
+        Raises:
+            ValueError: the runtime fails on these inputs.
         """
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
@@ -160,9 +192,10 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
     except ImportError:
         raise
     except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
-        raise ValueError(
+        raise RuntimeRefusal(
             f"Expected a {kind} file that its runtime can load. Received: {os.fspath(path)!r}, which it "
-            f"refused: {error}"
+            f"refused: {told(error)}",
+            error,
         ) from error
 
 
@@ -203,6 +236,10 @@ class TFLiteRunner(Runner):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the file once (see `Runner.run`)."""
+        with _refusals(self.path, inputs):
+            return self._run(inputs)
+
+    def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._signature:
             results = self._signature(**inputs)
             return {name: results[name] for name in self.output_specs}
@@ -240,7 +277,8 @@ class ONNXRunner(Runner):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the file once (see `Runner.run`)."""
-        return dict(zip(self.output_names, self._session.run(self.output_names, dict(inputs)), strict=True))
+        with _refusals(self.path, inputs):
+            return dict(zip(self.output_names, self._session.run(self.output_names, dict(inputs)), strict=True))
 
 
 def _fill(array: np.ndarray, size: int) -> np.ndarray:

@@ -7,9 +7,10 @@ from tfcompress.export._quiet import quiet
 from tfcompress.export.flatbuffer.graph import File
 from tfcompress.export.flatbuffer.integer import lower
 from tfcompress.export.flatbuffer.weights import store_integers
-from tfcompress.export.operators import named, onnx_has
+from tfcompress.export.operators import blamed, named, onnx_has
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
+from tfcompress.messages import told
 
 SIGNATURE = "serving_default"
 
@@ -73,8 +74,8 @@ def _explain(trace: Trace, error: Exception) -> Exception:
     needed = _unsupported(message)
     if not needed:
         return ValueError(
-            f"Expected a model that the TFLite converter can convert. Received: model {trace.name!r}, on which it "
-            f"failed: {message[:500]}. Export to .onnx, or write that part with other operations."
+            f"Expected a model that the TFLite converter can convert. Received: {blamed(trace, message)}, on which it "
+            f"failed: {told(message)}. Export to .onnx, or write that part with other operations."
         )
     operators = [name.removeprefix("Flex") for name in needed]
     return ValueError(

@@ -14,6 +14,7 @@ from tfcompress.export.plain import make_plain
 from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.view import float32_view
+from tfcompress.messages import told
 
 CALL_SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""
@@ -141,7 +142,7 @@ def _trace(
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
         raise ValueError(
             f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
-            f"Received: {model.name!r}, which failed: {error}.{advice}"
+            f"Received: {model.name!r}, which failed: {told(error)}.{advice}"
         ) from error
 
 

@@ -74,7 +74,7 @@ def verify(  # noqa: PLR0917
         inputs, about = _generated(model, trace)
     if io_grids(runner):  # what an integer input can't hold, no output can show
         inputs = held(runner, inputs)
-    expected = _reference(model, trace, inputs)
+    expected = reference(model, trace, inputs)
     received = predict(runner, inputs)
     if not isinstance(received, Mapping):
         received = {runner.output_names[0]: received}
@@ -83,7 +83,12 @@ def verify(  # noqa: PLR0917
         # By position: the names of a file's outputs are the keys of a dict that the model returns.
         steps = dict(zip(trace.outputs, deployment.steps.values(), strict=True))
         alike = _alike(model, trace, inputs, deployment)
-    return Parity(count_samples(inputs), compare(expected, received, precision, steps, alike), about)
+    try:
+        differences = compare(expected, received, precision, steps, alike)
+    except ParityError as error:
+        error.inputs = inputs
+        raise
+    return Parity(count_samples(inputs), differences, about)
 
 
 def input_ranges(model: keras.Model) -> list[tuple[float, float] | None]:
@@ -108,7 +113,7 @@ def _alike(
         made = []
         for bits in (deployment.scheme.activation_bits - 1, 16):
             with _dynamic_bits(model, bits):
-                made.append(_reference(model, trace, inputs))
+                made.append(reference(model, trace, inputs))
         return made
     learned = [quantizer for quantizer in activation_quantizers(model) if quantizer.learns]
     made = []
@@ -117,7 +122,7 @@ def _alike(
         for quantizer in learned:
             factor = 1 + sign * SHIFT * 2.0 ** (1 - quantizer.spec.bits)
             state.append((quantizer.ends, quantizer.ends.value * factor))
-        made.append(_reference(model, trace, inputs, state))
+        made.append(reference(model, trace, inputs, state))
     return made
 
 
@@ -146,7 +151,7 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
         return {name: draw(size, spec.dtype, content, random, words) for name, size, spec, content in drawn}
 
     def run(sizes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-        return list(_reference(model, trace, make(sizes)).values())
+        return list(reference(model, trace, make(sizes)).values())
 
     try:
         sizes = sample_shapes(shapes, run, hints=hints_of(model, shapes) if is_free(shapes) else (), strict=True)
@@ -164,7 +169,7 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
         sizes = [(size[0] * times, *size[1:]) if size else () for size in sizes]
     inputs = make(sizes)
     try:
-        _reference(model, trace, {name: value[: fixed or 2] if value.ndim else value for name, value in inputs.items()})
+        reference(model, trace, {name: value[: fixed or 2] if value.ndim else value for name, value in inputs.items()})
     except Exception as error:  # whatever the model raises
         raise ValueError(
             f"Expected a model that runs on random inputs of {_shapes(inputs)}. Received: {model.name!r}, which "
@@ -197,7 +202,7 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
     return made
 
 
-def _reference(
+def reference(
     model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], state: Sequence[tuple[Any, Any]] = ()
 ) -> dict[str, np.ndarray]:
     """Return the outputs of Keras, some variables having other values (`state`) for the time being."""

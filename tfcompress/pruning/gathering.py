@@ -12,6 +12,7 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.data import arrays, check_finite, one_hot_classes, parts
+from tfcompress.messages import told
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.statistics import GATHERED, Gathering
 from tfcompress.quantization.batches import check_batch_size
@@ -152,7 +153,7 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
         except Exception as error:
             raise ValueError(
                 f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a "
-                f"batch failed: {_reason(error)}. Check the shapes and the range of the targets."
+                f"batch failed: {told(error)}. Check the shapes and the range of the targets."
             ) from error
         count += 1
     if not count:
@@ -197,8 +198,3 @@ def _checked(batch: Sequence[Any], loss: Any) -> tuple[Any, ...]:
         classes = one_hot_classes(y)
         y = y if classes is None else classes
     return (x, y, *rest)
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.messages import told
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, gather_gradients
 from tfcompress.pruning.granularity import Block, NofM
@@ -174,7 +175,7 @@ def check_criterion(config: PruneConfig, weight: keras.Variable) -> None:
     except Exception as error:
         raise ValueError(
             f"Expected a criterion `scores = {name}(weights, statistics)`, marked by tfcompress.pruning.needs with the "
-            f"statistics that it looks at. Received: one that fails on {weight.path!r}: {str(error).splitlines()[0]}"
+            f"statistics that it looks at. Received: one that fails on {weight.path!r}: {told(error)}"
         ) from error
     if shape != tuple(weight.shape) or np.isnan(numbers).any():
         raise ValueError(

@@ -19,8 +19,9 @@ def matrices(op: Any) -> Any:
     import tensorflow as tf
 
     a, b = op.inputs
-    if is_body(op.graph) and not any(reader.type in _FUSED for reader in op.outputs[0].consumers()):
-        return None  # there a weight looks like any other tensor
+    constant = is_body(op.graph) or not from_input(b)  # in a body a weight looks like any other tensor
+    if constant and not any(reader.type in _FUSED for reader in op.outputs[0].consumers()):
+        return None
     if is_weight(b) or (op.get_attr("T") != tf.float32) or a.shape.rank != 2:
         return None
     flips = {"adj_x": op.get_attr("transpose_a"), "adj_y": op.get_attr("transpose_b")}

@@ -1,0 +1,38 @@
+"""What other libraries' errors say, in one line."""
+
+from __future__ import annotations
+
+import re
+
+MOST = 300
+"""Characters of a line; of a longer one the middle is left out."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(
+    r"Exception encountered when calling|Arguments received by|Traceback \(most|During handling|The above exception|"
+    r"File \"|[•^*~]|in user code:|Detected at node|Node: |\d+ root error|<unknown>:0: note:"
+)
+"""How lines begin that say where something went wrong, or with what, and not what it was."""
+
+_PLACE = re.compile(r"^<unknown>:0: error: loc\(.*\)\): |^<unknown>:0: error: ")
+"""Where MLIR says that it was, before it says what."""
+
+
+def told(error: BaseException | str) -> str:
+    """Return the line of an error's message that says what went wrong.
+
+    Args:
+        error: Of any library, or its message.
+
+    >>> told(ValueError("Exception encountered when calling Net.call().\\n\\n\\x1b[1mshapes differ\\x1b[0m"))
+    'shapes differ'
+    >>> told(RuntimeError(""))
+    'RuntimeError'
+    """
+    text = _COLOUR.sub("", str(error)).split("Error encountered:")[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if not _FRAME.match(line)]
+    if not lines:
+        return type(error).__name__
+    line = _PLACE.sub("", (said or lines)[0])
+    return line if len(line) <= MOST else f"{line[: MOST // 2]} ... {line[-MOST // 2 :]}"
