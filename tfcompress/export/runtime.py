@@ -141,7 +141,7 @@ class Runner(abc.ABC):
             batch = {name: array[start : start + size] if array.ndim else array for name, array in named.items()}
             here = min(size, samples - start)
             if self.batch_size and here < size:
-                batch = {name: _fill(array, size) for name, array in batch.items()}
+                batch = {name: fill(array, size) for name, array in batch.items()}
             outputs = self.run(batch)
             if samples > size or here < size:
                 outputs = {name: self._rows(name, value, size, here) for name, value in outputs.items()}
@@ -281,7 +281,7 @@ class ONNXRunner(Runner):
             return dict(zip(self.output_names, self._session.run(self.output_names, dict(inputs)), strict=True))
 
 
-def _fill(array: np.ndarray, size: int) -> np.ndarray:
+def fill(array: np.ndarray, size: int) -> np.ndarray:
     """Repeat the last sample until there are `size`."""
     if not array.ndim:
         return array

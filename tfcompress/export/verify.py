@@ -13,7 +13,7 @@ import numpy as np
 from tfcompress.export.inputs import count_samples, fit_inputs
 from tfcompress.export.integers import held, io_grids, predict
 from tfcompress.export.parity import OutputParity, Parity, ParityError, compare
-from tfcompress.export.runtime import DEFAULT_BATCH_SIZE, Runner
+from tfcompress.export.runtime import DEFAULT_BATCH_SIZE, Runner, fill
 from tfcompress.export.tracing import Trace
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
@@ -205,16 +205,28 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
 def reference(
     model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], state: Sequence[tuple[Any, Any]] = ()
 ) -> dict[str, np.ndarray]:
-    """Return the outputs of Keras, some variables having other values (`state`) for the time being."""
+    """Return the outputs of Keras, some variables having other values (`state`) for the time being.
+
+    As many samples are computed at once as the file takes; of one that takes a single one, more, since Keras then shows
+    what depends on the others of the batch.
+    """
     samples = count_samples(inputs)
-    step = batch_of(spec.shape for spec in trace.signature.inputs.values()) or DEFAULT_BATCH_SIZE
+    asked = batch_of(spec.shape for spec in trace.inputs.values())
+    own = batch_of(spec.shape for spec in trace.signature.inputs.values())
+    step = own or (asked if asked is not None and asked > 1 else DEFAULT_BATCH_SIZE)
     pieces = []
     for start in range(0, samples, step):
         batch = [array[start : start + step] if array.ndim else array for array in inputs.values()]
+        here = min(step, samples - start)
+        if here < step == asked:
+            batch = [fill(array, step) for array in batch]
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]
         with float32_view(model), keras.StatelessScope(state_mapping=list(state)):
             outputs = trace.signature.call(model, tensors)
-        pieces.append({name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs})
+        made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}
+        if here < step == asked:
+            made = {name: value[:here] if value.shape[:1] == (step,) else value for name, value in made.items()}
+        pieces.append(made)
     if len(pieces) == 1:
         return pieces[0]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in trace.outputs}
