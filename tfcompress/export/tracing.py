@@ -13,11 +13,14 @@ from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.plain import make_plain
 from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
+from tfcompress.export.states import changed, check_unchanged
 from tfcompress.export.view import float32_view
 from tfcompress.messages import told
 
 CALL_SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""
+
+ASSIGNING = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceScatterUpdate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ def trace(model: keras.Model, batch_size: int | None, kind: str | None = None) -
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the model isn't built, or can't be called on what it was built with.
+        ValueError: the model isn't built, can't be called on what it was built with, or changes variables.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -124,9 +127,12 @@ def _trace(
     import tensorflow as tf
 
     order: list[str] = []
+    assigned: dict[str, str] = {}
 
     def inference(*tensors: Any) -> dict[str, Any]:
-        named = signature.call(model, tensors)
+        with keras.StatelessScope() as scope:
+            named = signature.call(model, tensors)
+        assigned.update(changed(model, scope))
         if kind is not None:
             named = rewrite(named, kind)
         order[:] = named
@@ -136,7 +142,8 @@ def _trace(
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in inputs.items()]
     function = tf.function(inference, input_signature=specs, autograph=False)
     try:
-        return _plainly(function.get_concrete_function(), len(inputs)), order
+        concrete = function.get_concrete_function()
+        made = _plainly(concrete, len(inputs)), order
     except Exception as error:  # whatever the model's own code raises
         shapes = {name: spec.shape for name, spec in inputs.items()}
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
@@ -144,6 +151,14 @@ def _trace(
             f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
             f"Received: {model.name!r}, which failed: {told(error)}.{advice}"
         ) from error
+    check_unchanged(model, assigned, _assigning(concrete))
+    return made
+
+
+def _assigning(concrete: Any) -> set[str]:
+    """Return the scopes, without the numbers of calls, of what assigns a variable of TensorFlow's own."""
+    names = [op.name for op in concrete.graph.get_operations() if op.type in ASSIGNING]
+    return {CALL_SUFFIX.sub("", scope) for name in names for scope in name.split("/")}
 
 
 def _plainly(concrete: Any, count: int) -> Any:

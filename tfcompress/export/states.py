@@ -1,0 +1,80 @@
+"""Inference that changes a model's variables, which no file can do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import keras
+
+
+def changed(model: keras.Model, scope: keras.StatelessScope) -> dict[str, str]:
+    """Return the variables that a call has assigned, but for seeds and metrics, on which no output depends.
+
+    Args:
+        model: That was called.
+        scope: In which it was.
+
+    Returns:
+        {name of a layer that has such a variable: its class}.
+    """
+    found: dict[str, str] = {}
+    left = {key for key, value in scope.state_mapping.items() if not _is_seed(value)}
+    for layer in model._flatten_layers():
+        left -= {id(variable) for variable in layer.metrics_variables}
+    for layer in model._flatten_layers():
+        for variable in _variables(layer):
+            if id(variable) in left:
+                left.remove(id(variable))
+                found[layer.name] = type(layer).__name__
+    if left:
+        found.setdefault(model.name, type(model).__name__)  # no layer holds it
+    return found
+
+
+def _variables(layer: Any) -> Iterator[keras.Variable]:
+    """Yield a layer's own variables, those too that it doesn't track, as the state of a recurrent layer."""
+    yield from (*layer._trainable_variables, *layer._non_trainable_variables)
+    for name, value in vars(layer).items():
+        if not name.startswith("_"):
+            yield from (x for x in keras.tree.flatten(value) if isinstance(x, keras.Variable))
+
+
+def _is_seed(value: Any) -> bool:
+    """Return whether a value is that of a seed generator: two numbers, uint32 as no other variable is."""
+    return keras.backend.standardize_dtype(value.dtype) == "uint32" and tuple(value.shape) == (2,)
+
+
+def check_unchanged(model: keras.Model, assigned: Mapping[str, str], scopes: Collection[str]) -> None:
+    """Refuse a model whose inference changes variables: a file would forget what it has seen.
+
+    Args:
+        model: That was traced.
+        assigned: As `changed` returns it.
+        scopes: Of the operations that assign a variable of TensorFlow's own; layers are among them.
+
+    Raises:
+        ValueError: There is such a layer; it is named.
+    """
+    recurrent = [layer.name for layer in model._flatten_layers() if layer.name in assigned and _is_recurrent(layer)]
+    if recurrent:
+        raise ValueError(
+            "Expected inference that changes no state: a file starts anew at each run. Received: "
+            f"{', '.join(map(repr, recurrent))} of {model.name!r}, with stateful=True. Make the model with "
+            "stateful=False and give whole sequences; or, to go on from run to run, make the state inputs and outputs "
+            "of the model: y, *state = LSTM(units, return_state=True)(x, initial_state=[h, c]). Weights stay the same "
+            "(set_weights)."
+        )
+    raw = [layer for layer in model._flatten_layers(include_self=False) if layer.name in scopes]
+    layers = {**assigned, **{layer.name: type(layer).__name__ for layer in raw}}
+    if layers or scopes:
+        listed = ", ".join(f"layer {name!r} ({kind})" for name, kind in layers.items()) or "an operation"
+        raise ValueError(
+            f"Expected inference that changes no variable: a file starts anew at each run. Received: {listed} of "
+            f"{model.name!r}, which assigns a variable when called with training=False. Assign in training alone, or "
+            "make the state an input and an output of the model."
+        )
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.RNN) and bool(layer.stateful)
