@@ -51,6 +51,17 @@ class Watched(L.Layer):
         return self.noise(x, training=training)
 
 
+class Blind(L.Layer):
+    """Counts its calls, which changes no output."""
+
+    def build(self, shape):
+        self.count = self.add_weight(name="count", shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.count.assign(self.count + 1.0)
+        return x * 2.0
+
+
 def stateful(layer):
     return keras.Sequential([keras.Input(batch_shape=(1, 5, 3), name="x"), layer, L.Dense(2, name="y")])
 
@@ -93,8 +104,15 @@ def test_what_assigns_in_inference_is_refused(raw, format, tmp_path):
 
 @both_formats
 def test_what_assigns_in_training_alone_is_taken(format, tmp_path):
-    layers = [Counter(training_only=True), Watched(), L.BatchNormalization(), L.Dropout(0.5), L.Dense(2)]
+    layers = [Counter(training_only=True), Watched(), Blind(), L.BatchNormalization(), L.Dropout(0.5), L.Dense(2)]
     tfc.export(keras.Sequential([keras.Input((3,)), *layers]), tmp_path / f"m.{format}")
+
+
+@both_formats
+def test_batch_statistics_depend_on_no_state(format, tmp_path):
+    x = keras.Input((3,))
+    y = L.BatchNormalization()(L.Dense(4)(x), training=True)
+    tfc.export(keras.Model(x, L.Dense(2)(y)), tmp_path / f"m.{format}", batch_size=4)
 
 
 @both_formats

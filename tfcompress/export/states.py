@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import keras
 
 
-def changed(model: keras.Model, scope: keras.StatelessScope) -> dict[str, str]:
-    """Return the variables that a call has assigned, but for seeds and metrics, on which no output depends.
+def changed(model: keras.Model, scope: keras.StatelessScope) -> list[tuple[Any, keras.Variable | None]]:
+    """Return the variables that a call has assigned, but for seeds, each with the layer that has it.
 
     Args:
         model: That was called.
         scope: In which it was.
 
     Returns:
-        {name of a layer that has such a variable: its class}.
+        Pairs; what no layer has is `None`, and the model's.
     """
-    found: dict[str, str] = {}
+    found: list[tuple[Any, keras.Variable | None]] = []
     left = {key for key, value in scope.state_mapping.items() if not _is_seed(value)}
     for layer in model._flatten_layers():
         left -= {id(variable) for variable in layer.metrics_variables}
@@ -26,10 +26,8 @@ def changed(model: keras.Model, scope: keras.StatelessScope) -> dict[str, str]:
         for variable in _variables(layer):
             if id(variable) in left:
                 left.remove(id(variable))
-                found[layer.name] = type(layer).__name__
-    if left:
-        found.setdefault(model.name, type(model).__name__)  # no layer holds it
-    return found
+                found.append((layer, variable))
+    return [*found, (model, None)] if left else found
 
 
 def _variables(layer: Any) -> Iterator[keras.Variable]:
@@ -45,18 +43,18 @@ def _is_seed(value: Any) -> bool:
     return keras.backend.standardize_dtype(value.dtype) == "uint32" and tuple(value.shape) == (2,)
 
 
-def check_unchanged(model: keras.Model, assigned: Mapping[str, str], scopes: Collection[str]) -> None:
+def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collection[str]) -> None:
     """Refuse a model whose inference changes variables: a file would forget what it has seen.
 
     Args:
         model: That was traced.
-        assigned: As `changed` returns it.
+        assigned: The layers that assign a variable of theirs on which an output depends.
         scopes: Of the operations that assign a variable of TensorFlow's own; layers are among them.
 
     Raises:
         ValueError: There is such a layer; it is named.
     """
-    recurrent = [layer.name for layer in model._flatten_layers() if layer.name in assigned and _is_recurrent(layer)]
+    recurrent = list(dict.fromkeys(layer.name for layer in assigned if _is_recurrent(layer)))
     if recurrent:
         raise ValueError(
             "Expected inference that changes no state: a file starts anew at each run. Received: "
@@ -66,7 +64,7 @@ def check_unchanged(model: keras.Model, assigned: Mapping[str, str], scopes: Col
             "(set_weights)."
         )
     raw = [layer for layer in model._flatten_layers(include_self=False) if layer.name in scopes]
-    layers = {**assigned, **{layer.name: type(layer).__name__ for layer in raw}}
+    layers = {layer.name: type(layer).__name__ for layer in (*assigned, *raw)}
     if layers or scopes:
         listed = ", ".join(f"layer {name!r} ({kind})" for name, kind in layers.items()) or "an operation"
         raise ValueError(

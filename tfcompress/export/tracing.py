@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -127,12 +127,12 @@ def _trace(
     import tensorflow as tf
 
     order: list[str] = []
-    assigned: dict[str, str] = {}
+    assigned: list[tuple[Any, Any]] = []
 
     def inference(*tensors: Any) -> dict[str, Any]:
         with keras.StatelessScope() as scope:
             named = signature.call(model, tensors)
-        assigned.update(changed(model, scope))
+        assigned.extend(changed(model, scope))
         if kind is not None:
             named = rewrite(named, kind)
         order[:] = named
@@ -151,13 +151,30 @@ def _trace(
             f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
             f"Received: {model.name!r}, which failed: {told(error)}.{advice}"
         ) from error
-    check_unchanged(model, assigned, _assigning(concrete))
+    read = {id(outer) for outer in _read(concrete)}
+    layers = [layer for layer, variable in assigned if variable is None or id(variable.value.handle) in read]
+    check_unchanged(model, layers, _assigning(concrete, read))
     return made
 
 
-def _assigning(concrete: Any) -> set[str]:
-    """Return the scopes, without the numbers of calls, of what assigns a variable of TensorFlow's own."""
-    names = [op.name for op in concrete.graph.get_operations() if op.type in ASSIGNING]
+def _read(concrete: Any) -> list[Any]:
+    """Return the captured tensors, variables' handles among them, on which an output depends."""
+    pairs = zip(reversed(concrete.inputs), reversed(concrete.captured_inputs), strict=False)  # captured ones stand last
+    captured = {x.op.name: y for x, y in pairs}
+    stack, seen = [x.op for x in concrete.structured_outputs.values()], set()
+    while stack:
+        op = stack.pop()
+        if op.name not in seen:
+            seen.add(op.name)
+            stack += [x.op for x in op.inputs]
+    return [outer for name, outer in captured.items() if name in seen]
+
+
+def _assigning(concrete: Any, read: Collection[int]) -> set[str]:
+    """Return the scopes, without the numbers of calls, of what assigns a variable of TensorFlow's own that is read."""
+    inner = {x.name: id(y) for x, y in zip(reversed(concrete.inputs), reversed(concrete.captured_inputs), strict=False)}
+    ops = [op for op in concrete.graph.get_operations() if op.type in ASSIGNING]
+    names = [op.name for op in ops if inner.get(op.inputs[0].name) in read]
     return {CALL_SUFFIX.sub("", scope) for name in names for scope in name.split("/")}
 
 
