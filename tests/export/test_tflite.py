@@ -50,15 +50,6 @@ def test_augmentation_is_gone(tmp_path):
     assert set(names) <= {"CONV_2D", "RESHAPE", "FULLY_CONNECTED", "DELEGATE"}
 
 
-def test_other_failures_of_the_converter_name_the_model(tmp_path):
-    """Keras' own int8 layers multiply integers of 8 and 32 bits, for which TFLite has no operator."""
-    model = keras.Sequential([keras.Input((8,)), layers.Dense(4)], name="quantized_by_keras")
-    model.layers[0].quantize("int8")
-    with pytest.raises(ValueError, match="'quantized_by_keras', on which it failed"):
-        export(model, tmp_path / "model.tflite")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("function", "name"),
     [(lambda x: ops.qr(x)[1], "FlexQr"), (ops.inv, "FlexMatrixInverse"), (ops.erfinv, "Erfinv")],

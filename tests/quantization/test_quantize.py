@@ -308,5 +308,20 @@ def test_weights_that_are_not_finite_are_named():
 def test_a_model_that_keras_has_quantized():
     model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="d")])
     model.get_layer("d").quantize("int8")
-    with pytest.raises(ValueError, match=r"layer 'd', quantized by Keras itself \(int8\)"):
-        tfc.quantize(model)
+    verbs = (tfc.quantize, lambda m: tfc.prune(m, 0.5), lambda m: tfc.prune_once(m, 0.5), tfc.shrink, tfc.sparsity)
+    x = np.ones((4, 4), "float32")
+    verbs += (lambda m: tfc.calibrate(m, x), lambda m: tfc.sensitivity(m, (x, x[:, 0])), tfc.mixed_precision)
+    for verb in verbs:
+        with pytest.raises(ValueError, match=r"layer 'd', quantized by Keras itself \(int8\).*exported as it is"):
+            verb(model)
+    assert "quantized by Keras itself" in str(tfc.summary(model))
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_what_keras_has_quantized_is_exported_and_said_to_be_so(mode, suffix, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(6, "relu", name="one"), L.Dense(3, name="two")])
+    for layer in model.layers:
+        layer.quantize(mode)
+    artifact = tfc.export(model, tmp_path / f"model{suffix}")
+    assert f"Layers that Keras itself quantized ({mode}: one, two) are {artifact.precision} in" in artifact.notes[0]

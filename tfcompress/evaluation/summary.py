@@ -17,6 +17,7 @@ from tfcompress.quantization.explaining import Explanation, explain
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer
 from tfcompress.surgery import kernel_positions
+from tfcompress.surgery.keras_quantized import check_floats, mode_of
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer, inner_weights
@@ -180,6 +181,7 @@ def sparsity(model: keras.Model, per_layer: bool = False) -> float | dict[str, f
     {'dense/kernel': 0.5}
     """
     check_flag("per_layer", per_layer)
+    check_floats(model, "Count the zeros of")
     shown = summary(model)
     if not per_layer:
         return shown.sparsity
@@ -223,7 +225,12 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
     said = explanation.status if explanation is not None else ""
     positions = kernel_positions(layer) if isinstance(layer, Layer) else []
     if not positions:
-        status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
+        mode = mode_of(inner)
+        status = (
+            f"quantized by Keras itself ({mode})"
+            if mode
+            else said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
+        )
         return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island, precision)]
     weights = inner_weights(layer)
     names = _distinct_names([weights[position] for position in positions])

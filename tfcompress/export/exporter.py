@@ -31,6 +31,7 @@ from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery import strip
 from tfcompress.surgery.given import check_given, takes_inputs
+from tfcompress.surgery.keras_quantized import by_mode
 from tfcompress.wrapper import wrapped_layers
 
 PRECISIONS = ("float32", "float16")
@@ -158,12 +159,16 @@ def export(
         plan = make_plan(model, kind, scheme, deployment.sources) if is_quantized(model) else None
         dynamic = scheme is not None and scheme.activations == "dynamic"
         found = compare(census, plan, traced, kind, dynamic)
+        if keras_own := by_mode(plain):
+            of_keras = "; ".join(f"{mode}: {', '.join(names)}" for mode, names in keras_own.items())
+            notes += (f"Layers that Keras itself quantized ({of_keras}) are {census.precision} in this file.",)
         if require_integer:
             require_integers(found, model.name)
         parity = None if runner is None else check(runner)
         del runner
         if dense is not None:
-            written, better, notes = leave_out_zeros(dense, sparse, prove)
+            written, better, said = leave_out_zeros(dense, sparse, prove)
+            notes += said
             _write(beside, written)
             size, parity = len(written), better or parity
         if not overwrite and final.exists():

@@ -28,6 +28,7 @@ from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.numerics import check_bits
 from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.transform import read
 from tfcompress.wrapper import CompressedLayer, inner_weights
 
@@ -102,6 +103,7 @@ def sensitivity(
     check_flag("progress", progress)
     kind, levels = _levels(sparsities, bits)
     target = None if resume is None else check_target(resume, ".json", overwrite=True)
+    check_floats(model, "Measure")
     copy = rebuild(model)
     kernels = _kernels(copy, layers)
     measure = Measure(copy, data, metric, batch_size)

@@ -23,6 +23,7 @@ from tfcompress.quantization.quantizers import activation_quantizers
 from tfcompress.replicas import place_of
 from tfcompress.surgery import check_built, rebuild
 from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 
@@ -84,7 +85,7 @@ def mixed_precision(
     """
     choice = named(keep_float32)
     check_built(model)
-    _check_float_weights(model)
+    check_floats(model, "Cast")
     name, said = resolve(policy)
     if name != "float32" or _has_half(model):
         _check_no_ranges(model)
@@ -129,7 +130,7 @@ def full_precision(model: keras.Model) -> keras.Model:
     True
     """
     check_built(model)
-    _check_float_weights(model)
+    check_floats(model, "Cast")
     with place_of(model), _no_global_policy():
         return in_float32(rebuild(model))
 
@@ -152,15 +153,6 @@ def _check_no_ranges(model: keras.Model) -> None:
             "Expected a model without calibrated ranges: they hold for the precision that they were found in. "
             f"Received: {model.name!r} with that of {calibrated.source or calibrated.name!r}. Cast first, then "
             "quantize: tfcompress.quantize(tfcompress.mixed_precision(model), ...)."
-        )
-
-
-def _check_float_weights(model: keras.Model) -> None:
-    quantized = next((layer for layer in model._flatten_layers() if layer.quantization_mode), None)
-    if quantized is not None:
-        raise ValueError(
-            f"Expected a model with float weights. Received: layer {quantized.name!r}, quantized by Keras itself "
-            f"({quantized.quantization_mode}). Cast the model from before that."
         )
 
 

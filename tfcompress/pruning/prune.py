@@ -18,6 +18,7 @@ from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.given import takes_inputs
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.stripping import stripped
 from tfcompress.wrapper import remarks, wrapped_layers
 
@@ -84,6 +85,7 @@ def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, 
     config = config if isinstance(config, PruneConfig) else PruneConfig(config)
     choice = LayerChoice(layers)
     check_built(model)
+    check_floats(model, "Prune")
     if evidence.loss is None:
         compiled = getattr(model, "_compile_loss", None)
         weights = getattr(compiled, "_user_loss_weights", None)

@@ -20,6 +20,7 @@ from tfcompress.quantization.seen import Seen
 from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import put, read
 
@@ -85,6 +86,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
 
 def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
     check_model(model)
+    check_floats(model, "Quantize and calibrate")
     quantizers = [quantizer for quantizer in activation_quantizers(model) if quantizer.learns]
     if not quantizers or not is_graph(model):
         raise ValueError(

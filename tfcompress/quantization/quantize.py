@@ -34,6 +34,7 @@ from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.given import inputs_given, takes_inputs
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.wrapper import with_transforms, wrapped_layers
@@ -314,12 +315,7 @@ def _check_not_quantized(model: keras.Model) -> None:
             f"Expected a model that isn't quantized yet. Received: {model.name!r}, which is. Calibrate it with "
             "tfcompress.calibrate or train it; or strip it first (tfcompress.strip) to quantize it anew."
         )
-    mode = next((layer for layer in model._flatten_layers() if getattr(layer, "quantization_mode", None)), None)
-    if mode is not None:
-        raise ValueError(
-            f"Expected a model with float weights. Received: layer {mode.name!r}, quantized by Keras itself "
-            f"({mode.quantization_mode}). Quantize the model from before that."
-        )
+    check_floats(model, "Quantize")
 
 
 def _warn_without_integers(model: keras.Model) -> None:

@@ -31,6 +31,19 @@ def matrices(op: Any) -> Any:
     return [made]
 
 
+def of_integers(op: Any) -> Any:
+    """Return a product of matrices of integers, as layers have it that Keras itself quantized, computed in float32."""
+    import tensorflow as tf
+
+    a, b = op.inputs
+    if a.dtype.is_floating or b.dtype.is_floating:
+        return None
+    sides = ("adj_x", "adj_y") if op.type.startswith("Batch") else ("transpose_a", "transpose_b")
+    flips = dict(zip(("transpose_a", "transpose_b"), map(op.get_attr, sides), strict=True))
+    made = tf.matmul(tf.cast(a, tf.float32), tf.cast(b, tf.float32), **flips)
+    return [tf.cast(tf.round(made), op.outputs[0].dtype)]
+
+
 def plain_sum(op: Any) -> Any:
     """Return a sum for what Keras takes for the sum with a bias: any tensor that has one long axis."""
     import tensorflow as tf
@@ -49,6 +62,10 @@ def plain_sum(op: Any) -> Any:
 
 
 RULES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "tflite": {"MatMul": (matrices,), "BiasAdd": (plain_sum,)},
+    "tflite": {
+        "MatMul": (of_integers, matrices),
+        **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), (of_integers,)),
+        "BiasAdd": (plain_sum,),
+    },
     "onnx": {"BiasAdd": (plain_sum,)},
 }

@@ -15,6 +15,7 @@ from tfcompress.pruning.shrinking.removable import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.surgery import check_built, strip
 from tfcompress.surgery.channels.cutting import cut
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.openable import why_whole
 from tfcompress.surgery.samples import random_inputs
 
@@ -169,6 +170,7 @@ def shrink_report(model: keras.Model) -> ShrinkReport:
 
 def _plain(model: keras.Model) -> keras.Model:
     check_built(model)
+    check_floats(model, "Shrink")
     if is_quantized(model):
         raise ValueError(
             f"Expected a model without quantizers. Received: {model.name!r}, which is quantized: the ranges of its "
