@@ -36,6 +36,10 @@ test-nightly: .venv-nightly/.installed
 campaign: .venv/.dev
 	$(BIN)/python -m tests.campaigns.styles
 	$(BIN)/python -m tests.campaigns.threads
+	$(BIN)/python -m tests.campaigns.bad_calls
+	$(BIN)/python -m tests.campaigns.command_lines
+	$(BIN)/python -m tests.campaigns.damaged_files
+	$(BIN)/python -m tests.campaigns.kills
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.training

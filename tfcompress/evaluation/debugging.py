@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.checks import check_model
+from tfcompress.checks import check_model, check_number
 from tfcompress.evaluation.probing.comparison import Comparison, FloatComparison
 from tfcompress.evaluation.probing.observing import open_observer
 from tfcompress.evaluation.probing.probes import flat, is_dynamic
@@ -238,8 +238,7 @@ def debug(
     check_batch_size(batch_size)
     if reference is not None:
         check_model(reference, "reference")
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold > 0:
-        raise ValueError(f"Expected threshold to be a number above 0. Received: threshold={threshold!r}.")
+    check_number("threshold", threshold, 0, above=True)
     inputs = read_signature(model).inputs
     runner = open_runner(path)
     names = pair(inputs, runner.input_specs, "input", path)

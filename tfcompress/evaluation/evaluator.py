@@ -92,6 +92,8 @@ def both(x: Any, y: Any) -> tuple[Any, Any]:
 
 def check_options(task: str | Mapping[str, str] | None, batch_size: int, from_logits: bool | None) -> None:
     """Refuse an unknown task or a batch size below 1."""
+    if isinstance(task, Mapping) and not task:
+        raise ValueError("Expected task to be one for each output. Received: task={}.")
     for value in task.values() if isinstance(task, Mapping) else (task,):
         check_choice("task", value, (None, *TASKS))
     check_batch_size(batch_size)

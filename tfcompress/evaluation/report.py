@@ -298,7 +298,7 @@ def compare(
         raise ValueError(f"Expected a dict {{name: model or path}} with an entry. Received: models={models!r}.")
     named_models = {str(name): model for name, model in models.items()}
     baseline = next(iter(named_models)) if baseline is None else baseline
-    if baseline not in named_models:
+    if not isinstance(baseline, str) or baseline not in named_models:
         raise ValueError(f"Expected baseline to be one of {list(named_models)}. Received: baseline={baseline!r}.")
     check_flag("latency", latency)
     check_options(task, batch_size, from_logits)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Literal
 
 import numpy as np
 
+from tfcompress.checks import short
 from tfcompress.data import array_of, check_finite
 from tfcompress.evaluation.metrics import ClassMetrics, Metrics
 
@@ -138,6 +139,8 @@ def _classification(
     from sklearn import metrics
 
     count = scores.shape[1]
+    if class_names is not None and (isinstance(class_names, str) or not isinstance(class_names, Sized)):
+        raise TypeError(f"Expected class_names to be a list of names. Received: class_names={short(class_names)}.")
     if class_names is not None and len(class_names) != count:
         raise ValueError(f"Expected {count} class_names, one per class. Received: {len(class_names)}.")
     names = [str(name) for name in class_names] if class_names is not None else [str(i) for i in range(count)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.checks import check_path
 from tfcompress.export._quiet import quiet
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
 from tfcompress.messages import told
@@ -28,7 +29,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
     >>> format_of("model.onnx")
     'onnx'
     """
-    suffix = pathlib.Path(path).suffix.lower()
+    suffix = pathlib.Path(check_path(path)).suffix.lower()
     if suffix not in FORMATS:
         raise ValueError(
             f"Expected a path that ends in {' or '.join(map(repr, FORMATS))}. Received: {os.fspath(path)!r}. "

@@ -60,6 +60,16 @@ def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool 
     return PolynomialDecay(0.0, final_sparsity, begin_step=begin, end_step=updates * frequency, frequency=frequency)
 
 
+def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:
+    """Make the folder; raise OSError unless all files can be written there."""
+    folder = written[0].parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in written:
+        check_target(path, path.suffix, overwrite=True)
+    # Together they hold the weights about twelve times, each with the state of Adam or in fewer bits.
+    check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in model.weights))
+
+
 def compress_job(
     data: Data,
     output_dir: str | os.PathLike[str],
@@ -131,15 +141,12 @@ def compress_job(
             how: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "callbacks": callbacks}
             fit(given, data, loss, epochs=count, backup=backup, **how)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in written:
-        check_target(path, path.suffix, overwrite=True)
-    # All files together hold the weights about twelve times, each with the state of Adam or in fewer bits.
-    check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in dense.weights))
+    pruned = prune(dense, schedule, layers)  # which says what is wrong with `layers` before anything is done
+    _prepare(written, dense)
     if model is None:
         train("dense", "train", dense, epochs, learning_rate)
+        pruned = prune(dense, schedule, layers)
     save(dense, folder / "dense.keras", overwrite=True)
-    pruned = prune(dense, schedule, layers)
     train("pruned", f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
     final = strip(pruned)
     save(final, folder / "pruned.keras", overwrite=True)

@@ -45,7 +45,7 @@ class Measure:
     """
 
     def __init__(self, model: keras.Model, data: Any, metric: Metric, batch_size: int = 32):
-        if not callable(metric) and metric not in METRICS:
+        if not callable(metric) and (not isinstance(metric, str) or metric not in METRICS):
             raise ValueError(
                 f"Expected `metric` to be one of {', '.join(map(repr, METRICS))} or a function (y, outputs) -> float. "
                 f"Received: {metric!r}."

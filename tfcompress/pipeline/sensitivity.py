@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-import numbers
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -173,7 +172,7 @@ def _levels(sparsities: Sequence[float], bits: Sequence[int] | None) -> tuple[st
     given = sparsities if bits is None else bits
     if bits is not None and tuple(sparsities) != SPARSITIES:
         raise ValueError(f"Expected sparsities or bits. Received: both, {sparsities!r} and {bits!r}.")
-    if isinstance(given, numbers.Real | str) or not list(given):
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable) or not list(given):
         raise ValueError(f"Expected `{name}` to be several values, such as [0.5, 0.9] or [4, 8]. Received: {given!r}.")
     if bits is None:
         return "sparsity", tuple(sorted({check_sparsity("sparsities", value) for value in given}))

@@ -132,6 +132,8 @@ class PruneConfig:
 
     def _check_targets(self) -> None:
         if isinstance(self.targets, Mapping):
+            if not self.targets:
+                raise ValueError("Expected `targets` to have a sparsity for a layer. Received: targets={}.")
             for name, value in self.targets.items():
                 if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
                     raise ValueError(

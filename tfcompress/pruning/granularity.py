@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from typing import Any
 
 import keras
 from keras import ops
+
+from tfcompress.checks import MOST, is_whole
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -45,7 +46,7 @@ class Granularity:
 
 
 def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or not least <= value <= MOST:
         raise ValueError(f"Expected `{name}` to be a whole number, at least {least}. Received: {name}={value!r}.")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.checks import check_model
 from tfcompress.pruning.channels import prune_channels
 from tfcompress.pruning.config import PruneConfig
 from tfcompress.pruning.gathering import Evidence, check_evidence
@@ -77,6 +78,7 @@ def prune(
     >>> pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.75, begin_step=0, end_step=300))
     >>> pruned.compile("sgd", "mse")  # and fit, as always
     """
+    check_model(model)
     with place_of(model):
         return _prune(model, config, layers, Evidence(data, loss, batch_size), at_once=False)
 
@@ -120,10 +122,14 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     >>> tfc.sparsity(tfc.prune_once(model, 0.75))
     0.75
     """
+    check_model(model)
     layers = config.pop("layers", None)
     for name in ("input_shapes", "input_dtypes"):
         config.pop(name, None)  # `takes_inputs` has read them
     evidence = Evidence(data, config.pop("loss", None), config.pop("batch_size", 32))
+    known = [field.name for field in dataclasses.fields(PruneConfig) if field.name != "schedule"]
+    for name in config.keys() - set(known):
+        raise TypeError(f"Expected layers, loss, batch_size or one of {', '.join(known)}. Received: {name}=.")
     once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
     with place_of(model):
         pruned = _prune(model, once, layers, evidence, at_once=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tfcompress.checks import is_whole, short
 from tfcompress.pruning.schedules.base import check_sparsity
 
 Shapes = Mapping[str, Sequence[int]]
@@ -183,10 +184,14 @@ def _last_within(levels: np.ndarray, worse: np.ndarray, tolerance: float) -> flo
 
 
 def _sizes(shapes: Shapes) -> dict[str, int]:
+    if not isinstance(shapes, Mapping):
+        raise TypeError(f"Expected shapes to be {{name: shape of the kernel}}. Received: {short(shapes)}.")
     if not shapes:
         raise ValueError("Expected at least one kernel. Received: shapes={}.")
     for name, shape in shapes.items():
-        if len(shape) < 2 or any(length != int(length) or length < 1 for length in shape):
+        if not isinstance(shape, Sequence) or isinstance(shape, str):
+            raise TypeError(f"Expected the shape of a kernel. Received: {short(shape)} for {name!r}.")
+        if len(shape) < 2 or not all(is_whole(length) and length >= 1 for length in shape):
             raise ValueError(
                 "Expected shapes of kernels, with two or more dimensions of at least 1. Received: "
                 f"{tuple(shape)} for {name!r}. Leave out biases and other vectors."
@@ -197,7 +202,8 @@ def _sizes(shapes: Shapes) -> dict[str, int]:
 def _proportional(shapes: Shapes, sparsity: float, weight: Callable[[Sequence[int]], float]) -> dict[str, float]:
     """Return sparsities whose densities are proportional to `weight(shape)`, none above 1."""
     sparsity = check_sparsity("sparsity", sparsity)
-    names, sizes = list(shapes), np.array(list(_sizes(shapes).values()), float)
+    sizes = np.array(list(_sizes(shapes).values()), float)
+    names = list(shapes)
     weights = np.array([weight(tuple(map(int, shapes[name]))) for name in names])
     dense = np.zeros(len(names), bool)
     densities = np.ones(len(names))

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfcompress.checks import check_flags
 from tfcompress.quantization.config import check_bits
-from tfcompress.quantization.finite import checked, checked_range
+from tfcompress.quantization.finite import array_of, checked, checked_range
 from tfcompress.quantization.numerics import (
     LEAST_WIDTH,
     Axis,
@@ -162,7 +162,7 @@ def dequantize(q: Any, scale: Any, zero_point: Any, *, axis: Axis = None, group_
     >>> dequantize(np.int8([-7, 0, 4]), 0.5, 0).tolist()
     [-3.5, 0.0, 2.0]
     """
-    q, scale, zero_point = np.asarray(q), checked(scale, "scale"), np.asarray(zero_point)
+    q, scale, zero_point = array_of(q, "q"), checked(scale, "scale"), array_of(zero_point, "zero_point")
     if scale.min() <= 0:
         raise ValueError(f"Expected scale to be above 0. Received: {float(scale.min()):.6g}.")
     if q.dtype.kind not in "iu" or zero_point.dtype.kind not in "iu":

@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.checks import short
+
+
+def array_of(x: Any, name: str) -> np.ndarray:
+    """Return `x` as an array; raise ValueError if it is none, as rows of several lengths are."""
+    try:
+        return np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"Expected {name} to be an array of numbers. Received: {short(x)} ({error}).") from None
+
 
 def checked(x: Any, name: str = "x") -> np.ndarray:
     """Return `x` as a float32 array; raise ValueError unless it holds finite numbers, at least one."""
-    x = np.asarray(x)
+    x = array_of(x, name)
     if x.dtype.kind not in "fiu" and x.dtype.name != "bfloat16":
         raise ValueError(f"Expected {name} to hold real numbers. Received: dtype {x.dtype}.")
     with np.errstate(over="ignore"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -95,9 +95,13 @@ class LayerChoice:
         self.all = layers is None
         patterns: Any = [] if self.all or self.function else layers
         self.patterns = [patterns] if isinstance(patterns, str | re.Pattern | type) else patterns
-        if not isinstance(self.patterns, Iterable) or not all(
-            isinstance(pattern, str | re.Pattern) or (isinstance(pattern, type) and issubclass(pattern, Layer))
-            for pattern in self.patterns
+        if (
+            not isinstance(self.patterns, Iterable)
+            or isinstance(self.patterns, Mapping)
+            or not all(
+                isinstance(pattern, str | re.Pattern) or (isinstance(pattern, type) and issubclass(pattern, Layer))
+                for pattern in self.patterns
+            )
         ):
             raise TypeError(
                 f"Expected `{argument}` to be None, a layer's name, a regular expression, a class of layers, a list of "

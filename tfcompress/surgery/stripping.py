@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from tfcompress.checks import check_model
 from tfcompress.passthrough import Inserted, PassThrough
 from tfcompress.surgery.loss_scaling import plain
 from tfcompress.surgery.opening import rebuild
@@ -35,6 +36,7 @@ def strip(model: keras.Model) -> keras.Model:
     >>> type(tfc.strip(tfc.prune(model, 0.5)).get_layer("dense")).__name__
     'Dense'
     """
+    check_model(model)
     for text in remarks(model):
         warnings.warn(text, stacklevel=2)
     return stripped(model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import sys
 import warnings
@@ -104,9 +103,8 @@ class PrecisionMonitor(keras.callbacks.Callback):
         super().__init__()
         check_flag("reference", reference)
         check_count("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
-        whole = isinstance(every, numbers.Integral) and not isinstance(every, bool)
-        if every is not None and (not whole or every < 1):
-            raise ValueError(f"Expected every to be an integer of at least 1, or None. Received: every={every!r}.")
+        if every is not None:
+            check_count("every", every)
         if data is not None and (not isinstance(data, tuple) or len(data) not in (2, 3)):
             raise ValueError(
                 "Expected data=(x, y) or (x, y, sample_weight), arrays of one batch. Received: data of type "

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from tfcompress.checks import MOST, is_whole
+
 Tensor = Any
 
 register = keras.saving.register_keras_serializable(package="tfcompress")
@@ -30,9 +32,10 @@ def check_sparsity(name: str, value: Any) -> float:
 
 def check_step(name: str, value: Any, least: int) -> int:
     """Return a number of training steps; raise ValueError unless it is a whole number from `least` on."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or not least <= value <= MOST:
         raise ValueError(
-            f"Expected `{name}` to be a whole number of training steps, at least {least}. Received: {name}={value!r}."
+            f"Expected `{name}` to be a whole number of training steps, at least {least} and up to {MOST}. "
+            f"Received: {name}={value!r}."
         )
     return int(value)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 import warnings
 
 from keras import ops
 
+from tfcompress.checks import check_number
 from tfcompress.pruning.schedules.base import MADE_AGAIN, Schedule, Tensor, check_sparsity, check_step, register
 
 
@@ -92,8 +92,7 @@ class PolynomialDecay(_Ramp):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        if not isinstance(self.power, numbers.Real) or not self.power > 0 or math.isinf(self.power):
-            raise ValueError(f"Expected `power` to be a number above 0. Received: power={self.power!r}.")
+        check_number("`power`", self.power, 0, above=True)
         super().__post_init__()
 
     def sparsity(self, step: Tensor) -> Tensor:
