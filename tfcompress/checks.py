@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -132,6 +134,48 @@ def check_path(path: Any) -> str | os.PathLike[str]:
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise TypeError(f"Expected a path: a string or a pathlib.Path. Received: {short(path)}.")
     return path
+
+
+def cannot_run(what: str, inputs: Any, error: BaseException) -> ValueError:
+    """Return the exception for a model, or a file, that fails while it runs: an index beyond its table, a size."""
+    given = ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in keras.tree.flatten(inputs))
+    said = _gist(str(error))
+    return ValueError(
+        f"Expected inputs that {what} can be run on. Received: {given}, of which it says: {type(error).__name__}: "
+        f"{said[:300]}{'...' if len(said) > 300 else ''} Look at sizes, and whether indices lie inside their tables."
+    )
+
+
+def _gist(text: str) -> str:
+    """Return what TensorFlow says in a message of many lines, without where in Python and in its graph.
+
+    >>> _gist("Graph execution error:\\nDetected at node a\\n  File x.py\\nno such index\\n\\t [[{{node a}}]]")
+    'no such index'
+    """
+    text = re.sub(r"\x1b\[\d*m", "", text)
+    places = ("Graph execution error", "Detected at node", "File ", "Stack trace", "[[{{", "Exception encountered")
+    lines = [line.strip() for line in text.partition("Arguments received by")[0].splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(places)) or " ".join(text.split())
+
+
+@contextlib.contextmanager
+def running(what: str, inputs: Any) -> Iterator[None]:
+    """Let what a runtime says of inputs be a ValueError (see `cannot_run`)."""
+    try:
+        yield
+    except Exception as error:
+        if of_the_runtime(error):
+            raise cannot_run(what, inputs, error) from error
+        raise
+
+
+def of_the_runtime(error: BaseException) -> bool:
+    """Return whether an exception is one of the kinds that TensorFlow, LiteRT and ONNX Runtime raise for what they run.
+
+    Lack of memory isn't meant: it says what it is.
+    """
+    kinds = ("tensorflow.python.framework.errors", "onnxruntime.")
+    return type(error).__module__.startswith(kinds) and "ResourceExhausted" not in type(error).__name__
 
 
 def short(value: Any) -> str:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.checks import running
 from tfcompress.meshes import gathered, layout_like, mesh_of, not_distributed, spans_processes
 
 __all__ = [
@@ -153,6 +154,11 @@ def predict_on_batch(model: keras.Model, batch: Any) -> Any:
         model: A built model.
         batch: Arrays, in the structure of its inputs.
     """
+    with running(f"the model {model.name!r}", batch):
+        return _predicted(model, batch)
+
+
+def _predicted(model: keras.Model, batch: Any) -> Any:
     if _on_tensorflow():
         strategy = getattr(model, "distribute_strategy", None)
         if strategy is not None and strategy.num_replicas_in_sync > 1:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import tfcompress as tfc
 from tests.export import models
 from tfcompress.export import export, open_runner
 
@@ -130,3 +131,21 @@ def test_outputs_that_have_no_rows_are_not_joined(file, tmp_path):
     assert runner.predict(np.ones((2, 3))).shape == ()
     with pytest.raises(ValueError, match="one row per sample"):
         runner.predict(np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.onnx"])
+def test_inputs_that_a_file_cannot_be_run_on(name, tmp_path):
+    inputs = keras.Input((3,), dtype="int32", name="ids")
+    outputs = keras.layers.Dense(2)(keras.layers.Flatten()(keras.layers.Embedding(5, 4)(inputs)))
+    model, ids = keras.Model(inputs, outputs), np.full((2, 3), 99, "int32")
+    artifact = export(model, tmp_path / name)
+    message = r"Expected inputs that .* can be run on. Received: int32 \(\d, 3\), of which it says: .* indices"
+    with pytest.raises(ValueError, match=message):
+        artifact.predict(ids)
+    with pytest.raises(ValueError, match=message):
+        tfc.evaluate(artifact.path, ids, np.array([0, 1]))
+    for verb in (lambda: tfc.evaluate(model, ids, np.array([0, 1])), lambda: tfc.verify(model, artifact.path, ids)):
+        with pytest.raises(
+            ValueError, match=r"the model 'functional.*\), of which it says: .*indices\[0,0\] = 99 is not"
+        ):
+            verb()

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.checks import check_model
+from tfcompress.checks import check_model, running
 from tfcompress.evaluation.probing.comparison import Values
 from tfcompress.evaluation.probing.probes import output_steps
 from tfcompress.evaluation.render import number, plain, significant, to_text
@@ -215,7 +215,7 @@ def pair(ours: Mapping[str, Any], theirs: Mapping[str, TensorInfo], what: str, p
 def reference(model: keras.Model, signature: Signature, batch: Arrays) -> Arrays:
     """Return the outputs of Keras in float32, by name."""
     tensors: Sequence[Any] = [keras.ops.convert_to_tensor(value) for value in batch.values()]
-    with float32_view(model):
+    with float32_view(model), running(f"the model {model.name!r}", dict(batch)):
         outputs = signature.call(model, tensors)
     return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
 
