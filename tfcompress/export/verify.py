@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from tfcompress.checks import running
 from tfcompress.export.inputs import count_samples, fit_inputs
 from tfcompress.export.integers import held, io_grids, predict
 from tfcompress.export.parity import OutputParity, Parity, ParityError, compare
@@ -221,7 +222,8 @@ def reference(
         if here < step == asked:
             batch = [fill(array, step) for array in batch]
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]
-        with float32_view(model), keras.StatelessScope(state_mapping=list(state)):
+        scope = keras.StatelessScope(state_mapping=list(state))
+        with float32_view(model), running(f"the model {model.name!r}", batch), scope:
             outputs = trace.signature.call(model, tensors)
         made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}
         if here < step == asked:
