@@ -6,12 +6,13 @@ import contextlib
 import math
 import numbers
 import os
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
+
+from tfcompress.messages import told
 
 MOST_THREADS = 256
 """Of one inference: more than any machine is made for, and few enough that all of them can be started."""
@@ -139,23 +140,10 @@ def check_path(path: Any) -> str | os.PathLike[str]:
 def cannot_run(what: str, inputs: Any, error: BaseException) -> ValueError:
     """Return the exception for a model, or a file, that fails while it runs: an index beyond its table, a size."""
     given = ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in keras.tree.flatten(inputs))
-    said = _gist(str(error))
     return ValueError(
         f"Expected inputs that {what} can be run on. Received: {given}, of which it says: {type(error).__name__}: "
-        f"{said[:300]}{'...' if len(said) > 300 else ''} Look at sizes, and whether indices lie inside their tables."
+        f"{told(error)}. Look at sizes, and whether indices lie inside their tables."
     )
-
-
-def _gist(text: str) -> str:
-    """Return what TensorFlow says in a message of many lines, without where in Python and in its graph.
-
-    >>> _gist("Graph execution error:\\nDetected at node a\\n  File x.py\\nno such index\\n\\t [[{{node a}}]]")
-    'no such index'
-    """
-    text = re.sub(r"\x1b\[\d*m", "", text)
-    places = ("Graph execution error", "Detected at node", "File ", "Stack trace", "[[{{", "Exception encountered")
-    lines = [line.strip() for line in text.partition("Arguments received by")[0].splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(places)) or " ".join(text.split())
 
 
 @contextlib.contextmanager

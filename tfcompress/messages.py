@@ -10,7 +10,8 @@ MOST = 300
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(
     r"Exception encountered when calling|Arguments received by|Traceback \(most|During handling|The above exception|"
-    r"File \"|[•^*~]|in user code:|Detected at node|Node: |\d+ root error|<unknown>:0: note:"
+    r"File \"|[•^*~]|in user code:|Detected at node|Node: |\d+ root error|<unknown>:0: note:|"
+    r"Graph execution error|Stack trace"
 )
 """How lines begin that say where something went wrong, or with what, and not what it was."""
 
