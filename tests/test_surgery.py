@@ -489,3 +489,56 @@ def test_masks_arrive_however_they_are_handed_over(use):
     np.testing.assert_allclose(pruned(data), wanted, atol=1e-6)
     np.testing.assert_allclose(tfc.strip(pruned)(data), wanted, atol=1e-6)
     np.testing.assert_allclose(tfc.quantize(model, "int8", calibration_data=data)(data), wanted, atol=0.1)
+
+
+def test_a_sequential_comes_back_as_one():
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((4,), name="given"),
+        L.Dense(8, "relu", name="hidden"),
+        L.Dropout(0.1),
+        L.Dense(2, name="out"),
+    ]
+    model = keras.Sequential(layers, name="mine")
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    for made in (tfc.strip(tfc.prune(model, 0.0)), tfc.prune_once(model, 0.0), tfc.strip(model)):
+        assert type(made) is keras.Sequential
+        assert (made.name, [layer.name for layer in made.layers]) == ("mine", [layer.name for layer in model.layers])
+        np.testing.assert_allclose(made(x), model(x), atol=1e-6)
+    quantized = tfc.quantize(tfc.prune(model, 0.0), "int8", calibration_data=x)
+    plain = tfc.strip(quantized)
+    assert type(plain) is keras.Sequential
+    plain.compile("sgd", "mse")
+    plain.fit(x, np.zeros((8, 2)), verbose=0)
+    inputs = keras.Input((4,))
+    assert not isinstance(tfc.strip(tfc.prune(keras.Model(inputs, L.Dense(2)(inputs)), 0.5)), keras.Sequential)
+    nested = keras.Sequential([keras.Input((4,)), ResidualDense()])
+    assert type(tfc.strip(tfc.prune(nested, 0.0))).__name__ == "Functional"  # opened, it isn't one after another
+
+
+class ResidualDense(L.Layer):
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(4)
+
+    def call(self, x):
+        return x + self.dense(x)
+
+
+def test_a_wrapped_layer_shows_what_it_holds(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, "relu", name="dense")])
+    pruned = tfc.prune(model, 0.5)
+    wrapper = pruned.get_layer("dense")
+    assert wrapper.kernel is wrapper.layer.kernel
+    assert (wrapper.units, wrapper.bias.shape, wrapper.activation) == (3, (3,), keras.activations.relu)
+    deeper = keras.Sequential([keras.Input((4,)), pruned, L.Dense(2)])
+    quantized = tfc.quantize(deeper, "int8", calibration_data=np.ones((2, 4), "float32")).get_layer("dense")
+    assert (quantized.units, tuple(quantized.kernel.shape)) == (2, (3, 2))  # that of the output
+    assert not hasattr(wrapper, "filters")
+    assert not hasattr(wrapper, "_kernel")
+    assert len(wrapper.weights) == len({id(weight) for weight in wrapper.weights}) == 4
+    with pytest.raises(AttributeError, match="'CompressedLayer' object has no attribute 'filters'"):
+        wrapper.filters  # noqa: B018
+    pruned.save(tmp_path / "pruned.keras")
+    loaded = keras.models.load_model(tmp_path / "pruned.keras")
+    np.testing.assert_array_equal(loaded.get_layer("dense").kernel, wrapper.kernel)

@@ -15,6 +15,15 @@ from keras.src.backend.common import global_state
 class Inserted(keras.layers.Layer):
     """A layer that compression puts on a tensor of the graph; stripping takes it out again."""
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the layer before it holds, where this one has the name that was that layer's, as outputs have."""
+        nodes = vars(self).get("_inbound_nodes")
+        if nodes and not name.startswith("_"):
+            before = nodes[0].input_tensors[0]._keras_history.operation
+            if before.name == f"{self.name}_linear" and _is_held(before, name):
+                return getattr(before, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
 
 class PassThrough(keras.layers.Wrapper):
     """A wrapper that looks like the layer inside: same name, dtypes, shapes and masks."""
@@ -27,6 +36,14 @@ class PassThrough(keras.layers.Wrapper):
         kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the layer inside holds: `kernel`, `units`, `activation` and the like, but none of its methods."""
+        inner = vars(self).get("layer")
+        held = inner is not None and not name.startswith("_") and _is_held(inner, name)
+        if not held:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(inner, name)
 
     @property
     def innermost(self) -> keras.layers.Layer:
@@ -151,6 +168,13 @@ def context_of_its_own() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute(name, context)
+
+
+def _is_held(layer: keras.layers.Layer, name: str) -> bool:
+    """Return whether a name is that of an attribute or a property of a layer, or of those that it wraps."""
+    if name in vars(layer) or isinstance(inspect.getattr_static(type(layer), name, None), property):
+        return True
+    return isinstance(layer, PassThrough) and _is_held(layer.layer, name)
 
 
 def has_no_build(layer: keras.layers.Layer) -> bool:

@@ -18,6 +18,7 @@ from tfcompress.pruning.schedules import ConstantSparsity
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built
 from tfcompress.surgery.choosing import Layers
+from tfcompress.surgery.deep import as_given
 from tfcompress.surgery.given import takes_inputs
 from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.stripping import stripped
@@ -109,7 +110,7 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
             `PruneConfig`, such as `scope="global"`.
 
     Returns:
-        A functional model of plain layers, not compiled.
+        A model of plain layers, not compiled: functional, or a Sequential where the model is one.
 
     Raises:
         TypeError: If `model` is no Keras model, or `config` holds an unknown name.
@@ -136,7 +137,7 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
         update_masks(pruned)
         for text in remarks(pruned):
             warnings.warn(text, stacklevel=2)
-        return stripped(pruned)
+        return as_given(stripped(pruned))
 
 
 def update_masks(model: keras.Model) -> None:

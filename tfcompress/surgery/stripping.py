@@ -8,6 +8,7 @@ import keras
 
 from tfcompress.checks import check_model
 from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.surgery.deep import as_given
 from tfcompress.surgery.loss_scaling import plain
 from tfcompress.surgery.opening import rebuild
 from tfcompress.transform import remove_projection
@@ -21,7 +22,8 @@ def strip(model: keras.Model) -> keras.Model:
         model: A model with wrapped layers, or a plain one, of which a copy is made.
 
     Returns:
-        A functional model of plain layers, not compiled, with the same names and the same outputs; those of a model
+        A model of plain layers, not compiled, with the same names and the same outputs: functional, or a Sequential
+        where the model was made of one in this process and is one layer behind another. The outputs of a model
         with quantized activations differ by their rounding, which is gone. Of layers that pruning has left next to
         nothing of, a warning tells.
 
@@ -39,7 +41,7 @@ def strip(model: keras.Model) -> keras.Model:
     check_model(model)
     for text in remarks(model):
         warnings.warn(text, stacklevel=2)
-    return stripped(model)
+    return as_given(stripped(model))
 
 
 def stripped(model: keras.Model) -> keras.Model:
