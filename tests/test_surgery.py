@@ -542,3 +542,113 @@ def test_a_wrapped_layer_shows_what_it_holds(tmp_path):
     pruned.save(tmp_path / "pruned.keras")
     loaded = keras.models.load_model(tmp_path / "pruned.keras")
     np.testing.assert_array_equal(loaded.get_layer("dense").kernel, wrapper.kernel)
+
+
+class Branching(keras.Model):
+    """Returns more in training than in inference."""
+
+    def __init__(self, turned=False):
+        super().__init__()
+        self.turned = turned
+        self.first, self.drop, self.second = L.Dense(3), L.Dropout(0.5, seed=1), L.Dense(2)
+
+    def call(self, x, training=False):
+        x = self.drop(self.first(x), training=training)
+        if self.turned and not training:
+            return x
+        if not training:
+            return self.second(x)
+        return x, self.second(x)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_other_outputs_in_training_are_said(turned):
+    model = Branching(turned)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    model(x, training=True)
+    with pytest.warns(UserWarning, match="Branching .*something else in training than in inference"):
+        new = rebuild(model)
+    np.testing.assert_allclose(new(x), model(x), atol=1e-6)
+    dropped = ops.convert_to_numpy(new(x, training=True))
+    assert np.abs(dropped - ops.convert_to_numpy(model(x))).max() > 0.01
+
+
+def test_arrays_of_numpy_left_of_symbolic_tensors():
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(3)
+
+        def call(self, x):
+            return np.ones(3, "float32") + np.full((3,), 2.0, "float32") * self.dense(np.float32(3) * x)
+
+    model = Scaled()
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    model(x)
+    np.testing.assert_allclose(rebuild(model)(x), model(x), atol=1e-5)
+    assert not hasattr(keras.KerasTensor, "__array_ufunc__")
+
+
+class Positions(L.Layer):
+    def __init__(self):
+        super().__init__()
+        self.table, self.dense = L.Embedding(50, 4), L.Dense(4)
+
+    def call(self, x):
+        return self.dense(x) + self.table(ops.arange(0, ops.shape(x)[-2]))
+
+
+@pytest.mark.filterwarnings("ignore:.build")
+def test_sizes_that_are_free_keep_a_layer_whole():
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, L.Dense(2)(Positions()(inputs)))
+    x = np.random.default_rng(0).normal(size=(2, 6, 4)).astype("float32")
+    new = rebuild(model)
+    np.testing.assert_allclose(new(x), model(x), atol=1e-5)
+    assert [type(layer).__name__ for layer in new.layers] == ["InputLayer", "Positions", "Dense"]
+    pruned = tfc.prune(model, 0.5)
+    stripped = tfc.strip(pruned)
+    np.testing.assert_allclose(stripped(x), pruned(x), atol=1e-5)
+    assert all(weight.constraint is None for weight in stripped.weights)  # none is left of what opening tried
+
+    class Free(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.words, self.positions = L.Embedding(11, 4), L.Embedding(50, 4)
+
+        def call(self, x):
+            return self.words(x) + self.positions(ops.arange(0, ops.shape(x)[-1]))
+
+    model = Free()
+    model.build((None, None))
+    with pytest.raises(ValueError, match="Free 'free' to make tensors of known sizes.*size that is free"):
+        rebuild(model)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="functions of TensorFlow")
+def test_functions_of_tensorflow_on_weights_keep_a_layer_whole():
+    import tensorflow as tf
+
+    class Raw(L.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(4, 4), name="kernel")
+
+        def call(self, x):
+            return tf.matmul(x, tf.nn.l2_normalize(self.kernel))
+
+    class RawModel(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.raw = Raw()
+            self.kernel = self.add_weight(shape=(4, 4), name="kernel")
+
+        def call(self, x):
+            return tf.matmul(self.raw(x), self.kernel)
+
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), Raw()])
+    assert_same(model, x)
+    model = RawModel()
+    model(x)
+    with pytest.raises(ValueError, match=r"tf.matmul\(self.raw.*keras.ops there, or put that part into"):
+        rebuild(model)

@@ -6,6 +6,7 @@ import ast
 import inspect
 import textwrap
 import traceback
+import warnings
 from typing import Any
 
 import keras
@@ -18,6 +19,20 @@ from tfcompress.surgery.copying import has_mask
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
 _COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention", "Pipeline")
+
+
+class FollowsModel:
+    """Stands for `training` while a `call` is traced: whatever the model will be called with."""
+
+    branched = False
+    taken = True
+
+    def __bool__(self) -> bool:
+        """Return which branch is taken."""
+        # A `call` that branches is taken as in training; that inference agrees is checked with numbers. One that then
+        # returns something else altogether is taken as in inference.
+        self.branched = True
+        return self.taken
 
 
 def may_open(layer: Layer, arguments: Any) -> bool:
@@ -64,14 +79,45 @@ def passes_training_on(layer: Layer) -> bool:
         return True
     allowed = [keyword.value for node in ast.walk(parsed) if isinstance(node, ast.Call) for keyword in node.keywords]
     if isinstance(layer, keras.Model):
-        allowed += [node.test for node in ast.walk(parsed) if isinstance(node, ast.If | ast.IfExp)]
+        tests = [node.test for node in ast.walk(parsed) if isinstance(node, ast.If | ast.IfExp)]
+        while tests:  # also "not training", "training and x"
+            test = tests.pop()
+            allowed.append(test)
+            tests += [test.operand] if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) else []
+            tests += test.values if isinstance(test, ast.BoolOp) else []
     known = {id(node) for node in allowed}
     used = [node for node in ast.walk(parsed) if isinstance(node, ast.Name) and node.id == "training"]
     return all(id(node) in known for node in used)
 
 
-def weight_in_graph(outputs: Any, inputs: set[int]) -> str | None:
-    """Return the path of a variable that is an argument of an operation between tensors, if there is one."""
+def check_model_opens(model: keras.Model) -> None:
+    """Raise ValueError if a subclassed model does what a functional one can't."""
+    if model.activity_regularizer is not None or not passes_training_on(model):
+        raise ValueError(
+            f"Expected a `call` that passes `training` on or says `if training:`, and no activity regularizer of the "
+            f"model itself. Received: {type(model).__name__} {model.name!r}. Put that part into a keras.layers.Layer "
+            "of its own."
+        )
+
+
+def of_weight(what: str, path: str) -> str:
+    """Return the message for a `call` that computes with a weight itself."""
+    return (
+        f"Expected {what} to leave the weights to their layers. Received: it computes with {path!r} itself. Use a "
+        "layer that does it (such as keras.layers.ReversibleEmbedding), or put that part into a keras.layers.Layer of "
+        "its own, which is kept whole."
+    )
+
+
+def fault_in_graph(layer: Layer, outputs: Any, inputs: set[int]) -> str | None:
+    """Return what is wrong with the operations that a `call` has recorded, as a message; `None`: nothing is.
+
+    Args:
+        layer: Whose `call` it is.
+        outputs: Symbolic tensors that it returned.
+        inputs: The `id` of each tensor that it was given.
+    """
+    name = f"{type(layer).__name__} {layer.name!r}"
     waiting = [x for x in tree.flatten(outputs) if id(x) not in inputs]
     seen: set[int] = set()
     while waiting:
@@ -80,12 +126,44 @@ def weight_in_graph(outputs: Any, inputs: set[int]) -> str | None:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        arguments = tree.flatten((node.arguments.args, node.arguments.kwargs))
-        found = next((x.path for x in arguments if isinstance(x, keras.Variable)), None)
-        if found is not None:
-            return str(found)
+        for x in tree.flatten((node.arguments.args, node.arguments.kwargs)):
+            if isinstance(x, keras.Variable):
+                return of_weight(f"the `call` of {name}", x.path)
+            if not keras.utils.is_keras_tensor(x) and 0 in tuple(getattr(x, "shape", ())):
+                return (
+                    f"Expected the `call` of {name} to make tensors of known sizes. Received: {operation.name!r} gets "
+                    f"one of shape {tuple(x.shape)}, made of a size that is free, as keras.ops.arange of it is. Give "
+                    "the input a fixed size, or put that part into a keras.layers.Layer, which is kept whole."
+                )
         waiting += [x for x in node.input_tensors if id(x) not in inputs]
     return None
+
+
+def returns_the_same(model: keras.Model, inputs: Any) -> bool:
+    """Return whether a model's `call` returns tensors of the same structure and shapes in training as in inference.
+
+    Warns:
+        UserWarning: If it doesn't.
+    """
+    if "training" not in inspect.signature(model.call).parameters:
+        return True
+    if not all(layer.built for layer in model._flatten_layers()):  # nothing is built here
+        return True
+    found = []
+    for training in (True, False):
+        try:
+            made = model.compute_output_spec(inputs, training=training)
+        except Exception:
+            return True
+        found.append(tree.map_structure(lambda x: str(getattr(x, "shape", x)), made))
+    if found[0] == found[1]:
+        return True
+    warnings.warn(
+        f"{type(model).__name__} {model.name!r} returns something else in training than in inference. The functional "
+        "model that is made of it returns, in training too, what it returns in inference.",
+        stacklevel=6,
+    )
+    return False
 
 
 def why(layer: Layer, error: Exception) -> str:

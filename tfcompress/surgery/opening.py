@@ -33,7 +33,16 @@ from tfcompress.surgery.inputs import (
     recorded_shapes,
 )
 from tfcompress.surgery.naming import nested_name, rename_duplicates
-from tfcompress.surgery.openable import close, may_open, passes_training_on, weight_in_graph, why
+from tfcompress.surgery.openable import (
+    FollowsModel,
+    check_model_opens,
+    close,
+    fault_in_graph,
+    may_open,
+    of_weight,
+    returns_the_same,
+    why,
+)
 from tfcompress.surgery.parameters import weights_as_layers
 from tfcompress.surgery.samples import random_inputs
 from tfcompress.surgery.timesteps import Ends, why_not_together
@@ -94,17 +103,6 @@ def check_built(model: Any) -> None:
 _Variable = next(cls for cls in keras.Variable.__mro__ if "value" in vars(cls))
 
 
-class _FollowsModel:
-    """Stands for `training` while a `call` is traced: whatever the model will be called with."""
-
-    branched = False
-
-    def __bool__(self) -> bool:
-        # A `call` that branches is taken as in training; that inference agrees is checked with numbers.
-        self.branched = True
-        return True
-
-
 class _CannotOpen(Exception):
     """A `call` is no plain graph of layers and operations."""
 
@@ -128,7 +126,7 @@ class _Opener:
         self.pinned: bool | None = None
         self.in_call = False
         self.thread = threading.get_ident()
-        self.follows = _FollowsModel()
+        self.follows = FollowsModel()
 
     def run(self, check: bool) -> keras.Model:
         inputs = new_inputs(self.model)
@@ -144,27 +142,20 @@ class _Opener:
 
         def value(variable: keras.Variable) -> Any:
             if self.in_call and threading.get_ident() == self.thread:
-                raise _CannotOpen(
-                    "Expected a `call` that leaves the weights to their layers. Received: one that computes with "
-                    f"{variable.path!r} itself. Use a layer that does it (such as keras.layers.ReversibleEmbedding), "
-                    "or put that part into a keras.layers.Layer of its own, which is kept whole."
-                )
+                raise _CannotOpen(of_weight("a `call`", variable.path))
             return read.fget(variable)
 
         with (
             exclusive(),
             mock.patch.object(Layer, "__call__", call),
+            mock.patch.object(keras.KerasTensor, "__array_ufunc__", None, create=True),  # "array * x" asks x
             mock.patch.object(_Variable, "value", property(value)),
         ):
             if is_graph(self.model):
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
             else:
-                if self.model.activity_regularizer is not None or not passes_training_on(self.model):
-                    raise ValueError(
-                        f"Expected a `call` that passes `training` on or says `if training:`, and no activity "
-                        f"regularizer of the model itself. Received: {type(self.model).__name__} "
-                        f"{self.model.name!r}. Put that part into a keras.layers.Layer of its own."
-                    )
+                check_model_opens(self.model)
+                self.follows.taken = returns_the_same(self.model, inputs)
                 try:
                     held = weights_as_layers(self.model, tree.flatten(inputs)[0], self.replace)
                     outputs = self.open_call(held, (inputs,), {})
@@ -256,8 +247,12 @@ class _Opener:
         with self.calls_intercepted(False):
             opens = may_open(layer, (args, kwargs))
         if opens:
-            with contextlib.suppress(_CannotOpen), self.inside(layer, pinned):
-                return self.open_call(layer, args, kwargs)
+            before = dict(self.copies.memo), dict(self.new_layers)
+            try:
+                with self.inside(layer, pinned):
+                    return self.open_call(layer, args, kwargs)
+            except _CannotOpen:  # what was made of the layers inside is of no use
+                self.copies.memo, self.new_layers = before
         if type(layer) is keras.layers.TimeDistributed and why_not_together(layer, (args, kwargs)) is None:
             ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.unique_name(layer)))
             with self.inside(layer, pinned), self.calls_intercepted(False):
@@ -313,13 +308,9 @@ class _Opener:
                 f"Expected the `call` of {type(layer).__name__} {layer.name!r} to return tensors that depend on its "
                 f"inputs. Received: {outputs!r}."
             )
-        weight = weight_in_graph(outputs, {id(x) for x in tree.flatten((args, kwargs))})
-        if weight is not None:
-            raise _CannotOpen(
-                f"Expected the `call` of {type(layer).__name__} {layer.name!r} to leave the weights to their layers. "
-                f"Received: it computes with {weight!r} itself. Use a layer that does it (such as "
-                "keras.layers.ReversibleEmbedding), or put that part into a keras.layers.Layer, which is kept whole."
-            )
+        fault = fault_in_graph(layer, outputs, {id(x) for x in tree.flatten((args, kwargs))})
+        if fault is not None:
+            raise _CannotOpen(fault)
         return outputs
 
     # Making ----------------------------------------------------------------------------------------
