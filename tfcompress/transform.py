@@ -63,11 +63,12 @@ class WeightTransform:
         """
 
     @classmethod
-    def remarks(cls, members: Sequence[tuple[str, WeightTransform]]) -> list[str]:
+    def remarks(cls, members: Sequence[tuple[str, WeightTransform, int]]) -> list[str]:
         """Return what the user should know of the state that transforms are in when they are taken away.
 
         Args:
-            members: The name of the layer and the transform, of all transforms of this class in a model.
+            members: The name of the layer, the transform and the number of training steps that it has gone through,
+                of all transforms of this class in a model.
         """
         return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import warnings
 import weakref
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from keras import ops
 
 from tfcompress.passthrough import PassThrough, context_of_its_own
 from tfcompress.replicas import layout_like, not_distributed
-from tfcompress.transform import Projection, Tensor, WeightTransform, carried, remove_projection
+from tfcompress.transform import Projection, Tensor, WeightTransform, carried, read, remove_projection
 
 
 class _Pass:
@@ -274,11 +275,20 @@ def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:
 
 def remarks(model: keras.layers.Layer) -> list[str]:
     """Return what the transforms of a model have to say of what has become of its weights."""
-    found: dict[type[WeightTransform], list[tuple[str, WeightTransform]]] = {}
+    found: dict[type[WeightTransform], list[tuple[str, WeightTransform, int]]] = {}
     for layer in wrapped_layers(model):
+        steps = int(read(layer.step))
         for _, transform in layer.transforms:
-            found.setdefault(type(transform), []).append((layer.name, transform))
+            found.setdefault(type(transform), []).append((layer.name, transform, steps))
     return [text for kind, members in found.items() for text in kind.remarks(members)]
+
+
+def warn_of_remarks(model: keras.layers.Layer, stacklevel: int) -> tuple[str, ...]:
+    """Warn of what `remarks` returns, and return it; `stacklevel` is that of `warnings.warn` in the caller."""
+    said = tuple(remarks(model))
+    for text in said:
+        warnings.warn(text, stacklevel=stacklevel + 1)
+    return said
 
 
 def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:

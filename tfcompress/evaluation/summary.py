@@ -20,7 +20,7 @@ from tfcompress.surgery import kernel_positions
 from tfcompress.surgery.keras_quantized import check_floats, mode_of
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, inner_weights
+from tfcompress.wrapper import CompressedLayer, inner_weights, remarks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +66,13 @@ class Summary:
         name: The model's name.
         rows: One row for each kernel, and one for each layer without any.
         parameters: Number of all weights, biases and statistics included.
+        remarks: What has become of the weights otherwise than it was meant, such as a sparsity that wasn't reached.
     """
 
     name: str
     rows: tuple[WeightRow, ...]
     parameters: int
+    remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.table()
@@ -126,6 +128,8 @@ class Summary:
             table.add_row(*(cells[str(column.header)] for column in table.columns))
         console = Console(file=io.StringIO(), width=width, record=True)
         console.print(table)
+        for text in self.remarks:
+            console.print(text, highlight=False, markup=False)
         return console.export_text()
 
 
@@ -160,7 +164,7 @@ def summary(model: keras.Model) -> Summary:
         rows += _rows(layer, explanation)
     from tfcompress.evaluation.size import count_keras
 
-    return Summary(model.name, tuple(rows), count_keras(model).parameters)
+    return Summary(model.name, tuple(rows), count_keras(model).parameters, tuple(remarks(model)))
 
 
 def sparsity(model: keras.Model, per_layer: bool = False) -> float | dict[str, float]:

@@ -29,10 +29,10 @@ from tfcompress.export.tracing import Trace, trace
 from tfcompress.files import check_target, draft, exists
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
-from tfcompress.surgery import strip
 from tfcompress.surgery.given import check_given, takes_inputs
 from tfcompress.surgery.keras_quantized import by_mode
-from tfcompress.wrapper import wrapped_layers
+from tfcompress.surgery.stripping import stripped
+from tfcompress.wrapper import warn_of_remarks, wrapped_layers
 
 PRECISIONS = ("float32", "float16")
 INFERENCE_IO = ("float32", "int8", "uint8")
@@ -126,6 +126,7 @@ def export(
     )
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
+    remarks = warn_of_remarks(model, stacklevel=3)
     deployment = _deployment(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
@@ -174,7 +175,7 @@ def export(
         if not overwrite and final.exists():
             raise exists(final)
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
-    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found)
+    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, (*remarks, *notes), found)
 
 
 def _write(beside: pathlib.Path, content: bytes) -> None:
@@ -201,7 +202,7 @@ def _deployment(model: keras.Model, kind: str) -> Deployment:
     """Return what is exported: the model without wrappers, their transforms baked in."""
     if is_quantized(model):
         return deploy(model, kind)
-    return Deployment(strip(model) if wrapped_layers(model) else model, None, False, {})
+    return Deployment(stripped(model) if wrapped_layers(model) else model, None, False, {})
 
 
 def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str, TensorInfo]:

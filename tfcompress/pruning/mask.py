@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfcompress.pruning.config import PruneConfig
@@ -147,12 +148,18 @@ class Mask(WeightTransform):
         return [mask.fold(units.expand(part, mask.matrices)) for part, mask in zip(kept, masks, strict=True)]
 
     @classmethod
-    def remarks(cls, members: Sequence[tuple[str, WeightTransform]]) -> list[str]:
+    def remarks(cls, members: Sequence[tuple[str, WeightTransform, int]]) -> list[str]:
+        """Return warnings: of goals that weren't reached, and of what a common budget left next to nothing of."""
+        masks = [(name, mask, steps) for name, mask, steps in members if isinstance(mask, Mask)]
+        return [*_unreached(masks), *cls._remnants(masks)]
+
+    @classmethod
+    def _remnants(cls, members: Sequence[tuple[str, Mask, int]]) -> list[str]:
         """Return a warning of what a common budget has left next to nothing of. (Of others `prune` has warned.)"""
         found = [
             f"{text} of layer {name!r}"
-            for name, mask in members
-            if isinstance(mask, Mask) and mask.config.scope != "layer" and (text := mask.remnant())
+            for name, mask, _ in members
+            if mask.config.scope != "layer" and (text := mask.remnant())
         ]
         if not found:
             return []
@@ -214,6 +221,27 @@ class Mask(WeightTransform):
     def from_config(cls, config: dict[str, Any]) -> Mask:
         """Make a mask, all ones, from `get_config`'s result."""
         return cls(**{**config, "config": PruneConfig.from_dict(config["config"])})
+
+
+def _unreached(members: Sequence[tuple[str, Mask, int]]) -> list[str]:
+    """Return a warning for each schedule that training has left before its end; of untrained models there is none."""
+    found: dict[tuple[Any, int], list[Mask]] = {}
+    for _, mask, steps in members:
+        if steps and not mask.given:
+            found.setdefault((mask.config.schedule, steps), []).append(mask)
+    said = []
+    for (schedule, steps), masks in found.items():
+        goal = schedule.goal(steps)
+        if goal is None:
+            continue
+        zeros = [~np.asarray(read(mask.mask)) for mask in masks]
+        reached = sum(part.sum() for part in zeros) / sum(part.size for part in zeros)
+        said.append(
+            f"Sparsity reached {reached:.4g} of {goal[0]:.4g} at step {steps} of {goal[1]}: training ended before the "
+            "schedule did, or weights from before its end were restored. Train on, let the schedule end earlier, or "
+            "let EarlyStopping begin behind it (start_from_epoch)."
+        )
+    return said
 
 
 def _budget(masks: Sequence[Mask], scores: Sequence[Tensor], sparsity: Tensor) -> tuple[Tensor, list[float] | None]:

@@ -37,7 +37,7 @@ from tfcompress.surgery.given import inputs_given, takes_inputs
 from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
-from tfcompress.wrapper import with_transforms, wrapped_layers
+from tfcompress.wrapper import warn_of_remarks, with_transforms, wrapped_layers
 
 MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
@@ -107,6 +107,7 @@ def quantize(
     check_batch_size(batch_size)
     check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
+    warn_of_remarks(model, stacklevel=3)
     calibration_data = again(calibration_data)
     with place_of(model), inputs_given(shapes_of(model, calibration_data)):
         how = {"equalize": equalize, "keep_reference": correct_bias}

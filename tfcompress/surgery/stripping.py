@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import keras
 
 from tfcompress.checks import check_model
@@ -12,7 +10,7 @@ from tfcompress.surgery.deep import as_given
 from tfcompress.surgery.loss_scaling import plain
 from tfcompress.surgery.opening import rebuild
 from tfcompress.transform import remove_projection
-from tfcompress.wrapper import CompressedLayer, remarks
+from tfcompress.wrapper import CompressedLayer, warn_of_remarks
 
 
 def strip(model: keras.Model) -> keras.Model:
@@ -39,8 +37,7 @@ def strip(model: keras.Model) -> keras.Model:
     'Dense'
     """
     check_model(model)
-    for text in remarks(model):
-        warnings.warn(text, stacklevel=2)
+    warn_of_remarks(model, stacklevel=2)
     return as_given(stripped(model))
 
 

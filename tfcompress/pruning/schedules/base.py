@@ -94,6 +94,21 @@ class Schedule:
             )
         return float(self.sparsity(end - (end - begin) % frequency))
 
+    def goal(self, steps: int) -> tuple[float, int] | None:
+        """Return the share of zeros that is still to come, and after how many training steps; `None` if nothing is.
+
+        Args:
+            steps: That were done.
+        """
+        final = self.known_final()
+        if final is None:
+            return None
+        begin, end, frequency = self._steps()
+        last = begin if end == -1 else end - (end - begin) % frequency
+        done = min(steps - 1, last)
+        reached = 0.0 if done < begin else float(self.sparsity(done - (done - begin) % frequency))
+        return None if reached >= final - 1e-6 else (final, last + 1)
+
     def known_final(self) -> float | None:
         """Return the share of zeros after the last update; `None` if there is no last one."""
         try:
