@@ -40,6 +40,7 @@ campaign: .venv/.dev
 	$(BIN)/python -m tests.campaigns.command_lines
 	$(BIN)/python -m tests.campaigns.damaged_files
 	$(BIN)/python -m tests.campaigns.kills
+	$(BIN)/python -m tests.campaigns.operators
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.training

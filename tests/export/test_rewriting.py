@@ -90,3 +90,24 @@ def test_a_sample_of_one_channel_is_no_bias(samples, tmp_path):
     artifact = export(model, tmp_path / "model.tflite", verify=x)
     for received, expected in zip(artifact.predict(x).values(), model(x), strict=True):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_sums_by_letters_and_patches(suffix, tmp_path):
+    import tensorflow as tf
+
+    class Sums(L.Layer):
+        def call(self, x):
+            y = ops.tanh(x)
+            heads = [ops.reshape(z, (-1, 6, 2, 2)) for z in (x, y)]
+            equations = ("bNd,bMd->bNM", "aBc,aBd->adc", "bIj,bIj->bI", "bij,bij->b", "bij,bkj->bki")
+            found = [ops.einsum(equation, x, y) for equation in equations]
+            image = ops.reshape(x, (-1, 6, 4, 1))
+            patches = tf.image.extract_patches(image, [1, 3, 2, 1], [1, 1, 2, 1], [1, 2, 1, 1], "SAME")
+            return [*found, ops.einsum("BTNH,BFNH->BNFT", *heads), patches]
+
+    inputs = keras.Input((6, 4))
+    model, x = keras.Model(inputs, Sums()(inputs)), floats(2, 6, 4)
+    artifact = export(model, tmp_path / f"model{suffix}", verify=x)
+    for received, expected in zip(artifact.predict(x).values(), model(x), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Nearest up-sampling: as one operation that resizes, instead of several that tile and reshape."""
+"""Nearest up-sampling as one operation that resizes, and patches of images as a convolution."""
 
 from __future__ import annotations
 
@@ -98,4 +98,20 @@ def _resize(image: Any, rows: int, columns: int) -> Any:
     return tf.raw_ops.ResizeNearestNeighbor(images=image, size=size, half_pixel_centers=middle)
 
 
-RULES: dict[str, dict[str, tuple[Any, ...]]] = {"tflite": {"Reshape": (resized,)}, "onnx": {}}
+def patches(op: Any) -> Any:
+    """Return the patches of an image by a convolution with ones and zeros; tf2onnx makes a broken graph of them."""
+    import tensorflow as tf
+
+    image, channels = op.inputs[0], op.inputs[0].shape[-1]
+    _, rows, columns, _ = op.get_attr("ksizes")
+    if channels is None or image.dtype != tf.float32:
+        return None
+    size = rows * columns * channels
+    kernel = tf.constant(np.eye(size, dtype="float32").reshape(rows, columns, channels, size))
+    padding = op.get_attr("padding").decode()
+    made = tf.nn.conv2d(image, kernel, op.get_attr("strides"), padding, dilations=op.get_attr("rates"))
+    return [made]
+
+
+_PATCHES: dict[str, tuple[Any, ...]] = {"ExtractImagePatches": (patches,)}
+RULES: dict[str, dict[str, tuple[Any, ...]]] = {"tflite": {**_PATCHES, "Reshape": (resized,)}, "onnx": _PATCHES}

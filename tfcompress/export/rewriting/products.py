@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 from tfcompress.export.rewriting.reading import from_input, is_body, is_weight, made_by
@@ -61,11 +62,40 @@ def plain_sum(op: Any) -> Any:
     return [tf.add(x, bias)]
 
 
+def small_letters(op: Any) -> Any:
+    """Return a sum whose equation has capital letters in small ones: tf2onnx sorts them otherwise than TensorFlow."""
+    import tensorflow as tf
+
+    equation = op.get_attr("equation").decode()
+    letters = list(dict.fromkeys(filter(str.isalpha, equation)))
+    if equation == equation.lower() or len(letters) > len(string.ascii_lowercase):
+        return None
+    small = equation.translate(str.maketrans(dict(zip(letters, string.ascii_lowercase, strict=False))))
+    return [tf.raw_ops.Einsum(inputs=list(op.inputs), equation=small)]
+
+
+def inner_products(op: Any) -> Any:
+    """Return a sum of products of two tensors that have all letters in common, "bij,bij->b": TFLite fails on it."""
+    import tensorflow as tf
+
+    inputs, _, output = op.get_attr("equation").decode().replace(" ", "").partition("->")
+    first, _, second = inputs.partition(",")
+    letters = sorted(first)
+    if len(op.inputs) != 2 or letters != sorted(second) or len(set(letters)) != len(letters) or not first.isalpha():
+        return None
+    a, b = op.inputs
+    product = a * tf.transpose(b, [second.index(letter) for letter in first])
+    kept = [letter for letter in first if letter in output]
+    made = tf.reduce_sum(product, [place for place, letter in enumerate(first) if letter not in output])
+    return [tf.transpose(made, [kept.index(letter) for letter in output])]
+
+
 RULES: dict[str, dict[str, tuple[Any, ...]]] = {
     "tflite": {
         "MatMul": (of_integers, matrices),
         **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), (of_integers,)),
         "BiasAdd": (plain_sum,),
+        "Einsum": (inner_products, small_letters),
     },
-    "onnx": {"BiasAdd": (plain_sum,)},
+    "onnx": {"BiasAdd": (plain_sum,), "Einsum": (small_letters,)},
 }
