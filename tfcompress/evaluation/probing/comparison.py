@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,12 +26,8 @@ from tfcompress.wrapper import wrapped_layers
 ALIKE = 20.0
 """dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
 
-LAYOUTS: dict[int, list[tuple[int, ...]]] = {
-    3: [(0, 2, 1)],
-    4: [(0, 2, 3, 1), (0, 3, 1, 2)],
-    5: [(0, 2, 3, 4, 1), (0, 4, 1, 2, 3)],
-}
-"""Orders of axes that a file may have instead of the model's, by rank: the channels in front."""
+MOST_AXES = 5
+"""Up to which rank the axes of a file's tensor may stand in any order."""
 
 
 class Values:
@@ -164,15 +162,20 @@ class Comparison:
         return best if sqnr >= ALIKE else next((tensor for _, tensor in found if tensor is likely), None)
 
     def _lay(self, place: int, tensor: FileTensor, reference: np.ndarray, value: np.ndarray) -> np.ndarray | None:
-        """Return a file's tensor in the order of axes of Keras; None if it has another size."""
+        """Return a file's tensor in the order of axes of Keras; None if no order, nor reshaping, makes it that."""
         if value.size != reference.size:
             return None
         if (place, tensor.key) not in self._order:
             wanted = _without_ones(reference.shape)
-            ways: list[tuple[int, ...] | None] = [None, *LAYOUTS.get(value.ndim, [])]
+            orders = itertools.permutations(range(value.ndim)) if value.ndim <= MOST_AXES else ()
+            ways = [way for way in orders if way != tuple(range(value.ndim))]
             # A one-dimensional convolution has an axis of length 1 in a file, and the channels in front.
-            alike = [way for way in ways if _without_ones(_in_order(value, way).shape) == wanted]
-            fits = alike or [None]
+            alike: list[tuple[int, ...] | None] = [
+                way for way in [None, *ways] if _without_ones(_in_order(value, way).shape) == wanted
+            ]
+            fits = alike or ([None] if _reshapes(value.shape, reference.shape) else [])
+            if not fits:
+                return None
             errors = [
                 float(np.square(_in_order(value, way).reshape(reference.shape) - reference).sum()) for way in fits
             ]
@@ -247,6 +250,16 @@ class FloatComparison:
 
 def _in_order(value: np.ndarray, way: tuple[int, ...] | None) -> np.ndarray:
     return value if way is None else value.transpose(way)
+
+
+def _reshapes(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Return whether joining neighbouring axes of one shape, and nothing else, makes the other.
+
+    >>> _reshapes((30, 4), (5, 6, 4)), _reshapes((6, 5), (5, 6))
+    (True, False)
+    """
+    ends = [set(itertools.accumulate(shape, operator.mul)) - {1} for shape in (one, other)]
+    return ends[0] <= ends[1] or ends[1] <= ends[0]
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

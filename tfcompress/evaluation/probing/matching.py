@@ -102,7 +102,8 @@ def _on_grid(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes]) -> 
     # What follows a quantizer may only move its values: the first of these tensors is its own.
     shape = tuple(probe.tensor.shape[1:])
     best.sort(key=lambda tensor: (tensor.key not in firm, tensor.shape is None or tensor.shape[1:] != shape))
-    return Candidates(best[0] if best else None, best)
+    unsure = best and best[0].key not in firm and best[0].scale is not None and len(best) > 1
+    return Candidates(None if unsure or not best else best[0], best)
 
 
 def _of_layer(

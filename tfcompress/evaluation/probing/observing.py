@@ -109,9 +109,13 @@ class TFLiteObserver(Observer):
         names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
         graph = model.Subgraphs(0)
         same_as: dict[int, int | None] = {int(detail["index"]): None for detail in starts.values()}
+        computed = set(same_as)  # from the inputs; what is made of constants alone, unpacked weights, is no activation
         for place in range(graph.OperatorsLength()):
             operator = graph.Operators(place)
             shaping = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
+            if computed.isdisjoint(map(int, operator.InputsAsNumpy() if operator.InputsLength() else ())):
+                continue
+            computed.update(map(int, operator.OutputsAsNumpy()))
             for index in operator.OutputsAsNumpy():
                 if index in details:
                     same_as[int(index)] = int(operator.Inputs(0)) if shaping else None
@@ -170,7 +174,12 @@ class ONNXObserver(Observer):
         found: dict[str, FileTensor] = {}
         for value in graph.input:
             found[value.name] = FileTensor(value.name, value.name, self._shapes.get(value.name))
+        known = set(constants)  # and what is made of constants alone: unpacked weights are no activations
         for node in graph.node:
+            inner = any(attribute.HasField("g") for attribute in node.attribute)  # may read what is around it
+            if not inner and known.issuperset(filter(None, node.input)):
+                known.update(node.output)
+                continue
             for name in filter(None, node.output):
                 found[name] = self._tensor(node, name, constants)
         entries = {entry.key: entry.value for entry in self._proto.metadata_props}
