@@ -40,18 +40,51 @@ def kept_of(model):
 
 
 @pytest.mark.parametrize(("criterion", "sign"), [("gradient", None), ("movement", -1)])
-def test_statistics_from_data_are_sums_over_batches(criterion, sign):
+def test_statistics_from_data_are_those_of_the_mean_loss(criterion, sign):
     model, data = line(), batches()
     kernel = numpy(model.layers[0].kernel)
-    slopes = [kernel * slope(kernel, *batch) for batch in data]
-    scores = sum(map(np.abs, slopes)) if sign is None else -sum(slopes)
+    slopes = sum(kernel * slope(kernel, *batch) for batch in data)
+    scores = np.abs(slopes) if sign is None else -slopes
     pruned = tfc.prune_once(model, 0.5, data=iter(data), loss="mse", criterion=criterion)
     np.testing.assert_array_equal(kept_of(pruned), scores >= np.sort(scores.ravel())[6])
     arrays = tuple(np.concatenate(part) for part in zip(*data, strict=True))
-    again = tfc.prune_once(model, 0.5, data=arrays, loss="mse", criterion=criterion, batch_size=8)
-    np.testing.assert_array_equal(kept_of(again), kept_of(pruned))
+    for size in (8, 1, 23):
+        again = tfc.prune_once(model, 0.5, data=arrays, loss="mse", criterion=criterion, batch_size=size)
+        np.testing.assert_array_equal(kept_of(again), kept_of(pruned))
     model.compile("sgd", "mse")  # its loss is taken
     np.testing.assert_array_equal(kept_of(tfc.prune_once(model, 0.5, data=data, criterion=criterion)), kept_of(pruned))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+def test_one_set_of_data_gives_one_statistic_however_it_is_cut_and_ordered(reduction, fresh):
+    inputs = keras.Input((8, 8, 2))
+    x = L.Conv2D(4, 3, use_bias=False, name="first")(inputs)
+    x = L.Dropout(0.5)(L.ReLU()(L.BatchNormalization(name="norm")(x)))
+    model = keras.Model(inputs, L.Dense(3, name="last")(L.BatchNormalization()(L.Flatten()(x))))
+    generator = np.random.default_rng(0)
+    x = np.sort(generator.normal(1, 3, size=(21, 8, 8, 2)), axis=0).astype("float32")
+    y = np.arange(21) // 7
+    if not fresh:
+        for name, value in (("moving_mean", 0.3), ("moving_variance", 4.0)):
+            getattr(model.get_layer("norm"), name).assign(np.full(4, value))
+    before = [numpy(variable) for variable in model.variables]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+    order = generator.permutation(21)
+    found = [
+        gather_gradients(model, ("gradient", "sensitivity"), Evidence(data, loss, size))
+        for data, size in (((x, y), 21), ((x, y), 1), ((x[::-1], y[::-1]), 4), ((x[order], y[order]), 20))
+    ]
+    found.append(
+        gather_gradients(model, ("gradient", "sensitivity"), Evidence(iter([(x[:3], y[:3]), (x[3:], y[3:])]), loss))
+    )
+    for other in found[1:]:
+        for key, values in found[0].items():
+            for name, expected in values.items():
+                np.testing.assert_allclose(other[key][name], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert all(np.abs(values["gradient"]).max() > 0 for values in found[0].values())
+    for old, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, numpy(variable))
 
 
 @pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"run_eagerly": True}])
@@ -160,7 +193,7 @@ def test_what_a_criterion_lacks_is_said_before_any_work():
         (lambda: tfc.prune_once(model, 0.5, data=[x], loss="mse", criterion="gradient"), r"batches of \(inputs, tar"),
         (
             lambda: tfc.prune_once(model, 0.5, data=(x * np.nan, y), loss="mse", criterion="gradient"),
-            "finite gradients.*'dense'",
+            "finite numbers in x",
         ),
         (lambda: tfc.prune_once(model, 0.5, data=x, criterion="activation_frequency"), "granularity='channel'"),
         (lambda: PruneConfig(0.5, criterion="bn_scale"), "granularity='channel'"),

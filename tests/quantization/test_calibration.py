@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -92,6 +94,20 @@ def test_calibration_reads_what_is_there_and_leaves_nothing_behind():
     assert [len(layer._inbound_nodes) for layer in quantized._flatten_layers()] == nodes
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="looks at TensorFlow's graphs")
+def test_calibrating_again_and_again_keeps_no_graph():
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    quantized, x = tfc.quantize(model_of(), "int8"), samples()
+    tfc.calibrate(quantized, x)
+    before = graphs()
+    for _ in range(3):
+        tfc.calibrate(quantized, x)
+    assert graphs() <= before
+
+
 @pytest.mark.parametrize("recipe", ["int8", "int16x8"])
 def test_an_activation_that_is_always_zero_is_named_and_exact(recipe):
     model = model_of()
@@ -110,7 +126,7 @@ def test_an_activation_that_is_always_zero_is_named_and_exact(recipe):
 @pytest.mark.parametrize("how", ["percentile", "entropy"])
 def test_outliers_are_cut_off(how):
     x = samples(2000)
-    x[7, 3] = 400.0
+    x[7] = 400.0
     quantized = tfc.quantize(model_of(), config(how), x)
     assert 1.0 < ranges_of(quantized)["x"][1] < 200
 

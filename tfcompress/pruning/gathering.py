@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from keras.layers import Layer
 
 from tfcompress.data import arrays, check_finite, one_hot_classes, parts
 from tfcompress.messages import told
+from tfcompress.passthrough import innermost
 from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.statistics import GATHERED, Gathering
+from tfcompress.pruning.statistics import GATHERED
 from tfcompress.quantization.batches import check_batch_size
+from tfcompress.quantization.reestimation import reestimate_batch_norms
 from tfcompress.replicas import not_distributed
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.loss_scaling import policy_of_layers
 from tfcompress.surgery.widening import widened
-from tfcompress.transform import WeightTransform, read
-from tfcompress.wrapper import with_transforms, wrapped_layers
+from tfcompress.transform import read
+from tfcompress.wrapper import inner_weights
 
 Gathered = dict[tuple[str, int], dict[str, np.ndarray]]
 """By (layer's name, weight's position): {name of a statistic: its value}."""
@@ -92,62 +93,58 @@ def check_evidence(config: PruneConfig, evidence: Evidence, at_once: bool = Fals
         )
 
 
-class _Gatherer(WeightTransform):
-    """Leaves a weight as it is, and sums up its statistics."""
+class _Sum(keras.optimizers.Optimizer):
+    """Adds up gradients, each `learning_rate` times, and leaves the variables as they are."""
 
-    def __init__(self, names: Sequence[str]):
-        self.gathering = Gathering(names, decay=1.0, guarded=False)
+    def __init__(self) -> None:
+        super().__init__(learning_rate=1.0, name="sum")
+        self.sums: list[keras.Variable] = []
 
-    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
-        self.gathering.build(tuple(weight.shape), add_state)
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Create a sum for each variable, 0 at first."""
+        if not self.built:
+            super().build(variables)
+            self.sums = [self.add_variable_from_reference(variable, name="sum") for variable in variables]
 
-    def apply(self, value: Any) -> Any:
-        return value
-
-    def apply_in_training(self, value: Any, loss_scale: Any = None) -> Any:
-        return self.gathering.watched(value, ops.ones(value.shape, "bool"), loss_scale)
-
-    @classmethod
-    def update(cls, members: Sequence[tuple[WeightTransform, Callable[[], Any]]], step: Any) -> None:
-        for member, _ in members:
-            if isinstance(member, _Gatherer):
-                member.gathering.collect()
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+        """Add a gradient to the sum of a variable."""
+        total = self.sums[self._get_variable_index(variable)]
+        self.assign_add(total, ops.cast(gradient, total.dtype) * ops.cast(learning_rate, total.dtype))
 
 
 @not_distributed()  # the last batch may have too few samples for all devices
 def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidence) -> Gathered:
-    """Return the statistics that come from gradients, summed over the batches of data.
+    """Return the statistics that come from the gradient of the mean loss on all of the data.
+
+    So they are the same, up to the rounding of sums, however the data is cut into batches and ordered. The model runs
+    in inference mode: what draws at random or looks at the rest of a batch would not give one result. Where batch
+    normalization has seen no data yet, it takes its statistics from all of this one first.
 
     Args:
-        model: A built model; a copy of it runs, in float32 and in training mode, and is not trained.
+        model: A built model; a copy of it runs, in float32, and is not trained.
         names: Of `GATHERED`.
         evidence: Its data are `(x, y)`, or an iterable of batches that are such pairs.
 
     Raises:
         ValueError: If there is no batch, or a statistic becomes NaN or infinite; the message names the layer.
     """
-
-    def wrap(layer: Layer) -> Layer:
-        found = [(position, _Gatherer(names)) for position in kernel_positions(layer)]
-        return with_transforms(layer, found) if found else layer
-
     # In float16 the loss is scaled, at first by too much: steps that overflow are there to be skipped.
     half = policy_of_layers(model) is not None
-    copy = rebuild(widened(rebuild(model)) if half else model, wrap)
-    copy.compile(
-        keras.optimizers.SGD(0.0),  # at a rate of 0 nothing is trained
-        evidence.loss,
-        loss_weights=evidence.loss_weights,
-        auto_scale_loss=False,
-    )
-    count = 0
-    for batch in _pairs(evidence.data, evidence.batch_size):
-        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
-            raise ValueError(
-                f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
-                "iterable of such pairs."
-            )
-        batch = _checked(batch, evidence.loss)  # noqa: PLW2901
+    copy = rebuild(widened(rebuild(model)) if half else model)
+    copy.trainable = True
+    batches: Iterable[Any] = _batches(evidence)
+    if _has_fresh_norms(copy):
+        batches = list(batches)
+        reestimate_batch_norms(copy, [batch[0] for batch in batches])
+    _pin_inference(copy)
+    sums = _Sum()
+    sums.build(copy.trainable_variables)
+    copy.compile(sums, evidence.loss, loss_weights=evidence.loss_weights, auto_scale_loss=False)
+    added = any(getattr(loss, "reduction", None) == "sum" for loss in keras.tree.flatten(evidence.loss))
+    seen = 0.0
+    for batch in batches:
+        count = 1 if added else len(keras.tree.flatten(batch[0])[0])
+        sums.learning_rate = float(count)
         try:
             copy.train_on_batch(*batch)
         except Exception as error:
@@ -155,15 +152,19 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
                 f"Expected data and a loss that go with the model. Received: loss={evidence.loss!r}, on which a "
                 f"batch failed: {told(error)}. Check the shapes and the range of the targets."
             ) from error
-        count += 1
-    if not count:
+        seen += count
+    if not seen:
         raise ValueError("Expected data with at least one batch. Received: an empty iterable.")
+    by_variable = {id(variable): total for variable, total in zip(copy.trainable_variables, sums.sums, strict=True)}
     gathered: Gathered = {}
-    for layer in wrapped_layers(copy):
-        for position, gatherer in layer.transforms:
-            if isinstance(gatherer, _Gatherer):
-                gatherer.gathering.collect()
-                gathered[layer.name, position] = {name: read(x) for name, x in gatherer.gathering.values.items()}
+    for layer in copy.layers:
+        for position in kernel_positions(layer):
+            variable = inner_weights(layer)[position]
+            if id(variable) in by_variable:
+                slope = read(by_variable[id(variable)]) / (1.0 if added else seen)
+                value = read(variable).astype("float32")
+                found = {name: np.asarray(GATHERED[name](value, slope), "float32") for name in names}
+                gathered[layer.name, position] = found
     broken = [key[0] for key, found in gathered.items() if not all(np.isfinite(x).all() for x in found.values())]
     if broken:
         raise ValueError(
@@ -171,6 +172,35 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
             "the loss (tfcompress gives them to the model as they are)."
         )
     return gathered
+
+
+def _batches(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
+    for batch in _pairs(evidence.data, evidence.batch_size):
+        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+            raise ValueError(
+                f"Expected batches of (inputs, targets). Received: {type(batch).__name__}. Give data=(x, y) or an "
+                "iterable of such pairs."
+            )
+        yield _checked(batch, evidence.loss)
+
+
+def _has_fresh_norms(model: keras.Model) -> bool:
+    """Return whether all batch normalization of a flat model still has the statistics that it begins with."""
+    norms = [innermost(layer) for layer in model.layers]
+    norms = [norm for norm in norms if isinstance(norm, keras.layers.BatchNormalization)]
+    return bool(norms) and all(
+        not read(norm.moving_mean).any() and (read(norm.moving_variance) == 1).all() for norm in norms
+    )
+
+
+def _pin_inference(model: keras.Model) -> None:
+    """Let a model run in inference mode, also in a training step."""
+    call = model.call
+
+    def in_inference(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return call(inputs, training=False, mask=mask)
+
+    model.call = in_inference
 
 
 def _pairs(data: Any, batch_size: int) -> Iterator[Any]:

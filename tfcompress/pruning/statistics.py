@@ -14,7 +14,7 @@ from tfcompress.replicas import sum_over_replicas
 Tensor = Any
 
 DECAY = 0.98
-"""What is left of a statistic after one training step; what is gathered from data beforehand is summed instead."""
+"""What is left of a statistic after one training step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +22,11 @@ class Statistics:
     """What is known of one weight; a field is `None` unless the criterion names it in its `needs`.
 
     Attributes:
-        gradient: dL/dw, summed over batches, in the shape of the weight. (On JAX that of the scaled loss, where the
-            optimizer scales it.)
-        sensitivity: |w * dL/dw|, summed over batches, in the shape of the weight. (Of a layer that is called several
-            times dL/dw is that of all calls.)
-        movement: -w * dL/dw, summed over batches, in the shape of the weight; above 0 where training moves the weight
-            away from 0.
+        gradient: dL/dw in the shape of the weight: of the mean loss on all of the data that it is gathered from
+            beforehand, or summed over the batches of training. (On JAX that of the scaled loss, where the optimizer
+            scales it.)
+        sensitivity: |w * dL/dw|, alike. (Of a layer that is called several times dL/dw is that of all calls.)
+        movement: -w * dL/dw, alike; above 0 where training moves the weight away from 0.
         activation_frequency: Share of positions and samples at which each output of the weight's layer is above 0
             behind its activation, broadcast to the weight.
         scale: Scale (gamma) of the batch normalization behind the weight's layer, broadcast to the weight.
@@ -63,14 +62,10 @@ class Gathering:
 
     Args:
         names: Of `GATHERED`.
-        decay: What is left of the old value after a step.
-        guarded: Whether a step whose gradients aren't all finite is left out, as loss scaling does.
     """
 
-    def __init__(self, names: Sequence[str], decay: float = DECAY, guarded: bool = True):
+    def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
-        self.decay = decay
-        self.guarded = guarded
         self.values: dict[str, keras.Variable] = {}
         self._news: dict[str, keras.Variable] = {}
 
@@ -96,8 +91,8 @@ class Gathering:
                 dense = arguments[0] if upstream is None else upstream
                 slope = ops.cast(dense, "float32")
                 slope = sum_over_replicas(slope if scale is None else slope / scale)
-                if self.guarded:
-                    slope = ops.where(ops.all(ops.isfinite(slope)), slope, ops.zeros_like(slope))
+                # A step whose gradients aren't all finite is left out, as loss scaling does.
+                slope = ops.where(ops.all(ops.isfinite(slope)), slope, ops.zeros_like(slope))
                 news = [GATHERED[name](ops.cast(value, "float32"), slope) for name in self.names]
                 if not self._news:
                     for name, new in zip(self.names, news, strict=True):
@@ -113,13 +108,13 @@ class Gathering:
     def collect(self) -> None:
         """At the beginning of a step: add what is still to be added of the one before."""
         for name, new in self._news.items():
-            self.values[name].assign(self.decay * self.values[name].value + new.value)
+            self.values[name].assign(DECAY * self.values[name].value + new.value)
 
     def fade(self) -> None:
         """Before a step's gradients: let what is known count less."""
-        if not self._news and self.decay < 1:
+        if not self._news:
             for variable in self.values.values():
-                variable.assign(self.decay * variable.value)
+                variable.assign(DECAY * variable.value)
 
     def known(self) -> dict[str, Tensor]:
         """Return the statistics."""

@@ -13,6 +13,7 @@ from keras import ops
 from tfcompress.checks import check_model
 from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
+from tfcompress.quantization.gradients import values_alone
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.lattices import Distinct
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
@@ -168,7 +169,8 @@ class _Observer(keras.Model):
         flat = [
             ops.cast(x, declared.dtype) for x, declared in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
         ]
-        graph._run_through_graph(flat, operation_fn=operation_fn)
+        with values_alone():
+            graph._run_through_graph(flat, operation_fn=operation_fn)
         return found
 
 

@@ -16,6 +16,7 @@ from keras import ops
 
 from tfcompress.quantization.config import check_bits
 from tfcompress.quantization.finite import checked_limit, checked_range
+from tfcompress.quantization.gradients import differentiable
 
 Tensor = Any
 Axis = int | tuple[int, ...] | None
@@ -151,7 +152,7 @@ def _fake_quant_with_ops(
     """Return `fake_quant` of float32 tensors; `fused`: with TensorFlow's kernel for the gradients."""
     others = [axis for axis in range(len(x.shape)) if axes is None or axis not in axes]
 
-    @ops.custom_gradient
+    @differentiable
     def quantized(x: Tensor, minimum: Tensor, maximum: Tensor) -> tuple[Tensor, Callable[..., Any]]:
         low, high, scale, inverse, _ = nudged_grid(
             ops, _spread(minimum, x, axes, "minimum"), _spread(maximum, x, axes, "maximum"), bits, narrow
@@ -263,7 +264,7 @@ def fake_quant_nonnegative(
     ends = checked_range(minimum, maximum) if _is_host(minimum, maximum) else (minimum, maximum)
     low, high = (ops.stop_gradient(_float32(end)[0]) for end in ends)
 
-    @ops.custom_gradient
+    @differentiable
     def quantized(x: Tensor) -> tuple[Tensor, Callable[..., Any]]:
         _, end, scale, inverse, _ = nudged_grid(ops, low, high, bits, narrow)
         output = ops.round(ops.minimum(x, end) * inverse) * scale
@@ -331,7 +332,7 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
     limit, _ = _float32(checked_limit(limit) if _is_host(limit) else limit)
     _spread(limit, x, axes, "limit")
 
-    @ops.custom_gradient
+    @differentiable
     def quantized(x: Tensor, limit: Tensor) -> tuple[Tensor, Callable[..., Any]]:
         low, high, scale, inverse = symmetric_grid(ops, _spread(limit, x, axes, "limit"), bits)
         output = integers(ops, x, (low, high), inverse) * scale
