@@ -171,7 +171,7 @@ def test_a_concatenation_within_a_model(behind, done, tmp_path):
     with pytest.warns(UserWarning, match=done):
         quantized = tfc.quantize(model, "int8", x)
     assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.98
-    assert run_both(quantized, [part[:32] for part in x], tmp_path) <= 2.01
+    assert run_both(quantized, [part[:32] for part in x], tmp_path) <= 1.01
 
 
 def test_what_a_maximum_cuts_off_widens_no_range():

@@ -9,14 +9,15 @@ import keras
 import numpy as np
 
 from tfcompress.export.baking import baked, scale_and_offset, window_of
-from tfcompress.export.pieces import AffineMap, MatrixProduct, ScalarMap, WindowMean
-from tfcompress.export.scheme import HIGHEST, LOWEST, Scheme, check_bits
+from tfcompress.export.pieces import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
+from tfcompress.export.scheme import Scheme, check_bits, scheme_of
 from tfcompress.export.signature import read_signature
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.folding import folded
 from tfcompress.quantization.kept import kept_reason
+from tfcompress.quantization.maps import QuantizedMap, rounding
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.numerics import nudge
 from tfcompress.quantization.placement import place, shares_range
@@ -25,7 +26,6 @@ from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
     Float16Weight,
     activation_quantizers,
-    weight_quantizers,
 )
 from tfcompress.quantization.rules import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.quantization.sources import name_of_call, quantizer_of
@@ -40,6 +40,10 @@ SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
 
 In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in TFLite 5 of 49 of a whole ResNet-8.
 """
+
+
+LARGEST_RATIO = 64
+"""Of the product's step to the sum's: TFLite's addition of integers is wrong where it is some hundreds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +63,6 @@ class Deployment:
     half: bool
     steps: dict[str, float | None]
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def scheme_of(model: keras.Model) -> Scheme | None:
-    """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
-    activations = [quantizer.spec for quantizer in activation_quantizers(model)]
-    weights = weight_quantizers(model)
-    if not activations and not weights:
-        return None
-    kind = None if not activations else "dynamic" if activations[0].dynamic else "static"
-    return Scheme(
-        kind,
-        activations[0].bits if activations else 8,
-        weights[0].spec.bits if weights else 8,
-        not weights or weights[0].spec.granularity == "per_channel",
-    )
 
 
 def deploy(model: keras.Model, kind: str) -> Deployment:
@@ -129,6 +118,7 @@ class _Deployer:
             for x in call.inputs:
                 self.readers.setdefault(id(x), []).append(call)
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.floating = {call for call in self.graph if self.is_floating(call)}
         self.folded = self.folds()
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
@@ -153,9 +143,16 @@ class _Deployer:
             if call not in self.placement.folded:
                 continue
             before = self.producer[id(call.inputs[0])]
-            if self.static or before in found or self.placement.rules[before].kind == KERNEL:
+            if before in self.floating:
+                self.floating.add(call)
+            elif self.static or before in found or self.placement.rules[before].kind == KERNEL:
                 found.add(call)
         return found
+
+    def is_floating(self, call: Call) -> bool:
+        """Return whether a call is to compute in float between integers."""
+        unfit = isinstance(call.operation, QuantizedMap) and not call.operation.fits()
+        return self.static and (unfit or kept_reason(call.operation) is not None)
 
     def name(self, wanted: str) -> str:
         made = free(wanted, self.names)
@@ -176,12 +173,12 @@ class _Deployer:
         operation_here = self.operation(call)
         if isinstance(operation_here, AffineMap | MatrixProduct | ScalarMap):  # they take neither masks nor constants
             arguments, keywords = (_tensor(arguments),), {}
-        between = self.static and kept_reason(operation) is not None and any(map(self.on_grid, call.inputs))
+        between = call in self.floating and any(map(self.on_grid, call.inputs))
         if between and self.kind == "tflite":  # whose converter quantizes some of it by itself
-            arguments, keywords = keras.tree.map_structure(_opened, (arguments, keywords))
+            arguments, keywords = keras.tree.map_structure(opened, (arguments, keywords))
         outputs = operation_here(*arguments, **keywords)
         if between and (self.kind == "tflite" or self.read_by_quantizers(call)):
-            return keras.tree.map_structure(lambda x: keras.ops.minimum(x, HIGHEST), outputs)
+            return keras.tree.map_structure(closed, outputs)
         if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer):
             return self.on_its_grid(operation, outputs)
         return outputs
@@ -190,8 +187,7 @@ class _Deployer:
         """Return what does a call in the graph that is exported; made once for each layer."""
         key = id(call.operation)
         if key not in self.made:
-            kept = kept_reason(call.operation) is not None
-            self.made[key] = baked(call.operation) if kept else self.make(call)
+            self.made[key] = baked(call.operation) if call in self.floating else self.make(call)
             self.sources[self.made[key].name] = call.operation.name
         return self.made[key]
 
@@ -209,6 +205,7 @@ class _Deployer:
             return operation
         if kind == AFFINE and self.static:
             scale, offset = scale_and_offset(call)
+            offset = offset + rounding(call.operation)
             later = self.following(call)
             if later is not None:
                 scale, offset = scale * later[0], offset * later[0] + later[1]
@@ -218,7 +215,7 @@ class _Deployer:
             if window is not None:
                 return WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
         if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
-            return self.affine_map(call, np.float64(1 / 6), np.float64(0.5))
+            return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
         return operation
 
     def affine_map(self, call: Call, scale: Any, offset: Any) -> AffineMap | ScalarMap:
@@ -230,9 +227,14 @@ class _Deployer:
             and np.all(scale)
             and channels in SLOW_DEPTHWISE[self.kind]
             and grid is not None
+            and self.least_step(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * (grid[1] - grid[0]) / 255
         ):
             return ScalarMap(float(np.squeeze(scale)), float(np.squeeze(offset)), grid, name=name)
         return AffineMap(np.broadcast_to(scale, (channels,)), np.broadcast_to(offset, (channels,)), name=name)
+
+    def least_step(self, call: Call) -> float:
+        """Return the finest step of the grids that a call's output is rounded to; infinite if there is none."""
+        return min((q.spec.step(*q.range) for q in self.behind(call.outputs[0]) or ()), default=np.inf)
 
     def grid(self, x: Any) -> tuple[float, float, int] | None:
         """Return the nudged range, and the bits, of the 8 bits quantizer that a tensor comes from, if it does."""
@@ -339,12 +341,6 @@ class _Deployer:
         """Return the step of the grid on which an output lies."""
         quantizer = self.source(x) if self.static else None
         return None if quantizer is None else quantizer.spec.step(*quantizer.range)
-
-
-def _opened(x: Any) -> Any:
-    """Return an argument of what is to stay float, a maximum in front if it is a tensor of real numbers."""
-    real = keras.utils.is_keras_tensor(x) and keras.backend.is_float_dtype(x.dtype)
-    return keras.ops.maximum(x, LOWEST) if real else x
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.export.scheme import HIGHEST, LOWEST
 from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.forms import MatrixForm, matrix_form
 from tfcompress.quantization.names import name_of
@@ -203,3 +204,14 @@ class WindowMean(keras.layers.Layer):
         return ops.depthwise_conv(
             inputs, self.kernel, strides=self.strides, padding="valid", data_format="channels_last"
         )
+
+
+def opened(x: Any) -> Any:
+    """Return an argument of what is to stay float, a maximum in front if it is a tensor of real numbers."""
+    real = keras.utils.is_keras_tensor(x) and keras.backend.is_float_dtype(x.dtype)
+    return ops.maximum(x, LOWEST) if real else x
+
+
+def closed(x: Any) -> Any:
+    """Return an output of what is to stay float, a minimum behind."""
+    return ops.minimum(x, HIGHEST)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
+
+from tfcompress.quantization.quantizers import activation_quantizers, weight_quantizers
 
 LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
@@ -69,3 +72,18 @@ def check_bits(scheme: Scheme, model: str) -> None:
             f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {scheme.weight_bits} "
             f"bits in {model!r}. Quantize with bits=8, or strip the model."
         )
+
+
+def scheme_of(model: keras.Model) -> Scheme | None:
+    """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
+    activations = [quantizer.spec for quantizer in activation_quantizers(model)]
+    weights = weight_quantizers(model)
+    if not activations and not weights:
+        return None
+    kind = None if not activations else "dynamic" if activations[0].dynamic else "static"
+    return Scheme(
+        kind,
+        activations[0].bits if activations else 8,
+        weights[0].spec.bits if weights else 8,
+        not weights or weights[0].spec.granularity == "per_channel",
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.passthrough import innermost
+from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.forms import constant_map, matrix_form
 from tfcompress.quantization.names import name_of
@@ -44,22 +44,20 @@ class QuantizedLayer(CompressedLayer):
 
         `None` where the input isn't quantized, or nothing is known of the channels.
         """
-        surroundings = _surroundings(self)
-        if surroundings is None:
+        around = surroundings(self)
+        if around is None:
             return None
-        quantizer, affine = surroundings
+        quantizer, affine, _ = around
         units = self._units(quantizer)
         if units is None:
             return None
         bias = getattr(self.layer, "bias", None)
         total = ops.zeros_like(units) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(units)
-        for call in affine:  # BN(y) = scale * y + offset adds offset / scale to the bias
-            found = scale_and_offset(call)
-            if found is None:
-                return None
-            scale, offset = found
-            total = total + offset / ops.where(scale == 0, 1.0, scale)
-            units = units + ops.zeros_like(total)
+        folded = with_maps(total, affine)
+        if folded is None:
+            return None
+        total = folded[0]
+        units = units + ops.zeros_like(total)
         safe = ops.where(units > 0, units, 1.0)
         rounded = ops.where(units > 0, ops.round(total / safe) * safe, total)
         change = rounded - total
@@ -90,33 +88,48 @@ class QuantizedLayer(CompressedLayer):
 _found: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def _surroundings(layer: QuantizedLayer) -> tuple[ActivationQuantizer, list[Call]] | None:
-    """Return the quantizer of the layer's input and the affine maps that are folded into it; `None` if unknown.
+def with_maps(offset: Tensor, affine: list[Call]) -> tuple[Tensor, Tensor] | None:
+    """Return an offset with those of the affine maps behind it, and the factor of these; `None` if one isn't known.
 
-    They are those of the graph in which the layer stands. A layer that is called on differently quantized inputs
-    has no one answer.
+    What is behind, scale * y + offset, adds offset / scale.
+    """
+    factor = ops.ones(())
+    for call in affine:
+        found = scale_and_offset(call)
+        if found is None:
+            return None
+        factor = factor * found[0]
+        offset = offset + found[1] / ops.where(factor == 0, 1.0, factor)
+    return offset, factor
+
+
+def surroundings(layer: PassThrough) -> tuple[ActivationQuantizer, list[Call], Any] | None:
+    """Return the quantizer of a layer's input, the affine maps that are folded into it, and their output.
+
+    They are those of the graph in which the layer stands. `None` if they are unknown: a layer that is called on
+    differently quantized inputs has no one answer.
     """
     nodes = len(layer._inbound_nodes)
     if layer not in _found or _found[layer][0] != nodes:
         answers = [found for node in layer._inbound_nodes if (found := _around(node)) is not None]
-        one = len({id(quantizer) for quantizer, _ in answers}) == 1
+        one = len({id(answer[0]) for answer in answers}) == 1
         _found[layer] = (nodes, answers[0] if one else None)
-    answer: tuple[ActivationQuantizer, list[Call]] | None = _found[layer][1]
+    answer: tuple[ActivationQuantizer, list[Call], Any] | None = _found[layer][1]
     return answer
 
 
-def _around(node: Any) -> tuple[ActivationQuantizer, list[Call]] | None:
+def _around(node: Any) -> tuple[ActivationQuantizer, list[Call], Any] | None:
     quantizer = quantizer_of(node.input_tensors[0], _producer)
     if quantizer is None or quantizer.spec.dynamic:
         return None
     affine: list[Call] = []
     output = node.outputs[0]
     while (reader := _only_reader(output)) is not None and rule_of(reader).kind == AFFINE:
-        if not affine and channels_of(node.operation) is None:
+        if not affine and channels_of(node.operation) is None and rule_of(call_of(node)).kind != AFFINE:
             break
         affine.append(reader)
         output = reader.outputs[0]
-    return quantizer, affine
+    return quantizer, affine, output
 
 
 def _producer(x: Any) -> Call | None:
@@ -137,8 +150,15 @@ def scale_and_offset(call: Call) -> tuple[Tensor, Tensor] | None:
     constant = constant_map(call)
     if constant is not None:
         return ops.cast(constant[0], "float32"), ops.cast(constant[1], "float32")
-    inner = innermost(call.operation)
+    return scale_of_layer(call.operation)
+
+
+def scale_of_layer(layer: Any) -> tuple[Tensor, Tensor] | None:
+    """Return the scale and offset of a layer that is an affine map; those of a hard sigmoid before it is cut off."""
+    inner = innermost(layer)
     name = name_of(inner)
+    if name == "hardsigmoid":
+        return ops.full((), 1 / 6), ops.full((), 0.5)
     if name == "batchnormalization":
         deviation = ops.sqrt(ops.cast(inner.moving_variance.value, "float32") + inner.epsilon)
         scale = 1.0 / deviation if inner.gamma is None else ops.cast(inner.gamma.value, "float32") / deviation

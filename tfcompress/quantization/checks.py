@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfcompress.quantization.config import QuantizeConfig
+from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery import LayerChoice, kernel_positions
 from tfcompress.transform import read
 from tfcompress.wrapper import inner_weights
@@ -42,3 +44,14 @@ def check_finite(model: keras.Model) -> None:
                     f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
                     "holds NaN or infinite values. Train or load the model anew."
                 )
+
+
+def warn_without_integers(model: keras.Model) -> None:
+    """Warn of a model that computes in float though its activations were to be quantized."""
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
+        warnings.warn(
+            f"No activation of {model.name!r} is quantized, since no layer that is meant has an integer kernel: its "
+            "weights alone are, and its files compute in float. tfcompress.summary says why, layer by layer.",
+            stacklevel=3,
+        )

@@ -6,6 +6,8 @@ import dataclasses
 
 import keras
 
+from tfcompress.quantization.maps import FLOAT as FLOAT_MAP
+from tfcompress.quantization.maps import QuantizedMap
 from tfcompress.quantization.placement import place
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
@@ -72,17 +74,17 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
         if call in placement.folded:
             status = "folded"
         elif rule.kind in (KERNEL, TABLE):
-            status = (rule.note if static else "") if weights else "left float"
-            island = static and not weights
+            status, island = (rule.note if static else "") if weights else "left float", static and not weights
         elif static and rule.kind == FLOAT:
             status, island = rule.note, True
+        elif isinstance(operation, QuantizedMap) and not operation.fits():
+            status, island = FLOAT_MAP, True
         elif static and rule.kind == RELU:
             status = f"int{bits}" if behind is not None else "fused"
         elif static and rule.kind == AFFINE:
             status = f"int{bits}, not folded"
-        elif static and rule.kind in (TRANSPARENT, CONCATENATE):
-            status = f"int{bits}" if rule.kind == CONCATENATE else "moves"
         elif static:
-            status = f"int{bits}" + (f", {rule.note}" if rule.note else "")
+            note = f", {rule.note}" if rule.note and rule.kind != CONCATENATE else ""
+            status = "moves" if rule.kind == TRANSPARENT else f"int{bits}{note}"
         found[id(operation)] = Explanation(operation.name, status, island, behind)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
@@ -12,23 +11,25 @@ from tfcompress.checks import check_flags
 from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.batches import again, check_batch_size, shapes_of
 from tfcompress.quantization.calibration import calibrate
-from tfcompress.quantization.checks import check_data, check_finite, check_kernels
+from tfcompress.quantization.checks import check_data, check_finite, check_kernels, warn_without_integers
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.freezing import FreezingBatchNorm
 from tfcompress.quantization.halves import warn_of_lost_grids
 from tfcompress.quantization.kept import LEFT_OUT, KeptFloat, with_float_outputs
 from tfcompress.quantization.lowering import lower
+from tfcompress.quantization.maps import QuantizedMap, warn_of_float
 from tfcompress.quantization.mending import mend
+from tfcompress.quantization.names import name_of
 from tfcompress.quantization.placement import NOT_CHOSEN, Placement, place
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
     Float16Weight,
     WeightQuantizer,
     activation_quantizers,
-    wanted_activations,
 )
-from tfcompress.quantization.rules import KERNEL, RELU, TABLE, TRANSPARENT, Rule
+from tfcompress.quantization.rules import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT, Rule
+from tfcompress.quantization.slicing import layer_of, tensors_of
 from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
@@ -37,7 +38,7 @@ from tfcompress.surgery.given import inputs_given, takes_inputs
 from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
-from tfcompress.wrapper import warn_of_remarks, with_transforms, wrapped_layers
+from tfcompress.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
 
 MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
@@ -112,7 +113,7 @@ def quantize(
     with place_of(model), inputs_given(shapes_of(model, calibration_data)):
         how = {"equalize": equalize, "keep_reference": correct_bias}
         quantized, reference = _quantized(model, config, choice, calibration_data, batch_size, **how)
-        _warn_without_integers(quantized)
+        warn_without_integers(quantized)
         warn_of_lost_grids(quantized)
         for wrapper in wrapped_layers(quantized):
             for _, transform in wrapper.transforms:
@@ -120,6 +121,7 @@ def quantize(
                     transform.fit(wrapper.value_before(transform))
         if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
             calibrate(quantized, calibration_data, batch_size)
+            warn_of_float(quantized)
         if reestimate_batch_norm:
             from tfcompress.quantization.reestimation import reestimate_batch_norms
 
@@ -195,6 +197,7 @@ class _Inserter:
         self.placement: Placement = place(self.graph, model.outputs, spec, includes)
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.layers: dict[int, Layer] = {}
         self.wrapped: dict[int, Layer] = {}
         self.quantizers: dict[int, ActivationQuantizer] = {}
         self.dynamic: dict[int, Any] = {}
@@ -217,6 +220,8 @@ class _Inserter:
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         operation = self.wrap(call)
+        if operation is not call.operation and not isinstance(call.operation, Layer):
+            arguments, keywords = tensors_of(arguments, keywords), {}
         if self.on_demand and self.placement.rules[call].kind == KERNEL:
             old = call.inputs[0]
             if id(old) in self.placement.tensors:  # only this reader sees the quantized tensor
@@ -271,10 +276,23 @@ class _Inserter:
     def wrap(self, call: Call) -> Any:
         layer = call.operation
         if not isinstance(layer, Layer):
-            return layer
+            if not self.is_map(call):
+                return layer
+            layer = self.layers.setdefault(id(layer), layer_of(call))
         if id(layer) not in self.wrapped:
             self.wrapped[id(layer)] = self.wrapper(layer, self.placement.rules[call])
+            if self.is_map(call):
+                self.wrapped[id(layer)] = QuantizedMap(self.wrapped[id(layer)], self.config.weights.bits)
+                self.wrapped[id(layer)].build()
         return self.wrapped[id(layer)]
+
+    def is_map(self, call: Call) -> bool:
+        """Return whether a call becomes a depthwise convolution, whose offset is rounded."""
+        rule, integer = self.placement.rules[call], bool(self.placement.tensors) and not self.on_demand
+        if isinstance(call.operation, CompressedLayer) or not integer:
+            return False
+        hard = rule.kind == INTEGER and name_of(call.operation) == "hardsigmoid"
+        return hard or (rule.kind == AFFINE and call not in self.placement.folded)
 
     def wrapper(self, layer: Layer, rule: Rule) -> Layer:
         wrapped = self.transformed(layer, rule.kind)
@@ -317,13 +335,3 @@ def _check_not_quantized(model: keras.Model) -> None:
             "tfcompress.calibrate or train it; or strip it first (tfcompress.strip) to quantize it anew."
         )
     check_floats(model, "Quantize")
-
-
-def _warn_without_integers(model: keras.Model) -> None:
-    wanted = wanted_activations(model)
-    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
-        warnings.warn(
-            f"No activation of {model.name!r} is quantized, since no layer that is meant has an integer kernel: its "
-            "weights alone are, and its files compute in float. tfcompress.summary says why, layer by layer.",
-            stacklevel=3,
-        )

@@ -1,4 +1,4 @@
-"""An affine map of some of the channels of another."""
+"""Layers that do what a call of the graph does: with some of its channels, or in place of an operation."""
 
 from __future__ import annotations
 
@@ -53,4 +53,25 @@ def sliced(call: Call, start: int, end: int) -> L.Layer | None:
         new.assign(part(read(old)))
         new.trainable = old.trainable
     made._trainable = operation._trainable
+    return made
+
+
+def tensors_of(arguments: Any, keywords: Any) -> tuple[Any]:
+    """Return the tensors among the arguments of an operation, as a layer takes them: one, or a list."""
+    found = [x for x in keras.tree.flatten((arguments, keywords)) if keras.utils.is_keras_tensor(x)]
+    return (found[0],) if len(found) == 1 else (found,)
+
+
+def layer_of(call: Call) -> L.Layer:
+    """Return a layer that does what an operation of the graph does: a concatenation, an affine map, a hard sigmoid."""
+    constant = constant_map(call)
+    made: L.Layer
+    if name_of(call.operation) == "hardsigmoid":
+        made = L.Activation("hard_sigmoid", name=call.operation.name, dtype=call.outputs[0].dtype)
+    elif constant is None:
+        made = L.Concatenate(axis=call.operation.axis, name=call.operation.name, dtype=call.outputs[0].dtype)
+        made.build([x.shape for x in call.inputs])
+    else:
+        scale, offset = (part.tolist() for part in constant)
+        made = L.Rescaling(scale, offset, name=call.operation.name, dtype=call.outputs[0].dtype)
     return made

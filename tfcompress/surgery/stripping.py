@@ -47,8 +47,8 @@ def stripped(model: keras.Model) -> keras.Model:
     def unwrap(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         if isinstance(layer, Inserted):
             return None
-        if isinstance(layer, PassThrough) and layer.temporary:
-            return layer.layer
+        while isinstance(layer, PassThrough) and layer.temporary:
+            layer = layer.layer
         if not isinstance(layer, CompressedLayer):
             return layer
         for position, value in layer.transformed().items():

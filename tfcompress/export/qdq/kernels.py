@@ -139,9 +139,13 @@ def _room_for_bias(integers: Integers, bias: np.ndarray, input_scale: float) -> 
     """
     least = np.abs(bias).reshape(-1) / (np.float64(input_scale) * LARGEST_BIAS)
     least = least.reshape(integers.scale.shape) if integers.axis is not None else least.max(keepdims=True)
-    if (least <= integers.scale.reshape(least.shape)).all():
+    least = least.reshape(integers.scale.shape)
+    others = tuple(axis for axis, size in enumerate(integers.scale.shape) if size == 1)
+    empty = ~integers.values.any(axis=others, keepdims=True)
+    # With no weights any scale will do: one that holds the bias to 20 bits.
+    scale = np.where(empty & (least > 0), least * 2**10, np.maximum(integers.scale, least)).astype(np.float32)
+    if (scale == integers.scale).all():
         return integers
-    scale = np.maximum(integers.scale, least.reshape(integers.scale.shape)).astype(np.float32)
     values = np.rint(integers.values * (integers.scale.astype(np.float64) / scale))
     return Integers(values.astype(np.int8), scale)
 
