@@ -611,6 +611,18 @@ def test_sizes_that_are_free_keep_a_layer_whole():
     np.testing.assert_allclose(stripped(x), pruned(x), atol=1e-5)
     assert all(weight.constraint is None for weight in stripped.weights)  # none is left of what opening tried
 
+    class Folded(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(4)
+
+        def call(self, x):
+            return ops.reshape(self.dense(x), (ops.shape(x)[0], 2, 12))
+
+    inputs = keras.Input((6, 4))
+    model = keras.Model(inputs, Folded()(inputs))
+    np.testing.assert_allclose(rebuild(model)(x), model(x), atol=1e-5)
+
     class Free(keras.Model):
         def __init__(self):
             super().__init__()

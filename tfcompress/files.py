@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import keras
 
 from tfcompress.checks import check_flag, check_model, check_path
+from tfcompress.configurations import check_configurations
 
 try:
     import fcntl
@@ -51,7 +52,7 @@ def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = 
 
     Raises:
         TypeError: `model` isn't a Keras model.
-        ValueError: another suffix.
+        ValueError: another suffix; or a layer has no configuration, and the message says why.
         FileExistsError: the file exists, and `overwrite` is False.
         FileNotFoundError, PermissionError, OSError: nothing can be written there; what was there is as it was.
 
@@ -63,6 +64,7 @@ def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = 
     """
     check_model(model)
     target = check_target(path, ".keras", overwrite)
+    check_configurations(model)
     with draft(target) as beside:
         model.save(beside)
     return target

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
+from tfcompress.configurations import configuration
+
 
 class Inserted(keras.layers.Layer):
     """A layer that compression puts on a tensor of the graph; stripping takes it out again."""
@@ -52,7 +54,7 @@ class PassThrough(keras.layers.Wrapper):
 
     def get_config(self) -> dict[str, Any]:
         """Return the serialized layer and the constructor's arguments."""
-        layer = keras.saving.serialize_keras_object(self.layer)
+        layer = configuration(self.layer)
         if has_no_build(self.layer):
             layer.pop("build_config", None)
         config = keras.layers.Layer.get_config(self)

@@ -279,5 +279,23 @@ def test_what_cannot_be_copied_is_named():
         rebuild(keras.Model(inputs, Holder()(inputs)))
 
 
+def test_saving_says_what_a_file_lacks(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(2)(NoConfig(lambda x: x, np.ones(3, "float32"))(inputs)))
+    pruned = tfc.prune(model, 0.5)
+    for save in (lambda: pruned.save(tmp_path / "m.keras"), lambda: tfc.save(pruned, tmp_path / "o.keras")):
+        with pytest.raises(ValueError, match=r"class NoConfig: .*non-serializable argument.*`get_config`"):
+            save()
+    with pytest.raises(ValueError, match=r"class NoConfig: .*non-serializable argument.*`get_config`"):
+        tfc.save(model, tmp_path / "p.keras")
+
+    def own(x):
+        return x * x
+
+    model = keras.Sequential([keras.Input((4,)), L.Dense(2, activation=own, name="mine")])
+    with pytest.warns(UserWarning, match=r"layer 'mine' of class Dense: .*own.*can't load it.*register"):
+        tfc.save(model, tmp_path / "q.keras")
+
+
 def _refuse(layer):
     raise TypeError("not me")

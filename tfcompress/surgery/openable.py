@@ -135,7 +135,29 @@ def fault_in_graph(layer: Layer, outputs: Any, inputs: set[int]) -> str | None:
                     f"one of shape {tuple(x.shape)}, made of a size that is free, as keras.ops.arange of it is. Give "
                     "the input a fixed size, or put that part into a keras.layers.Layer, which is kept whole."
                 )
+        fault = _free_size(name, operation)
+        if fault is not None:
+            return fault
         waiting += [x for x in node.input_tensors if id(x) not in inputs]
+    return None
+
+
+def _free_size(name: str, operation: Any) -> str | None:
+    """Return the message for an operation that was given a size that is free; one in a reshaping becomes -1."""
+    if isinstance(operation, Layer):
+        return None
+    for attribute in ("newshape", "shape"):
+        sizes = getattr(operation, attribute, None)
+        if not isinstance(sizes, list | tuple) or None not in sizes:
+            continue
+        if attribute == "newshape" and sum(size in (None, -1) for size in sizes) == 1:
+            operation.newshape = tuple(-1 if size is None else size for size in sizes)
+            continue
+        return (
+            f"Expected the `call` of {name} to make tensors of known sizes. Received: {operation.name!r} makes one of "
+            f"shape {tuple(sizes)}. Give the input a fixed size, or put that part into a keras.layers.Layer, which is "
+            "kept whole."
+        )
     return None
 
 
