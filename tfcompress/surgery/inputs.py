@@ -107,7 +107,7 @@ MOST_COMBINED = 4
 
 
 def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: str) -> list[str]:
-    """Try floats, then whole numbers, then some of each; what is only looked up in a table is whole."""
+    """Try floats, then whole numbers where nothing else will do; what is only looked up in a table is whole."""
     tables = [part.input_dim for part in model._flatten_layers() if isinstance(part, keras.layers.Embedding)]
     words = min(tables, default=2)
     names = [leaf.name for leaf in leaves]
@@ -126,9 +126,10 @@ def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: s
         return [ops.convert_to_numpy(ops.cast(x, "float32")) for x in tree.flatten(made) if x is not None]
 
     count = len(leaves)
-    ways = [[own] * count, ["int32"] * count]
-    if 1 < count <= MOST_COMBINED:
-        ways += [list(way) for way in itertools.product((own, "int32"), repeat=count) if len(set(way)) > 1]
+    if count <= MOST_COMBINED:
+        ways = sorted(map(list, itertools.product((own, "int32"), repeat=count)), key=lambda way: way.count("int32"))
+    else:
+        ways = [[own] * count, ["int32"] * count]
     still = [0.0] * count
     for way in ways:
         try:
