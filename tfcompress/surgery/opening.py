@@ -201,9 +201,16 @@ class _Opener:
         if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in opened.inputs):
             return
         data = random_inputs(opened, far=True)
-        old, again, new = (self.infer(model, data) for model in (self.model, self.model, opened))
-        if old is None or again is None or not close(old, again):
-            return  # it can't run on such data, or draws random numbers that Keras doesn't know of
+        old = self.infer(self.model, data)
+        for samples in (2, 1):  # where the model takes no other number, though it doesn't say so
+            if old is None:
+                data = random_inputs(opened, samples, far=True)
+                old = self.infer(self.model, data)
+        if old is None:
+            return  # it can't run on such data
+        again, new = (self.infer(model, data) for model in (self.model, opened))
+        if again is None or not close(old, again):
+            return  # it draws random numbers that Keras doesn't know of
         if any(spans_processes(variable) for variable in opened.variables):
             old = [of_first_process(output) for output in old]  # whose weights the copies have
         if new is None or len(new) != len(old) or not close(old, new):
