@@ -106,8 +106,11 @@ def test_the_parts_one_after_the_other(workshop):
     done = script("prune", f"--model={model}", data, f"--output={pruned}", "--sparsity=0.5", "--scope=global")
     assert "kernels 50.0% zero" in done.stdout
     files = [str(workshop / name) for name in ("small.tflite", "small.onnx")]
-    done = script("convert", f"--model={pruned}", f"--outputs={','.join(files)}", "--precision=float16", "--sparse")
+    done = script(
+        "convert", f"--model={pruned}", data, f"--outputs={','.join(files)}", "--precision=float16", "--sparse"
+    )  # fmt: skip
     assert "float16" in done.stdout
+    assert done.stdout.count("samples of the data given") == 2
     assert done.stdout.count("sparse: ") >= 2
     assert "ONNX Runtime has no kernels for sparse weights" in done.stdout
     assert "differs from Keras by at most" in done.stdout

@@ -233,6 +233,7 @@ def convert(values: FlagValues) -> None:
     if not any(path.endswith(".onnx") for path in values.outputs):
         refuse_without_effect(values, "without a .onnx file among --outputs", "opset")
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
+    samples = _data(values).x_test[:256] if values.data else True
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
     batch: Any = ... if asked is None else asked or None
@@ -247,6 +248,7 @@ def convert(values: FlagValues) -> None:
                 opset=int(values.opset),
                 sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
                 overwrite=values.overwrite,
+                verify=samples,
             )
         print(artifact)
 
