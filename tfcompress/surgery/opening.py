@@ -43,7 +43,7 @@ from tfcompress.surgery.openable import (
     returns_the_same,
     why,
 )
-from tfcompress.surgery.parameters import weights_as_layers
+from tfcompress.surgery.parameters import in_graph, weights_as_layers
 from tfcompress.surgery.samples import random_inputs
 from tfcompress.surgery.timesteps import Ends, why_not_together
 
@@ -130,6 +130,7 @@ class _Opener:
 
     def run(self, check: bool) -> keras.Model:
         inputs = new_inputs(self.model)
+        self.anchor = tree.flatten(inputs)[0]
         self.names.update(x.name for x in tree.flatten(inputs))
         original = Layer.__call__
 
@@ -265,6 +266,7 @@ class _Opener:
             with self.inside(layer, pinned), self.calls_intercepted(False):
                 return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
         with self.calls_intercepted(False):
+            args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
             new = self.new_layer(layer, pinned, args, kwargs)
             return args[0] if new is None else new(*args, **kwargs)
 

@@ -86,6 +86,53 @@ class Parameter(Layer):
         }
 
 
+@keras.saving.register_keras_serializable(package="tfcompress")
+class Constant(Layer):
+    """A constant in a graph; what it is called with in front of it does not matter.
+
+    Example:
+
+    >>> Constant()(ops.zeros((5, 1)), ops.arange(3)).shape
+    TensorShape([3])
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{**kwargs, "autocast": False})
+
+    def call(self, inputs: Any, value: Any) -> Any:
+        """Return the constant."""
+        return ops.convert_to_tensor(value)
+
+    def compute_output_spec(self, inputs: Any, value: Any) -> keras.KerasTensor:
+        """Return the constant's shape and dtype."""
+        return keras.KerasTensor(tuple(value.shape), keras.backend.standardize_dtype(value.dtype))
+
+
+def in_graph(layer: Layer, anchor: Any, arguments: Any, taken: set[str]) -> Any:
+    """Return what a layer is called with; constants alone, as of an embedding of positions, as part of the graph.
+
+    Keras would compute at once what a layer with weights makes of these, and the weights were lost to training.
+
+    Args:
+        layer: The layer.
+        anchor: A symbolic input of the new graph, to which constants are tied.
+        arguments: What the layer is called with, in any structure.
+        taken: The names that are given away; those of new layers are added.
+    """
+    leaves = tree.flatten(arguments)
+    if not layer.weights or any(keras.utils.is_keras_tensor(x) for x in leaves):
+        return arguments
+
+    def tied(x: Any) -> Any:
+        if not hasattr(x, "shape") or not hasattr(x, "dtype") or isinstance(x, keras.Variable):
+            return x
+        name = free(f"{layer.name}_constant", taken)
+        taken.add(name)
+        return Constant(name=name)(anchor, ops.convert_to_tensor(x))
+
+    return tree.map_structure(tied, arguments)
+
+
 def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer], Layer]) -> keras.Model:
     """Return an object like `model`, for its `call`: each weight that is an attribute is the output of a `Parameter`.
 
