@@ -19,6 +19,7 @@ from tfcompress.export.operators import blamed, named
 from tfcompress.export.qdq import fake_quant
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
+from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
 OPSET = 18
@@ -238,6 +239,8 @@ def _errors_raised(trace: Trace) -> Iterator[None]:
         logger.removeHandler(collector)
         logger.propagate, level, logger.disabled = before
         logger.setLevel(level)
+    if out_of_memory(cause) and cause is not None:
+        raise memory_error(f"convert model {trace.name!r} to ONNX", cause) from cause
     if collector.messages or cause:
         said = "; ".join(dict.fromkeys(collector.messages)) or str(cause)
         lacking = re.findall(r"\[\S+: (\w+)\] is not supported", said)

@@ -12,6 +12,7 @@ import numpy as np
 from tfcompress.checks import check_path
 from tfcompress.export._quiet import quiet
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
+from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
@@ -193,6 +194,8 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
     except ImportError:
         raise
     except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
+        if out_of_memory(error):
+            raise memory_error(f"load {os.fspath(path)!r}", error) from error
         raise RuntimeRefusal(
             f"Expected a {kind} file that its runtime can load. Received: {os.fspath(path)!r}, which it "
             f"refused: {told(error)}",

@@ -10,6 +10,7 @@ from tfcompress.export.flatbuffer.weights import store_integers
 from tfcompress.export.operators import blamed, named, onnx_has
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
+from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
 SIGNATURE = "serving_default"
@@ -65,6 +66,8 @@ def _quantize(content: bytes, scheme: Scheme, inference_io: str) -> bytes:
 
 
 def _explain(trace: Trace, error: Exception) -> Exception:
+    if out_of_memory(error):
+        return memory_error(f"convert model {trace.name!r} to TFLite", error)
     message = str(error)
     if "TensorList" in message and trace.dynamic_batch:
         return ValueError(

@@ -15,6 +15,7 @@ from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.states import changed, check_unchanged
 from tfcompress.export.view import float32_view
+from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
 CALL_SUFFIX = re.compile(r"_\d+$")
@@ -145,6 +146,8 @@ def _trace(
         concrete = function.get_concrete_function()
         made = _plainly(concrete, len(inputs)), order
     except Exception as error:  # whatever the model's own code raises
+        if out_of_memory(error):
+            raise memory_error(f"trace model {model.name!r}", error) from error
         shapes = {name: spec.shape for name, spec in inputs.items()}
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
         raise ValueError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 
+from tfcompress.memory import memory_error, out_of_memory
+
 
 def short(error: BaseException) -> str:
     """Return the gist of an exception: Keras puts whole configurations before it.
@@ -15,16 +17,20 @@ def short(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
 
 
-def broken(file: pathlib.Path, error: BaseException) -> ValueError:
-    """Return the exception for a file that isn't what its suffix says."""
+def broken(file: pathlib.Path, error: BaseException) -> Exception:
+    """Return the exception for a file that isn't what its suffix says, or that memory doesn't hold."""
+    if out_of_memory(error):
+        return memory_error(f"load {str(file)!r}", error)
     return ValueError(
         f"Expected the file of a Keras model. Received: {str(file)!r}, which is broken or something else "
         f"({short(error)}). Copy or save it again."
     )
 
 
-def unreadable(file: pathlib.Path, error: BaseException) -> ValueError:
-    """Return the exception for a file whose layers Keras 3 doesn't know."""
+def unreadable(file: pathlib.Path, error: BaseException) -> Exception:
+    """Return the exception for a file whose layers Keras 3 doesn't know, or that memory doesn't hold."""
+    if out_of_memory(error):
+        return memory_error(f"load {str(file)!r}", error)
     return ValueError(
         f"Expected layers that Keras 3 knows. Received: {str(file)!r}, of which it says: {error}. Import the "
         "module that registers your own layers (keras.saving.register_keras_serializable) before loading; a "

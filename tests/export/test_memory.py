@@ -1,0 +1,42 @@
+"""Memory that runs out is said as that, by loading and by both converters."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfcompress as tfc
+
+
+def model():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)], name="small")
+
+
+def fails(error):
+    def raising(*args, **kwargs):
+        raise error
+
+    return raising
+
+
+FULL = [MemoryError(), np.exceptions.AxisError("Unable to allocate 3 GiB"), RuntimeError("std::bad_alloc")]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["Python", "NumPy", "C++"])
+def test_loading(error, tmp_path, monkeypatch):
+    model().save(tmp_path / "m.keras")
+    monkeypatch.setattr(keras.Sequential, "from_config", fails(error))
+    with pytest.raises(MemoryError, match=r"Expected memory enough to load .*m\.keras"):
+        tfc.load(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_exporting(format, tmp_path, monkeypatch):
+    from tf2onnx import tfonnx
+
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", fails(error))
+    monkeypatch.setattr(tfonnx, "process_tf_graph", fails(error))
+    with pytest.raises(MemoryError, match="Expected memory enough to convert model 'small'"):
+        tfc.export(model(), tmp_path / f"m.{format}")
+    assert not list(tmp_path.iterdir())

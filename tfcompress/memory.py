@@ -1,0 +1,45 @@
+"""Out of memory, said as that, whatever the library that ran out of it raises."""
+
+from __future__ import annotations
+
+import errno
+
+SIGNS = (
+    "std::bad_alloc",
+    "bad allocation",
+    "Unable to allocate",
+    "Cannot allocate memory",
+    "Failed to allocate memory",
+)
+"""In the messages of ONNX Runtime, NumPy, and of what is below them."""
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an exception, or what it came from, says that memory ran out.
+
+    >>> out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(ValueError("no such layer"))
+    (True, False)
+    """
+    while error is not None:
+        kind, text = type(error).__name__, str(error)
+        full = isinstance(error, OSError) and error.errno == errno.ENOMEM
+        if isinstance(error, MemoryError) or kind == "ResourceExhaustedError" or full:
+            return True
+        if any(sign in text for sign in SIGNS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def memory_error(doing: str, error: BaseException) -> MemoryError:
+    """Return the exception for memory that ran out.
+
+    Args:
+        doing: What was done, "load 'm.keras'".
+        error: What was raised.
+    """
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return MemoryError(
+        f"Expected memory enough to {doing}. Received: out of memory ({said}). Free some, or do it on a machine that "
+        "has more: it takes several times the bytes of the weights."
+    )
