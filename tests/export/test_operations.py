@@ -86,6 +86,8 @@ def test_functions_of_floats(suffix, tmp_path):
         found += [ops.expm1(x), ops.log1p(ops.abs(x)), ops.sinh(x), ops.cosh(x), ops.tan(x), ops.celu(x), ops.erf(x)]
         found += [ops.digitize(x, [-1.0, 0.0, 0.5]), ops.cumprod(x, axis=1), ops.gelu(x, approximate=False)]
         found += [ops.where(x > 0, ops.log(ops.relu(x)), x), ops.cast(x, "int32"), ops.cast(x, "bool"), ops.sinc(x)]
+        strange = ops.log(ops.where(x > 1, x, ops.where(x < -1, -1.0, 0.0)))  # some NaN, some infinite
+        found += [ops.nan_to_num(strange), ops.isinf(strange), ops.isfinite(strange), ops.isnan(strange)]
         return found
 
     check(outputs, (FLOATS,), tmp_path / f"model{suffix}")

@@ -61,6 +61,17 @@ def error_function(op: Any) -> Any:
     return [erf if op.type == "Erf" else 1.0 - erf]
 
 
+def finite(op: Any) -> Any:
+    """Return whether numbers are infinite, or finite, by their size: TFLite's converter compares with infinity."""
+    import tensorflow as tf
+
+    x = op.inputs[0]
+    if x.dtype != tf.float32:
+        return None
+    largest = tf.constant(tf.float32.max)
+    return [tf.abs(x) > largest if op.type == "IsInf" else tf.abs(x) <= largest]
+
+
 def _of_gelu(reader: Any) -> bool:
     """Return whether an operation may be the next one of a GELU, which the converter knows as a whole."""
     return reader.type in ("Mul", "AddV2", "Add")
@@ -70,6 +81,7 @@ RULES: dict[str, dict[str, tuple[Any, ...]]] = {
     "tflite": {
         **dict.fromkeys(("Sinh", "Cosh"), (hyperbolic,)),
         "Tan": (tangent,),
+        **dict.fromkeys(("IsInf", "IsFinite"), (finite,)),
         **dict.fromkeys(("Erf", "Erfc"), (error_function,)),
     },
     "onnx": {"Log1p": (logarithm,), "Expm1": (exponential,)},
