@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import weakref
+import zipfile
 
 import keras
 import numpy as np
@@ -106,6 +108,22 @@ def test_calibrating_again_and_again_keeps_no_graph():
     for _ in range(3):
         tfc.calibrate(quantized, x)
     assert graphs() <= before
+
+
+def test_what_calibration_keeps_goes_with_the_model_and_into_no_file(tmp_path):
+    quantized, x = tfc.quantize(model_of(), "int8", samples()), samples()
+    tfc.calibrate(quantized, x)
+    quantized.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), quantized.predict(x, verbose=0))
+    assert len(loaded.variables) == len(quantized.variables)
+    assert not any(
+        "observer" in name for name in zipfile.ZipFile(tmp_path / "m.keras").read("config.json").decode().split('"')
+    )
+    kept = weakref.ref(quantized)
+    del quantized
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int16x8"])
@@ -225,7 +243,7 @@ def test_models_without_ranges():
         tfc.calibrate(model_of(), samples())
     with pytest.raises(ValueError, match="Expected a model with ranges of activations to find"):
         tfc.calibrate(tfc.quantize(model_of(), "int8_weights"), samples())
-    with pytest.raises(TypeError, match=r"Expected a keras\.Model"):
+    with pytest.raises(TypeError, match=r"to be a keras\.Model"):
         tfc.calibrate("model", samples())
     with pytest.raises(ValueError, match="Expected calibration data"):
         tfc.calibrate(tfc.quantize(model_of()), None)

@@ -27,6 +27,9 @@ from tfcompress.transform import put, read
 
 _EXPONENTS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
 _POWERS = np.ldexp(1.0, _EXPONENTS[:-1]).astype("float32")
+_KEPT = "__tfcompress_observer"
+"""Where a model has its observer; Keras saves nothing whose name begins so."""
+
 _WIDEST = float(np.finfo("float32").max)
 _WIDTHS = np.ldexp(1.0 / SIDE, _EXPONENTS).astype("float32")
 
@@ -101,7 +104,7 @@ def _found(
     model: keras.Model, quantizers: list[ActivationQuantizer], batches: Iterable[list[Any]]
 ) -> list[tuple[float, float, bool]]:
     """Return the range of each quantizer, and whether it is that of a lattice."""
-    observer = _Observer(model, quantizers)
+    observer = _observer(model, quantizers)
     found = [ranges.make(quantizer.spec) for quantizer in quantizers]
     values = {quantizer.name: Distinct() for quantizer in quantizers if quantizer.name in observer.scaled}
     for batch in batches:
@@ -125,6 +128,16 @@ def _found(
         ends = lattice.range(low, high, spec.bits, spec.symmetric) if lattice and high > low else None
         made.append((*(ends or (low, high)), ends is not None))
     return made
+
+
+def _observer(model: keras.Model, quantizers: list[ActivationQuantizer]) -> _Observer:
+    """Return the observer of a model, made once: TensorFlow keeps something of all that it traces."""
+    kept, key = vars(model), [(quantizer, quantizer.spec) for quantizer in quantizers]
+    if _KEPT not in kept or kept[_KEPT].key != key:
+        kept[_KEPT] = _Observer(model, quantizers)
+        object.__setattr__(kept[_KEPT], "key", key)
+    observer: _Observer = kept[_KEPT]
+    return observer
 
 
 class _Observer(keras.Model):
