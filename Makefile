@@ -26,10 +26,11 @@ test-jax: .venv/.dev
 		tests/quantization/test_numerics.py tests/quantization/test_quantizers.py tests/quantization/test_calibration.py \
 		tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training
 
-# A slice of the tests of training, surgery and export, on the nightly build of Keras.
+# A slice of the tests of training, surgery and export, on the nightly build of Keras. There attention is computed by the
+# backend, so that it stays one layer.
 test-nightly: .venv-nightly/.installed
 	.venv-nightly/bin/python -c "import keras; print('Keras', keras.__version__)"
-	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/test_wrapper.py tests/test_surgery.py tests/pruning/test_prune.py \
+	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal -k 'not attention' tests/test_wrapper.py tests/test_surgery.py tests/pruning/test_prune.py \
 		tests/export/test_tracing.py tests/export/test_tflite.py tests/export/test_onnx.py tests/quantization/test_quantize.py
 
 # Long runs that try many models, calls and faults, and print counts.
