@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -176,3 +177,14 @@ def test_a_distiller_saves_its_student_whole(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         distiller.save(file)
     assert file.read_bytes() == before
+
+
+def test_temporary_files_are_in_one_folder_that_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with files.temporary_folder():
+        (folder,) = tmp_path.iterdir()
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
+        (folder / "left").write_text("by a library")
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(tmp_path)
+    assert not list(tmp_path.iterdir())

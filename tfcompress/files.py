@@ -194,15 +194,17 @@ def write_bytes(target: pathlib.Path, content: bytes) -> pathlib.Path:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[None]:
     """Let all temporary files of this process be in one folder, which is removed at the end, or by a later process."""
-    before = tempfile.tempdir
+    before, of_libraries = tempfile.tempdir, os.environ.get("TMPDIR")
     parent = pathlib.Path(tempfile.gettempdir())
     remove_left_behind(parent)
     with locked_folder(parent, PREFIX) as folder:
-        tempfile.tempdir = str(folder)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)  # the second is for libraries in C++
         try:
             yield
         finally:
             tempfile.tempdir = before
+            os.environ.pop("TMPDIR")
+            os.environ.update({} if of_libraries is None else {"TMPDIR": of_libraries})
 
 
 @contextlib.contextmanager

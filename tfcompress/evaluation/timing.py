@@ -107,7 +107,9 @@ def benchmark(
     check_options(runs, warmup, batch_size, seconds)
     predictor = open_predictor(path_or_model, threads)
     if x is not None and yields_pairs(x):
-        x = next(inputs_of(x, len(predictor.input_specs or [0])))
+        x = next(inputs_of(x, len(predictor.input_specs or [0])), None)
+        if x is None:
+            raise ValueError("Expected x to yield at least one batch. Received: none.")
     batch = one_batch(predictor, predictor.check(x) if x is not None else None, batch_size)
     return time_predictors([predictor], [batch], runs=runs, warmup=warmup, seconds=seconds)[0]
 

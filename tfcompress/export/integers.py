@@ -38,7 +38,13 @@ def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
             for name, grid in found.items()
             if len(grid["scales"]) == 1
         }
-    entries = runner._session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+    try:
+        entries = runner._session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected a file whose notes are text. Received: {str(runner.path)!r}, which is damaged ({error}). Export "
+            "it again."
+        ) from error
     grids = json.loads(entries.get(METADATA, "{}"))
     return {name: (float(grids[name]["scale"]), int(grids[name]["zero_point"])) for name in whole if name in grids}
 
