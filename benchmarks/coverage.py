@@ -5,7 +5,8 @@
 The models have no trained weights (nothing is downloaded), but statistics of batch normalization that fit their
 inputs, and random scales, offsets and biases. Each is a process of its own, since some take gigabytes; each row
 is written as it is found, and what has a good one is not run again. Their last softmax is left off, so that the steps
-in which a file differs from Keras are those of the logits.
+in which a file differs from Keras are those of the logits. Where KerasHub is installed, small ones of its backbones go
+through prune, quantize and both exports, in integers and floats, beside them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from absl import app, flags
 
+from benchmarks import backbones
 from benchmarks.results import FOLDER, save, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -214,12 +216,13 @@ def run_one(name: str) -> dict[str, Any]:
 def main(_: list[str]) -> None:
     """Run the models that have no row yet, and write each row."""
     if FLAGS.one:
-        print(json.dumps(measure(FLAGS.one, FLAGS.size)))
+        hub = FLAGS.one in backbones.CONFIGURATIONS
+        print(json.dumps(backbones.measure(FLAGS.one, reason) if hub else measure(FLAGS.one, FLAGS.size)))
         return
     file = FOLDER / f"{NAME}.json"
     found = json.loads(file.read_text())["rows"] if file.exists() else []
     rows = {row["model"]: row for row in found}
-    names = builders()
+    names = [*builders(), *backbones.available()]
     for name in names:
         chosen = not FLAGS.models or any(part in name for part in FLAGS.models)
         failed = any(str(value).startswith("no: ") for value in rows.get(name, {}).values())
@@ -230,7 +233,7 @@ def main(_: list[str]) -> None:
         save(
             NAME, [rows[known] for known in sorted(rows)], command=f"python -m benchmarks.coverage --size={FLAGS.size}"
         )
-    show("keras.applications in int8", columns([rows[known] for known in sorted(rows)]))
+    show("keras.applications and KerasHub in int8", columns([rows[known] for known in sorted(rows)]))
 
 
 def columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from benchmarks import precision_accuracy, pruning_cifar10, pruning_mnist
+from benchmarks.backbones import CONFIGURATIONS
 from benchmarks.results import rows_of
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -104,6 +105,8 @@ def coverage() -> str:
     """Return the models of keras.applications as files of integers."""
     rows = []
     for row in rows_of("coverage"):
+        if row["model"] in CONFIGURATIONS:
+            continue
         made = {"model": row["model"], "parameters": row["parameters"], "quantized": row["quantized"]}
         for label in ("TFLite", "ONNX"):
             made[f"{label} MB"] = row.get(f"{label} MB", "")

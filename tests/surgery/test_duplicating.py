@@ -299,3 +299,42 @@ def test_saving_says_what_a_file_lacks(tmp_path):
 
 def _refuse(layer):
     raise TypeError("not me")
+
+
+class Child(L.Layer):
+    def __init__(self, parent):
+        super().__init__()
+        object.__setattr__(self, "parent", parent)
+
+    def call(self, x):
+        return x * self.parent.scale
+
+
+class Parent(L.Layer):
+    """Is known to a layer inside; holds a set, a trained model, losses and metrics."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.scale = self.add_weight(shape=(4,), name="scale", regularizer=lambda weight: ops.sum(weight**2))
+        self.child, self.model, self.dense = Child(self), {"model": model}, {L.Dense(4, name="dense")}
+        self.mean, self.loss = keras.metrics.Mean(), keras.losses.MeanSquaredError()
+
+    def call(self, x, training=False):
+        for dense in self.dense:
+            x = dense(x)
+        made = self.child(self.model["model"](x, training=training))
+        self.add_loss(self.loss(x, made))
+        return made
+
+
+def test_models_that_a_layer_holds_and_layers_that_know_their_parent():
+    inputs = keras.Input((4,))
+    held = keras.Model(inputs, L.BatchNormalization()(L.Dense(4, activation=lambda x: x * 2.0)(inputs)) + inputs)
+    held.compile("adam", "mse", metrics=["mae"])
+    held.fit(floats(8, 4), floats(8, 4), verbose=0)
+    for model in (held, tfc.prune(held, 0.5)):
+        layer = Parent(model)
+        copy = next(part for part in check(layer).layers if isinstance(part, Parent))
+        assert copy.child.parent is copy
+        assert copy.model["model"] is not model
+        assert not copy.model["model"].compiled
