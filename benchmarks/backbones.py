@@ -51,7 +51,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
     "ResNetBackbone": {
         "image_shape": _IMAGE,
-        "input_conv_filters": [8],
+        "input_conv_filters": [64],
         "input_conv_kernel_sizes": [3],
         "stackwise_num_filters": [64, 128],
         "stackwise_num_blocks": [1, 1],
