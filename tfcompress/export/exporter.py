@@ -155,8 +155,12 @@ def export(
         dense = content if sparse and kind == "tflite" else None
         size = len(content)
         del content
-        runner = None if verify is False else opened(traced, beside)  # refuses what is no such file
-        census = read_census(beside)
+        try:
+            census = read_census(beside)  # before the runtime holds the weights too
+        except Exception:
+            opened(traced, beside)  # what is no such file its runtime refuses, and says why
+            raise
+        runner = None if verify is False else opened(traced, beside)
         plan = make_plan(model, kind, scheme, deployment.sources) if is_quantized(model) else None
         dynamic = scheme is not None and scheme.activations == "dynamic"
         found = compare(census, plan, traced, kind, dynamic)

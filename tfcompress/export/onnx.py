@@ -15,6 +15,7 @@ from tfcompress.export.apart import put_back, set_apart
 from tfcompress.export.canonical import make_canonical
 from tfcompress.export.half import store_in_half
 from tfcompress.export.handlers import HANDLERS
+from tfcompress.export.lean import fill, lean, park
 from tfcompress.export.operators import blamed, named
 from tfcompress.export.qdq import fake_quant
 from tfcompress.export.scheme import Scheme
@@ -72,7 +73,7 @@ def to_onnx(
     if precision == "float16":
         store_in_half(proto.graph)
     try:
-        onnx.checker.check_model(proto, full_check=True)
+        onnx.checker.check_model(lean(proto), full_check=True)
     except Exception as error:  # the checker's own, or that of the inference of shapes
         raise ValueError(
             f"Expected a model that ONNX has operators for. Received: {blamed(trace, str(error))}, whose file is none: "
@@ -95,7 +96,11 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> Any:
         graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=lean)
     except Exception:  # an optimizer's bug is no reason to refuse a model
         graph = optimizer.optimize_graph(_graph(trace, opset), catch_errors=True, optimizers=optimizers)
-    return graph.make_model("")
+    parked = park(graph)
+    _in_order(graph)
+    proto = graph.make_model("")
+    fill(proto, parked)
+    return proto
 
 
 class _Lean:

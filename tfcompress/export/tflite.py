@@ -1,7 +1,10 @@
 """A trace as TFLite bytes: builtin operators alone."""
 
+import gc
 import re
 import tempfile
+
+import numpy as np
 
 from tfcompress.export._quiet import quiet
 from tfcompress.export.flatbuffer.graph import File
@@ -14,6 +17,9 @@ from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
 SIGNATURE = "serving_default"
+
+LARGE = 1 << 24
+"""Bytes of weights from which on it pays to look for copies that only cycles of references keep."""
 
 
 def to_tflite(
@@ -45,6 +51,12 @@ def to_tflite(
         try:
             tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+            converter._trackable_obj = None  # the weights once more, loaded to look at the signatures: done
+            if (
+                sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables)
+                > LARGE
+            ):
+                gc.collect()
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             if precision == "float16":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -104,19 +116,27 @@ def _in_model_order(trace: Trace, content: bytes) -> bytes:
     """Give the graph's inputs and outputs the model's order: a SavedModel sorts them by name."""
     from ai_edge_litert import schema_py_generated as schema
 
-    changed = bytearray(content)
-    model = schema.Model.GetRootAsModel(changed, 0)
+    model = schema.Model.GetRootAsModel(content, 0)
     signature = next(
         model.SignatureDefs(i)
         for i in range(model.SignatureDefsLength())
         if model.SignatureDefs(i).SignatureKey() == SIGNATURE.encode()
     )
     graph = model.Subgraphs(signature.SubgraphIndex())
+    changed: dict[int, bytes] = {}  # by their place in the file
+    start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
     for vector, count, entry, names in (
         (graph.InputsAsNumpy(), signature.InputsLength(), signature.Inputs, trace.inputs),
         (graph.OutputsAsNumpy(), signature.OutputsLength(), signature.Outputs, trace.outputs),
     ):
         index = {entry(i).Name().decode(): entry(i).TensorIndex() for i in range(count)}
         if len(vector) == len(names) and set(index) == set(names):
-            vector[:] = [index[name] for name in names]
-    return bytes(changed)
+            ordered = np.array([index[name] for name in names], vector.dtype)
+            if (ordered != vector).any():
+                changed[vector.__array_interface__["data"][0] - start] = ordered.tobytes()
+    if not changed:
+        return content
+    written = bytearray(content)
+    for place, part in changed.items():
+        written[place : place + len(part)] = part
+    return bytes(written)

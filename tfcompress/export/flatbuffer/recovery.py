@@ -9,6 +9,9 @@ import numpy as np
 TOLERANCE = 0.01
 """In steps: what float32 rounding, and a factor that the converter folds into a kernel, may add up to."""
 
+PIECE = 1 << 20
+"""How many values are looked at together."""
+
 LARGEST_BIAS = 2**30
 """In steps of `input * weights`: room for the sum that the bias starts."""
 
@@ -58,11 +61,16 @@ def recover(constant: np.ndarray, axis: int, bits: int = 8, per_channel: bool = 
     others = tuple(dimension for dimension in range(constant.ndim) if dimension != axis) if per_channel else None
     largest = np.abs(constant).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest / np.float32(most), np.float32(1)).astype(np.float32)
-    steps = constant.astype(np.float64) / scale
-    values = np.round(steps)
-    if np.abs(steps - values).max() > TOLERANCE:
-        return None
-    return Integers(values.astype(np.int8), scale.reshape(-1), axis)
+    values = np.empty(constant.shape, np.int8)
+    rows = max(1, PIECE * len(constant) // constant.size)
+    for start in range(0, len(constant), rows):  # float64 of a whole kernel is eight times its integers
+        piece = slice(start, start + rows)
+        steps = constant[piece].astype(np.float64) / (scale[piece] if len(scale) > 1 else scale)
+        rounded = np.round(steps)
+        if np.abs(steps - rounded).max() > TOLERANCE:
+            return None
+        values[piece] = rounded
+    return Integers(values, scale.reshape(-1), axis)
 
 
 def leave_room(found: Integers, step: np.float32, bias: np.ndarray) -> Integers:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.lean import lean
+
 
 class Graph:
     """The nodes and constants of an `onnx.GraphProto`, to be changed and then written back by `finish`.
@@ -24,7 +26,7 @@ class Graph:
         import onnx
 
         self.proto = proto
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(lean(proto), data_prop=True).graph
         graph = proto.graph
         self.inputs = [value.name for value in graph.input]
         self.outputs = [value.name for value in graph.output]

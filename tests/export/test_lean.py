@@ -1,0 +1,105 @@
+"""Large constants are not copied by the steps that don't look at them."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+import tfcompress as tfc
+from tfcompress.export import lean as module
+from tfcompress.export import tflite
+from tfcompress.export.flatbuffer import recovery
+from tfcompress.export.lean import lean
+from tfcompress.export.onnx import to_onnx
+from tfcompress.export.tracing import trace
+
+L = keras.layers
+
+
+def network():
+    keras.utils.set_random_seed(0)
+    x = keras.Input((9, 9, 3), name="image")
+    y = L.Conv2D(8, 3, name="conv")(x)
+    y = L.BatchNormalization(name="norm")(y)
+    y = L.LSTM(4, name="lstm")(L.Reshape((-1, 8), name="rows")(y))
+    return keras.Model(x, {"b": L.Dense(5, name="b")(y), "a": L.Dense(70, name="a")(y)})
+
+
+def test_a_lean_copy_has_the_same_shapes():
+    proto = to_onnx(trace(network(), None))
+    before = proto.SerializeToString(deterministic=True)
+    large = onnx.TensorProto(name="large", data_type=onnx.TensorProto.INT8, dims=[100, 50], raw_data=b"0" * 5000)
+    proto.graph.initializer.append(large)
+    proto.graph.node.append(onnx.helper.make_node("Cast", ["large"], ["cast"], to=onnx.TensorProto.FLOAT))
+    made = lean(proto)
+    assert [value.name for value in made.graph.input] == ["image", "large"]
+    assert len(made.graph.initializer) == len(proto.graph.initializer) - 1
+    found, whole = (onnx.shape_inference.infer_shapes(each, strict_mode=True, data_prop=True) for each in (made, proto))
+    assert found.graph.value_info == whole.graph.value_info
+    assert made.ByteSize() < proto.ByteSize() - 4900
+    onnx.checker.check_model(made, full_check=True)
+    proto.graph.initializer.pop(), proto.graph.node.pop()
+    assert proto.SerializeToString(deterministic=True) == before
+
+
+def test_a_lean_copy_is_checked_as_the_whole_is():
+    proto = to_onnx(trace(keras.Sequential([keras.Input((80,)), L.Dense(80)]), 1))
+    onnx.checker.check_model(lean(proto), full_check=True)
+    next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 2).dims[0] = 79
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        onnx.checker.check_model(lean(proto), full_check=True)
+
+
+@pytest.mark.parametrize("recipe", [None, "int8", "dynamic_int8"])
+def test_the_file_is_the_same_however_much_counts_as_large(recipe, tmp_path, monkeypatch):
+    model = network()
+    if recipe is not None:
+        samples = np.random.default_rng(0).normal(size=(8, 9, 9, 3)).astype("float32")
+        model = tfc.quantize(model, recipe, calibration_data=samples)
+    found = []
+    for least in (100, 1 << 30):
+        monkeypatch.setattr(module, "LARGE", least)
+        path = tfc.export(model, tmp_path / "m.onnx", overwrite=True, verify=False).path
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+
+
+def test_tflite_with_weights_that_count_as_large(tmp_path, monkeypatch):
+    found = []
+    for least in (100, 1 << 30):
+        monkeypatch.setattr(tflite, "LARGE", least)
+        path = tfc.export(network(), tmp_path / "m.tflite", overwrite=True).path
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_integers_are_found_in_pieces(axis, per_channel, monkeypatch):
+    integers = np.random.default_rng(0).integers(-127, 128, (7, 5, 6)).astype(np.int8)
+    integers[0] = integers[:, 0] = integers[:, :, 0] = 127
+    shape = [1, 1, 1]
+    shape[axis] = integers.shape[axis]
+    scale = np.linspace(0.1, 2, shape[axis], dtype="float32").reshape(shape) if per_channel else np.float32(0.3)
+    monkeypatch.setattr(recovery, "PIECE", 64)
+    found = recovery.recover(integers * scale, axis, per_channel=per_channel)
+    np.testing.assert_array_equal(found.values, integers)
+    values = integers * scale
+    values[-1, -1, -1] += 0.4 * np.ravel(scale)[-1]
+    assert recovery.recover(values, axis, per_channel=per_channel) is None
+
+
+def test_finding_integers_copies_no_kernel():
+    kernel = np.random.default_rng(0).integers(-127, 128, (2000, 2000)).astype("float32")
+    kernel[:, 0] = 127
+    tracemalloc.start()
+    try:
+        recovery.recover(kernel, 0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * kernel.nbytes

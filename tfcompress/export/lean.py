@@ -1,0 +1,78 @@
+"""ONNX models without the values of their large constants, which every step would copy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+LARGE = 1 << 12
+"""Number of values from which on a constant can't be a shape, nor anything else that a check looks into."""
+
+
+def lean(proto: Any) -> Any:
+    """Return a copy of an ONNX model whose large constants are inputs: for checks, and to infer shapes.
+
+    Args:
+        proto: An `onnx.ModelProto`; it isn't changed.
+    """
+    import onnx
+
+    graph = proto.graph
+    made = onnx.ModelProto(ir_version=proto.ir_version, producer_name=proto.producer_name)
+    made.opset_import.extend(proto.opset_import)
+    made.functions.extend(proto.functions)
+    made.metadata_props.extend(proto.metadata_props)
+    made.graph.name = graph.name
+    for field in ("node", "sparse_initializer", "value_info", "output", "input"):
+        getattr(made.graph, field).extend(getattr(graph, field))
+    given = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if math.prod(tensor.dims) < LARGE:
+            made.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            made.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    return made
+
+
+def park(graph: Any) -> dict[str, bytes]:
+    """Take the values out of the large constants of a graph of tf2onnx, which copies them three times to make a model.
+
+    Args:
+        graph: Of tf2onnx, changed in place.
+
+    Returns:
+        {name of a constant: its values}, for `fill`.
+    """
+    import onnx
+
+    parked: dict[str, bytes] = {}
+    for name in [node.name for node in graph.get_nodes() if node.is_const()]:
+        node = graph.get_node_by_name(name)
+        tensor = node.get_attr("value").t
+        if math.prod(tensor.dims) < LARGE or not tensor.HasField("raw_data"):
+            continue
+        (output,) = node.output
+        dtype, shape = graph.get_dtype(output), graph.get_shape(output)
+        empty = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, name=tensor.name)
+        parked[output] = tensor.raw_data
+        del tensor, node  # the old constant is freed before the next is read
+        graph.remove_node(name)
+        graph.make_node(
+            "Const", [], {"value": empty}, outputs=[output], name=name, shapes=[shape], dtypes=[dtype],
+            skip_conversion=True, infer_shape_dtype=False,
+        )  # fmt: skip
+    return parked
+
+
+def fill(proto: Any, parked: dict[str, bytes]) -> None:
+    """Give the constants of a model the values that `park` took out of them.
+
+    Args:
+        proto: An `onnx.ModelProto`, changed in place.
+        parked: What `park` returned; emptied.
+    """
+    for tensor in proto.graph.initializer:
+        if tensor.name in parked:
+            tensor.raw_data = parked.pop(tensor.name)
