@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import tfcompress as tfc
+from tfcompress.export import exporter, tflite
 from tfcompress.export import lean as module
-from tfcompress.export import tflite
 from tfcompress.export.flatbuffer import recovery
 from tfcompress.export.lean import lean
 from tfcompress.export.onnx import to_onnx
@@ -103,3 +103,40 @@ def test_finding_integers_copies_no_kernel():
     finally:
         tracemalloc.stop()
     assert peak < 2.5 * kernel.nbytes
+
+
+def kernels(kind):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((100,), name="x")
+    model = keras.Model(x, L.Dense(100, name="b")(L.Dense(100, name="a")(x)))
+    return model if kind == "float" else tfc.quantize(model, kind, np.random.default_rng(0).normal(size=(8, 100)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "suffix", "least"),
+    [
+        ("float", "float32", "tflite", 80_800),
+        ("float", "float32", "onnx", 80_800),
+        ("float", "float16", "tflite", 40_400),
+        ("float", "float16", "onnx", 40_400),
+        ("int8", "float32", "onnx", 20_800),
+        ("int8", "float32", "tflite", 80_800),  # its converter writes floats first
+    ],
+)
+def test_the_limit_counts_the_bytes_that_are_written(kind, precision, suffix, least, tmp_path, monkeypatch):
+    model = kernels(kind=kind)
+    monkeypatch.setattr(exporter, "LARGEST_FILE", least - 1)
+    with pytest.raises(ValueError, match=r"Expected at most 0\.0 GB of weights.*Split the model, or.*'float16'"):
+        tfc.export(model, tmp_path / f"m.{suffix}", precision=precision)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(exporter, "LARGEST_FILE", least + 3000)
+    assert tfc.export(model, tmp_path / f"m.{suffix}", precision=precision).path.exists()
+
+
+def test_integers_that_turn_out_as_floats_are_counted(tmp_path, monkeypatch):
+    model = kernels(kind="float")
+    monkeypatch.setattr(exporter, "LARGEST_FILE", 79_999)
+    monkeypatch.setattr(exporter, "_check_weights", lambda *args: None)
+    with pytest.raises(ValueError, match=r"Received: 0\.0 GB in 'functional"):
+        tfc.export(model, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
 from tfcompress.export.inputs import TensorInfo, fit_inputs
+from tfcompress.export.lean import constant_bytes
 from tfcompress.export.operators import check_tables
 from tfcompress.export.parity import Parity
 from tfcompress.export.plan import compare, make_plan, require_integers
@@ -130,7 +131,7 @@ def export(
     deployment = _deployment(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
-    _check_weights(plain, precision)
+    _check_weights(plain, precision, kind, scheme)
     traced = trace(plain, _resolve_batch(plain, kind, batch_size), kind)
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
@@ -198,7 +199,10 @@ def _convert(
         return to_tflite(traced, precision, scheme, inference_io)
     from tfcompress.export.onnx import to_onnx
 
-    content: bytes = to_onnx(traced, precision, opset, scheme, inference_io).SerializeToString()
+    proto = to_onnx(traced, precision, opset, scheme, inference_io)
+    if (needed := constant_bytes(proto.graph)) > LARGEST_FILE:
+        raise _too_large(needed, traced.name)
+    content: bytes = proto.SerializeToString()
     return content
 
 
@@ -295,16 +299,32 @@ def _bytes(model: keras.Model, precision: str) -> int:
     return sum(math.prod(weight.shape) for weight in model.weights) * (2 if precision == "float16" else 1)
 
 
-def _check_weights(model: keras.Model, precision: str) -> None:
+def _check_weights(model: keras.Model, precision: str, kind: str, scheme: Scheme | None) -> None:
     floats = [weight for weight in model.variables if keras.backend.is_float_dtype(weight.dtype)]
-    needed = sum(4 * weight.value.shape.num_elements() for weight in floats)
+    needed = sum(_stored_bytes(weight, precision, kind, scheme) for weight in floats)
     if needed > LARGEST_FILE:
-        raise ValueError(
-            f"Expected at most {LARGEST_FILE / 1e9:.1f} GB of weights, what a file of either format holds. "
-            f"Received: {needed / 1e9:.1f} GB in {model.name!r}. Split the model."
-        )
+        raise _too_large(needed, model.name)
     if precision == "float16":
         check_half((weight.path, keras.ops.convert_to_numpy(weight.value)) for weight in floats)
+
+
+def _stored_bytes(weight: Any, precision: str, kind: str, scheme: Scheme | None) -> int:
+    """Return the bytes that a weight has at least in what is written on the way to a file, and in the file."""
+    if precision == "float16":
+        size = 2
+    elif kind == "onnx" and scheme is not None and len(weight.shape) > 1:
+        size = 1
+    else:
+        size = 4  # of integers in TFLite too: its converter writes floats first
+    return size * math.prod(weight.shape)
+
+
+def _too_large(needed: int, name: str) -> ValueError:
+    return ValueError(
+        f"Expected at most {LARGEST_FILE / 1e9:.1f} GB of weights, what a file of either format holds. "
+        f"Received: {needed / 1e9:.1f} GB in {name!r}. Split the model, or make a smaller file: "
+        "precision='float16', or a quantized model to .onnx."
+    )
 
 
 def _resolve_batch(model: keras.Model, kind: str, batch_size: int | EllipsisType | None) -> int | None:

@@ -76,3 +76,13 @@ def fill(proto: Any, parked: dict[str, bytes]) -> None:
     for tensor in proto.graph.initializer:
         if tensor.name in parked:
             tensor.raw_data = parked.pop(tensor.name)
+
+
+def constant_bytes(graph: Any) -> int:
+    """Return how many bytes the values of an `onnx.GraphProto`'s constants take."""
+    import onnx
+
+    def size(tensor: Any) -> int:
+        return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * math.prod(tensor.dims)
+
+    return sum(map(size, graph.initializer))
