@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from keras import layers as L
 from keras import ops
@@ -111,3 +112,40 @@ def test_sums_by_letters_and_patches(suffix, tmp_path):
     artifact = export(model, tmp_path / f"model{suffix}", verify=x)
     for received, expected in zip(artifact.predict(x).values(), model(x), strict=True):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+
+
+DILATED = {
+    "line": ((None, 4), lambda: L.Conv1D(4, 11, dilation_rate=4, padding="same")),
+    "even": ((None, 4), lambda: L.Conv1D(4, 4, dilation_rate=3, padding="same", activation="relu")),
+    "unpadded": ((None, 4), lambda: L.Conv1D(4, 3, dilation_rate=3)),
+    "line in depth": ((None, 4), lambda: L.DepthwiseConv1D(3, dilation_rate=2, padding="same")),
+    "image": ((None, None, 4), lambda: L.Conv2D(4, (2, 3), dilation_rate=(3, 1), padding="same", groups=2)),
+    "columns": ((None, 17, 4), lambda: L.Conv2D(4, 3, dilation_rate=(1, 2), padding="same")),
+    "image in depth": ((None, None, 4), lambda: L.SeparableConv2D(5, 3, dilation_rate=2, padding="same")),
+}
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+@pytest.mark.parametrize("name", DILATED)
+def test_dilated_convolutions_of_free_sizes_in_floats_and_integers(name, suffix, tmp_path):
+    shape, layer = DILATED[name]
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer()(inputs))
+    x = floats(4, *(size or 17 for size in shape))
+    plain = export(model, tmp_path / f"model{suffix}", verify=x)
+    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    whole = export(quantized, tmp_path / f"int8{suffix}", verify=x)
+    for given in (x, x[:, :13]):
+        np.testing.assert_allclose(plain.predict(given), model(given), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(whole.predict(given), quantized(given), rtol=1e-5, atol=1e-5)
+    if suffix == ".onnx":
+        found = [node.op_type for node in onnx.load(plain.path).graph.node]
+        assert "Conv" in found and not {"Shape", "Reshape", "Slice"} & set(found)
+
+
+def test_a_dilated_convolution_of_free_volumes(tmp_path):
+    inputs = keras.Input((None, 5, None, 2))
+    model = keras.Model(inputs, L.Conv3D(3, (3, 2, 3), dilation_rate=2, padding="same")(inputs))
+    x = floats(2, 7, 5, 6, 2)
+    artifact = export(model, tmp_path / "model.onnx", verify=x)
+    np.testing.assert_allclose(artifact.predict(x), model(x), rtol=1e-5, atol=1e-5)

@@ -23,12 +23,24 @@ def value(tensor: Any) -> np.ndarray | None:
     return np.asarray(evaluate(tensor.op, inputs))
 
 
+def _slice(op: Any, inputs: list[np.ndarray]) -> Any:
+    """Return what TensorFlow's own operation cuts from values."""
+    import tensorflow as tf
+
+    names = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    masks = {name: op.get_attr(name) for name in names}
+    values, begin, end, strides = inputs
+    with tf.init_scope():
+        return tf.raw_ops.StridedSlice(input=values, begin=begin, end=end, strides=strides, **masks).numpy()
+
+
 _EVALUATED: dict[str, Any] = {
     "Cast": lambda op, inputs: inputs[0].astype(op.get_attr("DstT").as_numpy_dtype),
     "ConcatV2": lambda op, inputs: np.concatenate(inputs[:-1], int(inputs[-1])),
     "Identity": lambda op, inputs: inputs[0],
     "Pack": lambda op, inputs: np.stack(inputs, op.get_attr("axis")),
     "Reshape": lambda op, inputs: np.reshape(inputs[0], inputs[1]),
+    "StridedSlice": _slice,
 }
 
 
