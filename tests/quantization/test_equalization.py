@@ -250,7 +250,7 @@ def test_refuses():
         equalize(model, iterations=0)
     with pytest.raises(ValueError, match="tolerance=-1"):
         equalize(model, tolerance=-1)
-    with pytest.raises(TypeError, match="Expected a keras.Model"):
+    with pytest.raises(TypeError, match="Expected .*keras.Model"):
         equalize("model")
     with pytest.raises(ValueError, match="convolution or dense layer.*'relu'"):
         channel_ranges(L.ReLU(name="relu"))

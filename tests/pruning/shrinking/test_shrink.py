@@ -425,7 +425,7 @@ def test_quantized_models_and_what_is_no_model_are_refused():
     quantized = tfc.quantize(NETWORKS["nested"].make(), "int8_weights")
     with pytest.raises(ValueError, match="without quantizers.*tfcompress.shrink before tfcompress.quantize"):
         tfc.shrink(quantized)
-    with pytest.raises(TypeError, match=r"Expected a keras.Model"):
+    with pytest.raises(TypeError, match=r"Expected .*keras.Model"):
         tfc.shrink(L.Dense(2))
     with pytest.raises(ValueError, match="Expected a built model"):
         shrink_report(keras.Sequential([L.Dense(2)]))
