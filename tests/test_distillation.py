@@ -9,6 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.distillation import SoftTargets
+from tfcompress.surgery.stripping import stripped
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -106,7 +107,7 @@ def test_masks_follow_the_schedule_and_the_teacher_stays(tmp_path):
     distilled.compile(keras.optimizers.Adam(0.01), LOSS, metrics=["accuracy"])
     sparsities = []
     record = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: sparsities.append(tfc.sparsity(tfc.strip(student)))
+        on_epoch_end=lambda epoch, logs: sparsities.append(tfc.sparsity(stripped(student)))
     )
     history = distilled.fit(
         x, y, epochs=5, batch_size=32, validation_data=(x, y), verbose=0, callbacks=[record]

@@ -335,7 +335,7 @@ WHOLE = {
 """What ONNX Runtime runs of models that are integers from end to end."""
 
 MOVES = {"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Tile", "Identity"}
-INDICES = {"Cast", "Less", "Not", "Mul", "Add"}
+INDICES = {"Cast", "Less", "Where", "Add"}
 """Of whole numbers, the indices of an Embedding."""
 
 

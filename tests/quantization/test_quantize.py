@@ -178,7 +178,7 @@ def test_frozen_ranges_and_batch_normalization(tmp_path):
 
     def state():
         ranges = [q.range for q in activation_quantizers(quantized)]
-        norms = [layer for layer in quantized.layers if isinstance(layer, FreezingBatchNorm)]
+        norms = [layer for layer in quantized._flatten_layers() if isinstance(layer, FreezingBatchNorm)]
         return ranges, [read(layer.layer.moving_mean).tolist() for layer in norms]
 
     assert len(state()[1]) == 2
@@ -192,7 +192,7 @@ def test_frozen_ranges_and_batch_normalization(tmp_path):
     third = state()
     assert first[0] == second[0] == third[0]
     assert first[1] != second[1] and second[1] == third[1]
-    assert not any(isinstance(layer, FreezingBatchNorm) for layer in tfc.strip(quantized).layers)
+    assert not any(isinstance(layer, FreezingBatchNorm) for layer in tfc.strip(quantized)._flatten_layers())
 
 
 def test_first_aid_switches_help_a_badly_scaled_net():
@@ -248,7 +248,7 @@ def test_mixed_precision():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m, x: tfc.quantize("m"), TypeError, r"Expected a keras\.Model"),
+        (lambda m, x: tfc.quantize("m"), TypeError, r"Expected .*keras\.Model"),
         (lambda m, x: tfc.quantize(keras.Sequential([L.Dense(2)])), ValueError, "Expected a built model"),
         (lambda m, x: tfc.quantize(m, "int9"), ValueError, "Did you mean 'int8'"),
         (lambda m, x: tfc.quantize(m, layers="stim"), ValueError, "Did you mean 'stem'"),

@@ -235,7 +235,10 @@ def _unreached(members: Sequence[tuple[str, Mask, int]]) -> list[str]:
         if goal is None:
             continue
         zeros = [~np.asarray(read(mask.mask)) for mask in masks]
-        reached = sum(part.sum() for part in zeros) / sum(part.size for part in zeros)
+        count, size = sum(int(part.sum()) for part in zeros), sum(part.size for part in zeros)
+        if count + len(zeros) > goal[0] * size:  # zeros that were there before: a schedule begins late to keep them
+            continue
+        reached = count / size
         said.append(
             f"Sparsity reached {reached:.4g} of {goal[0]:.4g} at step {steps} of {goal[1]}: training ended before the "
             "schedule did, or weights from before its end were restored. Train on, let the schedule end earlier, or "

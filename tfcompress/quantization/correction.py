@@ -85,7 +85,9 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
 
     def settle(operation: Any) -> None:
         point = by_layer[id(operation)]
-        point.correct(wanted[id(point.reference)].value - found[id(operation)].value)
+        with np.errstate(invalid="ignore"):  # infinite means: `correct` says so
+            lacking = wanted[id(point.reference)].value - found[id(operation)].value
+        point.correct(lacking)
 
     variables = [point.variable for point in points]
     with only_moving(quantized, variables), only_moving(reference, []):
