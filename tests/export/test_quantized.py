@@ -247,6 +247,24 @@ def test_a_mask_goes_through_quantizers_without_a_warning(kind, tmp_path):
     assert tfc.export(quantized, tmp_path / f"m.{kind}", verify=ids).parity.outputs["out"].max_steps < 1.01
 
 
+@pytest.mark.filterwarnings("ignore:.*does not support masking")  # Keras, of the projections of grouped queries
+@pytest.mark.parametrize(
+    "attention", [lambda: L.MultiHeadAttention(2, 16), lambda: L.GroupQueryAttention(16, 4, 2)], ids=["all", "groups"]
+)
+def test_heads_of_an_attention_that_a_mask_keeps_whole_have_scales_of_their_own(attention, tmp_path):
+    keras.utils.set_random_seed(0)
+    ids = np.random.default_rng(0).integers(0, 50, (32, 6)).astype("int32")
+    inputs = keras.Input((6,), dtype="int32", name="ids")
+    x = L.Embedding(50, 32, mask_zero=True, name="words")(inputs)
+    x = L.GlobalAveragePooling1D()(attention()(x, x))
+    quantized = tfc.quantize(keras.Model(inputs, L.Dense(2, name="out")(x)), "int8", ids)
+    for kind in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=ids)
+        assert artifact.parity.outputs["out"].max_steps < 1.01
+    heads = [array for array in onnx.load(artifact.path).graph.initializer if array.data_type == onnx.TensorProto.INT8]
+    assert sum(np.prod(array.dims) == 1024 for array in heads) >= 2
+
+
 def test_trained_quantized_models_ship_what_they_have_learned(tmp_path):
     keras.utils.set_random_seed(2)
     generator = np.random.default_rng(0)

@@ -109,6 +109,10 @@ def channel_axes(operation: Any, position: int) -> tuple[int, ...]:
     """
     inner = innermost(operation)
     weight = inner.weights[position]
+    for layer in inner._flatten_layers(include_self=False):  # of an attention that stays whole: its projection knows
+        own = [place for place, found in enumerate(layer.weights) if found is weight]
+        if own:
+            return channel_axes(layer, own[0])
     rank = len(weight.shape)
     name = name_of(inner)
     if name.startswith("depthwiseconv") or weight.name == "depthwise_kernel":
