@@ -8,18 +8,21 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 
-def tensorflow(model: Any, calibration: np.ndarray | None = None, *, activation_bits: int = 8) -> bytes:
+def tensorflow(
+    model: Any, calibration: np.ndarray | Sequence[np.ndarray] | None = None, *, activation_bits: int = 8
+) -> bytes:
     """Return the file that TensorFlow's converter makes with its default optimizations.
 
     Args:
-        model: A Keras 3 model with one input.
-        calibration: float32 images for full integers; `None`: weights in 8 bits and activations in float32.
+        model: A Keras 3 model.
+        calibration: Samples for full integers, an array for each input if there are several; `None`: weights in 8
+            bits and activations in float32.
         activation_bits: 8 or 16.
     """
     import tensorflow as tf
@@ -28,7 +31,11 @@ def tensorflow(model: Any, calibration: np.ndarray | None = None, *, activation_
         converter = _converter(model, folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if calibration is not None:
-            converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+            samples = _by_input(calibration)
+            converter.representative_dataset = lambda: (
+                {given.name: array[None] for given, array in zip(model.inputs, sample, strict=True)}
+                for sample in zip(*samples, strict=True)
+            )
         if activation_bits == 16:
             only = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             converter.target_spec.supported_ops = [only]
@@ -52,11 +59,14 @@ def _converter(model: Any, folder: str) -> Any:
     import keras
     import tensorflow as tf
 
-    (given,) = model.inputs
     archive = keras.export.ExportArchive()
     archive.track(model)
-    signature = [tf.TensorSpec((1, *given.shape[1:]), "float32", name="x")]
-    archive.add_endpoint("serving_default", functools.partial(model.__call__, training=False), signature)
+    signature = [tf.TensorSpec((1, *given.shape[1:]), given.dtype, name=given.name) for given in model.inputs]
+
+    def call(*given: Any) -> Any:
+        return model(list(given) if len(given) > 1 else given[0], training=False)
+
+    archive.add_endpoint("serving_default", call, signature)
     archive.write_out(folder, verbose=False)
     return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
 
@@ -87,22 +97,23 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
     return bytes(made.quantize(ranges or None, enable_progress_report=False).quantized_model)
 
 
-def onnx_runtime(path: pathlib.Path, calibration: np.ndarray, batch_size: int = 32) -> bytes:
+def onnx_runtime(path: pathlib.Path, calibration: np.ndarray | Sequence[np.ndarray], batch_size: int = 32) -> bytes:
     """Return what ONNX Runtime makes of a float ONNX file.
 
     After its preprocessing; activations uint8, weights int8 per channel, which its integer kernels are made for.
 
     Args:
         path: The float file.
-        calibration: float32 images.
-        batch_size: Images in a batch.
+        calibration: Samples, an array for each input if there are several.
+        batch_size: Samples in a batch.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):
-        def __init__(self, name: str) -> None:
-            self.batches = ({name: batch} for batch in _batches(calibration, batch_size))
+        def __init__(self, names: list[str]) -> None:
+            batches = zip(*(_batches(array, batch_size) for array in _by_input(calibration)), strict=True)
+            self.batches = (dict(zip(names, batch, strict=True)) for batch in batches)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.batches, None)
@@ -117,12 +128,16 @@ def onnx_runtime(path: pathlib.Path, calibration: np.ndarray, batch_size: int = 
         quantization.quantize_static(
             ready,
             made,
-            Reader(onnx.load(ready).graph.input[0].name),
+            Reader([given.name for given in onnx.load(ready).graph.input]),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
         return pathlib.Path(made).read_bytes()
+
+
+def _by_input(samples: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [samples] if isinstance(samples, np.ndarray) else list(samples)
 
 
 def _batches(x: np.ndarray, size: int) -> Iterator[np.ndarray]:
