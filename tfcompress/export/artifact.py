@@ -26,7 +26,7 @@ class Artifact:
         outputs: likewise.
         parity: the differences to Keras, measured before the file got its name; None: not verified.
         notes: what a reader should know beside: that training ended before a schedule of pruning; what became of the
-            zeros, with `sparse`.
+            zeros, with `sparse`; how the states of a streaming model are used.
         operators: how many of the file's operators compute in integers, and which in float and why (which layer is
             known of an exported model alone).
     """

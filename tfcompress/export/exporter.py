@@ -24,8 +24,9 @@ from tfcompress.export.proving import opened
 from tfcompress.export.proving import prove as prove_file
 from tfcompress.export.runtime import Runner, format_of
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.signature import read_signature
+from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
+from tfcompress.export.streaming import check_streaming, streaming_signature, with_states
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.files import check_target, draft, exists
 from tfcompress.quantization.quantize import is_quantized
@@ -61,6 +62,7 @@ def export(
     input_shapes: Any = None,
     input_dtypes: Any = None,
     require_integer: bool = False,
+    stateful: str | None = None,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -93,6 +95,9 @@ def export(
         input_dtypes: of a subclassed model, which keeps none: such as "int32", or one for each input.
         require_integer: whether to refuse a file with an operator that computes in float, as devices without a
             floating-point unit do. What turns float inputs into integers, and integers into float outputs, isn't one.
+        stateful: "io": the states of recurrent layers with stateful=True are inputs (`<layer>_state_0`, ...) and
+            outputs (`<layer>_new_state_0`, ...) of the file: zeros in the first run, then what the run before gave.
+            None: such layers are refused, since a file keeps no state.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -124,6 +129,7 @@ def export(
         sparse=sparse,
         verify=verify,
         require_integer=require_integer,
+        stateful=stateful,
     )
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
@@ -132,7 +138,8 @@ def export(
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
     _check_weights(plain, precision, kind, scheme)
-    traced = trace(plain, _resolve_batch(plain, kind, batch_size), kind)
+    signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
+    traced = trace(plain, _resolve_batch(signature, kind, batch_size), kind, signature)
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
 
@@ -145,7 +152,7 @@ def export(
     with draft(final) as beside:
 
         def check(runner: Runner) -> Parity:
-            given = None if isinstance(verify, bool) else verify
+            given = None if isinstance(verify, bool) else _data(model, verify, stateful)
             return prove_file(model, traced, runner, convert, precision=precision, data=given, deployment=deployment)
 
         def prove(candidate: bytes) -> Parity:
@@ -179,6 +186,7 @@ def export(
             size, parity = len(written), better or parity
         if not overwrite and final.exists():
             raise exists(final)
+    notes += signature.notes(list(traced.outputs))
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
     return Artifact(final, kind, census.precision, size, inputs, outputs, parity, (*remarks, *notes), found)
 
@@ -259,6 +267,7 @@ def _check_arguments(
     sparse: Any,
     verify: Any,
     require_integer: Any,
+    stateful: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
@@ -289,9 +298,17 @@ def _check_arguments(
     check_flag("require_integer", require_integer)
     signature = read_signature(model)
     check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
+    check_streaming(model, stateful, batch_size, inference_io)
     if not isinstance(verify, bool):
-        fit_inputs(verify, signature.inputs, finite=True)
+        _data(model, verify, stateful)
     return kind
+
+
+def _data(model: keras.Model, verify: Any, stateful: str | None) -> dict[str, Any]:
+    """Return data to compare on by input name, with states where the file takes them; refuse what doesn't fit."""
+    if stateful is not None:
+        return with_states(verify, streaming_signature(model))
+    return fit_inputs(verify, read_signature(model).inputs, finite=True)
 
 
 def _bytes(model: keras.Model, precision: str) -> int:
@@ -327,10 +344,10 @@ def _too_large(needed: int, name: str) -> ValueError:
     )
 
 
-def _resolve_batch(model: keras.Model, kind: str, batch_size: int | EllipsisType | None) -> int | None:
+def _resolve_batch(signature: Signature, kind: str, batch_size: int | EllipsisType | None) -> int | None:
     if not isinstance(batch_size, EllipsisType):
         return batch_size
-    fixed = [spec.shape[0] for spec in read_signature(model).inputs.values() if spec.shape and spec.shape[0]]
+    fixed = [spec.shape[0] for spec in signature.inputs.values() if spec.shape and spec.shape[0]]
     if fixed:
         return fixed[0]
     return 1 if kind == "tflite" else None

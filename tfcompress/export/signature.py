@@ -30,6 +30,15 @@ class Signature:
     declared: bool
     pack: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
+    @property
+    def own_inputs(self) -> dict[str, TensorInfo]:
+        """The inputs that the Keras model itself has."""
+        return self.inputs
+
+    def notes(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Say what a user of a file with these outputs should know of how it is called."""
+        return ()
+
     def call(self, model: keras.Model, tensors: Sequence[Any]) -> dict[str, Any]:
         """Call `model` for inference with flat tensors; return {output name: tensor}."""
         args, kwargs = self.pack(tensors)

@@ -59,9 +59,9 @@ def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collect
         raise ValueError(
             "Expected inference that changes no state: a file starts anew at each run. Received: "
             f"{', '.join(map(repr, recurrent))} of {model.name!r}, with stateful=True. Make the model with "
-            "stateful=False and give whole sequences; or, to go on from run to run, make the state inputs and outputs "
-            "of the model: y, *state = LSTM(units, return_state=True)(x, initial_state=[h, c]). Weights stay the same "
-            "(set_weights)."
+            "stateful=False and give whole sequences; or, to go on from run to run, export with stateful='io', which "
+            "makes the state inputs and outputs of the file. So does a model of one's own with them: "
+            "y, *state = LSTM(units, return_state=True)(x, initial_state=[h, c]). Weights stay the same (set_weights)."
         )
     raw = [layer for layer in model._flatten_layers(include_self=False) if layer.name in scopes]
     layers = {layer.name: type(layer).__name__ for layer in (*assigned, *raw)}

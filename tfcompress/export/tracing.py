@@ -55,13 +55,16 @@ class Trace:
         return any(spec.shape and spec.shape[0] is None for spec in self.inputs.values())
 
 
-def trace(model: keras.Model, batch_size: int | None, kind: str | None = None) -> Trace:
+def trace(
+    model: keras.Model, batch_size: int | None, kind: str | None = None, signature: Signature | None = None
+) -> Trace:
     """Trace `model` for inference, in float32.
 
     Args:
         model: built.
         batch_size: the first dimension of every input; None: free.
         kind: "tflite" or "onnx": write what that format lacks with other operations; None: all as the model does.
+        signature: how the model is called; None: as it says itself.
 
     Returns:
         A `Trace`, valid as long as `model` lives.
@@ -76,7 +79,7 @@ def trace(model: keras.Model, batch_size: int | None, kind: str | None = None) -
             f"{keras.backend.backend()!r}. Save the model as .keras, set KERAS_BACKEND=tensorflow, load it "
             "and export."
         )
-    signature = read_signature(model)
+    signature = signature or read_signature(model)
     inputs = {name: _with_batch(spec, batch_size) for name, spec in signature.inputs.items()}
     with float32_view(model), _named(model, scope_of(model)):
         concrete, order = _trace(model, signature, inputs, kind)

@@ -82,7 +82,8 @@ def verify(  # noqa: PLR0917
     steps, alike = None, []
     if deployment is not None and rounds:
         # By position: the names of a file's outputs are the keys of a dict that the model returns.
-        steps = dict(zip(trace.outputs, deployment.steps.values(), strict=True))
+        grids = [*deployment.steps.values(), *[None] * (len(trace.outputs) - len(deployment.steps))]  # states have none
+        steps = dict(zip(trace.outputs, grids, strict=True))
         alike = _alike(model, trace, inputs, deployment)
     try:
         differences = compare(expected, received, precision, steps, alike)
@@ -141,8 +142,11 @@ def _dynamic_bits(model: keras.Model, bits: int) -> Iterator[None]:
 def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray], str]:
     """Return samples for all inputs of a model, and what they are in words."""
     names, specs = list(trace.inputs), list(trace.inputs.values())
-    own = [spec.shape for spec in trace.signature.inputs.values()]
-    shapes = given_shapes(names, own)
+    inputs_here = trace.signature.own_inputs
+    states = [spec.shape for name, spec in trace.signature.inputs.items() if name not in inputs_here]
+    own = [spec.shape for spec in inputs_here.values()]
+    shapes = [*given_shapes(list(inputs_here), own), *states]
+    own += states
     known = _known(model, trace)
     words = vocabulary(model)
 
@@ -187,20 +191,21 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
             graph = rebuild(model, check=False)
         except (ValueError, TypeError):  # it can't be opened
             graph = None
-    known = [NOISE] * len(trace.inputs)
+    names = list(trace.signature.own_inputs)
+    known = [NOISE] * len(names)
     if graph is not None:
         found = flat_contents(graph, graph_of(graph)._inputs_struct)
         known = found if len(found) == len(known) else known
     ranges = input_ranges(model) if has_graph(model) else known
     made = []
-    for name, content, span in zip(trace.inputs, known, ranges, strict=True):
+    for name, content, span in zip(names, known, ranges, strict=True):
         if name in trace.integral and not content.whole:
             content = Content(WHOLE, 0.0, vocabulary(model) - 1.0, True)  # noqa: PLW2901
         elif content.low is None and isinstance(span, tuple):
             about = "drawn from the range of the whole input that its quantizer has"
             content = dataclasses.replace(content, about=about, low=span[0], high=span[1])  # noqa: PLW2901
         made.append(content)
-    return made
+    return [*made, *[NOISE] * (len(trace.inputs) - len(names))]
 
 
 def reference(
