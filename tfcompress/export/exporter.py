@@ -15,7 +15,7 @@ from tfcompress.export.arithmetic import read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.half import check_half
-from tfcompress.export.inputs import TensorInfo, fit_inputs
+from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.lean import constant_bytes
 from tfcompress.export.operators import check_tables
 from tfcompress.export.parity import Parity
@@ -26,7 +26,7 @@ from tfcompress.export.runtime import Runner, format_of
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
-from tfcompress.export.streaming import check_streaming, streaming_signature, with_states
+from tfcompress.export.streaming import check_streaming, fitted, streaming_signature
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.files import check_target, draft, exists
 from tfcompress.quantization.quantize import is_quantized
@@ -152,7 +152,7 @@ def export(
     with draft(final) as beside:
 
         def check(runner: Runner) -> Parity:
-            given = None if isinstance(verify, bool) else _data(model, verify, stateful)
+            given = None if isinstance(verify, bool) else fitted(model, verify, stateful)
             return prove_file(model, traced, runner, convert, precision=precision, data=given, deployment=deployment)
 
         def prove(candidate: bytes) -> Parity:
@@ -300,15 +300,8 @@ def _check_arguments(
     check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
     check_streaming(model, stateful, batch_size, inference_io)
     if not isinstance(verify, bool):
-        _data(model, verify, stateful)
+        fitted(model, verify, stateful)
     return kind
-
-
-def _data(model: keras.Model, verify: Any, stateful: str | None) -> dict[str, Any]:
-    """Return data to compare on by input name, with states where the file takes them; refuse what doesn't fit."""
-    if stateful is not None:
-        return with_states(verify, streaming_signature(model))
-    return fit_inputs(verify, read_signature(model).inputs, finite=True)
 
 
 def _bytes(model: keras.Model, precision: str) -> int:

@@ -129,6 +129,13 @@ def check_streaming(model: keras.Model, stateful: Any, batch_size: Any, inferenc
         )
 
 
+def fitted(model: keras.Model, data: Any, stateful: str | None) -> dict[str, np.ndarray]:
+    """Return data to compare on by input name, with states where the file takes them; refuse what doesn't fit."""
+    if stateful is not None:
+        return with_states(data, streaming_signature(model))
+    return fit_inputs(data, read_signature(model).inputs, finite=True)
+
+
 def with_states(data: Any, signature: StreamingSignature) -> dict[str, np.ndarray]:
     """Return data to compare on, with random states where it has none.
 
