@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.channels import channels_of
@@ -188,7 +189,7 @@ class _Mean:
         mean = ops.mean(ops.cast(x, "float32"), axis=axes, keepdims=True)
         count = math.prod(x.shape[axis] for axis in axes)
         self.count += count
-        new = np.asarray(ops.convert_to_numpy(mean), "float64").reshape(self.shape)
+        new = np.asarray(gathered(mean), "float64").reshape(self.shape)
         self.value = self.value + (new - self.value) * (count / self.count)
 
 

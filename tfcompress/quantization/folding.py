@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as L
-from keras import ops, tree
+from keras import tree
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.quantization.channels import channels_of, is_linear
 from tfcompress.surgery import LayerChoice, rebuild
@@ -142,7 +143,7 @@ def seen(layer: L.Layer, name: str) -> np.ndarray:
     if isinstance(layer, CompressedLayer):
         for position, value in layer.transformed().items():
             if layer.layer.weights[position] is weight:
-                return np.asarray(ops.convert_to_numpy(value))
+                return np.asarray(gathered(value))
     return read(weight)
 
 

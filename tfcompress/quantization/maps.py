@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.accumulating import scale_of_layer, surroundings, with_maps
 from tfcompress.quantization.names import name_of
@@ -90,7 +91,7 @@ class QuantizedMap(PassThrough):
         found = self._parts()
         if found is None or not found[3].calibrated:
             return True
-        return bool(ops.convert_to_numpy(_fits(*found[:3])))
+        return bool(gathered(_fits(*found[:3])))
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor, ActivationQuantizer] | None:
         around = surroundings(self)
@@ -118,7 +119,7 @@ def warn_of_float(model: keras.Model) -> None:
 def rounding(operation: Any) -> np.ndarray:
     """Return what rounding changes in the offset of a map, as it is in inference; 0 where nothing does."""
     change = operation.rounding() if isinstance(operation, QuantizedMap) else None
-    return np.zeros(()) if change is None else np.asarray(keras.ops.convert_to_numpy(change), np.float64)
+    return np.zeros(()) if change is None else np.asarray(gathered(change), np.float64)
 
 
 def quantizer_behind(x: Any) -> ActivationQuantizer | None:

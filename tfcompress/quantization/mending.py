@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.accumulating import scale_and_offset
 from tfcompress.quantization.channels import channels_of
@@ -140,7 +141,7 @@ class _Mender:
             found = scale_and_offset(one)
             if found is None:
                 return None
-            total = total * np.abs(np.asarray(keras.ops.convert_to_numpy(found[0]), np.float64))
+            total = total * np.abs(np.asarray(gathered(found[0]), np.float64))
         return total
 
     def expected(self, call: Call) -> Spread | None:
@@ -150,10 +151,10 @@ class _Mender:
         found = scale_and_offset(call)
         if found is None:
             return None
-        scale, offset = (np.asarray(keras.ops.convert_to_numpy(part), np.float64) for part in found)
+        scale, offset = (np.asarray(gathered(part), np.float64) for part in found)
         inner = innermost(call.operation)
         if name_of(inner) == "batchnormalization":
-            mean, deviation = (keras.ops.convert_to_numpy(v.value) for v in (inner.moving_mean, inner.moving_variance))
+            mean, deviation = (gathered(v.value) for v in (inner.moving_mean, inner.moving_variance))
             mean, deviation = np.float64(mean), np.sqrt(np.float64(deviation))
         else:
             mean, deviation = -offset / scale, 1 / scale

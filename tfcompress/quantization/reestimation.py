@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.folding import Flow
@@ -102,10 +103,10 @@ class _Moments:
             mean = ops.sum(weight * x, axes) / ops.maximum(each, 1.0)
             centered = x - ops.expand_dims(mean, axes)
             variance = ops.sum(weight * ops.square(centered), axes) / ops.maximum(each, 1.0)
-            count = float(ops.convert_to_numpy(each)[0])
+            count = float(gathered(each)[0])
         if not count:
             return
-        new_mean, new_variance = (np.asarray(ops.convert_to_numpy(v), "float64") for v in (mean, variance))
+        new_mean, new_variance = (np.asarray(gathered(v), "float64") for v in (mean, variance))
         total = self.count + count
         share, shift = count / total, new_mean - self.mean
         self.variance = (1 - share) * self.variance + share * new_variance + share * (1 - share) * shift**2

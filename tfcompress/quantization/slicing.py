@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers as L
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import PassThrough
 from tfcompress.quantization.forms import constant_map
 from tfcompress.quantization.names import name_of
@@ -41,7 +42,7 @@ def sliced(call: Call, start: int, end: int) -> L.Layer | None:
     if kind == "rescaling":
         return L.Rescaling(number(operation.scale), number(operation.offset), name=name, dtype=operation.dtype_policy)
     if kind == "normalization":
-        mean, variance = (part(keras.ops.convert_to_numpy(x)).tolist() for x in (operation.mean, operation.variance))
+        mean, variance = (part(gathered(x)).tolist() for x in (operation.mean, operation.variance))
         made = L.Normalization(axis=-1, mean=mean, variance=variance, name=name, dtype=operation.dtype_policy)
         made.build(shape)
         return made

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers as L
 from keras import tree
 
+from tfcompress.meshes import gathered
 from tfcompress.passthrough import Inserted, innermost
 from tfcompress.surgery.inputs import graph_of, has_graph, input_name
 from tfcompress.surgery.lines import (
@@ -210,7 +211,7 @@ def _normalized(reader: _Reader, operation: Any, x: Any, line: Line) -> None:
     names = ("moving_mean", "moving_variance") if batch else ("mean", "variance")
     if getattr(operation, "invert", False) or any(getattr(operation, name, None) is None for name in names):
         return
-    mean, variance = (np.asarray(keras.ops.convert_to_numpy(getattr(operation, name)), float) for name in names)
+    mean, variance = (np.asarray(gathered(getattr(operation, name)), float) for name in names)
     rank = len(x.shape)
     axis = operation.axis
     axes = [axis] if isinstance(axis, int) else list(axis or ())

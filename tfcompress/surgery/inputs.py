@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.meshes import gathered
 from tfcompress.surgery.given import given_dtypes, given_shapes, whole_structure
 from tfcompress.surgery.sizes import Sizes, find_sizes, hints_of, with_batch
 
@@ -123,7 +124,7 @@ def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: s
         ]
         with keras.StatelessScope():
             made = model(tree.pack_sequence_as(named, list(map(ops.convert_to_tensor, arrays))), training=False)
-        return [ops.convert_to_numpy(ops.cast(x, "float32")) for x in tree.flatten(made) if x is not None]
+        return [gathered(ops.cast(x, "float32")) for x in tree.flatten(made) if x is not None]
 
     count = len(leaves)
     if count <= MOST_COMBINED:

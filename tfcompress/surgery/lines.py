@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
+
+from tfcompress.meshes import gathered
 
 Ends = Any
 """A float, or an array of one for each channel, along the last axis."""
@@ -136,7 +137,7 @@ def affine(operation: Any, kind: str, call: Any, x: Any) -> tuple[Ends, Ends] | 
 
 
 def _of_channels(value: Any) -> Any:
-    array = np.asarray(keras.ops.convert_to_numpy(value) if hasattr(value, "dtype") else value, float)
+    array = np.asarray(gathered(value) if hasattr(value, "dtype") else value, float)
     if array.ndim > 1 and any(size != 1 for size in array.shape[:-1]):
         raise ValueError("Expected constants along the last axis.")
     return float(array.ravel()[0]) if array.size == 1 else array.reshape(array.shape[-1])

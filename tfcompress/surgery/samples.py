@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.meshes import gathered
 from tfcompress.surgery.contents import flat_contents, vocabulary
 from tfcompress.surgery.given import Shape, given_shapes
 from tfcompress.surgery.inputs import graph_of, input_name
@@ -64,7 +65,7 @@ def random_inputs(model: keras.Model, samples: int | None = None, seed: int = 0,
     def run(shapes: Sequence[Sizes]) -> list[Any]:
         with keras.StatelessScope():
             outputs = tree.flatten(model(make(shapes), training=False))
-        return [ops.convert_to_numpy(ops.cast(x, "float32")) for x in outputs]
+        return [gathered(ops.cast(x, "float32")) for x in outputs]
 
     shapes = given_shapes([input_name(x) for x in tensors], [tuple(x.shape) for x in tensors])
     return make(sample_shapes(shapes, run, samples, hints_of(model, shapes) if is_free(shapes) else ()))
