@@ -19,15 +19,17 @@ def changed(model: keras.Model, scope: keras.StatelessScope) -> list[tuple[Any, 
         Pairs; what no layer has is `None`, and the model's.
     """
     found: list[tuple[Any, keras.Variable | None]] = []
-    left = {key for key, value in scope.state_mapping.items() if not _is_seed(value)}
+    left = set(scope.state_mapping)
     for layer in model._flatten_layers():
         left -= {id(variable) for variable in layer.metrics_variables}
+        left -= {id(generator.state) for generator in layer._seed_generators}
     for layer in model._flatten_layers():
         for variable in _variables(layer):
             if id(variable) in left:
                 left.remove(id(variable))
                 found.append((layer, variable))
-    return [*found, (model, None)] if left else found
+    unknown = any(not _is_seed(scope.state_mapping[key]) for key in left)
+    return [*found, (model, None)] if unknown else found
 
 
 def _variables(layer: Any) -> Iterator[keras.Variable]:
@@ -39,8 +41,9 @@ def _variables(layer: Any) -> Iterator[keras.Variable]:
 
 
 def _is_seed(value: Any) -> bool:
-    """Return whether a value is that of a seed generator: two numbers, uint32 as no other variable is."""
-    return keras.backend.standardize_dtype(value.dtype) == "uint32" and tuple(value.shape) == (2,)
+    """Return whether a value that belongs to no layer is a seed, as layers of augmentation have it."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    return dtype in ("uint32", "int64") and tuple(value.shape) == (2,)  # JAX's, TensorFlow's
 
 
 def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collection[str]) -> None:
