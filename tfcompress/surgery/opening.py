@@ -201,18 +201,19 @@ class _Opener:
         """Raise ValueError unless both models compute the same from random data, in inference."""
         if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in opened.inputs):
             return
-        data = random_inputs(opened, far=True)
-        old = self.infer(self.model, data)
-        for samples in (2, 1):  # where the model takes no other number, though it doesn't say so
+        together = any(spans_processes(variable) for variable in opened.variables)
+        old = None
+        for samples in (None, 2, 1):  # where the model takes no other number, though it doesn't say so
             if old is None:
                 data = random_inputs(opened, samples, far=True)
+                data = tree.map_structure(of_first_process, data) if together else data
                 old = self.infer(self.model, data)
         if old is None:
             return  # it can't run on such data
         again, new = (self.infer(model, data) for model in (self.model, opened))
         if again is None or not close(old, again):
             return  # it draws random numbers that Keras doesn't know of
-        if any(spans_processes(variable) for variable in opened.variables):
+        if together:
             old = [of_first_process(output) for output in old]  # whose weights the copies have
         if new is None or len(new) != len(old) or not close(old, new):
             if self.follows.branched:
