@@ -192,5 +192,5 @@ def test_nothing_to_prune():
     model = keras.Sequential([keras.Input((32, 32, 3)), *stem, L.ReLU(), L.GlobalAveragePooling2D()])
     with pytest.raises(ValueError, match="Expected a model with 1x1 convolutions"):
         tfc.xnnpack_prunable(model)
-    with pytest.raises(TypeError, match=r"Expected a keras\.Model"):
+    with pytest.raises(TypeError, match=r"Expected .*keras\.Model"):
         tfc.xnnpack_prunable(keras.layers.Dense(1))
