@@ -27,7 +27,8 @@ def exponent(low: float, high: float) -> int:
     >>> [exponent(low, high) for low, high in ((-1.0, 3.0), (0.0, 4.0), (0.0, 0.0))]
     [2, 3, -100]
     """
-    return max(math.frexp(max(abs(low), abs(high)))[1], LEAST_EXPONENT)
+    largest = max(abs(low), abs(high))
+    return max(math.frexp(largest)[1], LEAST_EXPONENT) if largest else LEAST_EXPONENT  # that of 0 is given as 0
 
 
 def counted(x: Any) -> np.ndarray:

@@ -173,7 +173,7 @@ def _carry(wrapper: Any, sources: list[keras.Variable], layer: Any) -> Any:
     if not moved:
         return layer
     new = with_transforms(layer, [(at, type(t).from_config(t.get_config())) for at, t in moved])
-    new.step.assign(wrapper.step.value)
+    carry(wrapper.step, new.step)
     for (_, old), (_, fresh) in zip(moved, new.transforms, strict=True):
         for key, state in vars(old).items():
             if isinstance(state, keras.Variable):
