@@ -8,6 +8,7 @@ import keras
 from keras import tree
 from keras.layers import Layer
 
+from tfcompress.messages import told
 from tfcompress.passthrough import PassThrough
 from tfcompress.surgery.duplicating import Copies
 
@@ -32,7 +33,7 @@ def copy_layer(
     except Exception as error:
         raise ValueError(
             f"Expected a layer that can be copied. Received: layer {layer.name!r} of class {type(layer).__name__}: "
-            f"{_first_line(error)}"
+            f"{told(error)}"
         ) from error
     wraps = isinstance(layer, keras.layers.Wrapper | keras.layers.Bidirectional)
     for old, part in ((layer, new), *(zip(layer._layers, new._layers, strict=True) if wraps else ())):
@@ -74,7 +75,3 @@ def autocast(layer: Layer, x: Any) -> Any:
 def has_mask(x: Any) -> bool:
     """Return whether a Keras mask is attached to any tensor of a structure."""
     return any(getattr(tensor, "_keras_mask", None) is not None for tensor in tree.flatten(x))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
