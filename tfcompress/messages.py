@@ -15,6 +15,9 @@ _FRAME = re.compile(
 )
 """How lines begin that say where something went wrong, or with what, and not what it was."""
 
+_CAUSE = re.compile(r"(?:Error|Exception) encountered: ?")
+"""What stands before the error that another one is raised for."""
+
 _PLACE = re.compile(r"^<unknown>:0: error: loc\(.*\)\): |^<unknown>:0: error: ")
 """Where MLIR says that it was, before it says what."""
 
@@ -30,7 +33,7 @@ def told(error: BaseException | str) -> str:
     >>> told(RuntimeError(""))
     'RuntimeError'
     """
-    text = _COLOUR.sub("", str(error)).split("Error encountered:")[-1]
+    text = _CAUSE.split(_COLOUR.sub("", str(error)))[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if not _FRAME.match(line)]
     if not lines:

@@ -33,6 +33,9 @@ class PassThrough(keras.layers.Wrapper):
     temporary = False
     """Whether stripping leaves the layer inside alone."""
 
+    own_arguments: tuple[str, ...] = ()
+    """Arguments of the constructor beside the layer, each a plain value in the attribute of its name."""
+
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         # The layer inside casts for itself; the wrapper reads the float32 variables and casts nothing.
         kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
@@ -57,9 +60,7 @@ class PassThrough(keras.layers.Wrapper):
         layer = configuration(self.layer)
         if has_no_build(self.layer):
             layer.pop("build_config", None)
-        config = keras.layers.Layer.get_config(self)
-        config.pop("dtype", None)
-        return {**config, "layer": layer}
+        return {**PassThrough._arguments(self), "layer": layer}
 
     def rewrap(self, layer: keras.layers.Layer) -> PassThrough:
         """Return a wrapper like this one, without its state, around another layer."""
@@ -68,7 +69,7 @@ class PassThrough(keras.layers.Wrapper):
     def _arguments(self) -> dict[str, Any]:
         config = keras.layers.Layer.get_config(self)
         config.pop("dtype", None)
-        return config
+        return {**config, **{name: getattr(self, name) for name in self.own_arguments}}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer; the first call builds what only a call can build."""
@@ -139,16 +140,11 @@ class FixedTraining(PassThrough):
     True
     """
 
+    own_arguments = ("pinned",)
+
     def __init__(self, layer: keras.layers.Layer, pinned: bool, **kwargs: Any):
         super().__init__(layer, **kwargs)
         self.pinned = bool(pinned)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the pinned value."""
-        return {**super().get_config(), "pinned": self.pinned}
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "pinned": self.pinned}
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer with the pinned value, whatever `training` is."""

@@ -53,6 +53,14 @@ def test_what_is_split(layer, expected):
     assert kinds(lower(one(layer()))) == expected
 
 
+def test_an_activation_of_ones_own_gets_a_name_that_tensorflow_takes():
+    x = keras.Input((4,))
+    hidden = L.Dense(3, activation=lambda x: 2 * keras.ops.tanh(x), name="angle")(x)
+    lowered = lower(rebuild(keras.Model(x, L.Dense(1)(hidden))))
+    assert lowered.layers[2].name == "angle_lambda"
+    assert lowered.predict(np.zeros((2, 4)), verbose=0).shape == (2, 1)  # as a graph, which checks names
+
+
 def test_attention_becomes_products_and_a_softmax():
     made = kinds(lower(rebuild(build("transformer"))))
     assert "dotproductattention" not in made

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pathlib
 
 from tfcompress.memory import memory_error, out_of_memory
+from tfcompress.messages import told
 
 
 def short(error: BaseException) -> str:
-    """Return the gist of an exception: Keras puts whole configurations before it.
+    """Return the class of an exception and the line that says what went wrong, without Keras' configurations.
 
     >>> short(ValueError("A layer of 3,000 characters. Exception encountered: no such argument"))
     'ValueError: no such argument'
     """
-    text = " ".join(str(error).split()).rpartition("Exception encountered: ")[2]
-    return f"{type(error).__name__}: {text[:300]}{'...' if len(text) > 300 else ''}"
+    return f"{type(error).__name__}: {told(error)}"
 
 
 def broken(file: pathlib.Path, error: BaseException) -> Exception:

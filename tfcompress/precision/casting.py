@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras import ops, tree
 from keras.layers import Layer
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tfcompress.messages import told
 from tfcompress.passthrough import Inserted, has_no_build, innermost
 from tfcompress.precision.kinds import dtype_of, has_policy, is_of_keras
 from tfcompress.precision.policies import HALVES
@@ -23,16 +23,8 @@ class CastError(Exception):
     """A layer or operation doesn't run in the precision that it was given."""
 
     def __init__(self, operation: Any, error: Exception):
-        super().__init__(_reason(error))
+        super().__init__(told(error).rstrip("."))
         self.operation = operation
-
-
-def _reason(error: Exception) -> str:
-    """Return the line that says what went wrong, without Keras' own around it."""
-    text = re.sub(r"\x1b\[\d+m", "", str(error)).split("Error encountered:")[-1]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return (said or lines or [type(error).__name__])[0].rstrip(".")
 
 
 def with_policy(model: keras.Model, policy: str, kept: Mapping[int, str]) -> keras.Model:

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from tfcompress.messages import told
+
 CPUINFO = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
 TENSOR_CORES = (7, 0)
@@ -159,5 +161,5 @@ def why_it_fails(dtype: str) -> str:
         matrix = ops.ones((4, 4), dtype)
         ops.convert_to_numpy(ops.cast(ops.matmul(matrix, matrix), "float32"))
     except Exception as error:  # each backend has its own
-        return str(error).strip().split("\n")[0] or type(error).__name__
+        return told(error)
     return ""

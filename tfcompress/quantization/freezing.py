@@ -31,17 +31,11 @@ class FreezingBatchNorm(PassThrough):
     """
 
     temporary = True
+    own_arguments = ("freeze_step",)
 
     def __init__(self, layer: keras.layers.Layer, freeze_step: int, **kwargs: Any):
         super().__init__(layer, **kwargs)
         self.freeze_step = int(freeze_step)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the step."""
-        return {**super().get_config(), "freeze_step": self.freeze_step}
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "freeze_step": self.freeze_step}
 
     def build(self, input_shape: Any = None) -> None:
         """Create the count of steps."""

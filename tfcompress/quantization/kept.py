@@ -32,17 +32,11 @@ class KeptFloat(PassThrough):
     """
 
     temporary = True
+    own_arguments = ("reason",)
 
     def __init__(self, layer: keras.layers.Layer, reason: str, **kwargs: Any):
         super().__init__(layer, **kwargs)
         self.reason = str(reason)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the reason."""
-        return {**super().get_config(), "reason": self.reason}
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "reason": self.reason}
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +111,8 @@ class _Lowering:
         if gate:
             gated = layers.Activation(gate, name=self.name(f"{prefix}_{gate}"), dtype=x.dtype)(x)
             return layers.Multiply(name=self.name(f"{prefix}_{name}"), dtype=x.dtype)([x, gated])
-        label = getattr(activation, "__name__", name)
+        # Of names like "<lambda>", what TensorFlow takes as the name of a scope.
+        label = re.sub(r"[^A-Za-z0-9_]+", "_", getattr(activation, "__name__", name)).strip("_") or "activation"
         return layers.Activation(activation, name=self.name(f"{prefix}_{label}"), dtype=x.dtype)(x)
 
     def separable(self, layer: Any) -> tuple[Any, Any]:

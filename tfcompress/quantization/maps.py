@@ -50,17 +50,11 @@ class QuantizedMap(PassThrough):
     """
 
     temporary = True
+    own_arguments = ("bits",)
 
     def __init__(self, layer: keras.layers.Layer, bits: int = 8, **kwargs: Any):
         super().__init__(layer, **kwargs)
         self.bits = int(bits)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the bits."""
-        return {**super().get_config(), "bits": self.bits}
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "bits": self.bits}
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer and, in inference, add what rounding changes in its offset."""

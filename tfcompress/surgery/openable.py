@@ -14,6 +14,7 @@ import numpy as np
 from keras import tree
 from keras.layers import Layer
 
+from tfcompress.messages import told
 from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.surgery.copying import has_mask
 
@@ -193,7 +194,7 @@ def why(layer: Layer, error: Exception) -> str:
     inside = (keras.__path__[0], "site-packages", __file__.rsplit("/", 1)[0], "unittest")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(part in f.filename for part in inside)]
     where = f" at {frames[-1].filename}:{frames[-1].lineno}: `{frames[-1].line}`" if frames else ""
-    reason = (str(error).strip() or type(error).__name__).split("\n")[0].split(". ")[0].rstrip(".")
+    reason = told(error).split(". ")[0].rstrip(".")
     return (
         f"Expected the `call` of {type(layer).__name__} {layer.name!r} to use Keras layers and keras.ops alone, so "
         f"that it can be opened into a graph. Received{where}: {reason}. Use keras.ops there, or put that part into "
