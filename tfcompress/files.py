@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import keras
 
@@ -28,6 +28,7 @@ PREFIX = ".tfcompress-draft-"
 """Begins the name of every folder in which a file is written before it gets its final name."""
 
 _LOCK = ".lock"
+_REPLACED = ".replaced"
 _PROBE = 1 << 16
 _OLD = 24 * 3600.0
 """Seconds after which a draft is taken for left behind, where a file system knows no locks."""
@@ -149,7 +150,7 @@ def check_room(target: pathlib.Path, size: int) -> None:
 
 
 @contextlib.contextmanager
-def draft(target: pathlib.Path) -> Iterator[pathlib.Path]:
+def draft(target: pathlib.Path, replacing: Collection[str] = ()) -> Iterator[pathlib.Path]:
     """Give a path of the same name in a folder of its own beside `target`.
 
     What is written there, `target` and other files that belong to it, is synced and moved into `target`'s folder at the
@@ -157,6 +158,8 @@ def draft(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
     Args:
         target: a path in a folder that exists.
+        replacing: names of files beside it that belong to the file that is there now. They are replaced too, or
+            removed; a process that is killed then leaves no old file beside what belongs to the new one.
 
     Raises:
         OSError: it can't be written there.
@@ -172,8 +175,18 @@ def draft(target: pathlib.Path) -> Iterator[pathlib.Path]:
                 _sync(file)
             with contextlib.suppress(FileNotFoundError):
                 os.chmod(beside, stat.S_IMODE(final.stat().st_mode))
-            for file in (*files, beside):
-                os.replace(file, final.parent / file.name)
+            if any(file.name in replacing for file in files):
+                os.replace(final, folder / _REPLACED)
+            try:
+                for file in files:
+                    os.replace(file, final.parent / file.name)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(folder / _REPLACED, final)
+                raise
+            os.replace(beside, final)
+            for name in set(replacing) - {file.name for file in files}:
+                (final.parent / name).unlink(missing_ok=True)
             _sync(final.parent)
     except OSError as error:
         raise _said(error, final) from error

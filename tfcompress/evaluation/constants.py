@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from tfcompress.export.external import read
 from tfcompress.export.flatbuffer.sparsity import densify
 
 
@@ -88,12 +88,13 @@ def count_onnx(path: str | os.PathLike[str]) -> Count:
         `Count`.
 
     Raises:
+        FileNotFoundError: it isn't there, or the file beside it that holds its weights.
         ValueError: it isn't an .onnx file.
     """
-    import onnx
-
     try:
-        model = onnx.load(os.fspath(path))
+        model = read(path)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # protobuf raises its own
         raise ValueError(
             f"Expected an ONNX file. Received: {os.fspath(path)!r}, which can't be read: {error}"
@@ -245,19 +246,3 @@ def _origin(name: str, renamed: dict[str, str]) -> str:
     while name in renamed:
         name = renamed[name]
     return name
-
-
-def external_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """Return the files beside a `.onnx` file that hold some of its tensors."""
-    import onnx
-
-    model = onnx.load(os.fspath(path), load_external_data=False)
-    folder = pathlib.Path(path).parent
-    names = {
-        entry.value
-        for graph in _graphs(model.graph)
-        for tensor in graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return [folder / name for name in sorted(names)]

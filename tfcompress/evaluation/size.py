@@ -16,8 +16,9 @@ from typing import Any
 
 import keras
 
-from tfcompress.evaluation.constants import Count, count_onnx, count_tflite, external_files
+from tfcompress.evaluation.constants import Count, count_onnx, count_tflite
 from tfcompress.evaluation.predictor import KerasPredictor, Predictor
+from tfcompress.export.external import external_files
 from tfcompress.passthrough import Inserted, PassThrough
 from tfcompress.wrapper import CompressedLayer
 

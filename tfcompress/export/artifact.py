@@ -8,6 +8,7 @@ from typing import Any
 
 from tfcompress.export import integers
 from tfcompress.export.arithmetic import FloatOperator, Operators, read_census
+from tfcompress.export.external import external_files
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.parity import OutputParity, Parity
 from tfcompress.export.runtime import Runner, open_runner
@@ -21,7 +22,7 @@ class Artifact:
         path: of the file.
         format: "tflite" or "onnx".
         precision: as read in the file: "float32", "float16", or of a quantized model such as "int8" or "int8 weights".
-        nbytes: size of the file in bytes.
+        nbytes: size of the file in bytes, with that of `data_files`.
         inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
         outputs: likewise.
         parity: the differences to Keras, measured before the file got its name; None: not verified.
@@ -29,6 +30,8 @@ class Artifact:
             zeros, with `sparse`; how the states of a streaming model are used.
         operators: how many of the file's operators compute in integers, and which in float and why (which layer is
             known of an exported model alone).
+        data_files: the files beside it that hold its weights, where an ONNX model has them outside; they go where it
+            goes.
     """
 
     path: pathlib.Path
@@ -40,9 +43,12 @@ class Artifact:
     parity: Parity | None = None
     notes: tuple[str, ...] = ()
     operators: Operators | None = None
+    data_files: tuple[pathlib.Path, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]
+        if self.data_files:
+            lines[0] += f" with those of {', '.join(file.name for file in self.data_files)}, which belongs to it"
         for kind, tensors in (("input", self.inputs), ("output", self.outputs)):
             for name, info in tensors.items():
                 shape = ", ".join("any" if size is None else str(size) for size in info.shape)
@@ -75,7 +81,10 @@ class Artifact:
         floats = tuple(FloatOperator(step.kind, step.tensor) for step in census.steps if not step.integer)
         operators = Operators(len(census.steps) - len(floats), floats)
         specs = runner.input_specs, runner.output_specs
-        return cls(file, runner.format, census.precision, file.stat().st_size, *specs, operators=operators)
+        data = tuple(external_files(file)) if runner.format == "onnx" else ()
+        size = sum(each.stat().st_size for each in (file, *data))
+        how: dict[str, Any] = {"operators": operators, "data_files": data}
+        return cls(file, runner.format, census.precision, size, *specs, **how)
 
     def predict(self, x: Any) -> Any:
         """Run the file on any number of samples, in the runtime that will run it.

@@ -14,9 +14,7 @@ from tfcompress.checks import check_flag, check_model
 from tfcompress.export.arithmetic import read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
-from tfcompress.export.half import check_half
 from tfcompress.export.inputs import TensorInfo
-from tfcompress.export.lean import constant_bytes
 from tfcompress.export.operators import check_tables
 from tfcompress.export.parity import Parity
 from tfcompress.export.plan import compare, make_plan, require_integers
@@ -28,7 +26,8 @@ from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.streaming import check_streaming, fitted, streaming_signature
 from tfcompress.export.tracing import Trace, trace
-from tfcompress.files import check_target, draft, exists
+from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
+from tfcompress.files import check_target, draft
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery.given import check_given, takes_inputs
@@ -63,6 +62,7 @@ def export(
     input_dtypes: Any = None,
     require_integer: bool = False,
     stateful: str | None = None,
+    external_data: bool | None = None,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -98,6 +98,8 @@ def export(
         stateful: "io": the states of recurrent layers with stateful=True are inputs (`<layer>_state_0`, ...) and
             outputs (`<layer>_new_state_0`, ...) of the file: zeros in the first run, then what the run before gave.
             None: such layers are refused, since a file keeps no state.
+        external_data: whether a `.onnx` file has its weights in a second file beside it, `<name>.onnx.data`; None:
+            only if it would be larger than 2 GB, which protobuf can't hold. The two belong together.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -130,39 +132,37 @@ def export(
         verify=verify,
         require_integer=require_integer,
         stateful=stateful,
+        external_data=external_data,
     )
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
+    check_free(final, overwrite, bool(external_data))
     remarks = warn_of_remarks(model, stacklevel=3)
     deployment = _deployment(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
-    _check_weights(plain, precision, kind, scheme)
+    check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
     traced = trace(plain, _resolve_batch(signature, kind, batch_size), kind, signature)
     _check_no_whole_inputs(traced, inference_io)
     check_tables(traced)
 
-    def convert(traced: Trace) -> bytes:
-        return _convert(traced, kind, precision=precision, scheme=scheme, inference_io=inference_io, opset=int(opset))
-
-    content = convert(traced)
+    def convert(traced: Trace, path: pathlib.Path) -> None:
+        how: dict[str, Any] = {"precision": precision, "scheme": scheme, "inference_io": inference_io}
+        write(path, _convert(traced, kind, **how, opset=int(opset)), external_data, LARGEST_FILE)
 
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
-    with draft(final) as beside:
+    with draft(final, replacing=old_data(final)) as beside:
 
         def check(runner: Runner) -> Parity:
             given = None if isinstance(verify, bool) else fitted(model, verify, stateful)
             return prove_file(model, traced, runner, convert, precision=precision, data=given, deployment=deployment)
 
         def prove(candidate: bytes) -> Parity:
-            _write(beside, candidate)
+            write(beside, candidate, False, LARGEST_FILE)
             return check(opened(traced, beside))
 
-        _write(beside, content)
-        dense = content if sparse and kind == "tflite" else None
-        size = len(content)
-        del content
+        convert(traced, beside)
         try:
             census = read_census(beside)  # before the runtime holds the weights too
         except Exception:
@@ -179,39 +179,27 @@ def export(
             require_integers(found, model.name)
         parity = None if runner is None else check(runner)
         del runner
-        if dense is not None:
-            written, better, said = leave_out_zeros(dense, sparse, prove)
+        if sparse and kind == "tflite":
+            written, better, said = leave_out_zeros(beside.read_bytes(), sparse, prove)
             notes += said
-            _write(beside, written)
-            size, parity = len(written), better or parity
-        if not overwrite and final.exists():
-            raise exists(final)
+            write(beside, written, False, LARGEST_FILE)
+            parity = better or parity
+        size, data_files = finished(beside, final, overwrite)
     notes += signature.notes(list(traced.outputs))
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
-    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, (*remarks, *notes), found)
+    notes = (*remarks, *notes)
+    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found, data_files)
 
 
-def _write(beside: pathlib.Path, content: bytes) -> None:
-    """Write a new file: one that a runtime may still have mapped stays what it was."""
-    beside.unlink(missing_ok=True)
-    with open(beside, "xb") as file:
-        file.write(content)
-
-
-def _convert(
-    traced: Trace, kind: str, *, precision: str, scheme: Scheme | None, inference_io: str, opset: int
-) -> bytes:
+def _convert(traced: Trace, kind: str, *, precision: str, scheme: Scheme | None, inference_io: str, opset: int) -> Any:
+    """Return the bytes of a TFLite file, or an `onnx.ModelProto`."""
     if kind == "tflite":
         from tfcompress.export.tflite import to_tflite
 
         return to_tflite(traced, precision, scheme, inference_io)
     from tfcompress.export.onnx import to_onnx
 
-    proto = to_onnx(traced, precision, opset, scheme, inference_io)
-    if (needed := constant_bytes(proto.graph)) > LARGEST_FILE:
-        raise _too_large(needed, traced.name)
-    content: bytes = proto.SerializeToString()
-    return content
+    return to_onnx(traced, precision, opset, scheme, inference_io)
 
 
 def _deployment(model: keras.Model, kind: str) -> Deployment:
@@ -268,6 +256,7 @@ def _check_arguments(
     verify: Any,
     require_integer: Any,
     stateful: Any,
+    external_data: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
@@ -296,6 +285,7 @@ def _check_arguments(
             f"{NO_SPARSE_ONNX}"
         )
     check_flag("require_integer", require_integer)
+    check_external(external_data, kind, path)
     signature = read_signature(model)
     check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
     check_streaming(model, stateful, batch_size, inference_io)
@@ -307,34 +297,6 @@ def _check_arguments(
 def _bytes(model: keras.Model, precision: str) -> int:
     """Return a size that the file has at least: a quarter of the weights', for integers."""
     return sum(math.prod(weight.shape) for weight in model.weights) * (2 if precision == "float16" else 1)
-
-
-def _check_weights(model: keras.Model, precision: str, kind: str, scheme: Scheme | None) -> None:
-    floats = [weight for weight in model.variables if keras.backend.is_float_dtype(weight.dtype)]
-    needed = sum(_stored_bytes(weight, precision, kind, scheme) for weight in floats)
-    if needed > LARGEST_FILE:
-        raise _too_large(needed, model.name)
-    if precision == "float16":
-        check_half((weight.path, keras.ops.convert_to_numpy(weight.value)) for weight in floats)
-
-
-def _stored_bytes(weight: Any, precision: str, kind: str, scheme: Scheme | None) -> int:
-    """Return the bytes that a weight has at least in what is written on the way to a file, and in the file."""
-    if precision == "float16":
-        size = 2
-    elif kind == "onnx" and scheme is not None and len(weight.shape) > 1:
-        size = 1
-    else:
-        size = 4  # of integers in TFLite too: its converter writes floats first
-    return size * math.prod(weight.shape)
-
-
-def _too_large(needed: int, name: str) -> ValueError:
-    return ValueError(
-        f"Expected at most {LARGEST_FILE / 1e9:.1f} GB of weights, what a file of either format holds. "
-        f"Received: {needed / 1e9:.1f} GB in {name!r}. Split the model, or make a smaller file: "
-        "precision='float16', or a quantized model to .onnx."
-    )
 
 
 def _resolve_batch(signature: Signature, kind: str, batch_size: int | EllipsisType | None) -> int | None:

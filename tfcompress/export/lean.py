@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tfcompress.export.external import tensors
+
 LARGE = 1 << 12
 """Number of values from which on a constant can't be a shape, nor anything else that a check looks into."""
 
@@ -34,6 +36,27 @@ def lean(proto: Any) -> Any:
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             )
     return made
+
+
+def to_opset(proto: Any, opset: int) -> None:
+    """Let a model be one of another opset, in place; ONNX' converter writes all that it gets, and 2 GB at most.
+
+    Args:
+        proto: An `onnx.ModelProto`.
+        opset: Of the ONNX standard.
+    """
+    import onnx
+
+    made = onnx.version_converter.convert_version(lean(proto), opset)
+    graph = proto.graph
+    large = {tensor.name for tensor in graph.initializer if math.prod(tensor.dims) >= LARGE}
+    for place in reversed([i for i, tensor in enumerate(graph.initializer) if tensor.name not in large]):
+        del graph.initializer[place]
+    graph.initializer.extend(made.graph.initializer)
+    del graph.node[:], graph.value_info[:], proto.opset_import[:]
+    graph.node.extend(made.graph.node)
+    proto.opset_import.extend(made.opset_import)
+    proto.ir_version = made.ir_version
 
 
 def park(graph: Any) -> dict[str, bytes]:
@@ -79,10 +102,10 @@ def fill(proto: Any, parked: dict[str, bytes]) -> None:
 
 
 def constant_bytes(graph: Any) -> int:
-    """Return how many bytes the values of an `onnx.GraphProto`'s constants take."""
+    """Return how many bytes the values of the constants of an `onnx.GraphProto` take, those of inner graphs too."""
     import onnx
 
     def size(tensor: Any) -> int:
         return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * math.prod(tensor.dims)
 
-    return sum(map(size, graph.initializer))
+    return sum(map(size, tensors(graph)))

@@ -15,7 +15,7 @@ from tfcompress.export.apart import put_back, set_apart
 from tfcompress.export.canonical import make_canonical
 from tfcompress.export.half import store_in_half
 from tfcompress.export.handlers import HANDLERS
-from tfcompress.export.lean import fill, lean, park
+from tfcompress.export.lean import fill, lean, park, to_opset
 from tfcompress.export.operators import blamed, named
 from tfcompress.export.qdq import fake_quant
 from tfcompress.export.scheme import Scheme
@@ -67,7 +67,7 @@ def to_onnx(
         wide = scheme.activations == "static" and scheme.activation_bits > 8
         opset = max(opset, OPSET_OF_16_BITS) if wide else opset
     if opset > OPSET:
-        proto = onnx.version_converter.convert_version(proto, opset)
+        to_opset(proto, opset)
     make_canonical(proto)
     _set_header(proto, trace)
     if precision == "float16":

@@ -21,7 +21,8 @@ from tfcompress.export.tracing import Trace
 from tfcompress.export.verify import reference, verify
 from tfcompress.messages import told
 
-Convert = Callable[[Trace], bytes]
+Convert = Callable[[Trace, pathlib.Path], None]
+"""Writes the file of a trace."""
 
 ALMOST = 1e-3
 """Part of the largest value by which a tensor may differ that isn't the wrong one."""
@@ -63,7 +64,7 @@ def prove(
         model: what the file must compute.
         trace: that the file was made from.
         runner: the file, opened.
-        convert: makes such a file of a trace; to look for what is wrong.
+        convert: writes such a file of a trace; to look for what is wrong.
         precision: of the file.
         data: to compare on; None: random inputs.
         deployment: of a quantized model; None: a float one.
@@ -190,7 +191,7 @@ def _wrong(
     expected = concrete(**{spec.name: tf.constant(given[name]) for name, spec in _arguments(concrete, trace)})
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         path = pathlib.Path(folder, f"watched{suffix}")
-        path.write_bytes(convert(dataclasses.replace(trace, concrete=concrete, outputs=outputs)))
+        convert(dataclasses.replace(trace, concrete=concrete, outputs=outputs), path)
         received = open_runner(path).run(given)
     for name, op in zip(names, watched, strict=True):
         value = expected[name].numpy()

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcompress.checks import check_path
 from tfcompress.export._quiet import quiet
+from tfcompress.export.external import check_outside
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
@@ -177,7 +178,7 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
 
     Raises:
         ValueError: the suffix is unknown, or the runtime refuses the file.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or the one beside it that holds its weights.
 
     Example:
         runner = open_runner("model.tflite", threads=2)
@@ -196,11 +197,25 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
     except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
         if out_of_memory(error):
             raise memory_error(f"load {os.fspath(path)!r}", error) from error
+        _check_weights(kind, file)
         raise RuntimeRefusal(
             f"Expected a {kind} file that its runtime can load. Received: {os.fspath(path)!r}, which it "
             f"refused: {told(error)}",
             error,
         ) from error
+
+
+def _check_weights(kind: str, file: pathlib.Path) -> None:
+    """Say so if a file was refused because the file with its weights isn't beside it."""
+    if kind != "onnx":
+        return
+    import onnx
+
+    try:
+        proto = onnx.load(file, load_external_data=False)
+    except Exception:  # no ONNX file: what the runtime said is to be told
+        return
+    check_outside(proto, file)
 
 
 class TFLiteRunner(Runner):
@@ -271,7 +286,9 @@ class ONNXRunner(Runner):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         with quiet():
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                os.path.realpath(path), options, providers=["CPUExecutionProvider"]
+            )
         super().__init__(
             path,
             threads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 
 from tfcompress.exclusive import no_warnings
 from tfcompress.export._quiet import quiet
+from tfcompress.export.external import check_outside
 from tfcompress.export.integers import METADATA
 from tfcompress.export.qdq.static import QUANTIZERS
 from tfcompress.export.runtime import format_of, open_runner
@@ -163,7 +165,8 @@ class ONNXObserver(Observer):
         import onnx
 
         self._path = path
-        self._proto = onnx.load(os.fspath(path))
+        self._proto = onnx.load(os.fspath(path), load_external_data=False)  # of values only scales are looked at
+        check_outside(self._proto, path)
         graph = self._proto.graph
         self._session: Any = None
         inferred = onnx.shape_inference.infer_shapes(self._proto).graph
@@ -205,9 +208,9 @@ class ONNXObserver(Observer):
             return plain
         if node.input[0] in constants or node.input[1] not in constants:
             return plain
-        scale = numpy_helper.to_array(constants[node.input[1]])
-        if scale.size != 1:
+        if math.prod(constants[node.input[1]].dims) != 1:
             return plain
+        scale = numpy_helper.to_array(constants[node.input[1]])
         zero_point = 0
         if len(node.input) > 2 and node.input[2] in constants:
             zero_point = int(numpy_helper.to_array(constants[node.input[2]]).reshape(-1)[0])
@@ -235,6 +238,8 @@ class ONNXObserver(Observer):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        folder = os.path.dirname(os.path.realpath(self._path))  # where other files may hold some of the weights
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         with quiet():
             return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

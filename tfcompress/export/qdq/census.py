@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.arithmetic import Census, Step, label
+from tfcompress.export.external import raw_values
 from tfcompress.export.qdq.carry import FUSED
 
 KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
@@ -34,14 +35,14 @@ def read(path: pathlib.Path) -> Census:
     """Read a file."""
     import onnx
 
-    return _Reader(onnx.load(path, load_external_data=False)).run()
+    return _Reader(onnx.load(path, load_external_data=False), path).run()
 
 
 class _Reader:
-    def __init__(self, proto: Any):
+    def __init__(self, proto: Any, path: pathlib.Path):
         import onnx
 
-        self.onnx, self.proto = onnx, proto
+        self.onnx, self.proto, self.path = onnx, proto, path
         self.steps: list[Step] = []
         self.kernels: list[int] = []
         self.activations: int | str | None = None
@@ -68,8 +69,8 @@ class _Reader:
             return "", 1, 0, 0
         dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         largest = 127
-        if dtype == np.int8 and tensor.raw_data:
-            values = np.frombuffer(tensor.raw_data, np.int8)
+        if dtype == np.int8 and (raw := raw_values(tensor, self.path)):
+            values = np.frombuffer(raw, np.int8)
             largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
         return dtype.name, int(np.prod(tensor.dims)), len(tensor.dims), largest
 
