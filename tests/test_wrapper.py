@@ -233,6 +233,29 @@ def test_training_goes_on_behind_a_layer_that_is_pinned():
     assert not np.allclose(one, two)
 
 
+class Switched(L.Layer):
+    """A layer that is called with tensors and other values by name."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = L.Dense(3)
+
+    def call(self, query, value, mask=None, causal_mask=False, bias=None):
+        found = self.dense(query) * value
+        return found if bias is None or not causal_mask else found + bias
+
+
+def test_tensors_and_other_values_go_by_name_to_a_layer_that_is_wrapped(tmp_path):
+    inputs, x = keras.Input((3,)), np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    model = keras.Model(inputs, Switched()(inputs, value=inputs, causal_mask=True, bias=inputs))
+    wrapped = tfc.prune(model, 0.5)
+    np.testing.assert_allclose(wrapped(x), model(x), rtol=1e-6)
+    custom = {"Switched": Switched}
+    wrapped.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects=custom)
+    np.testing.assert_array_equal(loaded(x), wrapped(x))
+
+
 def test_gradients_pass_where_the_mask_is_one():
     model, (x, y) = model_of("dense"), data_for("dense")
     pruned = tfc.prune(model, 0.5)

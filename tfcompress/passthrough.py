@@ -41,6 +41,7 @@ class PassThrough(keras.layers.Wrapper):
         kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
+        self._call_signature: inspect.Signature = _with_keywords_of(layer, inspect.signature(self.call))
 
     def __getattr__(self, name: str) -> Any:
         """Return what the layer inside holds: `kernel`, `units`, `activation` and the like, but none of its methods."""
@@ -166,6 +167,27 @@ def context_of_its_own() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute(name, context)
+
+
+def _with_keywords_of(layer: keras.layers.Layer, own: inspect.Signature) -> inspect.Signature:
+    """Return the signature of a wrapper's call with the names of the arguments that the layer's call takes.
+
+    Keras refuses an argument that holds tensors beside other values, and takes all that only `**kwargs` catches for
+    one. Masks stay there: Keras fills in those that are named, and the layer inside gets its own.
+    """
+    known = own.parameters
+    *positional, last = known.values()
+    filled = {"mask", *(f"{name}_mask" for name in layer._call_signature.parameters)}
+    named = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in list(layer._call_signature.parameters.values())[1:]
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in {*known, *filled}
+    ]
+    # What the layer can't do without may have been given by position, which the wrapper's `*args` catches.
+    return own.replace(
+        parameters=[*positional, *(p.replace(default=None) if p.default is p.empty else p for p in named), last]
+    )
 
 
 def _is_held(layer: keras.layers.Layer, name: str) -> bool:

@@ -149,3 +149,38 @@ def test_a_dilated_convolution_of_free_volumes(tmp_path):
     x = floats(2, 7, 5, 6, 2)
     artifact = export(model, tmp_path / "model.onnx", verify=x)
     np.testing.assert_allclose(artifact.predict(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+class Axes(L.Layer):
+    """Slices that add axes to a tensor of free sizes, as masks of attention get them."""
+
+    def call(self, x):
+        pieces = x[:, None, 1:, :, None], x[:, 1:, None, ..., None][..., 0], x[..., None, 2], x[:, -1, None]
+        return [*pieces, x[:, None, :, None]]
+
+
+class OneHead(L.Layer):
+    """Attention of one head, whose transposes are reshapes, on sizes that are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(4)
+
+    def call(self, x):
+        samples = ops.shape(x)[0]
+        x = ops.reshape(x, (samples, -1, 4))
+        heads = ops.transpose(ops.reshape(self.dense(x), (samples, -1, 1, 4)), (0, 2, 1, 3))
+        return ops.matmul(heads, ops.transpose(heads, (0, 1, 3, 2)))
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+@pytest.mark.parametrize(("layer", "shape"), [(Axes, (None, None)), (OneHead, (6, 4)), (OneHead, (None, 4))])
+def test_axes_are_added_and_sizes_taken_of_tensors_of_free_sizes(layer, shape, suffix, tmp_path):
+    inputs = keras.Input(shape)
+    model, x = keras.Model(inputs, layer()(inputs)), floats(3, 6, 4)
+    received = export(model, tmp_path / f"model{suffix}", verify=x).predict(x)
+    expected = model(x)
+    for one, other in zip(
+        received.values() if layer is Axes else [received], expected if layer is Axes else [expected], strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
