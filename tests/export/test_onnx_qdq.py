@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfcompress.export.flatbuffer import recovery
 from tfcompress.export.qdq.fake_quant import layer_name, nudge
 from tfcompress.export.qdq.graph import Graph
 from tfcompress.export.qdq.recover import recover, recover_any
@@ -58,6 +59,20 @@ def test_what_lies_on_no_grid_is_not_forced_onto_one():
     assert recover(array.astype("float64"), (1,)) is None
     array[0, 0] = np.inf
     assert recover(array, (1,)) is None
+
+
+@pytest.mark.parametrize("shared", [0, 2], ids=["by expert", "by unit"])
+def test_integers_of_an_axis_made_of_two_of_which_one_has_the_grids(shared):
+    random = np.random.default_rng(0)
+    integers = random.integers(-126, 127, (3, 8, 5))
+    integers[(slice(None), 0, 0) if shared == 0 else (0, 0)] = 127
+    scale = np.float32(random.uniform(0.1, 1, (3, 1, 1) if shared == 0 else (1, 1, 5)))
+    array = (integers.astype("float32") * scale).transpose(1, 0, 2).reshape(8, 15)
+    for found in (recover_any(array), recovery.recover(array, 1)):
+        np.testing.assert_array_equal(found.values, integers.transpose(1, 0, 2).reshape(8, 15))
+        np.testing.assert_allclose(found.scale.ravel(), np.broadcast_to(scale, (3, 1, 5)).ravel(), rtol=1e-6)
+    array[-1, -1] += 0.3 * scale.ravel()[-1]
+    assert recover_any(array) is recovery.recover(array, 1) is None
 
 
 def test_channels_of_zeros():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -48,6 +49,24 @@ class Scheme:
         if self.activation_bits == self.weight_bits:
             return f"int{self.weight_bits}"
         return f"int{self.activation_bits}x{self.weight_bits}"
+
+
+def shared_grids(largest: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the largest values of grids that channels share, where an axis of channels was made of two.
+
+    A kernel of experts is (experts, inputs, units), with a grid for each unit; a file has (inputs, experts * units).
+
+    Args:
+        largest: The largest |value| of each channel.
+
+    >>> [found.tolist() for found in shared_grids(np.array([1, 5, 3, 2]))]
+    [[3, 5, 3, 5], [5, 5, 3, 3]]
+    """
+    count = len(largest)
+    for size in (size for size in range(2, count) if count % size == 0):
+        parts = largest.reshape(-1, size)
+        yield np.tile(parts.max(axis=0), count // size)
+        yield np.repeat(parts.max(axis=1), size)
 
 
 def no_grid(what: str, name: str, inference_io: str) -> ValueError:

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from tfcompress.export.scheme import shared_grids
+
 TOLERANCE = 0.01
 """In steps: what float32 rounding, and a factor that the converter folds into a kernel, may add up to."""
 
@@ -60,6 +62,16 @@ def recover(constant: np.ndarray, axis: int, bits: int = 8, per_channel: bool = 
     most = 2 ** (bits - 1) - 1
     others = tuple(dimension for dimension in range(constant.ndim) if dimension != axis) if per_channel else None
     largest = np.abs(constant).max(axis=others, keepdims=True)
+    found = _on_grid(constant, axis, largest, most)
+    if found is not None or not per_channel or not largest.any():
+        return found
+    candidates = shared_grids(largest.reshape(-1))
+    grids = (_on_grid(constant, axis, shared.reshape(largest.shape), most) for shared in candidates)
+    return next((found for found in grids if found is not None), None)
+
+
+def _on_grid(constant: np.ndarray, axis: int, largest: np.ndarray, most: int) -> Integers | None:
+    """Return a constant's integers on the grids whose largest integer is the largest value; None: it isn't on them."""
     scale = np.where(largest > 0, largest / np.float32(most), np.float32(1)).astype(np.float32)
     values = np.empty(constant.shape, np.int8)
     rows = max(1, PIECE * len(constant) // constant.size)

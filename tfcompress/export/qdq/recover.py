@@ -7,6 +7,8 @@ import itertools
 
 import numpy as np
 
+from tfcompress.export.scheme import shared_grids
+
 TOLERANCE = 2.0**-13
 """How far, in steps of the grid, a value may lie from its integer: what float32 leaves of q * scale."""
 
@@ -58,6 +60,11 @@ def recover(array: np.ndarray, axes: tuple[int, ...], bits: int = 8) -> Integers
     largest = np.abs(array).max(axis=others, keepdims=True, initial=0.0)
     if array.dtype != np.float32 or not array.size or not np.isfinite(largest).all():
         return None
+    return _on_grid(array, largest, levels, others)
+
+
+def _on_grid(array: np.ndarray, largest: np.ndarray, levels: int, others: tuple[int, ...]) -> Integers | None:
+    """Return an array's integers on the grids whose largest integer is the largest value; None: it isn't on them."""
     scale = np.where(largest > 0, largest / np.float32(levels), np.float32(1.0)).astype(np.float32)
     steps = array / scale
     rounded = np.rint(steps)
@@ -98,4 +105,22 @@ def recover_any(array: np.ndarray, bits: int = 8, likely: tuple[int, ...] | None
         found = recover(array, axes, bits)
         if found is not None:
             return found
+    return next((found for axis in reversed(range(array.ndim)) if (found := _joined(array, axis, bits))), None)
+
+
+def _joined(array: np.ndarray, axis: int, bits: int) -> Integers | None:
+    """Find the grids along an axis that was made of two, of which one has the grids."""
+    others = tuple(other for other in range(array.ndim) if other != axis)
+    largest = np.abs(array).max(axis=others, keepdims=True, initial=0.0)
+    if array.dtype != np.float32 or not array.size or not np.isfinite(largest).all() or not largest.any():
+        return None
+    levels = 2 ** (bits - 1) - 1
+    for grids in shared_grids(largest.reshape(-1)):
+        shared = grids.reshape(largest.shape)
+        if len(np.unique(grids)) * LEAST_VALUES_OF_A_GRID > array.size:
+            continue
+        if _on_grid(array[:1], shared[:1], levels, others) is not None:  # most aren't: seen from a piece
+            found = _on_grid(array, shared, levels, others)
+            if found is not None:
+                return found
     return None
