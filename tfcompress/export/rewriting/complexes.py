@@ -1,4 +1,4 @@
-"""Fourier transforms as products with matrices, and complex numbers as pairs of real ones."""
+"""Complex numbers as pairs of real ones."""
 
 from __future__ import annotations
 
@@ -7,176 +7,212 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.rewriting.reading import value
+from tfcompress.export.rewriting import fourier
+from tfcompress.export.rewriting.fourier import Pair
+from tfcompress.export.rewriting.reading import size, value
 
-LONGEST = 4096
-"""Samples of a transform: its matrices hold as many numbers, squared."""
-
-Pair = tuple[Any, Any]
+Known = dict[Any, Pair | None]
+"""{reference of a complex tensor: its parts}, while the parts of one are sought: what is made may be replaced later."""
 
 
-def pair(tensor: Any) -> Pair | None:
+def pair(tensor: Any, known: Known) -> Pair | None:
     """Return the real and the imaginary part of a complex tensor; None: it is made by what isn't known here."""
-    find = _PAIRS.get(tensor.op.type)
-    return None if find is None else find(tensor.op)
+    if tensor.ref() not in known:
+        known[tensor.ref()] = _made(tensor, known)
+    return known[tensor.ref()]
 
 
-def _of_real(op: Any) -> Pair | None:
+def _made(tensor: Any, known: Known) -> Pair | None:
+    import tensorflow as tf
+
+    if tensor.dtype != tf.complex64:
+        return None
+    constant = value(tensor)
+    if constant is not None:
+        return tf.constant(constant.real.astype("float32")), tf.constant(constant.imag.astype("float32"))
+    op = tensor.op
+    if op.type in _ALIKE:
+        parts = _alike(op, known)
+        return None if parts is None else (parts[0][tensor.value_index], parts[1][tensor.value_index])
+    find = _PAIRS.get(op.type)
+    return None if find is None else find(op, known)
+
+
+def _of_real(op: Any, known: Known) -> Pair | None:
     import tensorflow as tf
 
     if op.inputs[0].dtype.is_complex:
-        return None
+        return pair(op.inputs[0], known)
     real = tf.cast(op.inputs[0], tf.float32)
     return real, tf.zeros_like(real)
 
 
-def _moved(op: Any) -> Pair | None:
-    """Return the parts of what an operation does to each of them alike."""
-    import tensorflow as tf
-
-    parts = pair(op.inputs[0])
-    if parts is None:
+def _alike(op: Any, known: Known) -> tuple[list[Any], list[Any]] | None:
+    """Return the outputs of an operation that does to each part of its complex inputs what it does to numbers."""
+    parts = [pair(x, known) if x.dtype.is_complex else (x, x) for x in op.inputs]
+    if any(x is None for x in parts):
         return None
-    rest = list(op.inputs[1:])
-    settings = {a.name: op.get_attr(a.name) for a in op.op_def.attr if not _implied(op, a.name)}
-    names = [arg.name for arg in op.op_def.input_arg]
-    make = getattr(tf.raw_ops, op.type)
-    one, two = (make(**dict(zip(names, [x, *rest], strict=True)), **settings) for x in parts)
-    return one, two
+    return _again(op, [x[0] for x in parts if x]), _again(op, [x[1] for x in parts if x])
 
 
-def _conjugate(op: Any) -> Pair | None:
-    parts = pair(op.inputs[0])
+def _again(op: Any, inputs: list[Any]) -> list[Any]:
+    """Return what an operation makes of real inputs."""
+    import tensorflow as tf
+    from tensorflow.core.framework import attr_value_pb2
+
+    settings = {name: setting for name, setting in op.node_def.attr.items() if not name.startswith("_")}
+    for name, setting in settings.items():
+        if setting.type == tf.complex64.as_datatype_enum:
+            settings[name] = attr_value_pb2.AttrValue(type=tf.float32.as_datatype_enum)
+    kinds = [tf.float32 if x.dtype.is_complex else x.dtype for x in op.outputs]
+    return list(op.graph.create_op(op.type, inputs, kinds, attrs=settings, name=op.type).outputs)
+
+
+def _conjugate(op: Any, known: Known) -> Pair | None:
+    parts = pair(op.inputs[0], known)
     return None if parts is None else (parts[0], -parts[1])
 
 
-def _computed(op: Any) -> Pair | None:
-    a, b = pair(op.inputs[0]), pair(op.inputs[1])
+def _product(op: Any, known: Known) -> Pair | None:
+    """Return what multiplies its two inputs: numbers, matrices, or sums by letters."""
+    two = [pair(x, known) for x in op.inputs]
+    if len(two) != 2:
+        return None
+    a, b = two
     if a is None or b is None:
         return None
-    if op.type == "Mul":
-        return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
-    sign = -1 if op.type == "Sub" else 1
-    return a[0] + sign * b[0], a[1] + sign * b[1]
+    adjoint = [name in op.node_def.attr and op.get_attr(name) for name in ("adj_x", "adj_y")]
+    a, b = ((x[0], -x[1]) if turned else x for x, turned in zip((a, b), adjoint, strict=True))
+    real, mixed, mixed_too, imaginary = (_again(op, [x, y])[0] for x in a for y in b)
+    return real - imaginary, mixed + mixed_too
 
 
-def _implied(op: Any, name: str) -> bool:
-    return any(name in (arg.type_attr, arg.number_attr) for arg in op.op_def.input_arg)
-
-
-def _matrix(rows: int, columns: int, period: int, sign: int) -> Pair:
+def _quotient(op: Any, known: Known) -> Pair | None:
     import tensorflow as tf
 
-    turns = np.outer(np.arange(rows), np.arange(columns)) % period / period
-    angles = sign * 2 * np.pi * turns
-    return tf.constant(np.cos(angles).astype("float32")), tf.constant(np.sin(angles).astype("float32"))
-
-
-def _fitted(x: Any, length: int) -> Any | None:
-    """Return the first `length` entries along the last axis, zeros behind where there are fewer."""
-    import tensorflow as tf
-
-    size = x.shape[-1]
-    if size is None:
+    a, b = pair(op.inputs[0], known), pair(op.inputs[1], known)
+    if a is None or b is None:
         return None
-    if size >= length:
-        return x[..., :length]
-    return tf.pad(x, [[0, 0]] * (x.shape.rank - 1) + [[0, length - size]])
+    below = tf.square(b[0]) + tf.square(b[1])
+    return (a[0] * b[0] + a[1] * b[1]) / below, (a[1] * b[0] - a[0] * b[1]) / below
 
 
-def _real_transform(op: Any) -> Pair | None:
+def _square(op: Any, known: Known) -> Pair | None:
     import tensorflow as tf
 
-    length = value(op.inputs[1])
-    if length is None or op.inputs[0].dtype != tf.float32 or not 0 < int(length.item()) <= LONGEST:
-        return None
-    n = int(length.item())
-    x = _fitted(op.inputs[0], n)
-    if x is None:
-        return None
-    cosines, sines = _matrix(n, n // 2 + 1, n, -1)
-    return tf.matmul(x, cosines), tf.matmul(x, sines)
+    parts = pair(op.inputs[0], known)
+    return None if parts is None else (tf.square(parts[0]) - tf.square(parts[1]), 2.0 * parts[0] * parts[1])
 
 
-def _transform(op: Any) -> Pair | None:
-    parts = pair(op.inputs[0])
-    return None if parts is None else _transformed(parts, op.type.startswith("I"))
-
-
-def _two_transforms(op: Any) -> Pair | None:
-    """Return the transform over the last two axes: over each of them."""
+def _exponential(op: Any, known: Known) -> Pair | None:
     import tensorflow as tf
 
-    parts = pair(op.inputs[0])
-    for _ in range(2):
-        parts = None if parts is None else _transformed(parts, op.type.startswith("I"))
-        parts = None if parts is None else (tf.linalg.matrix_transpose(parts[0]), tf.linalg.matrix_transpose(parts[1]))
-    return parts
+    parts = pair(op.inputs[0], known)
+    if parts is None:
+        return None
+    long = tf.exp(parts[0])
+    return long * tf.cos(parts[1]), long * tf.sin(parts[1])
 
 
-def _transformed(parts: Pair, back: bool) -> Pair | None:
+def _axes(op: Any) -> list[int]:
+    """Return over which axes an operation transforms: the last ones, as many as its name says."""
+    count = 3 if op.type.endswith("3D") else 2 if op.type.endswith("2D") else 1
+    return [*range(-count, 0)]
+
+
+def _lengths(op: Any) -> list[Any]:
+    """Return the lengths that a transform of or to real numbers has been told, as tensors where they are free."""
+    given = value(op.inputs[1])
+    return [op.inputs[1][i] if given is None else int(given[i]) for i, _ in enumerate(_axes(op))]
+
+
+def _transform(op: Any, known: Known) -> Pair | None:
+    axes, parts = _axes(op), pair(op.inputs[0], known)
+    if parts is None or parts[0].shape.rank is None:
+        return None
+    do = fourier.inverse if op.type.startswith("I") else fourier.transform
+    return do(parts, [size(parts[0], axis) for axis in axes], axes)
+
+
+def _of_real_signal(op: Any, known: Known) -> Pair | None:
     import tensorflow as tf
 
-    n = parts[0].shape[-1]
-    if n is None or n > LONGEST:
+    axes, x = _axes(op), op.inputs[0]
+    if x.dtype != tf.float32 or x.shape.rank is None:
         return None
-    cosines, sines = _matrix(n, n, n, 1 if back else -1)
-    real = tf.matmul(parts[0], cosines) - tf.matmul(parts[1], sines)
-    imaginary = tf.matmul(parts[0], sines) + tf.matmul(parts[1], cosines)
-    return (real / n, imaginary / n) if back else (real, imaginary)
+    lengths = _lengths(op)
+    parts = fourier.of_real(x, lengths[-1])
+    return None if parts is None else fourier.transform(parts, lengths[:-1], axes[:-1])
 
 
-_PAIRS: dict[str, Callable[[Any], Pair | None]] = {
-    "Complex": lambda op: (op.inputs[0], op.inputs[1]),
+_ALIKE = (
+    *("Identity", "Transpose", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "Slice", "Neg", "Tile", "Pad"),
+    *("ConcatV2", "Pack", "Unpack", "Split", "SplitV", "GatherV2", "GatherNd", "ReverseV2", "Roll", "BroadcastTo"),
+    *("Add", "AddV2", "AddN", "Sub", "Sum", "Mean", "Cumsum", "SelectV2", "ZerosLike", "MirrorPad"),
+)
+"""What does to each part of complex numbers what it does to real ones."""
+
+_PAIRS: dict[str, Callable[[Any, Known], Pair | None]] = {
+    "Complex": lambda op, known: (op.inputs[0], op.inputs[1]),
     "Cast": _of_real,
-    "RFFT": _real_transform,
-    **dict.fromkeys(("FFT", "IFFT"), _transform),
-    **dict.fromkeys(("FFT2D", "IFFT2D"), _two_transforms),
-    **dict.fromkeys(
-        ("Identity", "Transpose", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "Slice", "Neg"), _moved
-    ),
     "Conj": _conjugate,
-    **dict.fromkeys(("Mul", "Add", "AddV2", "Sub"), _computed),
+    **dict.fromkeys(("Mul", "MatMul", "BatchMatMulV2", "Einsum"), _product),
+    **dict.fromkeys(("RealDiv", "Div"), _quotient),
+    "Square": _square,
+    "Exp": _exponential,
+    **dict.fromkeys(("FFT", "IFFT", "FFT2D", "IFFT2D", "FFT3D", "IFFT3D"), _transform),
+    **dict.fromkeys(("RFFT", "RFFT2D", "RFFT3D"), _of_real_signal),
 }
 
 
 def part(op: Any) -> Any:
-    """Return a part of a complex tensor, or its size."""
+    """Return a part of a complex tensor, its size, or its angle."""
     import tensorflow as tf
 
-    parts = pair(op.inputs[0])
+    parts = pair(op.inputs[0], {})
     if parts is None:
         return None
     if op.type == "ComplexAbs":
         return [tf.sqrt(tf.square(parts[0]) + tf.square(parts[1]))]
-    return [parts[0] if op.type == "Real" else parts[1]]
+    if op.type == "Angle":
+        return [tf.atan2(parts[1], parts[0])]
+    return [parts[1] if op.type == "Imag" else parts[0]]
+
+
+def cast(op: Any) -> Any:
+    """Return the real part of complex numbers that are cast to real ones."""
+    import tensorflow as tf
+
+    if not op.inputs[0].dtype.is_complex or op.outputs[0].dtype.is_complex:
+        return None
+    parts = pair(op.inputs[0], {})
+    return None if parts is None else [tf.cast(parts[0], op.outputs[0].dtype)]
+
+
+def shape(op: Any) -> Any:
+    """Return the sizes of a complex tensor, which are those of its real part."""
+    import tensorflow as tf
+
+    parts = pair(op.inputs[0], {}) if op.inputs[0].dtype.is_complex else None
+    return None if parts is None else [tf.shape(parts[0], out_type=op.outputs[0].dtype)]
 
 
 def inverse(op: Any) -> Any:
     """Return the real signal that has a spectrum."""
-    import tensorflow as tf
-
-    parts, length = pair(op.inputs[0]), value(op.inputs[1])
-    if parts is None or length is None or not 0 < int(length.item()) <= LONGEST:
+    axes, parts = _axes(op), pair(op.inputs[0], {})
+    if parts is None or parts[0].shape.rank is None:
         return None
-    n = int(length.item())
-    real, imaginary = (_fitted(x, n // 2 + 1) for x in parts)
-    if real is None or imaginary is None:
-        return None
-    cosines, sines = _matrix(n // 2 + 1, n, n, 1)
-    # Each but the first, and of an even length the last, stands for two that are conjugate.
-    twice = np.full([n // 2 + 1, 1], 2.0 / n, np.float32)
-    twice[0] = 1.0 / n
-    if n % 2 == 0:
-        twice[-1] = 1.0 / n
-    return [tf.matmul(real, cosines * twice) - tf.matmul(imaginary, sines * twice)]
+    lengths = _lengths(op)
+    between = fourier.inverse(parts, lengths[:-1], axes[:-1])
+    signal = None if between is None else fourier.to_real(between, lengths[-1])
+    return None if signal is None else [signal]
 
 
 _PARTS: dict[str, tuple[Any, ...]] = {
-    "Real": (part,),
-    "Imag": (part,),
-    "ComplexAbs": (part,),
-    "IRFFT": (inverse,),
+    **dict.fromkeys(("Real", "Imag", "ComplexAbs", "Angle"), (part,)),
+    "Cast": (cast,),
+    "Shape": (shape,),
+    **dict.fromkeys(("IRFFT", "IRFFT2D", "IRFFT3D"), (inverse,)),
 }
 
 
@@ -184,7 +220,7 @@ def _not_of_rfft(op: Any) -> Any:
     """Return the same in TFLite, which has the transform of real signals itself, of lengths that are powers of two."""
     source = op.inputs[0].op
     length = value(source.inputs[1]) if source.type == "RFFT" else None
-    own = length is not None and int(length.item()).bit_count() == 1
+    own = length is not None and int(np.ravel(length)[0]).bit_count() == 1
     return None if own else part(op)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.rewriting.reading import value
+from tfcompress.export.rewriting.reading import size, value
 
 LARGEST_AXIS = 1024
 """Of a running product: it is computed as that many products of as many factors."""
@@ -62,10 +62,33 @@ def scattered(op: Any) -> Any:
     return [tf.tensor_scatter_nd_add(tf.zeros(shape, values.dtype), places, values)]
 
 
+def rolled(op: Any) -> Any:
+    """Return a rolled array, by slices or by its places: tf2onnx's own slices are invalid if there is one axis."""
+    import tensorflow as tf
+
+    x, shift, axis = op.inputs
+    axes, known = value(axis), value(shift)
+    if axes is None or x.shape.rank is None:
+        return None
+    steps = tf.unstack(tf.reshape(shift, [axes.size])) if known is None else known.reshape(-1).tolist()
+    for by, along in zip(steps, axes.reshape(-1).tolist(), strict=True):
+        count = size(x, along)
+        if known is not None and isinstance(count, int):
+            behind = by % count
+            x = tf.concat(tf.split(x, [count - behind, behind], along)[::-1], along) if behind else x
+        else:
+            places = tf.math.floormod(tf.range(count) - tf.cast(by, tf.int32), count)
+            x = tf.gather(x, places, axis=along)
+    return [x]
+
+
 _SHARED: dict[str, tuple[Any, ...]] = {
     "Bucketize": (bucket,),
     "LowerBound": (bound,),
     "UpperBound": (bound,),
     "Cumprod": (running_product,),
 }
-RULES: dict[str, dict[str, tuple[Any, ...]]] = {"tflite": _SHARED, "onnx": {**_SHARED, "ScatterNd": (scattered,)}}
+RULES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "tflite": _SHARED,
+    "onnx": {**_SHARED, "ScatterNd": (scattered,), "Roll": (rolled,)},
+}

@@ -37,7 +37,7 @@ def of_integers(op: Any) -> Any:
     import tensorflow as tf
 
     a, b = op.inputs
-    if a.dtype.is_floating or b.dtype.is_floating:
+    if not (a.dtype.is_integer and b.dtype.is_integer):
         return None
     sides = ("adj_x", "adj_y") if op.type.startswith("Batch") else ("transpose_a", "transpose_b")
     flips = dict(zip(("transpose_a", "transpose_b"), map(op.get_attr, sides), strict=True))

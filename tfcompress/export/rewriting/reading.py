@@ -16,7 +16,9 @@ def value(tensor: Any) -> np.ndarray | None:
     found = tf.get_static_value(tensor)
     if found is not None:
         return np.asarray(found)
-    evaluate = _EVALUATED.get(tensor.op.type)  # TensorFlow itself looks past few operations
+    whole = tensor.dtype.is_integer or tensor.dtype.is_bool
+    evaluate = _EVALUATED.get(tensor.op.type) or (_OF_SIZES.get(tensor.op.type) if whole else None)
+    # TensorFlow itself looks past few operations.
     inputs = [] if evaluate is None else [value(x) for x in tensor.op.inputs]
     if evaluate is None or any(x is None for x in inputs):
         return None
@@ -42,6 +44,19 @@ _EVALUATED: dict[str, Any] = {
     "Reshape": lambda op, inputs: np.reshape(inputs[0], inputs[1]),
     "StridedSlice": _slice,
 }
+_OF_SIZES: dict[str, Any] = {
+    "AddV2": lambda op, inputs: inputs[0] + inputs[1],
+    "Less": lambda op, inputs: inputs[0] < inputs[1],
+    **dict.fromkeys(("Select", "SelectV2"), lambda op, inputs: np.where(*inputs)),
+}
+"""What axes and sizes are computed with."""
+
+
+def size(tensor: Any, axis: int) -> Any:
+    """Return the size of an axis, as a tensor where it is free."""
+    import tensorflow as tf
+
+    return tensor.shape[axis] if tensor.shape[axis] is not None else tf.shape(tensor)[axis]
 
 
 def source(tensor: Any, *through: str) -> Any:
