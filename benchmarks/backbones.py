@@ -28,6 +28,21 @@ _DECODER = {
     "intermediate_dim": 32,
 }
 _IMAGE = (32, 32, 3)
+_PATCHES = {
+    "image_shape": _IMAGE,
+    "patch_size": 8,
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 16,
+    "intermediate_dim": 32,
+}
+
+
+def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+_UNPLACED = _without(_TEXT, "max_sequence_length")
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "ViTBackbone": {
@@ -91,6 +106,90 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "num_mels": 8,
         "max_encoder_sequence_length": 16,
         "max_decoder_sequence_length": LENGTH,
+    },
+    "AlbertBackbone": {**_TEXT, "embedding_dim": 8},
+    "BartBackbone": _TEXT,
+    "BloomBackbone": _UNPLACED,
+    "DebertaV3Backbone": {**_TEXT, "bucket_size": 8},
+    "ElectraBackbone": {**_without(_TEXT, "vocabulary_size"), "vocab_size": WORDS, "embedding_dim": 16},
+    "ESMBackbone": _TEXT,
+    "FalconBackbone": {**_without(_UNPLACED, "num_heads"), "num_attention_heads": 2},
+    "FNetBackbone": _without(_TEXT, "num_heads"),
+    "GPTNeoXBackbone": _TEXT,
+    "MixtralBackbone": {**_DECODER, "num_experts": 2, "sliding_window": 8},
+    "Phi3Backbone": _DECODER,
+    "Qwen3Backbone": {**_DECODER, "head_dim": 8},
+    "RoformerV2Backbone": {**_UNPLACED, "head_size": 8},
+    "RWKV7Backbone": {
+        "vocabulary_size": WORDS,
+        "num_layers": 1,
+        "hidden_size": 16,
+        "head_size": 8,
+        "intermediate_dim": 32,
+        "gate_lora": 8,
+        "mv_lora": 8,
+        "aaa_lora": 8,
+        "decay_lora": 8,
+    },
+    "T5Backbone": _UNPLACED,
+    "XLNetBackbone": _UNPLACED,
+    "CSPNetBackbone": {
+        "image_shape": _IMAGE,
+        "stem_filters": 8,
+        "stem_kernel_size": 3,
+        "stem_strides": 1,
+        "stem_padding": "same",
+        "stackwise_depth": [1, 2],
+        "stackwise_strides": [1, 2],
+        "stackwise_num_filters": [8, 16],
+        "block_type": "dark",
+    },
+    "DeiTBackbone": {**_PATCHES, "patch_size": (8, 8)},
+    "DenseNetBackbone": {"image_shape": _IMAGE, "stackwise_num_repeats": [1, 2], "growth_rate": 8},
+    "DINOV2Backbone": {**_PATCHES, "position_embedding_shape": _IMAGE},
+    "HGNetV2Backbone": {
+        "image_shape": _IMAGE,
+        "depths": [1, 2],
+        "embedding_size": 8,
+        "hidden_sizes": [16, 32],
+        "stem_channels": [3, 8, 8],
+        "hidden_act": "relu",
+        "use_learnable_affine_block": True,
+        "stackwise_stage_filters": [(8, 8, 16, 1, 1, 3), (16, 8, 32, 2, 2, 3)],
+        "apply_downsample": [False, True],
+        "use_lightweight_conv_block": [False, True],
+    },
+    "MobileNetBackbone": {
+        "image_shape": _IMAGE,
+        "input_num_filters": 8,
+        "stackwise_expansion": [[16, 24], [24, 32]],
+        "stackwise_num_blocks": [2, 2],
+        "stackwise_num_filters": [[8, 8], [16, 16]],
+        "stackwise_kernel_size": [[3, 3], [5, 5]],
+        "stackwise_num_strides": [[2, 1], [2, 1]],
+        "stackwise_se_ratio": [[None, None], [0.25, 0.25]],
+        "stackwise_activation": [["relu", "relu"], ["hard_swish", "hard_swish"]],
+        "stackwise_padding": [[1, 1], [2, 2]],
+        "output_num_filters": 32,
+        "depthwise_filters": 8,
+        "depthwise_stride": 2,
+        "depthwise_residual": False,
+        "last_layer_filter": 32,
+        "squeeze_and_excite": 0.5,
+    },
+    "ViTDetBackbone": {
+        **_without(_PATCHES, "hidden_dim"),
+        "image_shape": (64, 64, 3),
+        "patch_size": 16,
+        "hidden_size": 16,
+        "global_attention_layer_indices": [1],
+        "num_output_channels": 8,
+        "window_size": 2,
+    },
+    "XceptionBackbone": {
+        "image_shape": _IMAGE,
+        "stackwise_conv_filters": [[8, 16], [16, 24], [24, 32]],
+        "stackwise_pooling": [True, True, False],
     },
 }
 

@@ -128,3 +128,16 @@ def test_an_optimizer_that_fails_is_passed_over(monkeypatch):
     proto = to_onnx(trace(models.cnn(), 1))
     assert [value.name for value in proto.graph.output] == [value.name for value in expected.graph.output]
     assert operators(proto)["Conv"] == 2
+
+
+def test_grouped_convolutions_under_normalization_in_a_model_of_several_outputs(tmp_path):
+    inputs = keras.Input((5, 5, 4))
+    first = layers.BatchNormalization()(layers.Conv2D(4, 3, groups=4, padding="same", use_bias=False)(inputs))
+    second = layers.BatchNormalization()(
+        layers.Conv2D(4, 3, groups=2, padding="same", use_bias=False)(layers.ReLU()(first))
+    )
+    model = keras.Model(inputs, [first, second, inputs * 2])
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype("float32")
+    artifact = export(model, tmp_path / "model.onnx", verify=x)
+    for received, expected in zip(artifact.predict(x).values(), model(x), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)

@@ -27,3 +27,22 @@ def test_what_keras_writes_with_operations_of_its_own(suffix, tmp_path):
     np.testing.assert_array_equal(received["best"], expected["best"])
     np.testing.assert_array_equal(received["worst"], expected["worst"])
     assert artifact.parity.outputs["best"].max_abs == 0
+
+
+class Loops(keras.layers.Layer):
+    """Goes over the steps of a sequence in Python."""
+
+    def call(self, x):
+        return sum(x[:, step] for step in range(keras.ops.shape(x)[1]))
+
+    def compute_output_shape(self, shape):
+        return shape[0], shape[2]
+
+
+def test_a_layer_that_needs_a_size_as_a_number_is_named(tmp_path):
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, keras.layers.Dense(2)(Loops(name="loops")(inputs)), name="net")
+    with pytest.raises(
+        ValueError, match="Received: layer 'loops' of model 'net', which failed.*Give the model's Input"
+    ):
+        export(model, tmp_path / "model.onnx")

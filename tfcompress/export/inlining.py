@@ -11,7 +11,8 @@ def inline(graph: Any) -> bool:
     """Replace the calls of a graph, and those in what comes in their place, by the operations of their functions.
 
     The names of these begin as the name of the call does, with that of the layer. What loops and branches do stays in
-    functions, and calls therein do too.
+    functions, and calls therein do too. The order in which the graph did what changes nothing is forgotten: in that
+    of a graph with several outputs TensorFlow's optimizers leave what they have replaced.
 
     Args:
         graph: a GraphDef, with its library of functions.
@@ -25,6 +26,11 @@ def inline(graph: Any) -> bool:
     while calls:
         inlined = _replace(graph, calls.pop(0), functions)
         calls += [node for node in inlined if node.op in CALLS and node.attr["f"].func.name in functions]
+    for node in graph.node if found else ():
+        ordered = [x for x in node.input if not x.startswith("^")]
+        if len(ordered) < len(node.input):
+            del node.input[:]
+            node.input.extend(ordered)
     return found
 
 

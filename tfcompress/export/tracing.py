@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+import traceback
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -153,14 +154,24 @@ def _trace(
             raise memory_error(f"trace model {model.name!r}", error) from error
         shapes = {name: spec.shape for name, spec in inputs.items()}
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
+        if "as an integer" in str(error):  # of `range` and the like
+            advice += " Give the model's Input the sizes that its code needs as numbers, and export() a batch_size."
         raise ValueError(
             f"Expected a model that can be called in a TensorFlow graph on inputs of {shapes}. "
-            f"Received: {model.name!r}, which failed: {told(error)}.{advice}"
+            f"Received: {_where(error, model)}, which failed: {told(error)}.{advice}"
         ) from error
     read = {id(outer) for outer in _read(concrete)}
     layers = [layer for layer, variable in assigned if variable is None or id(variable.value.handle) in read]
     check_unchanged(model, layers, _assigning(concrete, read))
     return made
+
+
+def _where(error: Exception, model: keras.Model) -> str:
+    """Return "layer 'a' of model 'm'": the innermost layer whose own code an error was raised in; else the model."""
+    layers = {id(layer): layer for layer in model._flatten_layers(include_self=False)}
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = next((layers[id(found)] for found in reversed(frames) if id(found) in layers), None)
+    return f"model {model.name!r}" if inner is None else f"layer {inner.name!r} of model {model.name!r}"
 
 
 def _read(concrete: Any) -> list[Any]:
