@@ -77,6 +77,29 @@ def test_all_in_integers(format, tmp_path):
     assert f"{artifact.operators.integer} operators compute in integers, 0 in float" in str(artifact)
 
 
+@both_formats
+def test_a_limit_within_a_wider_range_is_one_of_integers(format, tmp_path):
+    inputs = keras.Input((6, 8))
+    limited = [L.Dense(4, activation=name)(inputs) for name in ("relu", "relu6")]
+    outputs = L.Dense(3)(L.Concatenate()([*limited, inputs]))
+    x = 3 * data((6, 8))
+    quantized = tfc.quantize(keras.Model(inputs, outputs), "int8", calibration_data=x)
+    artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True, verify=x)
+    assert artifact.parity.outputs[next(iter(artifact.parity.outputs))].max_steps < 1.01
+
+
+@both_formats
+def test_a_product_behind_a_layer_is_not_taken_for_its_own(format, tmp_path):
+    """A Fourier transform is written as products, which have no layer's name."""
+    inputs = keras.Input((8, 6))
+    x = L.Dense(6, name="before")(inputs)
+    model = keras.Model(inputs, L.Dense(3, name="behind")(keras.ops.fft2((x, keras.ops.zeros_like(x)))[0] + x))
+    quantized = tfc.quantize(model, "int8", calibration_data=data((8, 6)))
+    artifact = tfc.export(quantized, tmp_path / f"m.{format}")
+    assert artifact.operators.integer >= 2
+    assert len(artifact.operators.floats) >= 2
+
+
 def test_a_float_input_is_quantized_before_it_is_moved(tmp_path):
     model = keras.Sequential([keras.Input((6, 8)), L.Dense(7, activation="relu"), L.Dense(5)])
     for recipe in ("int8", "int16x8"):

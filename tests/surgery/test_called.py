@@ -75,6 +75,21 @@ class IdsAndNumbers(keras.Model):
         return self.head(ops.concatenate([ops.mean(self.table(x["ids"]), 1), x["numbers"]], -1))
 
 
+@keras.saving.register_keras_serializable("tests")
+class Nested(keras.Model):
+    """Takes dicts in a dict, two of them with the same key, and holds what only training uses, never called."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = L.Embedding(7, 4)
+        self.augmentation = keras.Sequential([L.RandomFlip(), L.Dense(3)])
+        self.head = L.Dense(2)
+
+    def call(self, x):
+        words = self.table(x["text"]["ids"]) * ops.expand_dims(x["text"]["mask"], -1)
+        return self.head(ops.concatenate([ops.mean(words, 1), x["image"]["mask"]], -1))
+
+
 def ids():
     return np.random.default_rng(0).integers(0, 7, (20, 5)).astype("int32")
 
@@ -95,6 +110,11 @@ def built(model):
 
 def numbers():
     return {"ids": ids(), "numbers": np.ones((20, 3), "float32")}
+
+
+def nested():
+    numbers = np.random.default_rng(0).normal(size=(20, 5)).astype("float32")
+    return {"text": {"ids": ids(), "mask": np.abs(numbers)}, "image": {"mask": numbers}}
 
 
 MODELS = {
@@ -128,6 +148,21 @@ def test_every_verb_takes_it(name, tmp_path):
                 assert found.outputs[0].max_rel < 1e-4
                 np.testing.assert_allclose(artifact.predict(x), expected, atol=1e-4)
     assert tfc.benchmark(model, runs=1, warmup=1).runs == 1
+
+
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")  # Keras', of what is never called
+def test_dicts_in_a_dict(tmp_path):
+    x = nested()
+    model = called(Nested(), x)
+    expected = np.asarray(model(x))
+    quantized = tfc.quantize(model, "int8_weights", x)
+    assert [opened.name for opened in quantized.inputs] == ["image_mask", "text_ids", "text_mask"]
+    artifact = tfc.export(model, tmp_path / "m.onnx", verify=x)
+    np.testing.assert_allclose(artifact.predict(x), expected, atol=1e-5)
+    assert tfc.verify(model, artifact.path, x).outputs[0].max_rel < 1e-5
+    for judged in (model, artifact.path):
+        assert tfc.evaluate(judged, x, expected, task="regression").mse < 1e-9
+        assert tfc.benchmark(judged, runs=1, warmup=1).runs == 1
 
 
 def test_a_loaded_model_takes_the_same(tmp_path):

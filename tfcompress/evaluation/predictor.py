@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfcompress.checks import MOST_THREADS, check_count, way_out
-from tfcompress.data import array_of, check_finite, numbers_of
+from tfcompress.data import array_of, check_finite, leaf_names, numbers_of, unnested
 from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 from tfcompress.loading import load
@@ -44,6 +44,8 @@ class Predictor(abc.ABC):
     threads: int | None
     input_specs: dict[str, TensorInfo] | None
     output_names: tuple[str, ...] = ()
+    structure: Any = None
+    """Of the data that was checked: a dict whose arrays are their names, where the model doesn't tell its inputs."""
 
     @abc.abstractmethod
     def run(self, batch: Arrays) -> Arrays:
@@ -77,7 +79,8 @@ class Predictor(abc.ABC):
             ValueError: the number of inputs, a name, a shape or a dtype doesn't fit, or there is no sample.
         """
         if self.input_specs is None:
-            given = x.items() if isinstance(x, Mapping) else [("", x)]
+            self.structure = leaf_names(x) if isinstance(x, Mapping) else None
+            given = unnested(x).items() if isinstance(x, Mapping) else [("", x)]
             named = {str(name): numbers_of(value, f"input {name!r}" if name else "x") for name, value in given}
             if not all(value.ndim for value in named.values()):
                 raise ValueError("Expected arrays whose first dimension counts the samples. Received: a scalar in x.")
@@ -147,7 +150,7 @@ class KerasPredictor(Predictor):
 
     def _packed(self, batch: Arrays) -> Any:
         if self.input_specs is None:
-            return batch.get("", batch)
+            return batch.get("", batch) if self.structure is None else _filled(self.structure, batch)
         cast = [np.asarray(batch[name], spec.dtype) for name, spec in self.input_specs.items()]
         return keras.tree.pack_sequence_as(self._inputs, cast)
 
@@ -302,6 +305,7 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
 
     several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and np.ndim(given[0]) > 0))
     if isinstance(given, Mapping):
+        given = unnested(given, names)
         if len(names) == 1 and len(given) == 1:
             return {names[0]: array(next(iter(given.values())), names[0])}
         if set(given) == set(names):
@@ -317,6 +321,14 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
         f"Expected one array for each {what} {list(names)}. Received: {argument} with {received}. "
         f"Give a dict {{{what} name: array}}."
     )
+
+
+def _filled(structure: Any, named: Arrays) -> Any:
+    if isinstance(structure, str):
+        return named[structure]
+    if isinstance(structure, dict):
+        return {key: _filled(part, named) for key, part in structure.items()}
+    return [_filled(part, named) for part in structure]
 
 
 def as_real(value: Any) -> np.ndarray:

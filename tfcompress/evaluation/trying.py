@@ -67,11 +67,15 @@ def _recorded(predictor: Predictor, model: keras.Model | None) -> dict[str, Tens
     """Return the inputs of a subclassed model, as `KerasPredictor` names them."""
     try:
         assert model is not None
-        specs = read_signature(model).inputs
+        signature = read_signature(model)
     except ValueError as error:
         raise ValueError(
             f"Expected a model that tells its inputs, to make some for {predictor.label}. Received: {error} "
             "Pass x=, some samples to run."
         ) from error
-    specs = {name: TensorInfo((None, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()}
-    return {"": next(iter(specs.values()))} if len(specs) == 1 else specs
+    specs = {name: TensorInfo((None, *spec.shape[1:]), spec.dtype) for name, spec in signature.inputs.items()}
+    if len(specs) == 1:
+        return {"": next(iter(specs.values()))}
+    arguments, named = signature.pack(list(specs))
+    predictor.structure = arguments[0] if arguments else named
+    return specs

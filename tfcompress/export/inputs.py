@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.data import array_of, check_finite
+from tfcompress.data import array_of, check_finite, unnested
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def by_name(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """Return data, an array, a list or a dict, as a dict by input name; raise ValueError if it doesn't fit."""
     names = list(specs)
     if isinstance(x, Mapping):
-        named = dict(x)
+        named = dict(unnested(x, names))
         if set(named) != set(names):
             raise ValueError(f"Expected one array for each of the inputs {names}. Received: {list(named)}.")
         return named

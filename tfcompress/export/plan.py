@@ -92,23 +92,31 @@ def compare(census: Census, plan: Plan | None, trace: Trace, kind: str, dynamic:
         ValueError: A layer that the model has in integers isn't in the file; it is named.
     """
     known = trace.layers | frozenset(plan.sources if plan else ())
+    named = [_named(step, plan, known) for step in census.steps]
+    having = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None}
     layers: list[str | None] = []
     floats = []
-    for step in census.steps:
-        found = [plan.sources.get(name, name) if plan else name for name in _layers(step.names, known)]
-        if plan is not None:  # a layer inside of another is none of the model's
-            found.sort(key=lambda name: name not in plan.layers)
-            if step.weights is not None:  # the name may be that of an activation that is part of it
-                found.sort(key=lambda name: name not in plan.stored)
-        found += [name for name in (layers[place] for place in step.before) if name is not None]
-        layer = found[0] if found else None
+    for step, own in zip(census.steps, named, strict=True):
+        before = (name for name in (layers[place] for place in step.before) if name is not None)
+        layer = own if own is not None else next(before, None)
         layers.append(layer)
-        if plan is not None:
+        # A product without a layer's name, as in a Fourier transform, isn't the one of the layer in front of it.
+        if plan is not None and (own is not None or layer not in having):
             _check(step, layer, plan, kind, dynamic)
         if not step.integer:
             reason = plan.reasons.get(layer or "", plan.otherwise) if plan is not None else ""
             floats.append(FloatOperator(step.kind, step.tensor, layer, reason))
     return Operators(sum(step.integer for step in census.steps), tuple(floats))
+
+
+def _named(step: Step, plan: Plan | None, known: frozenset[str]) -> str | None:
+    """Return the layer that the names of an operator tell; `None`: none."""
+    found = [plan.sources.get(name, name) if plan else name for name in _layers(step.names, known)]
+    if plan is not None:  # a layer inside of another is none of the model's
+        found.sort(key=lambda name: name not in plan.layers)
+        if step.weights is not None:  # the name may be that of an activation that is part of it
+            found.sort(key=lambda name: name not in plan.stored)
+    return found[0] if found else None
 
 
 def require_integers(found: Operators, name: str) -> None:

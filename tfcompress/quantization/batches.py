@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfcompress.checks import check_count
-from tfcompress.data import array_of, check_finite, inputs_of, is_array, is_list
+from tfcompress.data import array_of, check_finite, inputs_of, is_array, is_list, unnested
 from tfcompress.surgery.inputs import has_graph, input_name
 from tfcompress.surgery.sizes import batch_of, is_free
 
@@ -107,6 +107,7 @@ def _samples(arrays: Sequence[Any]) -> int:
 def _by_input(model: keras.Model, batch: Any) -> list[Any]:
     names = [x.name for x in model.inputs]
     if isinstance(batch, Mapping):
+        batch = unnested(batch, names)
         missing = [name for name in names if name not in batch]
         if missing:
             raise ValueError(f"Expected data for the inputs {names}. Received: {list(batch)}; {missing} missing.")

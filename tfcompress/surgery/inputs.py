@@ -25,8 +25,13 @@ def is_graph(layer: Any) -> bool:
 
 
 def has_graph(layer: Any) -> bool:
-    """Return whether a layer is a functional or a sequential model, maybe with a `call` of its own."""
-    return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and isinstance(layer, keras.Function))
+    """Return whether a layer is a functional or a sequential model, maybe with a `call` of its own.
+
+    A sequential one that was never called, as augmentation that is for training alone, has no graph.
+    """
+    if isinstance(layer, keras.Sequential):
+        return layer._functional is not None
+    return isinstance(layer, keras.Model) and isinstance(layer, keras.Function)
 
 
 def graph_of(model: keras.Model) -> Any:
@@ -206,10 +211,10 @@ class _Leaf:
     shape: tuple[int | None, ...]
 
 
-def _named(shapes: Any, name: str) -> Any:
+def _named(shapes: Any, name: str, path: tuple[str, ...] = ()) -> Any:
     if isinstance(shapes, dict):
-        return {key: _named(value, str(key)) for key, value in shapes.items()}
+        return {key: _named(value, "_".join((*path, str(key))), (*path, str(key))) for key, value in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):
         return _Leaf(name, (None, *shapes[1:]))
-    made = [_named(value, f"{name}_{index}") for index, value in enumerate(shapes)]
+    made = [_named(value, f"{name}_{index}", path and (*path, str(index))) for index, value in enumerate(shapes)]
     return tuple(made) if isinstance(shapes, tuple) else made

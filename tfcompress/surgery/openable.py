@@ -19,7 +19,7 @@ from tfcompress.passthrough import PassThrough, innermost
 from tfcompress.surgery.copying import has_mask
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
-_COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention", "Pipeline")
+_COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention", "Pipeline", "Sequential")
 
 
 class FollowsModel:
@@ -191,7 +191,7 @@ def returns_the_same(model: keras.Model, inputs: Any) -> bool:
 
 def why(layer: Layer, error: Exception) -> str:
     """Return the message for a `call` that can't be traced, with the user's own line in it."""
-    inside = (keras.__path__[0], "site-packages", __file__.rsplit("/", 1)[0], "unittest")
+    inside = (keras.__path__[0], "site-packages", __file__.rsplit("/", 2)[0], "unittest")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(part in f.filename for part in inside)]
     where = f" at {frames[-1].filename}:{frames[-1].lineno}: `{frames[-1].line}`" if frames else ""
     reason = told(error).split(". ")[0].rstrip(".")
@@ -199,6 +199,15 @@ def why(layer: Layer, error: Exception) -> str:
         f"Expected the `call` of {type(layer).__name__} {layer.name!r} to use Keras layers and keras.ops alone, so "
         f"that it can be opened into a graph. Received{where}: {reason}. Use keras.ops there, or put that part into "
         "a keras.layers.Layer of its own, which is then kept whole."
+    )
+
+
+def of_unknown_output(layer: Layer, error: Exception) -> str:
+    """Return the message for a layer kept whole that doesn't run on symbolic tensors, as a graph needs it."""
+    return (
+        f"Expected {type(layer).__name__} {layer.name!r} to tell the shapes of what it returns from those of what "
+        f"it is given, any number of samples. Received: {told(error).rstrip('.')}. Let its `call` use sizes that are "
+        "known (an axis= for squeeze, say), or give it a compute_output_spec."
     )
 
 

@@ -22,6 +22,7 @@ from tfcompress.passthrough import FixedTraining
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
 from tfcompress.surgery.duplicating import Copies
+from tfcompress.surgery.foreign import recording
 from tfcompress.surgery.given import check_given
 from tfcompress.surgery.inputs import (
     as_declared,
@@ -39,6 +40,7 @@ from tfcompress.surgery.openable import (
     close,
     fault_in_graph,
     may_open,
+    of_unknown_output,
     of_weight,
     returns_the_same,
     why,
@@ -103,7 +105,7 @@ def check_built(model: Any) -> None:
 _Variable = next(cls for cls in keras.Variable.__mro__ if "value" in vars(cls))
 
 
-class _CannotOpen(Exception):
+class _CannotOpen(ValueError):
     """A `call` is no plain graph of layers and operations."""
 
 
@@ -151,6 +153,7 @@ class _Opener:
             mock.patch.object(Layer, "__call__", call),
             mock.patch.object(keras.KerasTensor, "__array_ufunc__", None, create=True),  # "array * x" asks x
             mock.patch.object(_Variable, "value", property(value)),
+            recording(lambda: self.in_call, self.calls_intercepted),
         ):
             if is_graph(self.model):
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
@@ -269,7 +272,12 @@ class _Opener:
         with self.calls_intercepted(False):
             args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
             new = self.new_layer(layer, pinned, args, kwargs)
-            return args[0] if new is None else new(*args, **kwargs)
+            if new is None:
+                return args[0]
+            try:
+                return new(*args, **kwargs)
+            except Exception as error:
+                raise _CannotOpen(of_unknown_output(layer, error)) from error
 
     @contextlib.contextmanager
     def inside(self, layer: Layer, pinned: bool | None) -> Iterator[None]:

@@ -101,18 +101,54 @@ def _spatial_axes(graph: Graph, squeeze: Any) -> bool:
 
 
 def drop_implied_limits(graph: Graph) -> None:
-    """Drop Relu, and Clip, in front of a QuantizeLinear that saturates no later."""
+    """Drop Relu, and Clip, in front of a QuantizeLinear that saturates no later; limit the integers of others.
+
+    A kernel can then compute in integers, whose output is quantized at once.
+    """
     for node in graph.of_type("Relu", "Clip"):
         low, high = _limits(graph, node)
         readers = graph.consumers(node.output[0])
-        if (
-            low is not None
-            and high is not None
-            and readers
-            and not graph.kept(node.output[0])
-            and all(_saturates(graph, reader, low, high) for reader in readers)
-        ):
+        if low is None or high is None or not readers or graph.kept(node.output[0]):
+            continue
+        if all(_saturates(graph, reader, low, high) for reader in readers):
             graph.bypass(node)
+        elif all(_grid(graph, reader) is not None for reader in readers):
+            for reader in readers:
+                _limit_behind(graph, reader, low, high)
+            graph.bypass(node)
+
+
+def _grid(graph: Graph, node: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (scale, zero point) of a QuantizeLinear of one scale, to 8 bits."""
+    if node.op_type != "QuantizeLinear" or len(node.input) < 3:
+        return None
+    scale, zero = graph.constants.get(node.input[1]), graph.constants.get(node.input[2])
+    if scale is None or zero is None or scale.size != 1 or zero.dtype.itemsize != 1:
+        return None
+    return scale, zero
+
+
+def _limit_behind(graph: Graph, node: Any, low: float, high: float) -> None:
+    """Clip what a QuantizeLinear makes: rounding keeps the order, so that it is the same as in front of it."""
+    grid = _grid(graph, node)
+    if grid is None or _saturates(graph, node, low, high):
+        return
+    output, (scale, zero) = node.output[0], grid
+    readers, integers = graph.consumers(output), graph.fresh(f"{output}/open")
+    ends = [
+        graph.constant(f"{output}/{name}", np.asarray(quantize(end, scale, zero), zero.dtype))
+        if np.isfinite(end)
+        else ""
+        for name, end in (("low", low), ("high", high))
+    ]
+    graph.rename(output, integers)
+    graph.add("Clip", [integers, *ends], output)
+    if integers in graph.shapes:
+        graph.shapes[output] = graph.shapes[integers]
+    for reader in readers:
+        for index, name in enumerate(reader.input):
+            if name == integers:
+                graph.set_input(reader, index, output)
 
 
 def _limits(graph: Graph, node: Any) -> tuple[float | None, float | None]:
