@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as L
 from keras import ops
 
@@ -102,6 +103,46 @@ def test_fourier_transforms(suffix, tmp_path):
         return [*found, *ops.fft2((image, image)), *ops.ifft2((image, 2.0 * image))]
 
     check(outputs, (FLOATS,), tmp_path / f"model{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_complex_numbers(suffix, tmp_path):
+    def outputs(x):
+        x = x / 8.0
+        z, image = tf.signal.rfft(x), tf.reshape(x, (-1, 2, 4))
+        spectrum = tf.signal.fft2d(tf.cast(image, tf.complex64))
+        mixed = tf.concat([spectrum, spectrum / tf.complex(image + 9.0, image)], axis=-1)
+        found = [
+            tf.signal.fftshift(mixed, [-1]),
+            tf.reverse(mixed, [1])[:, 0],
+            tf.reduce_mean(mixed, 1),
+            tf.stack([z, z], 1),
+        ]
+        found += [tf.matmul(mixed, mixed, adjoint_b=True), tf.einsum("bij,bkj->bik", mixed, mixed), tf.exp(z / 9.0)]
+        found += [tf.unstack(z, axis=-1)[2], tf.split(mixed, 2, -1)[1], tf.where(image > 0, spectrum, 1j), z * z + 1j]
+        found += [tf.signal.rfft2d(image, [3, 4]), tf.signal.fft3d(mixed[..., None] * [1.0 + 0j, 1j])]
+        parts = [part(y) for y in found for part in (tf.math.real, tf.math.imag)]
+        parts += [tf.signal.irfft2d(tf.signal.rfft2d(image) * 2j), tf.math.angle(z + 1j), tf.cast(spectrum, "float32")]
+        return [*parts, tf.signal.dct(x), tf.roll(x, [tf.shape(x)[1] // 3], [1]), tf.roll(image, [1, -3], [2, 1])]
+
+    check(outputs, (FLOATS,), tmp_path / f"model{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_fourier_transforms_of_free_lengths(suffix, tmp_path):
+    class Mixed(L.Layer):
+        def call(self, x):
+            z = tf.cast(x, tf.complex64)
+            there_and_back = tf.signal.irfft(tf.signal.rfft(tf.transpose(x, (0, 2, 1)), [7]), [9])
+            return [tf.math.real(tf.signal.fft2d(z)), tf.math.imag(tf.signal.ifft(z)), there_and_back]
+
+    inputs = keras.Input((None, 6))
+    model = keras.Model(inputs, Mixed()(inputs))
+    x = np.sin(np.arange(48, dtype="float32")).reshape(2, 4, 6)
+    artifact = export(model, tmp_path / f"model{suffix}", verify=x)
+    for given in (x, x.reshape(1, 8, 6)) if suffix == ".onnx" else (x,):
+        for name, expected in zip(artifact.outputs, model(given), strict=True):
+            np.testing.assert_allclose(artifact.predict(given)[name], expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
