@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import check_count
+from tfcompress.checks import check_count, check_path
 from tfcompress.evaluation.scalars import ScalarLog
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.precision.monitoring import PrecisionMonitor
@@ -41,7 +41,7 @@ class PruningSummaries(keras.callbacks.Callback):
     def __init__(self, log_dir: str | os.PathLike[str] | None = None, verbose: int = 1):
         super().__init__()
         check_count("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0, 2)
-        self.log_dir = log_dir
+        self.log_dir = None if log_dir is None else check_path(log_dir)
         self.verbose = verbose
         self._log = ScalarLog(None)
 

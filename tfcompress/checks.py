@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -102,9 +103,40 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
     """Raise ValueError unless a value is one of those allowed."""
     allowed = tuple(allowed)
     if not any(type(value) is type(entry) and value == entry for entry in allowed):
+        near = difflib.get_close_matches(value, map(str, allowed), n=1) if isinstance(value, str) else ()
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"Expected {name} to be one of {', '.join(map(repr, allowed))}. Received: {name}={short(value)}."
+            f"Expected {name} to be one of {', '.join(map(repr, allowed))}. Received: {name}={short(value)}.{hint}"
         )
+
+
+def check_fields(what: str, values: Any, fields: Iterable[str], least: Iterable[str] = ()) -> dict[str, Any]:
+    """Return values by the names of their fields, as `to_dict` made them.
+
+    Args:
+        what: Whose fields they are, for messages.
+        values: What was given.
+        fields: The names that there may be.
+        least: Those that there must be.
+
+    Raises:
+        TypeError: `values` is no mapping.
+        ValueError: A field has another name, or one isn't there.
+
+    Example:
+
+    >>> check_fields("a point", {"x": 1, "z": 2}, ("x", "y"))
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected the fields of a point: 'x', 'y'. Received: 'x', 'z'.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"Expected the fields of {what} by name, as to_dict() makes them. Received: {short(values)}.")
+    fields = tuple(fields)
+    if any(name not in fields for name in values) or any(name not in values for name in least):
+        known, given = (", ".join(map(repr, names)) for names in (fields, values))
+        raise ValueError(f"Expected the fields of {what}: {known}. Received: {given or 'none'}.")
+    return dict(values)
 
 
 def check_model(model: Any, name: str = "model") -> None:

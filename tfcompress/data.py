@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+
+from tfcompress.checks import short
 
 NUMBERS = "biuf"
 """Kinds of dtypes, in NumPy's letters, that are real numbers."""
@@ -39,13 +43,16 @@ def array_of(value: Any, what: str, strings: bool = False) -> np.ndarray:
     kind = type(value).__name__
     if kind in ("RaggedTensor", "SparseTensor", "IndexedSlices") or hasattr(value, "tocsr"):
         raise ValueError(f"Expected a dense array for {what}. Received: a {kind}. Convert it to a dense one first.")
+    check_unmasked(value, what)
     try:
         array = value if isinstance(value, np.ndarray) else _plain(value)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever an `__array__` of somebody else's raises
         raise ValueError(
             f"Expected an array of numbers for {what}. Received: {_described(value)}, which is no array: rows may be "
             f"of different lengths ({error}). Fill them up to one length."
         ) from error
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype("float64")  # no library behind NumPy knows more
     if array.dtype.kind in NUMBERS or array.dtype.name in ("bfloat16", "int4", "uint4"):
         return array
     if array.dtype.kind in "SUT" or (array.dtype.kind == "O" and _is_text(array)):
@@ -62,6 +69,16 @@ def array_of(value: Any, what: str, strings: bool = False) -> np.ndarray:
     raise ValueError(f"Expected real numbers for {what}. Received: dtype {array.dtype}. {advice}")
 
 
+def check_unmasked(value: Any, what: str) -> None:
+    """Raise ValueError for an array that says of some values that they don't count: NumPy's functions forget that."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"Expected an array whose values all count for {what}. Received: a masked array with "
+            f"{np.ma.count_masked(value):,} of {value.size:,} values masked. Leave them out, or fill them in by "
+            ".filled(...)."
+        )
+
+
 def check_finite(array: np.ndarray, what: str) -> np.ndarray:
     """Return an array; raise ValueError if it holds NaN or infinity, and say in which row and column.
 
@@ -74,6 +91,8 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
         return array
     values = array if array.dtype.kind == "f" else array.astype("float32")
     finite = np.isfinite(values)
+    if values.itemsize > 4:  # models compute in float32
+        finite &= np.abs(values) <= np.finfo(np.float32).max
     if finite.all():
         return array
     at = [int(index) for index in np.argwhere(~finite)[0]]
@@ -81,7 +100,8 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
     bad = int(finite.size - finite.sum())
     columns = [] if array.ndim < 2 else np.flatnonzero(~finite.reshape(-1, array.shape[-1]).any(axis=0)).tolist()
     whole = f"; no value of column {', '.join(map(str, columns[:8]))} is" if columns and finite.any() else ""
-    found = "NaN" if np.isnan(values[tuple(at)]) else "infinity"
+    first = values[tuple(at)]
+    found = "NaN" if np.isnan(first) else "infinity" if np.isinf(first) else f"{first:.6g}, infinity in float32,"
     raise ValueError(
         f"Expected finite numbers in {what}. Received: {found}{place} ({bad:,} of {finite.size:,} values "
         f"{'is' if bad == 1 else 'are'}n't finite{whole}). Leave such samples out, or fill them in."
@@ -111,17 +131,31 @@ def parts(data: Any, count: int = 1) -> Iterator[Any]:
             "A few samples like those that the model will see are enough."
         )
     if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__") and not is_array(data):
-        data = data()
+        data = called(data)
     if isinstance(data, keras.utils.PyDataset):
         yield from (data[place] for place in range(len(data)))
     elif is_array(data) or isinstance(data, Mapping) or (count > 1 and is_list(data, count)):
         yield data
-    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | io.IOBase):
         yield from data
     else:
         raise ValueError(
             f"Expected an array, or something that yields batches. Received: data of type {type(data).__name__}."
         )
+
+
+def called(function: Callable[..., Any]) -> Any:
+    """Return what a function returns that takes nothing; raise ValueError for anything else that can be called."""
+    try:
+        if isinstance(function, type | keras.layers.Layer):
+            raise TypeError("it makes no batches")
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "Expected an array, something that yields batches, or a function without arguments that returns such. "
+            f"Received: {short(function)} ({error})."
+        ) from error
+    return function()
 
 
 def one_hot_classes(y: np.ndarray) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from tfcompress.checks import check_flag, check_model
+from tfcompress.checks import check_flag, check_model, short
 from tfcompress.files import draft
 from tfcompress.meshes import same_place
 from tfcompress.replicas import place_of, replicas
@@ -21,6 +20,9 @@ from tfcompress.surgery.outputs import last_activation
 from tfcompress.transform import carry
 
 Tensor = Any
+
+MOST_TEMPERATURE = 1e6
+"""Its square, and logits divided by it or its inverse, are far inside of what float32 holds."""
 
 PROBABILITIES = ("softmax", "sigmoid")
 
@@ -231,8 +233,11 @@ def distill(
     """
     if from_logits is not None:
         check_flag("from_logits", from_logits)
-    if not _is_real(temperature) or not 0 < temperature < math.inf:
-        raise ValueError(f"Expected `temperature` to be a number above 0. Received: temperature={temperature!r}.")
+    if not _is_real(temperature) or not 0 < temperature <= MOST_TEMPERATURE or temperature < 1 / MOST_TEMPERATURE:
+        raise ValueError(
+            f"Expected `temperature` to be a number above 0, up to {MOST_TEMPERATURE:g}. "
+            f"Received: temperature={short(temperature)}."
+        )
     if not _is_real(alpha) or not 0 <= alpha <= 1:
         raise ValueError(f"Expected `alpha` to be a number in [0, 1], the teacher's share. Received: alpha={alpha!r}.")
     for what, model in (("student", student), ("teacher", teacher)):

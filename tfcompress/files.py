@@ -333,6 +333,8 @@ def _said(error: OSError, final: pathlib.Path) -> OSError:
         errno.EPERM: "Expected a folder that can be written to. Received: {}, whose folder is read-only",
     }
     here = str(error.filename or "").startswith(str(final.parent))
+    if PREFIX in str(error.filename or ""):  # a folder of ours, which only the system can refuse
+        closed[errno.ENOENT] = "Expected a folder that can be written to. Received: {}, whose folder takes no new files"
     message = full.get(error.errno or 0) or (closed.get(error.errno or 0) if here else None)
     if message is None or str(error).startswith("Expected"):
         return error

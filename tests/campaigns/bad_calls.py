@@ -6,6 +6,7 @@ that says what was expected and what was received.
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import random
@@ -43,6 +44,34 @@ def text(value: Any) -> str:
     return line if len(line) < 60 else f"{line[:57]}..."
 
 
+class NoArray:
+    """What says that it is an array, and fails."""
+
+    def __array__(self, *given: Any, **how: Any) -> np.ndarray:
+        """Fail."""
+        raise RuntimeError("no array")
+
+    def __repr__(self) -> str:
+        return "<no array>"
+
+
+def one_argument(_: Any) -> None:
+    """Take what no data, and return what no selector, is."""
+
+
+def fails(*_: Any) -> None:
+    """Raise an error of the user's own."""
+    raise ZeroDivisionError("division by zero")
+
+
+def closed() -> Any:
+    """Return a file that is closed."""
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+DENSE = keras.layers.Dense(2)
 NUMBERS = ["3", None, [], {}, float("nan"), float("inf"), 1j, Other(), True]
 KINDS: dict[str, list[Any]] = {
     "model": [None, "model", 3, [], {}, Other(), keras.Model, keras.layers.Dense(2), np.ones(3), b"model"],
@@ -50,22 +79,38 @@ KINDS: dict[str, list[Any]] = {
     "data": [
         None, "x", 3, [], {}, Other(), np.ones((8, 5)), np.ones((0, 4)), np.ones(()), {"none": X},
         np.array([["a"] * 4] * 8), np.ones((8, 4), complex), np.full((8, 4), None), iter(()), b"x",
+        np.full((8, 4), 1e39), np.ma.masked_array(X, X > 1), [[1.0, 2.0], [3.0]], X.astype("datetime64[s]"), NoArray(),
+        DENSE, one_argument, tfc.PruneConfig, type, closed(), np.zeros((8, 4), [("a", int)]),
     ],
     "target": [
         None, "y", 3, [], {}, Other(), np.ones(5), np.ones((0,)), {"none": Y}, np.array(["a"] * 8), Y + 1j,
-        np.full(8, None), np.full(8, np.nan),
+        np.full(8, None), np.full(8, np.nan), np.full(8, 1e39), np.ma.masked_array(Y, Y > 1), [(X, Y)], NoArray(),
     ],
     "flag": ["no", "yes", 1, 0, None, [], {}, 2.0, Other()],
     "count": [*NUMBERS, 0, -1, 1.5, 10**12],
     "share": [*NUMBERS, -0.1, 1.0, 2],
     "positive": [*NUMBERS, 0, -1],
-    "choice": ["none", 3, [], {}, Other(), b"x", True],
+    "choice": ["none", 3, [], {}, Other(), b"x", True, np.ones(3), np.zeros((0, 4)), np.array(["a", "b"]), NoArray()],
     "path": [3, [], {}, Other(), b"model.onnx", "", "model.unknown", "no/where/model.onnx", "a\0b.onnx"],
-    "layers": ["none", 3, [3], {}, Other(), ["none"], "("],
-    "several": [3, None, [], {}, Other(), ["a"], "0.5", [2.0], [None]],
-    "config": ["none", 3, [], {}, Other(), None, tfc.PruneConfig],
-    "array": [None, "x", [], {}, Other(), [float("nan")], np.ones((0,)), np.array(["a"]), [1j], [[1], [1, 2]]],
+    "layers": [
+        "none", 3, [3], {}, Other(), ["none"], "(", np.ones(()), DENSE, [DENSE], one_argument, fails,
+        closed(), b"hidden",
+    ],
+    "several": [3, None, [], {}, Other(), ["a"], "0.5", [2.0], [None], np.ones(()), b"abc", {"a", "b", "c"}, closed()],
+    "fields": [None, 3, "a", [], {}, Other(), [("a", 1)], {"a": 1}, {1: 2}, np.ones((2, 2)), closed()],
+    "dtypes": [3, "none", [None], {"x": None}, {"y": "float32"}, "int8", Other(), ["float32"] * 2],
+    "shapes": [3, "none", [0, 4], [-1, 4], (2, 5), {"x": None}, {"y": (4,)}, Other(), [(4,), (4,)]],
+    "width": [0, -1, 1.5, float("nan"), "3", None, Other()],
+    "folder": [3, [], {}, Other(), b"logs", float("nan")],
+    "config": ["none", 3, [], {}, Other(), None, tfc.PruneConfig, np.ones(3)],
+    "criterion": ["none", 3, [], {}, Other(), b"x", np.ones(3), DENSE, keras.losses.MeanSquaredError(), one_argument],
+    "array": [
+        None, "x", [], {}, Other(), [float("nan")], np.ones((0,)), np.array(["a"]), [1j], [[1], [1, 2]], NoArray(),
+        np.ma.masked_array(X, X > 1),
+    ],
 }  # fmt: skip
+# A file computes with what is infinite in float32, as Keras does.
+KINDS["values"] = [value for value in KINDS["data"] if not (isinstance(value, np.ndarray) and np.all(value == 1e39))]
 
 
 def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]]:
@@ -78,21 +123,27 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
     tfc.export(quantized, file)
     out = folder / "out.onnx"
     size = {"batch_size": 4}
+    scan = tfc.sensitivity(model, (X, Y), sparsities=(0.5,), progress=False)
+    report = tfc.compare({"a": model}, X, Y, latency=False)
     return {
         "export": (tfc.export, {"model": model, "path": out, "overwrite": True}, {
             "model": "model", "path": "path", "target": "choice", "inference_io": "choice", "precision": "choice",
-            "opset": "count", "sparse": "choice", "overwrite": "flag", "batch_size": "positive"}),
+            "opset": "count", "sparse": "choice", "overwrite": "flag", "batch_size": "positive",
+            "input_shapes": "shapes", "input_dtypes": "dtypes", "verify": "data", "require_integer": "flag",
+            "stateful": "choice"}),
         "save": (tfc.save, {"model": model, "path": folder / "out.keras", "overwrite": True}, {
             "model": "model", "path": "path", "overwrite": "flag"}),
         "load": (tfc.load, {"path": folder / "none.keras"}, {"path": "path", "unsafe": "flag"}),
         "prune": (tfc.prune, {"model": model, "config": 0.5}, {
-            "model": "model", "config": "config", "layers": "layers"}),
+            "model": "model", "config": "config", "layers": "layers", "input_shapes": "shapes",
+            "input_dtypes": "dtypes"}),
         "prune_once": (tfc.prune_once, {"model": model, "sparsity": 0.5}, {
-            "model": "model", "sparsity": "share", "layers": "layers", "scope": "choice", "criterion": "choice",
+            "model": "model", "sparsity": "share", "layers": "layers", "scope": "choice", "criterion": "criterion",
             "granularity": "choice", "targets": "choice", "none": "choice"}),
         "quantize": (tfc.quantize, {"model": model, "config": "int8", "calibration_data": X, **size}, {
             "model": "model", "config": "config", "calibration_data": "data", "layers": "layers", "equalize": "flag",
-            "correct_bias": "flag", "reestimate_batch_norm": "flag", "batch_size": "count"}),
+            "correct_bias": "flag", "reestimate_batch_norm": "flag", "batch_size": "count", "input_shapes": "shapes",
+            "input_dtypes": "dtypes"}),
         "calibrate": (tfc.calibrate, {"model": quantized, "data": X, **size}, {
             "model": "model", "data": "data", "batch_size": "count"}),
         "evaluate": (tfc.evaluate, {"model_or_path": model, "x": X, "y": Y, **size}, {
@@ -124,7 +175,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "model": "model", "data": "data", "keep_float32": "layers", "batch_size": "count"}),
         "sensitivity": (tfc.sensitivity, {"model": model, "data": (X, Y), "sparsities": (0.5,)}, {
             "model": "model", "data": "data", "sparsities": "several", "bits": "several", "layers": "layers",
-            "metric": "choice", "resume": "path", "progress": "flag", "batch_size": "count"}),
+            "metric": "criterion", "resume": "path", "progress": "flag", "batch_size": "count"}),
         "xnnpack_prunable": (tfc.xnnpack_prunable, {"model": model}, {"model": "model"}),
         "uniform_quantize": (tfc.uniform_quantize, {"x": X}, {
             "x": "array", "bits": "count", "symmetric": "flag", "narrow": "flag", "axis": "choice",
@@ -140,7 +191,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
         "QuantizeConfig": (tfc.QuantizeConfig, {}, {
             "weights": "config", "activations": "config", "float16": "flag", "freeze_ranges_step": "count"}),
         "PruneConfig": (tfc.PruneConfig, {"schedule": 0.5}, {
-            "schedule": "config", "criterion": "choice", "granularity": "choice", "scope": "choice",
+            "schedule": "config", "criterion": "criterion", "granularity": "choice", "scope": "choice",
             "targets": "choice"}),
         "ConstantSparsity": (tfc.ConstantSparsity, {"target_sparsity": 0.5}, {
             "target_sparsity": "share", "begin_step": "count", "frequency": "count"}),
@@ -157,11 +208,19 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "shapes": "several", "sparsity": "share"}),
         "targets.erdos_renyi": (tfc.targets.erdos_renyi, {"shapes": {"a": (2, 8)}, "sparsity": 0.5}, {
             "shapes": "several", "sparsity": "share"}),
+        "targets.from_sensitivity": (tfc.targets.from_sensitivity, {"result": scan, "budget": 0.4}, {
+            "result": "source", "budget": "share"}),
+        "QuantizeConfig.from_dict": (tfc.QuantizeConfig.from_dict, {}, {"values": "fields"}),
+        "PruneConfig.from_dict": (tfc.PruneConfig.from_dict, {}, {"fields": "fields"}),
+        "Report.save": (report.save, {"path": folder / "page.html", "overwrite": True}, {
+            "path": "path", "title": "width", "overwrite": "flag"}),
+        "Report.table": (report.table, {}, {"width": "width"}),
         "PrecisionMonitor": (tfc.callbacks.PrecisionMonitor, {}, {
+            "log_dir": "folder",
             "every": "count", "data": "data", "reference": "flag", "verbose": "count"}),
-        "PruningSummaries": (tfc.callbacks.PruningSummaries, {}, {"verbose": "count"}),
+        "PruningSummaries": (tfc.callbacks.PruningSummaries, {}, {"log_dir": "folder", "verbose": "count"}),
         "Artifact.open": (tfc.Artifact.open, {"path": file}, {"path": "path"}),
-        "Artifact.predict": (tfc.Artifact.open(file).predict, {"x": X}, {"x": "data"}),
+        "Artifact.predict": (tfc.Artifact.open(file).predict, {"x": X}, {"x": "values"}),
     }  # fmt: skip
 
 
@@ -174,7 +233,7 @@ RIGHT = {
     },
     "0": {"begin_step", "end_step", "step", "freeze_ranges_step", "verbose", "power", "momentum", "zero_point"},
     "1.0": {"alpha"}, "True": {"sparse", "verbose", "policy"}, "{}": {"classes"}, "1.5": set(), "[]": {"layers"},
-    "3": {"axis"}, "2": {"percentile"}, "1000000000000": set(),
+    "3": {"axis"}, "'3'": {"title"}, "2": {"percentile"}, "1000000000000": set(),
 }  # fmt: skip
 
 

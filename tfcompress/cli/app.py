@@ -59,7 +59,7 @@ def code_of(main: Callable[[FlagValues], None], doc: str, argv: list[str]) -> in
         rest = values(argv)
         if len(rest) > 1:
             raise UsageError(f"Expected flags only. Received: {' '.join(rest[1:])}.")
-    except (flags.Error, UsageError) as error:
+    except (flags.Error, UsageError, ValueError) as error:  # a ValueError: --noflag=value
         return _wrong_use(error, argv)
     # Each of several models is traced once; TensorFlow takes that for one that is traced again and again, and warns.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -230,8 +230,9 @@ def convert(values: FlagValues) -> None:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
 
-    if not any(path.endswith(".onnx") for path in values.outputs):
-        refuse_without_effect(values, "without a .onnx file among --outputs", "opset")
+    for flag, suffix in (("opset", ".onnx"), ("sparse", ".tflite")):
+        if not any(path.lower().endswith(suffix) for path in values.outputs):
+            refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
     samples = _data(values).x_test[:256] if values.data else True
     model = tfc.load(values.model, unsafe=values.unsafe)

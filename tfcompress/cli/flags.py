@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 from absl import flags
 
@@ -39,7 +40,11 @@ def _check_value(name: str) -> None:
     if flag.flag_type() == "comma separated list of strings":
 
         def full(values: list[str] | None) -> bool:
-            return values is None or (bool(values) and all(values) and len(set(values)) == len(values))
+            same = os.path.realpath if name in ("models", "outputs") else str
+            try:
+                return values is None or (bool(values) and all(values) and len(set(map(same, values))) == len(values))
+            except ValueError:  # a null character
+                return False
 
         flags.register_validator(name, full, f"Expected --{name} with entries between commas, each once.")
     elif flag.flag_type() == "string":
@@ -58,6 +63,21 @@ def require(*names: str) -> None:
 def default(name: str, value: object) -> None:
     """Give a flag that is defined another default, for the program that calls this."""
     flags.FLAGS.set_default(name, value)
+
+
+def _define_name() -> None:
+    flags.DEFINE_string("name", None, "What the result is called; by default as the model or the data.")
+
+    def of_a_folder(value: str | None) -> bool:
+        return value is None or (os.path.basename(value) == value and value not in (".", "..") and "\0" not in value)
+
+    flags.register_validator("name", of_a_folder, "Expected a name for --name. Received: a path; see --output_dir.")
+
+
+def _define_learning_rate() -> None:
+    text = "Adam's learning rate at the beginning."
+    flags.DEFINE_float("learning_rate", 2e-3, text, lower_bound=0.0, upper_bound=100.0)
+    flags.register_validator("learning_rate", lambda value: value > 0, "Expected --learning_rate above 0.")
 
 
 def _define_sparsity() -> None:
@@ -98,9 +118,7 @@ _FLAGS = {
     "output": lambda: flags.DEFINE_string("output", None, "The .keras file to write."),
     "outputs": lambda: flags.DEFINE_list("outputs", None, "The files to write, separated by commas: .tflite, .onnx."),
     "output_dir": lambda: flags.DEFINE_string("output_dir", "saved_models", "The folder that the folder NAME is in."),
-    "name": lambda: flags.DEFINE_string(
-        "name", None, "What the result is called; by default as the model or the data."
-    ),
+    "name": _define_name,
     "overwrite": lambda: flags.DEFINE_bool("overwrite", False, "Replace files that are there."),
     "unsafe": lambda: flags.DEFINE_bool("unsafe", False, "Load a model that holds code, such as a Lambda layer."),
     "sparsity": _define_sparsity,
@@ -144,9 +162,7 @@ _FLAGS = {
     "batch_size": lambda: flags.DEFINE_integer(
         "batch_size", 32, "Samples per training step.", lower_bound=1, upper_bound=_SAMPLES
     ),
-    "learning_rate": lambda: flags.DEFINE_float(
-        "learning_rate", 2e-3, "Adam's learning rate at the beginning.", lower_bound=0.0, upper_bound=100.0
-    ),
+    "learning_rate": _define_learning_rate,
     "seed": lambda: flags.DEFINE_integer(
         "seed", 0, "Seed of everything that is random.", lower_bound=0, upper_bound=2**32 - 1
     ),

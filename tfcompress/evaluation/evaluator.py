@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.checks import check_choice, check_flag
+from tfcompress.checks import check_choice, check_flag, short
 from tfcompress.data import check_finite, collected, joined_inputs, yields_pairs
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.predictor import (
@@ -18,7 +18,7 @@ from tfcompress.evaluation.predictor import (
     open_predictor,
     predict,
 )
-from tfcompress.evaluation.scoring import TASKS, judge
+from tfcompress.evaluation.scoring import TASKS, judge, names_of
 from tfcompress.quantization.batches import check_batch_size
 
 
@@ -129,7 +129,10 @@ def evaluate_predictor(
     from_logits: bool | None = None,
 ) -> Metrics:
     """Do the work of `evaluate` for an open model and checked data."""
+    class_names = names_of(class_names)
     outputs = predict(predictor, named, batch_size)
+    if isinstance(task, Mapping) and not set(task) <= set(outputs):
+        raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
     targets = name_arrays(targets, tuple(outputs), "output", "y")
     if len(outputs) == 1:
         name, scores = next(iter(outputs.items()))

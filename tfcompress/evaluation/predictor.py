@@ -303,7 +303,7 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
     def array(value: Any, name: str) -> np.ndarray:
         return array_of(value, f"{what} {name!r}" if argument == "x" else argument, strings=argument == "y")
 
-    several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and np.ndim(given[0]) > 0))
+    several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and _rank(given[0]) > 0))
     if isinstance(given, Mapping):
         given = unnested(given, names)
         if len(names) == 1 and len(given) == 1:
@@ -329,6 +329,13 @@ def _filled(structure: Any, named: Arrays) -> Any:
     if isinstance(structure, dict):
         return {key: _filled(part, named) for key, part in structure.items()}
     return [_filled(part, named) for part in structure]
+
+
+def _rank(value: Any) -> int:
+    try:
+        return np.ndim(value)
+    except Exception:  # it is no array
+        return 0
 
 
 def as_real(value: Any) -> np.ndarray:

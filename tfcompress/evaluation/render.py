@@ -6,6 +6,8 @@ import io
 import math
 from typing import Any
 
+from tfcompress.checks import check_count
+
 WIDTH = 100
 
 
@@ -17,6 +19,7 @@ def to_text(*parts: Any, width: int = WIDTH) -> str:
     """
     from rich.console import Console
 
+    check_count("width", width)
     console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False, markup=False, emoji=False)
     console.print(*parts, sep="\n")
     text = console.file.getvalue()  # type: ignore[attr-defined]

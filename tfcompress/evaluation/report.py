@@ -11,7 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfcompress.checks import check_flag
+from tfcompress.checks import check_flag, short
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.document import Document
 from tfcompress.evaluation.evaluator import both, check_options, check_targets, evaluate_predictor
@@ -237,6 +237,8 @@ class Report(Document):
         from tfcompress.evaluation.html import page
 
         target = check_target(path, ".html", overwrite)
+        if not isinstance(title, str):
+            raise TypeError(f"Expected title to be text. Received: title={short(title)}.")
         return write_text(target, page(self, title))
 
     def __str__(self) -> str:
@@ -295,11 +297,13 @@ def compare(
         ({'': 0.0}, 6)
     """
     if not isinstance(models, Mapping) or not models:
-        raise ValueError(f"Expected a dict {{name: model or path}} with an entry. Received: models={models!r}.")
+        raise ValueError(f"Expected a dict {{name: model or path}} with an entry. Received: models={short(models)}.")
     named_models = {str(name): model for name, model in models.items()}
+    if len(named_models) < len(models):
+        raise ValueError(f"Expected names that differ as text, too. Received: {short(list(models))}.")
     baseline = next(iter(named_models)) if baseline is None else baseline
     if not isinstance(baseline, str) or baseline not in named_models:
-        raise ValueError(f"Expected baseline to be one of {list(named_models)}. Received: baseline={baseline!r}.")
+        raise ValueError(f"Expected baseline to be one of {list(named_models)}. Received: baseline={short(baseline)}.")
     check_flag("latency", latency)
     check_options(task, batch_size, from_logits)
     timing_module.check_options(runs, warmup, 1, seconds)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Sized
-from typing import Literal
+from collections.abc import Sequence, ValuesView
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,14 +45,42 @@ def judge(
     'MSE 1.333, MAE 0.6667, R2 -1.0000 (3 samples, regression)'
     """
     y = check_finite(array_of(y, "y", strings=True), "y")
+    class_names = names_of(class_names)
     if y.dtype.kind == "U":
         y, class_names = _numbered(y, scores, class_names)
     task = task or infer_task(y, scores)
+    _check_finite(scores, logits=task == "multiclass" and from_logits is not False)
     if task == "multiclass":
         return _multiclass(y, scores, class_names, from_logits)
     if task == "binary":
         return _binary(y, scores, class_names, from_logits)
     return _regression(y, scores)
+
+
+def names_of(class_names: Any) -> list[str] | None:
+    """Return names of classes as a list; raise TypeError for what has no order, or isn't several."""
+    if class_names is None:
+        return None
+    if not isinstance(class_names, Sequence | np.ndarray | ValuesView) or isinstance(
+        class_names, str | bytes | bytearray | memoryview
+    ):
+        raise TypeError(f"Expected class_names to be a list of names. Received: class_names={short(class_names)}.")
+    return (
+        [str(name) for name in np.ravel(class_names)]
+        if isinstance(class_names, np.ndarray)
+        else list(map(str, class_names))
+    )
+
+
+def _check_finite(scores: np.ndarray, logits: bool) -> None:
+    """Raise ValueError for infinite scores; logits may be minus infinity, which says that a class is out."""
+    strange = np.isposinf(scores) if logits else np.isinf(scores)
+    if strange.any():
+        sample = int(np.argwhere(strange)[0][0])
+        raise ValueError(
+            f"Expected finite outputs. Received: {scores[strange][0]} for sample {sample}. Look for inputs, or "
+            "weights, that are too large."
+        )
 
 
 def _numbered(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
@@ -139,8 +167,6 @@ def _classification(
     from sklearn import metrics
 
     count = scores.shape[1]
-    if class_names is not None and (isinstance(class_names, str) or not isinstance(class_names, Sized)):
-        raise TypeError(f"Expected class_names to be a list of names. Received: class_names={short(class_names)}.")
     if class_names is not None and len(class_names) != count:
         raise ValueError(f"Expected {count} class_names, one per class. Received: {len(class_names)}.")
     names = [str(name) for name in class_names] if class_names is not None else [str(i) for i in range(count)]

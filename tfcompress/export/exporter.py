@@ -1,7 +1,6 @@
 """The one verb: write a Keras model to a file, and prove that the file is the model."""
 
 import math
-import numbers
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import check_flag, check_model
+from tfcompress.checks import MOST, check_choice, check_flag, check_model, is_whole, short
 from tfcompress.export.arithmetic import read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
@@ -265,20 +264,15 @@ def _check_arguments(
         raise ValueError(
             f"Expected target to be one of the known ones (none yet) or None. Received: target={target!r}."
         )
-    counts = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
-    if not counts and batch_size is not None and batch_size is not ...:
+    if not (is_whole(batch_size) and 1 <= batch_size <= MOST) and batch_size is not None and batch_size is not ...:
         raise ValueError(
             "Expected batch_size to be an integer of at least 1, or None for any number of samples. "
-            f"Received: batch_size={batch_size!r}."
+            f"Received: batch_size={short(batch_size)}."
         )
-    if precision not in PRECISIONS:
-        raise ValueError(f"Expected precision to be one of {PRECISIONS}. Received: precision={precision!r}.")
-    if inference_io not in INFERENCE_IO:
-        raise ValueError(f"Expected inference_io to be one of {INFERENCE_IO}. Received: inference_io={inference_io!r}.")
-    if not isinstance(opset, numbers.Integral) or opset not in OPSETS:  # 18.0 equals 18
-        raise ValueError(f"Expected opset to be one of {OPSETS}. Received: opset={opset!r}.")
-    if not isinstance(sparse, bool) and sparse != "auto":
-        raise ValueError(f"Expected sparse to be one of {SPARSE}. Received: sparse={sparse!r}.")
+    check_choice("precision", precision, PRECISIONS)
+    check_choice("inference_io", inference_io, INFERENCE_IO)
+    check_choice("opset", int(opset) if is_whole(opset) else opset, OPSETS)
+    check_choice("sparse", sparse, SPARSE)
     if sparse is True and kind == "onnx":
         raise ValueError(
             f"Expected sparse=False or 'auto' for a .onnx file. Received: sparse=True and {os.fspath(path)!r}. "
@@ -287,7 +281,9 @@ def _check_arguments(
     check_flag("require_integer", require_integer)
     check_external(external_data, kind, path)
     signature = read_signature(model)
-    check_given(list(signature.inputs), [spec.shape for spec in signature.inputs.values()])
+    specs = signature.inputs.values()
+    declared = [spec.dtype for spec in specs] if signature.declared else None
+    check_given(list(signature.inputs), [spec.shape for spec in specs], declared)
     check_streaming(model, stateful, batch_size, inference_io)
     if not isinstance(verify, bool):
         fitted(model, verify, stateful)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.checks import check_path
+from tfcompress.checks import MOST_THREADS, check_count, check_path
 from tfcompress.export._quiet import quiet
 from tfcompress.export.external import check_outside
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
@@ -188,8 +188,7 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
     file = pathlib.Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"Expected a model file. Received: {os.fspath(path)!r}, which isn't there.")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"Expected threads to be an integer of at least 1. Received: threads={threads!r}.")
+    threads = check_count("threads", threads, most=MOST_THREADS)
     try:
         return TFLiteRunner(file, threads) if kind == "tflite" else ONNXRunner(file, threads)
     except ImportError:

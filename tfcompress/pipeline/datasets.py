@@ -54,6 +54,11 @@ class Data:
                 )
             numbers_of(x, f"x_{part}")
             numbers_of(y, f"y_{part}")
+        if self.y_train.shape[1:] != self.y_test.shape[1:]:
+            raise ValueError(
+                "Expected targets of one form. "
+                f"Received: y_train of shape {self.y_train.shape}, y_test of shape {self.y_test.shape}."
+            )
         if self.classes is not None and min(self.y_train.min(), self.y_test.min()) < 0:
             raise ValueError("Expected classes from 0 on. Received: negative ones; number them 0, 1, 2, ...")
         if self.x_train.shape[1:] != self.x_test.shape[1:]:

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.checks import check_count
-from tfcompress.data import arrays
+from tfcompress.checks import check_count, short
+from tfcompress.data import arrays, called
 from tfcompress.evaluation.predictor import Arrays, KerasPredictor, name_arrays, predict
 from tfcompress.evaluation.scoring import judge
+from tfcompress.messages import told
 
 METRICS = {"accuracy": True, "macro_f1": True, "roc_auc": True, "r2": True, "mse": False, "mae": False}
 """What `tfc.evaluate` finds, and whether more of it is better."""
@@ -77,9 +78,16 @@ class Measure:
     def _score(self, y: Arrays, outputs: Arrays) -> float:
         single = next(iter(outputs)) if len(outputs) == 1 else None
         if callable(self.metric):
-            value = self.metric(y, outputs) if single is None else self.metric(y[single], outputs[single])
+            given = (y, outputs) if single is None else (y[single], outputs[single])
+            try:
+                value = self.metric(*given)
+            except Exception as error:
+                raise ValueError(
+                    "Expected `metric` to be a function (y, outputs) -> float. "
+                    f"Received: {short(self.metric)}, which raises {type(error).__name__}: {told(error)}."
+                ) from error
             if not isinstance(value, int | float | np.number) or not math.isfinite(value):
-                raise ValueError(f"Expected `metric` to return a finite number. Received: {value!r}.")
+                raise ValueError(f"Expected `metric` to return a finite number. Received: {short(value)}.")
             return float(value)
         if single is None:
             raise ValueError(
@@ -108,14 +116,24 @@ def _passes(data: Any) -> Callable[[], Iterator[Pair]]:
     if isinstance(data, keras.utils.PyDataset):
         return lambda: (_pair(data[i]) for i in range(len(data)))
     if callable(data) and not isinstance(data, Iterable):
-        return lambda: map(_pair, data())
-    again = isinstance(data, Iterable) and not isinstance(data, Iterator | Mapping | str)
-    if not again or hasattr(data, "dtype"):
-        raise TypeError(
-            "Expected (x, y), or something that yields batches (x, y) each time it is gone through: a list, a dataset "
-            f"or a function that returns an iterator. Received: data of type {type(data).__name__}."
-        )
-    return lambda: map(_pair, data)
+        return lambda: map(_pair, _several(called(data)))
+    if isinstance(data, Iterator):
+        raise _no_batches(data)
+    several = _several(data)
+    return lambda: map(_pair, several)
+
+
+def _several(data: Any) -> Iterable[Any]:
+    if not isinstance(data, Iterable) or isinstance(data, Mapping | str | bytes) or hasattr(data, "dtype"):
+        raise _no_batches(data)
+    return data
+
+
+def _no_batches(data: Any) -> TypeError:
+    return TypeError(
+        "Expected (x, y), or something that yields batches (x, y) each time it is gone through: a list, a dataset "
+        f"or a function that returns an iterator. Received: data of type {type(data).__name__}."
+    )
 
 
 def _pair(batch: Any) -> Pair:

@@ -8,13 +8,13 @@ import hashlib
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfcompress.checks import check_flag
+from tfcompress.checks import check_flag, short
 from tfcompress.evaluation.progress import progress as progress_bar
 from tfcompress.files import check_target
 from tfcompress.pipeline.curves import Sensitivity, SensitivityRow
@@ -170,10 +170,13 @@ def _levels(sparsities: Sequence[float], bits: Sequence[int] | None) -> tuple[st
     """Return what is varied, and the levels, ascending, each once."""
     name = "sparsities" if bits is None else "bits"
     given = sparsities if bits is None else bits
-    if bits is not None and tuple(sparsities) != SPARSITIES:
-        raise ValueError(f"Expected sparsities or bits. Received: both, {sparsities!r} and {bits!r}.")
-    if isinstance(given, str | Mapping) or not isinstance(given, Iterable) or not list(given):
-        raise ValueError(f"Expected `{name}` to be several values, such as [0.5, 0.9] or [4, 8]. Received: {given!r}.")
+    if bits is not None and sparsities is not SPARSITIES and tuple(sparsities) != SPARSITIES:
+        raise ValueError(f"Expected sparsities or bits. Received: both, {short(sparsities)} and {short(bits)}.")
+    if not isinstance(given, Sequence | Set | np.ndarray) or isinstance(given, str | bytes) or not np.shape(given):
+        given = ()
+    if not given:
+        received = short(sparsities if bits is None else bits)
+        raise ValueError(f"Expected `{name}` to be several values, such as [0.5, 0.9] or [4, 8]. Received: {received}.")
     if bits is None:
         return "sparsity", tuple(sorted({check_sparsity("sparsities", value) for value in given}))
     for value in given:

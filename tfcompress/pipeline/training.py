@@ -15,11 +15,19 @@ from tfcompress.pipeline.distribution import ONE, Devices
 from tfcompress.pipeline.resuming import Backup
 from tfcompress.surgery.outputs import last_activation
 
+MOST_OUTPUTS = 1 << 20
+"""Of the model that is made for data; more are numbers that are no classes."""
+
 
 def default_model(data: Data) -> keras.Model:
     """Return an untrained model for `data`: a small convolutional one for images, else a dense one; logits."""
     shape = data.x_train.shape[1:]
     outputs = data.classes or int(np.prod(data.y_train.shape[1:]))
+    if outputs > MOST_OUTPUTS:
+        raise ValueError(
+            f"Expected at most {MOST_OUTPUTS:,} classes, numbered 0, 1, 2, ... Received: {outputs - 1} as the largest "
+            "number. Number them anew, or take targets that aren't whole numbers for a regression."
+        )
     inputs = keras.Input(shape, name="input")
     if len(shape) in (2, 3):
         x = layers.Reshape((*shape, 1))(inputs) if len(shape) == 2 else inputs

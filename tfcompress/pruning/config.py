@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.checks import check_fields, short
 from tfcompress.pruning.criteria import CRITERIA, Criterion, needs_of
 from tfcompress.pruning.granularity import NAMED, STRUCTURES, Granularity, NofM
 from tfcompress.pruning.schedules import Schedule, as_schedule
@@ -183,6 +184,8 @@ class PruneConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PruneConfig:
         """Return the configuration that `to_dict` was called on."""
+        known = (field.name for field in dataclasses.fields(cls))
+        fields = check_fields("a PruneConfig", fields, known, least=("schedule",))
         load = keras.saving.deserialize_keras_object
         made = {name: load(x) if isinstance(x, dict) and "class_name" in x else x for name, x in fields.items()}
         return cls(**made)
@@ -199,9 +202,10 @@ def _name(criterion: Any) -> str:
 
 
 def _check_registered(criterion: Callable[..., Any]) -> None:
-    name = keras.saving.get_registered_name(criterion)
-    if keras.saving.get_registered_object(name) is not criterion:
+    # What has no name of its own, as an object that can be called, is never registered.
+    name = keras.saving.get_registered_name(criterion) if hasattr(criterion, "__name__") else None
+    if name is None or keras.saving.get_registered_object(name) is not criterion:
         raise ValueError(
             "Expected a criterion that is registered, so that a saved model finds it again. Received: "
-            f"{_name(criterion)}. Decorate it with @keras.saving.register_keras_serializable('package')."
+            f"{short(_name(criterion))}. Decorate it with @keras.saving.register_keras_serializable('package')."
         )

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.checks import MOST, is_whole
+from tfcompress.checks import MOST, check_choice, is_whole
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -83,8 +83,7 @@ class Block(Granularity):
     def __post_init__(self) -> None:
         _whole("rows", self.rows, 1)
         _whole("cols", self.cols, 1)
-        if self.pooling not in ("AVG", "MAX"):
-            raise ValueError(f"Expected `pooling` to be 'AVG' or 'MAX'. Received: pooling={self.pooling!r}.")
+        check_choice("pooling", self.pooling, ("AVG", "MAX"))
 
     def check(self, matrices: Shape, where: str) -> None:
         """Raise ValueError if a block is larger than the kernel."""

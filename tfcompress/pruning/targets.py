@@ -117,6 +117,7 @@ def from_sensitivity(result: Scan, budget: float) -> dict[str, float]:
         {layer: sparsity}, none above the highest that was measured.
 
     Raises:
+        TypeError: If `result` is no scan.
         ValueError: If the budget is out of range, or can't be reached with the sparsities that were measured; or if
             the scan is one of bit widths.
 
@@ -130,6 +131,8 @@ def from_sensitivity(result: Scan, budget: float) -> dict[str, float]:
     {'robust': 0.722, 'fragile': 0.278}
     """
     budget = check_sparsity("budget", budget)
+    if isinstance(result, type) or not callable(getattr(result, "losses", None)) or not hasattr(result, "sizes"):
+        raise TypeError(f"Expected a scan, which tfc.sensitivity(...) returns. Received: {short(result)}.")
     curves = {}
     for name, losses in result.losses().items():
         levels = sorted(losses)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.checks import check_flags
+from tfcompress.checks import check_choice, check_flags
 from tfcompress.quantization.config import check_bits
 from tfcompress.quantization.finite import array_of, checked, checked_range
 from tfcompress.quantization.numerics import (
@@ -96,8 +96,7 @@ def uniform_quantize(
     """
     bits = check_bits(bits)
     check_flags(symmetric=symmetric, narrow=narrow)
-    if mode not in MODES:
-        raise ValueError(f"Expected mode to be one of {MODES}. Received: mode={mode!r}.")
+    check_choice("mode", mode, MODES)
     x = checked(x)
     view, shared, shape = _blocks(x, axis, group_size)
     ends = []

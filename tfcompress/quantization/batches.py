@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def _filled(array: Any, size: int) -> Any:
 
 def again(data: Any) -> Any:
     """Return data that can be gone through several times: an iterator's batches as a list, anything else as it is."""
-    return list(data) if isinstance(data, Iterator) else data
+    return list(data) if isinstance(data, Iterator) and not isinstance(data, io.IOBase) else data
 
 
 def check_batch_size(batch_size: Any) -> None:

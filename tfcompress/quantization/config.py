@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-from tfcompress.checks import MOST, check_flag, is_whole
+from tfcompress.checks import MOST, check_choice, check_fields, check_flag, is_whole
 
 LEAST_BITS, MOST_BITS = 2, 16
 
@@ -16,13 +16,6 @@ WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
 WEIGHT_RANGES = ("minmax", "mse")
 CODEBOOKS = ("uniform",)
 ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
-
-
-def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Expected {name} to be one of {allowed}. Received: {name}={value!r}.{hint}")
 
 
 def check_bits(bits: Any) -> int:
@@ -44,6 +37,10 @@ def _checked_number(name: str, value: Any, wanted: str, holds: Callable[[float],
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not holds(float(value)):
         raise ValueError(f"Expected {name} {wanted}. Received: {name}={value!r}.")
     return float(value)
+
+
+def _fields_of(spec: type, values: Any, least: tuple[str, ...] = ()) -> dict[str, Any]:
+    return check_fields(f"a {spec.__name__}", values, (field.name for field in dataclasses.fields(spec)), least)
 
 
 def _set(spec: Any, **values: Any) -> None:
@@ -72,9 +69,9 @@ class WeightSpec:
 
     def __post_init__(self) -> None:
         _set(self, bits=check_bits(self.bits), symmetric=check_flag("symmetric", self.symmetric))
-        _check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
-        _check_choice("codebook", self.codebook, CODEBOOKS)
-        _check_choice("range", self.range, WEIGHT_RANGES)
+        check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
+        check_choice("codebook", self.codebook, CODEBOOKS)
+        check_choice("range", self.range, WEIGHT_RANGES)
         if not self.symmetric:
             raise ValueError(
                 "Expected symmetric=True: neither runtime has kernels for weights with a zero point. "
@@ -106,7 +103,7 @@ class ActivationSpec:
     momentum: float = 0.99
 
     def __post_init__(self) -> None:
-        _check_choice("range", self.range, ACTIVATION_RANGES)
+        check_choice("range", self.range, ACTIVATION_RANGES)
         _set(
             self,
             bits=check_bits(self.bits),
@@ -165,13 +162,13 @@ class QuantizeConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> QuantizeConfig:
         """Return the configuration that `to_dict` was called on."""
-        values = dict(values)
-        activations = values.pop("activations")
-        return cls(
-            weights=WeightSpec(**values.pop("weights")),
-            activations=None if activations is None else ActivationSpec(**activations),
-            **values,
+        values = _fields_of(cls, values, least=("weights", "activations"))
+        activations = values["activations"]
+        values["weights"] = WeightSpec(**_fields_of(WeightSpec, values["weights"]))
+        values["activations"] = (
+            None if activations is None else ActivationSpec(**_fields_of(ActivationSpec, activations))
         )
+        return cls(**values)
 
     @classmethod
     def get(cls, config: str | QuantizeConfig) -> QuantizeConfig:

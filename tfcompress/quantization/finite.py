@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from tfcompress.checks import short
+from tfcompress.data import check_unmasked
 
 
 def array_of(x: Any, name: str) -> np.ndarray:
     """Return `x` as an array; raise ValueError if it is none, as rows of several lengths are."""
+    check_unmasked(x, name)
     try:
         return np.asarray(x)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # whatever an `__array__` of somebody else's raises
         raise ValueError(f"Expected {name} to be an array of numbers. Received: {short(x)} ({error}).") from None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.checks import check_choice
 from tfcompress.quantization.config import WEIGHT_RANGES, check_bits
 from tfcompress.quantization.finite import checked
 from tfcompress.quantization.numerics import Axis, check_axes
@@ -36,8 +37,7 @@ def weight_limit(x: Any, axis: Axis = None, bits: int = 8, range: str = "minmax"
     [1.0, 4.0]
     """
     bits = check_bits(bits)
-    if range not in WEIGHT_RANGES:
-        raise ValueError(f"Expected range to be one of {WEIGHT_RANGES}. Received: range={range!r}.")
+    check_choice("range", range, WEIGHT_RANGES)
     x = checked(x)
     axes = () if axis is None else check_axes(axis, x.ndim)
     others = tuple(a for a in np.arange(x.ndim).tolist() if a not in axes)

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
+from tfcompress.checks import short
+from tfcompress.messages import told
 from tfcompress.passthrough import innermost
 
 Selector = str | re.Pattern[str] | type[Layer]
@@ -91,23 +93,18 @@ class LayerChoice:
     def __init__(self, layers: Layers, argument: str = "layers"):
         self.given = layers
         self.argument = argument
-        self.function: Any = layers if callable(layers) and not isinstance(layers, type) else None
+        function = callable(layers) and not isinstance(layers, type | Layer)
+        self.function: Any = layers if function else None
         self.all = layers is None
-        patterns: Any = [] if self.all or self.function else layers
-        self.patterns = [patterns] if isinstance(patterns, str | re.Pattern | type) else patterns
-        if (
-            not isinstance(self.patterns, Iterable)
-            or isinstance(self.patterns, Mapping)
-            or not all(
-                isinstance(pattern, str | re.Pattern) or (isinstance(pattern, type) and issubclass(pattern, Layer))
-                for pattern in self.patterns
-            )
+        self.patterns: list[Any] = [] if self.all or function else _listed(layers)
+        if not all(
+            isinstance(pattern, str | re.Pattern) or (isinstance(pattern, type) and issubclass(pattern, Layer))
+            for pattern in self.patterns
         ):
             raise TypeError(
                 f"Expected `{argument}` to be None, a layer's name, a regular expression, a class of layers, a list of "
-                f"these, or a function from a layer to bool. Received: {layers!r}."
+                f"these, or a function from a layer to bool. Received: {short(layers)}."
             )
-        self.patterns = list(self.patterns)
         for pattern in self.patterns:
             try:
                 if not isinstance(pattern, type):
@@ -127,10 +124,21 @@ class LayerChoice:
         kind = type(innermost(layer))
         self.classes.append(kind)
         if self.function is not None:
-            wanted = bool(self.function(layer))
+            wanted = self._asked(layer)
             self.chosen = self.chosen or wanted
             return wanted
         return self.all or any(_matches(pattern, names, [kind]) for pattern in self.patterns)
+
+    def _asked(self, layer: Layer) -> bool:
+        """Return what the function says of a layer."""
+        try:
+            return bool(self.function(layer))
+        except Exception as error:
+            raise ValueError(
+                f"Expected `{self.argument}` to be a function from any layer to True or False. Received: "
+                f"{short(self.given)}, which raises {type(error).__name__} for layer {layer.name!r} of class "
+                f"{type(innermost(layer)).__name__}: {told(error)}."
+            ) from error
 
     def names_it(self, layer: Layer) -> bool:
         """Return whether a layer is meant by its exact name."""
@@ -158,6 +166,16 @@ class LayerChoice:
                 f"Expected `{self.argument}` to match layers of the model. Received: {text!r}, which matches none. "
                 f"Did you mean {' or '.join(map(repr, near))}?"
             )
+
+
+def _listed(layers: Any) -> list[Any]:
+    """Return several selectors, or one, as a list; a list of what is none for anything else."""
+    if isinstance(layers, str | re.Pattern | type) or not isinstance(layers, Iterable) or isinstance(layers, Mapping):
+        return [layers]
+    try:
+        return list(layers)
+    except Exception:  # an array without dimensions, a closed file
+        return [layers]
 
 
 def _matches(pattern: Selector, names: Sequence[str], kinds: Sequence[type]) -> bool:

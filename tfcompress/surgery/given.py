@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 
 import keras
 
+from tfcompress.checks import short
+
 Shape = tuple[int | None, ...]
 
 
@@ -103,8 +105,14 @@ def whole_structure() -> Any:
     return _GIVEN.get().shapes
 
 
-def check_given(names: Sequence[str], shapes: Sequence[Shape]) -> None:
-    """Raise ValueError if the user gave shapes or dtypes for other inputs than these."""
+def check_given(names: Sequence[str], shapes: Sequence[Shape], dtypes: Sequence[str] | None = None) -> None:
+    """Raise ValueError if the user gave shapes or dtypes for other inputs than these.
+
+    Args:
+        names: Of the inputs.
+        shapes: Their shapes, `None` for each size that is free.
+        dtypes: Their dtypes, where the model itself says them.
+    """
     given = _GIVEN.get()
     for argument, value, is_leaf in (
         ("input_shapes", given.shapes, _is_shape),
@@ -127,6 +135,14 @@ def check_given(names: Sequence[str], shapes: Sequence[Shape]) -> None:
                         f"{found[name]}."
                     )
 
+    for name, dtype in zip(names, dtypes or (), strict=False):
+        said = given_dtypes(names).get(name, dtype)
+        if said != dtype:
+            raise ValueError(
+                f"Expected input_dtypes that fit input {name!r}, which the model says is {dtype}. Received: {said}. "
+                "They are for models that don't say it."
+            )
+
 
 def _is_shape(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
@@ -142,23 +158,27 @@ def _leaves(value: Any) -> list[Any]:
     if _is_shape(value):
         return [value]
     if isinstance(value, list | tuple | Mapping):
-        parts = value.values() if isinstance(value, Mapping) else value
-        return [leaf for part in parts for leaf in _leaves(part)]
+        parts = list(value.values() if isinstance(value, Mapping) else value)
+        if all(part is not None for part in parts):
+            return [leaf for part in parts for leaf in _leaves(part)]
     raise ValueError(
         "Expected input_shapes to be a shape, a list of shapes or a dict of them by input name. Received: "
-        f"input_shapes={value!r}."
+        f"input_shapes={short(value)}."
     )
 
 
 def _check_dtypes(dtypes: Any) -> None:
     parts = [dtypes] if _is_dtype(dtypes) else list(dtypes.values() if isinstance(dtypes, Mapping) else dtypes)
     for part in parts:
+        wrong = ValueError(
+            f"Expected input_dtypes to be dtypes such as 'int32'. Received: input_dtypes={short(dtypes)}."
+        )
+        if part is None:
+            raise wrong
         try:
             keras.backend.standardize_dtype(part)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"Expected input_dtypes to be dtypes such as 'int32'. Received: input_dtypes={dtypes!r}."
-            ) from error
+        except Exception as error:
+            raise wrong from error
 
 
 def _by_name(value: Any, names: Sequence[str], is_leaf: Any) -> dict[str, Any]:

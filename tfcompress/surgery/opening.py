@@ -98,7 +98,8 @@ def check_built(model: Any) -> None:
         )
     if has_graph(model):
         inputs = graph_of(model).inputs
-        check_given([input_name(x) for x in inputs], [tuple(x.shape) for x in inputs])
+        declared = [x.dtype for x in inputs] if is_graph(model) else None
+        check_given([input_name(x) for x in inputs], [tuple(x.shape) for x in inputs], declared)
 
 
 # The class that `value` is a property of: on some backends a base of keras.Variable.

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfcompress.checks import check_count, check_flag
+from tfcompress.checks import check_count, check_flag, check_path
 from tfcompress.evaluation.scalars import ScalarLog
 from tfcompress.precision.monitoring.collecting import Collection
 from tfcompress.precision.monitoring.probe import Probe, Reading
@@ -110,7 +110,7 @@ class PrecisionMonitor(keras.callbacks.Callback):
                 "Expected data=(x, y) or (x, y, sample_weight), arrays of one batch. Received: data of type "
                 f"{type(data).__name__}" + (f" of length {len(data)}." if isinstance(data, tuple) else ".")
             )
-        self.log_dir = log_dir
+        self.log_dir = None if log_dir is None else check_path(log_dir)
         self.every = every
         self.reference = reference
         self.verbose = verbose

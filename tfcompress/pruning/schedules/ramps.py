@@ -11,6 +11,9 @@ from keras import ops
 from tfcompress.checks import check_number
 from tfcompress.pruning.schedules.base import MADE_AGAIN, Schedule, Tensor, check_sparsity, check_step, register
 
+MOST_POWER = 1000.0
+"""Beyond it the schedule is a step."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Ramp(Schedule):
@@ -92,7 +95,7 @@ class PolynomialDecay(_Ramp):
     frequency: int = 100
 
     def __post_init__(self) -> None:
-        check_number("`power`", self.power, 0, above=True)
+        check_number("`power`", self.power, 0, MOST_POWER, above=True)
         super().__post_init__()
 
     def sparsity(self, step: Tensor) -> Tensor:
