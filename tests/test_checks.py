@@ -10,6 +10,7 @@ import pytest
 
 import tfcompress as tfc
 from tfcompress.checks import check_choice, check_count, check_flag, check_model, check_number
+from tfcompress.surgery import LayerChoice
 
 X, Y = np.ones((4, 4), "float32"), np.array([0, 1, 0, 1])
 
@@ -81,6 +82,27 @@ def test_numbers_and_choices():
     for value in (0, ["binary"], np.ones(2), "Binary"):
         with pytest.raises(ValueError, match="Expected task to be one of None, 'binary'. Received: task="):
             check_choice("task", value, (None, "binary"))
+
+
+def test_selectors():
+    chosen = LayerChoice(name for name in ("y",))  # gone through once only
+    assert [layer.name for layer in model().layers if chosen.includes(layer)] == ["y"]
+    chosen.check()
+    for wrong in (keras.layers.Dense(2), np.ones(()), [keras.layers.Dense(2)], b"y"):
+        with pytest.raises(TypeError, match="Expected `layers` to be None, a layer's name.*Received"):
+            LayerChoice(wrong)
+    with pytest.raises(ValueError, match=r"function from any layer.*Received.*ZeroDivisionError for layer 'y'"):
+        tfc.prune(model(), 0.5, lambda layer: 1 / 0)
+
+
+def test_fields():
+    config = tfc.QuantizeConfig()
+    assert tfc.QuantizeConfig.from_dict(config.to_dict()) == config
+    for wrong in ({}, {**config.to_dict(), "bits": 8}, {"weights": {"bit": 8}, "activations": None}):
+        with pytest.raises(ValueError, match="Expected the fields of a (QuantizeConfig|WeightSpec).*Received"):
+            tfc.QuantizeConfig.from_dict(wrong)
+    with pytest.raises(TypeError, match="Expected the fields of a PruneConfig by name.*Received: 3"):
+        tfc.PruneConfig.from_dict(3)
 
 
 def test_what_is_no_model_but_nearly():

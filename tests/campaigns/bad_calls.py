@@ -71,6 +71,7 @@ def closed() -> Any:
     return file
 
 
+HUGE = np.full((8, 4), 1e39)
 DENSE = keras.layers.Dense(2)
 NUMBERS = ["3", None, [], {}, float("nan"), float("inf"), 1j, Other(), True]
 KINDS: dict[str, list[Any]] = {
@@ -79,7 +80,7 @@ KINDS: dict[str, list[Any]] = {
     "data": [
         None, "x", 3, [], {}, Other(), np.ones((8, 5)), np.ones((0, 4)), np.ones(()), {"none": X},
         np.array([["a"] * 4] * 8), np.ones((8, 4), complex), np.full((8, 4), None), iter(()), b"x",
-        np.full((8, 4), 1e39), np.ma.masked_array(X, X > 1), [[1.0, 2.0], [3.0]], X.astype("datetime64[s]"), NoArray(),
+        HUGE, np.ma.masked_array(X, X > 1), [[1.0, 2.0], [3.0]], X.astype("datetime64[s]"), NoArray(),
         DENSE, one_argument, tfc.PruneConfig, type, closed(), np.zeros((8, 4), [("a", int)]),
     ],
     "target": [
@@ -110,7 +111,7 @@ KINDS: dict[str, list[Any]] = {
     ],
 }  # fmt: skip
 # A file computes with what is infinite in float32, as Keras does.
-KINDS["values"] = [value for value in KINDS["data"] if not (isinstance(value, np.ndarray) and np.all(value == 1e39))]
+KINDS["values"] = [value for value in KINDS["data"] if value is not HUGE]
 
 
 def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, str]]]:

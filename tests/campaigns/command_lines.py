@@ -30,6 +30,7 @@ import tfcompress.cli.commands as commands
 from tests.campaigns.counting import Counts
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+LONG = "n" * 300
 RIGHT = {
     "train": ["--data=data.npz", "--output=out.keras", "--epochs=1"],
     "prune": ["--model=model.keras", "--data=data.npz", "--output=out.keras", "--finetune_epochs=1"],
@@ -54,7 +55,9 @@ PATHS = ("model", "data", "output", "html", "json")
 TOGETHER = {
     "train": [["--devices=2"], ["--distribution=data_parallel"], ["--num_processes=2"], ["--process_id=0"],
               ["--distribution=mirrored", "--model_devices=2"], ["--distribution=mirrored", "--devices=100000"],
-              ["--distribution=multi_worker_mirrored"], ["spare"], ["--nothing"], ["--epochs"]],
+              ["--distribution=multi_worker_mirrored"], ["spare"], ["--nothing"], ["--epochs"], ["--nooverwrite=1"],
+              ["--learning_rate=0"], ["--output=/proc/out.keras"], [f"--output={LONG}.keras"], ["--data=forms.npz"],
+              ["--data=numbers.npz"], ["--flagfile=none"], ["--seed=4294967296"], ["--threads=1"]],
     "prune": [["--threshold=0.1"], ["--criterion=threshold"], ["--shrink"], ["--noshrink"], ["--granularity=2:1"],
               ["--granularity=0x4"], ["--granularity=rows"], ["--granularity=2:4", "--scope=global"],
               ["--criterion=activation_frequency"], ["--criterion=bn_scale"], ["--sweep=0.5", "--sparsity=0.5"],
@@ -64,10 +67,14 @@ TOGETHER = {
                  ["--learning_rate=0.1"], ["--distribution=mirrored"], ["--outputs=a.onnx,a.onnx"],
                  ["--qat_epochs=2", "--freeze_ranges_epoch=1", "--freeze_ranges_step=1"],
                  ["--recipe=int8_weights", "--calibration_samples=4"], ["--outputs=a.keras"], ["--layers=none"]],
-    "compress": [["--epochs=3"], ["--data="], ["--layers=none"]],
+    "compress": [["--epochs=3"], ["--data="], ["--layers=none"], ["--name=.."], ["--name=a/b"], ["--name=/tmp/a"],
+                 [f"--name={LONG}"], ["--output_dir=text.txt"], ["--output_dir=/proc"], ["--data=forms.npz"]],
     "convert": [["--outputs=out.tflite", "--opset=20"], ["--inference_io=int8"], ["--outputs=out.onnx,out.onnx"],
-                ["--outputs=model.keras"], ["--outputs=no/where.onnx"], ["--model=data.npz"]],
-    "evaluate": [["--html=page.txt"], ["--json=page.html"], ["--html=no/where.html"], ["--models=text.txt"]],
+                ["--outputs=model.keras"], ["--outputs=no/where.onnx"], ["--model=data.npz"], ["--sparse"],
+                ["--outputs=out.onnx,./out.onnx"], ["--outputs=/dev/null"], [f"--outputs={LONG}.onnx"],
+                ["--model=http://somewhere/model.keras"], ["--precision=float16", "--inference_io=int8"]],
+    "evaluate": [["--models=model.keras,./model.keras"], ["--data=forms.npz"],
+                 ["--html=page.txt"], ["--json=page.html"], ["--html=no/where.html"], ["--models=text.txt"]],
     "benchmark": [["--models=text.txt"], ["--threads=100000"], ["--models=data.npz"]],
 }  # fmt: skip
 
@@ -76,6 +83,8 @@ def workshop() -> None:
     """Make a model and its data in the folder where the process is."""
     x, y = np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40) % 2
     np.savez("data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez("forms.npz", x_train=x, y_train=y, x_test=x, y_test=np.eye(2)[y])
+    np.savez("numbers.npz", x_train=x, y_train=y * 10**12, x_test=x, y_test=y)
     keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="y")]).save("model.keras")
     pathlib.Path("text.txt").write_text("nothing")
 

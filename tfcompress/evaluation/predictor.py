@@ -98,9 +98,9 @@ class Predictor(abc.ABC):
                     raise ValueError(
                         "Expected arrays whose first dimension counts the samples. Received: a scalar in x."
                     )
-                fit_inputs(head, self.input_specs)
                 for name, value in named.items():
                     check_finite(value, f"input {name!r}")
+                fit_inputs(head, self.input_specs)
             except ValueError as error:
                 raise ValueError(f"x does not fit {self.label}: {error}") from error
         count_samples(named)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.checks import MOST, check_choice, is_whole
+from tfcompress.checks import MOST, is_whole, short
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -83,7 +83,8 @@ class Block(Granularity):
     def __post_init__(self) -> None:
         _whole("rows", self.rows, 1)
         _whole("cols", self.cols, 1)
-        check_choice("pooling", self.pooling, ("AVG", "MAX"))
+        if not isinstance(self.pooling, str) or self.pooling not in ("AVG", "MAX"):
+            raise ValueError(f"Expected `pooling` to be 'AVG' or 'MAX'. Received: pooling={short(self.pooling)}.")
 
     def check(self, matrices: Shape, where: str) -> None:
         """Raise ValueError if a block is larger than the kernel."""
