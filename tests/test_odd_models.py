@@ -243,6 +243,22 @@ def test_every_kernel_is_counted():
     assert len(tfc.sparsity(tfc.prune(attention, 0.5), per_layer=True)) == 8
 
 
+@ON_TENSORFLOW
+def test_low_rank_additions_are_part_of_quantized_weights(tmp_path):
+    adapted = [L.Embedding(20, 4), L.Dense(4, "relu"), L.EinsumDense("abc,cd->abd", (6, 4)), L.Conv1D(3, 2)]
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), *adapted])
+    for layer in adapted:
+        layer.enable_lora(2)
+    for weight in [w for layer in adapted for w in layer.weights if "lora" in w.path]:
+        weight.assign(floats(*weight.shape))
+    x = np.arange(24).reshape(4, 6) % 20
+    count = len(model.weights)
+    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    assert len(model.weights) == count and all(layer.lora_enabled for layer in adapted)
+    assert np.corrcoef(np.ravel(quantized(x)), np.ravel(model(x)))[0, 1] > 0.999
+    assert tfc.export(quantized, tmp_path / "model.tflite", verify=x).precision == "int8"
+
+
 def test_lora_is_refused():
     model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="adapted")])
     model.layers[0].enable_lora(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import pytest
 from keras import layers as L
 
@@ -47,3 +48,14 @@ def test_onnx_is_proposed_where_it_has_the_operator(layer, samples, operator, in
     else:
         with pytest.raises(ValueError, match=r"layer 'encode' of model 'net', .*is not supported"):
             export(model, tmp_path / "model.onnx")
+
+
+def test_of_a_model_of_text_the_part_behind_the_text_is_proposed(tmp_path):
+    words = L.TextVectorization(output_sequence_length=4, vocabulary=["a", "cat", "dog"], name="words")
+    model = keras.Sequential([keras.Input((1,), dtype="string", name="text"), words, L.Embedding(5, 3), L.Flatten()])
+    with pytest.raises(ValueError, match="input 'text', which is string") as error:
+        export(model, tmp_path / "model.onnx")
+    made = eval(str(error.value).partition("export ")[2].rstrip("."), {"keras": keras, "model": model})
+    ids = np.asarray(words(np.array([["a dog"], ["the cat"]])))
+    artifact = export(made, tmp_path / "model.onnx", verify=ids)
+    np.testing.assert_allclose(artifact.predict(ids), np.asarray(keras.tree.flatten(made(ids))[0]), atol=1e-6)

@@ -46,6 +46,17 @@ def test_minmax_is_what_the_float_activations_reach():
     np.testing.assert_allclose(found["hidden_relu"], (0, hidden.max()), rtol=1e-5)
 
 
+def test_ranges_are_those_of_inference_also_of_a_layer_that_trains_where_nothing_is_said():
+    class Augmented(L.Layer):
+        def call(self, x, training=True):
+            return 100.0 * x if training else x
+
+    model = keras.Sequential([keras.Input((4,)), Augmented(name="augmented"), L.Dense(2)])
+    x = np.linspace(-3, 5, 32, dtype="float32").reshape(8, 4)
+    found = ranges_of(tfc.quantize(model, config("minmax"), x))
+    assert found["augmented"] == pytest.approx((-3, 5), abs=0.1)
+
+
 def test_ema_is_the_average_of_the_batches():
     x = samples(64)
     spec = tfc.ActivationSpec(range="ema", momentum=0.5)

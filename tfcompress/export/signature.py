@@ -100,14 +100,22 @@ def _path_name(path: tuple[Any, ...], stem: str, count: int) -> str:
     return "_".join([stem, *map(str, path)]) if count > 1 else stem
 
 
+def _behind(graph: Any, tensor: Any) -> str:
+    """Say which model is left behind the one layer that reads an input; "" if there are others."""
+    readers = [op for op in graph.operations for node in op._inbound_nodes if tensor in node.input_tensors]
+    if len(graph.inputs) != 1 or len(readers) != 1 or not isinstance(readers[0], keras.layers.Layer):
+        return ""
+    return f": export keras.Model(model.get_layer({readers[0].name!r}).output, model.outputs)"
+
+
 def _of_graph(graph: Any) -> Signature:
     tensors = keras.tree.flatten(graph._inputs_struct)
     for tensor in tensors:
         if tensor.sparse or getattr(tensor, "ragged", False) or tensor.dtype == "string":
             kind = "sparse" if tensor.sparse else tensor.dtype if tensor.dtype == "string" else "ragged"
             raise ValueError(
-                f"Expected dense numbers in every input. Received: input {tensor.name!r}, which is {kind}. "
-                "Do that part of the preprocessing outside the model."
+                f"Expected dense numbers in every input. Received: input {input_name(tensor)!r}, which is {kind}. "
+                f"Do that part of the preprocessing outside the model{_behind(graph, tensor)}."
             )
     names = unique(input_name(tensor) for tensor in tensors)
     outputs = keras.tree.flatten_with_path(graph._outputs_struct)

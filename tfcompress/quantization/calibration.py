@@ -16,6 +16,7 @@ from tfcompress.quantization.batches import batches
 from tfcompress.quantization.gradients import values_alone
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.lattices import Distinct
+from tfcompress.quantization.layerwise import caller
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.seen import Seen
 from tfcompress.quantization.sources import reached_by_input
@@ -166,7 +167,7 @@ class _Observer(keras.Model):
 
         def operation_fn(operation: Any) -> Any:
             if not isinstance(operation, ActivationQuantizer):
-                return operation
+                return caller(operation)
 
             def observe(x: Any, observe: bool = True) -> Any:
                 name = operation.name

@@ -38,7 +38,7 @@ def run(
     graph = graph_of(model)
 
     def operation_fn(operation: Any) -> Call:
-        call = _caller(operation, training)
+        call = caller(operation, training)
         return lambda *args, **kwargs: visit(operation, call, args, kwargs)
 
     graph._run_through_graph(_tensors(graph, batch), operation_fn=operation_fn)
@@ -48,7 +48,8 @@ def _tensors(graph: Any, batch: list[Any]) -> list[Any]:
     return [ops.convert_to_tensor(x, dtype=declared.dtype) for x, declared in zip(batch, graph.inputs, strict=True)]
 
 
-def _caller(operation: Any, training: bool) -> Call:
+def caller(operation: Any, training: bool = False) -> Call:
+    """Return what calls an operation as a model does: Keras' default for a layer within another is the layer's own."""
     if not isinstance(operation, L.Layer) or not operation._call_has_training_arg:
         caller: Call = operation
         return caller
@@ -100,7 +101,7 @@ def in_stages(
                     kept = kept if size <= KEPT else None
                 call = made[place]
                 args, kwargs = call.node.arguments.fill_in(tensors)
-                made_by = _caller(call.operation, training=False)
+                made_by = caller(call.operation)
                 if id(call.operation) == key:
                     measure(call.operation, made_by, args, kwargs)
                 if place < stop - 1:

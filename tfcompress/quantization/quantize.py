@@ -36,6 +36,7 @@ from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebui
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.given import inputs_given, takes_inputs
 from tfcompress.surgery.keras_quantized import check_floats
+from tfcompress.surgery.lora import merge_lora
 from tfcompress.surgery.naming import free, keep_output_names
 from tfcompress.surgery.walking import Call, calls, walk
 from tfcompress.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
@@ -83,7 +84,8 @@ def quantize(
         input_dtypes: Of a subclassed model, which keeps none: such as "int32", or one for each input.
 
     Returns:
-        A functional model with the same names of inputs and outputs, not compiled.
+        A functional model with the same names of inputs and outputs, not compiled. Low-rank additions to weights
+        (`layer.enable_lora`) are part of its weights.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -145,6 +147,7 @@ def _quantized(
 ) -> tuple[keras.Model, keras.Model | None]:
     """Return the model with quantizers whose ranges are still to be found, and the float model if it is kept."""
     flat = rebuild(model)
+    merge_lora(flat)
     check_finite(flat)
     chosen = {layer.name: choice.includes(layer) for layer in flat.layers}
     choice.check()

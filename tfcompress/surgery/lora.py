@@ -1,0 +1,45 @@
+"""Low-rank additions to weights (`layer.enable_lora`), made part of the weights."""
+
+from __future__ import annotations
+
+import keras
+
+
+def merge_lora(model: keras.Model) -> list[str]:
+    """Add the low-rank products of a model's layers to their weights, and take them out.
+
+    Args:
+        model: A copy that is ours: its layers are changed. It computes the same.
+
+    Returns:
+        The names of the layers that had one.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> dense = keras.layers.Dense(4)
+    >>> model = keras.Sequential([keras.Input((3,)), dense])
+    >>> dense.enable_lora(2)
+    >>> dense.lora_kernel_b.assign(np.ones((2, 4)))
+    >>> before = model(np.ones((1, 3), "float32"))
+    >>> merge_lora(model) == [dense.name], len(dense.weights)
+    (True, 2)
+    >>> bool(np.allclose(model(np.ones((1, 3), "float32")), before, atol=1e-6))
+    True
+    """
+    names = []
+    for layer in model._flatten_layers():
+        if not getattr(layer, "lora_enabled", False):
+            continue
+        kind = "embeddings" if hasattr(layer, "lora_embeddings_a") else "kernel"
+        weight = getattr(layer, f"_{kind}")
+        weight.assign(getattr(layer, kind))  # the property adds the product
+        weight.trainable = layer.trainable
+        layer._tracker.unlock()
+        for side in ("a", "b"):
+            delattr(layer, f"lora_{kind}_{side}")
+        layer._tracker.lock()
+        layer.lora_enabled = False
+        layer.lora_rank = layer.lora_alpha = None
+        names.append(layer.name)
+    return names
