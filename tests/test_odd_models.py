@@ -243,7 +243,7 @@ def test_every_kernel_is_counted():
     assert len(tfc.sparsity(tfc.prune(attention, 0.5), per_layer=True)) == 8
 
 
-@ON_TENSORFLOW
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="files need TensorFlow")
 def test_low_rank_additions_are_part_of_quantized_weights(tmp_path):
     adapted = [L.Embedding(20, 4), L.Dense(4, "relu"), L.EinsumDense("abc,cd->abd", (6, 4)), L.Conv1D(3, 2)]
     model = keras.Sequential([keras.Input((6,), dtype="int32"), *adapted])

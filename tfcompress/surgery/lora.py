@@ -20,7 +20,7 @@ def merge_lora(model: keras.Model) -> list[str]:
     >>> dense = keras.layers.Dense(4)
     >>> model = keras.Sequential([keras.Input((3,)), dense])
     >>> dense.enable_lora(2)
-    >>> dense.lora_kernel_b.assign(np.ones((2, 4)))
+    >>> _ = dense.lora_kernel_b.assign(np.ones((2, 4)))
     >>> before = model(np.ones((1, 3), "float32"))
     >>> merge_lora(model) == [dense.name], len(dense.weights)
     (True, 2)
