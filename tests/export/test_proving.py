@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as L
 from keras import ops
 
@@ -57,6 +58,21 @@ def test_a_model_that_mixes_samples_needs_their_number(tmp_path):
         export(model, tmp_path / "model.tflite")
     assert export(model, tmp_path / "model.tflite", batch_size=5).parity
     assert export(model, tmp_path / "model.onnx").parity
+
+
+class Noise(L.Layer):
+    """In inference too."""
+
+    def call(self, x):
+        return x + tf.random.uniform(tf.shape(x))
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_a_model_that_draws_random_numbers_is_said(suffix, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3), Noise(name="noise")], name="noisy")
+    with pytest.raises(ValueError, match=r"layer 'noise' of model 'noisy' draws random numbers in inference"):
+        export(model, tmp_path / f"model{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_runtime_that_fails_says_so_in_our_words(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.inputs import TensorInfo, count_samples
-from tfcompress.export.operators import blamed, layer_of
+from tfcompress.export.operators import blamed, layer_of, named
 from tfcompress.export.parity import Parity, ParityError
 from tfcompress.export.runtime import Runner, RuntimeRefusal, open_runner
 from tfcompress.export.tracing import Trace
@@ -29,6 +29,9 @@ ALMOST = 1e-3
 
 NUMBERS = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Tensors that a file can give."""
+
+_RANDOM = "Random"
+"""In the names of the operations that draw numbers."""
 
 _UNWATCHED = ("Const", "Placeholder", "ReadVariableOp", "Identity", "NoOp", "Shape")
 
@@ -92,6 +95,12 @@ def _why(model: keras.Model, trace: Trace, error: ParityError, convert: Convert 
     inputs = error.inputs
     if inputs is None:
         return ""
+    if _draws(model, trace, inputs):
+        random = {op.type for op in trace.concrete.graph.get_operations() if _RANDOM in op.type}
+        return (
+            f"Keras itself gives other outputs for the same inputs each time: {named(trace, random)} draws random "
+            "numbers in inference. Draw them in training alone, or let them be an input of the model."
+        )
     batch = _fixed_batch(trace)
     if batch is not None and _mixes(model, trace, inputs, batch):
         return (
@@ -106,6 +115,11 @@ def _why(model: keras.Model, trace: Trace, error: ParityError, convert: Convert 
             found = None
         return f"It goes wrong at {found}." if found else ""
     return ""
+
+
+def _draws(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> bool:
+    first, second = (reference(model, trace, inputs) for _ in range(2))
+    return any(x.shape != second[name].shape or not _alike(x, second[name]) for name, x in first.items())
 
 
 def _fixed_batch(trace: Trace) -> int | None:
