@@ -724,3 +724,59 @@ def test_functions_of_tensorflow_on_weights_keep_a_layer_whole():
     model = RawModel()
     model(x)
     assert_same(model, x)  # a model's own weights are part of the graph
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="runs raw TensorFlow operations")
+def test_what_a_file_may_not_run_is_no_function_of_a_graph():
+    from tfcompress.surgery.foreign import TensorFlowCall
+
+    for name in ("io.gfile.remove", "io.write_file", "numpy_function", "keras.saving.load_model", "raw_ops.WriteFile"):
+        with pytest.raises(ValueError, match="computes with tensors alone"):
+            TensorFlowCall(name)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="runs raw TensorFlow operations")
+def test_sizes_that_are_known_stay_known_to_functions_of_tensorflow():
+    import tensorflow as tf
+
+    class Attends(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = L.Dense(6), L.Dense(2)
+            self.mask = np.array([1, 0, 1], dtype="float32")
+
+        def call(self, x):
+            batch, height, width, _ = tf.unstack(tf.shape(x))
+            h = self.first(tf.exp(x * self.mask))
+            scores = tf.reshape(tf.einsum("bhwc,bHWc->bhwHW", h, h), [batch, height, width, height * width])
+            scores = tf.reshape(tf.nn.softmax(scores, -1), [batch, height, width, height, width])
+            return self.last(tf.nn.leaky_relu(tf.einsum("bhwHW,bHWc->bhwc", scores, h)))
+
+    model = Attends()
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 3)).astype("float32")
+    model(x)
+    assert_same(model, x)
+
+
+def test_a_layer_whose_training_has_no_default_is_taken():
+    class NeedsTraining(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.seeds = keras.random.SeedGenerator(1)
+
+        def call(self, x, training):
+            return x + keras.random.normal(ops.shape(x), seed=self.seeds) if training else x
+
+    class Trains(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.noise, self.dense = NeedsTraining(), L.Dense(2)
+
+        def call(self, x, training=False):
+            return self.dense(self.noise(x, training=training))
+
+    model, x = Trains(), np.ones((3, 4), "float32")
+    before = np.array(model(x))
+    new = rebuild(rebuild(model))
+    np.testing.assert_allclose(new(x), before, atol=1e-6)
+    assert np.abs(np.array(new(x, training=True)) - before).max() > 1e-2

@@ -132,3 +132,60 @@ def test_state_as_inputs_and_outputs_is_that_of_a_stateful_model(format, tmp_pat
         found = runner.run({"x": part, **values})
         values = {"h": found[hidden], "c": found[cell]}
         np.testing.assert_allclose(found[first], reference(part), atol=1e-5)
+
+
+class Noise(L.Layer):
+    """Adds what it draws: of a generator, of TensorFlow's own, or of one fixed seed."""
+
+    def __init__(self, kind, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.seeds = kind, keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        if self.kind == "raw":
+            return x + tf.random.normal(tf.shape(x))
+        return x + keras.random.uniform(ops.shape(x), seed=self.seeds if self.kind == "generator" else 3)
+
+
+@both_formats
+@pytest.mark.parametrize("kind", ["generator", "raw"])
+def test_random_numbers_in_inference_are_refused_by_layer(kind, format, tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, L.Dense(2)(Noise(kind, name="noise_2")(inputs)), name="net")
+    with pytest.raises(ValueError, match="draws no random numbers.*'noise_2' of model 'net'.*an input of the model"):
+        tfc.export(model, tmp_path / f"net.{format}", batch_size=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_random_numbers_of_a_fixed_seed_are_constants(tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Noise("seed")(L.Dense(3)(inputs)))
+    assert tfc.export(model, tmp_path / "net.onnx", batch_size=2).parity.samples
+
+
+class Masks(L.Layer):
+    """Assigns to a kernel in each call: the same value; or, with `late`, the one that counts from the next call on."""
+
+    def __init__(self, late=False, **kwargs):
+        super().__init__(**kwargs)
+        self.late, self.dense = late, L.Dense(3)
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.mask = np.tri(shape[-1], 3, dtype="float32")
+
+    def call(self, x):
+        before = self.dense(x) if self.late else None
+        self.dense.kernel.assign(self.dense.kernel * self.mask)
+        return before if self.late else self.dense(x)
+
+
+@both_formats
+def test_a_kernel_that_is_masked_in_each_call_is_exported(format, tmp_path):
+    inputs = keras.Input((4,))
+    model, x = keras.Model(inputs, L.Dense(2)(Masks()(inputs))), np.eye(4, dtype="float32")
+    for made in (model, tfc.quantize(model, "int8", x)):
+        assert tfc.export(made, tmp_path / f"net.{format}", verify=x, overwrite=True).parity.samples == 4
+    late = keras.Model(inputs, Masks(late=True, name="late")(inputs))
+    with pytest.raises(ValueError, match="changes no variable.*'dense"):
+        tfc.export(late, tmp_path / f"late.{format}")

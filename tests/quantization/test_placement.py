@@ -176,3 +176,30 @@ def test_learned_ranges_of_what_an_input_reaches_are_wider():
     quantized = tfc.quantize(keras.Model(inputs, L.ReLU(name="r")(L.BatchNormalization()(L.MaxPooling2D()(x)))))
     margins = {q.source: q.margin for q in activation_quantizers(quantized)}
     assert margins == {"x": MARGIN, "n": MARGIN, "b": 0.0, "r": 0.0}
+
+
+def by_hand(x):
+    """Instance normalization in operations; a channel that hardly varies has a variance that no grid of 8 bits has."""
+    c = conv()(x)
+    centred = c - ops.mean(c, axis=(1, 2), keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=(1, 2), keepdims=True) + 1e-6
+    return L.Conv2D(2, 1, name="last")(centred / ops.sqrt(variance))
+
+
+def by_inverse(x):
+    c = conv()(x)
+    return L.Conv2D(2, 1, name="last")(c * ops.rsqrt(ops.maximum(ops.sum(c * c, axis=-1, keepdims=True), 1e-9)))
+
+
+@pytest.mark.parametrize(("make", "note"), [(by_hand, "divided by it"), (by_inverse, "by an inverse")])
+def test_what_is_divided_by_stays_float(make, note):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input(IMAGE)
+    model = keras.Model(inputs, make(inputs))
+    x = np.random.default_rng(0).normal(size=(8, *IMAGE)).astype("float32")
+    x[:2] *= 1e-3
+    quantized = tfc.quantize(model, "int8", x)
+    new, old = np.array(quantized(x)), np.array(model(x))
+    assert np.isfinite(new).all()  # of what is all but constant too, of which the grid before has no more than that
+    assert np.corrcoef(new[2:].ravel(), old[2:].ravel())[0, 1] > 0.99
+    assert any(note in row.status for row in tfc.summary(quantized).rows)

@@ -14,7 +14,7 @@ from tfcompress.export.arithmetic import read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.inputs import TensorInfo
-from tfcompress.export.operators import check_tables
+from tfcompress.export.operators import check_operators
 from tfcompress.export.parity import Parity
 from tfcompress.export.plan import compare, make_plan, require_integers
 from tfcompress.export.proving import opened
@@ -144,7 +144,7 @@ def export(
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
     traced = trace(plain, _resolve_batch(signature, kind, batch_size), kind, signature)
     _check_no_whole_inputs(traced, inference_io)
-    check_tables(traced)
+    check_operators(traced)
 
     def convert(traced: Trace, path: pathlib.Path) -> None:
         how: dict[str, Any] = {"precision": precision, "scheme": scheme, "inference_io": inference_io}

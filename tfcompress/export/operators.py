@@ -7,7 +7,17 @@ from typing import Any
 from tfcompress.export.tracing import CALL_SUFFIX, Trace
 
 
-def check_tables(trace: Trace) -> None:
+def check_operators(trace: Trace) -> None:
+    """Refuse what no file can hold: tables of values, and generators of random numbers.
+
+    Raises:
+        ValueError: there is a layer with such; it is named.
+    """
+    _check_tables(trace)
+    _check_draws(trace)
+
+
+def _check_tables(trace: Trace) -> None:
     """Refuse what looks values up in a hash table, as IntegerLookup does.
 
     Raises:
@@ -20,6 +30,48 @@ def check_tables(trace: Trace) -> None:
             f"{named(trace, tables)}, which looks values up in a hash table ({', '.join(tables)}): TFLite and ONNX "
             "have no operator for that. Look them up before the model, in the tf.data pipeline."
         )
+
+
+_DRAWS = re.compile(r"(Stateless)?(Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial)")
+
+
+def _check_draws(trace: Trace) -> None:
+    """Refuse what draws random numbers in inference: a file has none of Keras' generators.
+
+    A converter makes constants of them, drawn once. Numbers that are drawn of a fixed seed are constants.
+
+    Raises:
+        ValueError: there is such a layer; it is named.
+    """
+    captured = {x.op.name for x in trace.concrete.inputs[len(trace.inputs) :]}
+
+    def anew(op: Any) -> bool:
+        """Return whether other numbers come each time: of a state, a variable, or of none at all."""
+        return not op.type.startswith("Stateless") or any(
+            x.name in captured for x in _upstream(seed.op for seed in op.inputs[1:])
+        )
+
+    read = _upstream(x.op for x in trace.concrete.structured_outputs.values())
+    drawn = [op for op in read if _DRAWS.match(op.type) and anew(op)]
+    if drawn:
+        layers = dict.fromkeys(layer_of(op, trace.layers) or op.name.split("/")[-1] for op in drawn)
+        raise ValueError(
+            "Expected inference that draws no random numbers: a file would give the same ones, or others than Keras. "
+            f"Received: {', '.join(map(repr, layers))} of model {trace.name!r}, which draws some when called with "
+            "training=False. Draw in training alone (`if not training: return mean`), or make the numbers an input of "
+            "the model, drawn before it."
+        )
+
+
+def _upstream(operations: Iterable[Any]) -> list[Any]:
+    """Return some operations and all that they depend on."""
+    stack, seen = list(operations), {}
+    while stack:
+        op = stack.pop()
+        if op.name not in seen:
+            seen[op.name] = op
+            stack += [x.op for x in op.inputs]
+    return list(seen.values())
 
 
 def named(trace: Trace, operators: Iterable[str]) -> str:

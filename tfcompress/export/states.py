@@ -6,6 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from tfcompress.surgery.inputs import has_graph
+from tfcompress.surgery.samples import random_inputs
 
 
 def changed(model: keras.Model, scope: keras.StatelessScope) -> list[tuple[Any, keras.Variable | None]]:
@@ -75,6 +79,33 @@ def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collect
             f"{model.name!r}, which assigns a variable when called with training=False. Assign in training alone, or "
             "make the state an input and an output of the model."
         )
+
+
+def settles(model: keras.Model, variables: Sequence[keras.Variable | None]) -> bool:
+    """Return whether each call assigns, and returns, the same, as one that multiplies a kernel by a mask does.
+
+    What is traced, the values after the first call, then holds for all of them.
+
+    Args:
+        model: That assigns variables.
+        variables: Which; `None` stands for one that isn't known.
+    """
+    known = [variable for variable in variables if variable is not None]
+    if len(known) < len(variables) or not has_graph(model):
+        return False
+
+    def called(seed: int, values: Sequence[Any] = ()) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return what variables hold after a call, where they held some values before it, and what it returned."""
+        with keras.StatelessScope(state_mapping=list(zip(known, values, strict=False))) as scope:
+            outputs = keras.tree.flatten(model(random_inputs(model, seed=seed), training=False))
+        left = [np.asarray(scope.get_current_value(variable)) for variable in known]
+        return left, [np.asarray(x) for x in outputs]
+
+    left, outputs = called(0)
+    again, same = called(0, [keras.ops.convert_to_tensor(value) for value in left])
+    others, _ = called(1)
+    pairs = [*zip(left, again, strict=True), *zip(left, others, strict=True), *zip(outputs, same, strict=True)]
+    return all(np.array_equal(x, y) for x, y in pairs)
 
 
 def _is_recurrent(layer: Any) -> bool:

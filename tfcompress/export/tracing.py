@@ -14,7 +14,7 @@ from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.plain import make_plain
 from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
-from tfcompress.export.states import changed, check_unchanged
+from tfcompress.export.states import changed, check_unchanged, settles
 from tfcompress.export.view import float32_view
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
@@ -161,7 +161,10 @@ def _trace(
             f"Received: {_where(error, model)}, which failed: {told(error)}.{advice}"
         ) from error
     read = {id(outer) for outer in _read(concrete)}
-    layers = [layer for layer, variable in assigned if variable is None or id(variable.value.handle) in read]
+    needed = [
+        (layer, variable) for layer, variable in assigned if variable is None or id(variable.value.handle) in read
+    ]
+    layers = [] if needed and settles(model, [variable for _, variable in needed]) else [layer for layer, _ in needed]
     check_unchanged(model, layers, _assigning(concrete, read))
     return made
 

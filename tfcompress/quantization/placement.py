@@ -11,6 +11,7 @@ import keras
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.config import ActivationSpec
+from tfcompress.quantization.divisors import floats_for_divisors
 from tfcompress.quantization.kept import LEFT_OUT
 from tfcompress.quantization.names import name_of, plain_name
 from tfcompress.quantization.rules import (
@@ -95,6 +96,7 @@ class _Placer:
         self.tensors: dict[int, tuple[float, float] | None] = {}
         bits = spec.bits if spec else 8
         self.rules = {call: self.rule(call, bits, includes) for call in graph}
+        self.rules.update(floats_for_divisors(graph, self.rules))
         self.folded = frozenset(call for call in graph if self.rules[call].kind == AFFINE and self.folds(call))
 
     @staticmethod

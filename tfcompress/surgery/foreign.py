@@ -23,7 +23,11 @@ class TensorFlowCall(keras.Operation):
     """A function of TensorFlow in a graph of Keras.
 
     Args:
-        function: Its name behind "tf.".
+        function: Its name behind "tf.", of those that compute with tensors alone: a file that names another, one that
+            deletes files for example, is not to run it.
+
+    Raises:
+        ValueError: If there is no such function.
 
     Example:
 
@@ -33,27 +37,61 @@ class TensorFlowCall(keras.Operation):
 
     def __init__(self, function: str, *, name: str | None = None):
         super().__init__(name=name)
+        _function(function)
         self.function = function
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the function computes."""
         return _function(self.function)(*args, **kwargs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Return shape and dtype of what the function returns."""
+
+        def dense(x: Any) -> Any:  # Keras takes the product of a tensor and a numpy array for sparse
+            return keras.KerasTensor(x.shape, x.dtype) if keras.utils.is_keras_tensor(x) else x
+
+        return super().compute_output_spec(*tree.map_structure(dense, args), **tree.map_structure(dense, kwargs))
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"function": self.function, "name": self.name}
 
 
-def _function(name: str) -> Any:
+_SPACES = ("", "math", "nn", "linalg", "signal", "image", "bitwise")
+_MODULES = (
+    *("array_ops", "array_ops_stack", "math_ops", "nn_ops", "nn_impl", "clip_ops", "special_math_ops", "bincount_ops"),
+    *("data_flow_ops", "embedding_ops", "linalg_ops", "linalg_impl", "manip_ops", "sort_ops", "bitwise_ops"),
+    *("image_ops_impl", "image_ops", "dct_ops", "fft_ops", "mel_ops", "mfcc_ops", "reconstruction_ops", "shape_ops"),
+    *("spectral_ops", "window_ops"),
+)
+"""Those of TensorFlow's modules that compute with tensors; none runs Python, reads or writes files."""
+
+
+@functools.cache
+def _functions() -> dict[str, Any]:
+    """Return {name: function} of all that may be called."""
     import tensorflow as tf
 
-    return functools.reduce(getattr, name.split("."), tf)
+    found = {}
+    for space in _SPACES:
+        for name, function in vars(getattr(tf, space) if space else tf).items():
+            module = str(getattr(function, "__module__", ""))
+            computes = module.rpartition(".")[2].removeprefix("gen_") in _MODULES and "code" not in name
+            if computes and module.startswith("tensorflow.python.ops.") and inspect.isroutine(function):
+                found[f"{space}.{name}" if space else name] = function
+    return found
+
+
+def _function(name: str) -> Any:
+    if name not in _functions():
+        raise ValueError(f"Expected a function of TensorFlow that computes with tensors alone. Received: {name!r}.")
+    return _functions()[name]
 
 
 def _name(function: Any) -> str | None:
     """Return the name behind "tf." under which a function is found; `None`: it has none."""
     for name in getattr(inspect.unwrap(function), "_tf_api_names", ()):
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(ValueError):
             if inspect.unwrap(_function(name)) is inspect.unwrap(function):
                 return str(name)
     return None
@@ -143,13 +181,28 @@ def _gelu(features: Any, approximate: bool = False) -> Any:
     return ops.gelu(features, approximate=approximate)
 
 
+def _leaky(features: Any, alpha: float = 0.2) -> Any:
+    return ops.leaky_relu(features, negative_slope=alpha) if isinstance(alpha, int | float) else None
+
+
+def _sizes(tensor: Any) -> Any:
+    """Return the sizes of a tensor: numbers where they are known, so that what is made of them is known too."""
+    if None not in tensor.shape:
+        return list(tensor.shape)
+    made = TensorFlowCall("shape", name="shape")(tensor)
+    return [made[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
+
+
 _SAME: dict[str, tuple[Callable[..., Any], str]] = {
+    "shape": (_sizes, "input"),
+    "unstack": (lambda value: value if isinstance(value, list) else None, "value"),  # of sizes
     "concat": (_concatenated, "values axis"),
     "reshape": (_reshaped, "tensor shape"),
     "transpose": (_transposed, "a perm"),
     "expand_dims": (ops.expand_dims, "input axis"),
     "squeeze": (_squeezed, "input axis"),
     "stack": (ops.stack, "values axis"),
+    "nn.leaky_relu": (_leaky, "features alpha"),
     "nn.relu": (ops.relu, "features"),
     "nn.relu6": (ops.relu6, "features"),
     "nn.gelu": (_gelu, "features approximate"),

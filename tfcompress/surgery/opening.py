@@ -270,6 +270,9 @@ class _Opener:
             ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.unique_name(layer)))
             with self.inside(layer, pinned), self.calls_intercepted(False):
                 return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
+        taken = inspect.signature(layer.call).parameters.get("training")
+        if taken is not None and taken.default is inspect.Parameter.empty:
+            kwargs.setdefault("training", None)  # else Keras misses it
         with self.calls_intercepted(False):
             args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
             new = self.new_layer(layer, pinned, args, kwargs)
