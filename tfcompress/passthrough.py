@@ -101,7 +101,9 @@ class PassThrough(keras.layers.Wrapper):
         return bool(self.layer.built)
 
     def _inner_kwargs(self, kwargs: dict[str, Any], training: bool | None) -> dict[str, Any]:
-        if training is None or "training" not in inspect.signature(self.layer.call).parameters:
+        if "training" not in inspect.signature(self.layer.call).parameters:
+            return kwargs
+        if training is None and not asks_for_training(self.layer):
             return kwargs
         return {**kwargs, "training": training}
 
@@ -195,6 +197,12 @@ def _is_held(layer: keras.layers.Layer, name: str) -> bool:
     if name in vars(layer) or isinstance(inspect.getattr_static(type(layer), name, None), property):
         return True
     return isinstance(layer, PassThrough) and _is_held(layer.layer, name)
+
+
+def asks_for_training(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer can't be called without `training`, as with `call(self, x, training)`."""
+    parameter = inspect.signature(layer.call).parameters.get("training")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def has_no_build(layer: keras.layers.Layer) -> bool:

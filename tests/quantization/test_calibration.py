@@ -152,6 +152,20 @@ def test_an_activation_that_is_always_zero_is_named_and_exact(recipe):
         tfc.calibrate(quantized, np.zeros((4, 6), "float32"))
 
 
+def test_a_range_that_no_tflite_file_holds_is_widened_and_named(tmp_path):
+    model = model_of()
+    for weight in model.get_layer("hidden").weights:
+        weight.assign(weight * 3e-8)
+    with pytest.warns(UserWarning, match="span 1.01e-06 at least.*less from 'hidden_relu'"):
+        quantized = tfc.quantize(model, "int8", samples())
+    low, high = ranges_of(quantized)["hidden_relu"]
+    assert low == 0 and high == pytest.approx(1.01e-6)
+    files = [tfc.export(quantized, tmp_path / f"m{suffix}") for suffix in (".tflite", ".onnx")]
+    step = high / 255
+    for file in files:
+        np.testing.assert_allclose(file.predict(samples()), quantized.predict(samples(), verbose=0), atol=step)
+
+
 @pytest.mark.parametrize("how", ["percentile", "entropy"])
 def test_outliers_are_cut_off(how):
     x = samples(2000)

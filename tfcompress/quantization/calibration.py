@@ -17,7 +17,7 @@ from tfcompress.quantization.gradients import values_alone
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.lattices import Distinct
 from tfcompress.quantization.layerwise import caller
-from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.quantizers import LEAST, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.seen import Seen
 from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import predict_on_batch
@@ -82,9 +82,20 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
             "if these layers are meant to be alive.",
             stacklevel=2,
         )
+    small = [
+        quantizer.source for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if 0 < high - low < LEAST
+    ]
+    if small:
+        warnings.warn(
+            f"Expected activations that span {LEAST:g} at least, as TFLite files hold no smaller range. Received: less "
+            f"from {', '.join(map(repr, small))} on the calibration data. These ranges are widened, and what is "
+            "quantized there is coarse: scale what comes before, or keep these layers float with layers=.",
+            stacklevel=2,
+        )
     for quantizer, (low, high, settled) in zip(quantizers, found, strict=True):
         if high > low:
-            quantizer.set_range(low, high, settled=settled)
+            factor = max(1.0, LEAST / (high - low))
+            quantizer.set_range(low * factor, high * factor, settled=settled)
         else:
             quantizer.set_range(-1.0 if quantizer.spec.symmetric else 0.0, 1.0)
 

@@ -33,6 +33,8 @@ SETTLED = 1 << 20
 LATTICE = SETTLED + 1
 """What the range of a lattice counts as: it stays as long as training's batches lie in it."""
 
+LEAST = 1.01e-6
+"""What a range spans at least: TFLite's converter puts another in the place of one of 1e-6 or less."""
 
 UP = 2.0**-10
 """In steps: what is added to means of whole numbers, so that halves go up, as in TFLite's kernels."""
@@ -291,6 +293,8 @@ class ActivationQuantizer(Inserted):
         share = ops.where(updates == 0, 1.0, share)  # exactly
         wider = ops.where(ops.logical_and(low < 0, updates < SETTLED), 1.0 + self.margin, 1.0)
         ends = ops.where(moves, old + share * (ops.stack([low, high]) * wider - old), old)
+        width = ends[1] - ends[0]
+        ends = ends * ops.where(ops.logical_and(width > 0, width < LEAST), LEAST / ops.maximum(width, 1e-30), 1.0)
         self.ends.assign(ends)
         self.counts.assign(ops.stack([ops.where(moves, ops.minimum(updates + 1, SETTLED), updates), step + 1]))
         return ends[0], ends[1]

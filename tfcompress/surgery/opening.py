@@ -11,14 +11,13 @@ from typing import Any
 from unittest import mock
 
 import keras
-import numpy as np
-from keras import ops, tree
+from keras import tree
 from keras.layers import Layer
 
 from tfcompress.checks import check_model
 from tfcompress.exclusive import exclusive
-from tfcompress.meshes import gathered, of_first_process, spans_processes
-from tfcompress.passthrough import FixedTraining
+from tfcompress.passthrough import FixedTraining, asks_for_training
+from tfcompress.surgery.comparing import check_equal
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
 from tfcompress.surgery.duplicating import Copies
@@ -37,7 +36,6 @@ from tfcompress.surgery.naming import nested_name, rename_duplicates
 from tfcompress.surgery.openable import (
     FollowsModel,
     check_model_opens,
-    close,
     fault_in_graph,
     may_open,
     of_unknown_output,
@@ -46,8 +44,8 @@ from tfcompress.surgery.openable import (
     why,
 )
 from tfcompress.surgery.parameters import in_graph, weights_as_layers
-from tfcompress.surgery.samples import random_inputs
 from tfcompress.surgery.timesteps import Ends, why_not_together
+from tfcompress.surgery.unknown import FreeSize, Sized, free_sizes_recorded
 
 # What a subclassed model may do in its own way in training, and a functional model made of it does in Keras'.
 _STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
@@ -137,15 +135,16 @@ class _Opener:
         self.names.update(x.name for x in tree.flatten(inputs))
         original = Layer.__call__
 
+        def traced() -> bool:
+            return self.in_call and threading.get_ident() == self.thread
+
         def call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
-            if self.in_call and threading.get_ident() == self.thread:
-                return self.visit(layer, args, kwargs)
-            return original(layer, *args, **kwargs)
+            return self.visit(layer, args, kwargs) if traced() else original(layer, *args, **kwargs)
 
         read = _Variable.value
 
         def value(variable: keras.Variable) -> Any:
-            if self.in_call and threading.get_ident() == self.thread:
+            if traced():
                 raise _CannotOpen(of_weight("a `call`", variable.path))
             return read.fget(variable)
 
@@ -155,6 +154,7 @@ class _Opener:
             mock.patch.object(keras.KerasTensor, "__array_ufunc__", None, create=True),  # "array * x" asks x
             mock.patch.object(_Variable, "value", property(value)),
             recording(lambda: self.in_call, self.calls_intercepted),
+            free_sizes_recorded(traced, self.sized),
         ):
             if is_graph(self.model):
                 outputs = self.keep_output_names(self.open_graph(self.model, inputs))
@@ -169,7 +169,7 @@ class _Opener:
         rename_duplicates(outputs)
         opened = functional(inputs, outputs, self.model.name, self.model_class())
         if check:
-            self.check_equal(opened)
+            check_equal(self.model, opened, self.follows.branched)
         return opened
 
     def model_class(self) -> Any:
@@ -200,48 +200,6 @@ class _Opener:
             return identities[name](tensor)
 
         return tree.map_structure(keep, outputs)
-
-    def check_equal(self, opened: keras.Model) -> None:
-        """Raise ValueError unless both models compute the same from random data, in inference."""
-        if any(keras.backend.standardize_dtype(x.dtype) == "string" for x in opened.inputs):
-            return
-        together = any(spans_processes(variable) for variable in opened.variables)
-        old = None
-        for samples in (None, 2, 1):  # where the model takes no other number, though it doesn't say so
-            if old is None:
-                data = random_inputs(opened, samples, far=True)
-                data = tree.map_structure(of_first_process, data) if together else data
-                old = self.infer(self.model, data)
-        if old is None:
-            return  # it can't run on such data
-        again, new = (self.infer(model, data) for model in (self.model, opened))
-        if again is None or not close(old, again):
-            return  # it draws random numbers that Keras doesn't know of
-        if together:
-            old = [of_first_process(output) for output in old]  # whose weights the copies have
-        if new is None or len(new) != len(old) or not close(old, new):
-            if self.follows.branched:
-                cause = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
-            else:
-                cause = (
-                    "one of its layers keeps state outside of its attributes, or a `call` depends on its data. Keep "
-                    "state in attributes of the layer"
-                )
-            raise ValueError(
-                f"Expected {type(self.model).__name__} {self.model.name!r} to compute the same when it is made again. "
-                f"Received: other outputs; probably {cause}."
-            )
-
-    def infer(self, model: keras.Model, data: Any) -> list[np.ndarray] | None:
-        """Return a model's outputs, with no variable changed; `None` if it fails on the data."""
-        try:
-            with keras.StatelessScope():
-                outputs = tree.flatten(model(data, training=False))
-            return [gathered(ops.cast(x, "float32")) for x in outputs]
-        except Exception:
-            if model is self.model:
-                return None
-            raise
 
     # Visiting --------------------------------------------------------------------------------------
 
@@ -276,6 +234,8 @@ class _Opener:
         with self.calls_intercepted(False):
             args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
             new = self.new_layer(layer, pinned, args, kwargs)
+            if asks_for_training(layer):
+                kwargs.setdefault("training", pinned)
             if new is None:
                 return args[0]
             try:
@@ -325,17 +285,27 @@ class _Opener:
             raise
         except Exception as error:
             raise _CannotOpen(why(layer, error)) from error
-        if not all(keras.utils.is_keras_tensor(x) for x in tree.flatten(outputs)):
+        returned = tree.flatten(outputs)
+        tensors = [x for x in returned if keras.utils.is_keras_tensor(x)]
+        beside = () if not self.parents else (bool, int, float, str, type(None), FreeSize)  # as the sizes of an image
+        if not tensors or not all(isinstance(x, (keras.KerasTensor, *beside)) for x in returned):
             raise _CannotOpen(
                 f"Expected the `call` of {type(layer).__name__} {layer.name!r} to return tensors that depend on its "
                 f"inputs. Received: {outputs!r}."
             )
-        fault = fault_in_graph(layer, outputs, {id(x) for x in tree.flatten((args, kwargs))})
+        fault = fault_in_graph(layer, tensors, {id(x) for x in tree.flatten((args, kwargs))})
         if fault is not None:
             raise _CannotOpen(fault)
         return outputs
 
     # Making ----------------------------------------------------------------------------------------
+
+    def sized(self, layer: Sized, tensors: list[Any]) -> Any:
+        """Put a layer into the graph that computes with sizes which are free."""
+        layer.name = self.unique_name(layer)
+        layer.source_names = tuple(parent.name for parent in self.parents)
+        with self.calls_intercepted(False):
+            return layer(tensors)
 
     def new_layer(self, layer: Layer, pinned: bool | None, args: Any, kwargs: dict[str, Any]) -> Layer | None:
         if "training" not in inspect.signature(layer.call).parameters:

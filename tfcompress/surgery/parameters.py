@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,23 +142,25 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
         anchor: A symbolic input of the new graph, to which the layers are tied.
         replace: Called once with each of the layers; returns the one to use.
 
-    Raises:
-        ValueError: If a weight of the model itself is neither an attribute nor in a list, tuple or dict that is one.
+    Warns:
+        UserWarning: If a weight of the model itself is neither an attribute nor in a list, tuple or dict that is one:
+            a `call` that reads it can't be opened, and to all others it is of no use.
     """
     learned, state = model._trainable_variables, model._non_trainable_variables
     own = {id(weight): weight for weight in [*learned, *state]}
     held = {name: value for name, value in vars(model).items() if name not in _TRACKED and _holds(value, own)}
-    found = {id(weight) for value in held.values() for weight in tree.flatten(_plain(value))}
-    hidden = [weight.name for key, weight in own.items() if key not in found]
-    if hidden:
-        raise ValueError(
-            f"Expected a model that holds its own weights as attributes, or in lists, tuples or dicts. Received: "
-            f"{', '.join(map(repr, hidden))} of {type(model).__name__} {model.name!r}. Make each an attribute, or put "
-            "it into a layer."
+    found = {id(weight) for value in held.values() for weight in tree.flatten(plain(value))}
+    reached = {key: weight for key, weight in own.items() if key in found}
+    if len(reached) < len(own):
+        left = ", ".join(repr(weight.path) for key, weight in own.items() if key not in found)
+        warnings.warn(
+            f"Weights of {type(model).__name__} {model.name!r} that no attribute holds, nor a list, tuple or dict that "
+            f"is one, are left out: {left}. An attribute of the same name that was set anew is the usual reason.",
+            stacklevel=6,
         )
     made = {}
     names: set[str] = set()
-    for weight in own.values():
+    for weight in reached.values():
         name = free(weight.name, names)
         names.add(name)
         layer = Parameter(
@@ -184,15 +187,15 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
 _TRACKED = ("_trainable_variables", "_non_trainable_variables", "_self_unconditional_dependency_names")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a list, tuple or dict without what Keras or TensorFlow add to it."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {str(key): plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _holds(value: Any, own: dict[int, Any]) -> bool:
-    return any(id(entry) in own for entry in tree.flatten(_plain(value)))
+    return any(id(entry) in own for entry in tree.flatten(plain(value)))
 
 
 def _filled(value: Any, made: dict[int, Any]) -> Any:

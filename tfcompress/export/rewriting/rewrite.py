@@ -6,7 +6,17 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfcompress.export.rewriting import complexes, counting, dilations, elementary, images, integers, products, slices
+from tfcompress.export.rewriting import (
+    complexes,
+    counting,
+    dilations,
+    elementary,
+    images,
+    integers,
+    products,
+    slices,
+    volumes,
+)
 
 Rule = Callable[[Any], Any]
 """Takes an operation; returns the tensors that stand for its outputs, or None to leave it."""
@@ -26,7 +36,7 @@ _BODIES = {
 def rules_of(kind: str) -> dict[str, tuple[Rule, ...]]:
     """Return {type of an operation: what is tried on it, in this order} for "tflite" or "onnx"."""
     made: dict[str, tuple[Rule, ...]] = {}
-    for module in (images, products, complexes, counting, elementary, integers, dilations, slices):
+    for module in (images, products, complexes, counting, elementary, integers, dilations, slices, volumes):
         for name, rules in module.RULES[kind].items():
             made[name] = (*made.get(name, ()), *rules)
     return made
