@@ -90,7 +90,8 @@ def main(share: float = 1.0) -> Counts:
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for path, reader in files(pathlib.Path(made)).items():
+        readers = files(pathlib.Path(made))
+        for path, reader in readers.items():
             content = path.read_bytes()
             for place in range(max(1, round(share * ROUNDS))):
                 what, changed = damaged(content, draw)
@@ -98,6 +99,16 @@ def main(share: float = 1.0) -> Counts:
                 broken.write_bytes(changed)
                 counts.add(f"{path.name}, {what}", *judge(lambda reader=reader, broken=broken: reader(broken)))
                 broken.unlink()
+            folder = path.with_name(f"folder-{path.name}")
+            folder.mkdir()
+            counts.add(f"a folder instead of {path.name}", *judge(lambda reader=reader, folder=folder: reader(folder)))
+            for other in readers:  # under another's suffix
+                given = path.with_name(f"other{path.suffix}")
+                given.write_bytes(other.read_bytes())
+                if draw.random() < share:
+                    counts.add(
+                        f"{other.name} as {given.name}", *judge(lambda reader=reader, given=given: reader(given))
+                    )
     return counts
 
 

@@ -135,6 +135,7 @@ class Sensitivity(Document):
 
         Raises:
             FileNotFoundError: there is no such file.
+            OSError: it can't be read.
             ValueError: the file holds something else.
         """
         try:
@@ -145,7 +146,9 @@ class Sensitivity(Document):
             found = cls(**{**fields, **lists, "baseline": _number(fields["baseline"])})
             if version != 1 or found.kind not in UNITS:
                 raise ValueError(f"version {version}, kind {found.kind!r}")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except OSError as error:
+            raise type(error)(f"Expected a file that can be read. Received: {path} ({error.strerror}).") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"Expected a file that Sensitivity.to_json wrote. Received: {path} ({type(error).__name__}: {error}). "
                 "Name another file, or delete it to begin anew."
