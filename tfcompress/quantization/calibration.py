@@ -183,7 +183,7 @@ class _Observer(keras.Model):
             def observe(x: Any, observe: bool = True) -> Any:
                 name = operation.name
                 if observe and name in self.counting:
-                    values = ops.cast(x, "float32")
+                    values = operation.meant(ops.cast(x, "float32"))
                     found[name] = _statistics(values, self.counting[name])
                     if name in self.scaled:
                         found[name]["values"] = values

@@ -1,8 +1,9 @@
 """Tensors whose channels differ too much in size for the one scale that an integer tensor has.
 
-Looked at are the places where values of different kinds meet: the model's inputs, and concatenations. Channels of one
-kernel's output also differ, by a factor of 10 to 50 as a rule; they were made, and are read, together, and 8 bits do
-well there, so they are left alone. A channel counts as lost where rounding to the common grid changes it by more than
+Looked at are the places where values of different kinds meet, or part: the model's inputs, concatenations, tensors of
+whose channels parts are taken, and the model's outputs. Channels of one kernel's output also differ, by a factor of 10
+to 50 as a rule; they were made, and are read, together, and 8 bits do well there, so they are left alone. A channel
+counts as lost where rounding to the common grid changes it by more than
 a sixteenth of its standard deviation, measured on the data (so a constant channel is none, and neither are whole
 numbers that the grid holds exactly), and where what reads it makes something of it.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -20,17 +21,18 @@ import numpy as np
 from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.accumulating import scale_and_offset
-from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.config import ActivationSpec
-from tfcompress.quantization.folding import seen
-from tfcompress.quantization.kept import KeptFloat
+from tfcompress.quantization.kept import KeptFloat, kept_reason
+from tfcompress.quantization.lost import DIFFER, gains_of, lost_at_end, lost_behind, lost_in_sum, reason, said
+from tfcompress.quantization.masked import is_mask, may_mask, scaling, way_to_softmax
 from tfcompress.quantization.names import name_of
+from tfcompress.quantization.parts import is_lost, parts_of
 from tfcompress.quantization.placement import Placement, place
 from tfcompress.quantization.plans import Plan, carry_out
-from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TRANSPARENT
-from tfcompress.quantization.slicing import sliced
-from tfcompress.quantization.spread import FEW, Spread, measure
-from tfcompress.surgery.walking import Call, calls
+from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
+from tfcompress.quantization.slicing import has_layer, sliced
+from tfcompress.quantization.spread import Spread, measure
+from tfcompress.surgery.walking import Call, calls, readers_of
 
 Includes = Callable[[Any], bool]
 ROUNDS = 8
@@ -39,7 +41,7 @@ ROUNDS = 8
 
 def mend(
     model: keras.Model, spec: ActivationSpec, includes: Includes, data: Any, batch_size: int
-) -> tuple[keras.Model, Includes]:
+) -> tuple[keras.Model, Includes, frozenset[str]]:
     """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
 
     Args:
@@ -50,35 +52,42 @@ def mend(
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Returns:
-        The model, and which of its layers are quantized.
+        The model, which of its layers are quantized, and behind which calls that only move values, by the names of
+        their operations, quantizers stand by themselves.
     """
     left: set[str] = set()
+    apart: set[str] = set()
 
     def still(layer: Any) -> bool:
         return layer.name not in left and includes(layer)
 
     for _ in range(ROUNDS):
-        mender = _Mender(model, spec, still)
+        mender = _Mender(model, spec, still, apart)
         plan = mender.plan(data, batch_size)
-        if not plan.kept and not plan.moved:
+        if not plan.kept and not plan.moved and plan.apart <= apart:
             break
+        apart |= plan.apart
+        left.update(call.operation.name for call in plan.kept if mender.placement.rules[call].kind == KERNEL)
+        kernels = {call.operation.name for call in mender.graph if mender.kind(call) == KERNEL}
+        if kernels and kernels <= left:
+            raise ValueError(
+                f"Expected a model of which something is left to quantize. Received: {model.name!r}, whose layers with "
+                f"kernels, {', '.join(map(repr, sorted(kernels)))}, would all stay float. {plan.remarks[-1]} Scale "
+                "inputs and outputs outside of the model, or take config='int8_weights'."
+            )
         for remark in plan.remarks:
             warnings.warn(remark, stacklevel=5)
-        left.update(call.operation.name for call in plan.kept if mender.placement.rules[call].kind == KERNEL)
         model = carry_out(plan, model, mender.placement)
-    return model, still
+    return model, still, frozenset(apart)
 
 
 class _Mender:
-    def __init__(self, model: keras.Model, spec: ActivationSpec, includes: Includes):
+    def __init__(self, model: keras.Model, spec: ActivationSpec, includes: Includes, apart: Collection[str] = ()):
         self.model, self.spec = model, spec
         self.graph = calls(model)
-        self.placement: Placement = place(self.graph, model.outputs, spec, includes)
+        self.placement: Placement = place(self.graph, model.outputs, spec, includes, apart)
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
-        self.readers: dict[int, list[Call]] = {}
-        for call in self.graph:
-            for x in call.inputs:
-                self.readers.setdefault(id(x), []).append(call)
+        self.readers = readers_of(self.graph)
         self.outputs = {id(x) for x in model.outputs}
 
     def kind(self, call: Call) -> str:
@@ -88,24 +97,52 @@ class _Mender:
         plan = Plan()
         fronts = [call for call in self.graph if self.is_front(call)]
         joints = [call for call in self.graph if self.kind(call) == CONCATENATE]
+        sums = [call for call in self.graph if may_mask(call, self.kind) and self.way(call) is not None]
         if data is None:
+            for call in sums:
+                if any(map(self.scaling, call.inputs)):
+                    self.keep_mask(call, plan)
             for call in fronts:
                 spread = self.expected(call)
                 if spread is not None:
                     self.look_at_front(call, spread, plan)
             return plan
+        wholes = self.wholes()
         groups = [[call.inputs[0]] for call in fronts] + [list(call.inputs) for call in joints]
+        groups += [[x] for x in wholes] + [[x] for call in sums for x in call.inputs]
         spreads = measure(self.model, groups, self.spec, data, batch_size)
         for call, spread in zip(fronts, spreads, strict=False):
             self.look_at_front(call, spread, plan)
-        for call, spread in zip(joints, spreads[len(fronts) :], strict=True):
+        for call, spread in zip(joints, spreads[len(fronts) :], strict=False):
             self.look_at_joint(call, spread, plan)
+        for x, spread in zip(wholes, spreads[len(fronts) + len(joints) :], strict=False):
+            self.look_at_whole(x, spread, plan)
+        spans = iter(float(each.high.max() - each.low.min()) for each in spreads[len(spreads) - 2 * len(sums) :])
+        for call in sums:
+            if is_mask((next(spans), next(spans))):
+                self.keep_mask(call, plan)
         return plan
+
+    # Masks that are added to the scores of a softmax.
+
+    def way(self, call: Call) -> list[Call] | None:
+        """Return the maps between a sum and the softmax that it is for."""
+        return way_to_softmax(call.outputs[0], self.readers, self.kind)
+
+    def scaling(self, x: Any) -> list[Call]:
+        """Return the maps that make a mask of zeros and ones a large one."""
+        return scaling(x, self.producer, self.kind, self.placement.folded)
+
+    def keep_mask(self, call: Call, plan: Plan) -> None:
+        floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
+        plan.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
+        about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale leaves them no steps."
+        plan.remarks.append(f"{about} {_and(floats)} stays float, and what is masked widens no range.")
 
     # Maps and kernels that read an input of the model.
 
     def is_front(self, call: Call) -> bool:
-        """Return whether a call reads an input of the model, or what is only moved from there or kept float."""
+        """Return whether a call reads an input of the model, or what is made of it in float without weights."""
         if (
             self.kind(call) not in (AFFINE, KERNEL)
             or call in self.placement.folded
@@ -119,9 +156,8 @@ class _Mender:
         if before is None:
             return True
         on = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)]
-        moved = self.kind(before) == TRANSPARENT or (
-            isinstance(before.operation, KeptFloat) and self.kind(before) == FLOAT
-        )
+        plain = isinstance(before.operation, KeptFloat) or not getattr(before.operation, "weights", ())
+        moved = self.kind(before) == TRANSPARENT or (self.kind(before) == FLOAT and plain)
         return moved and all(map(self.from_input, on))
 
     def chain(self, call: Call) -> list[Call]:
@@ -166,15 +202,15 @@ class _Mender:
         channels = call.inputs[0].shape[-1]
         if self.kind(call) == AFFINE:
             scale = self.scale(call, channels)
-            lost = np.zeros(channels, bool) if scale is None else _lost(spread, scale)
+            lost = np.zeros(channels, bool) if scale is None else lost_behind(spread, scale)
         else:
-            lost = _lost_in_sum(spread, _gains(call, channels))
+            lost = lost_in_sum(spread, gains_of(call, channels))
         if not lost.any():
             return
         name = _name_of(call.inputs[0])
         chain = self.chain(call)
-        plan.kept.update((one, _reason(name)) for one in chain)
-        plan.remarks.append(f"{_said(name, spread, lost)} {_and(chain)} stays float, and what it makes is quantized.")
+        plan.kept.update((one, reason(name)) for one in chain)
+        plan.remarks.append(f"{said(name, spread, lost)} {_and(chain)} stays float, and what it makes is quantized.")
 
     # Concatenations.
 
@@ -184,26 +220,29 @@ class _Mender:
         parts = [slice(start, end) for start, end in itertools.pairwise(ends)]
         lost = np.zeros(ends[-1], bool)
         for part in parts:
-            wide = (spread.high[part].max() - spread.low[part].min()) / spread.step
-            deviation, error = (np.sqrt(np.mean(np.square(x[part]))) for x in (spread.deviation, spread.error))
-            lost[part] = 0 < wide < spread.few and error * FEW > deviation > 0
+            lost[part] = is_lost(part, spread)
         if not lost.any():
             return
         is_output, readers = self.ends_of(call.outputs[0])
+        cuts = [one for one in readers if self.kind(one) == RELU and has_layer(one)]
+        for cut in cuts:  # what a ReLU lets through is read in its place
+            output, behind = self.ends_of(cut.outputs[0])
+            is_output, readers = is_output or output, readers + behind
         joined = _joins_channels(call)
         hurt = [one for one in readers if self.hurts(one, spread, lost, joined)]
         floating = any(self.kind(one) == FLOAT for one in readers)
         if not is_output and not hurt and not floating:
             return
         name = call.operation.name
-        said = _said(name, spread, lost)
+        about = said(name, spread, lost)
         only = self.readers.get(id(call.outputs[0]), [])
         if not is_output and joined and len(only) == 1 and only == hurt and self.movable(call, only[0]):
             plan.moved[only[0]] = call
-            plan.remarks.append(f"{said} {only[0].operation.name!r} goes onto its branches, each quantized by itself.")
+            plan.remarks.append(f"{about} {only[0].operation.name!r} goes onto its branches, each quantized by itself.")
             return
-        plan.kept.update((each, _reason(name)) for one in [call, *hurt] for each in self.chain(one))
-        plan.remarks.append(f"{said} {_and([call, *hurt])} stays float.")
+        floats = [call, *cuts, *hurt]
+        plan.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
+        plan.remarks.append(f"{about} {_and(floats)} stays float.")
 
     def movable(self, joint: Call, call: Call) -> bool:
         """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
@@ -226,15 +265,69 @@ class _Mender:
     def hurts(self, call: Call, spread: Spread, lost: np.ndarray, joined: bool) -> bool:
         """Return whether a call makes something of channels that are lost."""
         channels = len(lost)
+        if not joined:  # each of them is at positions of its own
+            return self.kind(call) in (AFFINE, KERNEL)
         if self.kind(call) == AFFINE:
             width = call.inputs[0].shape[-1]
             scale = self.scale(call, width)
-            if scale is None or not joined or width != channels:
+            if scale is None or width != channels:
                 return False
-            return bool((lost & _lost(spread, scale)).any())
-        if self.kind(call) == KERNEL and joined:
-            return bool((lost & _lost_in_sum(spread, _gains(call, channels))).any())
+            return bool((lost & lost_behind(spread, scale)).any())
+        if self.kind(call) == KERNEL:
+            return bool((lost & lost_in_sum(spread, gains_of(call, channels))).any())
         return False
+
+    # Tensors of which parts are taken, and outputs.
+
+    def wholes(self) -> list[Any]:
+        """Return the quantized tensors of whose channels parts are taken, or which are made here and are outputs."""
+        found = [*self.model.inputs, *(x for call in self.graph for x in call.outputs)]
+        found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and _has_channels(x)]
+        return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.readers.get(id(x), []))]
+
+    def is_end(self, x: Any) -> bool:
+        """Return whether a tensor that is made here is an output of the model, or goes there in float for its size."""
+        maker = self.producer.get(id(x))
+        if maker is None or self.kind(maker) not in (KERNEL, AFFINE, RELU, INTEGER):
+            return False
+        is_output, readers = self.ends_of(x)
+        return is_output or any((kept_reason(one.operation) or "").startswith(DIFFER) for one in readers)
+
+    def look_at_whole(self, x: Any, spread: Spread, plan: Plan) -> None:
+        readers = self.readers.get(id(x), [])
+        parts = [part for one in readers for part in parts_of(one)]
+        lost = np.zeros(len(spread.low), bool)
+        for part in parts:
+            lost[part] = is_lost(part, spread)
+        apart = lost.any()
+        if self.is_end(x):
+            lost |= lost_at_end(spread)
+        kept = self.made_with(x)
+        if not lost.any() or not all(self.can_stay_float(one) for one in kept):
+            return
+        if apart:
+            plan.apart.update(one.operation.name for one in readers if parts_of(one))
+        name = _name_of(x)
+        plan.kept.update((one, reason(name)) for one in kept)
+        done = [f"{_and(kept)} stays float"] if kept else []
+        done += ["each part that is taken of it is quantized by itself"] if apart else []
+        words = ", and ".join(done)
+        plan.remarks.append(f"{said(name, spread, lost)} {words[:1].upper()}{words[1:]}.")
+
+    def made_with(self, x: Any) -> list[Call]:
+        """Return what makes a tensor, and what is computed together with it; nothing where that is float already."""
+        found: list[Call] = []
+        maker = self.producer.get(id(x))
+        while maker is not None and self.kind(maker) in (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE):
+            found.insert(0, maker)
+            x = maker.inputs[0]
+            together = maker in self.placement.folded or self.kind(maker) == RELU
+            maker = self.producer.get(id(x)) if together and id(x) not in self.placement.tensors else None
+        return found
+
+    def can_stay_float(self, call: Call) -> bool:
+        """Return whether a call's operation is, or can be made, a layer, which alone is kept float."""
+        return self.kind(call) == KERNEL or has_layer(call)
 
 
 def _has_channels(x: Any) -> bool:
@@ -246,52 +339,9 @@ def _joins_channels(call: Call) -> bool:
     return axis in (-1, len(call.inputs[0].shape) - 1) and all(map(_has_channels, call.inputs))
 
 
-def _rounded_away(spread: Spread) -> np.ndarray:
-    return (spread.steps < spread.few) & (spread.error * FEW > spread.deviation)
-
-
-def _lost(spread: Spread, gains: np.ndarray) -> np.ndarray:
-    """Return which channels are lost, and are no less than a sixteenth of the largest, each times its gain."""
-    size = gains * spread.deviation
-    return (
-        (spread.steps < spread.few) & (spread.error * FEW > spread.deviation) & (size > 0) & (size * FEW >= size.max())
-    )
-
-
-def _lost_in_sum(spread: Spread, gains: np.ndarray) -> np.ndarray:
-    """Return which channels are lost, where all, each times its gain, are summed up; none if little of it shows."""
-    lost = _rounded_away(spread) & (spread.deviation > 0)
-    noise = np.sqrt(np.sum(np.square(gains * spread.error)[lost]))
-    return lost & bool(noise * FEW > np.sqrt(np.sum(np.square(gains * spread.deviation))))
-
-
-def _gains(call: Call, channels: int) -> np.ndarray:
-    """Return by what a kernel multiplies each channel of what it reads, as a root of the sum of squares."""
-    known = channels_of(call.operation)
-    if known is None or known.inputs is None or known.input_count % channels:
-        return np.ones(channels)
-    squares = np.square(seen(call.operation, known.inputs).astype(np.float64))
-    index = np.broadcast_to(known.input_index, squares.shape) % channels  # the last axis is the fastest when flattened
-    return np.sqrt(np.bincount(index.reshape(-1), squares.reshape(-1), minlength=channels))
-
-
 def _name_of(x: Any) -> str:
     return str(x._keras_history.operation.name)
 
 
-def _reason(name: str) -> str:
-    return f"channels of {name!r} differ too much for one scale"
-
-
 def _and(found: list[Call]) -> str:
     return " with ".join(repr(call.operation.name) for call in found)
-
-
-def _said(name: str, spread: Spread, lost: np.ndarray) -> str:
-    places = np.flatnonzero(lost)
-    steps = spread.steps[places]
-    which = ", ".join(map(str, places[:4])) + (" ..." if len(places) > 4 else "")
-    return (
-        f"Channels of {name!r} differ too much in size for one scale: channel{'s' if len(places) > 1 else ''} {which} "
-        f"of {len(lost)} would hold {steps.min():.2g} to {steps.max():.2g} of its steps."
-    )

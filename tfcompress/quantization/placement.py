@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import keras
@@ -26,7 +26,7 @@ from tfcompress.quantization.rules import (
     computes,
     rule_of,
 )
-from tfcompress.surgery.walking import Call
+from tfcompress.surgery.walking import Call, readers_of
 
 _QUANTIZED = (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE)
 _CUTS = ("maximum", "minimum")
@@ -61,6 +61,7 @@ def place(
     outputs: Sequence[Any],
     spec: ActivationSpec | None,
     includes: Callable[[Any], bool] = lambda layer: True,
+    apart: Collection[str] = (),
 ) -> Placement:
     """Decide where quantizers stand.
 
@@ -69,12 +70,13 @@ def place(
         outputs: The model's outputs.
         spec: How activations are quantized; `None`: they aren't.
         includes: Which layers are quantized.
+        apart: The names of operations that only move values, behind which quantizers stand by themselves.
 
     Returns:
         The placement. Quantized are the inputs and outputs of all that has an integer kernel, except between a kernel
         and what is fused with it; where values are only moved, what is before counts.
     """
-    return _Placer(graph, outputs, spec, includes).run()
+    return _Placer(graph, outputs, spec, includes, apart).run()
 
 
 class _Placer:
@@ -84,14 +86,13 @@ class _Placer:
         outputs: Sequence[Any],
         spec: ActivationSpec | None,
         includes: Callable[[Any], bool],
+        apart: Collection[str],
     ):
         self.graph = graph
+        self.apart = apart
         self.spec = spec
         self.producer = {id(x): call for call in graph for x in call.outputs}
-        self.readers: dict[int, list[Call]] = {}
-        for call in graph:
-            for x in call.inputs:
-                self.readers.setdefault(id(x), []).append(call)
+        self.readers = readers_of(graph)
         self.outputs = {id(x) for x in outputs}
         self.tensors: dict[int, tuple[float, float] | None] = {}
         bits = spec.bits if spec else 8
@@ -185,7 +186,7 @@ class _Placer:
         before = self.producer.get(id(x))
         kind = self.rules[before].kind if before is not None else FLOAT
         sources = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)] if before is not None else []
-        if kind == TRANSPARENT and sources:
+        if kind == TRANSPARENT and sources and before is not None and before.operation.name not in self.apart:
             for y in sources:
                 self.demand(y)
         elif kind in (FLOAT, TRANSPARENT):

@@ -23,11 +23,13 @@ class Plan:
     Attributes:
         kept: Calls that are to compute in float, each with the reason.
         moved: Affine maps that go onto the branches of the concatenation that they read.
+        apart: The names of operations that only move values, behind which quantizers stand by themselves.
         remarks: What a reader should know, a sentence for each tensor.
     """
 
     kept: dict[Call, str] = dataclasses.field(default_factory=dict)
     moved: dict[Call, Call] = dataclasses.field(default_factory=dict)
+    apart: set[str] = dataclasses.field(default_factory=set)
     remarks: list[str] = dataclasses.field(default_factory=list)
 
 

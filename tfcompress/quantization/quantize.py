@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -19,7 +20,8 @@ from tfcompress.quantization.halves import warn_of_lost_grids
 from tfcompress.quantization.kept import LEFT_OUT, KeptFloat, with_float_outputs
 from tfcompress.quantization.lowering import lower
 from tfcompress.quantization.maps import QuantizedMap, warn_of_float
-from tfcompress.quantization.mending import mend
+from tfcompress.quantization.masked import way_to_softmax
+from tfcompress.quantization.mending import Includes, mend
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.placement import NOT_CHOSEN, Placement, place
 from tfcompress.quantization.quantizers import (
@@ -31,6 +33,7 @@ from tfcompress.quantization.quantizers import (
 from tfcompress.quantization.rules import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT, Rule
 from tfcompress.quantization.slicing import layer_of, tensors_of
 from tfcompress.quantization.sources import reached_by_input
+from tfcompress.quantization.unrounded import Unrounded
 from tfcompress.replicas import place_of
 from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.surgery.choosing import Layers
@@ -38,7 +41,7 @@ from tfcompress.surgery.given import inputs_given, takes_inputs
 from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.lora import merge_lora
 from tfcompress.surgery.naming import free, keep_output_names
-from tfcompress.surgery.walking import Call, calls, walk
+from tfcompress.surgery.walking import Call, calls, readers_of, walk
 from tfcompress.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
 
 MARGIN = 1 / 254
@@ -172,11 +175,11 @@ def _quantized(
 
     names = list(flat.output_names)
     lowered = lower(flat, includes)
+    included: Includes = includes
+    apart: frozenset[str] = frozenset()
     if config.activations is not None and not config.activations.dynamic and not config.float16:
-        lowered, included = mend(lowered, config.activations, includes, data, batch_size)
-    else:
-        included = includes
-    return keep_output_names(_Inserter(lowered, config, included).run(), names), reference
+        lowered, included, apart = mend(lowered, config.activations, includes, data, batch_size)
+    return keep_output_names(_Inserter(lowered, config, included, apart).run(), names), reference
 
 
 def is_quantized(model: keras.Model) -> bool:
@@ -191,19 +194,21 @@ def is_quantized(model: keras.Model) -> bool:
 class _Inserter:
     """Wraps kernels and puts quantizers behind tensors, as a placement says."""
 
-    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Any):
+    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Any, apart: Collection[str]):
         self.model = model
         self.config = config
         self.includes = includes
         self.graph = calls(model)
         spec = None if config.float16 else config.activations
-        self.placement: Placement = place(self.graph, model.outputs, spec, includes)
+        self.placement: Placement = place(self.graph, model.outputs, spec, includes, apart)
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.readers = readers_of(self.graph)
         self.layers: dict[int, Layer] = {}
         self.wrapped: dict[int, Layer] = {}
         self.quantizers: dict[int, ActivationQuantizer] = {}
         self.dynamic: dict[int, Any] = {}
+        self.raw = Unrounded(self.producer, self.placement, apart)
 
     def run(self) -> keras.Model:
         made = walk(self.model, self.visit, self.enter)
@@ -222,6 +227,7 @@ class _Inserter:
         return self.config.activations is not None and self.config.activations.dynamic
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        arguments, keywords = self.raw.given(call, arguments, keywords)
         operation = self.wrap(call)
         if operation is not call.operation and not isinstance(call.operation, Layer):
             arguments, keywords = tensors_of(arguments, keywords), {}
@@ -248,6 +254,7 @@ class _Inserter:
             if before is not None:
                 self.quantizers[id(old)] = before
                 return before(new, observe=False)
+        self.raw.note(old, new)
         name = free(f"{source}_quantizer", self.names)
         self.names.add(name)
         layer = ActivationQuantizer(
@@ -257,10 +264,16 @@ class _Inserter:
             source=source,
             margin=self.margin(old),
             nonnegative=maker is not None and self.placement.rules[maker].kind == RELU,
+            scores=self.is_scores(old),
             name=name,
         )
         self.quantizers[id(old)] = layer
         return layer(new)
+
+    def is_scores(self, x: Any) -> bool:
+        """Return whether a softmax alone reads a tensor."""
+        way = way_to_softmax(x, self.readers, lambda call: self.placement.rules[call].kind)
+        return way == [] and all(x is not y for y in self.model.outputs)
 
     def quantizer_of(self, x: Any) -> ActivationQuantizer | None:
         """Return the quantizer of a tensor, or of what it is moved from."""

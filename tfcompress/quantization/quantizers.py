@@ -15,6 +15,7 @@ from tfcompress.passthrough import Inserted
 from tfcompress.quantization.config import ActivationSpec, WeightSpec
 from tfcompress.quantization.finite import checked_range
 from tfcompress.quantization.limits import weight_limit
+from tfcompress.quantization.masked import unmasked
 from tfcompress.quantization.numerics import (
     fake_quant,
     fake_quant_nonnegative,
@@ -128,6 +129,7 @@ class ActivationQuantizer(Inserted):
         source: Name of the layer whose output this is, for messages.
         margin: Share by which a range around zero that is learned without calibration is wider than the extremes.
         nonnegative: Whether no value is below 0, as behind a ReLU: nothing looks for a minimum then.
+        scores: Whether a softmax alone reads the tensor: what a mask puts far below widens no range.
         seen: What calibration has seen of the model's inputs, by name: the least and the largest value of each channel,
             and whether it holds whole numbers alone; samples to try the model on are made of it.
 
@@ -150,6 +152,7 @@ class ActivationQuantizer(Inserted):
         source: str = "",
         margin: float = 0.0,
         nonnegative: bool = False,
+        scores: bool = False,
         seen: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
@@ -160,6 +163,7 @@ class ActivationQuantizer(Inserted):
         self.source = source
         self.margin = float(margin)
         self.nonnegative = bool(nonnegative)
+        self.scores = bool(scores)
         self.see(seen)
         self.supports_masking = True
 
@@ -222,6 +226,10 @@ class ActivationQuantizer(Inserted):
             self.counts = self._add("counts", "int32")
         self.built = True
 
+    def meant(self, x: Tensor) -> Tensor:
+        """Return of float32 values those that the range is for."""
+        return unmasked(x, self.spec.bits) if self.scores else x
+
     def _add(self, name: str, dtype: str) -> keras.Variable:
         return self.add_weight(
             name=name,
@@ -274,7 +282,7 @@ class ActivationQuantizer(Inserted):
 
     def _observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Move the range towards that of a batch, and return it."""
-        x = ops.stop_gradient(x)
+        x = self.meant(ops.stop_gradient(x))
         high = ops.maximum(ops.max(x), 0.0)
         low = ops.zeros(()) if self.nonnegative else ops.minimum(ops.min(x), 0.0)
         low, high = range_over_replicas(low, high)
@@ -315,6 +323,7 @@ class ActivationQuantizer(Inserted):
             "source": self.source,
             "margin": self.margin,
             "nonnegative": self.nonnegative,
+            **({"scores": True} if self.scores else {}),
             **({"seen": self.seen} if self.seen else {}),
         }
 

@@ -63,11 +63,34 @@ def tensors_of(arguments: Any, keywords: Any) -> tuple[Any]:
     return (found[0],) if len(found) == 1 else (found,)
 
 
+_LAYERS = {
+    "add": L.Add,
+    "subtract": L.Subtract,
+    "multiply": L.Multiply,
+    "maximum": L.Maximum,
+    "minimum": L.Minimum,
+}
+_ACTIVATIONS = ("relu", "relu6")
+
+
+def has_layer(call: Call) -> bool:
+    """Return whether `layer_of` knows a layer for a call, or its operation is one."""
+    names = ("concatenate", "hardsigmoid", *_ACTIVATIONS)
+    name = name_of(call.operation)
+    merges = name in _LAYERS and len(call.inputs) == 2
+    return isinstance(call.operation, L.Layer) or constant_map(call) is not None or name in names or merges
+
+
 def layer_of(call: Call) -> L.Layer:
-    """Return a layer that does what an operation of the graph does: a concatenation, an affine map, a hard sigmoid."""
-    constant = constant_map(call)
+    """Return a layer that does what an operation of the graph does: one of those for which `has_layer` is true."""
+    constant, name = constant_map(call), name_of(call.operation)
     made: L.Layer
-    if name_of(call.operation) == "hardsigmoid":
+    if constant is None and name in _LAYERS:
+        made = _LAYERS[name](name=call.operation.name, dtype=call.outputs[0].dtype)
+        made.build([x.shape for x in call.inputs])
+    elif name in _ACTIVATIONS:
+        made = L.Activation(name, name=call.operation.name, dtype=call.outputs[0].dtype)
+    elif name_of(call.operation) == "hardsigmoid":
         made = L.Activation("hard_sigmoid", name=call.operation.name, dtype=call.outputs[0].dtype)
     elif constant is None:
         made = L.Concatenate(axis=call.operation.axis, name=call.operation.name, dtype=call.outputs[0].dtype)

@@ -145,16 +145,21 @@ class _PerChannel(keras.layers.Layer):
     """What is computed of each channel of a tensor: rows of numbers, a column for each channel."""
 
     rows = 2
+    several = True
 
     def __init__(self) -> None:
         super().__init__(dtype="float32")
 
     def columns(self, inputs: Any) -> Any:
-        x = ops.cast(inputs, "float32")
-        return ops.reshape(x, (-1, 1 if len(inputs.shape) < 2 else inputs.shape[-1]))
+        return ops.reshape(ops.cast(inputs, "float32"), (-1, self.count(inputs)))
+
+    def count(self, inputs: Any) -> int:
+        """Return how many channels there are; if that is free, one for all."""
+        return (inputs.shape[-1] or 1) if self.several else 1
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        return keras.KerasTensor((self.rows, 1 if len(inputs.shape) < 2 else inputs.shape[-1]), "float32")
+        self.several = len(inputs.shape) > 1 and inputs.shape[-1] is not None
+        return keras.KerasTensor((self.rows, self.count(inputs)), "float32")
 
 
 class _Ends(_PerChannel):

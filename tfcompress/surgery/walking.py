@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -56,6 +56,15 @@ def call_of(node: Any) -> Call:
     """Return the call that Keras recorded as a node."""
     arguments = node.arguments
     return Call(node.operation, arguments.args, arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs), node)
+
+
+def readers_of(graph: Iterable[Call]) -> dict[int, list[Call]]:
+    """Return which calls of a graph read each tensor, by id."""
+    found: dict[int, list[Call]] = {}
+    for call in graph:
+        for x in call.inputs:
+            found.setdefault(id(x), []).append(call)
+    return found
 
 
 def is_cast(operation: Any) -> bool:
