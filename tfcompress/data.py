@@ -228,9 +228,15 @@ def collected(data: Any) -> tuple[Any, Any]:
     return _joined(x), _joined(y)
 
 
-def joined_inputs(data: Any, count: int = 1) -> Any:
-    """Go through batches, with targets or without, and put their inputs together."""
-    found = [arrays(part, "x") for part in inputs_of(data, count)]
+def joined_inputs(data: Any, count: int = 1, most: int | None = None) -> Any:
+    """Go through batches, with targets or without, and put their inputs together: all, or until there are `most`."""
+    found: list[Any] = []
+    samples = 0
+    for part in inputs_of(data, count):
+        found.append(arrays(part, "x"))
+        samples += len(np.atleast_1d(keras.tree.flatten(found[-1])[0]))
+        if most is not None and samples >= most:
+            break
     if not found:
         raise ValueError("Expected at least one batch of data. Received: none. An iterator yields its data only once.")
     return _joined(found)

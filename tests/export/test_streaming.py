@@ -145,6 +145,24 @@ def test_a_compressed_model_too(precision, format, tmp_path):
     assert np.abs(pairs[0][0] - pairs[3][0]).max() > step  # it remembers
 
 
+@both_formats
+@pytest.mark.parametrize("precision", ["float32", "int8_weights"])
+def test_verify_goes_on_from_run_to_run(precision, format, tmp_path):
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=1.0)
+    model = sequential(L.GRU(4, stateful=True, name="memory", recurrent_initializer=wide), L.Dense(3))
+    model = model if precision == "float32" else tfc.quantize(model, precision)
+    path = tfc.export(model, tmp_path / f"m.{format}", stateful="io").path
+    before = [np.array(weight) for weight in model.weights]
+    parts = sequence(model)
+    found = tfc.verify(model, path, parts.reshape(-1, 3, 3))
+    assert found.samples == 8 and [output.name for output in found.outputs] == ["y", "memory_new_state_0"]
+    assert max(output.max_rel for output in found.outputs) < 1e-5
+    assert all(np.array_equal(old, new) for old, new in zip(before, map(np.array, model.weights), strict=True))
+    with pytest.raises(ValueError, match="batches of 2 samples, as many as the stateful layers"):
+        tfc.verify(model, path, parts.reshape(-1, 3, 3)[:3])
+
+
 def test_half_precision_and_ids_of_a_table(tmp_path):
     model = keras.Sequential(
         [

@@ -302,3 +302,39 @@ def test_grids_of_onnx_files_are_in_their_metadata(tmp_path):
     x = np.array([[-2.0, 0.0, 100.0]])
     np.testing.assert_array_equal(predict(runner, x), (np.array([[-7, -3, 127]]) - 7) * 0.25)
     np.testing.assert_array_equal(predict(runner, np.array([[1, 2, 3]], "int8")), [[1, 2, 3]])
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, place):
+        return pair()
+
+
+def pair(samples=8):
+    return np.ones((samples, 4), "float32"), np.zeros(samples)
+
+
+def endless():
+    while True:
+        yield pair(100)
+
+
+@pytest.mark.parametrize("name", ["generator", "function", "PyDataset", "tf.data", "several inputs"])
+def test_batches_to_compare_on_are_taken_as_fit_takes_them(name, tmp_path):
+    import tensorflow as tf
+
+    ends = [keras.Input((4,), name=part) for part in "ab"]
+    one = keras.Sequential([ends[0], layers.Dense(2)])
+    two = keras.Model(ends, layers.Add()(ends))
+    data = {
+        "generator": (pair() for _ in range(3)),
+        "function": endless,
+        "PyDataset": Batches(),
+        "tf.data": tf.data.Dataset.from_tensor_slices(pair()).batch(3).repeat(3),
+        "several inputs": tf.data.Dataset.from_tensor_slices(({"a": pair()[0], "b": pair()[0]}, pair()[1])).batch(8),
+    }[name]
+    parity = export(two if name == "several inputs" else one, tmp_path / "m.onnx", verify=data).parity
+    assert parity.samples == {"function": 1100, "several inputs": 8}.get(name, 24)
+    assert parity.about == "the data given"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,3 +43,35 @@ def stream(data: Any, specs: Mapping[str, TensorInfo], batch_size: int) -> Itera
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
             "pass an array, a dataset, or a function that returns a new iterator."
         )
+
+
+class Carried:
+    """States that go from run to run: zeros first, then what the run before gave.
+
+    Args:
+        states: {input name: TensorInfo}; without any, nothing is carried.
+
+    Example:
+        >>> carried = Carried({"state": TensorInfo((1, 2), "float32")})
+        >>> carried.take([np.ones((1, 3)), np.full((1, 2), 5.0)])
+        >>> carried.values["state"].tolist()
+        [[5.0, 5.0]]
+    """
+
+    def __init__(self, states: Mapping[str, TensorInfo]):
+        shapes = {name: [size or 1 for size in spec.shape] for name, spec in states.items()}
+        self.values: Arrays = {name: np.zeros(shape, states[name].dtype) for name, shape in shapes.items()}
+        self.samples = next((shape[0] for shape in shapes.values()), None)
+
+    def check(self, batch: Arrays) -> None:
+        """Raise ValueError if a batch holds fewer samples than the states are for."""
+        if self.samples not in (None, count_samples(batch)):
+            raise ValueError(
+                f"Expected batches of {self.samples} samples, as many as the stateful layers were made for. Received: "
+                f"{count_samples(batch)}. Leave out what is over."
+            )
+
+    def take(self, outputs: Iterable[np.ndarray]) -> None:
+        """Take in the outputs of a run, of which the states are the last."""
+        if self.values:
+            self.values = dict(zip(self.values, list(outputs)[-len(self.values) :], strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -15,11 +16,12 @@ from tfcompress.checks import check_model, running
 from tfcompress.evaluation.probing.comparison import Values
 from tfcompress.evaluation.probing.probes import output_steps
 from tfcompress.evaluation.render import number, plain, significant, to_text
-from tfcompress.evaluation.streaming import Arrays, stream
+from tfcompress.evaluation.streaming import Arrays, Carried, stream
 from tfcompress.export.inputs import TensorInfo, count_samples
 from tfcompress.export.integers import predict
 from tfcompress.export.runtime import open_runner
 from tfcompress.export.signature import Signature, read_signature
+from tfcompress.export.streaming import StreamingSignature, has_states, streaming_signature
 from tfcompress.export.view import float32_view
 from tfcompress.quantization.batches import check_batch_size
 
@@ -119,7 +121,8 @@ def verify(
     """Run a file and the Keras model that it was made from on the same data, and say how far they are apart.
 
     The data streams through: only one batch is held. A file with integer inputs and outputs is compared in real
-    numbers.
+    numbers. One that was exported with `stateful="io"` runs batch after batch, as many samples in each as the model was
+    made for: its states begin with zeros and go on from run to run, as those of the model do beside it.
 
     Args:
         model: built; plain, pruned or quantized. The file of a quantized model computes what that model simulates.
@@ -148,24 +151,34 @@ def verify(
     """
     check_model(model)
     check_batch_size(batch_size)
-    signature = read_signature(model)
     runner = open_runner(path, threads=threads)
+    signature = read_signature(model)
+    if not signature.inputs.keys() >= runner.input_specs.keys() and has_states(model):
+        signature = streaming_signature(model)
     names = pair(signature.inputs, runner.input_specs, "input", path)
     steps = output_steps(model)
     sums: dict[str, Values] = {}
     agreeing: dict[str, list[int]] = {}
     ends: dict[str, str] = {}
     samples = 0
-    for batch in stream(data, signature.inputs, batch_size):
-        expected = reference(model, signature, batch)
+    states = signature.states if isinstance(signature, StreamingSignature) else {}
+    keras_states, file_states = Carried(states), Carried(states)
+    for batch in stream(data, signature.own_inputs, keras_states.samples or batch_size):
+        keras_states.check(batch)
+        with keras.StatelessScope() if states else contextlib.nullcontext():  # the model's own states stay
+            expected = reference(model, signature, {**batch, **keras_states.values})
+        keras_states.take(expected.values())
         if not sums:
             ends = pair(expected, runner.output_specs, "output", path)
-            known = steps if len(steps) == len(expected) else [None] * len(expected)
+            known = [*steps, *[None] * len(states)]
+            known = known if len(known) == len(expected) else [None] * len(expected)
             sums = {name: Values(step) for name, step in zip(expected, known, strict=True)}
             agreeing = {name: [0, 0] for name in expected}
-        received = predict(runner, {names[name]: value for name, value in batch.items()})
+        given = {**batch, **file_states.values}
+        received = predict(runner, {names[name]: value for name, value in given.items()})
         if not isinstance(received, Mapping):
             received = {runner.output_names[0]: received}
+        file_states.take(np.asarray(received[ends[name]]) for name in expected)
         for name, ours in expected.items():
             theirs = np.asarray(received[ends[name]])
             if theirs.shape != ours.shape:

@@ -86,8 +86,8 @@ def export(
             XNNPACK want it. The artifact's `notes` say what became of each weight.
         overwrite: whether an existing file is replaced.
         verify: True: compare on seeded random inputs of what the model knows of each (the range of each channel that
-            calibration or Normalization has seen, pixels, tables), noise otherwise; an array, list or dict: compare on
-            that; False: don't.
+            calibration or Normalization has seen, pixels, tables), noise otherwise; data as `fit` takes it, an array,
+            list or dict, or what yields batches: compare on that, on the first 1,024 or so of batches; False: don't.
         input_shapes: sizes of the model's free dimensions to try it with, where those that are tried by themselves
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
@@ -128,11 +128,11 @@ def export(
         precision=precision,
         opset=opset,
         sparse=sparse,
-        verify=verify,
         require_integer=require_integer,
         stateful=stateful,
         external_data=external_data,
     )
+    given = None if isinstance(verify, bool) else fitted(model, verify, stateful)
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     check_free(final, overwrite, bool(external_data))
@@ -154,7 +154,6 @@ def export(
     with draft(final, replacing=old_data(final)) as beside:
 
         def check(runner: Runner) -> Parity:
-            given = None if isinstance(verify, bool) else fitted(model, verify, stateful)
             return prove_file(model, traced, runner, convert, precision=precision, data=given, deployment=deployment)
 
         def prove(candidate: bytes) -> Parity:
@@ -252,7 +251,6 @@ def _check_arguments(
     precision: Any,
     opset: Any,
     sparse: Any,
-    verify: Any,
     require_integer: Any,
     stateful: Any,
     external_data: Any,
@@ -285,8 +283,6 @@ def _check_arguments(
     declared = [spec.dtype for spec in specs] if signature.declared else None
     check_given(list(signature.inputs), [spec.shape for spec in specs], declared)
     check_streaming(model, stateful, batch_size, inference_io)
-    if not isinstance(verify, bool):
-        fitted(model, verify, stateful)
     return kind
 
 

@@ -9,8 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.data import joined_inputs, yields_pairs
 from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.signature import Signature, read_signature, unique
+
+MOST_SAMPLES = 1024
+"""Of batches no more are gone through to compare on than hold so many: some never end."""
 
 Key = tuple[str, int]
 """The name of a layer, and how many of that name are before it: the same in a model and what is made of it."""
@@ -104,6 +108,11 @@ def streaming_signature(model: keras.Model, of: keras.Model | None = None) -> St
     )
 
 
+def has_states(model: keras.Model) -> bool:
+    """Return whether a model has recurrent layers that keep their state."""
+    return bool(_found(model))
+
+
 def check_streaming(model: keras.Model, stateful: Any, batch_size: Any, inference_io: str) -> None:
     """Refuse what doesn't go with `stateful`.
 
@@ -132,8 +141,15 @@ def check_streaming(model: keras.Model, stateful: Any, batch_size: Any, inferenc
 def fitted(model: keras.Model, data: Any, stateful: str | None) -> dict[str, np.ndarray]:
     """Return data to compare on by input name, with states where the file takes them; refuse what doesn't fit."""
     if stateful is not None:
-        return with_states(data, streaming_signature(model))
-    return fit_inputs(data, read_signature(model).inputs, finite=True)
+        streaming = streaming_signature(model)
+        return with_states(_few(data, len(streaming.own_inputs)), streaming)
+    inputs = read_signature(model).inputs
+    return fit_inputs(_few(data, len(inputs)), inputs, finite=True)
+
+
+def _few(data: Any, count: int) -> Any:
+    """Return arrays as they are, and the first of what yields batches as arrays."""
+    return joined_inputs(data, count, MOST_SAMPLES) if yields_pairs(data) else data
 
 
 def with_states(data: Any, signature: StreamingSignature) -> dict[str, np.ndarray]:
