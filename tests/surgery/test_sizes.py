@@ -36,6 +36,14 @@ def pooled():
     return keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(L.Conv1D(4, 11, dilation_rate=30)(inputs))))
 
 
+def deep():
+    """Makes in between, of what is too small, tensors without entries, whose mean in TensorFlow is any number."""
+    inputs = x = keras.Input((None, None, 1))
+    for _ in range(4):
+        x = L.MaxPooling2D(2)(x)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(L.Conv2D(2, 5)(x))))
+
+
 def together():
     inputs = [keras.Input((None, 3), name=name) for name in "ab"]
     return keras.Model(inputs, L.Dense(2)(inputs[0] + inputs[1]))
@@ -105,6 +113,10 @@ def test_every_verb_takes_it(name, file, tmp_path):
     tfc.mixed_precision(model, "mixed_bfloat16")
     for what in (model, artifact.path):
         assert tfc.benchmark(what, runs=1, warmup=1).runs == 1
+
+
+def test_a_size_with_which_nothing_within_is_empty():
+    assert random_inputs(deep(), 2).shape == (2, 128, 128, 1)
 
 
 def test_channels_of_a_free_size():

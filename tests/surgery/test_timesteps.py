@@ -91,6 +91,14 @@ def test_files_compute_in_integers(name, tmp_path):
     assert all(types[op["inputs"][0]] == types[op["inputs"][1]] == np.int8 for op in kernels)
 
 
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")
+@pytest.mark.parametrize("file", ["m.tflite", "m.onnx"])
+@pytest.mark.parametrize("name", ["dense of free length", "nested of free length"])
+def test_float_files_take_any_length(name, file, tmp_path):
+    model, x = model_of(name)
+    assert tfc.export(model, tmp_path / file, verify=x).parity.outputs["each"].max_rel < 1e-5
+
+
 def test_training_reaches_what_is_inside():
     """Dropout drops, and statistics move, in training alone."""
     inside = keras.Sequential([keras.Input((5,)), L.BatchNormalization(), L.Dropout(0.5), L.Dense(4)])

@@ -41,7 +41,8 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     The data runs through the model with quantized weights and float activations; for each batch the extremes, and
     where the configuration asks for it a histogram, are computed on the device, and merged. One set of data gives one
     range, however it is cut into batches and ordered, except with `range="ema"`. An activation that is 0 throughout
-    gets the range 0 to 1, and a warning names it.
+    gets the range 0 to 1, and a warning names it. Which layers stay float, since channels differ too much for one
+    scale, was decided by `quantize`: for data whose channels are of other sizes, quantize anew.
 
     Args:
         model: What `tfcompress.quantize` returned, maybe trained since; its ranges are changed in place.

@@ -63,12 +63,40 @@ def random_inputs(model: keras.Model, samples: int | None = None, seed: int = 0,
         return tree.pack_sequence_as(structure, made)
 
     def run(shapes: Sequence[Sizes]) -> list[Any]:
+        given = make(shapes)
         with keras.StatelessScope():
-            outputs = tree.flatten(model(make(shapes), training=False))
-        return [gathered(ops.cast(x, "float32")) for x in outputs]
+            outputs = tree.flatten(model(given, training=False))
+            nothing = _makes_nothing(graph_of(model), given)
+        return [gathered(ops.full_like(x, np.nan, "float32") if nothing else ops.cast(x, "float32")) for x in outputs]
 
     shapes = given_shapes([input_name(x) for x in tensors], [tuple(x.shape) for x in tensors])
     return make(sample_shapes(shapes, run, samples, hints_of(model, shapes) if is_free(shapes) else ()))
+
+
+def _makes_nothing(graph: Any, given: Any) -> bool:
+    """Return whether a tensor within a graph has no entries: what follows from it, such as a mean, is any number.
+
+    A convolution is asked for its shape: that of TensorFlow 2.21 on CPUs gives, where nothing fits, what was in memory.
+    """
+    sizes: list[int] = []
+
+    def watched(operation: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            made = operation(*args, **kwargs)
+            shapes = [x.shape for x in tree.flatten(made) if hasattr(x, "shape")]
+            if hasattr(operation, "kernel_size") and args:
+                try:
+                    shapes.append(operation.compute_output_shape(tuple(args[0].shape)))
+                except ValueError:  # Keras' word for a size below 1
+                    sizes.append(0)
+            sizes.extend(map(math.prod, shapes))
+            return made
+
+        return call
+
+    flat = [ops.cast(x, own.dtype) for x, own in zip(tree.flatten(given), graph.inputs, strict=True)]
+    graph._run_through_graph(flat, operation_fn=watched)
+    return min(sizes, default=1) <= 0
 
 
 def sample_shapes(

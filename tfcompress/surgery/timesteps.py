@@ -92,6 +92,21 @@ def _sizes(x: Tensor) -> list[Any]:
     return [size if size is not None else ops.shape(x)[axis] for axis, size in enumerate(x.shape)]
 
 
+def has_free_steps(model: keras.Model) -> bool:
+    """Return whether a model holds a `TimeDistributed` of sequences of any length.
+
+    Keras computes in a traced function as many of their steps as the batch has samples.
+    """
+    found = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.TimeDistributed))
+    return any(shape is not None and shape[1] is None for layer in found for shape in _shapes(layer))
+
+
+def _shapes(layer: keras.layers.Layer) -> list[Any]:
+    """Return the shapes that a `TimeDistributed` was built for and called with."""
+    called = [node.input_tensors[0].shape for node in layer._inbound_nodes if node.input_tensors]
+    return [(layer._build_shapes_dict or {}).get("input_shape"), *called]
+
+
 def why_not_together(layer: keras.layers.Layer, arguments: Any) -> str | None:
     """Return why the steps of a `TimeDistributed` can't be computed as samples; `None` if they can.
 
