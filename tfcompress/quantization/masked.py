@@ -68,6 +68,13 @@ def way_to_softmax(x: Any, readers: Mapping[int, Sequence[Call]], kind: Callable
     return found if readers.get(id(x)) else None
 
 
+def is_scored(
+    x: Any, readers: Mapping[int, Sequence[Call]], kind: Callable[[Call], str], outputs: Sequence[Any]
+) -> bool:
+    """Return whether a softmax alone reads a tensor, moved at most, and it is no output."""
+    return way_to_softmax(x, readers, kind) == [] and all(x is not y for y in outputs)
+
+
 def may_mask(call: Call, kind: Callable[[Call], str]) -> bool:
     """Return whether a call is a sum of two tensors that integers could compute."""
     return kind(call) == INTEGER and name_of(call.operation) == "add" and len(call.inputs) == 2 and has_layer(call)

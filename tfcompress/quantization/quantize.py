@@ -20,7 +20,7 @@ from tfcompress.quantization.halves import warn_of_lost_grids
 from tfcompress.quantization.kept import LEFT_OUT, KeptFloat, with_float_outputs
 from tfcompress.quantization.lowering import lower
 from tfcompress.quantization.maps import QuantizedMap, warn_of_float
-from tfcompress.quantization.masked import way_to_softmax
+from tfcompress.quantization.masked import is_scored
 from tfcompress.quantization.mending import Includes, mend
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.placement import NOT_CHOSEN, Placement, place
@@ -264,16 +264,11 @@ class _Inserter:
             source=source,
             margin=self.margin(old),
             nonnegative=maker is not None and self.placement.rules[maker].kind == RELU,
-            scores=self.is_scores(old),
+            scores=is_scored(old, self.readers, lambda one: self.placement.rules[one].kind, self.model.outputs),
             name=name,
         )
         self.quantizers[id(old)] = layer
         return layer(new)
-
-    def is_scores(self, x: Any) -> bool:
-        """Return whether a softmax alone reads a tensor."""
-        way = way_to_softmax(x, self.readers, lambda call: self.placement.rules[call].kind)
-        return way == [] and all(x is not y for y in self.model.outputs)
 
     def quantizer_of(self, x: Any) -> ActivationQuantizer | None:
         """Return the quantizer of a tensor, or of what it is moved from."""
