@@ -201,3 +201,21 @@ def test_pooling_of_volumes(sizes, padding, tmp_path):
         quantized = tfc.quantize(keras.Model(inputs, L.Dense(2)(L.Flatten()(outputs))), "int8", x)
         whole = export(quantized, tmp_path / "whole.tflite", batch_size=2, verify=x)
         assert "MAX_POOL_2D" in names(whole)
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_a_free_number_of_steps_is_computed_at_once(suffix, tmp_path):
+    words = keras.Input((None, None, 3))
+    steps = [
+        L.TimeDistributed(L.Conv1D(4, 2)),
+        L.TimeDistributed(L.GlobalMaxPooling1D()),
+        L.TimeDistributed(L.Dense(2)),
+    ]
+    x = L.Masking()(steps[1](steps[0](words)))
+    model = keras.Model(words, [steps[2](x), L.GRU(2)(x)])
+    data = floats(2, 5, 4, 3)
+    data[1, 3:] = 0.0
+    artifact = export(model, tmp_path / f"model{suffix}", verify=data)
+    for name, expected in zip(artifact.outputs, model(data), strict=True):
+        np.testing.assert_allclose(artifact.predict(data)[name], expected, rtol=1e-5, atol=1e-6)
+    assert not any("call" in vars(step) for step in steps)

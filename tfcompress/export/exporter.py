@@ -29,11 +29,9 @@ from tfcompress.export.writing import check_external, check_free, check_weights,
 from tfcompress.files import check_target, draft
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
-from tfcompress.surgery import rebuild
 from tfcompress.surgery.given import check_given, takes_inputs
 from tfcompress.surgery.keras_quantized import by_mode
 from tfcompress.surgery.stripping import stripped
-from tfcompress.surgery.timesteps import has_free_steps
 from tfcompress.wrapper import warn_of_remarks, wrapped_layers
 
 PRECISIONS = ("float32", "float16")
@@ -206,8 +204,7 @@ def _deployment(model: keras.Model, kind: str) -> Deployment:
     """Return what is exported: the model without wrappers, their transforms baked in."""
     if is_quantized(model):
         return deploy(model, kind)
-    plain = stripped(model) if wrapped_layers(model) else model
-    return Deployment(rebuild(plain) if has_free_steps(plain) else plain, None, False, {})
+    return Deployment(stripped(model) if wrapped_layers(model) else model, None, False, {})
 
 
 def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str, TensorInfo]:

@@ -15,7 +15,7 @@ from tfcompress.export.plain import make_plain
 from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.states import changed, check_unchanged, settles
-from tfcompress.export.view import float32_view
+from tfcompress.export.view import float32_view, steps_at_once
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
@@ -82,7 +82,7 @@ def trace(
         )
     signature = signature or read_signature(model)
     inputs = {name: _with_batch(spec, batch_size) for name, spec in signature.inputs.items()}
-    with float32_view(model), _named(model, scope_of(model)):
+    with float32_view(model), steps_at_once(model), _named(model, scope_of(model)):
         concrete, order = _trace(model, signature, inputs, kind)
         integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
         if integral and not signature.declared:

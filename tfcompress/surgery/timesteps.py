@@ -92,21 +92,6 @@ def _sizes(x: Tensor) -> list[Any]:
     return [size if size is not None else ops.shape(x)[axis] for axis, size in enumerate(x.shape)]
 
 
-def has_free_steps(model: keras.Model) -> bool:
-    """Return whether a model holds a `TimeDistributed` of sequences of any length.
-
-    Keras computes in a traced function as many of their steps as the batch has samples.
-    """
-    found = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.TimeDistributed))
-    return any(shape is not None and shape[1] is None for layer in found for shape in _shapes(layer))
-
-
-def _shapes(layer: keras.layers.Layer) -> list[Any]:
-    """Return the shapes that a `TimeDistributed` was built for and called with."""
-    called = [node.input_tensors[0].shape for node in layer._inbound_nodes if node.input_tensors]
-    return [(layer._build_shapes_dict or {}).get("input_shape"), *called]
-
-
 def why_not_together(layer: keras.layers.Layer, arguments: Any) -> str | None:
     """Return why the steps of a `TimeDistributed` can't be computed as samples; `None` if they can.
 
@@ -122,6 +107,26 @@ def why_not_together(layer: keras.layers.Layer, arguments: Any) -> str | None:
     if any(getattr(part, "stateful", False) for part in layer.layer._flatten_layers()):
         return "it holds a recurrent layer that is stateful"
     return None
+
+
+def at_once(layer: keras.layers.Layer, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Any:
+    """Return what a `TimeDistributed` computes, in inference, all steps of a free number as samples of one batch.
+
+    Args:
+        layer: The `TimeDistributed`; of layers within it that mix samples this is something else.
+        inputs: Sequences.
+        training: As it is called.
+        mask: As it is called.
+    """
+    batch, steps, *rest = _sizes(inputs)
+    more: dict[str, Any] = {}
+    if layer.layer._call_has_mask_arg and mask is not None:
+        more["mask"] = ops.reshape(mask, (-1, *_sizes(mask)[2:]))
+    if layer.layer._call_has_training_arg:
+        more["training"] = training
+    outputs = layer.layer.call(ops.reshape(inputs, (-1, *rest)), **more)
+    lead = (batch, -1) if isinstance(batch, int) else (-1, steps)
+    return ops.reshape(outputs, (*lead, *_sizes(outputs)[1:]))
 
 
 class Ends:
