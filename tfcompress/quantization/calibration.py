@@ -17,6 +17,7 @@ from tfcompress.quantization.gradients import values_alone
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.lattices import Distinct
 from tfcompress.quantization.layerwise import caller
+from tfcompress.quantization.leaks import align
 from tfcompress.quantization.quantizers import LEAST, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.seen import Seen
 from tfcompress.quantization.sources import reached_by_input
@@ -99,6 +100,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
             quantizer.set_range(low * factor, high * factor, settled=settled)
         else:
             quantizer.set_range(-1.0 if quantizer.spec.symmetric else 0.0, 1.0)
+    align(model, [quantizer for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if high > low])
 
 
 def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
