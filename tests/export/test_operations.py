@@ -48,7 +48,14 @@ def test_arithmetic_of_integers(dtype, suffix, tmp_path):
     def outputs(x, y):
         three = ops.cast(3, dtype)
         found = [x + y, x - y, x * y, ops.floor_divide(x, y), ops.mod(x, y), ops.maximum(x, y), ops.abs(x), ops.sign(x)]
-        found += [ops.clip(x, three, 9), ops.equal(x, y), ops.less(x, y), ops.argmax(x, -1), ops.max(x, -1)]
+        found += [
+            ops.clip(x, three, 9),
+            ops.clip(x, 0, 6),
+            ops.equal(x, y),
+            ops.less(x, y),
+            ops.argmax(x, -1),
+            ops.max(x, -1),
+        ]
         found += [ops.square(x), ops.right_shift(x, ops.cast(y * 0 + 2, dtype)), ops.one_hot(ops.cast(x, "int32"), 6)]
         found += [
             ops.flip(x, -1),

@@ -173,10 +173,6 @@ def _transposed(a: Any, perm: Any = None) -> Any:
     return ops.transpose(a, perm) if perm is None or isinstance(perm, list | tuple) else None
 
 
-def _squeezed(tensor: Any, axis: Any = None) -> Any:
-    return None if axis is None else ops.squeeze(tensor, axis)
-
-
 def _gelu(features: Any, approximate: bool = False) -> Any:
     return ops.gelu(features, approximate=approximate)
 
@@ -200,7 +196,7 @@ _SAME: dict[str, tuple[Callable[..., Any], str]] = {
     "reshape": (_reshaped, "tensor shape"),
     "transpose": (_transposed, "a perm"),
     "expand_dims": (ops.expand_dims, "input axis"),
-    "squeeze": (_squeezed, "input axis"),
+    "squeeze": (ops.squeeze, "input axis"),
     "stack": (ops.stack, "values axis"),
     "nn.leaky_relu": (_leaky, "features alpha"),
     "nn.relu": (ops.relu, "features"),

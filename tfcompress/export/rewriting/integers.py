@@ -198,6 +198,17 @@ def hot(op: Any) -> Any:
     ]
 
 
+def at_most_six(op: Any) -> Any:
+    """Return the smaller of whole numbers and 6 as a choice: with a limit of 0 the converter takes it for a ReLU6."""
+    import tensorflow as tf
+
+    for x, limit in (op.inputs, reversed(op.inputs)):
+        known = value(limit) if limit.dtype.is_integer else None
+        if known is not None and np.all(known == 6):
+            return [tf.where(x > limit, limit, x)]
+    return None
+
+
 _SHARED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(_ARITHMETIC, (widened,)),
     "Invert": (inverted,),
@@ -214,6 +225,7 @@ RULES: dict[str, dict[str, tuple[Any, ...]]] = {
         "Sign": (widened, sign),
         "ArgMax": (widened, place_of_extreme),
         "ArgMin": (widened, place_of_extreme),
+        "Minimum": (widened, at_most_six),
         "Pow": (widened, power),
         "FloorDiv": (widened, rounded_quotient, quotient),
     },
