@@ -226,6 +226,24 @@ def test_raw_tensorflow_that_is_no_graph_is_refused_with_the_line(what):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="runs raw TensorFlow operations")
+def test_random_numbers_that_a_copy_would_keep_are_refused():
+    import tensorflow as tf
+
+    class Noisy(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(3)
+
+        def call(self, x):
+            return self.dense(x) + tf.random.normal((3,))
+
+    model = Noisy()
+    model(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match="Noisy 'noisy' to draw random numbers in layers.*kept whole"):
+        tfc.prune(model, 0.5)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="runs raw TensorFlow operations")
 def test_a_layer_of_unknown_output_is_refused_with_the_cause():
     import tensorflow as tf
 

@@ -32,8 +32,17 @@ def check_equal(model: keras.Model, opened: keras.Model, branched: bool) -> None
     if old is None:
         return  # it can't run on such data
     again, new = _tried(model, data), _infer(opened, data)
-    if again is None or not close(old, again):
-        return  # it draws random numbers that Keras doesn't know of
+    if again is None:
+        return
+    if not close(old, again):  # it draws random numbers that Keras doesn't know of
+        if close(new, _infer(opened, data)):
+            raise ValueError(
+                f"Expected {type(model).__name__} {model.name!r} to draw random numbers in layers. Received: other "
+                "outputs for the same inputs each time, where its copy gives always the same: its `call` draws numbers "
+                "that depend on no input. Put that part into a keras.layers.Layer of its own, which is kept whole, or "
+                "draw in training alone."
+            )
+        return
     if together:
         old = [of_first_process(output) for output in old]  # whose weights the copies have
     if len(new) == len(old) and close(old, new):
