@@ -51,6 +51,10 @@ PATTERNS = {
         lambda x: L.Concatenate(name="j")([(y := conv("a")(x)), conv("b")(y)]),
         {"x", "a", "j"},
     ),
+    "concat of an island": (
+        lambda x: L.Concatenate(name="j")([L.LayerNormalization(name="n")(conv("a")(x)), conv("b")(x)]),
+        {"x", "a", "j"},
+    ),
     "moved values": (
         lambda x: conv("b")(L.ZeroPadding2D()(L.UpSampling2D()(L.MaxPooling2D()(conv("a")(x))))),
         {"x", "a", "b"},

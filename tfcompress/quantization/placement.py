@@ -199,6 +199,7 @@ class _Placer:
             return
         for x in call.inputs:
             before = self.producer.get(id(x))
-            movable = before is not None and self.rules[before].kind in (KERNEL, AFFINE, RELU, INTEGER)
+            # An island's numbers would be rounded twice, and XNNPACK maps the first integers to the second inexactly.
+            movable = before is not None and self.rules[before].kind in (KERNEL, AFFINE, RELU, INTEGER, FLOAT)
             if movable and self.single(x) and self.tensors.get(id(x), 0) is None:
                 del self.tensors[id(x)]
