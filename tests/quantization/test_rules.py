@@ -124,3 +124,29 @@ def test_an_embedding_is_a_table_one_way_and_an_island_the_other():
     kinds = [rule_of(call).kind for call in calls(model) if call.operation is embedding]
     assert kinds == [TABLE, FLOAT]
     assert tfc.summary(tfc.quantize(model)).islands == ("words",)
+
+
+class Standardized(L.Conv2D):
+    """Computes with another kernel than its own, as weight standardization does."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel, axis=(0, 1, 2), keepdims=True))
+
+
+class Padded(L.Conv2D):
+    """Is built and saved otherwise, and computes the same."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "padding": "valid"}
+
+
+def test_a_subclass_that_replaces_what_its_call_calls_is_another_layer(tmp_path):
+    assert (name_of(Standardized(2, 3)), name_of(Padded(2, 3))) == ("", "conv2d")
+    inputs = keras.Input(SIZE)
+    model = keras.Model(inputs, L.Conv2D(2, 1)(Standardized(4, 3, activation="relu")(inputs)))
+    quantized = tfc.quantize(model, "int8", np.random.default_rng(0).normal(size=(4, *SIZE)).astype("float32"))
+    for suffix in (".tflite", ".onnx"):
+        tfc.export(quantized, tmp_path / f"model{suffix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import keras
@@ -21,10 +22,23 @@ def name_of(operation: Any) -> str:
         return plain_name(inner.activation)
     for cls in type(inner).__mro__:  # a subclass that adds nothing to the computation is what it derives from
         if cls.__module__.startswith("keras."):
-            computing = ("call", "transform_images")  # the second is what `call` of an augmentation calls
-            same = all(getattr(type(inner), what, None) is getattr(cls, what, None) for what in computing)
-            return plain_name(cls) if same else ""
+            return "" if _computes_otherwise(type(inner), cls) else plain_name(cls)
     return ""
+
+
+_HARMLESS = ("build", "get_config", "from_config", "get_build_config", "build_from_config", "get_compile_config")
+"""What a subclass may replace, beside what begins so, and compute the same: `call` asks for none of it."""
+
+
+def _computes_otherwise(cls: type, base: type) -> bool:
+    """Return whether a subclass replaces a method or property by which its base computes, as `convolution_op` is."""
+    for part in cls.__mro__[: cls.__mro__.index(base)]:
+        for name, value in vars(part).items():
+            method = isinstance(value, types.FunctionType | property | staticmethod | classmethod)
+            known = name.startswith(("__", "compute_", "save_", "load_")) or name in _HARMLESS
+            if method and not known and hasattr(base, name):
+                return True
+    return False
 
 
 def plain_name(function: Any) -> str:
