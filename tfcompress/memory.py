@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import gc
 
 SIGNS = (
     "std::bad_alloc",
@@ -12,6 +15,26 @@ SIGNS = (
     "Failed to allocate memory",
 )
 """In the messages of ONNX Runtime, NumPy, and of what is below them."""
+
+
+LARGE = 1 << 24
+"""Bytes of weights from which on it pays to give memory back between two steps."""
+
+
+def give_back(nbytes: int) -> None:
+    """Give memory that isn't used any more back to the system, where the weights are large.
+
+    Copies that only cycles of references keep are freed, and glibc, which keeps what is freed for what may come, is
+    told that nothing comes. Elsewhere the latter isn't done.
+
+    Args:
+        nbytes: Of the weights that were worked on.
+    """
+    if nbytes < LARGE:
+        return
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another system, or another library for memory
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def out_of_memory(error: BaseException | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tfcompress.checks import MOST, check_choice, check_flag, check_model, is_whole, short
-from tfcompress.export.arithmetic import read_census
+from tfcompress.export.arithmetic import Census, read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.inputs import TensorInfo
@@ -27,6 +27,7 @@ from tfcompress.export.streaming import check_streaming, fitted, streaming_signa
 from tfcompress.export.tracing import Trace, trace
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
 from tfcompress.files import check_target, draft
+from tfcompress.memory import give_back
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery.given import check_given, takes_inputs
@@ -149,6 +150,7 @@ def export(
     def convert(traced: Trace, path: pathlib.Path) -> None:
         how: dict[str, Any] = {"precision": precision, "scheme": scheme, "inference_io": inference_io}
         write(path, _convert(traced, kind, **how, opset=int(opset)), external_data, LARGEST_FILE)
+        give_back(path.stat().st_size)
 
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
     with draft(final, replacing=old_data(final)) as beside:
@@ -161,11 +163,7 @@ def export(
             return check(opened(traced, beside))
 
         convert(traced, beside)
-        try:
-            census = read_census(beside)  # before the runtime holds the weights too
-        except Exception:
-            opened(traced, beside)  # what is no such file its runtime refuses, and says why
-            raise
+        census = _census(traced, beside)  # before the runtime holds the weights too
         runner = None if verify is False else opened(traced, beside)
         plan = make_plan(model, kind, scheme, deployment.sources) if is_quantized(model) else None
         dynamic = scheme is not None and scheme.activations == "dynamic"
@@ -198,6 +196,16 @@ def _convert(traced: Trace, kind: str, *, precision: str, scheme: Scheme | None,
     from tfcompress.export.onnx import to_onnx
 
     return to_onnx(traced, precision, opset, scheme, inference_io)
+
+
+def _census(traced: Trace, path: pathlib.Path) -> Census:
+    try:
+        return read_census(path)
+    except Exception:
+        opened(traced, path)  # what is no such file its runtime refuses, and says why
+        raise
+    finally:
+        give_back(path.stat().st_size)
 
 
 def _deployment(model: keras.Model, kind: str) -> Deployment:

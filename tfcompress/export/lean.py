@@ -68,8 +68,6 @@ def park(graph: Any) -> dict[str, bytes]:
     Returns:
         {name of a constant: its values}, for `fill`.
     """
-    import onnx
-
     parked: dict[str, bytes] = {}
     for name in [node.name for node in graph.get_nodes() if node.is_const()]:
         node = graph.get_node_by_name(name)
@@ -78,15 +76,34 @@ def park(graph: Any) -> dict[str, bytes]:
             continue
         (output,) = node.output
         dtype, shape = graph.get_dtype(output), graph.get_shape(output)
-        empty = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, name=tensor.name)
+        data_type, dims = tensor.data_type, list(tensor.dims)
         parked[output] = tensor.raw_data
         del tensor, node  # the old constant is freed before the next is read
         graph.remove_node(name)
-        graph.make_node(
-            "Const", [], {"value": empty}, outputs=[output], name=name, shapes=[shape], dtypes=[dtype],
-            skip_conversion=True, infer_shape_dtype=False,
-        )  # fmt: skip
+        add_empty(graph, name, output, data_type=data_type, dims=dims, dtype=dtype, shape=shape)
     return parked
+
+
+def add_empty(graph: Any, name: str, output: str, *, data_type: int, dims: Any, dtype: int, shape: Any) -> Any:
+    """Add a constant without values to a graph of tf2onnx; return its `onnx.TensorProto`.
+
+    Args:
+        graph: Of tf2onnx.
+        name: Of the node.
+        output: Its output.
+        data_type: Of the values.
+        dims: Of the values.
+        dtype: That the graph knows of the output.
+        shape: That the graph knows of the output.
+    """
+    import onnx
+
+    empty = onnx.TensorProto(data_type=data_type, dims=dims, name=output)
+    node = graph.make_node(
+        "Const", [], {"value": empty}, outputs=[output], name=name, shapes=[shape], dtypes=[dtype],
+        skip_conversion=True, infer_shape_dtype=False,
+    )  # fmt: skip
+    return node.get_attr("value").t
 
 
 def fill(proto: Any, parked: dict[str, bytes]) -> None:

@@ -1,8 +1,9 @@
 """A trace as TFLite bytes: builtin operators alone."""
 
-import gc
+import hashlib
 import re
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from tfcompress.export.flatbuffer.weights import store_integers
 from tfcompress.export.operators import blamed, named, onnx_has
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
-from tfcompress.memory import memory_error, out_of_memory
+from tfcompress.memory import LARGE, give_back, memory_error, out_of_memory
 from tfcompress.messages import told
 
 SIGNATURE = "serving_default"
 
-LARGE = 1 << 24
-"""Bytes of weights from which on it pays to look for copies that only cycles of references keep."""
+MOST_REPEATED = 0.01
+"""Part of a large file that constants may take up which stand there twice."""
 
 
 def to_tflite(
@@ -52,20 +53,49 @@ def to_tflite(
             tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
             converter._trackable_obj = None  # the weights once more, loaded to look at the signatures: done
-            if (
-                sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables)
-                > LARGE
-            ):
-                gc.collect()
+            give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
+            converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             if precision == "float16":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 converter.target_spec.supported_types = [tf.float16]
+            _read_once(converter)
             content = converter.convert()
         except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
             raise _explain(trace, error) from error
     content = _in_model_order(trace, content)
     return content if scheme is None else _quantize(content, scheme, inference_io)
+
+
+def _read_once(converter: Any) -> None:
+    """Let a large file stay as the converter wrote it: Python would read and write it again to drop repeated constants.
+
+    Where constants are repeated that does happen.
+    """
+    optimize = getattr(converter, "_optimize_tflite_model", None)
+    if optimize is None:
+        return
+
+    def lighter(content: bytes, *args: Any, **kwargs: Any) -> bytes:
+        if len(content) >= LARGE and _repeated(content) <= MOST_REPEATED * len(content):
+            return content
+        optimized: bytes = optimize(content, *args, **kwargs)
+        return optimized
+
+    converter._optimize_tflite_model = lighter
+
+
+def _repeated(content: bytes) -> int:
+    """Return how many bytes of a file's constants stand there more than once."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    buffers = (model.Buffers(place) for place in range(model.BuffersLength()))
+    found: dict[int, list[Any]] = {}
+    for values in (buffer.DataAsNumpy() for buffer in buffers if buffer.DataLength()):
+        found.setdefault(len(values), []).append(values)
+    groups = [(size, group) for size, group in found.items() if len(group) > 1]
+    return sum(size * (len(group) - len({hashlib.sha256(x).digest() for x in group})) for size, group in groups)
 
 
 def _quantize(content: bytes, scheme: Scheme, inference_io: str) -> bytes:
@@ -136,7 +166,9 @@ def _in_model_order(trace: Trace, content: bytes) -> bytes:
                 changed[vector.__array_interface__["data"][0] - start] = ordered.tobytes()
     if not changed:
         return content
-    written = bytearray(content)
-    for place, part in changed.items():
-        written[place : place + len(part)] = part
-    return bytes(written)
+    pieces: list[Any] = []
+    done = 0
+    for place, part in sorted(changed.items()):
+        pieces += [memoryview(content)[done:place], part]
+        done = place + len(part)
+    return b"".join([*pieces, memoryview(content)[done:]])

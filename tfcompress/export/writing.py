@@ -14,6 +14,7 @@ from tfcompress.export.half import check_half
 from tfcompress.export.lean import constant_bytes, lean
 from tfcompress.export.scheme import Scheme
 from tfcompress.files import check_target, exists
+from tfcompress.memory import give_back
 
 
 def check_external(value: Any, kind: str, path: Any) -> None:
@@ -72,6 +73,7 @@ def write(path: pathlib.Path, content: Any, external: bool | None, limit: int) -
             raise _too_large(needed, content.graph.name, "onnx", limit)
         if external or needed > limit:
             move_out(content, path)
+        give_back(needed)
         content = content.SerializeToString()
     with open(path, "xb") as file:
         file.write(content)
