@@ -18,6 +18,7 @@ import keras
 
 from tfcompress.checks import check_flag, check_model, check_path
 from tfcompress.configurations import check_configurations
+from tfcompress.memory import says_memory
 
 try:
     import fcntl
@@ -37,6 +38,7 @@ _guard = threading.RLock()
 _open: set[pathlib.Path] = set()
 
 
+@says_memory
 def save(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
     """Save a Keras model as `.keras`, whole or not at all.
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import gc
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 SIGNS = (
     "std::bad_alloc",
@@ -54,6 +57,12 @@ def out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def pass_on_full(error: BaseException) -> None:
+    """Raise an exception again if it says that memory ran out, where others are taken for an answer."""
+    if out_of_memory(error):
+        raise error
+
+
 def memory_error(doing: str, error: BaseException) -> MemoryError:
     """Return the exception for memory that ran out.
 
@@ -66,3 +75,37 @@ def memory_error(doing: str, error: BaseException) -> MemoryError:
         f"Expected memory enough to {doing}. Received: out of memory ({said}). Free some, or do it on a machine that "
         "has more: it takes several times the bytes of the weights."
     )
+
+
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
+
+
+def says_memory(verb: _Verb) -> _Verb:
+    """Let a verb that runs out of memory say so, whatever what is below it makes of that.
+
+    >>> @says_memory
+    ... def grow():
+    ...     raise ValueError("Expected another model.") from RuntimeError("std::bad_alloc")
+    >>> grow()
+    Traceback (most recent call last):
+    MemoryError: Expected memory enough to run grow. Received: out of memory (Expected another model.). ...
+    """
+
+    @functools.wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with memory_said(verb.__name__):
+            return verb(*args, **kwargs)
+
+    return cast(_Verb, run)
+
+
+@contextlib.contextmanager
+def memory_said(name: str) -> Iterator[None]:
+    """Raise what memory that runs out makes others raise as MemoryError; `name` is that of the verb."""
+    try:
+        yield
+    except Exception as error:
+        said = isinstance(error, MemoryError) and str(error).startswith("Expected")
+        if said or not out_of_memory(error):
+            raise
+        raise memory_error(f"run {name}", error) from error

@@ -33,6 +33,14 @@ def exported(request, tmp_path_factory):
     return model, x[:6], export(model, tmp_path_factory.mktemp("debug") / request.param).path
 
 
+def test_the_model_keeps_nothing_of_it(exported):
+    model, x, path = exported
+    lists = [nodes for layer in model.operations for nodes in (layer._inbound_nodes, layer._outbound_nodes)]
+    counts = [len(nodes) for nodes in lists]
+    debug(model, path, x)
+    assert [len(nodes) for nodes in lists] == counts
+
+
 def test_every_quantizer_is_found_and_right(exported):
     model, x, path = exported
     report = debug(model, path, x)

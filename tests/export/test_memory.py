@@ -1,5 +1,7 @@
 """Memory that runs out is said as that, by loading and by both converters."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -40,3 +42,36 @@ def test_exporting(format, tmp_path, monkeypatch):
     with pytest.raises(MemoryError, match="Expected memory enough to convert model 'small'"):
         tfc.export(model(), tmp_path / f"m.{format}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("verb", "module", "what"),
+    [
+        ("summary", "tfcompress.evaluation.summary", "is_quantized"),
+        ("shrink", "tfcompress.pruning.shrinking.shrink", "_plain"),
+        ("strip", "tfcompress.surgery.stripping", "rebuild"),
+    ],
+)
+def test_any_verb(verb, module, what, monkeypatch):
+    given = tfc.prune(model(), tfc.ConstantSparsity(0.5)) if verb == "strip" else model()
+    error = ValueError("Expected another model.")
+    error.__cause__ = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    monkeypatch.setattr(importlib.import_module(module), what, fails(error))
+    with pytest.raises(MemoryError, match=rf"Expected memory enough to run {verb}\. Received: out of memory"):
+        getattr(tfc, verb)(given)
+
+
+def test_a_layer_that_does_not_fit_is_not_taken_for_one_that_can_not_be_opened(monkeypatch):
+    class Block(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    given = keras.Sequential([keras.Input((4,)), Block()])
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    monkeypatch.setattr(Block, "call", fails(error))
+    with pytest.raises(MemoryError, match="Expected memory enough to run prune"):
+        tfc.prune(given, tfc.ConstantSparsity(0.5))

@@ -22,7 +22,9 @@ from tfcompress.export.integers import held, io_grids, quantize
 from tfcompress.export.runtime import Runner, open_runner
 from tfcompress.export.signature import read_signature
 from tfcompress.files import check_target, draft
+from tfcompress.memory import says_memory
 from tfcompress.quantization.batches import check_batch_size
+from tfcompress.surgery.walking import calls_forgotten
 
 SHARE_OF_PEAK = 1 / 1024
 """The unit of `threshold` where a tensor has no grid, or one of 16 bits: that part of its largest value."""
@@ -191,6 +193,7 @@ class DebugReport:
         return target
 
 
+@says_memory
 def debug(
     model: keras.Model,
     path: str | os.PathLike[str],
@@ -243,17 +246,18 @@ def debug(
     runner = open_runner(path)
     names = pair(inputs, runner.input_specs, "input", path)
     opened = flat(model)
-    comparison = Comparison(opened, open_observer(path))
-    floats = None if reference is None else FloatComparison(comparison, reference)
-    samples, same = 0, True
-    for batch in stream(data, inputs, runner.batch_size or batch_size):
-        samples += count_samples(batch)
-        full = held(runner, _filled(batch, runner.batch_size))
-        given = _for_file(runner, {names[name]: value for name, value in full.items()})
-        comparison.add(list(full.values()), given)
-        same = same and _same_outputs(comparison, runner, given)
-        if floats is not None:
-            floats.add(list(full.values()))
+    with calls_forgotten(opened):
+        comparison = Comparison(opened, open_observer(path))
+        floats = None if reference is None else FloatComparison(comparison, reference)
+        samples, same = 0, True
+        for batch in stream(data, inputs, runner.batch_size or batch_size):
+            samples += count_samples(batch)
+            full = held(runner, _filled(batch, runner.batch_size))
+            given = _for_file(runner, {names[name]: value for name, value in full.items()})
+            comparison.add(list(full.values()), given)
+            same = same and _same_outputs(comparison, runner, given)
+            if floats is not None:
+                floats.add(list(full.values()))
     share = DYNAMIC_SHARE if is_dynamic(opened) else SHARE_OF_PEAK
     tensors = tuple(_tensor(comparison, floats, place, threshold, share) for place in range(len(comparison.probes)))
     return DebugReport(model.name, pathlib.Path(path), runner.format, samples, float(threshold), tensors, same)

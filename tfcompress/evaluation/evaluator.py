@@ -19,9 +19,11 @@ from tfcompress.evaluation.predictor import (
     predict,
 )
 from tfcompress.evaluation.scoring import TASKS, judge, names_of
+from tfcompress.memory import says_memory
 from tfcompress.quantization.batches import check_batch_size
 
 
+@says_memory
 def evaluate(
     model_or_path: Source,
     x: Any,

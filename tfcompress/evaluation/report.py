@@ -22,6 +22,7 @@ from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.size import Size, measure_size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.files import check_target, write_text
+from tfcompress.memory import says_memory
 
 MANY_ZEROS = 0.3
 """Share of zeros among the numbers of a file of which a reader may think that they make it faster."""
@@ -245,6 +246,7 @@ class Report(Document):
         return self.table()
 
 
+@says_memory
 def compare(
     models: Mapping[str, Source],
     x: Any,

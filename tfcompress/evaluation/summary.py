@@ -11,6 +11,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.checks import check_flag
+from tfcompress.memory import says_memory
 from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.explaining import Explanation, explain
@@ -133,6 +134,7 @@ class Summary:
         return console.export_text()
 
 
+@says_memory
 def summary(model: keras.Model) -> Summary:
     """Return what became of each layer of a model.
 

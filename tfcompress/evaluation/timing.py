@@ -15,6 +15,7 @@ from tfcompress.checks import check_count, check_number
 from tfcompress.data import inputs_of, yields_pairs
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
 from tfcompress.evaluation.trying import samples_for
+from tfcompress.memory import says_memory
 
 ROUNDS = 10
 LEAST_RUNS = 10
@@ -62,6 +63,7 @@ class Timing:
         )
 
 
+@says_memory
 def benchmark(
     path_or_model: Source,
     threads: int = 1,

@@ -23,6 +23,7 @@ from tfcompress.export.runtime import open_runner
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.streaming import StreamingSignature, has_states, streaming_signature
 from tfcompress.export.view import float32_view
+from tfcompress.memory import says_memory
 from tfcompress.quantization.batches import check_batch_size
 
 
@@ -115,6 +116,7 @@ class Verification:
         return plain({**about, "samples": self.samples, "outputs": outputs})
 
 
+@says_memory
 def verify(
     model: keras.Model, path: str | os.PathLike[str], data: Any, *, batch_size: int = 32, threads: int = 1
 ) -> Verification:

@@ -17,6 +17,7 @@ import numpy as np
 from tfcompress.checks import check_flag, short
 from tfcompress.evaluation.progress import progress as progress_bar
 from tfcompress.files import check_target
+from tfcompress.memory import says_memory
 from tfcompress.pipeline.curves import Sensitivity, SensitivityRow
 from tfcompress.pipeline.measuring import METRICS, Measure, Metric
 from tfcompress.pruning.mask import Mask
@@ -49,6 +50,7 @@ class _Kernel:
     axes: tuple[int, ...] | None
 
 
+@says_memory
 def sensitivity(
     model: keras.Model,
     data: Any,

@@ -10,6 +10,7 @@ from keras import ops, tree
 from keras.layers import Layer
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tfcompress.memory import pass_on_full
 from tfcompress.messages import told
 from tfcompress.passthrough import Inserted, has_no_build, innermost
 from tfcompress.precision.kinds import dtype_of, has_policy, is_of_keras
@@ -84,6 +85,7 @@ class _Caster:
             try:
                 return self.layer(operation, arguments, keywords)(*arguments, **keywords)
             except Exception as error:
+                pass_on_full(error)
                 raise CastError(operation, error) from error
         if self.full and is_cast(operation):
             given = dtype_of(call.inputs[0])
@@ -97,6 +99,7 @@ class _Caster:
         try:
             return self.operation(operation)(*arguments, **keywords)
         except Exception as error:
+            pass_on_full(error)
             raise CastError(operation, error) from error
 
     def operation(self, operation: Any, changes: Mapping[str, Any] | None = None) -> Any:

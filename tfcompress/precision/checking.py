@@ -11,6 +11,7 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.export.half import LARGEST
+from tfcompress.memory import says_memory
 from tfcompress.passthrough import Inserted, innermost
 from tfcompress.precision.casting import in_float32
 from tfcompress.precision.kinds import has_policy
@@ -24,6 +25,7 @@ from tfcompress.surgery.deep import functional
 from tfcompress.surgery.walking import Call, calls
 
 
+@says_memory
 def check_float16(model: keras.Model, data: Any, keep_float32: Layers = None, *, batch_size: int = 32) -> Float16Report:
     """Return which layers would overflow under mixed_float16, whose largest number is 65504.
 

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.memory import pass_on_full
 from tfcompress.passthrough import innermost
 from tfcompress.precision.casting import CastError
 from tfcompress.precision.devices import compiled
@@ -68,6 +69,7 @@ def _run(model: keras.Model, training: bool) -> list[str]:
             tried.add(kind)
             keras.tree.map_structure(ops.convert_to_tensor, outputs)
         except Exception as error:
+            pass_on_full(error)
             raise CastError(operation, error) from error
         return outputs
 

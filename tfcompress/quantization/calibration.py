@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.checks import check_model
+from tfcompress.memory import says_memory
 from tfcompress.quantization import ranges
 from tfcompress.quantization.batches import batches
 from tfcompress.quantization.gradients import values_alone
@@ -36,6 +37,7 @@ _WIDEST = float(np.finfo("float32").max)
 _WIDTHS = np.ldexp(1.0 / SIDE, _EXPONENTS).astype("float32")
 
 
+@says_memory
 def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     """Find the ranges of a quantized model's activations from data; what it had learned of them is forgotten.
 
@@ -82,7 +84,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
             f"Expected activations that vary. Received: nothing but zeros from {', '.join(map(repr, dead))} on the "
             "calibration data. What is quantized there has the range 0 to 1 now: train the model, or give other data, "
             "if these layers are meant to be alive.",
-            stacklevel=2,
+            stacklevel=3,
         )
     small = [
         quantizer.source for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if 0 < high - low < LEAST

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.memory import pass_on_full
 from tfcompress.meshes import gathered, of_first_process, spans_processes
 from tfcompress.surgery.samples import random_inputs
 
@@ -80,5 +81,6 @@ def _tried(model: keras.Model, data: Any) -> list[np.ndarray] | None:
     """Return a model's outputs; `None` if it fails on the data."""
     try:
         return _infer(model, data)
-    except Exception:
+    except Exception as error:
+        pass_on_full(error)
         return None

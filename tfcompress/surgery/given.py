@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import keras
 
 from tfcompress.checks import short
+from tfcompress.memory import memory_said
 
 Shape = tuple[int | None, ...]
 
@@ -66,7 +67,7 @@ def takes_inputs(verb: _Verb) -> _Verb:
 
     @functools.wraps(verb)
     def run(*args: Any, **kwargs: Any) -> Any:
-        with inputs_given(kwargs.get("input_shapes"), kwargs.get("input_dtypes")):
+        with memory_said(verb.__name__), inputs_given(kwargs.get("input_shapes"), kwargs.get("input_dtypes")):
             return verb(*args, **kwargs)
 
     return cast(_Verb, run)

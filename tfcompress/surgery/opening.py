@@ -16,6 +16,7 @@ from keras.layers import Layer
 
 from tfcompress.checks import check_model
 from tfcompress.exclusive import exclusive
+from tfcompress.memory import pass_on_full
 from tfcompress.passthrough import FixedTraining, asks_for_training
 from tfcompress.surgery.comparing import check_equal
 from tfcompress.surgery.copying import autocast, copy_layer
@@ -284,6 +285,7 @@ class _Opener:
         except _CannotOpen:
             raise
         except Exception as error:
+            pass_on_full(error)
             raise _CannotOpen(why(layer, error)) from error
         returned = tree.flatten(outputs)
         tensors = [x for x in returned if keras.utils.is_keras_tensor(x)]

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.memory import pass_on_full
 from tfcompress.surgery.given import Shape
 
 Sizes = tuple[int, ...]
@@ -172,6 +173,7 @@ def find_sizes(
         try:
             outputs = [np.asarray(output) for output in run(made)]
         except Exception as error:  # whatever the model raises on a size that it can't take
+            pass_on_full(error)
             first = first or (made, error)
             continue
         if all(_holds_something(output) for output in outputs):

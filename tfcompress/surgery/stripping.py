@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfcompress.checks import check_model
+from tfcompress.memory import says_memory
 from tfcompress.passthrough import Inserted, PassThrough
 from tfcompress.surgery.deep import as_given
 from tfcompress.surgery.loss_scaling import plain
@@ -13,6 +14,7 @@ from tfcompress.transform import remove_projection
 from tfcompress.wrapper import CompressedLayer, warn_of_remarks
 
 
+@says_memory
 def strip(model: keras.Model) -> keras.Model:
     """Bake the transformed weights into plain layers; the wrappers are gone.
 
@@ -37,7 +39,7 @@ def strip(model: keras.Model) -> keras.Model:
     'Dense'
     """
     check_model(model)
-    warn_of_remarks(model, stacklevel=2)
+    warn_of_remarks(model, stacklevel=3)
     return as_given(stripped(model))
 
 

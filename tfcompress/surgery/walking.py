@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -114,3 +115,19 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
     outputs = tree.map_structure(fill, graph._outputs_struct)
     rename_duplicates(outputs)
     return functional(graph._inputs_struct, outputs, model.name, class_of(model))
+
+
+@contextlib.contextmanager
+def calls_forgotten(model: keras.Model) -> Iterator[None]:
+    """Let the operations of a functional model forget at the end which symbolic calls they got in the block.
+
+    Else each keeps all that was made of them, as long as it is there itself.
+    """
+    operations = graph_of(model).operations
+    lists = [nodes for operation in operations for nodes in (operation._inbound_nodes, operation._outbound_nodes)]
+    counts = [len(nodes) for nodes in lists]
+    try:
+        yield
+    finally:
+        for nodes, count in zip(lists, counts, strict=True):
+            del nodes[count:]

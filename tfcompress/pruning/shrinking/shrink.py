@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.memory import pass_on_full, says_memory
 from tfcompress.passthrough import innermost
 from tfcompress.pruning.shrinking.removable import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
@@ -94,6 +95,7 @@ class ShrinkReport:
         return console.export_text()
 
 
+@says_memory
 def shrink(model: keras.Model) -> keras.Model:
     """Return a smaller model without the channels that pruning has made useless; its outputs are the same.
 
@@ -133,7 +135,7 @@ def shrink(model: keras.Model) -> keras.Model:
             "is wholly zero, so that its copy is as large as it is. Prune it with "
             'tfcompress.PruneConfig(..., granularity="channel"); `print(tfcompress.pruning.shrink_report(model))` '
             "tells for each layer what stands against removing its channels.",
-            stacklevel=2,
+            stacklevel=3,
         )
         return flat
     smaller = cut(flat, found.analysis, found.removed, found.offsets)
@@ -215,7 +217,8 @@ def _check_equal(flat: keras.Model, smaller: keras.Model) -> None:
     data = random_inputs(flat)
     try:
         before, again = _outputs(flat, data), _outputs(flat, data)
-    except Exception:
+    except Exception as error:
+        pass_on_full(error)
         return  # it doesn't run on such data
     precisions = {"float16": 1e-2, "bfloat16": 1e-1}
     tolerance = max(precisions.get(layer.compute_dtype, 1e-5) for layer in flat.layers)
