@@ -8,7 +8,6 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import keras
 from keras import ops, tree
@@ -217,11 +216,11 @@ def free_sizes_recorded(on: Callable[[], bool], make: Callable[[Sized, list[Any]
 
         return call
 
-    with contextlib.ExitStack() as stack:
-        for module, functions in _ops().items():
-            patched = {
-                name: functools.partial(shape, f) if path == "ops.shape" else taking(path, f)
-                for name, (path, f) in functions.items()
-            }
-            stack.enter_context(mock.patch.dict(vars(module), patched))
+    functions = [(module, name, path, f) for module, named in _ops().items() for name, (path, f) in named.items()]
+    try:
+        for module, name, path, f in functions:
+            setattr(module, name, functools.partial(shape, f) if path == "ops.shape" else taking(path, f))
         yield
+    finally:
+        for module, name, _, f in functions:
+            setattr(module, name, f)
