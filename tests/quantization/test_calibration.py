@@ -57,6 +57,14 @@ def test_ranges_are_those_of_inference_also_of_a_layer_that_trains_where_nothing
     assert found["augmented"] == pytest.approx((-3, 5), abs=0.1)
 
 
+def test_all_of_a_free_number_of_steps_are_seen_behind_a_mask():
+    inputs = keras.Input((None, 2))
+    steps = L.TimeDistributed(L.Dense(2, kernel_initializer="identity"), name="steps")
+    model = keras.Model(inputs, L.Dense(1, kernel_initializer="ones")(steps(L.Masking()(inputs))))
+    x = np.arange(1, 13, dtype="float32").reshape(1, 6, 2)
+    assert ranges_of(tfc.quantize(model, config("minmax"), x))["steps"][1] == pytest.approx(12, rel=0.01)
+
+
 def test_ema_is_the_average_of_the_batches():
     x = samples(64)
     spec = tfc.ActivationSpec(range="ema", momentum=0.5)

@@ -15,9 +15,10 @@ from tfcompress.export.plain import make_plain
 from tfcompress.export.rewriting.rewrite import rewrite
 from tfcompress.export.signature import Signature, read_signature
 from tfcompress.export.states import changed, check_unchanged, settles
-from tfcompress.export.view import float32_view, steps_at_once
+from tfcompress.export.view import float32_view
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
+from tfcompress.surgery.timesteps import steps_at_once
 
 CALL_SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""

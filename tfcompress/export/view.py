@@ -1,15 +1,12 @@
 """A temporary float32 view of a model: what is exported, and what the file is compared with."""
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 
 from tfcompress.exclusive import exclusive
 from tfcompress.surgery.inputs import graph_of, is_graph
-from tfcompress.surgery.timesteps import at_once
 from tfcompress.surgery.walking import is_cast
 
 
@@ -42,24 +39,6 @@ def float32_view(model: keras.Model) -> Iterator[None]:
                     _swap(undo, operation, "dtype", "float32")
         undo.enter_context(keras.StatelessScope())
         yield
-
-
-@contextlib.contextmanager
-def steps_at_once(model: keras.Model) -> Iterator[None]:
-    """Let each `TimeDistributed` of a model compute a free number of steps at once, for the time of the block.
-
-    In a traced function Keras computes as many of them as the batch has samples.
-    """
-    with exclusive(), contextlib.ExitStack() as undo:
-        for layer in _layers(model):
-            if type(layer) is keras.layers.TimeDistributed:
-                undo.callback(object.__delattr__, layer, "call")
-                object.__setattr__(layer, "call", functools.partial(_stepping, layer, layer.call))
-        yield
-
-
-def _stepping(layer: keras.layers.Layer, own: Callable[..., Any], inputs: Any, **how: Any) -> Any:
-    return own(inputs, **how) if inputs.shape[1] is not None else at_once(layer, inputs, **how)
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:

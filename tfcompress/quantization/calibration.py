@@ -25,6 +25,7 @@ from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.surgery.keras_quantized import check_floats
+from tfcompress.surgery.timesteps import steps_at_once
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import put, read
 
@@ -71,7 +72,8 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
         for quantizer in quantizers:
             quantizer.counts.assign(ops.zeros((2,), "int32"))  # nothing follows from the old range
         seen = Seen(model)
-        found = _found(model, quantizers, map(seen.add, batches(model, data, batch_size)))
+        with steps_at_once(model):
+            found = _found(model, quantizers, map(seen.add, batches(model, data, batch_size)))
     finally:
         for quantizer, counts in zip(quantizers, before, strict=True):
             put(quantizer.counts, counts)

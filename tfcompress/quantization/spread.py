@@ -15,6 +15,7 @@ from tfcompress.quantization.config import ActivationSpec
 from tfcompress.quantization.numerics import fake_quant
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.deep import functional
+from tfcompress.surgery.timesteps import steps_at_once
 
 FEW = 16
 """Steps: a channel that spans fewer may lose what it says; one of so many has an error of a sixteenth of itself.
@@ -120,7 +121,8 @@ def _stream(model: keras.Model, outputs: list[Any], data: Any, batch_size: int, 
     watching = functional(model.inputs, outputs)
     total: list[np.ndarray] | None = None
     for batch in batches(model, data, batch_size):
-        made = predict_on_batch(watching, batch)
+        with steps_at_once(watching):
+            made = predict_on_batch(watching, batch)
         parts = [np.asarray(part, np.float64) for part in (made if isinstance(made, list | tuple) else [made])]
         total = parts if total is None else [merge(old, new) for old, new in zip(total, parts, strict=True)]
     assert total is not None
@@ -149,6 +151,10 @@ class _PerChannel(keras.layers.Layer):
 
     def __init__(self) -> None:
         super().__init__(dtype="float32")
+        self.supports_masking = True  # it looks past a mask, and passes none on
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        return None
 
     def columns(self, inputs: Any) -> Any:
         return ops.reshape(ops.cast(inputs, "float32"), (-1, self.count(inputs)))

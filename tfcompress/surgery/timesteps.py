@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+from tfcompress.exclusive import exclusive
 from tfcompress.surgery.copying import has_mask
 
 Tensor = Any
@@ -127,6 +130,27 @@ def at_once(layer: keras.layers.Layer, inputs: Tensor, training: bool | None = N
     outputs = layer.layer.call(ops.reshape(inputs, (-1, *rest)), **more)
     lead = (batch, -1) if isinstance(batch, int) else (-1, steps)
     return ops.reshape(outputs, (*lead, *_sizes(outputs)[1:]))
+
+
+@contextlib.contextmanager
+def steps_at_once(model: keras.Model) -> Iterator[None]:
+    """Let each `TimeDistributed` of a model compute a free number of steps at once, for the time of the block.
+
+    In a traced function Keras computes as many of them as the batch has samples.
+    """
+    found = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.TimeDistributed]
+    found = [layer for layer in found if "call" not in vars(layer)]  # within such a block it is done
+    with contextlib.ExitStack() as undo:
+        if found:
+            undo.enter_context(exclusive())
+        for layer in found:
+            undo.callback(object.__delattr__, layer, "call")
+            object.__setattr__(layer, "call", functools.partial(_stepping, layer, layer.call))
+        yield
+
+
+def _stepping(layer: keras.layers.Layer, own: Callable[..., Any], inputs: Any, **how: Any) -> Any:
+    return own(inputs, **how) if inputs.shape[1] is not None else at_once(layer, inputs, **how)
 
 
 class Ends:
