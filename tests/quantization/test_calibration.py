@@ -280,3 +280,19 @@ def test_models_without_ranges():
         tfc.calibrate("model", samples())
     with pytest.raises(ValueError, match="Expected calibration data"):
         tfc.calibrate(tfc.quantize(model_of()), None)
+
+
+class Summed(keras.layers.Layer):
+    """Adds up what may be none."""
+
+    def call(self, x):
+        return keras.ops.sum(x, axis=1)
+
+
+def test_data_may_hold_none_of_something():
+    inputs = keras.Input((4,)), keras.Input((None, 4))
+    outputs = keras.layers.Dense(3)(keras.layers.Dense(4)(inputs[0]) + Summed()(inputs[1]))
+    model = keras.Model(inputs, outputs)
+    x = [np.random.default_rng(0).normal(size=(16, 4)).astype("float32"), np.zeros((16, 0, 4), "float32")]
+    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    np.testing.assert_allclose(quantized(x), model(x), atol=0.1)

@@ -78,7 +78,9 @@ def shapes_of(model: keras.Model, data: Any) -> dict[str, tuple[int | None, ...]
         first = next(batches(model, data))
     except Exception:  # whatever a data set of the user's raises
         return None
-    return {input_name(x): (None, *np.shape(array)[1:]) for x, array in zip(model.inputs, first, strict=True)}
+    # None of something, as an image without masks has it, is no size to try a model with.
+    sizes = [[size or None for size in np.shape(array)[1:]] for array in first]
+    return {input_name(x): (None, *shape) for x, shape in zip(model.inputs, sizes, strict=True)}
 
 
 def _filled(array: Any, size: int) -> Any:
