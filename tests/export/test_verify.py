@@ -321,7 +321,7 @@ def endless():
         yield pair(100)
 
 
-@pytest.mark.parametrize("name", ["generator", "function", "PyDataset", "tf.data", "several inputs"])
+@pytest.mark.parametrize("name", ["generator", "function", "list", "PyDataset", "tf.data", "several inputs"])
 def test_batches_to_compare_on_are_taken_as_fit_takes_them(name, tmp_path):
     import tensorflow as tf
 
@@ -331,6 +331,7 @@ def test_batches_to_compare_on_are_taken_as_fit_takes_them(name, tmp_path):
     data = {
         "generator": (pair() for _ in range(3)),
         "function": endless,
+        "list": [pair() for _ in range(3)],
         "PyDataset": Batches(),
         "tf.data": tf.data.Dataset.from_tensor_slices(pair()).batch(3).repeat(3),
         "several inputs": tf.data.Dataset.from_tensor_slices(({"a": pair()[0], "b": pair()[0]}, pair()[1])).batch(8),

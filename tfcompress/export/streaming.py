@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.data import joined_inputs, yields_pairs
+from tfcompress.data import is_array, joined_inputs, yields_pairs
 from tfcompress.export.inputs import TensorInfo, fit_inputs
 from tfcompress.export.signature import Signature, read_signature, unique
 
@@ -149,7 +149,9 @@ def fitted(model: keras.Model, data: Any, stateful: str | None) -> dict[str, np.
 
 def _few(data: Any, count: int) -> Any:
     """Return arrays as they are, and the first of what yields batches as arrays."""
-    return joined_inputs(data, count, MOST_SAMPLES) if yields_pairs(data) else data
+    first = data[0] if isinstance(data, list) and data else None
+    batches = isinstance(first, tuple | list | Mapping) and any(map(is_array, keras.tree.flatten(first)))
+    return joined_inputs(data, count, MOST_SAMPLES) if batches or yields_pairs(data) else data
 
 
 def with_states(data: Any, signature: StreamingSignature) -> dict[str, np.ndarray]:
