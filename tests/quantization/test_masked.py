@@ -68,3 +68,17 @@ def test_both_files_and_training(tmp_path):
     untrained.compile("sgd", "mse")
     untrained.fit(x, np.asarray(model(x)), verbose=0)
     assert all(min(quantizer.range) > -200 for quantizer in activation_quantizers(untrained) if quantizer.scores)
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_a_keras_mask_goes_through_what_stands_for_a_layer_in_a_file(suffix, tmp_path):
+    keras.utils.set_random_seed(0)
+    ids = np.where(RNG.random((8, 6)) < 0.4, 0, RNG.integers(1, 20, (8, 6))).astype("int32")
+    inputs = keras.Input((6,), dtype="int32", name="ids")
+    x = L.Embedding(20, 8, mask_zero=True)(inputs)
+    x = L.Add()([x, L.Dense(8, name="before")(x)])
+    x = L.MultiHeadAttention(2, 4, name="attention")(x, x)
+    model = keras.Model(inputs, L.GlobalAveragePooling1D()(L.Dense(2, name="behind")(x)))
+    quantized, _ = told(model, ids)
+    parity = tfc.export(quantized, tmp_path / f"m.{suffix}", verify=ids, batch_size=8).parity
+    assert max(each.max_rel for each in parity.outputs.values()) < 1e-3

@@ -187,7 +187,9 @@ class _Deployer:
         """Return what does a call in the graph that is exported; made once for each layer."""
         key = id(call.operation)
         if key not in self.made:
-            self.made[key] = baked(call.operation) if call in self.floating else self.make(call)
+            self.made[key] = made = baked(call.operation) if call in self.floating else self.make(call)
+            if isinstance(made, AffineMap | MatrixProduct | ScalarMap):  # a Keras mask goes as far as it did
+                made.supports_masking = getattr(call.operation, "supports_masking", False)
             self.sources[self.made[key].name] = call.operation.name
         return self.made[key]
 

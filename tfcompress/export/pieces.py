@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from tfcompress.export.scheme import HIGHEST, LOWEST
 from tfcompress.quantization.fixed import FixedQuantizer
 from tfcompress.quantization.forms import MatrixForm, matrix_form
 from tfcompress.quantization.names import name_of
+from tfcompress.surgery.copying import has_mask
 from tfcompress.surgery.walking import Call
 from tfcompress.transform import read
 
@@ -209,9 +210,36 @@ class WindowMean(keras.layers.Layer):
 def opened(x: Any) -> Any:
     """Return an argument of what is to stay float, a maximum in front if it is a tensor of real numbers."""
     real = keras.utils.is_keras_tensor(x) and keras.backend.is_float_dtype(x.dtype)
-    return ops.maximum(x, LOWEST) if real else x
+    return _bounded(x, ops.maximum, LOWEST) if real else x
 
 
 def closed(x: Any) -> Any:
     """Return an output of what is to stay float, a minimum behind."""
-    return ops.minimum(x, HIGHEST)
+    return _bounded(x, ops.minimum, HIGHEST)
+
+
+class Bound(keras.layers.Layer):
+    """A limit of a tensor with a Keras mask, which an operation would lose.
+
+    Args:
+        function: `ops.maximum` or `ops.minimum`.
+        limit: Its second argument.
+    """
+
+    def __init__(self, function: Callable[[Any, float], Any], limit: float, **kwargs: Any):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.function, self.limit = function, limit
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return what is within the limit."""
+        return self.function(inputs, self.limit)
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        """Return the shape and dtype of the inputs."""
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+
+def _bounded(x: Any, function: Callable[[Any, float], Any], limit: float) -> Any:
+    return Bound(function, limit)(x) if has_mask(x) else function(x, limit)

@@ -94,6 +94,8 @@ def compare(census: Census, plan: Plan | None, trace: Trace, kind: str, dynamic:
     known = trace.layers | frozenset(plan.sources if plan else ())
     named = [_named(step, plan, known) for step in census.steps]
     having = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None}
+    # A float product in front of a layer may have its name too, where a converter joins names.
+    done = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None and step.integer}
     layers: list[str | None] = []
     floats = []
     for step, own in zip(census.steps, named, strict=True):
@@ -101,7 +103,7 @@ def compare(census: Census, plan: Plan | None, trace: Trace, kind: str, dynamic:
         layer = own if own is not None else next(before, None)
         layers.append(layer)
         # A product without a layer's name, as in a Fourier transform, isn't the one of the layer in front of it.
-        if plan is not None and (own is not None or layer not in having):
+        if plan is not None and (own is not None or layer not in having) and layer not in done:
             _check(step, layer, plan, kind, dynamic)
         if not step.integer:
             reason = plan.reasons.get(layer or "", plan.otherwise) if plan is not None else ""
