@@ -45,8 +45,14 @@ def out_of_memory(error: BaseException | None) -> bool:
 
     >>> out_of_memory(RuntimeError("std::bad_alloc")), out_of_memory(ValueError("no such layer"))
     (True, False)
+    >>> error = ValueError("no such layer")
+    >>> error.__cause__ = error
+    >>> out_of_memory(error)
+    False
     """
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and not any(error is other for other in seen):  # an error may come from itself
+        seen.append(error)
         kind, text = type(error).__name__, str(error)
         full = isinstance(error, OSError) and error.errno == errno.ENOMEM
         if isinstance(error, MemoryError) or kind == "ResourceExhaustedError" or full:
