@@ -35,8 +35,13 @@ def lost_in_sum(spread: Spread, gains: np.ndarray) -> np.ndarray:
 
 
 def lost_at_end(spread: Spread) -> np.ndarray:
-    """Return which channels are lost where each counts by itself, as those of an output do."""
-    return (spread.steps < spread.few) & (spread.error * AT_END > spread.deviation) & (spread.deviation > 0)
+    """Return which channels are lost beside wider ones, where each counts by itself, as those of an output do.
+
+    What all vary little around other values is no matter of size: so are the outputs of many an untrained network.
+    """
+    spans = spread.high - spread.low
+    narrow = (spans > 0) & (spans * FEW <= spans.max(initial=0.0))
+    return narrow & (spread.steps < spread.few) & (spread.error * AT_END > spread.deviation)
 
 
 def gains_of(call: Call, channels: int) -> np.ndarray:
