@@ -1,4 +1,4 @@
-"""Pooling of volumes as pooling of images: TFLite has operations for images alone."""
+"""The largest values of volumes, found by pooling images: TFLite has operations for images alone."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ from typing import Any
 
 
 def pooled(op: Any) -> Any:
-    """Return the pooling of a volume over rows and columns first, then over depth.
+    """Return the pooling of a volume over rows and columns first, then over depth: the largest of the largest.
 
-    Both are exact: the largest of the largest is the largest; and the mean of means over a window that is a box is the
-    mean over the box, also where it overlaps a padded border, as what lies outside isn't counted.
+    Means aren't taken so: between integers TFLite would round them twice.
     """
     import tensorflow as tf
 
     x = op.inputs[0]
     if op.get_attr("data_format") != b"NDHWC" or x.dtype != tf.float32:
         return None
-    make = tf.raw_ops.MaxPool if op.type == "MaxPool3D" else tf.raw_ops.AvgPool
     windows, steps, padding = op.get_attr("ksize"), op.get_attr("strides"), op.get_attr("padding").decode()
 
     def pool(image: Any, rows: int, columns: int) -> Any:
         window, step = ([1, at[rows] if rows else 1, at[columns] if columns else 1, 1] for at in (windows, steps))
         if window == step == [1, 1, 1, 1]:
             return image
-        kind = {"input" if op.type == "MaxPool3D" else "value": image}
-        return make(**kind, ksize=window, strides=step, padding=padding)
+        return tf.raw_ops.MaxPool(input=image, ksize=window, strides=step, padding=padding)
 
     batch, depth, height, width, channels = _sizes(x)
     images = pool(tf.reshape(x, [-1, height, width, channels]), 2, 3)
@@ -42,7 +39,4 @@ def _sizes(x: Any) -> list[Any]:
     return [found[axis] if size is None else size for axis, size in enumerate(known)]
 
 
-RULES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "tflite": {"MaxPool3D": (pooled,), "AvgPool3D": (pooled,)},
-    "onnx": {},
-}
+RULES: dict[str, dict[str, tuple[Any, ...]]] = {"tflite": {"MaxPool3D": (pooled,)}, "onnx": {}}
