@@ -51,7 +51,8 @@ def between(make):
     """Return a map between integer tensors, none of them folded, data, and the float model."""
     x = inputs = keras.Input((2, 2, len(SIZES)), name="x")
     x = L.ReLU()(L.Rescaling(SIZES.tolist(), name="sizes")(L.Add()([x, x])))
-    model = keras.Model(inputs, make(x))
+    # Outputs whose channels differ so much in size would stay float.
+    model = keras.Model(inputs, L.Conv2D(len(SIZES), 1, name="behind")(make(x)))
     return model, np.random.default_rng(0).normal(size=(32, 2, 2, len(SIZES))).astype("float32")
 
 
@@ -102,6 +103,6 @@ def test_it_is_saved_trained_and_stripped(tmp_path):
 def test_a_chain_of_maps_behind_a_kernel_is_rounded_as_one(tmp_path):
     inputs = keras.Input((4,), name="x")
     x = L.Rescaling(0.01, 3.0)(L.Rescaling([1.0, 100, 1, 50, 2, 3], [5.0, 1, 2, 3, 4, 7])(L.Dense(6)(inputs)))
-    model = keras.Model(inputs, x)
+    model = keras.Model(inputs, L.Dense(3)(x))
     data = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     assert most_steps(tfc.quantize(model, "int8", data), data, tmp_path) < 0.01
