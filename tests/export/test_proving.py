@@ -70,7 +70,7 @@ class Noise(L.Layer):
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
 def test_a_model_that_draws_random_numbers_is_said(suffix, tmp_path):
     model = keras.Sequential([keras.Input((4,)), L.Dense(3), Noise(name="noise")], name="noisy")
-    with pytest.raises(ValueError, match=r"layer 'noise' of model 'noisy' draws random numbers in inference"):
+    with pytest.raises(ValueError, match=r"no random numbers.*'noise' of model 'noisy', which draws some"):
         export(model, tmp_path / f"model{suffix}")
     assert not list(tmp_path.iterdir())
 

@@ -222,3 +222,19 @@ def test_ordinary_channels_are_left_alone(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert not tfc.summary(tfc.quantize(model, "int8", x)).islands
+
+
+def test_weights_that_fit_channels_of_different_size_are_not_rounded_away():
+    keras.utils.set_random_seed(0)
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (128, 8, 8, 4)).astype("float32")
+    x[..., 3] = generator.integers(0, 2, (128, 8, 8))  # a mask beside colours: the grid of the input holds all of it
+    inputs = keras.Input((8, 8, 4), name="image")
+    made = L.GlobalAveragePooling2D()(L.Conv2D(8, 3, activation="relu", name="conv")(inputs))
+    model = keras.Model(inputs, L.Dense(3)(made))
+    assert not tfc.summary(tfc.quantize(model, "int8", x)).islands  # weights of one size, and no warning of them
+    conv = model.get_layer("conv")
+    conv.kernel.assign(np.asarray(conv.kernel) / np.float32([255, 255, 255, 1])[:, None])
+    with pytest.warns(UserWarning, match=r"'conv' reads them with: those of channels 0, 1, 2 of 4 .* stays float"):
+        quantized = tfc.quantize(model, "int8", x)
+    assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.99

@@ -160,6 +160,19 @@ def test_where_nothing_would_be_left_to_quantize():
         tfc.quantize(keras.Model(inputs, head(inputs)), "int8", noise())
 
 
+def test_of_many_outputs_few_that_hardly_vary_are_said_and_quantized():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8,), name="x")
+    scores = L.Dense(40, name="scores")
+    model = keras.Model(inputs, scores(hidden(inputs)))
+    kernel = np.array(scores.kernel)
+    kernel[:, 7] *= 1e-3
+    scores.kernel.assign(kernel)
+    quantized, remarks = told(model, noise())
+    assert "channel 7 of 40 would hold" in remarks and "'scores' float with layers=" in remarks
+    assert not tfc.summary(quantized).islands
+
+
 def test_parts_of_channels():
     x = keras.KerasTensor((None, None, 6))
     parts = [x[:, 1:, 2:4], x[..., 0], ops.split(x, 3, axis=-1)[0], x[:, 1:], ops.split(x[:, :2], 2, axis=1)[0], x[0]]

@@ -61,10 +61,22 @@ def reason(name: str) -> str:
 
 def said(name: str, spread: Spread, lost: np.ndarray) -> str:
     """Say which channels of a tensor are lost, as the beginning of a remark."""
-    places = np.flatnonzero(lost)
-    steps = spread.steps[places]
-    which = ", ".join(map(str, places[:4])) + (" ..." if len(places) > 4 else "")
+    steps = spread.steps[lost]
     return (
-        f"Channels of {name!r} differ too much in size for one scale: channel{'s' if len(places) > 1 else ''} {which} "
-        f"of {len(lost)} would hold {steps.min():.2g} to {steps.max():.2g} of its steps."
+        f"Channels of {name!r} differ too much in size for one scale: {_which(lost)} "
+        f"would hold {steps.min():.2g} to {steps.max():.2g} of its steps."
     )
+
+
+def said_of_rows(name: str, kernel: str, lost: np.ndarray) -> str:
+    """Say which channels of a tensor are read with weights that are rounded away, as the beginning of a remark."""
+    return (
+        f"Channels of {name!r} differ much in size, and so do the weights that {kernel!r} reads them with: those of "
+        f"{_which(lost)} would be rounded away beside larger ones."
+    )
+
+
+def _which(lost: np.ndarray) -> str:
+    places = np.flatnonzero(lost)
+    numbers = ", ".join(map(str, places[:4])) + (" ..." if len(places) > 4 else "")
+    return f"channel{'s' if len(places) > 1 else ''} {numbers} of {len(lost)}"

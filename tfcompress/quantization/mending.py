@@ -21,17 +21,27 @@ import numpy as np
 from tfcompress.meshes import gathered
 from tfcompress.passthrough import innermost
 from tfcompress.quantization.accumulating import scale_and_offset
-from tfcompress.quantization.config import ActivationSpec
+from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.kept import KeptFloat, kept_reason
-from tfcompress.quantization.lost import DIFFER, gains_of, lost_at_end, lost_behind, lost_in_sum, reason, said
+from tfcompress.quantization.lost import (
+    DIFFER,
+    gains_of,
+    lost_at_end,
+    lost_behind,
+    lost_in_sum,
+    reason,
+    said,
+    said_of_rows,
+)
 from tfcompress.quantization.masked import is_mask, may_mask, scaling, way_to_softmax
 from tfcompress.quantization.names import name_of
 from tfcompress.quantization.parts import is_lost, parts_of
 from tfcompress.quantization.placement import Placement, place
 from tfcompress.quantization.plans import Plan, carry_out
+from tfcompress.quantization.rows import lost_in_rows
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
 from tfcompress.quantization.slicing import has_layer, sliced
-from tfcompress.quantization.spread import Spread, measure
+from tfcompress.quantization.spread import FEW, Spread, measure
 from tfcompress.surgery.walking import Call, calls, readers_of
 
 Includes = Callable[[Any], bool]
@@ -40,13 +50,13 @@ ROUNDS = 8
 
 
 def mend(
-    model: keras.Model, spec: ActivationSpec, includes: Includes, data: Any, batch_size: int
+    model: keras.Model, config: QuantizeConfig, includes: Includes, data: Any, batch_size: int
 ) -> tuple[keras.Model, Includes, frozenset[str]]:
     """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
 
     Args:
         model: A lowered graph; its layers are used in the result.
-        spec: How activations are quantized.
+        config: How kernels and activations are quantized.
         includes: Which layers are quantized.
         data: For calibration; `None`: what the statistics of normalizations at the inputs say is all that is known.
         batch_size: Samples in a batch, where `data` holds arrays.
@@ -62,9 +72,11 @@ def mend(
         return layer.name not in left and includes(layer)
 
     for _ in range(ROUNDS):
-        mender = _Mender(model, spec, still, apart)
+        mender = _Mender(model, config, still, apart)
         plan = mender.plan(data, batch_size)
         if not plan.kept and not plan.moved and plan.apart <= apart:
+            for note in plan.notes:
+                warnings.warn(note, stacklevel=5)
             break
         apart |= plan.apart
         left.update(call.operation.name for call in plan.kept if mender.placement.rules[call].kind == KERNEL)
@@ -82,10 +94,11 @@ def mend(
 
 
 class _Mender:
-    def __init__(self, model: keras.Model, spec: ActivationSpec, includes: Includes, apart: Collection[str] = ()):
-        self.model, self.spec = model, spec
+    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Includes, apart: Collection[str] = ()):
+        assert config.activations is not None
+        self.model, self.spec, self.weights = model, config.activations, config.weights
         self.graph = calls(model)
-        self.placement: Placement = place(self.graph, model.outputs, spec, includes, apart)
+        self.placement: Placement = place(self.graph, model.outputs, self.spec, includes, apart)
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.readers = readers_of(self.graph)
         self.outputs = {id(x) for x in model.outputs}
@@ -205,10 +218,14 @@ class _Mender:
             lost = np.zeros(channels, bool) if scale is None else lost_behind(spread, scale)
         else:
             lost = lost_in_sum(spread, gains_of(call, channels))
-        if not lost.any():
-            return
         name = _name_of(call.inputs[0])
         chain = self.chain(call)
+        rows = lost_in_rows(call, spread, self.weights) if self.kind(call) == KERNEL and not lost.any() else lost
+        if not lost.any() and rows.any():
+            plan.kept.update((one, reason(name)) for one in chain)
+            plan.remarks.append(f"{said_of_rows(name, call.operation.name, rows)} {_and(chain)} stays float.")
+        if not lost.any():
+            return
         plan.kept.update((one, reason(name)) for one in chain)
         plan.remarks.append(f"{said(name, spread, lost)} {_and(chain)} stays float, and what it makes is quantized.")
 
@@ -300,9 +317,16 @@ class _Mender:
         for part in parts:
             lost[part] = is_lost(part, spread)
         apart = lost.any()
-        if self.is_end(x):
-            lost |= lost_at_end(spread)
         kept = self.made_with(x)
+        if self.is_end(x):
+            ends = lost_at_end(spread)
+            if 0 < np.sum(ends) < len(ends) / FEW:  # of many outputs a few that hardly vary are no other quantity
+                plan.notes.append(
+                    f"{said(_name_of(x), spread, ends)} It is quantized all the same, since all others do well; "
+                    f"if these count, keep {_and(kept)} float with layers=."
+                )
+            else:
+                lost |= ends
         if not lost.any() or not all(self.can_stay_float(one) for one in kept):
             return
         if apart:

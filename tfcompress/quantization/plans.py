@@ -25,12 +25,14 @@ class Plan:
         moved: Affine maps that go onto the branches of the concatenation that they read.
         apart: The names of operations that only move values, behind which quantizers stand by themselves.
         remarks: What a reader should know, a sentence for each tensor.
+        notes: The same of what is left as it is.
     """
 
     kept: dict[Call, str] = dataclasses.field(default_factory=dict)
     moved: dict[Call, Call] = dataclasses.field(default_factory=dict)
     apart: set[str] = dataclasses.field(default_factory=set)
     remarks: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def carry_out(plan: Plan, model: keras.Model, placement: Placement) -> keras.Model:

@@ -178,7 +178,7 @@ def _quantized(
     included: Includes = includes
     apart: frozenset[str] = frozenset()
     if config.activations is not None and not config.activations.dynamic and not config.float16:
-        lowered, included, apart = mend(lowered, config.activations, includes, data, batch_size)
+        lowered, included, apart = mend(lowered, config, includes, data, batch_size)
     return keep_output_names(_Inserter(lowered, config, included, apart).run(), names), reference
 
 

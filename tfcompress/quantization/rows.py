@@ -1,0 +1,47 @@
+"""Rows of a kernel of very different size, as they are where the channels that they read are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfcompress.quantization.channels import channels_of
+from tfcompress.quantization.config import WeightSpec
+from tfcompress.quantization.folding import seen
+from tfcompress.quantization.limits import weight_limit
+from tfcompress.quantization.spread import FEW, Spread
+from tfcompress.surgery.walking import Call
+
+
+def lost_in_rows(call: Call, spread: Spread, spec: WeightSpec) -> np.ndarray:
+    """Return which channels a kernel reads with weights that the scale of other, larger ones rounds away.
+
+    Args:
+        call: Of a layer with a kernel.
+        spread: What there is in each channel of its input.
+        spec: How kernels are quantized.
+    """
+    count = len(spread.deviation)
+    none = np.zeros(count, bool)
+    known = channels_of(call.operation)
+    if known is None or known.inputs is None or known.input_count != count or known.inputs != known.outputs:
+        return none
+    kernel = seen(call.operation, known.inputs).astype(np.float32)
+    if not np.isfinite(kernel).all():
+        return none
+    columns = np.broadcast_to(known.output_index, kernel.shape)
+    limits = np.zeros(known.output_count, np.float32)
+    np.maximum.at(limits, columns, np.abs(kernel))
+    if spec.granularity == "per_tensor":
+        limits[:] = weight_limit(kernel, None, spec.bits, spec.range)
+    steps = 2 ** (spec.bits - 1) - 1
+    scale = np.where(limits > 0, limits, 1)[columns] / steps
+    rows = np.broadcast_to(known.input_index, kernel.shape)
+
+    def power(values: np.ndarray) -> np.ndarray:
+        return np.bincount(rows.ravel(), np.square(values * spread.deviation[rows], dtype=np.float64).ravel(), count)
+
+    noise, signal = power(np.rint(kernel / scale) * scale - kernel), power(kernel)
+    # Rows of one size lose about one part in `steps`, however few bits there are.
+    most = max(1 / FEW, 4 / steps) ** 2
+    lost = (noise > most * signal) & (signal > 0)
+    return lost if noise[lost].sum() > most * signal.sum() else none
