@@ -12,6 +12,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.check import ON_TENSORFLOW
 from tests.quantization.zoo import build, data_of
 from tfcompress.quantization.quantizers import activation_quantizers
 from tfcompress.transform import read
@@ -168,9 +169,10 @@ def test_a_range_that_no_tflite_file_holds_is_widened_and_named(tmp_path):
         quantized = tfc.quantize(model, "int8", samples())
     low, high = ranges_of(quantized)["hidden_relu"]
     assert low == 0 and high == pytest.approx(1.01e-6)
-    files = [tfc.export(quantized, tmp_path / f"m{suffix}") for suffix in (".tflite", ".onnx")]
+    if not ON_TENSORFLOW:
+        return
     step = high / 255
-    for file in files:
+    for file in [tfc.export(quantized, tmp_path / f"m{suffix}") for suffix in (".tflite", ".onnx")]:
         np.testing.assert_allclose(file.predict(samples()), quantized.predict(samples(), verbose=0), atol=step)
 
 
