@@ -109,11 +109,10 @@ def test_four_devices_under_mirrored_strategy(tmp_path):
 def test_jax_on_four_devices_and_in_two_processes(tmp_path):
     pytest.importorskip("jax")
     port = free_port()
-    with (
-        program(tmp_path, "two_processes", 0, port),
-        program(tmp_path, "two_processes", 1, port),
-        program(tmp_path, "jax"),
-    ):
+    # Processes that wait for each other get no third one beside them: with too few cores they wait for ever.
+    with program(tmp_path, "two_processes", 0, port), program(tmp_path, "two_processes", 1, port):
+        pass
+    with program(tmp_path, "jax"):
         pass
     one = read(tmp_path, "jax")
     check_trained(one)
