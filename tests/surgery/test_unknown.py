@@ -169,3 +169,12 @@ def test_sizes_beside_tensors_and_training_that_must_be_given(verb):
         np.testing.assert_allclose(made(x), model(x), rtol=1e-5, atol=1e-5)
         names = {layer.name.rstrip("_0123456789") for layer in made.layers}
         assert {"grid_conv2d", "mixes_dense", "dense", "shift"} <= names  # opened
+
+
+@pytest.mark.parametrize(
+    "name", ["saving.load_model", "utils.get_file", "src.utils.file_utils.os.remove", "ops.missing"]
+)
+def test_what_a_file_may_not_run_is_no_function_of_sizes(name):
+    config = {**Sized("ops.zeros", [[[3]], {}]).get_config(), "function": name}
+    with pytest.raises(TypeError, match=r"function of keras\.ops or keras\.random\. Received"):  # Keras' class of it
+        Sized.from_config(config)

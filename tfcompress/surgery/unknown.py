@@ -68,10 +68,14 @@ class Sized(Layer):
     """A function of `keras.ops` that is given sizes which are known when the model runs.
 
     Args:
-        function: Its name in `keras`, such as "ops.tile".
+        function: Its name in `keras`, such as "ops.tile", of those in keras.ops and keras.random: a file that names
+            another, which could be any function that Keras reaches, is not to run it.
         given: Its positional arguments and its keywords; a tensor of the inputs is `["tensor", place]`, a size
             `["size", place, axis]` or an operation on two such or numbers, as `["*", size, 2]`, in a dict
             `{"unknown": ...}`.
+
+    Raises:
+        ValueError: If there is no such function.
 
     Example:
 
@@ -82,6 +86,8 @@ class Sized(Layer):
 
     def __init__(self, function: str, given: Any, **kwargs: Any):
         super().__init__(**{**kwargs, "autocast": False})
+        if not any(function == path for named in _ops().values() for path, _ in named.values()):
+            raise ValueError(f"Expected a function of keras.ops or keras.random. Received: {function!r}.")
         self.function = function
         self.given = given
 
