@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfcompress.passthrough import innermost
+from tfcompress.quantization.arrays import dequantize, uniform_quantize
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.config import WeightSpec
 from tfcompress.quantization.folding import seen
+from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.limits import weight_limit
 from tfcompress.quantization.spread import FEW, Spread
 from tfcompress.surgery.walking import Call
@@ -26,21 +29,23 @@ def lost_in_rows(call: Call, spread: Spread, spec: WeightSpec) -> np.ndarray:
     if known is None or known.inputs is None or known.input_count != count or known.inputs != known.outputs:
         return none
     kernel = seen(call.operation, known.inputs).astype(np.float32)
-    if not np.isfinite(kernel).all():
+    if not np.isfinite(kernel).all() or not kernel.any():
         return none
-    columns = np.broadcast_to(known.output_index, kernel.shape)
-    limits = np.zeros(known.output_count, np.float32)
-    np.maximum.at(limits, columns, np.abs(kernel))
-    if spec.granularity == "per_tensor":
-        limits[:] = weight_limit(kernel, None, spec.bits, spec.range)
+    inner = innermost(call.operation)
+    position = next(at for at, weight in enumerate(inner.weights) if weight is getattr(inner, known.inputs))
+    axes = channel_axes(inner, position) if spec.granularity == "per_channel" else None
+    limit = weight_limit(kernel, axes, spec.bits, spec.range)
+    q, scale, zero = uniform_quantize(
+        kernel, spec.bits, symmetric=True, narrow=True, axis=axes, minimum=-limit, maximum=limit
+    )
+    error = dequantize(q, scale, zero, axis=axes) - kernel
     steps = 2 ** (spec.bits - 1) - 1
-    scale = np.where(limits > 0, limits, 1)[columns] / steps
     rows = np.broadcast_to(known.input_index, kernel.shape)
 
     def power(values: np.ndarray) -> np.ndarray:
         return np.bincount(rows.ravel(), np.square(values * spread.deviation[rows], dtype=np.float64).ravel(), count)
 
-    noise, signal = power(np.rint(kernel / scale) * scale - kernel), power(kernel)
+    noise, signal = power(error), power(kernel)
     # Rows of one size lose about one part in `steps`, however few bits there are.
     most = max(1 / FEW, 4 / steps) ** 2
     lost = (noise > most * signal) & (signal > 0)
