@@ -340,6 +340,7 @@ if __name__ == "__main__":
     else:
         count = DEVICES if mode == "jax" else DEVICES // 2
         os.environ["KERAS_BACKEND"] = "jax"
+        os.environ["PJRT_NPROC"] = "16"  # as `tfcompress.pipeline.distribution.start` has it, for the same reason
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
         if mode == "jax":
             on_jax(target)

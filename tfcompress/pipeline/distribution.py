@@ -20,6 +20,10 @@ from tfcompress.transform import read
 MOST_DEVICES = 256
 """Of one machine. Virtual ones cost time and memory each."""
 
+LEAST_THREADS = 16
+"""Of JAX's CPU devices. Computations of several processes wait for each other, each in a thread of its own: with fewer
+threads than computations that wait, as on two cores, all wait for ever."""
+
 KINDS = ("none", "mirrored", "data_parallel", "model_parallel", "multi_worker_mirrored")
 
 
@@ -223,6 +227,8 @@ def _on_jax(kind: str, devices: int | None, model_devices: int | None, several: 
     if devices is not None:
         jax.config.update("jax_num_cpu_devices", devices)  # without effect where there are GPUs or TPUs
     if any(value is not None for value in several.values()) or "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
+        if not {"NPROC", "PJRT_NPROC"} & set(os.environ):  # XLA reads either
+            os.environ["PJRT_NPROC"] = str(max(LEAST_THREADS, os.cpu_count() or 1))
         keras.distribution.initialize(**several)
     by_process: dict[int, list[str]] = {}
     for device in jax.devices():
