@@ -181,7 +181,7 @@ def test_zeros_that_are_stored_are_no_speed(tmp_path):
     (note,) = report.notes()
     assert note.startswith("Zeros alone don't make a model faster on Keras, LiteRT: ")
     assert "here in pruned, full.tflite." in note
-    assert "`zip kB`" in note
+    assert 'the column "zip kB"' in note
     assert "sparse=True" in note
     assert report["sparse.tflite"].size.sparsity == report["full.tflite"].size.sparsity > 0.75
     assert note in " ".join(report.table().split())

@@ -192,7 +192,7 @@ class Report(Document):
         hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""
         return [
             f"Zeros alone don't make a model faster on {runtimes}: they are stored and multiplied like any other "
-            f"number, here in {names}. What they save is in `zip kB`{hint}."
+            f'number, here in {names}. What they save is in the column "zip kB"{hint}.'
         ]
 
     def to_dict(self) -> dict[str, Any]:
