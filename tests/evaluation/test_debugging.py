@@ -240,3 +240,51 @@ def test_bad_arguments(exported, tmp_path):
     other = keras.Sequential([keras.Input((3,), name="image"), layers.Dense(2)])
     with pytest.raises(ValueError, match="exported from this model"):
         debug(other, path, np.zeros((2, 3)))
+
+
+def masked_attention():
+    ids = keras.Input((8,), dtype="int32", name="ids")
+    wide = keras.initializers.RandomNormal(stddev=1.5)
+    x = layers.Embedding(20, 8, mask_zero=True, embeddings_initializer=wide)(ids)
+    x = layers.Dense(8, activation="relu")(x)
+    x = layers.MultiHeadAttention(2, 4, kernel_initializer=wide, name="attention")(x, x)
+    return keras.Model(ids, layers.Dense(3)(layers.LSTM(4)(x)))
+
+
+def masked_both_ways():
+    ids = keras.Input((8,), dtype="int32", name="ids")
+    x = layers.Embedding(20, 8, mask_zero=True, embeddings_initializer="random_normal")(ids)
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(layers.Dense(6, activation="tanh")(x))
+    return keras.Model(ids, layers.Dense(3)(layers.Attention()([x, x])))
+
+
+def transformer():
+    ids = keras.Input((8,), dtype="int32", name="ids")
+    x = layers.LayerNormalization()(layers.Embedding(20, 8, embeddings_initializer="random_normal")(ids))
+    x = layers.LayerNormalization()(x + layers.Dense(8)(layers.Dense(8, activation="relu")(x)))
+    return keras.Model(ids, layers.Dense(3)(layers.LayerNormalization()(x + layers.Dense(8, name="mul")(x))))
+
+
+@pytest.mark.parametrize(
+    ("build", "recipe", "file"),
+    [
+        (masked_attention, "int8", "model.tflite"),
+        (masked_attention, "int8", "model.onnx"),
+        (masked_attention, None, "model.tflite"),
+        (masked_both_ways, None, "model.tflite"),
+        (transformer, None, "model.tflite"),
+        (transformer, None, "model.onnx"),
+    ],
+)
+def test_masks_and_names_within_layers(build, recipe, file, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build()
+    random = np.random.default_rng(0)
+    ids = random.integers(1, 20, (16, 8)) * (np.arange(8) < random.integers(2, 9, (16, 1)))
+    model = model if recipe is None else quantize(model, recipe, ids)
+    report = debug(model, export(model, tmp_path / file).path, ids[:6])
+    assert report.first is None, str(report)
+    matched = [tensor for tensor in report.tensors if tensor.tensor is not None]
+    assert all(tensor.own_max_steps is None or tensor.own_max_steps < 1.01 for tensor in matched)
+    assert all(tensor.sqnr is None or tensor.sqnr > 20 for tensor in matched)
+    assert len(report.missing) <= 1

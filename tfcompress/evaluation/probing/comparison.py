@@ -130,23 +130,48 @@ class Comparison:
         if self._local is None:
             for place in self._found:
                 self.tensors[place] = self._choose(place, ours[place], received)
-            self._found = [place for place in self._found if self.tensors[place] is not None]
-            self._forward = functional(
-                graph_of(self.model).inputs, [self.probes[place].tensor for place in self._found]
-            )
-            self.candidates = [Candidates(tensor, [tensor] if tensor else []) for tensor in self.tensors]
-            self._local, self._fed = self._cut()
+            self._settle(keras_inputs, ours, received)
+        theirs, own = self._beside(keras_inputs, ours, received)
+        for place, laid in theirs.items():
+            self.whole[place].add(ours[place], laid)
+            self.own[place].add(own[place], laid)
+
+    def _beside(
+        self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
+    ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """Return the file's tensors laid as Keras has them, and what Keras computes from those before each."""
+        assert self._local is not None
         theirs: dict[int, np.ndarray] = {}
         for place in self._found:
             tensor = self.tensors[place]
             assert tensor is not None
             laid = self._lay(place, tensor, ours[place], received[tensor.key])
-            if laid is not None:
-                theirs[place] = laid
-                self.whole[place].add(ours[place], laid)
+            assert laid is not None  # it was, when it was chosen
+            theirs[place] = laid
         fed = [theirs[place].astype(np.float32) for place in self._fed]
-        for place, reference in zip(self._found, _run(self._local, [*keras_inputs, *fed]), strict=True):
-            self.own[place].add(reference, theirs[place])
+        return theirs, dict(zip(self._found, _run(self._local, [*keras_inputs, *fed]), strict=True))
+
+    def _settle(
+        self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
+    ) -> None:
+        """Cut the model at the tensors that were chosen, but for those that turn out to be others.
+
+        One is another if it isn't alike, and what follows it is alike in the file, but not when Keras computes it from
+        this one: the file computes it from the right one, then.
+        """
+        while True:
+            self._found = [place for place in self._found if self.tensors[place] is not None]
+            self._local, self._fed, readers = self._cut()
+            theirs, own = self._beside(keras_inputs, ours, received)
+            alike = {place: _alike(ours[place], laid) for place, laid in theirs.items()}
+            misled = {place for place, laid in theirs.items() if alike[place] and not _alike(own[place], laid)}
+            others = [place for place in self._found if not alike[place] and not misled.isdisjoint(readers[place])]
+            if not others:
+                break
+            for place in others:
+                self.tensors[place] = None
+        self._forward = functional(graph_of(self.model).inputs, [self.probes[place].tensor for place in self._found])
+        self.candidates = [Candidates(tensor, [tensor] if tensor else []) for tensor in self.tensors]
 
     def _choose(self, place: int, reference: np.ndarray, received: Mapping[Any, np.ndarray]) -> FileTensor | None:
         """Return which of a probe's candidates it is: one that is clearly alike, else the most likely one."""
@@ -182,13 +207,15 @@ class Comparison:
             self._order[place, tensor.key] = fits[int(np.argmin(errors))]
         return _in_order(value, self._order[place, tensor.key]).reshape(reference.shape)
 
-    def _cut(self) -> tuple[keras.Model, list[int]]:
-        """Return the model cut at each tensor that was found, and which of these are inputs of it."""
+    def _cut(self) -> tuple[keras.Model, list[int], dict[int, set[int]]]:
+        """Return the model cut at each tensor that was found, which of these are inputs of it, and what reads each."""
         at = {id(self.probes[place].tensor): place for place in self._found}
         start = graph_of(self.model).inputs
         fed: dict[int, Any] = {}
         computed: dict[int, Any] = {}
         new: dict[int, Any] = {id(x): x for x in start}
+        behind: dict[int, set[int]] = {}  # which of the tensors that were found each tensor is computed from
+        readers: dict[int, set[int]] = {place: set() for place in self._found}
         names = {operation.name for operation in self.model.operations}
 
         def fill(x: Any) -> Any:
@@ -197,17 +224,39 @@ class Comparison:
         for call in calls(self.model):
             arguments, keywords = keras.tree.map_structure(fill, (call.arguments, call.keywords))
             outputs = keras.tree.flatten(call.operation(*arguments, **keywords))
+            before = set().union(*(behind.get(id(x), ()) for x in call.inputs))
             for old, made in zip(call.outputs, outputs, strict=True):
-                new[id(old)] = made
+                new[id(old)], behind[id(old)] = made, before
                 if id(old) in at:
                     place = at[id(old)]
+                    for one in before:
+                        readers[one].add(place)
+                    behind[id(old)] = {place}
                     computed[place] = made
-                    new[id(old)] = fed[place] = keras.Input(
+                    fed[place] = keras.Input(
                         batch_shape=old.shape, dtype=old.dtype, name=free(f"from_file_{place}", names)
                     )
+                    new[id(old)] = _Masked(name=free(f"masked_{place}", names))([made, fed[place]])
         for place in self._found:  # an input that is returned as it is
             computed.setdefault(place, self.probes[place].tensor)
-        return functional([*start, *fed.values()], [computed[place] for place in self._found]), list(fed)
+        return functional([*start, *fed.values()], [computed[place] for place in self._found]), list(fed), readers
+
+
+class _Masked(keras.layers.Layer):
+    """Gives the second of two tensors the mask that Keras knows of the first."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[1]
+
+    def compute_mask(self, inputs: Any, mask: Any) -> Any:
+        return None if mask is None else mask[0]
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor(inputs[1].shape, inputs[1].dtype)
 
 
 class FloatComparison:
@@ -246,6 +295,12 @@ class FloatComparison:
     def sqnr(self, place: int) -> float | None:
         """Return what quantization leaves of a probe's tensor, in dB; None if no layer has its name."""
         return self._values[place].sqnr if place in self._values else None
+
+
+def _alike(reference: np.ndarray, value: np.ndarray) -> bool:
+    values = Values(None)
+    values.add(reference, value)
+    return values.sqnr is None or values.sqnr >= ALIKE
 
 
 def _in_order(value: np.ndarray, way: tuple[int, ...] | None) -> np.ndarray:

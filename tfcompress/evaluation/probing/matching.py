@@ -58,7 +58,7 @@ def _scopes(name: str, known: set[str]) -> Scopes:
     found = []
     for part in name.split(";"):
         path = part.split(":")[0].split("/")
-        for depth in range(len(path), 0, -1):
+        for depth in range(1, len(path) + 1):
             component = path[depth - 1]
             # A name that stands alone was given as it is; in a scope it has the number of the call behind it.
             candidates = [component] if len(path) == 1 else [CALL_SUFFIX.sub("", component), component]

@@ -112,14 +112,16 @@ class TFLiteObserver(Observer):
         graph = model.Subgraphs(0)
         same_as: dict[int, int | None] = {int(detail["index"]): None for detail in starts.values()}
         computed = set(same_as)  # from the inputs; what is made of constants alone, unpacked weights, is no activation
-        for place in range(graph.OperatorsLength()):
-            operator = graph.Operators(place)
+        operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
+        read = {int(detail["index"]) for detail in ends.values()}  # what a loop gives and nothing reads isn't kept
+        read.update(int(index) for each in operators if each.InputsLength() for index in each.InputsAsNumpy())
+        for operator in operators:
             shaping = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
             if computed.isdisjoint(map(int, operator.InputsAsNumpy() if operator.InputsLength() else ())):
                 continue
             computed.update(map(int, operator.OutputsAsNumpy()))
             for index in operator.OutputsAsNumpy():
-                if index in details:
+                if index in details and index in read:
                     same_as[int(index)] = int(operator.Inputs(0)) if shaping else None
         made = {index: _tflite_tensor(details[index], source) for index, source in same_as.items()}
         self.tensors = list(made.values())
