@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 
 import keras
@@ -190,6 +191,56 @@ def test_weights_alone(name, tk, tmp_path):
     with pytest.raises(ValueError, match=r"Expected weights of the layers of .*doesn't fit"):
         tfc.load(file, model=other)
     np.testing.assert_array_equal(other.get_weights()[0], kept[0])
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([L.Dense(16, name="hidden")], r"it holds 'layers/dense_1/vars/0' of shape \(16, 3\).* no weight"),
+        ([L.Dense(4, name="hidden"), L.Dense(3)], r"shape=\(8, 4\), Received: value.shape=\(8, 16\).*hidden/kernel"),
+        ([L.Dense(16), L.LayerNormalization(name="n"), L.Dense(3)], r"Layer 'n' was never built|Layer 'n' expected 2"),
+    ],
+)
+def test_weights_of_another_model_say_what_differs(layers, said, tmp_path):
+    network().save_weights(tmp_path / "made.weights.h5")
+    with pytest.raises(ValueError, match=said):
+        tfc.load(tmp_path / "made.weights.h5", model=keras.Sequential([keras.Input((8,)), *layers]))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("m.index", "part of a TensorFlow checkpoint.*model.load_weights"),
+        ("m", "part of a TensorFlow checkpoint"),  # as load_weights takes its name
+        ("m.data-00000-of-00001", "part of a TensorFlow checkpoint"),
+        ("checkpoint", "part of a TensorFlow checkpoint"),
+        ("saved_model.pb", "part of a SavedModel. Give its folder"),
+        ("frozen.pb", "graph of TensorFlow 1.*no Keras layers"),
+        ("m.json", "layers without weights"),
+        ("m.weights.json", "saved in several files"),
+        ("m.pt", "of another library"),
+        ("m.tar.gz", "an archive"),
+        ("m.pkl", "would run code"),
+        ("noname", "it holds a TFLite model"),
+        ("m.keras", "broken or something else.*it holds a TFLite model"),
+        ("m.h5", "broken or something else.*it holds a TFLite model"),
+    ],
+)
+@pytest.mark.parametrize("model", [False, True])
+def test_files_that_are_no_keras_model_are_named(name, said, model, tmp_path):
+    for made in (name, "m.index"):
+        (tmp_path / made).write_bytes(b"\x1c\0\0\0TFL3")
+    if name == "m":
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match="Received") as caught:
+        tfc.load(tmp_path / name, model=network() if model and name not in ("noname", "m.keras") else None)
+    assert re.search(said, str(caught.value))
+
+
+def test_a_folder_that_holds_a_model_of_another_kind(tmp_path):
+    (tmp_path / "m.index").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no saved_model.pb, but 'm.index': a checkpoint"):
+        tfc.load(tmp_path)
 
 
 def test_weights_with_what_is_no_model_for_them(tmp_path):

@@ -15,6 +15,7 @@ from tfcompress.checks import check_flag, check_model, short
 from tfcompress.files import draft
 from tfcompress.meshes import same_place
 from tfcompress.replicas import place_of, replicas
+from tfcompress.surgery.keras_quantized import check_trains
 from tfcompress.surgery.loss_scaling import policy_of_layers
 from tfcompress.surgery.outputs import last_activation
 from tfcompress.transform import carry
@@ -247,6 +248,7 @@ def distill(
                 f"Expected a built {what}. Received: {model.name!r}, which has no weights yet. Begin it with a "
                 "keras.Input, or call it once on a batch of data."
             )
+    check_trains(student)
     shared = {id(variable) for variable in student.variables} & {id(variable) for variable in teacher.variables}
     if shared or student is teacher:
         raise ValueError(

@@ -11,7 +11,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(
     r"Exception encountered when calling|Arguments received by|Traceback \(most|During handling|The above exception|"
     r"File \"|[•^*~]|in user code:|Detected at node|Node: |\d+ root error|<unknown>:0: note:|"
-    r"Graph execution error|Stack trace"
+    r"Graph execution error|Stack trace|A total of \d+ objects could not|List of objects that"
 )
 """How lines begin that say where something went wrong, or with what, and not what it was."""
 
@@ -20,6 +20,9 @@ _CAUSE = re.compile(r"(?:Error|Exception) encountered: ?")
 
 _PLACE = re.compile(r"^<unknown>:0: error: loc\(.*\)\): |^<unknown>:0: error: ")
 """Where MLIR says that it was, before it says what."""
+
+_VALUE = re.compile(r", value=\[.*")
+"""The numbers of a Keras variable behind its path and shape."""
 
 
 def told(error: BaseException | str) -> str:
@@ -38,5 +41,5 @@ def told(error: BaseException | str) -> str:
     said = [line for line in lines if not _FRAME.match(line)]
     if not lines:
         return type(error).__name__
-    line = _PLACE.sub("", (said or lines)[0])
+    line = _VALUE.sub(">", _PLACE.sub("", (said or lines)[0]))
     return line if len(line) <= MOST else f"{line[: MOST // 2]} ... {line[-MOST // 2 :]}"

@@ -311,10 +311,30 @@ def test_a_model_that_keras_has_quantized():
     verbs = (tfc.quantize, lambda m: tfc.prune(m, 0.5), lambda m: tfc.prune_once(m, 0.5), tfc.shrink, tfc.sparsity)
     x = np.ones((4, 4), "float32")
     verbs += (lambda m: tfc.calibrate(m, x), lambda m: tfc.sensitivity(m, (x, x[:, 0])), tfc.mixed_precision)
+    verbs += (lambda m: tfc.check_float16(m, x),)
     for verb in verbs:
         with pytest.raises(ValueError, match=r"layer 'd', quantized by Keras itself \(int8\).*exported as it is"):
             verb(model)
     assert "quantized by Keras itself" in str(tfc.summary(model))
+    teacher = keras.Sequential([keras.Input((4,)), L.Dense(3)])
+    with pytest.raises(ValueError, match=r"layer 'd', quantized by Keras itself \(int8\), whose kernels are integers"):
+        tfc.distill(model, teacher)
+    tfc.distill(teacher, model)  # a teacher may be
+
+
+@pytest.mark.parametrize("policy", ["float8_from_float32", "int4_from_mixed_bfloat16", "int8_from_float32"])
+def test_layers_that_a_policy_of_keras_quantizes(policy, tmp_path):
+    layers = [L.Embedding(5, 4, name="e"), L.EinsumDense("abc,cd->abd", (None, 3), name="d", dtype=policy)]
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), *layers])
+    said = rf"layer 'd', quantized by Keras itself \({policy.split('_')[0]}\)"
+    for verb in (tfc.quantize, lambda m: tfc.prune_once(m, 0.5), tfc.full_precision):
+        with pytest.raises(ValueError, match=said):
+            verb(model)
+    assert "quantized by Keras itself" in " ".join(row.status for row in tfc.summary(model).rows)
+    if policy.startswith("float8"):
+        for suffix in (".tflite", ".onnx"):
+            with pytest.raises(ValueError, match=f"numbers TFLite and ONNX have. Received: {said}"):
+                tfc.export(model, tmp_path / f"m{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])

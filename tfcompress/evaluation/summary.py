@@ -230,13 +230,11 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
     precision = str(inner.compute_dtype) if isinstance(inner, Layer) else ""
     said = explanation.status if explanation is not None else ""
     positions = kernel_positions(layer) if isinstance(layer, Layer) else []
+    mode = mode_of(inner)
+    if mode:
+        said = f"quantized by Keras itself ({mode})"
     if not positions:
-        mode = mode_of(inner)
-        status = (
-            f"quantized by Keras itself ({mode})"
-            if mode
-            else said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
-        )
+        status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
         return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island, precision)]
     weights = inner_weights(layer)
     names = _distinct_names([weights[position] for position in positions])

@@ -31,7 +31,7 @@ from tfcompress.memory import give_back
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.surgery.given import check_given, takes_inputs
-from tfcompress.surgery.keras_quantized import by_mode
+from tfcompress.surgery.keras_quantized import by_mode, check_exports
 from tfcompress.surgery.stripping import stripped
 from tfcompress.wrapper import warn_of_remarks, wrapped_layers
 
@@ -133,6 +133,7 @@ def export(
         stateful=stateful,
         external_data=external_data,
     )
+    check_exports(model)
     given = None if isinstance(verify, bool) else fitted(model, verify, stateful)
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))

@@ -15,10 +15,12 @@ from tfcompress.checks import check_flag, check_path
 from tfcompress.loading import keras2, tfmot
 from tfcompress.loading.code import refuse_code
 from tfcompress.loading.messages import broken, unreadable
+from tfcompress.loading.others import contents, what_else
 from tfcompress.loading.weights import load_weights
 from tfcompress.surgery.loss_scaling import scale_loss
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
+RESULTS = (".tflite", ".onnx")
 
 
 def load(path: str | os.PathLike[str], unsafe: bool = False, *, model: keras.Model | None = None) -> keras.Model:
@@ -55,11 +57,11 @@ def load(path: str | os.PathLike[str], unsafe: bool = False, *, model: keras.Mod
     check_flag("unsafe", unsafe)
     file = pathlib.Path(check_path(path))
     suffix = file.suffix.lower()
-    if suffix in (".tflite", ".onnx"):
+    other = None if file.is_dir() or suffix in SUFFIXES else what_else(file)
+    if other is not None and (file.exists() or suffix in RESULTS or "checkpoint" in other):
         raise ValueError(
-            f"Expected a Keras model ({', '.join(SUFFIXES)}, or a SavedModel folder). Received: "
-            f"{str(file)!r}, which is a result and can't be trained. Judge it with tfc.evaluate or "
-            "tfc.benchmark."
+            f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: {str(file)!r}, "
+            f"{other}"
         )
     if not file.exists():
         raise FileNotFoundError(f"Expected the file of a Keras model. Received: {str(file)!r}, which isn't there.")
@@ -75,7 +77,8 @@ def load(path: str | os.PathLike[str], unsafe: bool = False, *, model: keras.Mod
     if suffix in SUFFIXES:
         return scale_loss(_load_keras(file, unsafe) if suffix == ".keras" else _load_h5(file, unsafe))
     raise ValueError(
-        f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: {str(file)!r}."
+        f"Expected a file that ends in {', '.join(SUFFIXES)}, or a SavedModel folder. Received: {str(file)!r}"
+        f"{contents(file)}."
     )
 
 
@@ -167,7 +170,7 @@ def _load_saved_model(folder: pathlib.Path, unsafe: bool) -> keras.Model:
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(
             f"Expected a SavedModel folder or a {', '.join(SUFFIXES)} file. Received: the folder "
-            f"{str(folder)!r}, which holds no saved_model.pb."
+            f"{str(folder)!r}, which holds no saved_model.pb{_inside(folder)}."
         )
     configs = keras2.configs_of_saved_model(folder)
     if not configs:
@@ -184,6 +187,14 @@ def _load_saved_model(folder: pathlib.Path, unsafe: bool) -> keras.Model:
     if tfmot.is_wrapped(configs):
         return keras2.convert_wrapped(folder, unsafe)
     return keras2.convert(keras2.load_with_keras2(folder, unsafe), folder, unsafe)
+
+
+def _inside(folder: pathlib.Path) -> str:
+    """Return what of a model a folder holds, at the end of a sentence."""
+    found = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES or file.suffix == ".index")
+    if not found:
+        return ""
+    return f", but {found[0]!r}" + (": a checkpoint, weights alone" if found[0].endswith(".index") else "")
 
 
 def _text(value: Any) -> str:

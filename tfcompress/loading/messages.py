@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+from tfcompress.loading.others import contents
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 
@@ -23,7 +24,7 @@ def broken(file: pathlib.Path, error: BaseException) -> Exception:
         return memory_error(f"load {str(file)!r}", error)
     return ValueError(
         f"Expected the file of a Keras model. Received: {str(file)!r}, which is broken or something else "
-        f"({short(error)}). Copy or save it again."
+        f"({short(error)}){contents(file)}. Copy or save it again."
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import shutil
 import tempfile
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -62,5 +64,36 @@ def _load(file: pathlib.Path, model: keras.Model) -> None:
                 f"Expected weights of the layers of {model.name!r}. Received: {str(file)!r}, which doesn't fit: "
                 f"{short(error)}. Give the model that was built with the same layers, in the same order."
             ) from error
+    if not legacy and (left := _without_place(file, model)):
+        raise ValueError(
+            f"Expected weights of the layers of {model.name!r}. Received: {str(file)!r}, which doesn't fit: it holds "
+            f"{', '.join(left[:3])}{' and more' * (len(left) > 3)}, for which the model has no weight. Give the model "
+            "that was built with the same layers, in the same order."
+        )
     if not all(np.all(np.isfinite(read(variable))) for variable in model.trainable_variables):
         warnings.warn(f"{file}: some of the weights aren't finite numbers.", stacklevel=4)
+
+
+def _without_place(file: pathlib.Path, model: keras.Model) -> list[str]:
+    """Return, in words, what a file holds beyond the weights of a model, going by shapes: Keras passes over it.
+
+    Files may lay the same layers out otherwise than this Keras does. Numbers alone, and the state of optimizers,
+    metrics and generators of random numbers, are no layers' weights.
+    """
+    import h5py
+
+    places = collections.Counter(tuple(variable.shape) for variable in model.weights)
+    left: list[str] = []
+
+    def visit(name: str, stored: Any) -> None:
+        if not isinstance(stored, h5py.Dataset) or not stored.shape or "/vars/" not in name:
+            return
+        if name.startswith(("optimizer/", "metrics/")) or "seed_generator" in name or "random_generator" in name:
+            return
+        places[stored.shape] -= 1
+        if places[stored.shape] < 0:
+            left.append(f"{name!r} of shape {stored.shape}")
+
+    with h5py.File(file, "r") as whole:
+        whole.visititems(visit)
+    return left

@@ -22,6 +22,7 @@ from tfcompress.quantization.batches import batches, check_batch_size
 from tfcompress.surgery import check_built, rebuild
 from tfcompress.surgery.choosing import Layers
 from tfcompress.surgery.deep import functional
+from tfcompress.surgery.keras_quantized import check_floats
 from tfcompress.surgery.walking import Call, calls
 
 
@@ -56,6 +57,7 @@ def check_float16(model: keras.Model, data: Any, keep_float32: Layers = None, *,
     """
     choice = named(keep_float32)
     check_built(model)
+    check_floats(model, "Check")
     check_batch_size(batch_size)
     flat = in_float32(rebuild(model), keep_casts=True)
     kept = reasons(flat, choice, "mixed_float16")

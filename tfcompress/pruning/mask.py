@@ -236,11 +236,13 @@ def _unreached(members: Sequence[tuple[str, Mask, int]]) -> list[str]:
             continue
         zeros = [~np.asarray(read(mask.mask)) for mask in masks]
         count, size = sum(int(part.sum()) for part in zeros), sum(part.size for part in zeros)
-        if count + len(zeros) > goal[0] * size:  # zeros that were there before: a schedule begins late to keep them
+        # Targets give each weight a part of its own of what the schedule says.
+        final = sum(goal[0] * mask.share * part.size for mask, part in zip(masks, zeros, strict=True)) / size
+        if count + len(zeros) > final * size:  # zeros that were there before: a schedule begins late to keep them
             continue
         reached = count / size
         said.append(
-            f"Sparsity reached {reached:.4g} of {goal[0]:.4g} at step {steps} of {goal[1]}: training ended before the "
+            f"Sparsity reached {reached:.4g} of {final:.4g} at step {steps} of {goal[1]}: training ended before the "
             "schedule did, or weights from before its end were restored. Train on, let the schedule end earlier, or "
             "let EarlyStopping begin behind it (start_from_epoch)."
         )

@@ -33,6 +33,10 @@ def listed(model: keras.Model) -> str:
     return "; ".join(parts)
 
 
+FLOAT8 = "float8"
+"""The mode whose layers keep float weights, can be trained, and that no file format takes."""
+
+
 def check_floats(model: Any, verb: str) -> None:
     """Refuse a model that Keras itself has quantized.
 
@@ -43,9 +47,39 @@ def check_floats(model: Any, verb: str) -> None:
     Raises:
         ValueError: If it has such layers; they are named.
     """
-    found = listed(model) if isinstance(model, keras.Model) else ""
-    if found:
+    if isinstance(model, keras.Model) and (modes := by_mode(model)):
         raise ValueError(
-            f"Expected a model with float weights. Received: {found}. {verb} the model from before that; it can be "
-            "exported as it is."
+            f"Expected a model with float weights. Received: {listed(model)}. {verb} the model from before that; "
+            + ("float8 is for training alone." if FLOAT8 in modes else "it can be exported as it is.")
+        )
+
+
+def check_trains(student: keras.Model) -> None:
+    """Refuse a model to train whose kernels Keras itself has made integers.
+
+    Raises:
+        ValueError: If it has such layers without low-rank additions, which can be trained; they are named.
+    """
+    frozen = [
+        layer
+        for layer in student._flatten_layers(include_self=False)
+        if mode_of(layer) not in (None, FLOAT8) and not getattr(layer, "lora_enabled", False)
+    ]
+    if frozen:
+        raise ValueError(
+            f"Expected a student that can be trained. Received: {listed(student)}, whose kernels are integers. Take "
+            "the student from before that; a teacher may be so quantized."
+        )
+
+
+def check_exports(model: keras.Model) -> None:
+    """Refuse a model with layers in float8, of which neither file format nor its runtime knows anything.
+
+    Raises:
+        ValueError: If it has such layers; they are named.
+    """
+    if FLOAT8 in by_mode(model):
+        raise ValueError(
+            f"Expected a model whose numbers TFLite and ONNX have. Received: {listed(model)}. Make the model again in "
+            "float32, give each layer its kernel and bias from this one (layer.kernel.assign), and export that."
         )
