@@ -1,7 +1,7 @@
 """Large constants, kept out of TensorFlow's graphs on their way to ONNX.
 
-Freezing a graph and optimizing it copy all of its constants some twenty times. A large one that convolutions, products
-and look-ups read is an input of the graph until then, and becomes a constant in the graph that is mapped.
+Freezing a graph and optimizing it copy all of its constants some twenty times. A large one that convolutions, products,
+look-ups and loops read is an input of the graph until then, and becomes a constant in the graph that is mapped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from tfcompress.export.constant_parts import constant_tensors, reachable, values_of
 from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.lean import add_empty
+from tfcompress.export.loops import pass_value
 from tfcompress.export.tracing import Trace
 
 LEAST_BYTES = 1 << 16
@@ -85,6 +86,9 @@ def set_apart(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[s
             name = f"table_of_{looked_up[0].name.replace('/', '_')}"
             _make_gather(graph_def, nodes[op.name], name, at=place)
             found[f"{name}:0"], specs[f"{name}:0"] = Apart(trace, outer), tf.TensorSpec(outer.shape, outer.dtype)
+        argument = f"value_of_{handle.split(':')[0].replace('/', '_')}"
+        if _is_kernel(outer, least) and pass_value(graph_def, handle.split(":")[0], argument, _spec(outer)):
+            found[f"{argument}:0"], specs[f"{argument}:0"] = Apart(trace, outer), _spec(outer)
     for x in fixed.values():
         if x.name in outputs.values() or not _is_large(x, least) or not _is_read(x, fixed):
             continue
@@ -123,6 +127,9 @@ def put_back(graph: Any, apart: Mapping[str, Apart]) -> None:
     for name, constant in apart.items():
         node = graph.get_node_by_output(name)
         readers = graph.find_output_consumers(name)
+        if not readers:
+            graph.remove_node(node.name)
+            continue
         orders = {tuple(reader.get_attr_value("perm")) if reader.type == "Transpose" else () for reader in readers}
         turned = () if len(orders) != 1 else orders.pop()
         made = known.get(key := (id(constant.source), turned)) if constant.factor is None else None
@@ -154,6 +161,21 @@ def _is_read(x: Any, fixed: Mapping[str, Any]) -> bool:
         if not set(places) <= set(_READERS.get(op.type, ())):
             return False
     return bool(readers)
+
+
+def _is_kernel(outer: Any, least: int) -> bool:
+    """Return whether what a function captured is a large variable of several dimensions."""
+    import tensorflow as tf
+
+    if not isinstance(outer, tf.Variable) or len(outer.shape) < 2 or not outer.shape.is_fully_defined():
+        return False
+    return bool(outer.dtype.size * math.prod(outer.shape) >= least)
+
+
+def _spec(variable: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.TensorSpec(variable.shape, variable.dtype)
 
 
 def _looked_up(concrete: Any, handle: str, outer: Any, least: int) -> list[Any]:

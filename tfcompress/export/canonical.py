@@ -9,7 +9,7 @@ from typing import Any
 
 from tfcompress.export.qdq.static import QUANTIZERS
 
-COUNTED = re.compile(r"__\d+(?=$|[:/])|(?<=^einsum)\d+(?=_)|_frozen_\d+(?=_|$)")
+COUNTED = re.compile(r"__\d+(?=$|[:/])|(?<=^einsum)\d+(?=_)|(?:_frozen)+_\d+(?=_|$)")
 """What tf2onnx and TensorFlow put into a name, counting through all that their process has made, or an address."""
 
 MADE = re.compile(r"__\d+(?=$|[:/])|^(const|einsum|new_shape)")

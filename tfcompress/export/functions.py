@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,28 @@ def function_of(
         return dict(zip(outputs, made, strict=True))
 
     signature = list(arguments.values())
-    return tf.function(inference, input_signature=signature, autograph=False).get_concrete_function()
+    made = tf.function(inference, input_signature=signature, autograph=False).get_concrete_function()
+    _register(rest.library, made)
+    return made
+
+
+def _register(library: Any, owner: Any) -> None:
+    """Let TensorFlow find the functions of a graph when the graph is run, as long as `owner` lives."""
+    from tensorflow.python.eager.context import context
+
+    context().ensure_initialized()
+    for function in library.function:
+        name = function.signature.name
+        if not context().has_function(name):  # else it was traced, and has an owner
+            context().add_function_def(function)
+            weakref.finalize(owner, _forget, name)
+
+
+def _forget(name: str) -> None:
+    from tensorflow.python.eager.context import context
+
+    if context().has_function(name):
+        context().remove_function(name)
 
 
 def _without(graph_def: Any, names: set[str]) -> Any:

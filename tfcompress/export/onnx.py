@@ -18,6 +18,7 @@ from tfcompress.export.handlers import HANDLERS
 from tfcompress.export.lean import fill, lean, park, to_opset
 from tfcompress.export.operators import blamed, named
 from tfcompress.export.qdq import fake_quant
+from tfcompress.export.recurrent import LargeKernels
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tracing import Trace
 from tfcompress.memory import memory_error, out_of_memory
@@ -192,6 +193,7 @@ def _graph(trace: Trace, opset: int) -> Any:
         concrete, kernels = set_apart(trace)
         inputs = [tensor.name for tensor in concrete.inputs[: len(trace.inputs)]]
         outputs = [concrete.structured_outputs[name].name for name in trace.outputs]
+        recurrent = LargeKernels({name: constant.value for name, constant in kernels.items()})
         frozen = tf_loader.from_function(concrete, [*inputs, *kernels], outputs)
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")
@@ -205,10 +207,12 @@ def _graph(trace: Trace, opset: int) -> Any:
                     "Erfc": (_erfc, []),
                     "FakeQuantWithMinMaxVars": (fake_quant.convert, []),
                 },
+                custom_rewriter=[recurrent.rewrite] if kernels else [],
                 input_names=[*inputs, *kernels],
                 output_names=outputs,
                 tensors_to_rename=dict(zip(inputs + outputs, [*trace.inputs, *trace.outputs], strict=True)),
             )
+    recurrent.put_back(made)
     put_back(made, kernels)
     made.delete_unused_nodes(made.outputs)
     _in_order(made)
