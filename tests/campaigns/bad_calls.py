@@ -131,7 +131,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "model": "model", "path": "path", "target": "choice", "inference_io": "choice", "precision": "choice",
             "opset": "count", "sparse": "choice", "overwrite": "flag", "batch_size": "positive",
             "input_shapes": "shapes", "input_dtypes": "dtypes", "verify": "data", "require_integer": "flag",
-            "stateful": "choice"}),
+            "stateful": "choice", "random": "choice"}),
         "save": (tfc.save, {"model": model, "path": folder / "out.keras", "overwrite": True}, {
             "model": "model", "path": "path", "overwrite": "flag"}),
         "load": (tfc.load, {"path": folder / "none.keras"}, {"path": "path", "unsafe": "flag"}),

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,8 +19,9 @@ from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.streaming import Arrays, Carried, stream
 from tfcompress.export.inputs import TensorInfo, count_samples
 from tfcompress.export.integers import predict
+from tfcompress.export.noise import noise_signature, samples_at_once
 from tfcompress.export.runtime import open_runner
-from tfcompress.export.signature import Signature, read_signature
+from tfcompress.export.signature import read_signature
 from tfcompress.export.streaming import StreamingSignature, has_states, streaming_signature
 from tfcompress.export.view import float32_view
 from tfcompress.memory import says_memory
@@ -123,7 +124,8 @@ def verify(
     """Run a file and the Keras model that it was made from on the same data, and say how far they are apart.
 
     The data streams through: only one batch is held. A file with integer inputs and outputs is compared in real
-    numbers. One that was exported with `stateful="io"` runs batch after batch, as many samples in each as the model was
+    numbers. One that was exported with `random="inputs"` gets the same seeded draws as the model, others in each batch.
+    One that was exported with `stateful="io"` runs batch after batch, as many samples in each as the model was
     made for: its states begin with zeros and go on from run to run, as those of the model do beside it.
 
     Args:
@@ -157,6 +159,10 @@ def verify(
     signature = read_signature(model)
     if not signature.inputs.keys() >= runner.input_specs.keys() and has_states(model):
         signature = streaming_signature(model)
+    elif signature.inputs.keys() < runner.input_specs.keys():
+        signature = noise_signature(model, runner.batch_size) or signature
+    call = signature.caller(model)
+    random = np.random.default_rng(0)
     names = pair(signature.inputs, runner.input_specs, "input", path)
     steps = output_steps(model)
     sums: dict[str, Values] = {}
@@ -165,10 +171,12 @@ def verify(
     samples = 0
     states = signature.states if isinstance(signature, StreamingSignature) else {}
     keras_states, file_states = Carried(states), Carried(states)
-    for batch in stream(data, signature.own_inputs, keras_states.samples or batch_size):
+    together = keras_states.samples or samples_at_once(signature) or batch_size
+    for given_batch in stream(data, signature.own_inputs, together):
+        batch = signature.completed(model, given_batch, random)
         keras_states.check(batch)
         with keras.StatelessScope() if states else contextlib.nullcontext():  # the model's own states stay
-            expected = reference(model, signature, {**batch, **keras_states.values})
+            expected = reference(model, call, {**batch, **keras_states.values})
         keras_states.take(expected.values())
         if not sums:
             ends = pair(expected, runner.output_specs, "output", path)
@@ -227,11 +235,11 @@ def pair(ours: Mapping[str, Any], theirs: Mapping[str, TensorInfo], what: str, p
     return names
 
 
-def reference(model: keras.Model, signature: Signature, batch: Arrays) -> Arrays:
-    """Return the outputs of Keras in float32, by name."""
+def reference(model: keras.Model, call: Callable[[Sequence[Any]], dict[str, Any]], batch: Arrays) -> Arrays:
+    """Return the outputs of Keras, called in float32 by its signature's `caller`, by name."""
     tensors: Sequence[Any] = [keras.ops.convert_to_tensor(value) for value in batch.values()]
     with float32_view(model), running(f"the model {model.name!r}", dict(batch)):
-        outputs = signature.call(model, tensors)
+        outputs = call(tensors)
     return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 

@@ -14,6 +14,7 @@ from tfcompress.export.arithmetic import Census, read_census
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.inputs import TensorInfo
+from tfcompress.export.noise import check_noise, with_noise
 from tfcompress.export.operators import check_operators
 from tfcompress.export.parity import Parity
 from tfcompress.export.plan import compare, make_plan, require_integers
@@ -62,6 +63,7 @@ def export(
     input_dtypes: Any = None,
     require_integer: bool = False,
     stateful: str | None = None,
+    random: str | None = None,
     external_data: bool | None = None,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
@@ -98,6 +100,10 @@ def export(
         stateful: "io": the states of recurrent layers with stateful=True are inputs (`<layer>_state_0`, ...) and
             outputs (`<layer>_new_state_0`, ...) of the file: zeros in the first run, then what the run before gave.
             None: such layers are refused, since a file keeps no state.
+        random: "inputs": the random numbers that inference draws, as a VAE's sampling does, are inputs
+            (`<layer>_normal`, `<layer>_uniform`, `<layer>_truncated_normal`) of the file: whoever runs it draws them,
+            of mean 0 and deviation 1, or from 0 to 1, as the artifact's `notes` say; the file applies the model's own
+            mean and deviation. None: such models are refused, since a file draws nothing.
         external_data: whether a `.onnx` file has its weights in a second file beside it, `<name>.onnx.data`; None:
             only if it would be larger than 2 GB, which protobuf can't hold. The two belong together.
 
@@ -131,10 +137,11 @@ def export(
         sparse=sparse,
         require_integer=require_integer,
         stateful=stateful,
+        random=random,
         external_data=external_data,
     )
     check_exports(model)
-    given = None if isinstance(verify, bool) else fitted(model, verify, stateful)
+    given = None if isinstance(verify, bool) or random else fitted(model, verify, stateful)
     _check_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     check_free(final, overwrite, bool(external_data))
@@ -145,6 +152,9 @@ def export(
     check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
     traced = trace(plain, _resolve_batch(signature, kind, batch_size), kind, signature)
+    if random:
+        traced, given = with_noise(plain, traced, kind, verify)
+        signature = traced.signature
     _check_no_whole_inputs(traced, inference_io)
     check_operators(traced)
 
@@ -262,6 +272,7 @@ def _check_arguments(
     sparse: Any,
     require_integer: Any,
     stateful: Any,
+    random: Any,
     external_data: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
@@ -292,6 +303,7 @@ def _check_arguments(
     declared = [spec.dtype for spec in specs] if signature.declared else None
     check_given(list(signature.inputs), [spec.shape for spec in specs], declared)
     check_streaming(model, stateful, batch_size, inference_io)
+    check_noise(random, stateful, inference_io)
     return kind
 
 

@@ -34,6 +34,8 @@ def function_of(
 
     replaced = {name.split(":")[0] for name in (*arguments, *captured)}
     rest = _without(graph_def, replaced)
+    read = {reference.lstrip("^").split(":")[0] for node in rest.node for reference in node.input}
+    read |= {name.split(":")[0] for name in outputs.values()}
 
     def inference(*tensors: Any) -> dict[str, Any]:
         graph = tf.compat.v1.get_default_graph()
@@ -42,6 +44,7 @@ def function_of(
             if isinstance(outer, tf.Variable):
                 graph.watch_variable(outer)  # else freezing doesn't know it
             given[name] = graph.capture(outer.handle if isinstance(outer, tf.Variable) else outer)
+        given = {name: x for name, x in given.items() if name.split(":")[0] in read}  # a model may not use an input
         made = tf.import_graph_def(rest, input_map=given, return_elements=list(outputs.values()), name="")
         return dict(zip(outputs, made, strict=True))
 

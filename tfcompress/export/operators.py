@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tfcompress.export.drawing import KINDS, drawing, said
 from tfcompress.export.tracing import CALL_SUFFIX, Trace
 
 
@@ -32,9 +33,6 @@ def _check_tables(trace: Trace) -> None:
         )
 
 
-_DRAWS = re.compile(r"(Stateless)?(Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial)")
-
-
 def _check_draws(trace: Trace) -> None:
     """Refuse what draws random numbers in inference: a file has none of Keras' generators.
 
@@ -43,35 +41,20 @@ def _check_draws(trace: Trace) -> None:
     Raises:
         ValueError: there is such a layer; it is named.
     """
-    captured = {x.op.name for x in trace.concrete.inputs[len(trace.inputs) :]}
-
-    def anew(op: Any) -> bool:
-        """Return whether other numbers come each time: of a state, a variable, or of none at all."""
-        return not op.type.startswith("Stateless") or any(
-            x.name in captured for x in _upstream(seed.op for seed in op.inputs[1:])
-        )
-
-    read = _upstream(x.op for x in trace.concrete.structured_outputs.values())
-    drawn = [op for op in read if _DRAWS.match(op.type) and anew(op)]
+    drawn = drawing(trace.concrete, len(trace.inputs))
     if drawn:
         layers = dict.fromkeys(layer_of(op, trace.layers) or op.name.split("/")[-1] for op in drawn)
+        as_inputs = (
+            "or export with random='inputs', which makes the numbers inputs of the file; "
+            if all(op.type in KINDS for op in drawn)
+            else ""
+        )
         raise ValueError(
             "Expected inference that draws no random numbers: a file would give the same ones, or others than Keras. "
-            f"Received: {', '.join(map(repr, layers))} of model {trace.name!r}, which draws some when called with "
-            "training=False. Draw in training alone (`if not training: return mean`), or make the numbers an input of "
-            "the model, drawn before it."
+            f"Received: {', '.join(map(repr, layers))} of model {trace.name!r}, which draws some "
+            f"({', '.join(dict.fromkeys(map(said, drawn)))}) when called with training=False. Draw in training alone "
+            f"(`if not training: return mean`); {as_inputs}or make them an input of the model, drawn before it."
         )
-
-
-def _upstream(operations: Iterable[Any]) -> list[Any]:
-    """Return some operations and all that they depend on."""
-    stack, seen = list(operations), {}
-    while stack:
-        op = stack.pop()
-        if op.name not in seen:
-            seen[op.name] = op
-            stack += [x.op for x in op.inputs]
-    return list(seen.values())
 
 
 def named(trace: Trace, operators: Iterable[str]) -> str:

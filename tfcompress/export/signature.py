@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.surgery.inputs import called_dtypes, input_name, recorded_shapes
@@ -35,9 +37,24 @@ class Signature:
         """The inputs that the Keras model itself has."""
         return self.inputs
 
+    @property
+    def sampled_inputs(self) -> dict[str, TensorInfo]:
+        """The inputs that are known before the model is called; `completed` makes the rest."""
+        return self.inputs
+
     def notes(self, outputs: Sequence[str]) -> tuple[str, ...]:
         """Say what a user of a file with these outputs should know of how it is called."""
         return ()
+
+    def completed(
+        self, model: keras.Model, inputs: Mapping[str, np.ndarray], random: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return inputs of the model with those that a file takes beside them, as `random` draws them; None: seeded."""
+        return dict(inputs)
+
+    def caller(self, model: keras.Model) -> Callable[[Sequence[Any]], dict[str, Any]]:
+        """Return `call` for one model, to be called several times while its variables stay."""
+        return functools.partial(self.call, model)
 
     def call(self, model: keras.Model, tensors: Sequence[Any]) -> dict[str, Any]:
         """Call `model` for inference with flat tensors; return {output name: tensor}."""

@@ -142,12 +142,12 @@ def fitted(model: keras.Model, data: Any, stateful: str | None) -> dict[str, np.
     """Return data to compare on by input name, with states where the file takes them; refuse what doesn't fit."""
     if stateful is not None:
         streaming = streaming_signature(model)
-        return with_states(_few(data, len(streaming.own_inputs)), streaming)
+        return with_states(first_samples(data, len(streaming.own_inputs)), streaming)
     inputs = read_signature(model).inputs
-    return fit_inputs(_few(data, len(inputs)), inputs, finite=True)
+    return fit_inputs(first_samples(data, len(inputs)), inputs, finite=True)
 
 
-def _few(data: Any, count: int) -> Any:
+def first_samples(data: Any, count: int) -> Any:
     """Return arrays as they are, and the first of what yields batches as arrays."""
     first = data[0] if isinstance(data, list) and data else None
     batches = isinstance(first, tuple | list | Mapping) and any(map(is_array, keras.tree.flatten(first)))

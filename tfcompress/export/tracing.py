@@ -149,7 +149,7 @@ def _trace(
     function = tf.function(inference, input_signature=specs, autograph=False)
     try:
         concrete = function.get_concrete_function()
-        made = _plainly(concrete, len(inputs)), order
+        made = plainly(concrete, len(inputs)), order
     except Exception as error:  # whatever the model's own code raises
         if out_of_memory(error):
             raise memory_error(f"trace model {model.name!r}", error) from error
@@ -199,7 +199,7 @@ def _assigning(concrete: Any, read: Collection[int]) -> set[str]:
     return {CALL_SUFFIX.sub("", scope) for name in names for scope in name.split("/")}
 
 
-def _plainly(concrete: Any, count: int) -> Any:
+def plainly(concrete: Any, count: int) -> Any:
     """Return a traced function in operations that the converters know; its first `count` arguments are not captured."""
     import tensorflow as tf
 

@@ -149,9 +149,10 @@ def _dynamic_bits(model: keras.Model, bits: int) -> Iterator[None]:
 
 def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray], str]:
     """Return samples for all inputs of a model, and what they are in words."""
-    names, specs = list(trace.inputs), list(trace.inputs.values())
+    sampled = trace.signature.sampled_inputs
+    names, specs = list(sampled), [trace.inputs[name] for name in sampled]
     inputs_here = trace.signature.own_inputs
-    states = [spec.shape for name, spec in trace.signature.inputs.items() if name not in inputs_here]
+    states = [spec.shape for name, spec in sampled.items() if name not in inputs_here]
     own = [spec.shape for spec in inputs_here.values()]
     shapes = [*given_shapes(list(inputs_here), own), *states]
     own += states
@@ -160,8 +161,9 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
 
     def make(sizes: Sequence[tuple[int, ...]]) -> dict[str, np.ndarray]:
         random = np.random.default_rng(0)
-        drawn = zip(names, sizes, specs, known, strict=True)
-        return {name: draw(size, spec.dtype, content, random, words) for name, size, spec, content in drawn}
+        drawn = zip(names, sizes, specs, known, strict=False)  # `known` is of all inputs
+        made = {name: draw(size, spec.dtype, content, random, words) for name, size, spec, content in drawn}
+        return trace.signature.completed(model, made)
 
     def run(sizes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
         return list(reference(model, trace, make(sizes)).values())
@@ -188,7 +190,7 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
             f"Expected a model that runs on random inputs of {_shapes(inputs)}. Received: {model.name!r}, which "
             f"failed: {error}. Give data of your own with verify=x."
         ) from error
-    return inputs, in_words(known, names)
+    return inputs, in_words(known, list(trace.inputs))
 
 
 def _known(model: keras.Model, trace: Trace) -> list[Content]:
@@ -213,7 +215,9 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
             about = "drawn from the range of the whole input that its quantizer has"
             content = dataclasses.replace(content, about=about, low=span[0], high=span[1])  # noqa: PLW2901
         made.append(content)
-    return [*made, *[NOISE] * (len(trace.inputs) - len(names))]
+    states, drawn = len(trace.signature.sampled_inputs) - len(names), len(trace.inputs) - len(names)
+    as_drawn = dataclasses.replace(NOISE, about="numbers as the model draws them")
+    return [*made, *[NOISE] * states, *[as_drawn] * (drawn - states)]
 
 
 def reference(
@@ -229,6 +233,7 @@ def reference(
     own = batch_of(spec.shape for spec in trace.signature.inputs.values())
     step = own or (asked if asked is not None and asked > 1 else DEFAULT_BATCH_SIZE)
     pieces = []
+    call = trace.signature.caller(model)
     for start in range(0, samples, step):
         batch = [array[start : start + step] if array.ndim else array for array in inputs.values()]
         here = min(step, samples - start)
@@ -237,7 +242,7 @@ def reference(
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]
         scope = keras.StatelessScope(state_mapping=list(state))
         with float32_view(model), running(f"the model {model.name!r}", batch), scope:
-            outputs = trace.signature.call(model, tensors)
+            outputs = call(tensors)
         made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}
         if here < step == asked:
             made = {name: value[:here] if value.shape[:1] == (step,) else value for name, value in made.items()}

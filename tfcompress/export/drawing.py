@@ -1,0 +1,133 @@
+"""Operations of a TensorFlow graph that draw random numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+NORMAL, UNIFORM, TRUNCATED = "normal", "uniform", "truncated_normal"
+
+KINDS = {
+    **dict.fromkeys(("RandomStandardNormal", "StatefulStandardNormalV2"), NORMAL),
+    **dict.fromkeys(("StatelessRandomNormal", "StatelessRandomNormalV2"), NORMAL),
+    **dict.fromkeys(("RandomUniform", "StatefulUniform"), UNIFORM),
+    **dict.fromkeys(("StatelessRandomUniform", "StatelessRandomUniformV2"), UNIFORM),
+    **dict.fromkeys(("TruncatedNormal", "StatefulTruncatedNormal"), TRUNCATED),
+    **dict.fromkeys(("StatelessTruncatedNormal", "StatelessTruncatedNormalV2"), TRUNCATED),
+}
+"""What TensorFlow's operations draw; a mean and a deviation, or ends, are applied behind them."""
+
+_DRAWS = re.compile(r"(State(less|ful))?(Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial|Sampl)")
+_STATEFUL = re.compile(r"Stateful(StandardNormal|Uniform|TruncatedNormal|RandomBinomial)")
+_KEYS = "StatelessRandomGet"
+"""What begins the names of operations that make keys and counters of seeds."""
+
+
+def drawing(concrete: Any, arguments: int) -> list[Any]:
+    """Return the operations that draw other numbers each time, of a state, a variable or none, and that outputs need.
+
+    Loops and branches in which something draws are among them. Numbers that are drawn of a fixed seed are constants.
+
+    Args:
+        concrete: A concrete function.
+        arguments: How many of its inputs are arguments; the rest is captured.
+
+    Returns:
+        In the order of the graph.
+    """
+    captured = {x.op.name for x in concrete.inputs[arguments:]}
+
+    def anew(op: Any, seeds: Iterable[Any]) -> bool:
+        return any(x.name in captured for x in _upstream(seed.op for seed in seeds))
+
+    read = {op.name for op in _upstream(x.op for x in concrete.structured_outputs.values())}
+    found = []
+    functions: dict[str, Any] | None = None
+    for op in concrete.graph.get_operations():
+        if op.name not in read:
+            continue
+        if _draws(op.type) and (not op.type.startswith("Stateless") or anew(op, op.inputs[1:])):
+            found.append(op)
+        elif called := _called(op.node_def):
+            if functions is None:
+                functions = {x.signature.name: x for x in concrete.graph.as_graph_def().library.function}
+            kinds = [kind for kind in _inside(called, functions) if _draws(kind)]
+            if any(not kind.startswith("Stateless") for kind in kinds) or (kinds and anew(op, op.inputs)):
+                found.append(op)
+    return found
+
+
+def said(op: Any) -> str:
+    """Say what an operation draws, and how.
+
+    Args:
+        op: one of `drawing`.
+    """
+    if not _draws(op.type):
+        return f"in a loop or branch ({op.type})"
+    return f"{op.outputs[0].dtype.name} by {op.type}"
+
+
+def forget_draws(graph: Any, outputs: Iterable[str]) -> None:
+    """Leave out of a graph what only made keys and counters of draws that are gone, or is to come before these.
+
+    Args:
+        graph: a GraphDef; changed.
+        outputs: The names of the nodes that it gives.
+    """
+    nodes = {node.name: node for node in graph.node}
+    idle = {f"^{node.name}" for node in graph.node if _draws(node.op) or node.op.startswith("Rng")}
+    stack, needed = list(outputs), set[str]()
+    while stack:
+        name = stack.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        kept = [x for x in nodes[name].input if x not in idle]
+        del nodes[name].input[:]
+        nodes[name].input.extend(kept)
+        stack += [x.lstrip("^").split(":")[0] for x in kept]
+    made = [node for node in graph.node if node.name in needed]
+    del graph.node[:]
+    graph.node.extend(made)
+
+
+def _draws(kind: str) -> bool:
+    return bool(_DRAWS.match(kind) or _STATEFUL.match(kind)) and not kind.startswith(_KEYS)
+
+
+def _upstream(operations: Iterable[Any]) -> list[Any]:
+    """Return some operations and all that they depend on."""
+    stack, seen = list(operations), {}
+    while stack:
+        op = stack.pop()
+        if op.name not in seen:
+            seen[op.name] = op
+            stack += [x.op for x in op.inputs]
+    return list(seen.values())
+
+
+def _called(node: Any) -> list[str]:
+    """Return the names of the functions that a node calls."""
+    names = []
+    for value in node.attr.values():
+        if value.HasField("func"):
+            names.append(value.func.name)
+        elif value.HasField("list"):
+            names += [function.name for function in value.list.func]
+    return names
+
+
+def _inside(names: Iterable[str], functions: dict[str, Any]) -> list[str]:
+    """Return the kinds of the operations in some functions, and in what these call."""
+    stack, seen, kinds = list(names), set[str](), []
+    while stack:
+        name = stack.pop()
+        if name in seen or name not in functions:
+            continue
+        seen.add(name)
+        for node in functions[name].node_def:
+            kinds.append(node.op)
+            stack += _called(node)
+    return kinds
