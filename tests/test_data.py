@@ -107,6 +107,21 @@ def test_what_only_has_an_array(files):
     )
 
 
+def test_lists_of_lists_are_samples(files):
+    quantized = tfc.quantize(classifier(), "int8", X)
+    for rows in (X.tolist(), tuple(map(tuple, X.tolist())), memoryview(X)):
+        assert tfc.verify(classifier(), files[0], rows).samples == 40
+        assert tfc.evaluate(classifier(), rows, Y.tolist()).samples == 40
+    found = tfc.quantize(classifier(), "int8", X.tolist())
+    for one, other in zip(found.get_weights(), quantized.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    two = keras.Model(inputs, L.Dense(3)(inputs[0] - inputs[1]))
+    tfc.quantize(two, "int8", [X.tolist(), X[::-1].tolist()])
+    with pytest.raises(ValueError, match="rows may be of different lengths"):
+        tfc.quantize(classifier(), "int8", [[1.0, 2.0, 3.0, 4.0], [1.0]])
+
+
 def test_labels_of_every_kind():
     names = np.array(["ant", "bee", "cat"])
     expected = tfc.evaluate(classifier(), X, Y)
@@ -124,7 +139,12 @@ def test_labels_of_every_kind():
     assert named.accuracy == expected.accuracy
     assert [entry.name for entry in named.classes] == ["cat", "bee", "ant"]
     binary = tfc.evaluate(classifier(1, "sigmoid"), X, Y > 0)
-    for y in ((Y > 0).astype(int), np.array(["no", "yes"])[(Y > 0).astype(int)], (Y > 0)[:, None]):
+    for y in (
+        (Y > 0).astype(int),
+        np.array(["no", "yes"])[(Y > 0).astype(int)],
+        (Y > 0)[:, None],
+        np.eye(2)[(Y > 0).astype(int)],
+    ):
         assert tfc.evaluate(classifier(1, "sigmoid"), X, y).accuracy == binary.accuracy
     with pytest.raises(ValueError, match="'dog' in y, which is none of"):
         tfc.evaluate(classifier(), X, np.array(["dog"] * 40), class_names=list(names))

@@ -19,6 +19,8 @@ NUMBERS = "biuf"
 
 def is_array(value: Any) -> bool:
     """Return whether a value is an array, or can be made one: a tensor, a column of a table."""
+    if isinstance(value, memoryview):
+        return True
     if isinstance(value, str | bytes | Mapping | list | tuple | keras.Model):
         return False
     return hasattr(value, "__array__") or (hasattr(value, "shape") and hasattr(value, "dtype"))
@@ -132,6 +134,7 @@ def parts(data: Any, count: int = 1) -> Iterator[Any]:
         )
     if callable(data) and not hasattr(data, "__iter__") and not hasattr(data, "__getitem__") and not is_array(data):
         data = called(data)
+    data = without_lists(data, count)
     if isinstance(data, keras.utils.PyDataset):
         yield from (data[place] for place in range(len(data)))
     elif is_array(data) or isinstance(data, Mapping) or (count > 1 and is_list(data, count)):
@@ -142,6 +145,30 @@ def parts(data: Any, count: int = 1) -> Iterator[Any]:
         raise ValueError(
             f"Expected an array, or something that yields batches. Received: data of type {type(data).__name__}."
         )
+
+
+def without_lists(data: Any, count: int = 1) -> Any:
+    """Return samples that are lists of lists of numbers as an array, of several inputs as a list of arrays.
+
+    What is anything else comes back as it is: lists of arrays are batches, or inputs.
+
+    >>> without_lists([[1.0, 2.0], [3.0, 4.0]]).shape, without_lists([[[1]], [[2, 3]]], 2)[1].shape
+    ((2, 2), (1, 2))
+    """
+    if not isinstance(data, list | tuple) or not data or not all(map(_is_nested, data)):
+        return data
+    if count > 1 and len(data) == count:
+        return [array_of(part, "the data") for part in data]
+    return array_of(data, "the data")
+
+
+def _is_nested(value: Any) -> bool:
+    """Return whether a value is a list of lists, at any depth, whose first entry is a plain number."""
+    if not isinstance(value, list | tuple):
+        return False
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return isinstance(value, bool | int | float | np.number)
 
 
 def called(function: Callable[..., Any]) -> Any:
@@ -311,7 +338,7 @@ def _joined(batches: list[Any]) -> Any:
 def _plain(value: Any) -> np.ndarray:
     if isinstance(value, list | tuple):
         return np.asarray([_plain(part) if is_array(part) else part for part in value])
-    tensor = is_array(value) and not hasattr(value, "__array__")
+    tensor = is_array(value) and not hasattr(value, "__array__") and not isinstance(value, memoryview)
     return np.asarray(keras.ops.convert_to_numpy(value) if tensor else value)
 
 

@@ -163,6 +163,7 @@ def test_curves_are_thinned_and_keep_their_ends():
         (np.array([0, 1]), np.zeros((2, 1)), {"task": "multiclass"}, "C > 1"),
         (np.array([0, 1]), np.zeros((2, 3)), {"task": "binary"}, "task='binary'"),
         (np.array([0, 5]), np.zeros(2), {"task": "binary"}, "Expected classes 0..1"),
+        (np.array([-1, 1, 1]), np.zeros((3, 1)), {}, r"Expected classes 0 and 1 in y. Received: -1 and 1"),
         (np.array([0, 1]), np.zeros((2, 3)), {"class_names": ["a"]}, "Expected 3 class_names"),
     ],
 )

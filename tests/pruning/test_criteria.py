@@ -87,6 +87,32 @@ def test_one_set_of_data_gives_one_statistic_however_it_is_cut_and_ordered(reduc
         np.testing.assert_array_equal(old, numpy(variable))
 
 
+@pytest.mark.parametrize(
+    ("loss", "weighted"),
+    [
+        ("sparse_categorical_crossentropy", False),  # over the steps that a Keras mask leaves
+        (keras.losses.SparseCategoricalCrossentropy(ignore_class=2), False),
+        (keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"), True),
+        (keras.losses.SparseCategoricalCrossentropy(reduction=None), True),
+    ],
+)
+def test_terms_of_the_loss_that_a_mask_or_weights_leave_out(loss, weighted):
+    keras.utils.set_random_seed(0)
+    layers = [L.Embedding(9, 4, mask_zero=True), L.Dense(3, "softmax", name="last")]
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(1, 9, (13, 5)), generator.integers(0, 3, (13, 5))
+    x[np.arange(5) > generator.integers(0, 5, 13)[:, None]] = 0
+    data = (x, y, generator.uniform(0, 4, (13, 5)))[: 3 if weighted else 2]
+    shuffled = tuple(part[::-1] for part in data)
+    whole, *cut = (
+        gather_gradients(model, ("gradient",), Evidence(given, loss, size))["last", 0]["gradient"]
+        for given, size in ((data, 13), (data, 1), (shuffled, 4))
+    )
+    for other in cut:
+        np.testing.assert_allclose(other, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
+
+
 @pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"run_eagerly": True}])
 def test_statistics_are_gathered_in_training(how):
     model, data = line(), batches(2)

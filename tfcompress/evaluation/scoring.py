@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfcompress.checks import short
-from tfcompress.data import array_of, check_finite
+from tfcompress.data import array_of, check_finite, one_hot_classes
 from tfcompress.evaluation.metrics import ClassMetrics, Metrics
 
 Task = Literal["multiclass", "binary", "regression"]
@@ -48,6 +48,9 @@ def judge(
     class_names = names_of(class_names)
     if y.dtype.kind == "U":
         y, class_names = _numbered(y, scores, class_names)
+    if _is_one_score(scores) and task in (None, "binary") and y.shape == (len(scores), 2):
+        classes = one_hot_classes(y)
+        y = y if classes is None else classes
     task = task or infer_task(y, scores)
     _check_finite(scores, logits=task == "multiclass" and from_logits is not False)
     if task == "multiclass":
@@ -99,6 +102,10 @@ def _numbered(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | No
     return np.vectorize(numbers.__getitem__, otypes=["int64"])(y), names
 
 
+def _is_one_score(scores: np.ndarray) -> bool:
+    return scores.ndim == 1 or (scores.ndim == 2 and scores.shape[1] == 1)
+
+
 def infer_task(y: np.ndarray, scores: np.ndarray) -> Task:
     """Return the task that `y` and the output's shape stand for (see `evaluate`).
 
@@ -109,6 +116,11 @@ def infer_task(y: np.ndarray, scores: np.ndarray) -> Task:
     zero_one = whole and bool(np.isin(y, (0, 1)).all())
     classes = scores.shape[-1] if scores.ndim > 1 else 1
     if classes == 1:
+        if whole and set(np.unique(y)) == {-1, 1}:
+            raise ValueError(
+                "Expected classes 0 and 1 in y. Received: -1 and 1, as hinge losses take them. Number the classes from "
+                "0, (y + 1) // 2, or pass task='regression' if these are values."
+            )
         return "binary" if zero_one else "regression"
     if y.shape in (scores.shape[:-1], (*scores.shape[:-1], 1)):
         return "multiclass" if whole else "regression"

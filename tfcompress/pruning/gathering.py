@@ -140,11 +140,12 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
     sums = _Sum()
     sums.build(copy.trainable_variables)
     copy.compile(sums, evidence.loss, loss_weights=evidence.loss_weights, auto_scale_loss=False)
-    added = any(getattr(loss, "reduction", None) == "sum" for loss in keras.tree.flatten(evidence.loss))
+    losses = keras.tree.flatten(evidence.loss)
+    added = any(getattr(loss, "reduction", "") in ("sum", "none", None) for loss in losses)
     seen = 0.0
     for batch in batches:
-        count = 1 if added else len(keras.tree.flatten(batch[0])[0])
-        sums.learning_rate = float(count)
+        count = 1.0 if added else _terms(copy, losses, batch)
+        sums.learning_rate = count
         try:
             copy.train_on_batch(*batch)
         except Exception as error:
@@ -172,6 +173,33 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
             "the loss (tfcompress gives them to the model as they are)."
         )
     return gathered
+
+
+def _terms(model: keras.Model, losses: Sequence[Any], batch: tuple[Any, ...]) -> float:
+    """Return of how many terms the loss of a batch is the mean: its samples, or of these what a mask leaves.
+
+    Of several outputs the terms are not the same; there each sample is one.
+    """
+    x, y, *rest = batch
+    samples = float(len(keras.tree.flatten(x)[0]))
+    if len(losses) != 1 or len(model.outputs) != 1:
+        return samples
+    weights = None
+    if getattr(model.outputs[0], "_keras_mask", None) is not None:
+        mask = getattr(keras.tree.flatten(model(x, training=False))[0], "_keras_mask", None)
+        weights = None if mask is None else ops.convert_to_numpy(mask).astype("float64")
+    ignored = getattr(losses[0], "ignore_class", None)
+    if ignored is not None:
+        classes = np.asarray(y)
+        classes = classes[..., 0] if classes.ndim > 1 and classes.shape[-1] == 1 else classes
+        kept = (classes != ignored).astype("float64")
+        weights = kept if weights is None else weights * kept
+    if rest and rest[0] is not None and getattr(losses[0], "reduction", "") == "mean_with_sample_weight":
+        given = np.asarray(rest[0], "float64")
+        weights = (
+            given if weights is None else weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
+        )
+    return samples if weights is None else float(weights.sum())
 
 
 def _batches(evidence: Evidence) -> Iterator[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tfcompress.checks import check_count
-from tfcompress.data import array_of, check_finite, inputs_of, is_array, is_list, unnested
+from tfcompress.data import array_of, check_finite, inputs_of, is_array, is_list, unnested, without_lists
 from tfcompress.surgery.inputs import has_graph, input_name
 from tfcompress.surgery.sizes import batch_of, is_free
 
@@ -40,6 +40,7 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     if data is None:
         raise ValueError("Expected calibration data: an array, or something that yields batches. Received: None.")
     count = len(model.inputs)
+    data = without_lists(data, count)
     fixed = batch_of(tuple(x.shape) for x in model.inputs)
     batch_size = fixed or batch_size
     if is_array(data) or isinstance(data, Mapping) or (is_list(data, count) and count > 1):
