@@ -293,7 +293,15 @@ def warn_of_remarks(model: keras.layers.Layer, stacklevel: int) -> tuple[str, ..
 
 def inner_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Return the weights of a layer, or of the layer that a wrapper of this package carries."""
+    layer = without_marks(layer)
     return list(layer.layer.weights if isinstance(layer, CompressedLayer) else layer.weights)
+
+
+def without_marks(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return a layer without the wrappers around it that stripping drops, as those of layers that are kept float."""
+    while isinstance(layer, PassThrough) and layer.temporary:
+        layer = layer.layer
+    return layer
 
 
 def with_transforms(

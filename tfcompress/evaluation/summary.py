@@ -21,7 +21,7 @@ from tfcompress.surgery import kernel_positions
 from tfcompress.surgery.keras_quantized import check_floats, mode_of
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, inner_weights, remarks
+from tfcompress.wrapper import CompressedLayer, inner_weights, remarks, without_marks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +237,7 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
         status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
         return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island, precision)]
     weights = inner_weights(layer)
+    layer = without_marks(layer)
     names = _distinct_names([weights[position] for position in positions])
     wrapped = isinstance(layer, CompressedLayer)
     seen: dict[int, Any] = layer.transformed() if wrapped else {}

@@ -6,6 +6,7 @@ import dataclasses
 
 import keras
 
+from tfcompress.quantization.kept import kept_reason
 from tfcompress.quantization.maps import FLOAT as FLOAT_MAP
 from tfcompress.quantization.maps import QuantizedMap
 from tfcompress.quantization.placement import place
@@ -75,8 +76,8 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
             status = "folded"
         elif rule.kind in (KERNEL, TABLE):
             status, island = (rule.note if static else "") if weights else "left float", static and not weights
-        elif static and rule.kind == FLOAT:
-            status, island = rule.note, True
+        elif rule.kind == FLOAT and (static or kept_reason(operation) is not None):
+            status, island = rule.note, static
         elif isinstance(operation, QuantizedMap) and not operation.fits():
             status, island = FLOAT_MAP, True
         elif static and rule.kind == RELU:

@@ -12,6 +12,9 @@ from tfcompress.surgery.deep import class_of, functional
 LEFT_OUT = "left out by layers="
 """Why a layer stays float that the user didn't choose."""
 
+COMPUTED = "its call computes with the kernel first"
+"""Why a layer stays float whose kernel is on a grid, and what it multiplies by isn't."""
+
 
 @keras.saving.register_keras_serializable(package="tfcompress")
 class KeptFloat(PassThrough):

@@ -42,6 +42,7 @@ from tfcompress.quantization.rows import lost_in_rows
 from tfcompress.quantization.rules import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
 from tfcompress.quantization.slicing import has_layer, sliced
 from tfcompress.quantization.spread import FEW, Spread, measure
+from tfcompress.surgery import kernel_positions
 from tfcompress.surgery.walking import Call, calls, readers_of
 
 Includes = Callable[[Any], bool]
@@ -169,7 +170,8 @@ class _Mender:
         if before is None:
             return True
         on = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)]
-        plain = isinstance(before.operation, KeptFloat) or not getattr(before.operation, "weights", ())
+        kept = isinstance(before.operation, KeptFloat) and not kernel_positions(before.operation)
+        plain = kept or not getattr(before.operation, "weights", ())
         moved = self.kind(before) == TRANSPARENT or (self.kind(before) == FLOAT and plain)
         return moved and all(map(self.from_input, on))
 

@@ -13,6 +13,7 @@ from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.batches import again, check_batch_size, shapes_of
 from tfcompress.quantization.calibration import calibrate
 from tfcompress.quantization.checks import check_data, check_finite, check_kernels, warn_without_integers
+from tfcompress.quantization.computed import keep_computed
 from tfcompress.quantization.config import QuantizeConfig
 from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.freezing import FreezingBatchNorm
@@ -174,11 +175,11 @@ def _quantized(
         return next((chosen[name] for name in names if name in chosen), True)
 
     names = list(flat.output_names)
-    lowered = lower(flat, includes)
-    included: Includes = includes
+    included: Includes
+    lowered, included = keep_computed(lower(flat, includes), config, includes)
     apart: frozenset[str] = frozenset()
     if config.activations is not None and not config.activations.dynamic and not config.float16:
-        lowered, included, apart = mend(lowered, config, includes, data, batch_size)
+        lowered, included, apart = mend(lowered, config, included, data, batch_size)
     return keep_output_names(_Inserter(lowered, config, included, apart).run(), names), reference
 
 

@@ -6,12 +6,12 @@ import keras
 
 from tfcompress.checks import check_model
 from tfcompress.memory import says_memory
-from tfcompress.passthrough import Inserted, PassThrough
+from tfcompress.passthrough import Inserted
 from tfcompress.surgery.deep import as_given
 from tfcompress.surgery.loss_scaling import plain
 from tfcompress.surgery.opening import rebuild
 from tfcompress.transform import remove_projection
-from tfcompress.wrapper import CompressedLayer, warn_of_remarks
+from tfcompress.wrapper import CompressedLayer, warn_of_remarks, without_marks
 
 
 @says_memory
@@ -49,8 +49,7 @@ def stripped(model: keras.Model) -> keras.Model:
     def unwrap(layer: keras.layers.Layer) -> keras.layers.Layer | None:
         if isinstance(layer, Inserted):
             return None
-        while isinstance(layer, PassThrough) and layer.temporary:
-            layer = layer.layer
+        layer = without_marks(layer)
         if not isinstance(layer, CompressedLayer):
             return layer
         for position, value in layer.transformed().items():

@@ -11,6 +11,9 @@ from tfcompress.export.flatbuffer.recovery import Integers, recover
 from tfcompress.export.flatbuffer.rules import RULES, KernelRule
 from tfcompress.export.scheme import Scheme
 
+LEAST_VALUES_OF_A_GRID = 4
+"""One value alone lies on a grid of its own."""
+
 
 def store_integers(file: File, scheme: Scheme) -> None:
     """Store as integers the float weights that lie on a grid, in place; the values stay what they were.
@@ -45,6 +48,8 @@ def _store(graph: Graph, scheme: Scheme) -> None:
                 found = None
                 if constant is not None:
                     found = recover(constant, axis, scheme.weight_bits, scheme.per_channel)
+                if found is None and constant is not None and scheme.per_channel:
+                    found, hybrid = _along_another(constant, axis, scheme.weight_bits), 0
                 if found is not None and hybrid:
                     steps.append(_with_integers(graph, op, place, found, hybrid))
                     continue
@@ -59,6 +64,14 @@ def _store(graph: Graph, scheme: Scheme) -> None:
                 op.inputs[place] = behind[index]
         steps.append(op)
     graph.graph.operators = steps
+
+
+def _along_another(constant: np.ndarray, axis: int, bits: int) -> Integers | None:
+    """Return the integers of weights that were turned on their way, so that another axis than `axis` has the grids."""
+    others = (other for other in reversed(range(constant.ndim)) if other != axis and constant.shape[other] > 1)
+    few = constant.size // LEAST_VALUES_OF_A_GRID
+    found = (recover(constant, other, bits) for other in others if constant.shape[other] <= few)
+    return next((one for one in found if one is not None), None)
 
 
 def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
