@@ -11,7 +11,7 @@ from keras import ops
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.layers import ResidualBlock
-from tfcompress.passthrough import FixedTraining
+from tfcompress.passthrough import AskedTraining, FixedTraining
 from tfcompress.surgery import rebuild
 from tfcompress.wrapper import CompressedLayer, wrapped_layers
 
@@ -798,3 +798,4 @@ def test_a_layer_whose_training_has_no_default_is_taken():
     new = rebuild(rebuild(model))
     np.testing.assert_allclose(new(x), before, atol=1e-6)
     assert np.abs(np.array(new(x, training=True)) - before).max() > 1e-2
+    assert isinstance(new.get_layer("needs_training"), AskedTraining)

@@ -155,6 +155,33 @@ class FixedTraining(PassThrough):
             return self.layer(inputs, *args, **kwargs, training=self.pinned)
 
 
+@keras.saving.register_keras_serializable(package="tfcompress")
+class AskedTraining(PassThrough):
+    """Calls a layer that can't be called without `training`, as one with `call(self, x, training)`, with the model's.
+
+    Where nothing says whether it is training, Keras calls a layer without, and that one would fail. To have the model's
+    graph say None doesn't help: from Keras 3.16 on, what the graph says counts, and the model's own value is lost.
+
+    Args:
+        layer: The layer to be called.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> class Doubles(keras.layers.Layer):
+    ...     def call(self, x, training):
+    ...         return 2 * x if training else x
+    >>> asked, ones = AskedTraining(Doubles()), np.ones((1, 1))
+    >>> float(asked(ones)[0, 0]), float(asked(ones, training=True)[0, 0])
+    (1.0, 2.0)
+    """
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer; `None` is handed over as such."""
+        with context_of_its_own():
+            return self.layer(inputs, *args, **kwargs, training=training)
+
+
 @contextlib.contextmanager
 def context_of_its_own() -> Iterator[None]:
     """Let the `training` that a layer is called with in the block be that of the layer alone.

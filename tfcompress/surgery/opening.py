@@ -17,7 +17,7 @@ from keras.layers import Layer
 from tfcompress.checks import check_model
 from tfcompress.exclusive import exclusive
 from tfcompress.memory import pass_on_full
-from tfcompress.passthrough import FixedTraining, asks_for_training
+from tfcompress.passthrough import AskedTraining, FixedTraining, asks_for_training
 from tfcompress.surgery.comparing import check_equal
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
@@ -229,14 +229,9 @@ class _Opener:
             ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.unique_name(layer)))
             with self.inside(layer, pinned), self.calls_intercepted(False):
                 return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
-        taken = inspect.signature(layer.call).parameters.get("training")
-        if taken is not None and taken.default is inspect.Parameter.empty:
-            kwargs.setdefault("training", None)  # else Keras misses it
         with self.calls_intercepted(False):
             args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
             new = self.new_layer(layer, pinned, args, kwargs)
-            if asks_for_training(layer):
-                kwargs.setdefault("training", pinned)
             if new is None:
                 return args[0]
             try:
@@ -315,8 +310,8 @@ class _Opener:
         if id(layer) not in self.new_layers:
             new = copy_layer(layer, self.unique_name(layer), args, kwargs, self.copies)
             new.source_names = tuple(part.name for part in (layer, *self.parents))
-            if pinned is not None:
-                new = FixedTraining(new, pinned)
+            if pinned is not None or asks_for_training(layer):
+                new = AskedTraining(new) if pinned is None else FixedTraining(new, pinned)
                 new.build()
                 new.source_names = new.layer.source_names
             self.new_layers[id(layer)] = self.replace(new), pinned
