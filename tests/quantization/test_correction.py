@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -224,3 +226,49 @@ def test_refuses():
         correct_bias(model, model, x)
     with pytest.raises(ValueError, match="layers of the same names"):
         correct_bias(coarse(model), keras.Sequential([keras.Input((10, 10, 3)), L.Conv2D(2, 3, name="other")]), x)
+
+
+class Jitter(L.Layer):
+    """Draws in inference, of a generator of its own or of everyone's."""
+
+    def __init__(self, own, **kwargs):
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator(1) if own else None
+
+    def call(self, x):
+        return x + 3.0 * keras.random.normal(keras.ops.shape(x), seed=self.seeds)
+
+
+def mean_of(model: keras.Model, name: str, data: np.ndarray) -> np.ndarray:
+    """Return the mean output of a layer, in batches of 16."""
+    found = []
+
+    def visit(operation, call, args, kwargs):
+        outputs = call(*args, **kwargs)
+        if operation.name == name:
+            found.append(np.asarray(outputs))
+        return outputs
+
+    for number in range(len(data) // 16):
+        layerwise.run(model, [data[16 * number :][:16]], visit, number=number)
+    return np.concatenate(found).mean(0)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("own", [True, False])
+def test_noise_that_a_layer_draws_is_no_error_of_rounding(own):
+    inputs = keras.Input((8,))
+    jitter = Jitter(own, name="jitter")
+    hidden = jitter(L.Dense(6, activation="relu", name="before")(inputs))
+    model = keras.Model(inputs, [L.Dense(4, name="behind")(hidden), jitter(hidden)])
+    randomize(model)
+    quantized, seed = coarse(model), None if not own else read(model.get_layer("jitter").seeds.state)
+    data = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
+    old = {name: read(quantized.get_layer(name).bias) for name in ("before", "behind")}
+    with pytest.warns(UserWarning, match="behind 'jitter' are not corrected") if not own else contextlib.nullcontext():
+        correct_bias(quantized, model, data, batch_size=16)
+    moved = {name: np.abs(read(quantized.get_layer(name).bias) - value).max() for name, value in old.items()}
+    assert moved["before"] > 1e-3 and (moved["behind"] > 0) == own
+    assert not own or read(model.get_layer("jitter").seeds.state).tolist() == seed.tolist()
+    if own:  # for the same draws, the mean is that of the float model
+        np.testing.assert_allclose(mean_of(quantized, "behind", data), mean_of(model, "behind", data), atol=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from tfcompress.quantization.batches import batches
 from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.folding import Flow, affine_of
 from tfcompress.quantization.layerwise import Call, check_graph, in_stages, only_moving, run
+from tfcompress.quantization.randomness import unsteady
 from tfcompress.transform import put, read
 
 Tensor = Any
@@ -30,7 +32,8 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
     For each layer with a kernel and a bias, the mean of its output before any activation, over samples and positions
     and for each channel, is compared in both models, and the difference is added to the bias. Where a layer has no
     bias and a batch normalization alone follows, that one's beta is corrected (without beta, its moving mean).
-    Layers without either are left as they are.
+    Layers without either are left as they are. Layers that draw random numbers in inference draw the same in both
+    models; what is behind one that has no `keras.random.SeedGenerator` of its own is left as it is, with a warning.
 
     Layers are corrected one after the other, each on all of the data with those before it corrected. So one set of
     data gives one result, up to the rounding of sums, however it is cut into batches and ordered.
@@ -70,6 +73,9 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
             "tfcompress.surgery.rebuild, before the quantized model is made."
         )
     points = _points(quantized, reference)
+    with only_moving(quantized, []), only_moving(reference, []):
+        data = list(batches(quantized, data, batch_size))
+        points = _steady(points, reference, data)
     by_layer = {id(point.layer): point for point in points}
     wanted = {id(point.reference): _Mean(tuple(point.variable.shape)) for point in points}
     found = {id(point.layer): _Mean(tuple(point.variable.shape)) for point in points}
@@ -92,9 +98,8 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
 
     variables = [point.variable for point in points]
     with only_moving(quantized, variables), only_moving(reference, []):
-        data = list(batches(quantized, data, batch_size))
-        for batch in data:
-            run(reference, batch, measure)
+        for number, batch in enumerate(data):
+            run(reference, batch, measure, number=number)
         in_stages(quantized, data, [point.layer for point in points], look, settle)
 
 
@@ -118,6 +123,20 @@ class _Point:
                 "Check the data, and the weights of that layer and of those before it."
             )
         put(self.variable, read(self.variable).astype("float64") + self.gain * lacking)
+
+
+def _steady(points: list[_Point], reference: keras.Model, data: list[list[Any]]) -> list[_Point]:
+    """Return the points whose means can be compared: what draws otherwise each time isn't in front of them."""
+    names, behind = unsteady(reference, data[0])
+    kept = [point for point in points if id(point.reference) not in behind]
+    if len(kept) < len(points):
+        warnings.warn(
+            f"The biases behind {', '.join(map(repr, names))} are not corrected: it draws random numbers in inference, "
+            "others in the float model than in the quantized one. Give the layer a keras.random.SeedGenerator as "
+            "an attribute, and draw with seed= it.",
+            stacklevel=5,
+        )
+    return kept
 
 
 def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,13 +34,22 @@ def check_graph(model: Any) -> None:
 
 
 def run(
-    model: keras.Model, batch: list[Any], visit: Callable[[Any, Call, Any, Any], Any], training: bool = False
+    model: keras.Model,
+    batch: list[Any],
+    visit: Callable[[Any, Call, Any, Any], Any],
+    training: bool = False,
+    number: int = 0,
 ) -> None:
-    """Run a batch through a graph, in inference by default, each layer called by `visit(layer, call, ...)`."""
+    """Run a batch through a graph, in inference by default, each layer called by `visit(layer, call, ...)`.
+
+    What layers draw is that of the batch's `number`.
+    """
     graph = graph_of(model)
+    times: Counter[int] = Counter()
 
     def operation_fn(operation: Any) -> Call:
-        call = caller(operation, training)
+        call = seeded(operation, caller(operation, training), number, times[id(operation)])
+        times[id(operation)] += 1
         return lambda *args, **kwargs: visit(operation, call, args, kwargs)
 
     graph._run_through_graph(_tensors(graph, batch), operation_fn=operation_fn)
@@ -54,6 +65,31 @@ def caller(operation: Any, training: bool = False) -> Call:
         caller: Call = operation
         return caller
     return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
+
+
+def seeded(operation: Any, call: Call, batch: int, time: int) -> Call:
+    """Return what calls a layer so that it draws the same in a model and in what it was quantized to.
+
+    Args:
+        operation: The layer; its name says what it draws.
+        call: What calls it.
+        batch: The number of the batch.
+        time: How many calls of the layer with that batch are before this one.
+    """
+    if not isinstance(operation, L.Layer):
+        return call
+    states = [seed.state for layer in operation._flatten_layers() for seed in layer._seed_generators]
+    if not states:
+        return call
+    # A layer that gave its name to the quantizer of an output has another since.
+    name = zlib.crc32(operation.name.removesuffix("_linear").encode()) >> 1
+
+    def seeded_call(*args: Any, **kwargs: Any) -> Any:
+        for place, state in enumerate(states):
+            state.assign([name + place, 1000 * batch + 100 * time])
+        return call(*args, **kwargs)
+
+    return seeded_call
 
 
 def in_stages(
@@ -82,6 +118,8 @@ def in_stages(
         if id(call.operation) in wanted:
             first.setdefault(id(call.operation), place)
             last[id(call.operation)] = place
+    keys = [id(call.operation) for call in made]
+    time = [keys[:place].count(key) for place, key in enumerate(keys)]
     order = sorted(last, key=lambda key: last[key])
     states = [dict(zip(map(id, graph.inputs), _tensors(graph, batch), strict=True)) for batch in data]
     start = 0
@@ -92,7 +130,7 @@ def in_stages(
         read_later = {id(x) for call in made[settled:] for x in call.inputs}
         kept: list[dict[int, Any]] | None = []
         size = 0
-        for state in states:
+        for batch, state in enumerate(states):
             tensors = dict(state)
             for place in range(start, stop):
                 if place == settled and kept is not None:
@@ -101,7 +139,7 @@ def in_stages(
                     kept = kept if size <= KEPT else None
                 call = made[place]
                 args, kwargs = call.node.arguments.fill_in(tensors)
-                made_by = caller(call.operation)
+                made_by = seeded(call.operation, caller(call.operation), batch, time[place])
                 if id(call.operation) == key:
                     measure(call.operation, made_by, args, kwargs)
                 if place < stop - 1:
