@@ -15,6 +15,7 @@ from tfcompress.export import lean as module
 from tfcompress.export.flatbuffer import recovery
 from tfcompress.export.lean import lean
 from tfcompress.export.onnx import to_onnx
+from tfcompress.export.qdq import recover
 from tfcompress.export.tracing import trace
 
 L = keras.layers
@@ -105,12 +106,31 @@ def test_integers_are_found_in_pieces(axis, per_channel, monkeypatch):
     assert recovery.recover(values, axis, per_channel=per_channel) is None
 
 
-def test_finding_integers_copies_no_kernel():
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (2,), (0, 2)])
+def test_integers_are_found_in_pieces_for_onnx(axes, monkeypatch):
+    random = np.random.default_rng(0)
+    integers = random.integers(-127, 128, (7, 5, 6)).astype(np.int8)
+    integers[0] = integers[:, 0] = integers[:, :, 0] = 127
+    shape = [size if axis in axes else 1 for axis, size in enumerate(integers.shape)]
+    values = integers * random.uniform(0.1, 2, shape).astype("float32")
+    whole = recover.recover(values, axes)
+    monkeypatch.setattr(recover, "PIECE", 64)
+    found = recover.recover(values, axes)
+    np.testing.assert_array_equal(found.values, integers)
+    np.testing.assert_array_equal(found.scale, whole.scale)
+    values[-1, -1, -1] *= 0.98
+    assert recover.recover(values, axes) is None
+
+
+@pytest.mark.parametrize(
+    "find", [lambda kernel: recovery.recover(kernel, 0), lambda kernel: recover.recover(kernel, (0,))]
+)
+def test_finding_integers_copies_no_kernel(find):
     kernel = np.random.default_rng(0).integers(-127, 128, (2000, 2000)).astype("float32")
     kernel[:, 0] = 127
     tracemalloc.start()
     try:
-        recovery.recover(kernel, 0)
+        find(kernel)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -60,11 +60,14 @@ def to_onnx(
     import onnx
 
     with quiet(), _errors_raised(trace):
-        proto = _convert(trace, min(opset, OPSET), scheme)
-    if scheme is not None:
+        proto, parked = _convert(trace, min(opset, OPSET), scheme)
+    if scheme is None:
+        fill(proto, parked)
+    else:
         from tfcompress.export.qdq.apply import apply
 
-        apply(proto, scheme, inference_io)
+        apply(proto, scheme, inference_io, parked)
+        parked.clear()
         wide = scheme.activations == "static" and scheme.activation_bits > 8
         opset = max(opset, OPSET_OF_16_BITS) if wide else opset
     if opset > OPSET:
@@ -83,7 +86,8 @@ def to_onnx(
     return proto
 
 
-def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> Any:
+def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> tuple[Any, dict[str, bytes]]:
+    """Return the model, and the values of its large constants, which it lacks."""
     from tf2onnx import optimizer
 
     # What makes integers wants each pair of QuantizeLinear and DequantizeLinear where the fake-quantizer was.
@@ -100,9 +104,7 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> Any:
         graph = optimizer.optimize_graph(_graph(trace, opset), catch_errors=True, optimizers=optimizers)
     parked = park(graph)
     _in_order(graph)
-    proto = graph.make_model("")
-    fill(proto, parked)
-    return proto
+    return graph.make_model(""), parked
 
 
 @functools.cache

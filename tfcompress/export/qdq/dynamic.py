@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from tfcompress.export.qdq.kernels import weight_integers
 from tfcompress.export.qdq.recover import Integers
 
 
-def dynamic(proto: Any, bits: int, per_channel: bool) -> None:
+def dynamic(proto: Any, bits: int, per_channel: bool, parked: Mapping[str, bytes] | None = None) -> None:
     """Let products by constant matrices on the grid run in integers: DynamicQuantizeLinear, MatMulInteger, Mul.
 
     ONNX Runtime makes one kernel of these and the bias behind them, DynamicQuantizeMatMul. Convolutions stay
@@ -21,10 +22,11 @@ def dynamic(proto: Any, bits: int, per_channel: bool) -> None:
         proto: an `onnx.ModelProto`, changed in place.
         bits: of the weights' grid.
         per_channel: whether each output channel has a grid of its own.
+        parked: the values of constants that it lacks, by name.
     """
     import onnx
 
-    graph = Graph(proto)
+    graph = Graph(proto, parked)
     quantized: dict[str, tuple[str, str, str]] = {}
     for node in graph.of_type("MatMul"):
         found = weight_integers(graph, node, bits, per_channel)

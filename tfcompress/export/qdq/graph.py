@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,31 @@ class Graph:
 
     Tensors that subgraphs use (bodies of Loop, If, Scan) count as outputs: they are neither renamed nor dropped.
 
+    Args:
+        proto: An `onnx.ModelProto`.
+        parked: The values of constants that it lacks, by name: `finish` writes those of all.
+
     Attributes:
         nodes: in topological order as far as they were there from the start; what was added stands behind.
         constants: {name: array}, in place of the initializers.
         shapes: {tensor name: tuple of sizes, None where it is free}, as far as shape inference knows.
     """
 
-    def __init__(self, proto: Any):
+    def __init__(self, proto: Any, parked: Mapping[str, bytes] | None = None):
         import onnx
+
+        def array(tensor: Any) -> np.ndarray:
+            if tensor.name not in (parked or {}):
+                return np.asarray(onnx.numpy_helper.to_array(tensor))
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            return np.frombuffer((parked or {})[tensor.name], dtype).reshape(tensor.dims)
 
         self.proto = proto
         inferred = onnx.shape_inference.infer_shapes(lean(proto), data_prop=True).graph
         graph = proto.graph
         self.inputs = [value.name for value in graph.input]
         self.outputs = [value.name for value in graph.output]
-        self.constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self.constants = {tensor.name: array(tensor) for tensor in graph.initializer}
         self.shapes: dict[str, tuple[int | None, ...]] = {
             value.name: _sizes(value) for value in [*inferred.value_info, *graph.input, *graph.output] if _ranked(value)
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from tfcompress.export.scheme import shared_grids
 
 TOLERANCE = 2.0**-13
 """How far, in steps of the grid, a value may lie from its integer: what float32 leaves of q * scale."""
+
+PIECE = 1 << 20
+"""How many values are looked at together."""
 
 LEAST_VALUES_OF_A_GRID = 4
 """How many values must share a scale for their integers to take less space."""
@@ -57,20 +61,42 @@ def recover(array: np.ndarray, axes: tuple[int, ...], bits: int = 8) -> Integers
     """
     levels = 2 ** (bits - 1) - 1
     others = tuple(axis for axis in range(array.ndim) if axis not in {axis % array.ndim for axis in axes})
-    largest = np.abs(array).max(axis=others, keepdims=True, initial=0.0)
-    if array.dtype != np.float32 or not array.size or not np.isfinite(largest).all():
+    if array.dtype != np.float32 or not array.size:
         return None
-    return _on_grid(array, largest, levels, others)
+    largest = _largest(array, others)
+    return _on_grid(array, largest, levels, others) if np.isfinite(largest).all() else None
+
+
+def _largest(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the largest magnitude along axes, which stay with size 1; without a copy of the array."""
+    highest = array.max(axis=axes, keepdims=True, initial=0.0)
+    return np.asarray(np.maximum(highest, -array.min(axis=axes, keepdims=True, initial=0.0)))
+
+
+def _pieces(array: np.ndarray) -> Iterator[tuple[slice, ...]]:
+    """Yield places along the first axis that together are all of an array, each of some values."""
+    if array.ndim:
+        rows = max(1, PIECE * len(array) // array.size)
+        yield from ((slice(start, start + rows),) for start in range(0, len(array), rows))
+    else:
+        yield ()
+
+
+def _part(scale: np.ndarray, piece: tuple[slice, ...]) -> np.ndarray:
+    return scale[piece] if scale.shape[:1] != (1,) else scale
 
 
 def _on_grid(array: np.ndarray, largest: np.ndarray, levels: int, others: tuple[int, ...]) -> Integers | None:
     """Return an array's integers on the grids whose largest integer is the largest value; None: it isn't on them."""
     scale = np.where(largest > 0, largest / np.float32(levels), np.float32(1.0)).astype(np.float32)
-    steps = array / scale
-    rounded = np.rint(steps)
-    if np.abs(steps - rounded).max() > TOLERANCE:
-        return None
-    return Integers(rounded.astype(np.int8), _exact_scale(array, rounded.astype(np.float32), scale, others))
+    values = np.empty(array.shape, np.int8)
+    for piece in _pieces(array):
+        steps = array[piece] / _part(scale, piece)
+        rounded = np.rint(steps)
+        if np.abs(steps - rounded).max() > TOLERANCE:
+            return None
+        values[piece] = rounded
+    return Integers(values, _exact_scale(array, values, scale, others))
 
 
 def _exact_scale(array: np.ndarray, integers: np.ndarray, scale: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -78,12 +104,21 @@ def _exact_scale(array: np.ndarray, integers: np.ndarray, scale: np.ndarray, axe
 
     The largest value is a rounded multiple of the scale; dividing it may miss by the last bit.
     """
-    if (integers * scale == array).all():
+
+    def hits(of: np.ndarray) -> Iterator[np.ndarray]:
+        for piece in _pieces(array):
+            yield integers[piece].astype(np.float32) * _part(of, piece) == array[piece]
+
+    def count(of: np.ndarray) -> np.ndarray:
+        counted = [hit.sum(axis=axes, keepdims=True) for hit in hits(of)]
+        return np.asarray(np.sum(counted, axis=0) if 0 in axes or not array.ndim else np.concatenate(counted))
+
+    if all(hit.all() for hit in hits(scale)):
         return scale
     below, above = np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(np.inf))
     candidates = np.stack([scale, below, above])
-    hits = np.stack([(integers * each == array).sum(axis=axes, keepdims=True) for each in candidates])
-    return np.take_along_axis(candidates, hits.argmax(axis=0)[None], axis=0)[0]
+    best = np.stack([count(each) for each in candidates]).argmax(axis=0)
+    return np.asarray(np.take_along_axis(candidates, best[None], axis=0)[0])
 
 
 def recover_any(array: np.ndarray, bits: int = 8, likely: tuple[int, ...] | None = None) -> Integers | None:
@@ -111,8 +146,10 @@ def recover_any(array: np.ndarray, bits: int = 8, likely: tuple[int, ...] | None
 def _joined(array: np.ndarray, axis: int, bits: int) -> Integers | None:
     """Find the grids along an axis that was made of two, of which one has the grids."""
     others = tuple(other for other in range(array.ndim) if other != axis)
-    largest = np.abs(array).max(axis=others, keepdims=True, initial=0.0)
-    if array.dtype != np.float32 or not array.size or not np.isfinite(largest).all() or not largest.any():
+    if array.dtype != np.float32 or not array.size:
+        return None
+    largest = _largest(array, others)
+    if not np.isfinite(largest).all() or not largest.any():
         return None
     levels = 2 ** (bits - 1) - 1
     for grids in shared_grids(largest.reshape(-1)):

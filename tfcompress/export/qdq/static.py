@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tfcompress.export.integers import METADATA
@@ -19,7 +20,7 @@ QUANTIZERS = "tfcompress.quantizers"
 """The entry of a file's metadata that maps the names of layers to those of tensors, as JSON."""
 
 
-def static(proto: Any, scheme: Scheme, inference_io: str) -> None:
+def static(proto: Any, scheme: Scheme, inference_io: str, parked: Mapping[str, bytes] | None = None) -> None:
     """Put an ONNX model with quantized activations in the form that ONNX Runtime runs in integers.
 
     Args:
@@ -27,8 +28,9 @@ def static(proto: Any, scheme: Scheme, inference_io: str) -> None:
             changed in place.
         scheme: `activations` is "static".
         inference_io: "float32", or "int8" or "uint8": the dtype of inputs and outputs that are quantized.
+        parked: the values of constants that it lacks, by name.
     """
-    graph = Graph(proto)
+    graph = Graph(proto, parked)
     names = name_after_layers(graph)
     simplify(graph)
     carry(graph)
