@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tfcompress.messages import told
+from tfcompress.uneven import is_uneven
 
 MOST_THREADS = 256
 """Of one inference: more than any machine is made for, and few enough that all of them can be started."""
@@ -171,7 +172,14 @@ def check_path(path: Any) -> str | os.PathLike[str]:
 
 def cannot_run(what: str, inputs: Any, error: BaseException) -> ValueError:
     """Return the exception for a model, or a file, that fails while it runs: an index beyond its table, a size."""
-    given = ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in keras.tree.flatten(inputs))
+    arrays = keras.tree.flatten(inputs)
+    given = ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in arrays)
+    if is_uneven(arrays):
+        return ValueError(
+            f"Expected as many samples for each input, or rows that {what} takes together, as those of the nodes and "
+            f"the edges of a graph. Received: {given}, of which it says: {type(error).__name__}: {told(error)}. Look "
+            "at the numbers of rows, and whether indices lie inside of them."
+        )
     return ValueError(
         f"Expected inputs that {what} can be run on. Received: {given}, of which it says: {type(error).__name__}: "
         f"{told(error)}. Look at sizes, and whether indices lie inside their tables."
@@ -184,7 +192,8 @@ def running(what: str, inputs: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if of_the_runtime(error):
+        others = isinstance(error, ValueError | RuntimeError) and is_uneven(keras.tree.flatten(inputs))
+        if of_the_runtime(error) or others:
             raise cannot_run(what, inputs, error) from error
         raise
 

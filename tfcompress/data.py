@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tfcompress.checks import short
+from tfcompress.uneven import is_uneven
 
 NUMBERS = "biuf"
 """Kinds of dtypes, in NumPy's letters, that are real numbers."""
@@ -246,6 +247,12 @@ def collected(data: Any) -> tuple[Any, Any]:
         if len(part) == 3 and part[2] is not None and not found:
             warnings.warn("Sample weights are left out: every sample counts the same.", stacklevel=3)
         found.append((arrays(part[0], "x"), arrays(part[1], "y")))
+        if len(found) > 1 and is_uneven(keras.tree.flatten(found[0][0])):
+            raise ValueError(
+                "Expected batches whose inputs have as many rows each, to put them together. Received: shapes "
+                f"{[x.shape for x in keras.tree.flatten(found[0][0])]}, rows that belong together. Give one such batch "
+                "at a time: x and y."
+            )
     if not found:
         raise ValueError(
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
@@ -256,11 +263,16 @@ def collected(data: Any) -> tuple[Any, Any]:
 
 
 def joined_inputs(data: Any, count: int = 1, most: int | None = None) -> Any:
-    """Go through batches, with targets or without, and put their inputs together: all, or until there are `most`."""
+    """Go through batches, with targets or without, and put their inputs together: all, or until there are `most`.
+
+    Of batches whose inputs have different numbers of rows, which belong together, the first alone is returned.
+    """
     found: list[Any] = []
     samples = 0
     for part in inputs_of(data, count):
         found.append(arrays(part, "x"))
+        if is_uneven(keras.tree.flatten(found[0])):
+            break
         samples += len(np.atleast_1d(keras.tree.flatten(found[-1])[0]))
         if most is not None and samples >= most:
             break

@@ -259,7 +259,7 @@ def test_batch_sizes_that_are_none(batch_size):
 def test_inputs_of_one_batch_hold_as_many_samples():
     model = build("two_heads")
     data = data_of(model, 8)
-    with pytest.raises(ValueError, match=r"Expected as many samples for each input. Received: \[7, 8\]"):
+    with pytest.raises(ValueError, match=r"Expected as many samples for each input, or rows"):
         tfc.quantize(model, "int8", [{"image": data["image"], "meta": data["meta"][:7]}])
 
 

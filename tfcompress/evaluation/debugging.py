@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.checks import check_model, check_number
+from tfcompress.checks import check_model, check_number, running
 from tfcompress.evaluation.probing.comparison import Comparison, FloatComparison
 from tfcompress.evaluation.probing.observing import open_observer
 from tfcompress.evaluation.probing.probes import flat, is_dynamic
@@ -25,6 +25,7 @@ from tfcompress.files import check_target, draft
 from tfcompress.memory import says_memory
 from tfcompress.quantization.batches import check_batch_size
 from tfcompress.surgery.walking import calls_forgotten
+from tfcompress.uneven import is_uneven
 
 SHARE_OF_PEAK = 1 / 1024
 """The unit of `threshold` where a tensor has no grid, or one of 16 bits: that part of its largest value."""
@@ -254,7 +255,8 @@ def debug(
             samples += count_samples(batch)
             full = held(runner, _filled(batch, runner.batch_size))
             given = _for_file(runner, {names[name]: value for name, value in full.items()})
-            comparison.add(list(full.values()), given)
+            with running(runner.path.name, given):
+                comparison.add(list(full.values()), given)
             same = same and _same_outputs(comparison, runner, given)
             if floats is not None:
                 floats.add(list(full.values()))
@@ -265,7 +267,7 @@ def debug(
 
 def _filled(batch: Arrays, size: int | None) -> Arrays:
     """Repeat the last sample until there are as many as the file takes at once."""
-    missing = 0 if size is None else size - count_samples(batch)
+    missing = 0 if size is None or is_uneven(batch.values()) else size - count_samples(batch)
     if not missing:
         return batch
     return {

@@ -21,6 +21,7 @@ from tfcompress.evaluation.predictor import (
 from tfcompress.evaluation.scoring import TASKS, judge, names_of
 from tfcompress.memory import says_memory
 from tfcompress.quantization.batches import check_batch_size
+from tfcompress.uneven import is_uneven
 
 
 @says_memory
@@ -112,7 +113,7 @@ def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any)
         count = len(value) if isinstance(value, list | tuple) or np.ndim(value) else 0
         if isinstance(value, np.ndarray):
             check_finite(value, f"y of output {name!r}" if name else "y")
-        if count != samples and (predictor.output_names or isinstance(y, np.ndarray)):
+        if count != samples and not is_uneven(named.values()) and (predictor.output_names or isinstance(y, np.ndarray)):
             raise ValueError(
                 f"Expected one row of y{f' for output {name!r}' if len(rows) > 1 else ''} per sample of x, "
                 f"{samples}. Received: {count} rows. Give x and y of the same samples."
@@ -136,6 +137,12 @@ def evaluate_predictor(
     if isinstance(task, Mapping) and not set(task) <= set(outputs):
         raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
     targets = name_arrays(targets, tuple(outputs), "output", "y")
+    for name, scores in outputs.items() if is_uneven(named.values()) else ():
+        if np.shape(targets[name])[:1] != scores.shape[:1]:
+            raise ValueError(
+                f"Expected one row of y for each of output {name!r}, of shape {scores.shape}. Received: shape "
+                f"{np.shape(targets[name])}."
+            )
     if len(outputs) == 1:
         name, scores = next(iter(outputs.items()))
         one = task.get(name) if isinstance(task, Mapping) else task

@@ -19,6 +19,7 @@ from tfcompress.export.integers import io_grids, quantize
 from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 from tfcompress.loading import load
 from tfcompress.replicas import predict_on_batch
+from tfcompress.uneven import check_rows, is_uneven
 
 Arrays = dict[str, np.ndarray]
 Source: TypeAlias = "keras.Model | str | os.PathLike[str] | Saved"
@@ -104,6 +105,8 @@ class Predictor(abc.ABC):
             except ValueError as error:
                 raise ValueError(f"x does not fit {self.label}: {error}") from error
         count_samples(named)
+        if self.input_specs is not None:
+            check_rows(named, {name: spec.shape for name, spec in self.input_specs.items()}, self.label)
         return named
 
 
@@ -253,8 +256,11 @@ def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH
         {output name: array}, the batches concatenated.
 
     Raises:
-        ValueError: an output has not one row per sample, or holds NaN.
+        ValueError: an output has not one row per sample, or holds NaN. Of a whole, whose inputs have different numbers
+            of rows, outputs have the rows that they have.
     """
+    if is_uneven(named.values()):
+        return predictor.run(named)
     size = predictor.batch_size or batch_size
     samples = count_samples(named)
     pieces: list[Arrays] = []

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfcompress.data import inputs_of
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
+from tfcompress.uneven import check_rows, cut
 
 Arrays = dict[str, np.ndarray]
 
@@ -19,7 +20,7 @@ def stream(data: Any, specs: Mapping[str, TensorInfo], batch_size: int) -> Itera
     Args:
         data: an array (one input); a dict, or for several inputs a list or tuple of arrays; or anything that yields
             batches of these, also with targets behind them: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a list
-            of batches, a generator, or a function that returns one.
+            of batches, a generator, or a function that returns one. Different numbers of rows are one batch.
         specs: {input name: TensorInfo}.
         batch_size: samples in a batch, at most.
 
@@ -34,10 +35,11 @@ def stream(data: Any, specs: Mapping[str, TensorInfo], batch_size: int) -> Itera
     empty = True
     for given in inputs_of(data, len(specs)):
         named = fit_inputs(given, specs, finite=True)
-        samples = count_samples(named)
-        for start in range(0, samples, batch_size):
+        count_samples(named)  # there must be one
+        check_rows(named, {name: spec.shape for name, spec in specs.items()}, "the model")
+        for batch in cut(named, batch_size):
             empty = False
-            yield {name: value[start : start + batch_size] if value.ndim else value for name, value in named.items()}
+            yield batch
     if empty:
         raise ValueError(
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "

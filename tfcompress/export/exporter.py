@@ -20,6 +20,7 @@ from tfcompress.export.parity import Parity
 from tfcompress.export.plan import compare, make_plan, require_integers
 from tfcompress.export.proving import opened
 from tfcompress.export.proving import prove as prove_file
+from tfcompress.export.rows import rows_of_file
 from tfcompress.export.runtime import Runner, format_of
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.signature import Signature, read_signature
@@ -91,6 +92,8 @@ def export(
         verify: True: compare on seeded random inputs of what the model knows of each (the range of each channel that
             calibration or Normalization has seen, pixels, tables), noise otherwise; data as `fit` takes it, an array,
             list or dict, or what yields batches: compare on that, on the first 1,024 or so of batches; False: don't.
+            Arrays with different numbers of rows, as the nodes and the edges of a graph, belong together: so many rows
+            a TFLite file then takes.
         input_shapes: sizes of the model's free dimensions to try it with, where those that are tried by themselves
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
@@ -151,7 +154,7 @@ def export(
     precision = "float16" if deployment.half else precision
     check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
-    traced = trace(plain, _resolve_batch(signature, kind, batch_size), kind, signature)
+    traced = trace(plain, rows_of_file(signature, kind, batch_size, given), kind, signature)
     if random:
         traced, given = with_noise(plain, traced, kind, verify)
         signature = traced.signature
@@ -310,12 +313,3 @@ def _check_arguments(
 def _bytes(model: keras.Model, precision: str) -> int:
     """Return a size that the file has at least: a quarter of the weights', for integers."""
     return sum(math.prod(weight.shape) for weight in model.weights) * (2 if precision == "float16" else 1)
-
-
-def _resolve_batch(signature: Signature, kind: str, batch_size: int | EllipsisType | None) -> int | None:
-    if not isinstance(batch_size, EllipsisType):
-        return batch_size
-    fixed = [spec.shape[0] for spec in signature.inputs.values() if spec.shape and spec.shape[0]]
-    if fixed:
-        return fixed[0]
-    return 1 if kind == "tflite" else None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.data import array_of, check_finite, unnested
+from tfcompress.uneven import is_uneven
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +65,13 @@ def _would_wrap(array: np.ndarray, dtype: str) -> bool:
 
 
 def count_samples(named: Mapping[str, np.ndarray]) -> int:
-    """Return how many samples the inputs hold (1 where none has a batch dimension).
+    """Return how many samples the inputs hold (1 where none has a batch dimension, or they are one whole).
 
     Raises:
-        ValueError: the inputs disagree, or there is no sample.
+        ValueError: there is no sample.
     """
     counts = {name: len(array) for name, array in named.items() if array.ndim}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"Expected as many samples in every input. Received: {counts}.")
-    samples = next(iter(counts.values()), 1)
+    samples = 1 if is_uneven(named.values()) else next(iter(counts.values()), 1)
     if not samples:
         raise ValueError("Expected at least one sample. Received: none.")
     return samples

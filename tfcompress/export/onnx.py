@@ -316,4 +316,6 @@ def _set_header(proto: Any, trace: Trace) -> None:
             if size is not None:
                 dim.dim_value = size
             else:
-                dim.dim_param = BATCH if not axis and trace.dynamic_batch else f"{name}_{axis}"
+                # Sizes of one name are one size to ONNX Runtime.
+                samples = not axis and trace.dynamic_batch and not trace.whole
+                dim.dim_param = BATCH if samples else f"{name}_{axis}"

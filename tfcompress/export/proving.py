@@ -20,6 +20,7 @@ from tfcompress.export.runtime import Runner, RuntimeRefusal, open_runner
 from tfcompress.export.tracing import Trace
 from tfcompress.export.verify import reference, verify
 from tfcompress.messages import told
+from tfcompress.uneven import cut, is_uneven
 
 Convert = Callable[[Trace, pathlib.Path], None]
 """Writes the file of a trace."""
@@ -101,7 +102,7 @@ def _why(model: keras.Model, trace: Trace, error: ParityError, convert: Convert 
             f"Keras itself gives other outputs for the same inputs each time: {named(trace, random)} draws random "
             "numbers in inference. Draw them in training alone, or let them be an input of the model."
         )
-    batch = _fixed_batch(trace)
+    batch = None if is_uneven(inputs.values()) else _fixed_batch(trace)
     if batch is not None and _mixes(model, trace, inputs, batch):
         return (
             f"The outputs for a sample depend on the others of its batch, as with statistics over the batch: Keras "
@@ -132,10 +133,7 @@ def _mixes(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], b
     if samples <= batch:
         return False
     together = reference(model, trace, inputs)
-    pieces = []
-    for start in range(0, samples - batch + 1, batch):
-        few = {name: x[start : start + batch] if x.ndim else x for name, x in inputs.items()}
-        pieces.append(reference(model, trace, few))
+    pieces = [reference(model, trace, few) for few in cut(inputs, batch) if count_samples(few) == batch]
     for name, whole in together.items():
         parts = np.concatenate([np.atleast_1d(piece[name]) for piece in pieces])
         if parts.shape != whole[: len(parts)].shape if whole.ndim else True:
@@ -200,8 +198,7 @@ def _wrong(
     # A name of its own for each: the same tensor may be an output twice.
     concrete = function_of(graph, arguments, captured_by(trace.concrete, count), names)
     outputs = {name: _info(op.outputs[0]) for name, op in zip(names, watched, strict=True)}
-    batch = _fixed_batch(trace) or count_samples(inputs)
-    given = {name: x[:batch] if x.ndim else x for name, x in inputs.items()}
+    given = next(cut(inputs, _fixed_batch(trace) or count_samples(inputs)))
     expected = concrete(**{spec.name: tf.constant(given[name]) for name, spec in _arguments(concrete, trace)})
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         path = pathlib.Path(folder, f"watched{suffix}")

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.checks import MOST_THREADS, check_count, check_path
+from tfcompress.checks import MOST_THREADS, cannot_run, check_count, check_path
 from tfcompress.export._quiet import quiet
 from tfcompress.export.external import check_outside
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
+from tfcompress.uneven import check_rows, cut, is_uneven
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 """The format that each suffix stands for."""
@@ -60,6 +61,8 @@ def _refusals(path: pathlib.Path, given: Mapping[str, np.ndarray]) -> Iterator[N
         yield
     except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
         shapes = {name: array.shape for name, array in given.items()}
+        if is_uneven(given.values()):
+            raise RuntimeRefusal(str(cannot_run(path.name, given, error)), error) from error
         raise RuntimeRefusal(
             f"Expected inputs that {path.name} can be run on. Received: {shapes}, on which its runtime failed: "
             f"{told(error)}. Give samples like those that the model was made for.",
@@ -123,7 +126,8 @@ class Runner(abc.ABC):
 
         Args:
             x: an array (one input), a list of arrays in the order of `input_specs`, or a dict by input name.
-                The first dimension counts the samples. A dtype is converted where that loses no meaning
+                The first dimension counts the samples; inputs with different numbers of rows, as those of a graph,
+                are given to the file as they are. A dtype is converted where that loses no meaning
                 (float64 to float32, uint8 to float32; never a float to an integer).
             batch_size: samples at once; None: the file's own, or 32 where that is free. A file with a fixed
                 batch always gets full batches: the last one is filled up and the surplus dropped.
@@ -137,15 +141,16 @@ class Runner(abc.ABC):
         named = fit_inputs(x, self.input_specs)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"Expected batch_size to be None or at least 1. Received: batch_size={batch_size}.")
+        check_rows(named, {name: spec.shape for name, spec in self.input_specs.items()}, self.path.name)
         size = self.batch_size or batch_size or DEFAULT_BATCH_SIZE
         samples = count_samples(named)
+        if is_uneven(named.values()):
+            size = samples
         pieces = []
-        for start in range(0, samples, size):
-            batch = {name: array[start : start + size] if array.ndim else array for name, array in named.items()}
-            here = min(size, samples - start)
-            if self.batch_size and here < size:
-                batch = {name: fill(array, size) for name, array in batch.items()}
-            outputs = self.run(batch)
+        for batch in cut(named, size):
+            here = count_samples(batch)
+            short = self.batch_size and here < size
+            outputs = self.run({name: fill(array, size) for name, array in batch.items()} if short else batch)
             if samples > size or here < size:
                 outputs = {name: self._rows(name, value, size, here) for name, value in outputs.items()}
             pieces.append(outputs)

@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 import re
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import keras
 
+from tfcompress.checks import cannot_run
 from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.inputs import TensorInfo
 from tfcompress.export.plain import make_plain
@@ -19,6 +20,7 @@ from tfcompress.export.view import float32_view
 from tfcompress.memory import memory_error, out_of_memory
 from tfcompress.messages import told
 from tfcompress.surgery.timesteps import steps_at_once
+from tfcompress.uneven import fixes_rows
 
 CALL_SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""
@@ -40,6 +42,7 @@ class Trace:
         signature: how the Keras model is called.
         layers: the names of all layers.
         scope: what the names of its operations begin with: the model's name, if that was given.
+        whole: whether its inputs may have different numbers of rows.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Trace:
     signature: Signature
     layers: frozenset[str]
     scope: str = "model"
+    whole: bool = False
 
     @property
     def dynamic_batch(self) -> bool:
@@ -58,13 +62,16 @@ class Trace:
 
 
 def trace(
-    model: keras.Model, batch_size: int | None, kind: str | None = None, signature: Signature | None = None
+    model: keras.Model,
+    batch_size: int | Mapping[str, int | None] | None,
+    kind: str | None = None,
+    signature: Signature | None = None,
 ) -> Trace:
     """Trace `model` for inference, in float32.
 
     Args:
         model: built.
-        batch_size: the first dimension of every input; None: free.
+        batch_size: the first dimension of every input, or of each by its name; None: free.
         kind: "tflite" or "onnx": write what that format lacks with other operations; None: all as the model does.
         signature: how the model is called; None: as it says itself.
 
@@ -82,7 +89,9 @@ def trace(
             "and export."
         )
     signature = signature or read_signature(model)
-    inputs = {name: _with_batch(spec, batch_size) for name, spec in signature.inputs.items()}
+    whole = isinstance(batch_size, Mapping)
+    rows = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(signature.inputs, batch_size)
+    inputs = {name: _with_batch(spec, rows[name]) for name, spec in signature.inputs.items()}
     with float32_view(model), steps_at_once(model), _named(model, scope_of(model)):
         concrete, order = _trace(model, signature, inputs, kind)
         integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
@@ -98,7 +107,8 @@ def trace(
         for name in order
     }
     layers = frozenset(layer.name for layer in model._flatten_layers(include_self=False))
-    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature, layers, scope_of(model))
+    scope = scope_of(model)
+    return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature, layers, scope, whole)
 
 
 def scope_of(model: keras.Model) -> str:
@@ -154,7 +164,11 @@ def _trace(
         if out_of_memory(error):
             raise memory_error(f"trace model {model.name!r}", error) from error
         shapes = {name: spec.shape for name, spec in inputs.items()}
+        if fixes_rows(shapes.values()):
+            raise cannot_run(_where(error, model), list(inputs.values()), error) from error
         advice = "" if signature.declared else " Let `call` take one argument: an array, a list or a dict."
+        if len({spec.shape[0] for spec in inputs.values() if spec.shape}) == 1 < len(inputs):
+            advice += " If its inputs need different numbers of rows, give such data with verify=."
         if "as an integer" in str(error):  # of `range` and the like
             advice += " Give the model's Input the sizes that its code needs as numbers, and export() a batch_size."
         raise ValueError(

@@ -27,6 +27,7 @@ from tfcompress.surgery.lines import NOISE, WHOLE, Content
 from tfcompress.surgery.samples import draw, in_words, sample_shapes
 from tfcompress.surgery.sizes import MANY, NoSizeFits, batch_of, hints_of, is_free
 from tfcompress.surgery.walking import calls
+from tfcompress.uneven import cut, fixes_rows, is_uneven
 
 if TYPE_CHECKING:
     from tfcompress.export.deployment import Deployment
@@ -177,18 +178,18 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
             f"{model.name!r}, which failed: {error}. Say the sizes with input_shapes=, or give data of your own with "
             "verify=x."
         ) from error.__cause__
-    fixed = batch_of(own)
+    fixed = None if fixes_rows(own) else batch_of(own)
     if fixed is not None and all(spec.shape and spec.shape[0] == fixed for spec in trace.outputs.values()):
         # Several batches of it: one sample shows little.
         times = -(-MANY // fixed)
         sizes = [(size[0] * times, *size[1:]) if size else () for size in sizes]
     inputs = make(sizes)
     try:
-        reference(model, trace, {name: value[: fixed or 2] if value.ndim else value for name, value in inputs.items()})
+        reference(model, trace, next(cut(inputs, fixed or 2)))
     except Exception as error:  # whatever the model raises
         raise ValueError(
             f"Expected a model that runs on random inputs of {_shapes(inputs)}. Received: {model.name!r}, which "
-            f"failed: {error}. Give data of your own with verify=x."
+            f"failed: {error}. Give data of your own with verify=x, with as many rows in each input as it needs."
         ) from error
     return inputs, in_words(known, list(trace.inputs))
 
@@ -232,11 +233,13 @@ def reference(
     asked = batch_of(spec.shape for spec in trace.inputs.values())
     own = batch_of(spec.shape for spec in trace.signature.inputs.values())
     step = own or (asked if asked is not None and asked > 1 else DEFAULT_BATCH_SIZE)
+    if is_uneven(inputs.values()):
+        step = samples
     pieces = []
     call = trace.signature.caller(model)
-    for start in range(0, samples, step):
-        batch = [array[start : start + step] if array.ndim else array for array in inputs.values()]
-        here = min(step, samples - start)
+    for part in cut(inputs, step):
+        batch = list(part.values())
+        here = count_samples(part)
         if here < step == asked:
             batch = [fill(array, step) for array in batch]
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]

@@ -239,7 +239,10 @@ def _pairs(data: Any, batch_size: int) -> Iterator[Any]:
     data = tuple(arrays(part, what) for part, what in zip(data, ("x", "y", "sample weights"), strict=False))
     sizes = {len(array) for array in keras.tree.flatten(data)}
     if len(sizes) != 1:
-        raise ValueError(f"Expected arrays with as many samples each. Received: {sorted(sizes)} samples.")
+        raise ValueError(
+            f"Expected arrays with as many samples each. Received: {sorted(sizes)} samples. Of rows that "
+            "belong together, as those of a graph, give a list of batches: [(x, y)]."
+        )
     for start in range(0, sizes.pop(), batch_size):
         yield keras.tree.map_structure(lambda x, start=start: x[start : start + batch_size], data)
 

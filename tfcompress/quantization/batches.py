@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.checks import check_count
+from tfcompress.checks import check_count, running
 from tfcompress.data import array_of, check_finite, inputs_of, is_array, is_list, unnested, without_lists
-from tfcompress.surgery.inputs import has_graph, input_name
+from tfcompress.surgery.inputs import graph_of, has_graph, input_name
 from tfcompress.surgery.sizes import batch_of, is_free
+from tfcompress.uneven import check_rows, cut, is_uneven
 
 
 def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[list[Any]]:
@@ -22,7 +23,8 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
         model: A functional model.
         data: An array (one input); a dict or, for several inputs, a list or tuple of arrays, by input or in their
             order; or anything that yields batches of these, also with targets behind them: a `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, a list of batches, a generator, or a function that returns one.
+            `keras.utils.PyDataset`, a list of batches, a generator, or a function that returns one. Arrays with
+            different numbers of rows, as the nodes and the edges of a graph, are one batch, if the model takes them.
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Raises:
@@ -44,21 +46,23 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     fixed = batch_of(tuple(x.shape) for x in model.inputs)
     batch_size = fixed or batch_size
     if is_array(data) or isinstance(data, Mapping) or (is_list(data, count) and count > 1):
-        arrays = _by_input(model, data)
-        found = (
-            [array[start : start + batch_size] for array in arrays] for start in range(0, _samples(arrays), batch_size)
-        )
+        arrays = {str(place): array for place, array in enumerate(_by_input(model, data))}
+        found = (list(batch.values()) for batch in cut(arrays, batch_size))
     else:
         found = (_by_input(model, batch) for batch in inputs_of(data, count))
-    empty = True
+    empty, tried = True, False
     for place, batch in enumerate(found):
         empty = False
-        if not _samples(batch):
+        if not all(len(array) for array in batch if array.ndim):
             raise ValueError(
                 f"Expected at least one sample in every batch. Received: batch {place}, counted from 0, with none. "
                 "Leave empty batches out."
             )
-        yield batch if fixed is None else [_filled(array, fixed) for array in batch]
+        whole = is_uneven(batch)
+        if whole and not tried:
+            _run_once(model, batch)
+            tried = True
+        yield batch if fixed is None or whole else [_filled(array, fixed) for array in batch]
     if empty:
         raise ValueError(
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
@@ -73,15 +77,18 @@ def shapes_of(model: keras.Model, data: Any) -> dict[str, tuple[int | None, ...]
     """
     if data is None or not has_graph(model) or isinstance(data, Iterator):
         return None
-    if not is_free(tuple(x.shape) for x in model.inputs):
+    if len(model.inputs) == 1 and not is_free(tuple(x.shape) for x in model.inputs):
         return None
     try:
         first = next(batches(model, data))
     except Exception:  # whatever a data set of the user's raises
         return None
+    if not is_uneven(first) and not is_free(tuple(x.shape) for x in model.inputs):
+        return None
     # None of something, as an image without masks has it, is no size to try a model with.
-    sizes = [[size or None for size in np.shape(array)[1:]] for array in first]
-    return {input_name(x): (None, *shape) for x, shape in zip(model.inputs, sizes, strict=True)}
+    sizes = [[size or None for size in np.shape(array)] for array in first]
+    shapes = [tuple(shape) if is_uneven(first) else (None, *shape[1:]) for shape in sizes]
+    return {input_name(x): shape for x, shape in zip(model.inputs, shapes, strict=True)}
 
 
 def _filled(array: Any, size: int) -> Any:
@@ -100,12 +107,14 @@ def check_batch_size(batch_size: Any) -> None:
     check_count("batch_size", batch_size)
 
 
-def _samples(arrays: Sequence[Any]) -> int:
-    """Return how many samples arrays hold, which must be as many in each."""
-    samples = {len(array) for array in arrays if array.ndim}
-    if len(samples) > 1:
-        raise ValueError(f"Expected as many samples for each input. Received: {sorted(samples)}.")
-    return samples.pop() if samples else 1
+def _run_once(model: keras.Model, batch: Sequence[Any]) -> None:
+    """Raise ValueError unless a model takes arrays with different numbers of rows."""
+    names = [input_name(x) for x in model.inputs]
+    shapes = {name: tuple(x.shape) for name, x in zip(names, model.inputs, strict=True)}
+    check_rows(dict(zip(names, batch, strict=True)), shapes, f"the model {model.name!r}")
+    tensors = [keras.ops.convert_to_tensor(array) for array in batch]
+    with running(f"the model {model.name!r}", batch), keras.StatelessScope():
+        model(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, tensors), training=False)
 
 
 def _by_input(model: keras.Model, batch: Any) -> list[Any]:

@@ -51,7 +51,8 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     Args:
         model: What `tfcompress.quantize` returned, maybe trained since; its ranges are changed in place.
         data: A few hundred samples like those that the model will see: an array, a dict or list of arrays for
-            several inputs, or anything that yields batches (targets behind the inputs are left out).
+            several inputs, or anything that yields batches (targets behind the inputs are left out). Arrays with
+            different numbers of rows, as the nodes and the edges of a graph, are one batch.
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Raises:

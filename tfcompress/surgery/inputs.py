@@ -17,6 +17,7 @@ from keras import ops, tree
 from tfcompress.meshes import gathered
 from tfcompress.surgery.given import given_dtypes, given_shapes, whole_structure
 from tfcompress.surgery.sizes import Sizes, find_sizes, hints_of, with_batch
+from tfcompress.uneven import fixes_rows
 
 
 def is_graph(layer: Any) -> bool:
@@ -118,6 +119,9 @@ def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: s
     words = min(tables, default=2)
     names = [leaf.name for leaf in leaves]
     shapes = with_batch(given_shapes(names, [leaf.shape for leaf in leaves]), 2)
+    rows = [(leaf.rows,) for leaf in leaves]
+    if fixes_rows(rows):  # any other numbers may not fit each other
+        shapes = [(leaf.rows, *shape[1:]) for leaf, shape in zip(leaves, shapes, strict=True)]
 
     def outputs(sizes: Sequence[Sizes], dtypes: Sequence[str], more: Sequence[float]) -> list[Any]:
         random = np.random.default_rng(0)
@@ -209,12 +213,13 @@ class _Leaf:
 
     name: str
     shape: tuple[int | None, ...]
+    rows: int | None = None
 
 
 def _named(shapes: Any, name: str, path: tuple[str, ...] = ()) -> Any:
     if isinstance(shapes, dict):
         return {key: _named(value, "_".join((*path, str(key))), (*path, str(key))) for key, value in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):
-        return _Leaf(name, (None, *shapes[1:]))
+        return _Leaf(name, (None, *shapes[1:]), shapes[0] if shapes else None)
     made = [_named(value, f"{name}_{index}", path and (*path, str(index))) for index, value in enumerate(shapes)]
     return tuple(made) if isinstance(shapes, tuple) else made
