@@ -8,9 +8,12 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import keras
 from keras import ops, tree
+
+from tfcompress.surgery.adding import added, mistakable, shape_of
 
 Aside = Callable[[bool], contextlib.AbstractContextManager[None]]
 """Makes a block in which calls of layers are taken for those of a `call` that is opened, or not."""
@@ -124,6 +127,35 @@ def recording(opens: Callable[[], bool], aside: Aside) -> Iterator[None]:
         _HERE.record = before
 
 
+@contextlib.contextmanager
+def sums_recorded(opens: Callable[[], bool], aside: Aside) -> Iterator[None]:
+    """Let `x + y` of symbolic tensors in a `call` that is opened be what TensorFlow makes of it, not Keras.
+
+    Args:
+        opens: As for `recording`.
+        aside: As for `recording`.
+    """
+    plus, plus_reversed = keras.KerasTensor.__add__, keras.KerasTensor.__radd__
+
+    def add(x: Any, y: Any) -> Any:
+        if not opens() or not mistakable(shape_of(x), shape_of(y)):
+            return plus(x, y)
+        with aside(False):
+            return _added(x, y)
+
+    def add_reversed(y: Any, x: Any) -> Any:
+        if not opens() or not mistakable(shape_of(x), shape_of(y)):
+            return plus_reversed(y, x)
+        with aside(False):
+            return _added(x, y)
+
+    with (
+        mock.patch.object(keras.KerasTensor, "__add__", add),
+        mock.patch.object(keras.KerasTensor, "__radd__", add_reversed),
+    ):
+        yield
+
+
 @functools.cache
 def _listen() -> None:
     """Ask TensorFlow for the calls that fail, once; where nothing is recorded, they fail as they did."""
@@ -158,6 +190,10 @@ def _in_keras(name: str, args: Any, kwargs: dict[str, Any]) -> Any:
     if len(args) > len(names.split()) or not names.startswith(" ".join(known)) or given.keys() - known:
         return None
     return make(*(given[key] for key in known))
+
+
+def _added(x: Any, y: Any) -> Any:
+    return added(x, y, TensorFlowCall("math.add", name="add"))
 
 
 def _concatenated(values: Any, axis: Any) -> Any:
@@ -205,7 +241,7 @@ _SAME: dict[str, tuple[Callable[..., Any], str]] = {
     "nn.softmax": (ops.softmax, "logits axis"),
     "math.sigmoid": (ops.sigmoid, "x"),
     "math.tanh": (ops.tanh, "x"),
-    "math.add": (ops.add, "x y"),
+    "math.add": (_added, "x y"),
     "math.subtract": (ops.subtract, "x y"),
     "math.multiply": (ops.multiply, "x y"),
     "math.maximum": (ops.maximum, "x y"),

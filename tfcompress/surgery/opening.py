@@ -22,7 +22,7 @@ from tfcompress.surgery.comparing import check_equal
 from tfcompress.surgery.copying import autocast, copy_layer
 from tfcompress.surgery.deep import class_of, functional
 from tfcompress.surgery.duplicating import Copies
-from tfcompress.surgery.foreign import recording
+from tfcompress.surgery.foreign import recording, sums_recorded
 from tfcompress.surgery.given import check_given
 from tfcompress.surgery.inputs import (
     as_declared,
@@ -153,6 +153,7 @@ class _Opener:
             exclusive(),
             mock.patch.object(Layer, "__call__", call),
             mock.patch.object(keras.KerasTensor, "__array_ufunc__", None, create=True),  # "array * x" asks x
+            sums_recorded(traced, self.calls_intercepted),
             mock.patch.object(_Variable, "value", property(value)),
             recording(lambda: self.in_call, self.calls_intercepted),
             free_sizes_recorded(traced, self.sized),
