@@ -23,7 +23,7 @@ from tfcompress.export.proving import prove as prove_file
 from tfcompress.export.rows import rows_of_file
 from tfcompress.export.runtime import Runner, format_of
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.signature import Signature, read_signature
+from tfcompress.export.signature import read_signature
 from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.streaming import check_streaming, fitted, streaming_signature
 from tfcompress.export.tracing import Trace, trace
