@@ -133,9 +133,6 @@ def test_a_compressed_model_too(precision, format, tmp_path):
     model = tfc.prune(plain, 0.5) if precision == "pruned" else tfc.quantize(plain, precision)
     if precision == "int8":
         tfc.calibrate(model, parts[:, 0], batch_size=1)
-        for layer in model._flatten_layers():
-            if isinstance(layer, L.LSTM):
-                layer.reset_state()
     artifact = tfc.export(model, tmp_path / f"m.{format}", stateful="io")
     assert list(artifact.inputs) == ["x", "memory_state_0", "memory_state_1"]
     pairs = list(run_in_steps(artifact, model, [parts[0]] * 4))
@@ -143,6 +140,21 @@ def test_a_compressed_model_too(precision, format, tmp_path):
     for found, wanted in pairs:
         np.testing.assert_allclose(found, wanted, atol=step)
     assert np.abs(pairs[0][0] - pairs[3][0]).max() > step  # it remembers
+
+
+@both_formats
+def test_two_layers_of_a_quantized_model_are_alike_for_many_steps(format, tmp_path):
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=0.7)
+    heard = L.GRU(5, stateful=True, return_sequences=True, kernel_initializer=wide, recurrent_initializer=wide)
+    plain = sequential(heard, L.SimpleRNN(4, stateful=True, kernel_initializer=wide), batch=1)
+    x = np.random.default_rng(0).normal(size=(20, 3, 3)).cumsum(0).astype("float32") / 4
+    model = tfc.quantize(plain, "int8", calibration_data=x)
+    artifact = tfc.export(model, tmp_path / f"m.{format}", stateful="io")
+    pairs = list(run_in_steps(artifact, model, [part[None] for part in x]))  # nothing of the calibration is left
+    step = model.layers[-1].spec.step(*model.layers[-1].range)
+    assert max(np.abs(found - wanted).max() for found, wanted in pairs) < 1.01 * step
+    assert np.mean([np.abs(found - wanted).max() < step / 2 for found, wanted in pairs]) > 0.9
 
 
 @both_formats

@@ -299,3 +299,17 @@ def test_data_may_hold_none_of_something():
     with pytest.warns(UserWarning, match="nothing but zeros from 'summed'"):
         quantized = tfc.quantize(model, "int8", calibration_data=x)
     np.testing.assert_allclose(quantized(x), model(x), atol=0.1)
+
+
+def test_states_are_those_of_the_data_alone_and_left_as_they_were():
+    x = np.random.default_rng(0).normal(size=(6, 3, 2)).astype("float32")
+    layers = [keras.Input(batch_shape=(1, 3, 2)), L.GRU(3, stateful=True, name="memory"), L.Dense(2)]
+    model = tfc.quantize(keras.Sequential(layers), "int8", calibration_data=x)
+    memory = model.get_layer("memory")
+    assert not np.any(memory.states[0])
+    found = [quantizer.range for quantizer in activation_quantizers(model)]
+    model(x[:1])
+    before = np.array(memory.states[0])
+    tfc.calibrate(model, x)
+    assert [quantizer.range for quantizer in activation_quantizers(model)] == found
+    np.testing.assert_array_equal(memory.states[0], before)

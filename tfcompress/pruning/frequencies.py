@@ -19,6 +19,7 @@ from tfcompress.surgery.deep import functional
 from tfcompress.surgery.inputs import graph_of
 from tfcompress.surgery.naming import free
 from tfcompress.surgery.parameters import Parameter
+from tfcompress.surgery.recurrent import beginning
 from tfcompress.surgery.walking import Call, calls
 
 Tensor = Any
@@ -123,20 +124,21 @@ def _shares(model: keras.Model, places: Sequence[tuple[Tensor, int]], evidence: 
     sums = [np.zeros(x.shape[axis]) for x, axis in places]
     seen = 0
     data = evidence.data[0] if isinstance(evidence.data, tuple) else evidence.data
-    for batch in batches(model, data, evidence.batch_size):
-        # A ReLU makes zeros of NaN: what is wrong isn't seen behind it.
-        if any(np.issubdtype(part.dtype, np.floating) and not np.isfinite(part).all() for part in batch):
-            raise ValueError("Expected finite data. Received: NaN or infinite values in a batch of `data`.")
-        outputs = predict_on_batch(probe, keras.tree.pack_sequence_as(inputs, batch))
-        for (x, _), total, output in zip(places, sums, keras.tree.flatten(outputs), strict=True):
-            value = np.asarray(output)
-            if np.isnan(value).any():
-                name = x._keras_history.operation.name
-                raise ValueError(
-                    f"Expected finite activations. Received: NaN behind layer {name!r}. Look at the weights."
-                )
-            np.add(total, value.sum(axis=0, dtype="float64"), out=total)
-        seen += len(batch[0])
+    with beginning(probe):
+        for batch in batches(model, data, evidence.batch_size):
+            # A ReLU makes zeros of NaN: what is wrong isn't seen behind it.
+            if any(np.issubdtype(part.dtype, np.floating) and not np.isfinite(part).all() for part in batch):
+                raise ValueError("Expected finite data. Received: NaN or infinite values in a batch of `data`.")
+            outputs = predict_on_batch(probe, keras.tree.pack_sequence_as(inputs, batch))
+            for (x, _), total, output in zip(places, sums, keras.tree.flatten(outputs), strict=True):
+                value = np.asarray(output)
+                if np.isnan(value).any():
+                    name = x._keras_history.operation.name
+                    raise ValueError(
+                        f"Expected finite activations. Received: NaN behind layer {name!r}. Look at the weights."
+                    )
+                np.add(total, value.sum(axis=0, dtype="float64"), out=total)
+            seen += len(batch[0])
     return [total / seen for total in sums]
 
 

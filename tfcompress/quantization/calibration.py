@@ -25,6 +25,7 @@ from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.inputs import graph_of, is_graph
 from tfcompress.surgery.keras_quantized import check_floats
+from tfcompress.surgery.recurrent import beginning
 from tfcompress.surgery.timesteps import steps_at_once
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import put, read
@@ -44,9 +45,11 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
 
     The data runs through the model with quantized weights and float activations; for each batch the extremes, and
     where the configuration asks for it a histogram, are computed on the device, and merged. One set of data gives one
-    range, however it is cut into batches and ordered, except with `range="ema"`. An activation that is 0 throughout
-    gets the range 0 to 1, and a warning names it. Which layers stay float, since channels differ too much for one
-    scale, was decided by `quantize`: for data whose channels are of other sizes, quantize anew.
+    range, however it is cut into batches and ordered, except with `range="ema"`, and in models with stateful recurrent
+    layers: these begin with zeros, go on from batch to batch (give sequences in their order), and have the state of
+    before afterwards. An activation that is 0 throughout gets the range 0 to 1, and a warning names it. Which layers
+    stay float, since channels differ too much for one scale, was decided by `quantize`: for data whose channels are of
+    other sizes, quantize anew.
 
     Args:
         model: What `tfcompress.quantize` returned, maybe trained since; its ranges are changed in place.
@@ -73,7 +76,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
         for quantizer in quantizers:
             quantizer.counts.assign(ops.zeros((2,), "int32"))  # nothing follows from the old range
         seen = Seen(model)
-        with steps_at_once(model):
+        with steps_at_once(model), beginning(model):
             found = _found(model, quantizers, map(seen.add, batches(model, data, batch_size)))
     finally:
         for quantizer, counts in zip(quantizers, before, strict=True):

@@ -21,6 +21,7 @@ from tfcompress.quantization.channels import channels_of
 from tfcompress.quantization.folding import Flow, affine_of
 from tfcompress.quantization.layerwise import Call, check_graph, in_stages, only_moving, run
 from tfcompress.quantization.randomness import unsteady
+from tfcompress.surgery.recurrent import beginning
 from tfcompress.transform import put, read
 
 Tensor = Any
@@ -98,8 +99,9 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
 
     variables = [point.variable for point in points]
     with only_moving(quantized, variables), only_moving(reference, []):
-        for number, batch in enumerate(data):
-            run(reference, batch, measure, number=number)
+        with beginning(reference):
+            for number, batch in enumerate(data):
+                run(reference, batch, measure, number=number)
         in_stages(quantized, data, [point.layer for point in points], look, settle)
 
 

@@ -14,6 +14,7 @@ from keras import layers as L
 from keras import ops
 
 from tfcompress.surgery.inputs import graph_of, is_graph
+from tfcompress.surgery.recurrent import beginning
 from tfcompress.surgery.walking import calls
 from tfcompress.transform import read
 
@@ -130,21 +131,22 @@ def in_stages(
         read_later = {id(x) for call in made[settled:] for x in call.inputs}
         kept: list[dict[int, Any]] | None = []
         size = 0
-        for batch, state in enumerate(states):
-            tensors = dict(state)
-            for place in range(start, stop):
-                if place == settled and kept is not None:
-                    kept.append({name: x for name, x in tensors.items() if name in read_later})
-                    size += sum(map(_bytes, kept[-1].values()))
-                    kept = kept if size <= KEPT else None
-                call = made[place]
-                args, kwargs = call.node.arguments.fill_in(tensors)
-                made_by = seeded(call.operation, caller(call.operation), batch, time[place])
-                if id(call.operation) == key:
-                    measure(call.operation, made_by, args, kwargs)
-                if place < stop - 1:
-                    outputs = keras.tree.flatten(made_by(*args, **kwargs))
-                    tensors.update(zip(map(id, call.outputs), outputs, strict=True))
+        with beginning(model):
+            for batch, state in enumerate(states):
+                tensors = dict(state)
+                for place in range(start, stop):
+                    if place == settled and kept is not None:
+                        kept.append({name: x for name, x in tensors.items() if name in read_later})
+                        size += sum(map(_bytes, kept[-1].values()))
+                        kept = kept if size <= KEPT else None
+                    call = made[place]
+                    args, kwargs = call.node.arguments.fill_in(tensors)
+                    made_by = seeded(call.operation, caller(call.operation), batch, time[place])
+                    if id(call.operation) == key:
+                        measure(call.operation, made_by, args, kwargs)
+                    if place < stop - 1:
+                        outputs = keras.tree.flatten(made_by(*args, **kwargs))
+                        tensors.update(zip(map(id, call.outputs), outputs, strict=True))
         settle(made[last[key]].operation)
         if kept is not None and settled > start:
             states, start = kept, settled

@@ -15,6 +15,7 @@ from tfcompress.quantization.config import ActivationSpec
 from tfcompress.quantization.numerics import fake_quant
 from tfcompress.replicas import predict_on_batch
 from tfcompress.surgery.deep import functional
+from tfcompress.surgery.recurrent import beginning
 from tfcompress.surgery.timesteps import steps_at_once
 
 FEW = 16
@@ -120,11 +121,12 @@ def _deviation(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
 def _stream(model: keras.Model, outputs: list[Any], data: Any, batch_size: int, merge: Any) -> list[np.ndarray]:
     watching = functional(model.inputs, outputs)
     total: list[np.ndarray] | None = None
-    for batch in batches(model, data, batch_size):
-        with steps_at_once(watching):
-            made = predict_on_batch(watching, batch)
-        parts = [np.asarray(part, np.float64) for part in (made if isinstance(made, list | tuple) else [made])]
-        total = parts if total is None else [merge(old, new) for old, new in zip(total, parts, strict=True)]
+    with beginning(watching):
+        for batch in batches(model, data, batch_size):
+            with steps_at_once(watching):
+                made = predict_on_batch(watching, batch)
+            parts = [np.asarray(part, np.float64) for part in (made if isinstance(made, list | tuple) else [made])]
+            total = parts if total is None else [merge(old, new) for old, new in zip(total, parts, strict=True)]
     assert total is not None
     return total
 
