@@ -238,3 +238,29 @@ def test_weights_that_fit_channels_of_different_size_are_not_rounded_away():
     with pytest.warns(UserWarning, match=r"'conv' reads them with: those of channels 0, 1, 2 of 4 .* stays float"):
         quantized = tfc.quantize(model, "int8", x)
     assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.99
+
+
+def fitting(x):
+    """Return a network whose weights fit the size of each column."""
+    model = network(lambda t: t)
+    kernel = model.get_layer("hidden").kernel
+    kernel.assign(kernel / x.std(0)[:, None])
+    return model
+
+
+def test_data_that_comes_later_is_looked_at_too():
+    x = columns()
+    inputs = keras.Input((4,), name="table")
+    parts = [L.Rescaling(600.0)(L.Dense(4, activation="relu")(inputs)), L.Dense(3, activation="sigmoid")(inputs)]
+    joined = keras.Model(inputs, L.Concatenate(name="det")(parts))
+    scaled = (x - x.mean(0)) / x.std(0)
+    for model, data, name in [(fitting(x), x, "'table'"), (joined, scaled, "'det_linear'")]:
+        quantized = tfc.quantize(model, "int8")
+        nodes = [len(layer._inbound_nodes) + len(layer._outbound_nodes) for layer in quantized.operations]
+        with pytest.warns(UserWarning, match=f"Channels of {name} differ .* quantize the float model with cal"):
+            tfc.calibrate(quantized, iter([data]))
+        tfc.calibrate(quantized, data[::-1])  # the same sizes again: nothing new is to be said
+        assert nodes == [len(layer._inbound_nodes) + len(layer._outbound_nodes) for layer in quantized.operations]
+    with pytest.warns(UserWarning, match="stays float"):
+        kept = tfc.quantize(fitting(x), "int8", calibration_data=x)
+    tfc.calibrate(kept, x * np.float32([1, 9, 1, 1]))

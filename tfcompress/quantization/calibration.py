@@ -13,13 +13,14 @@ from keras import ops
 from tfcompress.checks import check_model
 from tfcompress.memory import says_memory
 from tfcompress.quantization import ranges
-from tfcompress.quantization.batches import batches
+from tfcompress.quantization.batches import again, batches
 from tfcompress.quantization.gradients import values_alone
 from tfcompress.quantization.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 from tfcompress.quantization.lattices import Distinct
 from tfcompress.quantization.layerwise import caller
 from tfcompress.quantization.leaks import align
 from tfcompress.quantization.quantizers import LEAST, ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.recalibrating import differs, warn_of_lost
 from tfcompress.quantization.seen import Seen
 from tfcompress.quantization.sources import reached_by_input
 from tfcompress.replicas import predict_on_batch
@@ -49,7 +50,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     layers: these begin with zeros, go on from batch to batch (give sequences in their order), and have the state of
     before afterwards. An activation that is 0 throughout gets the range 0 to 1, and a warning names it. Which layers
     stay float, since channels differ too much for one scale, was decided by `quantize`: for data whose channels are of
-    other sizes, quantize anew.
+    other sizes, quantize anew. A warning names the tensors, where that is so.
 
     Args:
         model: What `tfcompress.quantize` returned, maybe trained since; its ranges are changed in place.
@@ -71,6 +72,16 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
     >>> tfc.calibrate(quantized, np.random.default_rng(0).normal(size=(64, 4)).astype("float32"))
     """
     quantizers = _to_calibrate(model)
+    before = next((quantizer.seen for quantizer in quantizers if quantizer.seen is not None), None)
+    data = again(data)
+    find_ranges(model, data, batch_size)
+    if differs(before, quantizers[0].seen or {}):
+        warn_of_lost(model, data, batch_size)
+
+
+def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
+    """Find the ranges, as `calibrate` does; how channels differ isn't looked at."""
+    quantizers = _to_calibrate(model)
     before = [read(quantizer.counts) for quantizer in quantizers]
     try:
         for quantizer in quantizers:
@@ -90,7 +101,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
             f"Expected activations that vary. Received: nothing but zeros from {', '.join(map(repr, dead))} on the "
             "calibration data. What is quantized there has the range 0 to 1 now: train the model, or give other data, "
             "if these layers are meant to be alive.",
-            stacklevel=3,
+            stacklevel=4,
         )
     small = [
         quantizer.source for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if 0 < high - low < LEAST
@@ -100,7 +111,7 @@ def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
             f"Expected activations that span {LEAST:g} at least, as TFLite files hold no smaller range. Received: less "
             f"from {', '.join(map(repr, small))} on the calibration data. These ranges are widened, and what is "
             "quantized there is coarse: scale what comes before, or keep these layers float with layers=.",
-            stacklevel=2,
+            stacklevel=4,
         )
     for quantizer, (low, high, settled) in zip(quantizers, found, strict=True):
         if high > low:

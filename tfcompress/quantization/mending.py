@@ -94,6 +94,11 @@ def mend(
     return model, still, frozenset(apart)
 
 
+def lost_on(model: keras.Model, config: QuantizeConfig, includes: Includes, data: Any, batch_size: int) -> list[str]:
+    """Return what `mend` would find, a sentence for each tensor, and change nothing."""
+    return _Mender(model, config, includes).plan(data, batch_size).found
+
+
 class _Mender:
     def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Includes, apart: Collection[str] = ()):
         assert config.activations is not None
@@ -151,7 +156,7 @@ class _Mender:
         floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
         plan.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
         about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale leaves them no steps."
-        plan.remarks.append(f"{about} {_and(floats)} stays float, and what is masked widens no range.")
+        plan.say(about, f"{_and(floats)} stays float, and what is masked widens no range.")
 
     # Maps and kernels that read an input of the model.
 
@@ -225,11 +230,11 @@ class _Mender:
         rows = lost_in_rows(call, spread, self.weights) if self.kind(call) == KERNEL and not lost.any() else lost
         if not lost.any() and rows.any():
             plan.kept.update((one, reason(name)) for one in chain)
-            plan.remarks.append(f"{said_of_rows(name, call.operation.name, rows)} {_and(chain)} stays float.")
+            plan.say(said_of_rows(name, call.operation.name, rows), f"{_and(chain)} stays float.")
         if not lost.any():
             return
         plan.kept.update((one, reason(name)) for one in chain)
-        plan.remarks.append(f"{said(name, spread, lost)} {_and(chain)} stays float, and what it makes is quantized.")
+        plan.say(said(name, spread, lost), f"{_and(chain)} stays float, and what it makes is quantized.")
 
     # Concatenations.
 
@@ -257,11 +262,11 @@ class _Mender:
         only = self.readers.get(id(call.outputs[0]), [])
         if not is_output and joined and len(only) == 1 and only == hurt and self.movable(call, only[0]):
             plan.moved[only[0]] = call
-            plan.remarks.append(f"{about} {only[0].operation.name!r} goes onto its branches, each quantized by itself.")
+            plan.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
             return
         floats = [call, *cuts, *hurt]
         plan.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
-        plan.remarks.append(f"{about} {_and(floats)} stays float.")
+        plan.say(about, f"{_and(floats)} stays float.")
 
     def movable(self, joint: Call, call: Call) -> bool:
         """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
@@ -338,7 +343,7 @@ class _Mender:
         done = [f"{_and(kept)} stays float"] if kept else []
         done += ["each part that is taken of it is quantized by itself"] if apart else []
         words = ", and ".join(done)
-        plan.remarks.append(f"{said(name, spread, lost)} {words[:1].upper()}{words[1:]}.")
+        plan.say(said(name, spread, lost), f"{words[:1].upper()}{words[1:]}.")
 
     def made_with(self, x: Any) -> list[Call]:
         """Return what makes a tensor, and what is computed together with it; nothing where that is float already."""

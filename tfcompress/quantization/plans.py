@@ -26,6 +26,7 @@ class Plan:
         apart: The names of operations that only move values, behind which quantizers stand by themselves.
         remarks: What a reader should know, a sentence for each tensor.
         notes: The same of what is left as it is.
+        found: What is wrong, the first part of each remark.
     """
 
     kept: dict[Call, str] = dataclasses.field(default_factory=dict)
@@ -33,6 +34,12 @@ class Plan:
     apart: set[str] = dataclasses.field(default_factory=set)
     remarks: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    found: list[str] = dataclasses.field(default_factory=list)
+
+    def say(self, about: str, done: str) -> None:
+        """Note what is wrong, and what is done."""
+        self.found.append(about)
+        self.remarks.append(f"{about} {done}")
 
 
 def carry_out(plan: Plan, model: keras.Model, placement: Placement) -> keras.Model:

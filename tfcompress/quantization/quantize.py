@@ -11,7 +11,7 @@ from keras.layers import Layer
 from tfcompress.checks import check_flags
 from tfcompress.quantization.accumulating import QuantizedLayer
 from tfcompress.quantization.batches import again, check_batch_size, shapes_of
-from tfcompress.quantization.calibration import calibrate
+from tfcompress.quantization.calibration import find_ranges
 from tfcompress.quantization.checks import check_data, check_finite, check_kernels, warn_without_integers
 from tfcompress.quantization.computed import keep_computed
 from tfcompress.quantization.config import QuantizeConfig
@@ -126,7 +126,7 @@ def quantize(
                 if isinstance(transform, WeightQuantizer):
                     transform.fit(wrapper.value_before(transform))
         if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
-            calibrate(quantized, calibration_data, batch_size)
+            find_ranges(quantized, calibration_data, batch_size)
             warn_of_float(quantized)
         if reestimate_batch_norm:
             from tfcompress.quantization.reestimation import reestimate_batch_norms
