@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+import tfcompress as tfc
 from tests.quantization.test_folding import infer, randomize
 from tfcompress.quantization import layerwise
 from tfcompress.quantization.channels import channels_of
@@ -272,3 +273,12 @@ def test_noise_that_a_layer_draws_is_no_error_of_rounding(own):
     assert not own or read(model.get_layer("jitter").seeds.state).tolist() == seed.tolist()
     if own:  # for the same draws, the mean is that of the float model
         np.testing.assert_allclose(mean_of(quantized, "behind", data), mean_of(model, "behind", data), atol=1e-3)
+
+
+def test_states_are_no_draws_and_begin_anew():
+    x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
+    layers = [keras.Input(batch_shape=(1, 3, 2)), keras.layers.GRU(3, stateful=True, name="memory")]
+    model = keras.Sequential([*layers, keras.layers.Dense(2, activation="relu"), keras.layers.Dense(2, name="out")])
+    quantized = tfc.quantize(model, "int8", calibration_data=x, correct_bias=True)
+    assert np.any(quantized.get_layer("out_linear").layer.bias)
+    assert not np.any(quantized.get_layer("memory").states[0])

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfcompress.meshes import gathered
 from tfcompress.quantization.layerwise import Call, run
+from tfcompress.surgery.recurrent import beginning
 
 
 def unsteady(model: keras.Model, batch: list[Any]) -> tuple[list[str], set[int]]:
@@ -27,9 +28,12 @@ def unsteady(model: keras.Model, batch: list[Any]) -> tuple[list[str], set[int]]
     moving: dict[int, Any] = {}  # tensors, kept so that none gets another's id
 
     def visit(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
-        outputs = call(*args, **kwargs)
+        with beginning(operation):  # a state is no draw
+            outputs = call(*args, **kwargs)
+        with beginning(operation):
+            again = call(*args, **kwargs)
         given = keras.tree.flatten((args, kwargs))
-        pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(call(*args, **kwargs)), strict=True)
+        pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(again), strict=True)
         draws = not all(_same(x, y) for x, y in pairs)
         if draws:
             names.setdefault(operation.name)

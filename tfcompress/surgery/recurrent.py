@@ -13,8 +13,8 @@ from tfcompress.transform import put, read
 
 
 @contextlib.contextmanager
-def beginning(model: keras.Model) -> Iterator[None]:
-    """Let stateful recurrent layers begin with zeros in the block; behind it they have the state of before.
+def beginning(model: Any) -> Iterator[None]:
+    """Let stateful recurrent layers of a model or layer begin with zeros; behind the block they have their old state.
 
     What is found from data so depends on that data alone, and a model that was looked at goes on as if it had not been.
 
@@ -27,7 +27,8 @@ def beginning(model: keras.Model) -> Iterator[None]:
     >>> np.abs(model.layers[0].states[0]).max().item()
     0.0
     """
-    states = [variable for layer in model._flatten_layers() for variable in _states(layer)]
+    layers = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
+    states = [variable for layer in layers for variable in _states(layer)]
     before = [read(variable) for variable in states]
     try:
         for variable, value in zip(states, before, strict=True):
