@@ -139,6 +139,27 @@ def test_sizes_that_are_free_are_so_for_the_noise(format, tmp_path):
     assert tfc.verify(model, artifact.path, X.reshape(12, 4, 8))["y"].max_rel < 1e-5
 
 
+@both_formats
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_classes_are_drawn_by_uniform_numbers(batch_size, format, tmp_path):
+    def classes(x, shape, seeds, _):
+        two = keras.random.categorical(x, 2, seed=seeds)
+        return ops.concatenate([ops.cast(two, "float32"), x], -1)
+
+    model = network(L.Dense(3), Draws(classes, name="noise"), L.Dense(5, use_bias=False, name="y"))
+    model.get_layer("y").kernel.assign(np.eye(5))
+    artifact = tfc.export(model, tmp_path / f"m.{format}", random="inputs", batch_size=batch_size)
+    assert artifact.inputs["noise_uniform"].shape == (batch_size, 2, 3)
+    uniform = np.random.default_rng(0).random((4000, 2, 3), "float32")
+    found = artifact.predict({"x": np.repeat(X[:1], 4000, 0), "noise_uniform": uniform})
+    logits = found[0, 2:].astype("float64")
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    for column in (0, 1):
+        shares = [(found[:, column] == place).mean() for place in range(3)]
+        np.testing.assert_allclose(shares, wanted, atol=0.03)
+    assert (found[:, 0] != found[:, 1]).any()
+
+
 def test_an_input_that_nothing_reads_stays(tmp_path):
     x, y = keras.Input((8,), name="x"), keras.Input((4,), name="unread")
     model = keras.Model([x, y], Draws(gumbel, name="gumbel")(L.Dense(3)(x)))
@@ -151,13 +172,15 @@ def test_data_to_compare_on_with_or_without_noise(tmp_path):
     for data in (X, {"x": X}, {"x": X, "noise_uniform": noise}, [(X, noise)]):
         artifact = tfc.export(model, tmp_path / "m.onnx", random="inputs", verify=data, overwrite=True)
         assert artifact.parity.samples == 48
+    with pytest.raises(ValueError, match=r"exported from this model, without stateful= and random="):
+        tfc.debug(model, tmp_path / "m.onnx", X)
     with pytest.raises(ValueError, match="noise_uniform"):
         tfc.export(model, tmp_path / "n.onnx", random="inputs", verify={"x": X, "noise_uniform": noise[:, :2]})
     assert not (tmp_path / "n.onnx").exists()
 
 
 OTHERS = {
-    "StatelessMultinomial": lambda x, shape, seeds, _: x + keras.random.categorical(x, 3, dtype="float32", seed=seeds),
+    "RandomUniformInt": lambda x, shape, *_: x + tf.cast(tf.random.uniform(shape, 0, 3, "int32"), "float32"),
     "StatelessRandomGammaV3": lambda x, shape, seeds, _: x + keras.random.beta(shape, 1.0, 1.0, seed=seeds),
     "StatelessRandomBinomial": lambda x, shape, seeds, _: x + keras.random.binomial(shape, 3.0, 0.5, seed=seeds),
     "RandomPoissonV2": lambda x, *_: x + tf.random.poisson((3,), 1.0),

@@ -217,9 +217,11 @@ def pair(ours: Mapping[str, Any], theirs: Mapping[str, TensorInfo], what: str, p
     elif len(ours) == len(theirs) == 1:
         names = dict(zip(ours, theirs, strict=True))
     else:
+        more = set(ours) < set(theirs)
         raise ValueError(
             f"Expected a file with the {what}s of the model, {list(ours)}. Received: {os.fspath(path)!r} with "
-            f"{list(theirs)}. Give the file that was exported from this model."
+            f"{list(theirs)}. Give the file that was exported from this model"
+            f"{', without stateful= and random=' if more else ''}."
         )
     for name, other in names.items():
         mine = ours[name].shape if what == "input" else None

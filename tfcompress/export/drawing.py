@@ -18,6 +18,10 @@ KINDS = {
 }
 """What TensorFlow's operations draw; a mean and a deviation, or ends, are applied behind them."""
 
+CLASSES = ("Multinomial", "StatelessMultinomial")
+"""Operations that draw classes of given logits: where that of the largest sum of logit and a uniform number's
+-log(-log(number)) is, is distributed so."""
+
 _DRAWS = re.compile(r"(State(less|ful))?(Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial|Sampl)")
 _STATEFUL = re.compile(r"Stateful(StandardNormal|Uniform|TruncatedNormal|RandomBinomial)")
 _KEYS = "StatelessRandomGet"
@@ -67,6 +71,36 @@ def said(op: Any) -> str:
     if not _draws(op.type):
         return f"in a loop or branch ({op.type})"
     return f"{op.outputs[0].dtype.name} by {op.type}"
+
+
+def draw_classes(graph: Any, node: Any, given: str) -> None:
+    """Let a node draw classes by uniform numbers, which are given.
+
+    Args:
+        graph: a GraphDef with the node; changed.
+        node: one of `CLASSES`.
+        given: The name of the node with the numbers: a row for each draw, in it one for each class.
+    """
+    import tensorflow as tf
+
+    def make(kind: str, *inputs: str) -> str:
+        name = f"{node.name}/{kind}_{len(graph.node)}"
+        made = graph.node.add(name=name, op=kind, input=inputs)
+        made.attr["T"].type = tf.float32.as_datatype_enum
+        return name
+
+    def axis(value: int) -> str:
+        made = graph.node.add(name=f"{node.name}/axis_{value}", op="Const")
+        made.attr["dtype"].type = tf.int32.as_datatype_enum
+        made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.int32))
+        return str(made.name)
+
+    logits = make("ExpandDims", node.input[0], axis(1))
+    gumbel = make("Neg", make("Log", make("Neg", make("Log", given))))
+    drawn = type(node)(name=node.name, op="ArgMax", input=[make("AddV2", logits, gumbel), axis(2)])
+    drawn.attr["T"].type = tf.float32.as_datatype_enum
+    drawn.attr["output_type"].type = node.attr["output_dtype"].type
+    node.CopyFrom(drawn)
 
 
 def forget_draws(graph: Any, outputs: Iterable[str]) -> None:

@@ -106,7 +106,8 @@ def export(
         random: "inputs": the random numbers that inference draws, as a VAE's sampling does, are inputs
             (`<layer>_normal`, `<layer>_uniform`, `<layer>_truncated_normal`) of the file: whoever runs it draws them,
             of mean 0 and deviation 1, or from 0 to 1, as the artifact's `notes` say; the file applies the model's own
-            mean and deviation. None: such models are refused, since a file draws nothing.
+            mean and deviation, and finds classes (`categorical`) by uniform numbers. None: such models are refused,
+            since a file draws nothing.
         external_data: whether a `.onnx` file has its weights in a second file beside it, `<name>.onnx.data`; None:
             only if it would be larger than 2 GB, which protobuf can't hold. The two belong together.
 

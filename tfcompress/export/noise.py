@@ -9,7 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.export.drawing import KINDS, NORMAL, TRUNCATED, UNIFORM, drawing, forget_draws, said
+from tfcompress.export.drawing import (
+    CLASSES,
+    KINDS,
+    NORMAL,
+    TRUNCATED,
+    UNIFORM,
+    draw_classes,
+    drawing,
+    forget_draws,
+    said,
+)
 from tfcompress.export.functions import captured_by, function_of
 from tfcompress.export.inputs import TensorInfo, count_samples, fit_inputs
 from tfcompress.export.operators import layer_of
@@ -260,17 +270,20 @@ def find_draws(concrete: Any, inputs: Mapping[str, TensorInfo], layers: frozense
     """
     found = []
     for op in drawing(concrete, len(inputs)):
-        kind, tensor = KINDS.get(op.type), op.outputs[0]
-        layer = layer_of(op, layers)
-        if kind is None or tensor.dtype.name != "float32" or tensor.shape.rank is None:
+        kind, tensor, layer = KINDS.get(op.type), op.outputs[0], layer_of(op, layers)
+        dtype, shape = tensor.dtype.name, tensor.shape
+        if op.type in CLASSES:
+            kind, dtype = UNIFORM, op.inputs[0].dtype.name
+            shape = shape.concatenate(op.inputs[0].shape[-1:])
+        if kind is None or dtype != "float32" or shape.rank is None:
             where = f"layer {layer!r} of model {model!r}" if layer else f"model {model!r}"
             raise ValueError(
-                f"Expected random numbers drawn by {', '.join(EXPECTED)} of keras.random, float32 and outside of "
-                f"loops and branches, for random='inputs'. Received: {where}, which draws {said(op)}. Make such "
-                "numbers of uniform ones, or split the model: what is before the draw is one file, what is behind it "
-                "another."
+                f"Expected random numbers drawn by {', '.join(EXPECTED)} or categorical of keras.random, float32 and "
+                f"outside of loops and branches, for random='inputs'. Received: {where}, which draws {said(op)}. Make "
+                "such numbers of uniform ones, or split the model: what is before the draw is one file, what is behind "
+                "it another."
             )
-        found.append(Draw(kind, layer or "model", tensor.name, tuple(tensor.shape.as_list())))
+        found.append(Draw(kind, layer or "model", tensor.name, tuple(shape.as_list())))
     # A layer that gave its name to the output's quantizer has another since: see `surgery.naming`.
     names = unique((f"{draw.layer.removesuffix('_linear')}_{draw.kind}" for draw in found), inputs)
     return dict(zip(names, found, strict=True))
@@ -296,15 +309,21 @@ def _given(concrete: Any, count: int, draws: Mapping[str, tuple[Draw, Sequence[i
     nodes = {node.name: node for node in graph.node}
     arguments = {x.name: tf.TensorSpec(x.shape, x.dtype, name=x.op.name) for x in concrete.inputs[:count]}
     for name, (draw, shape) in draws.items():
-        node, tensor = nodes[draw.tensor.split(":")[0]], draw.tensor
-        made = tf.compat.v1.NodeDef(name=node.name, op="Placeholder")
+        node = nodes[draw.tensor.split(":")[0]]
+        given = read = f"{node.name}/given"
+        graph.node.add(name=given, op="Placeholder")
         if len(shape) > len(draw.shape):
-            tensor = f"{node.name}/given:0"
-            made = tf.compat.v1.NodeDef(name=node.name, op="Squeeze", input=[tensor.split(":")[0]])
+            read = f"{node.name}/row"
+            made = graph.node.add(name=read, op="Squeeze", input=[given])
             made.attr["T"].type = tf.float32.as_datatype_enum
             made.attr["squeeze_dims"].list.i.append(0)
-            graph.node.add(name=tensor.split(":")[0], op="Placeholder")
-        node.CopyFrom(made)  # what seeds are made of is needed no longer
+        if node.op in CLASSES:
+            draw_classes(graph, node, read)
+        else:  # what seeds are made of is needed no longer
+            same = tf.compat.v1.NodeDef(name=node.name, op="Identity", input=[read])
+            same.attr["T"].type = tf.float32.as_datatype_enum
+            node.CopyFrom(same)
+        tensor = f"{given}:0"
         arguments[tensor] = tf.TensorSpec(shape, tf.float32, name=name)
     outputs = {name: x.name for name, x in concrete.structured_outputs.items()}
     forget_draws(graph, [x.split(":")[0] for x in outputs.values()])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tfcompress.export.drawing import KINDS, drawing, said
+from tfcompress.export.drawing import CLASSES, KINDS, drawing, said
 from tfcompress.export.tracing import CALL_SUFFIX, Trace
 
 
@@ -46,7 +46,7 @@ def _check_draws(trace: Trace) -> None:
         layers = dict.fromkeys(layer_of(op, trace.layers) or op.name.split("/")[-1] for op in drawn)
         as_inputs = (
             "or export with random='inputs', which makes the numbers inputs of the file; "
-            if all(op.type in KINDS for op in drawn)
+            if all(op.type in (*KINDS, *CLASSES) for op in drawn)
             else ""
         )
         raise ValueError(
