@@ -76,6 +76,20 @@ class IdsAndNumbers(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tests")
+class IdsAndLengths(keras.Model):
+    """Takes what stands last in each sequence: a length is no larger than a sequence is long, an id may be."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = L.Embedding(40, 4)
+        self.head = L.Dense(2)
+
+    def call(self, x):
+        last = ops.take_along_axis(self.table(x["ids"]), ops.reshape(x["lengths"] - 1, (-1, 1, 1)), 1)
+        return self.head(ops.squeeze(last, 1))
+
+
+@keras.saving.register_keras_serializable("tests")
 class Nested(keras.Model):
     """Takes dicts in a dict, two of them with the same key, and holds what only training uses, never called."""
 
@@ -187,6 +201,15 @@ def test_what_the_user_says_counts(tmp_path):
     for wrong in ("number", {"y": "int32"}, ["int32", "int32"]):
         with pytest.raises(ValueError, match="Expected input_dtypes"):
             tfc.export(model, tmp_path / "c.onnx", input_dtypes=wrong)
+
+
+def test_lengths_beside_ids(tmp_path):
+    x = {"ids": ids(), "lengths": np.random.default_rng(0).integers(1, 6, 20).astype("int32")}
+    model = called(IdsAndLengths(), x)
+    assert called_dtypes(model) == ["int32", "int32"]
+    quantized = tfc.quantize(tfc.prune(model, 0.5), "int8", x)
+    for file in ("m.tflite", "m.onnx"):
+        assert tfc.export(quantized, tmp_path / file, verify=x).parity is not None
 
 
 def test_floats_stay_floats_beside_a_table():

@@ -116,14 +116,13 @@ MOST_COMBINED = 4
 def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: str) -> list[str]:
     """Try floats, then whole numbers where nothing else will do; what is only looked up in a table is whole."""
     tables = [part.input_dim for part in model._flatten_layers() if isinstance(part, keras.layers.Embedding)]
-    words = min(tables, default=2)
     names = [leaf.name for leaf in leaves]
     shapes = with_batch(given_shapes(names, [leaf.shape for leaf in leaves]), 2)
     rows = [(leaf.rows,) for leaf in leaves]
     if fixes_rows(rows):  # any other numbers may not fit each other
         shapes = [(leaf.rows, *shape[1:]) for leaf, shape in zip(leaves, shapes, strict=True)]
 
-    def outputs(sizes: Sequence[Sizes], dtypes: Sequence[str], more: Sequence[float]) -> list[Any]:
+    def outputs(sizes: Sequence[Sizes], words: int, dtypes: Sequence[str], more: Sequence[float]) -> list[Any]:
         random = np.random.default_rng(0)
         arrays = [
             (random.integers(0, words, size) + extra).astype(dtype)
@@ -141,15 +140,18 @@ def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: s
     else:
         ways = [[own] * count, ["int32"] * count]
     still = [0.0] * count
-    for way in ways:
+    # Beside ids there may be lengths, which are at most as large as a sequence is long.
+    for words, way in itertools.product(dict.fromkeys((min(tables, default=2), 2)), ways):
         try:
-            sizes = find_sizes(shapes, functools.partial(outputs, dtypes=way, more=still), hints_of(model, shapes))
-            before = outputs(sizes, way, still)
+            run = functools.partial(outputs, words=words, dtypes=way)
+            sizes = find_sizes(shapes, functools.partial(run, more=still), hints_of(model, shapes))
+            before = run(sizes, more=still)
         except Exception:  # whatever the model raises
             continue
         if tables:
             for place in range(count):
-                if way[place] == own and _only_looked_up(before, functools.partial(outputs, sizes, way), place, count):
+                looked_up = functools.partial(outputs, sizes, words, way)
+                if way[place] == own and _only_looked_up(before, looked_up, place, count):
                     way[place] = "int32"
         return way
     return ways[0]
