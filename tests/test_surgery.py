@@ -293,8 +293,21 @@ def test_a_call_that_differs_in_inference_is_refused():
 
     model = Differs()
     model(np.ones((2, 3), "float32"))
-    with pytest.raises(ValueError, match="branches on `training`"):
+    with pytest.raises(ValueError, match="branches on `training`.*`return self.model"):
         tfc.prune(model, 0.5)
+
+    class Inference(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def call(self, x):
+            return self.model(x, training=False)
+
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    wanted = Inference()
+    np.testing.assert_allclose(wanted(x), rebuild(wanted)(x), atol=1e-6)
+    np.testing.assert_allclose(wanted(x), 2 * model.dense(x), atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer:UserWarning")
@@ -651,6 +664,30 @@ def test_other_outputs_in_training_are_said(turned):
     np.testing.assert_allclose(new(x), model(x), atol=1e-6)
     dropped = ops.convert_to_numpy(new(x, training=True))
     assert np.abs(dropped - ops.convert_to_numpy(model(x))).max() > 0.01
+
+
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer:UserWarning")
+@pytest.mark.parametrize("beside", [False, True])
+def test_layers_that_training_alone_calls_may_be_unbuilt(beside):
+    class Acts(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.actor, self.critic = L.Dense(3), L.Dense(3, name="critic")
+
+        def call(self, x, training=False):
+            action = self.actor(x)
+            if not training:
+                return action
+            return (action, self.critic(action)) if beside else self.critic(action)
+
+    model = Acts()
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    expected = ops.convert_to_numpy(model(x, training=False))
+    with pytest.warns(UserWarning, match="calls Dense 'critic', which was never built, in training and not in infer"):
+        new = rebuild(model)
+    assert not model.critic.built
+    np.testing.assert_allclose(new(x), expected, atol=1e-6)
+    np.testing.assert_allclose(new(x, training=True), expected, atol=1e-6)
 
 
 def test_arrays_of_numpy_left_of_symbolic_tensors():

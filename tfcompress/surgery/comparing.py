@@ -49,7 +49,11 @@ def check_equal(model: keras.Model, opened: keras.Model, branched: bool) -> None
     if len(new) == len(old) and close(old, new):
         return
     if branched:
-        cause = "its `call` branches on `training`. Put that part into a keras.layers.Layer of its own"
+        cause = (
+            "its `call` branches on `training`, and computes something else there. Put that part into a "
+            "keras.layers.Layer of its own; or, where inference is all that is wanted, put the model into another "
+            "whose `call` is `return self.model(x, training=False)`"
+        )
     else:
         cause = (
             "one of its layers keeps state outside of its attributes, or a `call` depends on its data. Keep state in "

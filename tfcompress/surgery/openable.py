@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import keras
 from keras import tree
@@ -170,28 +171,49 @@ def _free_size(name: str, operation: Any) -> str | None:
     return None
 
 
+class _Unbuilt(Exception):
+    """A layer is called that was never built."""
+
+
 def returns_the_same(model: keras.Model, inputs: Any) -> bool:
     """Return whether a model's `call` returns tensors of the same structure and shapes in training as in inference.
+
+    It doesn't either where training alone calls layers that were never built.
 
     Warns:
         UserWarning: If it doesn't.
     """
     if "training" not in inspect.signature(model.call).parameters:
         return True
-    if not all(layer.built for layer in _held_layers(model)):  # nothing is built here
-        return True
-    found = []
-    for training in (True, False):
-        try:
-            made = model.compute_output_spec(inputs, training=training)
-        except Exception:
-            return True
-        found.append(tree.map_structure(lambda x: str(getattr(x, "shape", x)), made))
+    unbuilt = {id(layer): layer for layer in _held_layers(model) if not layer.built}  # nothing is built here
+    reached: list[Layer] = []
+    call = Layer.__call__
+
+    def called(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+        if id(layer) in unbuilt:
+            reached.append(layer)
+            raise _Unbuilt
+        return call(layer, *args, **kwargs)
+
+    found: list[Any] = []
+    with mock.patch.object(Layer, "__call__", called):
+        for training in (False, True):
+            try:
+                made = model.compute_output_spec(inputs, training=training)
+            except Exception:
+                if not found or not reached:
+                    return True
+                made = None
+            found.append(tree.map_structure(lambda x: str(getattr(x, "shape", x)), made))
     if found[0] == found[1]:
         return True
+    does = "returns something else in training than in inference"
+    if reached:
+        layer = reached[0]
+        does = f"calls {type(layer).__name__} {layer.name!r}, which was never built, in training and not in inference"
     warnings.warn(
-        f"{type(model).__name__} {model.name!r} returns something else in training than in inference. The functional "
-        "model that is made of it returns, in training too, what it returns in inference.",
+        f"{type(model).__name__} {model.name!r} {does}. The functional model that is made of it returns, in training "
+        "too, what it returns in inference.",
         stacklevel=6,
     )
     return False
@@ -210,7 +232,8 @@ def why(layer: Layer, error: Exception) -> str:
     inside = (keras.__path__[0], "site-packages", __file__.rsplit("/", 2)[0], "unittest")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(part in f.filename for part in inside)]
     where = f" at {frames[-1].filename}:{frames[-1].lineno}: `{frames[-1].line}`" if frames else ""
-    reason = told(error).split(". ")[0].rstrip(".")
+    reason = told(error)
+    reason = (reason if reason.startswith("Expected ") else reason.split(". ")[0]).rstrip(".")
     return (
         f"Expected the `call` of {type(layer).__name__} {layer.name!r} to use Keras layers and keras.ops alone, so "
         f"that it can be opened into a graph. Received{where}: {reason}. Use keras.ops there, or put that part into "
