@@ -140,6 +140,13 @@ def test_a_file_that_tfmot_itself_cannot_load(tk, tfmot, tmp_path):
     file = save(tfmot.quantization.keras.quantize_model(dense(tk)), tmp_path, "model.keras")
     with pytest.raises(ValueError, match=r"Expected a model that Keras 2 can load.*Save it as .h5 where it was made"):
         tfc.load(file)
+    api, combined = tfmot.quantization.keras, tfmot.experimental.combine
+    annotated = api.quantize_annotate_model(dense(tk))
+    file = save(
+        api.quantize_apply(annotated, combined.Default8BitClusterPreserveQuantizeScheme()), tmp_path, "model.h5"
+    )
+    with pytest.raises(ValueError, match=r"Expected a model that Keras 2 can load.*Save it as a SavedModel"):
+        tfc.load(file)
 
 
 def test_a_convolution_with_batch_normalization_quantized_by_tfmot(tk, tfmot, tmp_path):

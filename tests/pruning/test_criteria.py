@@ -216,6 +216,10 @@ def test_what_a_criterion_lacks_is_said_before_any_work():
         (lambda: tfc.prune_once(model, 0.5, data=(x, y), criterion="gradient"), "Expected a loss.*loss=None"),
         (lambda: tfc.prune(model, PruneConfig(0.5, criterion="gradient")), "begins at step 0.*later begin_step"),
         (lambda: tfc.prune_once(model, 0.5, data=x), "Expected data=None"),
+        (
+            lambda: tfc.prune_once(model, 0.5, data=(np.float32(1), y), loss="mse", criterion="gradient"),
+            "first dimension that counts the samples. Received: a single number",
+        ),
         (lambda: tfc.prune_once(model, 0.5, data=iter([]), loss="mse", criterion="gradient"), "empty iterable"),
         (lambda: tfc.prune_once(model, 0.5, data=[x], loss="mse", criterion="gradient"), r"batches of \(inputs, tar"),
         (

@@ -226,3 +226,28 @@ def test_floats_stay_floats_beside_a_table():
     model = called(Thresholds(), np.ones((2, 4), "float32"))
     assert called_dtypes(model) == ["float32"]
     assert recorded_shapes(model) == {"input_shape": (1, 4)}
+
+
+class Around(keras.Model):
+    """Holds a model, and calls itself built, so that Keras records no shapes."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.built = True
+
+    def call(self, inputs):
+        return 2.0 * self.inner(inputs)
+
+
+@pytest.mark.parametrize("structure", ["one", "list", "dict"])
+def test_a_model_around_a_graph_that_recorded_no_shapes(structure):
+    x = [np.random.default_rng(0).normal(size=(4, size)).astype("float32") for size in (3, 2)]
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    out = L.Dense(2)(a if structure == "one" else L.Concatenate()([a, b]))
+    given, x = {"one": (a, x[0]), "list": ([a, b], x), "dict": ({"a": a, "b": b}, dict(zip("ab", x, strict=True)))}[
+        structure
+    ]
+    model = Around(keras.Model(given, out))
+    copy = rebuild(model)
+    np.testing.assert_allclose(np.asarray(copy(x)), np.asarray(model(x)), rtol=1e-6)

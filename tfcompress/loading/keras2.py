@@ -86,9 +86,11 @@ def load_with_keras2(file: pathlib.Path, unsafe: bool, wrapped: bool = False) ->
             with tfmot.scope() if wrapped else contextlib.nullcontext():
                 return tf_keras.models.load_model(str(file), compile=False, safe_mode=not unsafe)
     except Exception as error:  # tf_keras raises whatever the layers' constructors raise
+        # What tfmot can't load of one kind of file, it mostly can of another.
+        other = "as a SavedModel (save_format='tf')" if file.suffix in (".h5", ".hdf5") else "as .h5"
         raise ValueError(
             f"Expected a model that Keras 2 can load. Received: {str(file)!r}, of which it says: {short(error)}."
-            + (" Save it as .h5 where it was made." if wrapped else "")
+            + (f" Save it {other} where it was made." if wrapped else "")
         ) from error
 
 

@@ -237,7 +237,13 @@ def _pairs(data: Any, batch_size: int) -> Iterator[Any]:
         yield from parts(data, 0)
         return
     data = tuple(arrays(part, what) for part, what in zip(data, ("x", "y", "sample weights"), strict=False))
-    sizes = {len(array) for array in keras.tree.flatten(data)}
+    flat = keras.tree.flatten(data)
+    if not flat or any(array.ndim == 0 for array in flat):
+        raise ValueError(
+            "Expected x and y with a first dimension that counts the samples. Received: "
+            + ("a single number." if flat else "no arrays.")
+        )
+    sizes = {len(array) for array in flat}
     if len(sizes) != 1:
         raise ValueError(
             f"Expected arrays with as many samples each. Received: {sorted(sizes)} samples. Of rows that "

@@ -185,8 +185,17 @@ def recorded_shapes(model: keras.Model) -> dict[str, Any] | None:
         return defaults
     if whole_structure() is not None:
         return {"input_shape": _with_free_batch(whole_structure())}
-    built = [layer for layer in model._layers if layer.built and layer._build_shapes_dict]
-    return dict(built[0]._build_shapes_dict) if built else None
+    found = (_shapes_of_layer(layer) for layer in model._layers if layer.built)
+    return next((shapes for shapes in found if shapes), None)
+
+
+def _shapes_of_layer(layer: Any) -> dict[str, Any] | None:
+    """Return what a layer of a model was built with; for a model with a graph what its inputs are."""
+    if has_graph(layer):
+        structure = graph_of(layer)._inputs_struct
+        return {"input_shape": tree.map_structure(lambda x: tuple(x.shape), structure)}
+    recorded = layer._build_shapes_dict
+    return dict(recorded) if recorded and all(shape is not None for shape in recorded.values()) else None
 
 
 def _with_free_batch(shapes: Any) -> Any:
