@@ -79,7 +79,8 @@ class PassThrough(keras.layers.Wrapper):
             kwargs = dict(kwargs)
             args = (kwargs.pop(first),)
         if not self.built and not self._inner_is_built():
-            self.layer(*args, **kwargs)  # composite layers make their weights when they are first called
+            with context_of_its_own():  # composite layers make their weights when they are first called
+                self.layer(*args, **self._inner_kwargs(kwargs, kwargs.get("training")))
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
