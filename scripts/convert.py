@@ -17,6 +17,7 @@ flags.define(
     "sparse",
     "inference_io",
     "opset",
+    "external_data",
     "export_batch_size",
     "overwrite",
     "unsafe",

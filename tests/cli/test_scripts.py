@@ -107,9 +107,11 @@ def test_the_parts_one_after_the_other(workshop):
     assert "kernels 50.0% zero" in done.stdout
     files = [str(workshop / name) for name in ("small.tflite", "small.onnx")]
     done = script(
-        "convert", f"--model={pruned}", data, f"--outputs={','.join(files)}", "--precision=float16", "--sparse"
+        "convert", f"--model={pruned}", data, f"--outputs={','.join(files)}", "--precision=float16", "--sparse",
+        "--external_data",
     )  # fmt: skip
     assert "float16" in done.stdout
+    assert (workshop / "small.onnx.data").exists()
     assert done.stdout.count("samples of the data given") == 2
     assert done.stdout.count("sparse: ") >= 2
     assert "ONNX Runtime has no kernels for sparse weights" in done.stdout
@@ -249,6 +251,7 @@ def test_help_begins_with_an_example(name):
         ("prune", ["--model=m.keras", "--output=o.json", "--sweep=0.5,1"], "[0, 1)"),
         ("prune", ["--model=m.keras", "--output=o.json", "--sweep=0.5", "--sparsity=0.5"], "Received: both"),
         ("convert", ["--model=m.keras", "--outputs=o.pb"], "ends in .tflite or .onnx"),
+        ("convert", ["--model=m.keras", "--outputs=o.tflite", "--external_data"], "without a .onnx file"),
         ("compress", ["--model=m.keras"], "--data"),
         ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),
         ("train", ["spare", "--output=o.keras"], "spare"),

@@ -230,7 +230,7 @@ def convert(values: FlagValues) -> None:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
 
-    for flag, suffix in (("opset", ".onnx"), ("sparse", ".tflite")):
+    for flag, suffix in (("opset", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
@@ -248,6 +248,7 @@ def convert(values: FlagValues) -> None:
                 inference_io=values.inference_io,
                 opset=int(values.opset),
                 sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
+                external_data=values.external_data if path.suffix.lower() == ".onnx" else None,
                 overwrite=values.overwrite,
                 verify=samples,
             )

@@ -184,6 +184,12 @@ _FLAGS = {
         "What the model computes in while it is trained; 'auto': what is fast on this machine. It is saved in float32.",
     ),
     "opset": lambda: flags.DEFINE_enum("opset", "18", _OPSETS, "Of the ONNX standard; TFLite has none."),
+    "external_data": lambda: flags.DEFINE_bool(
+        "external_data",
+        None,
+        "Put the weights of .onnx files in a second file beside each, <name>.onnx.data; by default only where they are "
+        "more than one file holds, 2 GB.",
+    ),
     "sparse": lambda: flags.DEFINE_bool(
         "sparse", False, "Leave the zeros out of .tflite files, where their runtime reads that (.onnx files store all)."
     ),
