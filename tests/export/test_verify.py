@@ -15,7 +15,7 @@ from tfcompress.export.integers import METADATA, io_grids, predict
 from tfcompress.export.parity import TIMES_NOISE
 from tfcompress.export.signature import read_signature
 from tfcompress.export.tracing import trace
-from tfcompress.export.verify import compare, input_ranges, verify
+from tfcompress.export.verify import alike_outputs, compare, dithered, input_ranges, reference, verify
 from tfcompress.quantization.quantize import quantize
 
 
@@ -339,3 +339,24 @@ def test_batches_to_compare_on_are_taken_as_fit_takes_them(name, tmp_path):
     parity = export(two if name == "several inputs" else one, tmp_path / "m.onnx", verify=data).parity
     assert parity.samples == {"function": 1100, "several inputs": 8}.get(name, 24)
     assert parity.about == "the data given"
+
+
+def test_values_next_to_zero_are_rounded_otherwise_too():
+    """Beside a few large values, as of an amount of money, moved ends of a range show nothing of the others."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), name="x")
+    hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="y")(hidden))
+    x = np.random.default_rng(0).uniform(0, 30, (64, 4)).astype("float32")
+    x[0, 0] = 1000
+    quantized = quantize(model, "int8", x)
+    made = deploy(quantized, "tflite")
+    traced = trace(made.model, None, "tflite", read_signature(made.model))
+    expected = reference(quantized, traced, {"x": x})["y"]
+
+    def change(outputs):
+        return float(np.mean(np.abs(outputs["y"][1:] - expected[1:]) > made.steps["y"] / 2))
+
+    moved = max(map(change, alike_outputs(quantized, traced, {"x": x}, made)))
+    assert min(change(dithered(quantized, traced, {"x": x}, seed)) for seed in range(2)) > 2 * moved
+    assert change(reference(quantized, traced, {"x": x})) == 0  # nothing is left of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,12 @@ __all__ = ["OutputParity", "Parity", "ParityError", "compare", "verify"]
 SHIFT = 1 / 8
 """By how much of a step the ends of all ranges move to let roundings fall otherwise: about 3 % of them then do, as
 they do in a file, whose kernels round after sums in integers."""
+
+DITHER = 1 / 32
+"""By how much of a step values move to the same end, where what `SHIFT` shows isn't enough: as many fall otherwise."""
+
+DITHERED = 3
+"""How often."""
 
 COARSE = 4
 """How many times that it is behind a leaky ReLU: XNNPACK multiplies by slopes of 8 bits, so that some 12 % do."""
@@ -89,9 +96,15 @@ def verify(  # noqa: PLR0917
         # By position: the names of a file's outputs are the keys of a dict that the model returns.
         grids = [*deployment.steps.values(), *[None] * (len(trace.outputs) - len(deployment.steps))]  # states have none
         steps = dict(zip(trace.outputs, grids, strict=True))
-        alike = _alike(model, trace, inputs, deployment)
+        alike = alike_outputs(model, trace, inputs, deployment)
     try:
-        differences = compare(expected, received, precision, steps, alike)
+        try:
+            differences = compare(expected, received, precision, steps, alike)
+        except ParityError:
+            if not alike or is_dynamic(deployment):
+                raise
+            alike += [dithered(model, trace, inputs, seed) for seed in range(DITHERED)]
+            differences = compare(expected, received, precision, steps, alike)
     except ParityError as error:
         error.inputs = inputs
         raise
@@ -110,11 +123,11 @@ def input_ranges(model: keras.Model) -> list[tuple[float, float] | None]:
     return [found.get(id(x)) for x in model.inputs]
 
 
-def _alike(
+def alike_outputs(
     model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: Deployment
 ) -> list[dict[str, np.ndarray]]:
     """Return what the model gives when its roundings fall otherwise."""
-    if deployment.scheme is not None and deployment.scheme.activations == "dynamic":
+    if is_dynamic(deployment):
         # A runtime finds the range of a whole tensor, not of each sample, and puts zero elsewhere: the error is
         # another, of about the size of that of rounding at all.
         made = []
@@ -135,6 +148,34 @@ def _alike(
             state.append((quantizer.ends, quantizer.ends.value * factor))
         made.append(reference(model, trace, inputs, state))
     return made
+
+
+def is_dynamic(deployment: Deployment | None) -> bool:
+    """Return whether a model's activations have ranges that are found at run time."""
+    scheme = deployment.scheme if deployment is not None else None
+    return scheme is not None and scheme.activations == "dynamic"
+
+
+def dithered(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Return what the model gives when each value, also one next to 0, is rounded a little up or down of where it is.
+
+    Ranges whose ends move (`alike_outputs`) round large values otherwise. Where a few are much larger than all others,
+    that shows little.
+    """
+    random = np.random.default_rng(seed)
+
+    def rounded(quantizer: ActivationQuantizer, x: Any, low: Any, high: Any) -> Any:
+        known = None not in x.shape
+        signs = random.choice(np.float32([-1, 1]), tuple(x.shape)) if known else np.float32(1)
+        moved = x + DITHER * signs * quantizer.spec.step(low, high)
+        return type(quantizer)._quantize(quantizer, moved, low, high)
+
+    with contextlib.ExitStack() as undo:
+        for quantizer in activation_quantizers(model):
+            if quantizer.learns:
+                object.__setattr__(quantizer, "_quantize", functools.partial(rounded, quantizer))
+                undo.callback(object.__delattr__, quantizer, "_quantize")
+        return reference(model, trace, inputs)
 
 
 @contextlib.contextmanager
