@@ -127,7 +127,7 @@ def alike_outputs(
     model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: Deployment
 ) -> list[dict[str, np.ndarray]]:
     """Return what the model gives when its roundings fall otherwise."""
-    if is_dynamic(deployment):
+    if deployment.scheme is not None and is_dynamic(deployment):
         # A runtime finds the range of a whole tensor, not of each sample, and puts zero elsewhere: the error is
         # another, of about the size of that of rounding at all.
         made = []
@@ -166,7 +166,7 @@ def dithered(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray],
 
     def rounded(quantizer: ActivationQuantizer, x: Any, low: Any, high: Any) -> Any:
         known = None not in x.shape
-        signs = random.choice(np.float32([-1, 1]), tuple(x.shape)) if known else np.float32(1)
+        signs = random.choice(np.array([-1, 1], np.float32), tuple(x.shape)) if known else np.float32(1)
         moved = x + DITHER * signs * quantizer.spec.step(low, high)
         return type(quantizer)._quantize(quantizer, moved, low, high)
 
