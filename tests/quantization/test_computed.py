@@ -114,6 +114,23 @@ def test_kernels_that_are_computed_with_are_found():
     assert computing_layers(model, True, lambda layer: layer.name == "plain") == []
 
 
+class OfConstants(keras.Model):
+    """Features of all nodes are constants; what is asked for is which nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.layer = np.ones((4, SIZE), "float32"), Own(lambda one: one.w, name="plain")
+
+    def call(self, nodes):
+        return ops.take(self.layer(self.features), nodes, axis=0)
+
+
+def test_data_may_be_constant():
+    model = OfConstants()
+    model(np.zeros((2, 1), "int32"))
+    assert computing_layers(rebuild(model, check=False), True, lambda layer: True) == []
+
+
 class Held(keras.Model):
     """Masks a weight of its own."""
 

@@ -21,6 +21,7 @@ from tfcompress.quantization.forms import channel_axes
 from tfcompress.quantization.kept import COMPUTED, KeptFloat
 from tfcompress.surgery import kernel_positions, rebuild
 from tfcompress.surgery.inputs import graph_of
+from tfcompress.surgery.parameters import Parameter
 from tfcompress.surgery.walking import Call, walk
 
 _MOVES = (
@@ -129,15 +130,26 @@ class _Tracing(keras.Operation):
         self.found: set[int] = set()
 
     def call(self, inputs: list[Any], kernels: list[Any]) -> Any:
+        varying = {x.name for x in inputs}
+
         def called(operation: Any) -> Any:
             inner = innermost(operation)  # what pruning makes of a kernel is part of it
-            needs = isinstance(inner, keras.layers.Layer) and asks_for_training(inner)
-            return lambda *args, **kwargs: inner(*args, **{**({"training": False} if needs else {}), **kwargs})
+            is_layer = isinstance(inner, keras.layers.Layer)
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if is_layer and asks_for_training(inner):
+                    kwargs = {"training": False, **kwargs}
+                outputs = inner(*args, **kwargs)
+                if is_layer and not isinstance(inner, Parameter):  # the data, though it may be of constants alone
+                    varying.update(x.name for x in tree.flatten(outputs) if hasattr(x, "graph"))
+                return outputs
+
+            return call
 
         with keras.StatelessScope(state_mapping=list(zip(self.variables, kernels, strict=True))):
             outputs = graph_of(self.model)._run_through_graph(inputs, operation_fn=called)
         made = {x.name: {place: _GRID} for place, x in enumerate(kernels)}
-        self.follow(tree.flatten(outputs)[0].graph, {x.name for x in inputs}, made)
+        self.follow(tree.flatten(outputs)[0].graph, varying, made)
         return outputs
 
     def follow(self, graph: Any, varying: set[str], made: dict[str, dict[int, str]]) -> None:
@@ -145,11 +157,11 @@ class _Tracing(keras.Operation):
 
         Args:
             graph: TensorFlow's.
-            varying: The names of tensors that vary with the model's inputs; more are added.
+            varying: The names of tensors that are data; more are added.
             made: By the names of tensors that are made of kernels alone, what has become of each kernel in them.
         """
         for op in graph.get_operations():
-            given = [x for x in op.inputs if x.name in made]
+            given = [x for x in op.inputs if x.name in made and x.name not in varying]
             if not any(x.name in varying for x in op.inputs):
                 if given:
                     states = self.states(op, {x.name: made[x.name] for x in given})
