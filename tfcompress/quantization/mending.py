@@ -101,8 +101,10 @@ def lost_on(model: keras.Model, config: QuantizeConfig, includes: Includes, data
 
 class _Mender:
     def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Includes, apart: Collection[str] = ()):
-        assert config.activations is not None
-        self.model, self.spec, self.weights = model, config.activations, config.weights
+        spec = config.activations or QuantizeConfig.get("dynamic_int8").activations
+        assert spec is not None
+        self.model, self.spec, self.weights = model, spec, config.weights
+        self.weights_alone = config.activations is None
         self.graph = calls(model)
         self.placement: Placement = place(self.graph, model.outputs, self.spec, includes, apart)
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
@@ -127,6 +129,8 @@ class _Mender:
                     self.look_at_front(call, spread, plan)
             return plan
         wholes = self.wholes()
+        if self.spec.dynamic:  # only what kernels read is rounded, and nothing with a range of before
+            fronts, joints, wholes, sums = [one for one in fronts if self.kind(one) == KERNEL], [], [], []
         groups = [[call.inputs[0]] for call in fronts] + [list(call.inputs) for call in joints]
         groups += [[x] for x in wholes] + [[x] for call in sums for x in call.inputs]
         spreads = measure(self.model, groups, self.spec, data, batch_size)
@@ -224,7 +228,7 @@ class _Mender:
             scale = self.scale(call, channels)
             lost = np.zeros(channels, bool) if scale is None else lost_behind(spread, scale)
         else:
-            lost = lost_in_sum(spread, gains_of(call, channels))
+            lost = lost_in_sum(spread, gains_of(call, channels)) & (not self.weights_alone)
         name = _name_of(call.inputs[0])
         chain = self.chain(call)
         rows = lost_in_rows(call, spread, self.weights) if self.kind(call) == KERNEL and not lost.any() else lost

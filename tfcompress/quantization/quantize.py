@@ -31,6 +31,7 @@ from tfcompress.quantization.quantizers import (
     WeightQuantizer,
     activation_quantizers,
 )
+from tfcompress.quantization.recalibrating import warn_of_raw
 from tfcompress.quantization.rules import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT, Rule
 from tfcompress.quantization.slicing import layer_of, tensors_of
 from tfcompress.quantization.sources import reached_by_input
@@ -180,6 +181,8 @@ def _quantized(
     apart: frozenset[str] = frozenset()
     if config.activations is not None and not config.activations.dynamic and not config.float16:
         lowered, included, apart = mend(lowered, config, included, data, batch_size)
+    elif data is not None and not config.float16:
+        warn_of_raw(lowered, config, included, data, batch_size)
     return keep_output_names(_Inserter(lowered, config, included, apart).run(), names), reference
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -67,5 +67,25 @@ def warn_of_lost(model: keras.Model, data: Any, batch_size: int) -> None:
         warnings.warn(
             f"{sentence} This model was quantized without data, or with other data: quantize the float model with "
             "calibration_data=, which keeps float, or moves, what that takes.",
+            stacklevel=5,
+        )
+
+
+def warn_of_raw(
+    model: keras.Model, config: QuantizeConfig, includes: Callable[[Any], bool], data: Any, size: int
+) -> None:
+    """Warn of inputs of very different size that kernels read, where a recipe keeps nothing float for that.
+
+    Args:
+        model: A lowered graph.
+        config: A recipe that rounds activations at run time, or weights alone.
+        includes: Which layers are quantized.
+        data: Like what the model will see.
+        size: Samples in a batch, where `data` holds arrays.
+    """
+    for sentence in lost_on(model, config, includes, data, size):
+        warnings.warn(
+            f"{sentence} This recipe rounds all the same: keep the layer that reads them float with layers=, take "
+            "config='int8', or scale them with a Normalization in front.",
             stacklevel=5,
         )
