@@ -54,11 +54,13 @@ def keep_computed(
     Raises:
         ValueError: If no other layer has a kernel.
     """
-    found = [] if config.float16 else computing_layers(model, config.weights.granularity == "per_channel", includes)
+    found = {} if config.float16 else computing_layers(model, config.weights.granularity == "per_channel", includes)
     if not found:
         return model, includes
     names = ", ".join(map(repr, found))
     if {layer.name for layer in model.layers if kernel_positions(layer) and includes(layer)} <= set(found):
+        if not all(found.values()):
+            return model, includes  # the other kernels of these layers are all that there is to quantize
         raise ValueError(
             f"Expected a model with layers to quantize. Received: {model.name!r}, in which each layer with a kernel "
             f"that is meant ({names}) computes with it first, so that what it multiplies by lies on no grid of "
@@ -85,8 +87,8 @@ def keep_computed(
     return walk(model, visit), lambda layer: layer.name not in found and includes(layer)
 
 
-def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[Any], bool]) -> list[str]:
-    """Return the names of the layers of a graph that compute with a kernel before a product reads it.
+def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[Any], bool]) -> dict[str, bool]:
+    """Return the layers that compute with a kernel before a product reads it, and whether with all of theirs.
 
     They are found where Keras runs on TensorFlow, which is what exports need: the model is traced once, with its
     kernels as inputs.
@@ -97,7 +99,7 @@ def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[
         includes: Which layers are looked at.
     """
     if keras.backend.backend() != "tensorflow" or not any(map(_is_own, filter(includes, model.layers))):
-        return []
+        return {}
     kernels: list[tuple[str, keras.Variable, tuple[int, ...]]] = []
     try:
         copy = rebuild(model, check=False)  # functions of TensorFlow remember what they were traced with
@@ -110,8 +112,12 @@ def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[
         tracing.compute_output_spec([keras.KerasTensor(x.shape, x.dtype) for x in graph_of(copy).inputs], symbols)
     except Exception as error:  # whatever a layer raises; then it stays with its integers, which exports check
         pass_on_full(error)
-        return []
-    return list(dict.fromkeys(kernels[place][0] for place in sorted(tracing.found)))
+        return {}
+    names = [name for name, _, _ in kernels]
+    return {
+        names[place]: all(at in tracing.found for at, name in enumerate(names) if name == names[place])
+        for place in sorted(tracing.found)
+    }
 
 
 def _is_own(layer: Any) -> bool:
