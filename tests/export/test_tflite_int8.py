@@ -6,9 +6,11 @@ import pytest
 from keras import layers, ops
 
 from tests.export.tiny import bake, constants, convert, interpreter, kernels, quantized, run, steps
+from tfcompress.export import export
 from tfcompress.export.flatbuffer.graph import operators
 from tfcompress.export.scheme import Scheme
 from tfcompress.quantization.fixed import FixedQuantizer
+from tfcompress.quantization.quantize import quantize
 
 IMAGE = (8, 8, 4)
 
@@ -168,6 +170,19 @@ def test_concatenation_without_quantizers_before_it_needs_none():
     content = convert(model)
     assert [op.name for op in operators(content)] == ["QUANTIZE", "CONV_2D", "CONV_2D", "CONCATENATION", "DEQUANTIZE"]
     check(model, content, samples, "CONCATENATION")
+
+
+def test_scales_that_are_almost_one_are_joined(tmp_path):
+    """The kernel of a concatenation fails unless all scales are equal to the last digit."""
+    inputs = [keras.Input((2,), name=name) for name in ("a", "b")]
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Concatenate(name="joint")(inputs)))
+    x = {name: np.random.default_rng(0).uniform(0, 1, (8, 2)).astype("float32") for name in ("a", "b")}
+    made = quantize(model, "int8", x)
+    for name, low in (("a_quantizer", 0.0), ("b_quantizer", 0.0), ("joint_quantizer", -9e-7)):
+        made.get_layer(name).set_range(low, 1.0)
+    scales = {float(made.get_layer(name).step) for name in ("a_quantizer", "joint_quantizer")}
+    assert len(scales) == 2
+    assert export(made, tmp_path / "m.tflite", verify=x).parity.outputs
 
 
 def test_layer_normalization_is_a_float_island_whose_mean_is_not_rounded():

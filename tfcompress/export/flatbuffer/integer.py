@@ -107,14 +107,17 @@ class _Lowering:
             self._emit("DEQUANTIZE", version, [self.integer[index]], [index])
             self.floating.add(index)
 
-    def _integers(self, index: int, grid: Grid | None = None, symmetric: bool = False) -> int:
-        """Return the tensor with the integers of a tensor on a grid, or of a constant; rounded to `grid` if given."""
+    def _integers(self, index: int, grid: Grid | None = None, symmetric: bool = False, exact: bool = False) -> int:
+        """Return the tensor with the integers of a tensor on a grid, or of a constant; rounded to `grid` if given.
+
+        With `exact` a scale that is another in its last digits is another one, as it is for what joins tensors.
+        """
         if index not in self.grid:
             constant = self.graph.constant(index)
             assert constant is not None
             grid = grid or Grid.of(constant, self.bits, symmetric or self.bits == 16)
             return self._new(index, grid, grid.quantize(constant))
-        if grid is None or grid.close(self.grid[index]):
+        if grid is None or grid == self.grid[index] or (not exact and grid.close(self.grid[index])):
             return self.integer[index]
         key = self.integer[index], grid
         if key not in self.regridded:
@@ -209,7 +212,8 @@ class _Lowering:
             return False
         source, target = chosen
         symmetric = name == "BATCH_MATMUL"
-        integers = [self._integers(i, source, symmetric) if i in floats else i for i in inputs]
+        exact = rule.kind == "same" and len(floats) > 1
+        integers = [self._integers(i, source, symmetric, exact) if i in floats else i for i in inputs]
         outputs = [
             self._place(index, target) if self.graph.type(index) == "FLOAT32" else index
             for index in map(int, op.outputs)
