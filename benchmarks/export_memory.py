@@ -15,7 +15,6 @@ import os
 import pathlib
 import sys
 import tempfile
-import time
 from typing import Any
 
 from benchmarks.apart import in_a_process
@@ -83,14 +82,12 @@ def measure(name: str, millions: float, way: str) -> dict[str, Any]:
     model, x = prepared(name, millions, way)
     weights = sum(math.prod(weight.shape) * 4 for weight in network_weights(model))
     give_back(LARGE)
-    start = time.perf_counter()
     with Memory() as memory:
         size = do(model, x)
     return {
         "weights MB": round(weights / 2**20),
         "peak MB": round(memory.more),
         "times the weights": f"{memory.more * 2**20 / weights:.2f}",
-        "seconds": round(time.perf_counter() - start),
         "file MB": round(size / 2**20) if size else "",
     }
 
