@@ -129,7 +129,7 @@ def test_the_parts_one_after_the_other(workshop):
     assert done.stdout.count("differs from Keras by at most") == 2
     assert tfc.sparsity(tfc.load(quantized)) >= 0.5
     again = workshop / "again.tflite"
-    script("convert", f"--model={quantized}", f"--outputs={again}", "--inference_io=int8")
+    script("convert", f"--model={quantized}", f"--outputs={again}", "--inference_io=int8", "--require_integer")
     assert tfc.Artifact.open(again).inputs["input"].dtype == "int8"
     files += [*integers, str(again)]
     done = script("evaluate", f"--models={pruned},{','.join(files)}", data, f"--html={page}")

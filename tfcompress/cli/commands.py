@@ -249,6 +249,9 @@ def convert(values: FlagValues) -> None:
                 opset=int(values.opset),
                 sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
                 external_data=values.external_data if path.suffix.lower() == ".onnx" else None,
+                require_integer=values.require_integer,
+                stateful=values.stateful,
+                random=values.random,
                 overwrite=values.overwrite,
                 verify=samples,
             )

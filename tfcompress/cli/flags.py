@@ -190,6 +190,23 @@ _FLAGS = {
         "Put the weights of .onnx files in a second file beside each, <name>.onnx.data; by default only where they are "
         "more than one file holds, 2 GB.",
     ),
+    "require_integer": lambda: flags.DEFINE_bool(
+        "require_integer", False, "Refuse files in which any operator computes in float, and say which and why."
+    ),
+    "stateful": lambda: flags.DEFINE_enum(
+        "stateful",
+        None,
+        ["io"],
+        "What becomes of states that inference changes, as of a streaming model: 'io' makes them inputs and outputs of "
+        "the files; by default such models are refused.",
+    ),
+    "random": lambda: flags.DEFINE_enum(
+        "random",
+        None,
+        ["inputs"],
+        "What becomes of random numbers that inference draws, as a VAE does: 'inputs' makes them inputs of the files; "
+        "by default such models are refused.",
+    ),
     "sparse": lambda: flags.DEFINE_bool(
         "sparse", False, "Leave the zeros out of .tflite files, where their runtime reads that (.onnx files store all)."
     ),
