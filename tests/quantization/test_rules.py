@@ -146,7 +146,9 @@ class Padded(L.Conv2D):
 def test_a_subclass_that_replaces_what_its_call_calls_is_another_layer(tmp_path):
     assert (name_of(Standardized(2, 3)), name_of(Padded(2, 3))) == ("", "conv2d")
     inputs = keras.Input(SIZE)
-    model = keras.Model(inputs, L.Conv2D(2, 1)(Standardized(4, 3, activation="relu")(inputs)))
-    quantized = tfc.quantize(model, "int8", np.random.default_rng(0).normal(size=(4, *SIZE)).astype("float32"))
+    model = keras.Model(inputs, L.Conv2D(2, 1)(Standardized(4, 3, activation="relu", name="own")(inputs)))
+    x = np.random.default_rng(0).normal(size=(4, *SIZE)).astype("float32")
+    with pytest.warns(UserWarning, match="Layer 'own' stays float: its `call` computes with the kernel first"):
+        quantized = tfc.quantize(model, "int8", x)
     for suffix in (".tflite", ".onnx"):
         tfc.export(quantized, tmp_path / f"model{suffix}")
