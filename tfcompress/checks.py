@@ -192,7 +192,7 @@ def running(what: str, inputs: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        others = isinstance(error, ValueError | RuntimeError) and is_uneven(keras.tree.flatten(inputs))
+        others = isinstance(error, ValueError | RuntimeError | TypeError) and is_uneven(keras.tree.flatten(inputs))
         if of_the_runtime(error) or others:
             raise cannot_run(what, inputs, error) from error
         raise

@@ -97,6 +97,8 @@ def test_one_set_of_data_gives_one_statistic_however_it_is_cut_and_ordered(reduc
     ],
 )
 def test_terms_of_the_loss_that_a_mask_or_weights_leave_out(loss, weighted):
+    if getattr(loss, "reduction", "sum") in (None, "none") and not ON_TENSORFLOW:
+        pytest.skip("JAX differentiates scalars alone")
     keras.utils.set_random_seed(0)
     layers = [L.Embedding(9, 4, mask_zero=True), L.Dense(3, "softmax", name="last")]
     model = keras.Sequential([keras.Input((5,), dtype="int32"), *layers])
