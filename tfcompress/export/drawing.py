@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tfcompress.export.functions import called_functions
+
 NORMAL, UNIFORM, TRUNCATED = "normal", "uniform", "truncated_normal"
 
 KINDS = {
@@ -53,7 +55,7 @@ def drawing(concrete: Any, arguments: int) -> list[Any]:
             continue
         if _draws(op.type) and (not op.type.startswith("Stateless") or anew(op, op.inputs[1:])):
             found.append(op)
-        elif called := _called(op.node_def):
+        elif called := [function.name for function in called_functions(op.node_def)]:
             if functions is None:
                 functions = {x.signature.name: x for x in concrete.graph.as_graph_def().library.function}
             kinds = [kind for kind in _inside(called, functions) if _draws(kind)]
@@ -103,30 +105,6 @@ def draw_classes(graph: Any, node: Any, given: str) -> None:
     node.CopyFrom(drawn)
 
 
-def forget_draws(graph: Any, outputs: Iterable[str]) -> None:
-    """Leave out of a graph what only made keys and counters of draws that are gone, or is to come before these.
-
-    Args:
-        graph: a GraphDef; changed.
-        outputs: The names of the nodes that it gives.
-    """
-    nodes = {node.name: node for node in graph.node}
-    idle = {f"^{node.name}" for node in graph.node if _draws(node.op) or node.op.startswith("Rng")}
-    stack, needed = list(outputs), set[str]()
-    while stack:
-        name = stack.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        kept = [x for x in nodes[name].input if x not in idle]
-        del nodes[name].input[:]
-        nodes[name].input.extend(kept)
-        stack += [x.lstrip("^").split(":")[0] for x in kept]
-    made = [node for node in graph.node if node.name in needed]
-    del graph.node[:]
-    graph.node.extend(made)
-
-
 def _draws(kind: str) -> bool:
     return bool(_DRAWS.match(kind) or _STATEFUL.match(kind)) and not kind.startswith(_KEYS)
 
@@ -142,17 +120,6 @@ def _upstream(operations: Iterable[Any]) -> list[Any]:
     return list(seen.values())
 
 
-def _called(node: Any) -> list[str]:
-    """Return the names of the functions that a node calls."""
-    names = []
-    for value in node.attr.values():
-        if value.HasField("func"):
-            names.append(value.func.name)
-        elif value.HasField("list"):
-            names += [function.name for function in value.list.func]
-    return names
-
-
 def _inside(names: Iterable[str], functions: dict[str, Any]) -> list[str]:
     """Return the kinds of the operations in some functions, and in what these call."""
     stack, seen, kinds = list(names), set[str](), []
@@ -163,5 +130,5 @@ def _inside(names: Iterable[str], functions: dict[str, Any]) -> list[str]:
         seen.add(name)
         for node in functions[name].node_def:
             kinds.append(node.op)
-            stack += _called(node)
+            stack += [function.name for function in called_functions(node)]
     return kinds

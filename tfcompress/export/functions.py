@@ -19,6 +19,11 @@ def captured_by(concrete: Any, arguments: int) -> dict[str, Any]:
     return {x.name: variables.get(id(y), y) for x, y in zip(inner, concrete.captured_inputs, strict=True)}
 
 
+def called_functions(node: Any) -> list[Any]:
+    """Return what in the attributes of a GraphDef's node names functions; each has a `name`, which may be changed."""
+    return [function for value in node.attr.values() for function in (value.func, *value.list.func) if function.name]
+
+
 def function_of(
     graph_def: Any, arguments: Mapping[str, Any], captured: Mapping[str, Any], outputs: Mapping[str, str]
 ) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.export.constant_parts import reachable
 from tfcompress.export.drawing import (
     CLASSES,
     KINDS,
@@ -17,7 +18,6 @@ from tfcompress.export.drawing import (
     UNIFORM,
     draw_classes,
     drawing,
-    forget_draws,
     said,
 )
 from tfcompress.export.functions import captured_by, function_of
@@ -326,8 +326,8 @@ def _given(concrete: Any, count: int, draws: Mapping[str, tuple[Draw, Sequence[i
         tensor = f"{given}:0"
         arguments[tensor] = tf.TensorSpec(shape, tf.float32, name=name)
     outputs = {name: x.name for name, x in concrete.structured_outputs.items()}
-    forget_draws(graph, [x.split(":")[0] for x in outputs.values()])
-    names = {node.name for node in graph.node}
+    # Without what only made keys and counters of draws that are gone, or was to come before these.
+    graph, names = reachable(graph, outputs.values(), set())
     captured = {name: x for name, x in captured_by(concrete, count).items() if name.split(":")[0] in names}
     return function_of(graph, arguments, captured, outputs)
 

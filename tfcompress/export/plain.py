@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from tfcompress.export.functions import called_functions
 from tfcompress.export.inlining import inline
 
 _APART = ("_XlaMustCompile", "_noinline")
@@ -48,9 +49,8 @@ def _rename_functions(graph: Any) -> None:
         gradient.function_name = names.get(gradient.function_name, gradient.function_name)
         gradient.gradient_func = names.get(gradient.gradient_func, gradient.gradient_func)
     for node in (*graph.node, *(node for function in graph.library.function for node in function.node_def)):
-        for value in node.attr.values():
-            for called in (value.func, *value.list.func) if value.HasField("func") or value.list.func else ():
-                called.name = names.get(called.name, called.name)
+        for function in called_functions(node):
+            function.name = names.get(function.name, function.name)
 
 
 def _call_plainly(thing: Any) -> bool:
