@@ -119,8 +119,11 @@ def in_stages(
         if id(call.operation) in wanted:
             first.setdefault(id(call.operation), place)
             last[id(call.operation)] = place
-    keys = [id(call.operation) for call in made]
-    time = [keys[:place].count(key) for place, key in enumerate(keys)]
+    before: Counter[int] = Counter()
+    time = []  # how many calls of its layer are before each
+    for call in made:
+        time.append(before[id(call.operation)])
+        before[id(call.operation)] += 1
     order = sorted(last, key=lambda key: last[key])
     states = [dict(zip(map(id, graph.inputs), _tensors(graph, batch), strict=True)) for batch in data]
     start = 0
