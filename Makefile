@@ -22,16 +22,16 @@ unit: .venv/.dev
 
 # The tests of training once more, on Keras' JAX backend.
 test-jax: .venv/.dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/test_wrapper.py tests/test_surgery.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
-		tests/quantization/test_numerics.py tests/quantization/test_quantizers.py tests/quantization/test_calibration.py \
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
+		tests/quantization/numerics/test_fake_quant.py tests/quantization/test_quantizers.py tests/quantization/ptq/test_calibration.py \
 		tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training
 
 # A slice of the tests of training, surgery and export, on the nightly build of Keras. There attention is computed by the
 # backend, so that it stays one layer.
 test-nightly: .venv-nightly/.installed
 	.venv-nightly/bin/python -c "import keras; print('Keras', keras.__version__)"
-	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal -k 'not attention' tests/test_wrapper.py tests/test_surgery.py tests/pruning/test_prune.py \
-		tests/export/test_tracing.py tests/export/test_tflite.py tests/export/test_onnx.py tests/quantization/test_quantize.py
+	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal -k 'not attention' tests/core/test_wrapper.py tests/graph/test_flatten.py tests/pruning/test_prune.py \
+		tests/tracing/test_trace.py tests/export/tflite/test_to_tflite.py tests/export/onnx/test_to_onnx.py tests/quantization/test_quantize.py
 
 # Long runs that try many models, calls and faults, and print counts.
 campaign: .venv/.dev

@@ -131,7 +131,7 @@ def scaled(name: str, x: Any) -> Any:
 
 def tflite_kernels(path: pathlib.Path) -> tuple[int, int, str]:
     """Return how many convolutions and products compute in integers and in float, and what else is float."""
-    from tfcompress.export.flatbuffer.graph import operators
+    from tfcompress.export.tflite.flatbuffer import operators
 
     ops = operators(path.read_bytes())
     floats = [op.name for op in ops if "FLOAT32" in op.outputs and op.name != "DEQUANTIZE"]
@@ -159,9 +159,9 @@ def measure(name: str, size: int) -> dict[str, Any]:
     import numpy as np
 
     from tfcompress.export import export
-    from tfcompress.export.deployment import deploy
-    from tfcompress.export.runtime import open_runner
+    from tfcompress.export.plan.deployment import deploy
     from tfcompress.quantization.quantize import quantize
+    from tfcompress.runtime.runner import open_runner
 
     start = time.perf_counter()
     model = build(name, size)

@@ -69,7 +69,7 @@ def prepared(name: str, millions: float, way: str) -> Any:
 def measure(name: str, millions: float, way: str) -> dict[str, Any]:
     """Return the figures of one way, measured here."""
     import tfcompress as tfc
-    from tfcompress.memory import LARGE, give_back
+    from tfcompress.core.out_of_memory import LARGE, give_back
 
     def do(model: Any, x: Any) -> int:
         if way == "quantize":

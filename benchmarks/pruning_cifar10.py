@@ -21,7 +21,7 @@ from benchmarks.fitting import Fit, fit
 from benchmarks.quantization_files import accuracy, outputs
 from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, trained_resnet8
 from benchmarks.results import collected, mean_and_each, rows_of, show
-from tfcompress.surgery.costs import total_multiply_adds as total
+from tfcompress.channels.costs import total_multiply_adds as total
 
 SEEDS = (0, 1, 2)
 EPOCHS = 16

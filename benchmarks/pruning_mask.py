@@ -48,7 +48,7 @@ def measure(name: str) -> dict[str, Any]:
     import tensorflow as tf
 
     import tfcompress as tfc
-    from tfcompress.wrapper import wrapped_layers
+    from tfcompress.core.wrapper import wrapped_layers
 
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(width, use_bias=False) for width in WIDTHS[1:]]

@@ -13,7 +13,7 @@ import tfcompress as tfc
 from benchmarks.quantization_files import File, Folder, in_turns, milliseconds, runner
 from benchmarks.quantization_networks import large
 from benchmarks.results import save, show
-from tfcompress.surgery.costs import total_multiply_adds as total
+from tfcompress.channels.costs import total_multiply_adds as total
 
 NETWORKS = ("MobileNetV2", "ResNet50")
 IMAGES = 8

@@ -121,7 +121,7 @@ def accuracy(scores: np.ndarray, y: np.ndarray) -> float:
 
 def likeness(file: File, scores: np.ndarray, simulated: np.ndarray) -> dict[str, Any]:
     """Return how a file differs from its Keras model: in steps of the output, or in per cent of its largest value."""
-    from tfcompress.export.deployment import deploy
+    from tfcompress.export.plan.deployment import deploy
 
     difference = np.abs(scores.astype(np.float64) - simulated)
     (step,) = deploy(file.simulation, file.path.suffix[1:]).steps.values()

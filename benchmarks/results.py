@@ -27,8 +27,8 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
 
 def save(name: str, rows: list[dict[str, Any]], command: str) -> None:
     """Write rows, the command that made them and the machine to `benchmarks/results/NAME.json`."""
-    from tfcompress.evaluation.report import environment
-    from tfcompress.files import write_text
+    from tfcompress.core.atomic_files import write_text
+    from tfcompress.evaluation.compare import environment
 
     FOLDER.mkdir(exist_ok=True)
     content = {"command": command, "environment": environment(), "rows": rows}
@@ -56,7 +56,7 @@ def cached(path: pathlib.Path, make: Callable[[], dict[str, Any]]) -> dict[str, 
     if path.exists():
         known: dict[str, Any] = json.loads(path.read_text())
         return known
-    from tfcompress.files import write_text
+    from tfcompress.core.atomic_files import write_text
 
     figures = make()
     path.parent.mkdir(parents=True, exist_ok=True)

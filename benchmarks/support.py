@@ -342,8 +342,8 @@ def examine(name: str) -> Verdict:
 
 def pruning(model: keras.Model) -> str:
     """Return whether the layer is pruned; the dense layers around it aren't meant."""
+    from tfcompress.core.transform import read
     from tfcompress.pruning import prune_once
-    from tfcompress.transform import read
 
     ours = {layer.name for layer in around(model)}
     if not any(layer.trainable_variables for layer in model.layers if layer.name not in ours):
@@ -359,12 +359,12 @@ def around(model: keras.Model) -> list[Any]:
 
 def floats_in_keras(model: keras.Model) -> list[str]:
     """Return what quantization leaves in float, in words."""
-    from tfcompress.quantization.config import ActivationSpec
-    from tfcompress.quantization.lowering import lower
-    from tfcompress.quantization.placement import place
-    from tfcompress.quantization.rules import FLOAT
-    from tfcompress.surgery import rebuild
-    from tfcompress.surgery.walking import calls
+    from tfcompress.graph import rebuild
+    from tfcompress.graph.rewrite import calls
+    from tfcompress.quantization.graph.decompose import lower
+    from tfcompress.quantization.graph.op_policies import FLOAT
+    from tfcompress.quantization.graph.placement import place
+    from tfcompress.quantization.quantize_config import ActivationSpec
 
     flat = lower(rebuild(model, check=False))
     placement = place(calls(flat), flat.outputs, ActivationSpec())
@@ -378,7 +378,7 @@ def floats_in_keras(model: keras.Model) -> list[str]:
 
 def expected_outputs(model: keras.Model, case: Case) -> list[tuple[np.ndarray, float | None]]:
     """Return each output of the Keras model on new data, and the step of the grid on which it lies."""
-    from tfcompress.export.deployment import deploy
+    from tfcompress.export.plan.deployment import deploy
     from tfcompress.quantization.quantize import is_quantized
 
     outputs = [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(model(case.samples(1), training=False))]
@@ -395,7 +395,7 @@ def shipped(
 ) -> tuple[str, str, str]:
     """Return (verdict, how it differs from Keras by too much, what to note)."""
     from tfcompress.export import export
-    from tfcompress.export.runtime import open_runner
+    from tfcompress.runtime.runner import open_runner
 
     kind = path.suffix[1:]
     try:
@@ -424,7 +424,7 @@ MOVES = (
 
 def floats_in_tflite(path: pathlib.Path) -> list[str]:
     """Return the operators of a file that give floats, but for what turns integers into floats."""
-    from tfcompress.export.flatbuffer.graph import operators
+    from tfcompress.export.tflite.flatbuffer import operators
 
     return [op.name for op in operators(path.read_bytes()) if "FLOAT32" in op.outputs and op.name != "DEQUANTIZE"]
 

@@ -8,11 +8,11 @@ sparsities and compares them on training and test data, in a table, a picture an
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, distribution, flags
+from tfcompress.cli import app, commands, device_flags, flags
 
 flags.define("model", "data", "output", "sparsity", "sweep", "scope", "layers", "finetune_epochs", "batch_size")
 flags.define("criterion", "granularity", "threshold", "shrink", "learning_rate", "seed", "overwrite", "unsafe")
-flags.define(*distribution.FLAGS)
+flags.define(*device_flags.FLAGS)
 flags.require("model", "output")
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ Without --data it takes scikit-learn's digits, if they fit the model.
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, distribution, flags
+from tfcompress.cli import app, commands, device_flags, flags
 
 flags.define("model", "data", "output", "outputs", "recipe", "layers", "calibration_samples", "range", "qat_epochs")
 flags.define("freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch", "freeze_batch_norm_step")
 flags.define("equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity", "inference_io", "opset")
 flags.define("batch_size", "learning_rate", "seed", "overwrite", "unsafe")
 flags.default("learning_rate", 2e-4)
-flags.define(*distribution.FLAGS)
+flags.define(*device_flags.FLAGS)
 flags.require("model", "output")
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ scikit-learn's digits.
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, distribution, flags
+from tfcompress.cli import app, commands, device_flags, flags
 
 flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "training_precision", "seed")
 flags.define("overwrite", "unsafe")
-flags.define(*distribution.FLAGS)
+flags.define(*device_flags.FLAGS)
 flags.require("output")
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import numpy as np
 
 import tfcompress as tfc
 from tests.layers import LAYERS
+from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pruning import Mask
-from tfcompress.pruning.statistics import DECAY
-from tfcompress.wrapper import wrapped_layers
+from tfcompress.pruning.running_statistics import DECAY
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ALMOST = {"rtol": 0, "atol": 1e-5}

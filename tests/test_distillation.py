@@ -9,7 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.distillation import SoftTargets
-from tfcompress.surgery.stripping import stripped
+from tfcompress.graph.strip import stripped
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

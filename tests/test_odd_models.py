@@ -10,9 +10,9 @@ from keras import ops
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
-from tfcompress.surgery import rebuild
-from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, wrapped_layers
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
+from tfcompress.graph import rebuild
 
 
 def floats(*shape, seed=0):

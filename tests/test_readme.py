@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from benchmarks.readme import ROOT, filled
+from tfcompress.channels.costs import total_multiply_adds
+from tfcompress.graph import rebuild
 from tfcompress.pipeline import default_model, digits, fit
-from tfcompress.surgery import rebuild
-from tfcompress.surgery.costs import total_multiply_adds
 
 README = (ROOT / "README.md").read_text()
 

@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from tests.check import ON_TENSORFLOW
-from tfcompress.exclusive import no_warnings, recursion
+from tfcompress.core.locking import no_warnings, recursion
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")

@@ -1,16 +1,17 @@
 """Prune, quantize and ship Keras 3 models as TFLite and ONNX, with proof that the file is the model."""
 
 from tfcompress import callbacks
+from tfcompress.core.atomic_files import save
 from tfcompress.distillation import distill
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
-from tfcompress.evaluation.debugging import DebugReport, debug
 from tfcompress.evaluation.summary import Summary, sparsity, summary
-from tfcompress.evaluation.verification import Verification, verify
 from tfcompress.export import Artifact, ParityError, export
-from tfcompress.files import save
+from tfcompress.graph import strip
 from tfcompress.loading import load
-from tfcompress.pipeline.curves import Sensitivity
+from tfcompress.parity.debug import DebugReport, debug
+from tfcompress.parity.verify import Verification, verify
 from tfcompress.pipeline.sensitivity import sensitivity
+from tfcompress.pipeline.sensitivity_curves import Sensitivity
 from tfcompress.precision import Float16Report, check_float16, full_precision, mixed_precision
 from tfcompress.pruning import (
     Block,
@@ -25,10 +26,10 @@ from tfcompress.pruning import (
     Regrowth,
     Schedule,
     XNNPackLayers,
+    allocation,
     prune,
     prune_once,
     shrink,
-    targets,
     xnnpack_prunable,
 )
 from tfcompress.quantization import (
@@ -42,7 +43,6 @@ from tfcompress.quantization import (
     quantize,
     uniform_quantize,
 )
-from tfcompress.surgery import strip
 
 __all__ = [
     "ActivationSpec",
@@ -71,6 +71,7 @@ __all__ = [
     "Verification",
     "WeightSpec",
     "XNNPackLayers",
+    "allocation",
     "benchmark",
     "calibrate",
     "callbacks",
@@ -94,7 +95,6 @@ __all__ = [
     "sparsity",
     "strip",
     "summary",
-    "targets",
     "uniform_quantize",
     "verify",
     "xnnpack_prunable",

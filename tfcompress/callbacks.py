@@ -7,14 +7,14 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import check_count, check_path
-from tfcompress.evaluation.scalars import ScalarLog
+from tfcompress.core.arguments import check_count, check_path
+from tfcompress.core.replicas import writes_files
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import remarks, wrapped_layers
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.precision.monitoring import PrecisionMonitor
 from tfcompress.pruning.mask import Mask
-from tfcompress.replicas import writes_files
-from tfcompress.transform import read
-from tfcompress.wrapper import remarks, wrapped_layers
+from tfcompress.reports.tensorboard import ScalarLog
 
 __all__ = ["PrecisionMonitor", "PruningSummaries"]
 

@@ -11,14 +11,14 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from tfcompress.checks import check_flag, check_model, short
-from tfcompress.files import draft
-from tfcompress.meshes import same_place
-from tfcompress.replicas import place_of, replicas
-from tfcompress.surgery.keras_quantized import check_trains
-from tfcompress.surgery.loss_scaling import policy_of_layers
-from tfcompress.surgery.outputs import last_activation
-from tfcompress.transform import carry
+from tfcompress.core.arguments import check_flag, check_model, short
+from tfcompress.core.atomic_files import draft
+from tfcompress.core.replicas import place_of, replicas
+from tfcompress.core.sharding import same_place
+from tfcompress.core.transform import carry
+from tfcompress.graph.keras_quantized import check_trains
+from tfcompress.graph.loss_scaling import policy_of_layers
+from tfcompress.graph.output_activation import last_activation
 
 Tensor = Any
 

@@ -205,11 +205,11 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "target_sparsity": "share", "drop_fraction": "share", "end_step": "count"}),
         "Block": (tfc.Block, {"rows": 2, "cols": 2}, {"rows": "count", "cols": "count", "pooling": "choice"}),
         "NofM": (tfc.NofM, {"n": 2, "m": 4}, {"n": "count", "m": "count"}),
-        "targets.uniform": (tfc.targets.uniform, {"shapes": {"a": (2, 8)}, "sparsity": 0.5}, {
+        "allocation.uniform": (tfc.allocation.uniform, {"shapes": {"a": (2, 8)}, "sparsity": 0.5}, {
             "shapes": "several", "sparsity": "share"}),
-        "targets.erdos_renyi": (tfc.targets.erdos_renyi, {"shapes": {"a": (2, 8)}, "sparsity": 0.5}, {
+        "allocation.erdos_renyi": (tfc.allocation.erdos_renyi, {"shapes": {"a": (2, 8)}, "sparsity": 0.5}, {
             "shapes": "several", "sparsity": "share"}),
-        "targets.from_sensitivity": (tfc.targets.from_sensitivity, {"result": scan, "budget": 0.4}, {
+        "allocation.from_sensitivity": (tfc.allocation.from_sensitivity, {"result": scan, "budget": 0.4}, {
             "result": "source", "budget": "share"}),
         "QuantizeConfig.from_dict": (tfc.QuantizeConfig.from_dict, {}, {"values": "fields"}),
         "PruneConfig.from_dict": (tfc.PruneConfig.from_dict, {}, {"fields": "fields"}),

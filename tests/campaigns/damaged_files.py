@@ -24,7 +24,7 @@ import tfcompress as tfc
 from tests.campaigns.bad_calls import judge
 from tests.campaigns.counting import Counts
 from tfcompress.pipeline import read_npz
-from tfcompress.pipeline.curves import Sensitivity
+from tfcompress.pipeline.sensitivity_curves import Sensitivity
 
 ROUNDS = 60
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")

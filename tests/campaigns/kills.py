@@ -23,8 +23,8 @@ import numpy as np
 
 import tfcompress as tfc
 from tests.campaigns.counting import Counts
-from tfcompress.files import PREFIX
-from tfcompress.pipeline.resuming import PREFIX as RESUME
+from tfcompress.core.atomic_files import PREFIX
+from tfcompress.pipeline.checkpoints import PREFIX as RESUME
 
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS = 2.0

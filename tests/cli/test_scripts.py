@@ -16,8 +16,8 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.pipeline import fit, read_npz
+from tfcompress.pipeline.compress_job import FILES, MODELS
 from tfcompress.pipeline.distribution import Devices
-from tfcompress.pipeline.job import FILES, MODELS
 from tfcompress.pipeline.training import loss_for
 
 ROOT = pathlib.Path(__file__).parents[2]

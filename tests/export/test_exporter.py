@@ -10,7 +10,8 @@ import pytest
 from keras import layers
 
 from tests.export import models
-from tfcompress.export import Artifact, ParityError, export, exporter, open_runner, runtime
+from tfcompress.export import Artifact, ParityError, export, exporter, open_runner
+from tfcompress.runtime import runner as runtime
 
 FILES = ["model.tflite", "model.onnx"]
 both_formats = pytest.mark.parametrize("file", FILES)

@@ -49,7 +49,7 @@ def test_exporting(format, tmp_path, monkeypatch):
     [
         ("summary", "tfcompress.evaluation.summary", "is_quantized"),
         ("shrink", "tfcompress.pruning.shrinking.shrink", "_plain"),
-        ("strip", "tfcompress.surgery.stripping", "rebuild"),
+        ("strip", "tfcompress.graph.strip", "rebuild"),
     ],
 )
 def test_any_verb(verb, module, what, monkeypatch):

@@ -11,7 +11,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.quantization.zoo import ZOO, build, data_of
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.flatbuffer.graph import File, operators
+from tfcompress.export.tflite.flatbuffer import File, operators
 
 FORMATS = ("tflite", "onnx")
 KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")

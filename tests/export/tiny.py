@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from tfcompress.export.flatbuffer.graph import File, operators
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.tflite import to_tflite
-from tfcompress.export.tracing import trace
-from tfcompress.quantization.fixed import FixedQuantizer
+from tfcompress.export.tflite.flatbuffer import File, operators
+from tfcompress.export.tflite.to_tflite import to_tflite
+from tfcompress.quantization.numerics.constant_range import FixedQuantizer
+from tfcompress.tracing.trace import trace
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE")
 

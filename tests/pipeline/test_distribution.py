@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfcompress.pipeline.batches import WholeBatches
 from tfcompress.pipeline.distribution import ONE, Devices, batch_parts, layout_map, start
+from tfcompress.pipeline.epoch_batches import WholeBatches
 
 
 def test_all_parts_are_the_batches_of_one_process_and_every_epoch_has_another_order():

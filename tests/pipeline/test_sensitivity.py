@@ -10,9 +10,9 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tfcompress.graph import rebuild
 from tfcompress.pipeline import sensitivity as scanning
-from tfcompress.pipeline.measuring import Measure
-from tfcompress.surgery import rebuild
+from tfcompress.pipeline.repeated_metric import Measure
 
 
 @keras.saving.register_keras_serializable(package="test_sensitivity")
@@ -82,7 +82,7 @@ def test_each_point_is_the_model_with_one_kernel_quantized(trained):
         kernel.assign(tfc.dequantize(*tfc.uniform_quantize(value, int(row.level), **how), axis=1))
         assert row.value == pytest.approx(-model.predict(x, verbose=0).std(), rel=1e-5)
     with pytest.raises(ValueError, match="scan of sparsities"):
-        tfc.targets.from_sensitivity(result, 0.5)
+        tfc.allocation.from_sensitivity(result, 0.5)
 
 
 def test_the_model_is_traced_once_and_left_as_it_was(trained):
@@ -251,6 +251,6 @@ def test_of_many_layers_the_plot_names_the_most_sensitive():
 
 def test_what_a_scan_finds_are_targets_of_pruning(trained):
     scan = tfc.sensitivity(trained, make_data(), (0.3, 0.6, 0.9))
-    wanted = tfc.targets.from_sensitivity(scan, 0.6)
+    wanted = tfc.allocation.from_sensitivity(scan, 0.6)
     found = tfc.sparsity(tfc.prune_once(trained, 0.6, targets=wanted), per_layer=True)
     assert found == pytest.approx({f"{name}/kernel": value for name, value in wanted.items()}, abs=0.02)

@@ -13,9 +13,9 @@ from tests.check import ON_TENSORFLOW, data_for, run_program
 from tests.layers import LAYERS, model_of
 from tests.precision import networks
 from tests.precision.networks import DTYPE, HALF, assert_same, floats, innermost, inputs_of, precisions, predictions
-from tfcompress.surgery import rebuild
-from tfcompress.surgery.loss_scaling import MixedPrecisionModel
-from tfcompress.transform import read
+from tfcompress.core.transform import read
+from tfcompress.graph import rebuild
+from tfcompress.graph.loss_scaling import MixedPrecisionModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
 MAKERS = [networks.cnn, networks.mlp, networks.transformer, networks.two_outputs]

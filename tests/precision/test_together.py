@@ -11,10 +11,10 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, train, zeros_of
 from tests.precision import networks
 from tests.precision.networks import DTYPE, HALF, assert_same, floats, innermost, inputs_of, precisions, predictions
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.graph.strip import strip
 from tfcompress.quantization.quantizers import activation_quantizers
-from tfcompress.surgery.stripping import strip
-from tfcompress.transform import read
-from tfcompress.wrapper import wrapped_layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
 only_tensorflow = pytest.mark.skipif(not ON_TENSORFLOW, reason="exporting needs TensorFlow")

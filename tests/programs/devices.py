@@ -20,7 +20,7 @@ DEVICES = 4
 
 def copies(variable: Any) -> list[Any]:
     """Return a variable's value on each of the devices of this process; one whole value where they hold parts."""
-    from tfcompress.transform import read
+    from tfcompress.core.transform import read
 
     value = variable.value
     if hasattr(value, "addressable_shards"):
@@ -88,7 +88,7 @@ def freeze(strategy: Any) -> None:
     import keras
     import numpy as np
 
-    from tfcompress.quantization.freezing import FreezingBatchNorm
+    from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
 
     with strategy.scope():
         norm = keras.layers.BatchNormalization(momentum=0.5)
@@ -272,8 +272,8 @@ def take_over(parallel: Any, process: int, folder: pathlib.Path) -> Any:
 
     import tfcompress as tfc
     from tests.programs.techniques import data, small
-    from tfcompress.meshes import of_first_process
-    from tfcompress.transform import read
+    from tfcompress.core.sharding import of_first_process
+    from tfcompress.core.transform import read
 
     x, y = (array[:37] for array in data())
     log = folder / f"log_{process}"
@@ -303,7 +303,7 @@ def watch(parallel: Any, process: int, folder: pathlib.Path) -> None:
 
     import tfcompress as tfc
     from tests.programs.techniques import data, small
-    from tfcompress.meshes import of_first_process
+    from tfcompress.core.sharding import of_first_process
 
     x, y = (array[8 * process : 8 * (process + 1)] for array in data())
     log, said = folder / f"watched_{process}", io.StringIO()

@@ -9,10 +9,10 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, gathered
+from tfcompress.channels.costs import total_multiply_adds, uses
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.graph import rebuild
 from tfcompress.pruning import PruneConfig
-from tfcompress.surgery import rebuild
-from tfcompress.surgery.costs import total_multiply_adds, uses
-from tfcompress.wrapper import wrapped_layers
 
 
 def numpy(variable):

@@ -9,11 +9,11 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, gathered
+from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pruning import Mask, PruneConfig, needs
 from tfcompress.pruning.criteria import CRITERIA, needs_of
-from tfcompress.pruning.gathering import Evidence, gather_gradients
-from tfcompress.pruning.statistics import DECAY, NEEDS, Statistics
-from tfcompress.wrapper import wrapped_layers
+from tfcompress.pruning.gradient_statistics import Evidence, gather_gradients
+from tfcompress.pruning.running_statistics import DECAY, NEEDS, Statistics
 
 
 def numpy(variable):

@@ -10,7 +10,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tfcompress.wrapper import CompressedLayer, wrapped_layers
+from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 
 
 def small(seed=0):

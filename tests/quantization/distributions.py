@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcompress.quantization import ranges
-from tfcompress.quantization.histograms import counted
-from tfcompress.quantization.numerics import nudge
+from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.ranges import observers
+from tfcompress.quantization.ranges.histograms import counted
 
 KINDS = ("minmax", "ema", "percentile", "mse", "entropy")
 
 
 def calibrated(spec, *batches):
-    estimator = ranges.make(spec)
+    estimator = observers.make(spec)
     for batch in batches:
         low, high = float(batch.min()), float(batch.max())
         estimator.update(low, high, counted(batch) if estimator.needs_histogram else None)

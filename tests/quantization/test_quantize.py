@@ -10,11 +10,11 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.layers import LAYERS, model_of
 from tests.quantization.zoo import ZOO, build, data_of, outputs_of
-from tfcompress.quantization.config import RECIPES
-from tfcompress.quantization.freezing import FreezingBatchNorm
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
+from tfcompress.quantization.quantize_config import RECIPES
 from tfcompress.quantization.quantizers import activation_quantizers
-from tfcompress.transform import read
-from tfcompress.wrapper import wrapped_layers
 
 
 def targets_of(model, x):

@@ -8,10 +8,10 @@ import pytest
 from keras import ops
 
 import tfcompress as tfc
-from tfcompress.quantization.numerics import fake_quant
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import with_transforms
+from tfcompress.quantization.numerics.fake_quant import fake_quant
 from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer
-from tfcompress.transform import read
-from tfcompress.wrapper import with_transforms
 
 
 def values(shape=(16, 5), seed=0, scale=1.0):

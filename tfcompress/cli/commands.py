@@ -8,10 +8,10 @@ from typing import Any
 from absl.flags import FlagValues
 
 from tfcompress.cli.app import UsageError, refuse_without_effect
-from tfcompress.cli.outputs import check_size, new_file
-from tfcompress.cli.progress import stage
-from tfcompress.cli.resuming import resume_of
-from tfcompress.pipeline.resuming import Resume
+from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.resume_flags import resume_of
+from tfcompress.cli.training_progress import stage
+from tfcompress.pipeline.checkpoints import Resume
 
 
 def compress(values: FlagValues) -> None:
@@ -52,11 +52,11 @@ def compress(values: FlagValues) -> None:
 def train(values: FlagValues) -> None:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
-    from tfcompress.cli.distribution import devices_of, writes_files
+    from tfcompress.cli.device_flags import devices_of, writes_files
+    from tfcompress.graph import rebuild
     from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.distribution import ONE
     from tfcompress.pipeline.training import loss_for
-    from tfcompress.surgery import rebuild
 
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
@@ -86,8 +86,8 @@ def train(values: FlagValues) -> None:
 def prune(values: FlagValues) -> None:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
-    from tfcompress.cli.distribution import devices_of, writes_files
-    from tfcompress.cli.pruning import check, config_of, data_for
+    from tfcompress.cli.device_flags import devices_of, writes_files
+    from tfcompress.cli.prune_flags import check, config_of, data_for
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.pruning import shrink_report
@@ -166,10 +166,10 @@ def _sweep(values: FlagValues) -> None:
 def quantize(values: FlagValues) -> None:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
-    from tfcompress.cli.distribution import devices_of, writes_files
-    from tfcompress.cli.quantizing import check, check_effects, config_of, data_for
+    from tfcompress.cli.device_flags import devices_of, writes_files
+    from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
     from tfcompress.evaluation.predictor import Saved
-    from tfcompress.pipeline.quantizing import calibration_samples, keep_zeros
+    from tfcompress.pipeline.quantize_aware_training import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 

@@ -7,7 +7,7 @@ import os
 
 from absl import flags
 
-from tfcompress.checks import MOST, MOST_THREADS
+from tfcompress.core.arguments import MOST, MOST_THREADS
 from tfcompress.pipeline.distribution import MOST_DEVICES
 
 _PRECISIONS = ["float32", "float16"]

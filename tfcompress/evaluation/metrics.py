@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.evaluation.render import number, plain, significant, to_text
+from tfcompress.reports.tables import number, plain, significant, to_text
 
 MAX_MATRIX_CLASSES = 12
 

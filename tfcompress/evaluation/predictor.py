@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from tfcompress.checks import MOST_THREADS, check_count, way_out
-from tfcompress.data import array_of, check_finite, leaf_names, numbers_of, unnested
-from tfcompress.export.integers import io_grids, quantize
-from tfcompress.export.runtime import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
+from tfcompress.core.arguments import MOST_THREADS, check_count, way_out
+from tfcompress.core.replicas import predict_on_batch
+from tfcompress.core.uneven_rows import check_rows, is_uneven
+from tfcompress.data.reading import array_of, check_finite, leaf_names, numbers_of, unnested
 from tfcompress.loading import load
-from tfcompress.replicas import predict_on_batch
-from tfcompress.uneven import check_rows, is_uneven
+from tfcompress.runtime.integer_io import io_grids, quantize
+from tfcompress.runtime.runner import FORMATS, TensorInfo, count_samples, fit_inputs, open_runner
 
 Arrays = dict[str, np.ndarray]
 Source: TypeAlias = "keras.Model | str | os.PathLike[str] | Saved"

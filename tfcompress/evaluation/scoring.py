@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tfcompress.checks import short
-from tfcompress.data import array_of, check_finite, one_hot_classes
+from tfcompress.core.arguments import short
+from tfcompress.data.reading import array_of, check_finite, one_hot_classes
 from tfcompress.evaluation.metrics import ClassMetrics, Metrics
 
 Task = Literal["multiclass", "binary", "regression"]

@@ -16,11 +16,11 @@ from typing import Any
 
 import keras
 
-from tfcompress.evaluation.constants import Count, count_onnx, count_tflite
+from tfcompress.core.passthrough import Inserted, PassThrough
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.evaluation.file_constants import Count, count_onnx, count_tflite
 from tfcompress.evaluation.predictor import KerasPredictor, Predictor
-from tfcompress.export.external import external_files
-from tfcompress.passthrough import Inserted, PassThrough
-from tfcompress.wrapper import CompressedLayer
+from tfcompress.runtime.external_data import external_files
 
 CHUNK = 1 << 20
 

@@ -10,18 +10,18 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfcompress.checks import check_flag
-from tfcompress.memory import says_memory
-from tfcompress.meshes import gathered
-from tfcompress.passthrough import innermost
-from tfcompress.quantization.explaining import Explanation, explain
+from tfcompress.core.arguments import check_flag
+from tfcompress.core.out_of_memory import says_memory
+from tfcompress.core.passthrough import innermost
+from tfcompress.core.sharding import gathered
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, without_marks
+from tfcompress.graph import kernel_positions
+from tfcompress.graph.keras_quantized import check_floats, mode_of
+from tfcompress.graph.rewrite import calls
+from tfcompress.quantization.graph.operator_status import Explanation, explain
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer
-from tfcompress.surgery import kernel_positions
-from tfcompress.surgery.keras_quantized import check_floats, mode_of
-from tfcompress.surgery.walking import calls
-from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, inner_weights, remarks, without_marks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def summary(model: keras.Model) -> Summary:
     >>> tfc.summary(tfc.prune_once(model, 0.75)).rows[0].zeros
     24
     """
-    from tfcompress.surgery import check_built
+    from tfcompress.graph import check_built
 
     check_built(model)
     rows: list[WeightRow] = []

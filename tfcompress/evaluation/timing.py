@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.checks import check_count, check_number
-from tfcompress.data import inputs_of, yields_pairs
+from tfcompress.core.arguments import check_count, check_number
+from tfcompress.core.out_of_memory import says_memory
+from tfcompress.data.reading import inputs_of, yields_pairs
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
-from tfcompress.evaluation.trying import samples_for
-from tfcompress.memory import says_memory
+from tfcompress.evaluation.random_samples import samples_for
 
 ROUNDS = 10
 LEAST_RUNS = 10

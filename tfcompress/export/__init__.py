@@ -2,7 +2,7 @@
 
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.exporter import export
-from tfcompress.export.runtime import Runner, open_runner
-from tfcompress.export.verify import Parity, ParityError
+from tfcompress.parity.proof import Parity, ParityError
+from tfcompress.runtime.runner import Runner, open_runner
 
 __all__ = ["Artifact", "Parity", "ParityError", "Runner", "export", "open_runner"]

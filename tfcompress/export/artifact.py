@@ -6,12 +6,12 @@ import os
 import pathlib
 from typing import Any
 
-from tfcompress.export import integers
-from tfcompress.export.arithmetic import FloatOperator, Operators, read_census
-from tfcompress.export.external import external_files
-from tfcompress.export.inputs import TensorInfo
-from tfcompress.export.parity import OutputParity, Parity
-from tfcompress.export.runtime import Runner, open_runner
+from tfcompress.data.named_inputs import TensorInfo
+from tfcompress.export.file_arithmetic import FloatOperator, Operators, read_census
+from tfcompress.parity.tolerance import OutputParity, Parity
+from tfcompress.runtime import integer_io
+from tfcompress.runtime.external_data import external_files
+from tfcompress.runtime.runner import Runner, open_runner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Artifact:
         Raises:
             ValueError: `x` doesn't fit the inputs.
         """
-        return integers.predict(self._runner, x)
+        return integer_io.predict(self._runner, x)
 
     @functools.cached_property
     def _runner(self) -> Runner:

@@ -9,33 +9,33 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import MOST, check_choice, check_flag, check_model, is_whole, short
-from tfcompress.export.arithmetic import Census, read_census
+from tfcompress.core.arguments import MOST, check_choice, check_flag, check_model, is_whole, short
+from tfcompress.core.atomic_files import check_target, draft
+from tfcompress.core.out_of_memory import give_back
+from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
+from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.deployment import Deployment, deploy, scheme_of
-from tfcompress.export.inputs import TensorInfo
-from tfcompress.export.noise import check_noise, with_noise
-from tfcompress.export.operators import check_operators
-from tfcompress.export.parity import Parity
-from tfcompress.export.plan import compare, make_plan, require_integers
-from tfcompress.export.proving import opened
-from tfcompress.export.proving import prove as prove_file
-from tfcompress.export.rows import rows_of_file
-from tfcompress.export.runtime import Runner, format_of
+from tfcompress.export.file_arithmetic import Census, read_census
+from tfcompress.export.plan.claims import compare, make_plan, require_integers
+from tfcompress.export.plan.deployment import Deployment, deploy, scheme_of
 from tfcompress.export.scheme import Scheme
-from tfcompress.export.signature import read_signature
-from tfcompress.export.sparse import SPARSE, Sparse, leave_out_zeros
-from tfcompress.export.streaming import check_streaming, fitted, streaming_signature
-from tfcompress.export.tracing import Trace, trace
+from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
-from tfcompress.files import check_target, draft
-from tfcompress.memory import give_back
+from tfcompress.graph.inputs.declared import check_given, takes_inputs
+from tfcompress.graph.keras_quantized import by_mode, check_exports
+from tfcompress.graph.strip import stripped
+from tfcompress.parity.first_difference import opened
+from tfcompress.parity.first_difference import prove as prove_file
+from tfcompress.parity.tolerance import Parity
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
-from tfcompress.surgery.given import check_given, takes_inputs
-from tfcompress.surgery.keras_quantized import by_mode, check_exports
-from tfcompress.surgery.stripping import stripped
-from tfcompress.wrapper import warn_of_remarks, wrapped_layers
+from tfcompress.runtime.runner import Runner, format_of
+from tfcompress.tracing.random_inputs import check_noise, with_noise
+from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
+from tfcompress.tracing.row_counts import rows_of_file
+from tfcompress.tracing.signature import read_signature
+from tfcompress.tracing.trace import Trace, trace
+from tfcompress.tracing.unsupported_operators import check_operators
 
 PRECISIONS = ("float32", "float16")
 INFERENCE_IO = ("float32", "int8", "uint8")
@@ -205,10 +205,10 @@ def export(
 def _convert(traced: Trace, kind: str, *, precision: str, scheme: Scheme | None, inference_io: str, opset: int) -> Any:
     """Return the bytes of a TFLite file, or an `onnx.ModelProto`."""
     if kind == "tflite":
-        from tfcompress.export.tflite import to_tflite
+        from tfcompress.export.tflite.to_tflite import to_tflite
 
         return to_tflite(traced, precision, scheme, inference_io)
-    from tfcompress.export.onnx import to_onnx
+    from tfcompress.export.onnx.to_onnx import to_onnx
 
     return to_onnx(traced, precision, opset, scheme, inference_io)
 

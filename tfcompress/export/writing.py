@@ -9,12 +9,12 @@ from typing import Any
 
 import keras
 
-from tfcompress.export.external import data_file, external_files, move_out
-from tfcompress.export.half import check_half
-from tfcompress.export.lean import constant_bytes, lean
+from tfcompress.core.atomic_files import check_target, exists
+from tfcompress.core.out_of_memory import give_back
+from tfcompress.export.onnx.detached_constants import constant_bytes, lean
 from tfcompress.export.scheme import Scheme
-from tfcompress.files import check_target, exists
-from tfcompress.memory import give_back
+from tfcompress.export.tflite.float16_weights import check_half
+from tfcompress.runtime.external_data import data_file, external_files, move_out
 
 
 def check_external(value: Any, kind: str, path: Any) -> None:

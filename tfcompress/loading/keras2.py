@@ -14,17 +14,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.exclusive import no_warnings
+from tfcompress.core.locking import no_warnings
+from tfcompress.graph.inputs.contents import flat_contents, vocabulary
+from tfcompress.graph.inputs.declared import given_shapes
+from tfcompress.graph.inputs.input_paths import NOISE
+from tfcompress.graph.inputs.samples import draw, sample_shapes
+from tfcompress.graph.inputs.sizes import NoSizeFits, hints_of
+from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name
+from tfcompress.graph.recursion_limit import deep_recursion
 from tfcompress.loading import tfmot
-from tfcompress.loading.messages import broken, short, unreadable
-from tfcompress.loading.repair import repaired
-from tfcompress.surgery.contents import flat_contents, vocabulary
-from tfcompress.surgery.deep import deep_recursion
-from tfcompress.surgery.given import given_shapes
-from tfcompress.surgery.inputs import graph_of, has_graph, input_name
-from tfcompress.surgery.lines import NOISE
-from tfcompress.surgery.samples import draw, sample_shapes
-from tfcompress.surgery.sizes import NoSizeFits, hints_of
+from tfcompress.loading.keras2_configs import repaired
+from tfcompress.loading.refusals import broken, short, unreadable
 
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2

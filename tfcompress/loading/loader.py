@@ -11,13 +11,13 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import check_flag, check_path
+from tfcompress.core.arguments import check_flag, check_path
+from tfcompress.graph.loss_scaling import scale_loss
 from tfcompress.loading import keras2, tfmot
-from tfcompress.loading.code import refuse_code
-from tfcompress.loading.messages import broken, unreadable
-from tfcompress.loading.others import contents, what_else
-from tfcompress.loading.weights import load_weights
-from tfcompress.surgery.loss_scaling import scale_loss
+from tfcompress.loading.embedded_code import refuse_code
+from tfcompress.loading.other_files import contents, what_else
+from tfcompress.loading.refusals import broken, unreadable
+from tfcompress.loading.weights_files import load_weights
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 RESULTS = (".tflite", ".onnx")

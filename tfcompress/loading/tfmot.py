@@ -14,10 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.pruning.fixed import with_masks
+from tfcompress.core.wrapper import inner_weights
+from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantizers import activation_quantizers
-from tfcompress.wrapper import inner_weights
 
 WRAPPERS = (
     "PruneLowMagnitude",

@@ -1,7 +1,7 @@
 """From a model and data to files and a report: what the programs in `scripts/` do."""
 
+from tfcompress.pipeline.compress_job import compress_job
 from tfcompress.pipeline.datasets import Data, digits, read_npz
-from tfcompress.pipeline.job import compress_job
 from tfcompress.pipeline.training import check_fits, default_model, fit
 
 __all__ = ["Data", "check_fits", "compress_job", "default_model", "digits", "fit", "read_npz"]

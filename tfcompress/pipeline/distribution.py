@@ -11,11 +11,11 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import MOST, check_count
-from tfcompress.pipeline.batches import WholeBatches
-from tfcompress.replicas import NO_MULTI_WORKER
-from tfcompress.surgery import rebuild
-from tfcompress.transform import read
+from tfcompress.core.arguments import MOST, check_count
+from tfcompress.core.replicas import NO_MULTI_WORKER
+from tfcompress.core.transform import read
+from tfcompress.graph import rebuild
+from tfcompress.pipeline.epoch_batches import WholeBatches
 
 MOST_DEVICES = 256
 """Of one machine. Virtual ones cost time and memory each."""
@@ -80,7 +80,7 @@ class Devices:
             if _names(copy) != _names(model):
                 raise ValueError(
                     f"Expected a flat functional model. Received: {model.name!r}, which holds models or composite "
-                    "layers. Take tfcompress.surgery.rebuild(model)."
+                    "layers. Take tfcompress.graph.rebuild(model)."
                 )
             fit(copy)
             values = [read(variable) for variable in copy.variables]

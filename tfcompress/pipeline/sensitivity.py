@@ -14,23 +14,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.checks import check_flag, short
-from tfcompress.evaluation.progress import progress as progress_bar
-from tfcompress.files import check_target
-from tfcompress.memory import says_memory
-from tfcompress.pipeline.curves import Sensitivity, SensitivityRow
-from tfcompress.pipeline.measuring import METRICS, Measure, Metric
+from tfcompress.core.arguments import check_flag, short
+from tfcompress.core.atomic_files import check_target
+from tfcompress.core.out_of_memory import says_memory
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import CompressedLayer, inner_weights
+from tfcompress.graph import LayerChoice, kernel_positions, rebuild
+from tfcompress.graph.affine_forms import channel_axes
+from tfcompress.graph.keras_quantized import check_floats
+from tfcompress.graph.selectors import Layers
+from tfcompress.pipeline.repeated_metric import METRICS, Measure, Metric
+from tfcompress.pipeline.sensitivity_curves import Sensitivity, SensitivityRow
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.schedules.base import check_sparsity
-from tfcompress.pruning.selection import keep_count, largest
+from tfcompress.pruning.top_k import keep_count, largest
 from tfcompress.quantization.arrays import dequantize, uniform_quantize
-from tfcompress.quantization.forms import channel_axes
-from tfcompress.quantization.numerics import check_bits
-from tfcompress.surgery import LayerChoice, kernel_positions, rebuild
-from tfcompress.surgery.choosing import Layers
-from tfcompress.surgery.keras_quantized import check_floats
-from tfcompress.transform import read
-from tfcompress.wrapper import CompressedLayer, inner_weights
+from tfcompress.quantization.numerics.fake_quant import check_bits
+from tfcompress.reports.progress import progress as progress_bar
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
 
@@ -83,7 +83,7 @@ def sensitivity(
         batch_size: Samples at once.
 
     Returns:
-        A `Sensitivity`: rows, `table()`, `plot()`, `to_json(path)`; `tfc.targets.from_sensitivity` makes sparsities
+        A `Sensitivity`: rows, `table()`, `plot()`, `to_json(path)`; `tfc.allocation.from_sensitivity` makes sparsities
         of it.
 
     Raises:

@@ -9,19 +9,19 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.atomic_files import check_target
 from tfcompress.evaluation import evaluate
-from tfcompress.evaluation.document import Document
-from tfcompress.evaluation.render import number, plain, significant, to_text
 from tfcompress.evaluation.summary import summary
-from tfcompress.files import check_target
+from tfcompress.graph import strip
+from tfcompress.graph.selectors import Layers
+from tfcompress.pipeline.checkpoints import Resume
+from tfcompress.pipeline.compress_job import Stage, rising_schedule, silent
 from tfcompress.pipeline.datasets import Data
-from tfcompress.pipeline.job import Stage, rising_schedule, silent
-from tfcompress.pipeline.resuming import Resume
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity
-from tfcompress.surgery import strip
-from tfcompress.surgery.choosing import Layers
+from tfcompress.reports.json_document import Document
+from tfcompress.reports.tables import number, plain, significant, to_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Sweep(Document):
             FileNotFoundError: the folder doesn't exist.
             ValueError: another suffix.
         """
-        from tfcompress.pipeline.plots import draw_sweep, save
+        from tfcompress.pipeline.scan_plots import draw_sweep, save
 
         target = None if path is None else check_target(path, ".png", overwrite)
         figure = draw_sweep(self)

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfcompress.pipeline.batches import WholeBatches
+from tfcompress.graph.output_activation import last_activation
+from tfcompress.pipeline.checkpoints import Backup
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.distribution import ONE, Devices
-from tfcompress.pipeline.resuming import Backup
-from tfcompress.surgery.outputs import last_activation
+from tfcompress.pipeline.epoch_batches import WholeBatches
 
 MOST_OUTPUTS = 1 << 20
 """Of the model that is made for data; more are numbers that are no classes."""

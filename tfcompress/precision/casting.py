@@ -10,14 +10,14 @@ from keras import ops, tree
 from keras.layers import Layer
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tfcompress.memory import pass_on_full
-from tfcompress.messages import told
-from tfcompress.passthrough import Inserted, has_no_build, innermost
-from tfcompress.precision.kinds import dtype_of, has_policy, is_of_keras
+from tfcompress.core.error_messages import told
+from tfcompress.core.out_of_memory import pass_on_full
+from tfcompress.core.passthrough import Inserted, has_no_build, innermost
+from tfcompress.graph.clone import copy_layer
+from tfcompress.graph.copy_objects import Copies
+from tfcompress.graph.rewrite import Call, is_cast, walk
+from tfcompress.precision.operation_kinds import dtype_of, has_policy, is_of_keras
 from tfcompress.precision.policies import HALVES
-from tfcompress.surgery.copying import copy_layer
-from tfcompress.surgery.duplicating import Copies
-from tfcompress.surgery.walking import Call, is_cast, walk
 
 
 class CastError(Exception):

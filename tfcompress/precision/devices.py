@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from tfcompress.messages import told
+from tfcompress.core.error_messages import told
 
 CPUINFO = "/proc/cpuinfo"
 BFLOAT16_FLAGS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}

@@ -11,21 +11,21 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfcompress.export.half import check_half
-from tfcompress.passthrough import innermost
+from tfcompress.core.passthrough import innermost
+from tfcompress.core.replicas import place_of
+from tfcompress.core.transform import read
+from tfcompress.export.tflite.float16_weights import check_half
+from tfcompress.graph import check_built, rebuild
+from tfcompress.graph.keras_quantized import check_floats
+from tfcompress.graph.rewrite import calls
+from tfcompress.graph.selectors import Layers
 from tfcompress.precision.casting import CastError, in_float32, with_policy
-from tfcompress.precision.kinds import has_policy, is_of_keras
+from tfcompress.precision.float32_rule import LOSS, named, reasons
+from tfcompress.precision.operation_kinds import has_policy, is_of_keras
 from tfcompress.precision.policies import HALVES, resolve
-from tfcompress.precision.rule import LOSS, named, reasons
-from tfcompress.precision.trial import Trial
-from tfcompress.quantization.halves import warn_of_lost_grids
+from tfcompress.precision.trial_run import Trial
+from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
 from tfcompress.quantization.quantizers import activation_quantizers
-from tfcompress.replicas import place_of
-from tfcompress.surgery import check_built, rebuild
-from tfcompress.surgery.choosing import Layers
-from tfcompress.surgery.keras_quantized import check_floats
-from tfcompress.surgery.walking import calls
-from tfcompress.transform import read
 
 
 def mixed_precision(

@@ -1,11 +1,11 @@
 """Pruning: schedules of sparsity, masks, and the verbs that apply them to a model."""
 
-from tfcompress.pruning import targets
-from tfcompress.pruning.config import PruneConfig
+from tfcompress.pruning import allocation
 from tfcompress.pruning.criteria import needs
 from tfcompress.pruning.granularity import Block, NofM
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
+from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.schedules import (
     ConstantSparsity,
     CosineDecay,
@@ -34,11 +34,11 @@ __all__ = [
     "Schedule",
     "ShrinkReport",
     "XNNPackLayers",
+    "allocation",
     "needs",
     "prune",
     "prune_once",
     "shrink",
     "shrink_report",
-    "targets",
     "xnnpack_prunable",
 ]

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.pruning.config import PruneConfig
+from tfcompress.core.transform import read
 from tfcompress.pruning.criteria import RELATIVE, criterion_of
 from tfcompress.pruning.mask import Mask
-from tfcompress.pruning.selection import keep_count, largest, threshold
-from tfcompress.pruning.statistics import Gathering, Statistics
-from tfcompress.transform import read
+from tfcompress.pruning.prune_config import PruneConfig
+from tfcompress.pruning.running_statistics import Gathering, Statistics
+from tfcompress.pruning.top_k import keep_count, largest, threshold
 
 Tensor = Any
 Costs = Sequence[Sequence[Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.pruning.statistics import NEEDS, Statistics
+from tfcompress.pruning.running_statistics import NEEDS, Statistics
 
 Tensor = Any
 Criterion = Callable[[Tensor, Statistics], Tensor]

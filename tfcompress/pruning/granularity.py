@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.checks import MOST, is_whole, short
+from tfcompress.core.arguments import MOST, is_whole, short
 
 Tensor = Any
 Shape = tuple[int, ...]

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.pruning.config import PruneConfig
+from tfcompress.core.transform import WeightTransform, read
+from tfcompress.layers.kernel_layouts import Layout
 from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.granularity import Block, Granularity, NofM
-from tfcompress.pruning.layouts import Layout
-from tfcompress.pruning.selection import in_turn, keep_count, largest, sortable
-from tfcompress.pruning.statistics import GATHERED, Gathering, Statistics
-from tfcompress.transform import WeightTransform, read
+from tfcompress.pruning.prune_config import PruneConfig
+from tfcompress.pruning.running_statistics import GATHERED, Gathering, Statistics
+from tfcompress.pruning.top_k import in_turn, keep_count, largest, sortable
 
 Tensor = Any
 

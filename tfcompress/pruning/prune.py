@@ -8,21 +8,21 @@ from typing import Any
 
 import keras
 
-from tfcompress.checks import check_model
-from tfcompress.pruning.channels import prune_channels
-from tfcompress.pruning.config import PruneConfig
-from tfcompress.pruning.gathering import Evidence, check_evidence
+from tfcompress.core.arguments import check_model
+from tfcompress.core.replicas import place_of
+from tfcompress.core.wrapper import remarks, wrapped_layers
+from tfcompress.graph import LayerChoice, check_built
+from tfcompress.graph.inputs.declared import takes_inputs
+from tfcompress.graph.keras_quantized import check_floats
+from tfcompress.graph.recursion_limit import as_given
+from tfcompress.graph.selectors import Layers
+from tfcompress.graph.strip import stripped
+from tfcompress.pruning.channel_pruning import prune_channels
+from tfcompress.pruning.gradient_statistics import Evidence, check_evidence
 from tfcompress.pruning.granularity import STRUCTURES
-from tfcompress.pruning.kernels import prune_kernels
+from tfcompress.pruning.kernel_pruning import prune_kernels
+from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.schedules import ConstantSparsity
-from tfcompress.replicas import place_of
-from tfcompress.surgery import LayerChoice, check_built
-from tfcompress.surgery.choosing import Layers
-from tfcompress.surgery.deep import as_given
-from tfcompress.surgery.given import takes_inputs
-from tfcompress.surgery.keras_quantized import check_floats
-from tfcompress.surgery.stripping import stripped
-from tfcompress.wrapper import remarks, wrapped_layers
 
 
 @takes_inputs

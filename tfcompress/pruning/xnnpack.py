@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.pruning.regions import Region, kernel_calls, sparse_region
-from tfcompress.surgery import check_built, kernel_positions, rebuild
+from tfcompress.graph import check_built, kernel_positions, rebuild
+from tfcompress.pruning.xnnpack_regions import Region, kernel_calls, sparse_region
 
 
 @dataclasses.dataclass(frozen=True)

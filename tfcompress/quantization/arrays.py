@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.checks import check_choice, check_flags
-from tfcompress.quantization.config import check_bits
-from tfcompress.quantization.finite import array_of, checked, checked_range
-from tfcompress.quantization.numerics import (
+from tfcompress.core.arguments import check_choice, check_flags
+from tfcompress.quantization.numerics.fake_quant import (
     LEAST_WIDTH,
     Axis,
     check_axes,
@@ -19,6 +17,8 @@ from tfcompress.quantization.numerics import (
     nudged_grid,
     symmetric_grid,
 )
+from tfcompress.quantization.numerics.finite import array_of, checked, checked_range
+from tfcompress.quantization.quantize_config import check_bits
 
 MODES = ("round", "floor")
 

@@ -8,43 +8,43 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
-from tfcompress.checks import check_flags
-from tfcompress.quantization.accumulating import QuantizedLayer
-from tfcompress.quantization.batches import again, check_batch_size, shapes_of
-from tfcompress.quantization.calibration import find_ranges
-from tfcompress.quantization.checks import check_data, check_finite, check_kernels, warn_without_integers
-from tfcompress.quantization.computed import keep_computed
-from tfcompress.quantization.config import QuantizeConfig
-from tfcompress.quantization.forms import channel_axes
-from tfcompress.quantization.freezing import FreezingBatchNorm
-from tfcompress.quantization.halves import warn_of_lost_grids
-from tfcompress.quantization.kept import LEFT_OUT, KeptFloat, with_float_outputs
-from tfcompress.quantization.lowering import lower
-from tfcompress.quantization.maps import QuantizedMap, warn_of_float
-from tfcompress.quantization.masked import is_scored
-from tfcompress.quantization.mending import Includes, mend
-from tfcompress.quantization.names import name_of
-from tfcompress.quantization.placement import NOT_CHOSEN, Placement, place
+from tfcompress.core.arguments import check_flags
+from tfcompress.core.replicas import place_of
+from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
+from tfcompress.data.model_batches import again, check_batch_size, shapes_of
+from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
+from tfcompress.graph.affine_forms import channel_axes
+from tfcompress.graph.inputs.declared import inputs_given, takes_inputs
+from tfcompress.graph.keras_quantized import check_floats
+from tfcompress.graph.lora import merge_lora
+from tfcompress.graph.naming import free, keep_output_names
+from tfcompress.graph.rewrite import Call, calls, readers_of, walk
+from tfcompress.graph.selectors import Layers
+from tfcompress.layers.names import name_of
+from tfcompress.quantization.bias import QuantizedLayer
+from tfcompress.quantization.graph.affine_maps import QuantizedMap, warn_of_float
+from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
+from tfcompress.quantization.graph.computed_kernels import keep_computed
+from tfcompress.quantization.graph.decompose import lower
+from tfcompress.quantization.graph.float_inputs import Unrounded
+from tfcompress.quantization.graph.float_layers import LEFT_OUT, KeptFloat, with_float_outputs
+from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT, Rule
+from tfcompress.quantization.graph.placement import NOT_CHOSEN, Placement, place
+from tfcompress.quantization.graph.quantizer_sources import reached_by_input
+from tfcompress.quantization.imbalance.channel_slices import layer_of, tensors_of
+from tfcompress.quantization.imbalance.detection import Includes, mend
+from tfcompress.quantization.imbalance.late_data import warn_of_raw
+from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
+from tfcompress.quantization.preconditions import check_data, check_finite, check_kernels, warn_without_integers
+from tfcompress.quantization.ptq.calibration import find_ranges
+from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
     Float16Weight,
     WeightQuantizer,
     activation_quantizers,
 )
-from tfcompress.quantization.recalibrating import warn_of_raw
-from tfcompress.quantization.rules import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT, Rule
-from tfcompress.quantization.slicing import layer_of, tensors_of
-from tfcompress.quantization.sources import reached_by_input
-from tfcompress.quantization.unrounded import Unrounded
-from tfcompress.replicas import place_of
-from tfcompress.surgery import LayerChoice, check_built, kernel_positions, rebuild
-from tfcompress.surgery.choosing import Layers
-from tfcompress.surgery.given import inputs_given, takes_inputs
-from tfcompress.surgery.keras_quantized import check_floats
-from tfcompress.surgery.lora import merge_lora
-from tfcompress.surgery.naming import free, keep_output_names
-from tfcompress.surgery.walking import Call, calls, readers_of, walk
-from tfcompress.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
+from tfcompress.quantization.ranges.attention_masks import is_scored
 
 MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
@@ -130,11 +130,11 @@ def quantize(
             find_ranges(quantized, calibration_data, batch_size)
             warn_of_float(quantized)
         if reestimate_batch_norm:
-            from tfcompress.quantization.reestimation import reestimate_batch_norms
+            from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
 
             reestimate_batch_norms(quantized, calibration_data, batch_size)
         if reference is not None:
-            from tfcompress.quantization.correction import correct_bias as corrected
+            from tfcompress.quantization.ptq.bias_correction import correct_bias as corrected
 
             corrected(quantized, reference, calibration_data, batch_size)
     return quantized
@@ -161,8 +161,8 @@ def _quantized(
     if not any(chosen[name] for name in chosen.keys() - kernels):  # the other layers follow those with kernels
         chosen = {name: name not in kernels or wanted for name, wanted in chosen.items()}
     if equalize or (config.weights.granularity == "per_tensor" and not config.float16):
-        from tfcompress.quantization.equalization import equalize_graph
-        from tfcompress.quantization.folding import fold_graph
+        from tfcompress.quantization.graph.batch_norm_folding import fold_graph
+        from tfcompress.quantization.ptq.equalization import equalize_graph
 
         keep = LayerChoice(lambda layer: layer.name not in kernels and not chosen.get(layer.name, True))
         flat = fold_graph(flat, keep)  # one scale for all channels holds for the folded kernel alone

@@ -10,21 +10,21 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.meshes import gathered
-from tfcompress.passthrough import Inserted
-from tfcompress.quantization.config import ActivationSpec, WeightSpec
-from tfcompress.quantization.finite import checked_range
-from tfcompress.quantization.limits import weight_limit
-from tfcompress.quantization.masked import unmasked
-from tfcompress.quantization.numerics import (
+from tfcompress.core.passthrough import Inserted
+from tfcompress.core.replicas import range_over_replicas
+from tfcompress.core.sharding import gathered
+from tfcompress.core.transform import WeightTransform, put, read
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.quantization.numerics.fake_quant import (
     fake_quant,
     fake_quant_nonnegative,
     fake_quant_symmetric,
     symmetric_limit,
 )
-from tfcompress.replicas import range_over_replicas
-from tfcompress.transform import WeightTransform, put, read
-from tfcompress.wrapper import wrapped_layers
+from tfcompress.quantization.numerics.finite import checked_range
+from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
+from tfcompress.quantization.ranges.attention_masks import unmasked
+from tfcompress.quantization.ranges.weight_limits import weight_limit
 
 Tensor = Any
 

@@ -13,8 +13,8 @@ from keras import ops
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, run_program
-from tfcompress.precision.monitoring.observing import named_operations
-from tfcompress.precision.monitoring.report import MonitorReport, MonitorRow
+from tfcompress.precision.monitoring.activation_maxima import named_operations
+from tfcompress.precision.monitoring.training_report import MonitorReport, MonitorRow
 
 HALF = "mixed_float16"
 MODES = {

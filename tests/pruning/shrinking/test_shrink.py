@@ -12,12 +12,12 @@ from keras import ops
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
-from tests.surgery.networks import NETWORKS, random_network
-from tfcompress.passthrough import FixedTraining
+from tests.graph.networks import NETWORKS, random_network
+from tfcompress.channels import channel_groups
+from tfcompress.core.passthrough import FixedTraining
+from tfcompress.graph import rebuild
+from tfcompress.graph.inputs.samples import random_inputs
 from tfcompress.pruning import shrink_report
-from tfcompress.surgery import rebuild
-from tfcompress.surgery.channels import channel_groups
-from tfcompress.surgery.samples import random_inputs
 
 
 def numpy(variable):

@@ -11,13 +11,13 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfcompress.checks import check_count, check_flag, check_path
-from tfcompress.evaluation.scalars import ScalarLog
-from tfcompress.precision.monitoring.collecting import Collection
-from tfcompress.precision.monitoring.probe import Probe, Reading
-from tfcompress.precision.monitoring.report import MonitorReport
-from tfcompress.precision.monitoring.watching import ScaleWatch, TrainingWatch
-from tfcompress.replicas import writes_files
+from tfcompress.core.arguments import check_count, check_flag, check_path
+from tfcompress.core.replicas import writes_files
+from tfcompress.precision.monitoring.readings import Collection
+from tfcompress.precision.monitoring.training_loop import ScaleWatch, TrainingWatch
+from tfcompress.precision.monitoring.training_probe import Probe, Reading
+from tfcompress.precision.monitoring.training_report import MonitorReport
+from tfcompress.reports.tensorboard import ScalarLog
 
 LOOKED_INTO = 8
 """Skipped steps of an epoch that are looked into."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from tfcompress.checks import MOST, is_whole
+from tfcompress.core.arguments import MOST, is_whole
 
 Tensor = Any
 

@@ -8,7 +8,7 @@ import warnings
 
 from keras import ops
 
-from tfcompress.checks import check_number
+from tfcompress.core.arguments import check_number
 from tfcompress.pruning.schedules.base import MADE_AGAIN, Schedule, Tensor, check_sparsity, check_step, register
 
 MOST_POWER = 1000.0

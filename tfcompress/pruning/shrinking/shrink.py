@@ -10,15 +10,15 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from tfcompress.memory import pass_on_full, says_memory
-from tfcompress.passthrough import innermost
-from tfcompress.pruning.shrinking.removable import Plan, plan
+from tfcompress.channels.cutting import cut
+from tfcompress.core.out_of_memory import pass_on_full, says_memory
+from tfcompress.core.passthrough import innermost
+from tfcompress.graph import check_built, strip
+from tfcompress.graph.inputs.samples import random_inputs
+from tfcompress.graph.keras_quantized import check_floats
+from tfcompress.graph.openable import why_whole
+from tfcompress.pruning.shrinking.removable_channels import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.surgery import check_built, strip
-from tfcompress.surgery.channels.cutting import cut
-from tfcompress.surgery.keras_quantized import check_floats
-from tfcompress.surgery.openable import why_whole
-from tfcompress.surgery.samples import random_inputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""What the flags of `prune` mean."""
+
+from __future__ import annotations
+
+import pytest
+from absl import flags as absl_flags
+
+from tfcompress.cli import flags
+from tfcompress.cli.app import UsageError
+from tfcompress.cli.prune_flags import config_of, granularity_of
+from tfcompress.pruning import Block, ConstantSparsity, NofM, PolynomialDecay
+
+
+@pytest.fixture
+def values(monkeypatch):
+    """A function from a command line to flags."""
+    made = absl_flags.FlagValues()
+    for name in ("DEFINE_float", "DEFINE_enum", "DEFINE_string"):
+        define = getattr(absl_flags, name)
+        monkeypatch.setattr(absl_flags, name, lambda *a, define=define, **k: define(*a, **k, flag_values=made))
+    monkeypatch.setattr(absl_flags, "register_validator", lambda *a, **k: None)
+    flags.define("sparsity", "criterion", "granularity", "scope", "threshold")
+    return lambda *line: (made.unparse_flags(), made(["prune", *line]), made)[-1]
+
+
+def test_flags_make_a_configuration(values):
+    config = config_of(values("--criterion=gradient", "--granularity=channel", "--scope=flops"), 0.6, 400)
+    assert config.schedule == PolynomialDecay(0.0, 0.6, begin_step=12, end_step=300, frequency=12)
+    assert (config.criterion, config.granularity, config.scope) == ("gradient", "channel", "flops")
+    config = config_of(values("--granularity=16x1"), 0.6, 400)
+    assert config.granularity == Block(16, 1)
+    assert config.schedule.begin_step == 0
+    assert config_of(values("--criterion=threshold", "--threshold=0.1"), 0.9, 400).threshold == 0.1
+
+
+def test_a_pattern_says_how_sparse_it_is(values):
+    config = config_of(values("--granularity=1:4"), 0.8, 400)
+    assert (config.granularity, config.schedule) == (NofM(1, 4), ConstantSparsity(0.75, frequency=16))
+    config = config_of(values("--granularity=2:4", "--criterion=gradient"), 0.8, 400)
+    assert config.schedule == ConstantSparsity(0.5, begin_step=16, frequency=16)  # gradients come first
+    with pytest.raises(UsageError, match="ends at 0.75"):
+        config_of(values("--granularity=1:4", "--sparsity=0.5"), 0.5, 400)
+
+
+@pytest.mark.parametrize("text", ["rows", "4:2", "2:4:8", "0x4", "", "-1x2"])
+def test_bad_granularities_are_refused(text):
+    with pytest.raises(UsageError, match="Expected"):
+        granularity_of(text)
+
+
+def test_what_does_not_go_together_is_wrong_use(values):
+    with pytest.raises(UsageError, match="Expected `threshold`"):
+        config_of(values("--criterion=threshold"), 0.5, 100)
+    with pytest.raises(UsageError, match="granularity='channel'"):
+        config_of(values("--criterion=bn_scale"), 0.5, 100)

@@ -1,0 +1,131 @@
+"""The pieces of integer ONNX models: TensorFlow's grids, integers found again, names."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcompress.export.onnx.fake_quant_nodes import layer_name, nudge
+from tfcompress.export.onnx.graph_editor import Graph
+from tfcompress.export.onnx.grid_recovery import recover, recover_any
+from tfcompress.export.tflite import recovery
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_grid_is_tensorflows(bits, narrow):
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        low, high = np.float32(10 ** random.uniform(-3, 2, 2)) * np.float32([-1, 1])
+        low = random.choice([low, -high, np.float32(0)])
+        grid = nudge(low, high, bits, narrow)
+        ends = tf.quantization.fake_quant_with_min_max_vars(np.float32([-1e9, 1e9]), low, high, bits, narrow)
+        assert grid.minimum == ends[0].numpy()
+        np.testing.assert_allclose(grid.maximum, ends[1].numpy(), rtol=1e-6, atol=1e-6 * abs(low))
+
+
+@pytest.mark.parametrize(
+    ("operation", "layer"),
+    [
+        ("model_1/quantizer_1/FakeQuantWithMinMaxVars", "quantizer"),
+        ("a/b/quantizer_12_3/FakeQuantWithMinMaxVars", "quantizer_12"),
+        ("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVars"),
+    ],
+)
+def test_layer_name(operation, layer):
+    assert layer_name(operation) == layer
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("axes", [(), (0,), (2,), (0, 2)])
+def test_integers_are_found_again_bit_by_bit(axes, bits):
+    random = np.random.default_rng(0)
+    shape = (5, 7, 6)
+    levels = 2 ** (bits - 1) - 1
+    for _ in range(50):
+        integers = random.integers(-levels, levels + 1, shape)
+        integers[:, 0] = levels
+        scale = np.float32(10 ** random.uniform(-4, 1, [shape[axis] if axis in axes else 1 for axis in range(3)]))
+        array = integers.astype("float32") * scale
+        for found in (recover(array, axes, bits), recover_any(array, bits)):
+            np.testing.assert_array_equal(found.values, integers)
+            np.testing.assert_array_equal(found.values * found.scale, array)
+            assert found.scale.shape == scale.shape
+
+
+def test_what_lies_on_no_grid_is_not_forced_onto_one():
+    array = np.random.default_rng(0).normal(size=(9, 9)).astype("float32")
+    assert recover(array, (1,)) is None
+    assert recover_any(array) is None
+    assert recover(array.astype("float64"), (1,)) is None
+    array[0, 0] = np.inf
+    assert recover(array, (1,)) is None
+
+
+@pytest.mark.parametrize("shared", [0, 2], ids=["by expert", "by unit"])
+def test_integers_of_an_axis_made_of_two_of_which_one_has_the_grids(shared):
+    random = np.random.default_rng(0)
+    integers = random.integers(-126, 127, (3, 8, 5))
+    integers[(slice(None), 0, 0) if shared == 0 else (0, 0)] = 127
+    scale = np.float32(random.uniform(0.1, 1, (3, 1, 1) if shared == 0 else (1, 1, 5)))
+    array = (integers.astype("float32") * scale).transpose(1, 0, 2).reshape(8, 15)
+    for found in (recover_any(array), recovery.recover(array, 1)):
+        np.testing.assert_array_equal(found.values, integers.transpose(1, 0, 2).reshape(8, 15))
+        np.testing.assert_allclose(found.scale.ravel(), np.broadcast_to(scale, (3, 1, 5)).ravel(), rtol=1e-6)
+    array[-1, -1] += 0.3 * scale.ravel()[-1]
+    assert recover_any(array) is recovery.recover(array, 1) is None
+
+
+def test_channels_of_zeros():
+    array = np.zeros((4, 3), "float32")
+    array[:, 1] = [127, -1, 0, 5]
+    found = recover(array, (1,))
+    np.testing.assert_array_equal(found.values, array)
+
+
+def relu_chain():
+    import onnx
+
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        make("Relu", ["x"], ["a"]),
+        make("Neg", ["a"], ["b"]),
+        make("Abs", ["b"], ["y"]),
+        make("Exp", ["a"], ["c"]),
+    ]
+    ends = [info(name, onnx.TensorProto.FLOAT, ["n", 3]) for name in ("x", "y")]
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "chain", ends[:1], ends[1:]))
+
+
+def test_graph_knows_makers_readers_and_shapes():
+    graph = Graph(relu_chain())
+    assert [node.op_type for node in graph.consumers("a")] == ["Neg", "Exp"]
+    assert graph.producer("b").op_type == "Neg" and graph.producer("x") is None
+    assert graph.only_consumer("a") is None and graph.only_consumer("b", "Abs").op_type == "Abs"
+    assert graph.shapes["b"] == (None, 3) and graph.kept("y") and not graph.kept("b")
+
+
+def test_graph_is_written_back_sorted_without_what_nothing_reads():
+    import onnx
+
+    proto = relu_chain()
+    graph = Graph(proto)
+    late = graph.add("Add", ["a", graph.constant("one", np.ones(3, "float32"))], graph.fresh("a"))
+    assert late == "a_2"
+    graph.set_input(graph.producer("b"), 0, late)
+    graph.constant("unused", np.ones(3, "float32"))
+    graph.finish()
+    onnx.checker.check_model(proto, full_check=True)
+    assert [node.op_type for node in proto.graph.node] == ["Relu", "Add", "Neg", "Abs"]
+    assert [tensor.name for tensor in proto.graph.initializer] == ["one"]
+
+
+def test_a_node_taken_out_leaves_the_name_of_an_output():
+    import onnx
+
+    proto = relu_chain()
+    graph = Graph(proto)
+    graph.bypass(graph.producer("y"))
+    graph.bypass(graph.producer("a"))
+    graph.finish()
+    onnx.checker.check_model(proto, full_check=True)
+    assert [(node.op_type, *node.input, *node.output) for node in proto.graph.node] == [("Neg", "x", "y")]

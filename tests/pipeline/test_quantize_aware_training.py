@@ -1,0 +1,112 @@
+"""Calibration samples, ranges that settle, zeros that stay, and the main job without training quantized."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tfcompress.pipeline import Data, compress_job
+from tfcompress.pipeline.quantize_aware_training import calibration_samples, finds_ranges, keep_zeros, settling
+from tfcompress.quantization.quantize import quantize
+from tfcompress.quantization.quantize_config import RECIPES
+
+
+@pytest.fixture
+def clusters():
+    """Three classes that are easy to tell apart, sorted as files often are."""
+    generator = np.random.default_rng(0)
+    y = np.sort(generator.integers(0, 3, 240))
+    x = (np.eye(3)[y].repeat(4, axis=1) + generator.normal(0, 0.3, (240, 12))).astype("float32")
+    return Data("clusters", x[::2], y[::2], x[1::2], y[1::2])
+
+
+def zeros(model):
+    kernels = [layer.get_weights()[0] for layer in tfc.strip(model).layers if layer.weights]
+    return [kernel == 0 for kernel in kernels]
+
+
+def test_samples_are_drawn_from_all_of_the_data(clusters):
+    drawn = calibration_samples(clusters, 30)
+    assert drawn.shape == (30, 12)
+    assert len(np.unique(drawn, axis=0)) == 30
+    assert len(np.unique(drawn[:, [0, 4, 8]].argmax(axis=1))) == 3  # the first 30 are of one class
+    np.testing.assert_array_equal(drawn, calibration_samples(clusters, 30))
+    assert not np.array_equal(drawn, calibration_samples(clusters, 30, seed=1))
+    np.testing.assert_array_equal(calibration_samples(clusters, 1000), clusters.x_train)
+
+
+def test_which_recipes_find_ranges():
+    assert [name for name, config in RECIPES.items() if finds_ranges(config)] == ["int8", "int8_per_tensor", "int16x8"]
+
+
+def test_ranges_settle_before_the_end(clusters):
+    model = keras.Sequential([keras.Input((12,)), L.Dense(8, activation="relu"), L.Dense(3)])
+    config = settling(RECIPES["int8"], 8)
+    assert config.freeze_batch_norm_step == config.freeze_ranges_step == 6
+    quantized = quantize(model, config, calibration_data=clusters.x_train)
+    quantized.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    ranges = []
+    for batch in range(8):
+        quantized.train_on_batch(clusters.x_train + batch, clusters.y_train)
+        ranges.append(quantized.get_layer(quantized.layers[1].name).range)
+    assert ranges[4] != ranges[5]
+    assert ranges[5] == ranges[6] == ranges[7]
+
+
+def test_zeros_of_a_stripped_model_stay_while_it_is_trained_quantized(clusters):
+    model = keras.Sequential([keras.Input((12,)), L.Dense(16, activation="relu"), L.Dense(8), L.Dense(3)])
+    model = tfc.prune_once(model, 0.6, layers=["dense", "dense_1"])
+    before = zeros(model)
+    kept = keep_zeros(model)
+    assert [type(layer).__name__ for layer in kept.layers[1:]] == ["CompressedLayer", "CompressedLayer", "Dense"]
+    quantized = quantize(kept, "int8", calibration_data=clusters.x_train)
+    quantized.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    quantized.fit(clusters.x_train, clusters.y_train, epochs=3, verbose=0)
+    after = zeros(quantized)
+    assert all(np.all(new[old]) for old, new in zip(before, after, strict=True))
+    assert tfc.sparsity(quantized) >= tfc.sparsity(model)
+    # Without it they would be filled.
+    quantized = quantize(model, "int8", calibration_data=clusters.x_train)
+    quantized.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    quantized.fit(clusters.x_train, clusters.y_train, epochs=3, verbose=0)
+    assert tfc.sparsity(quantized) < tfc.sparsity(model) / 2
+
+
+def test_masks_that_are_there_stay_as_they_are():
+    model = keras.Sequential([keras.Input((12,)), L.Dense(16), L.Dense(3, kernel_initializer="zeros")])
+    pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, begin_step=10), layers="dense$")
+    again = keep_zeros(pruned)
+    ((_, mask),) = again.layers[1].transforms
+    assert mask.config.schedule == tfc.ConstantSparsity(0.5, begin_step=10)
+    assert type(again.layers[2]).__name__ == "Dense"  # nothing but zeros: it hasn't begun to learn
+
+
+def test_the_main_job_calibrates_where_nothing_is_trained_quantized(clusters, tmp_path, monkeypatch):
+    monkeypatch.setattr(compress_job, "compare", functools.partial(tfc.compare, latency=False))
+    model = keras.Sequential([keras.Input((12,)), L.Dense(32, activation="relu"), L.Dense(3)])
+    names = []
+
+    def stage(text, epochs=0):
+        names.append(text)
+        return compress_job.silent(text)
+
+    report = compress_job(
+        clusters, tmp_path / "out", model=model, finetune_epochs=8, qat_epochs=0, learning_rate=0.02, stage=stage
+    )
+    assert "train quantized" not in names
+    loaded = {name: tfc.load(tmp_path / "out" / name) for name in ("pruned.keras", "quantized.keras")}
+    for old, new in zip(zeros(loaded["pruned.keras"]), zeros(loaded["quantized.keras"]), strict=True):
+        assert np.all(new[old])
+    assert tfc.sparsity(loaded["quantized.keras"]) >= tfc.sparsity(loaded["pruned.keras"]) >= 0.79
+    for name in ("quantized.keras", "pruned_int8.tflite", "pruned_int8.onnx"):
+        assert report[name].metrics.accuracy > 0.95
+        assert report[name].size.sparsity >= report["pruned.tflite"].size.sparsity
+    assert report["pruned_int8.tflite"].size.parameters == report["pruned_int8.onnx"].size.parameters == 515
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["candidates"]
+    assert [row["name"] for row in rows] == [*compress_job.MODELS, *compress_job.FILES]

@@ -1,0 +1,151 @@
+"""Judge a model in whatever file it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core.arguments import check_choice, check_flag, short
+from tfcompress.core.out_of_memory import says_memory
+from tfcompress.core.uneven_rows import is_uneven
+from tfcompress.data.model_batches import check_batch_size
+from tfcompress.data.reading import check_finite, collected, joined_inputs, yields_pairs
+from tfcompress.evaluation.metrics import Metrics
+from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Predictor, Source, name_arrays, open_predictor, predict
+from tfcompress.evaluation.scoring import TASKS, judge, names_of
+
+
+@says_memory
+def evaluate(
+    model_or_path: Source,
+    x: Any,
+    y: Any = None,
+    *,
+    task: str | Mapping[str, str] | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    class_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
+) -> Metrics:
+    """Judge a model's predictions, whatever file it is kept in.
+
+    The task follows from `y` and the output: classes 0..C-1 or one-hot rows against (n, C > 1) scores are
+    "multiclass", {0, 1} against one score "binary", all else "regression".
+
+    Args:
+        model_or_path: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
+        x: inputs, (n, ...): an array, a list in the order of the model's inputs, or a dict by input name; or what
+            yields batches of inputs and targets, as `fit` takes them: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
+            a generator, or a function that returns one. For the quantized input of a `.tflite`, values of its own
+            integer dtype go in as they are, others are quantized.
+        y: what is right: (n,) or (n, 1) classes or values, (n, C) one-hot rows, or values of the output's
+            shape; classes may be text, which is numbered as `class_names` are, or in the order of the alphabet. For
+            several outputs a dict by output name or a list in their order. None: `x` yields it.
+        task: "multiclass", "binary" or "regression", where the rule above is wrong; by output name for
+            several.
+        batch_size: samples at once, where the model leaves that free.
+        class_names: one name per class; None: their numbers. With several outputs, for those with as many
+            classes.
+        from_logits: whether classification scores are logits; None: yes if they can't be probabilities.
+
+    Returns:
+        `Metrics`; for a model with several outputs `metrics[output_name]` holds each one's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: `x` or `y` doesn't fit the model, a label isn't a class, or a prediction is NaN.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
+        >>> metrics = evaluate(model, np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), np.array([0, 1, 1]))
+        >>> round(metrics.accuracy, 3), metrics.confusion_matrix.tolist()
+        (0.667, [[1, 0], [1, 1]])
+    """
+    check_options(task, batch_size, from_logits)
+    x, y = both(x, y)
+    predictor = open_predictor(model_or_path)
+    named = predictor.check(x)
+    targets = check_targets(predictor, named, y)
+    return evaluate_predictor(
+        predictor,
+        named,
+        targets,
+        task=task,
+        batch_size=batch_size,
+        class_names=class_names,
+        from_logits=from_logits,
+    )
+
+
+def both(x: Any, y: Any) -> tuple[Any, Any]:
+    """Return inputs and targets as arrays, where `x` yields batches."""
+    if y is None:
+        return collected(x)
+    return (joined_inputs(x), y) if yields_pairs(x) else (x, y)
+
+
+def check_options(task: str | Mapping[str, str] | None, batch_size: int, from_logits: bool | None) -> None:
+    """Refuse an unknown task or a batch size below 1."""
+    if isinstance(task, Mapping) and not task:
+        raise ValueError("Expected task to be one for each output. Received: task={}.")
+    for value in task.values() if isinstance(task, Mapping) else (task,):
+        check_choice("task", value, (None, *TASKS))
+    check_batch_size(batch_size)
+    if from_logits is not None:
+        check_flag("from_logits", from_logits)
+
+
+def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any) -> Any:
+    """Return `y` by output name (as given where only a run tells the names), with as many rows as `x`."""
+    samples = len(next(iter(named.values())))
+    targets = name_arrays(y, predictor.output_names, "output", "y") if predictor.output_names else y
+    rows = targets if isinstance(targets, Mapping) else {"": targets}
+    for name, value in rows.items():
+        count = len(value) if isinstance(value, list | tuple) or np.ndim(value) else 0
+        if isinstance(value, np.ndarray):
+            check_finite(value, f"y of output {name!r}" if name else "y")
+        if count != samples and not is_uneven(named.values()) and (predictor.output_names or isinstance(y, np.ndarray)):
+            raise ValueError(
+                f"Expected one row of y{f' for output {name!r}' if len(rows) > 1 else ''} per sample of x, "
+                f"{samples}. Received: {count} rows. Give x and y of the same samples."
+            )
+    return targets
+
+
+def evaluate_predictor(
+    predictor: Predictor,
+    named: dict[str, np.ndarray],
+    targets: Any,
+    *,
+    task: str | Mapping[str, str] | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    class_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
+) -> Metrics:
+    """Do the work of `evaluate` for an open model and checked data."""
+    class_names = names_of(class_names)
+    outputs = predict(predictor, named, batch_size)
+    if isinstance(task, Mapping) and not set(task) <= set(outputs):
+        raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
+    targets = name_arrays(targets, tuple(outputs), "output", "y")
+    for name, scores in outputs.items() if is_uneven(named.values()) else ():
+        if np.shape(targets[name])[:1] != scores.shape[:1]:
+            raise ValueError(
+                f"Expected one row of y for each of output {name!r}, of shape {scores.shape}. Received: shape "
+                f"{np.shape(targets[name])}."
+            )
+    if len(outputs) == 1:
+        name, scores = next(iter(outputs.items()))
+        one = task.get(name) if isinstance(task, Mapping) else task
+        return judge(targets[name], scores, task=one, class_names=class_names, from_logits=from_logits)
+    found = {}
+    for name, scores in outputs.items():
+        one = task.get(name) if isinstance(task, Mapping) else task
+        names = class_names if class_names and len(class_names) == scores.shape[-1] else None
+        try:
+            found[name] = judge(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
+        except ValueError as error:
+            raise ValueError(f"Output {name!r}: {error}") from error
+    return Metrics(task="multi_output", samples=len(next(iter(named.values()))), outputs=found)

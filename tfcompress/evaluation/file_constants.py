@@ -1,0 +1,248 @@
+"""The constants inside a `.tflite` or `.onnx` file: which are weights, how many, and how many aren't zero."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.tflite.sparse_encoding import densify
+from tfcompress.runtime.external_data import read
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """How many parameters there are, how many of them are not zero, and how many zeros a file doesn't store."""
+
+    parameters: int
+    nonzeros: int
+    left_out: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.parameters + other.parameters, self.nonzeros + other.nonzeros, self.left_out + other.left_out)
+
+
+def count_tflite(path: str | os.PathLike[str]) -> Count:
+    """Count the weights of a `.tflite` file.
+
+    A weight is a constant tensor of a float type or of 2 to 16 bits, stored once however often it is used; a
+    float16 weight that the graph widens is one weight. int32 and int64 constants count where they carry a
+    quantization scale (the biases of integer layers); without one they are shapes, axes and indices. An
+    integer is zero where it equals its zero point. What a sparse tensor doesn't store is zero.
+
+    Args:
+        path: the file.
+
+    Returns:
+        `Count`.
+
+    Raises:
+        ValueError: it isn't a .tflite file.
+    """
+    data, model, schema = _open_tflite(path)
+    types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    total, seen = Count(0, 0), set()
+    for g in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(g)
+        for t in range(graph.TensorsLength()):
+            tensor = graph.Tensors(t)
+            buffer = model.Buffers(tensor.Buffer())
+            if tensor.Buffer() in seen:
+                continue
+            raw = _buffer_bytes(data, buffer)
+            quantization = tensor.Quantization()
+            scaled = quantization is not None and quantization.ScaleLength() > 0
+            kind = types[tensor.Type()]
+            if not raw.size or kind not in _TFLITE_DTYPES or (kind in ("INT32", "INT64") and not scaled):
+                continue
+            seen.add(tensor.Buffer())
+            shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
+            values = _unpack(raw, kind)
+            size, stored = math.prod(shape), values.size
+            if tensor.Sparsity() is None:
+                values = values[:size].reshape(shape)
+                stored = size
+            else:
+                values = densify(values, schema.SparsityParametersT.InitFromObj(tensor.Sparsity()), shape)
+            nonzeros = int(np.count_nonzero(values != _zero_points(quantization, values) if scaled else values))
+            total += Count(size, nonzeros, size - stored)
+    return total
+
+
+def count_onnx(path: str | os.PathLike[str]) -> Count:
+    """Count the weights of a `.onnx` file.
+
+    A weight is an initializer or Constant of a float type or of 4 to 16 bits. The scales and zero points of
+    quantized operators are none, nor are the scales that integers are multiplied with. int32 counts where it is
+    dequantized or is the bias of an integer operator; other int32 and int64 constants are shapes, axes and
+    indices. A quantized weight is zero where it equals its zero point.
+
+    Args:
+        path: the file.
+
+    Returns:
+        `Count`.
+
+    Raises:
+        FileNotFoundError: it isn't there, or the file beside it that holds its weights.
+        ValueError: it isn't an .onnx file.
+    """
+    try:
+        model = read(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # protobuf raises its own
+        raise ValueError(
+            f"Expected an ONNX file. Received: {os.fspath(path)!r}, which can't be read: {error}"
+        ) from error
+    total = Count(0, 0)
+    for graph in _graphs(model.graph):
+        total += _count_graph(graph)
+    return total
+
+
+_TFLITE_DTYPES = {
+    "FLOAT64": np.float64,
+    "FLOAT32": np.float32,
+    "FLOAT16": np.float16,
+    "BFLOAT16": np.uint16,
+    "INT64": np.int64,
+    "INT32": np.int32,
+    "INT16": np.int16,
+    "UINT16": np.uint16,
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT4": np.int8,
+    "UINT4": np.uint8,
+    "INT2": np.int8,
+}
+_PACKED_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2}
+
+
+def _open_tflite(path: str | os.PathLike[str]) -> tuple[np.ndarray, Any, Any]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = np.fromfile(path, np.uint8)
+    if bytes(data[4:8]) != b"TFL3":
+        raise ValueError(f"Expected a TFLite file. Received: {os.fspath(path)!r}, which has no TFL3 mark at its start.")
+    return data, schema.Model.GetRootAs(data, 0), schema
+
+
+def _buffer_bytes(data: np.ndarray, buffer: Any) -> np.ndarray:
+    if buffer.DataLength():
+        return buffer.DataAsNumpy()
+    # Files over 2 GB keep the bytes behind the flatbuffer; offsets 0 and 1 mean "none".
+    return data[buffer.Offset() : buffer.Offset() + buffer.Size()] if buffer.Offset() > 1 else data[:0]
+
+
+def _unpack(raw: np.ndarray, kind: str) -> np.ndarray:
+    """Return the stored numbers, flat; of bfloat16 the bits but the sign: only zero or not is asked."""
+    if kind in _PACKED_BITS:
+        bits = _PACKED_BITS[kind]
+        fields = [(raw >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+        values = np.stack(fields, axis=-1).reshape(-1).astype(_TFLITE_DTYPES[kind])
+        return values if kind.startswith("U") else np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+    values = raw.view(_TFLITE_DTYPES[kind])
+    return values & 0x7FFF if kind == "BFLOAT16" else values
+
+
+def _zero_points(quantization: Any, values: np.ndarray) -> np.ndarray:
+    points = np.asarray(quantization.ZeroPointAsNumpy() if quantization.ZeroPointLength() else [0])
+    if points.size == 1 or values.ndim < 2:
+        return points if values.size == points.size else points[:1]
+    axis = quantization.QuantizedDimension()
+    return points.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs] if attribute.type in (5, 10) else ():
+                yield from _graphs(inner)
+
+
+# For the integer operators: the input places that hold scales and zero points, the one of an int32 bias, and
+# for each quantized input the place of its zero point.
+_QUANTIZED: dict[str, tuple[set[int], set[int], dict[int, int]]] = {
+    "QuantizeLinear": ({1, 2}, set(), {}),
+    "DequantizeLinear": ({1, 2}, {0}, {0: 2}),
+    "QLinearConv": ({1, 2, 4, 5, 6, 7}, {8}, {0: 2, 3: 5}),
+    "QLinearMatMul": ({1, 2, 4, 5, 6, 7}, set(), {0: 2, 3: 5}),
+    "QGemm": ({1, 2, 4, 5, 7, 8}, {6}, {0: 2, 3: 5}),
+    "ConvInteger": ({2, 3}, set(), {0: 2, 1: 3}),
+    "MatMulInteger": ({2, 3}, set(), {0: 2, 1: 3}),
+    "DynamicQuantizeMatMul": ({2, 3}, set(), {1: 3}),
+    "MatMulNBits": ({2, 3}, set(), {}),
+}
+
+
+def _count_graph(graph: Any) -> Count:
+    from onnx import TensorProto, numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    renamed = {}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            tensors[node.output[0]] = next((a.t for a in node.attribute if a.name == "value"), None)
+        elif node.op_type in ("Cast", "Identity", "Reshape", "Transpose"):
+            renamed[node.output[0]] = node.input[0]
+    helpers, biases, zero_points = set(), set(), {}
+    for node in graph.node:
+        places, bias_places, pairs = _QUANTIZED.get(node.op_type, (set(), set(), {}))
+        names = {place: _origin(name, renamed) for place, name in enumerate(node.input)}
+        helpers |= {names[place] for place in places if place in names}
+        biases |= {names[place] for place in bias_places if place in names}
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
+        zero_points.update({names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)})
+    helpers |= _multiplied_scales(graph, tensors, renamed)
+    wide = {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
+    other = {TensorProto.STRING, TensorProto.BOOL, TensorProto.UNDEFINED}
+    total = Count(0, 0)
+    for name, tensor in tensors.items():
+        if (
+            tensor is None
+            or name in helpers
+            or tensor.data_type in other
+            or (tensor.data_type in wide and name not in biases)
+        ):
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind not in "iuf":
+            values = values.astype(np.float32)  # int4, bfloat16 and the like, from ml_dtypes
+        point, axis = zero_points.get(name, ("", 0))
+        zero = numpy_helper.to_array(tensors[point]).astype(np.float32) if point in tensors else np.zeros(())
+        if zero.size > 1:
+            zero = zero.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
+        total += Count(values.size, int(np.count_nonzero(values != zero.reshape(zero.shape if zero.size > 1 else ()))))
+    for sparse in graph.sparse_initializer:
+        stored = numpy_helper.to_array(sparse.values)
+        size = math.prod(sparse.dims)
+        total += Count(size, int(np.count_nonzero(stored)), size - stored.size)
+    return total
+
+
+def _multiplied_scales(graph: Any, tensors: dict[str, Any], renamed: dict[str, str]) -> set[str]:
+    """Return the constants that only scale integers: of a stored weight, or of a product of integers."""
+    from onnx import TensorProto
+
+    narrow = {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16}
+    whole = {name for name, tensor in tensors.items() if tensor is not None and tensor.data_type in narrow}
+    measured = {node.output[1] for node in graph.node if node.op_type == "DynamicQuantizeLinear"}
+    scales = set()
+    for node in graph.node:
+        if node.op_type == "Mul":
+            factors = [_origin(name, renamed) for name in node.input]
+            if any(name in whole or name in measured for name in factors):
+                scales |= {name for name in factors if name in tensors and name not in whole}
+    return scales
+
+
+def _origin(name: str, renamed: dict[str, str]) -> str:
+    while name in renamed:
+        name = renamed[name]
+    return name

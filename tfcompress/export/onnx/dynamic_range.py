@@ -1,0 +1,63 @@
+"""Products in integers whose input gets its range at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.onnx.graph_editor import Graph
+from tfcompress.export.onnx.grid_recovery import Integers
+from tfcompress.export.onnx.qdq_kernels import weight_integers
+
+
+def dynamic(proto: Any, bits: int, per_channel: bool, parked: Mapping[str, bytes] | None = None) -> None:
+    """Let products by constant matrices on the grid run in integers: DynamicQuantizeLinear, MatMulInteger, Mul.
+
+    ONNX Runtime makes one kernel of these and the bias behind them, DynamicQuantizeMatMul. Convolutions stay
+    float: their integer kernel for such inputs is slower than float.
+
+    Args:
+        proto: an `onnx.ModelProto`, changed in place.
+        bits: of the weights' grid.
+        per_channel: whether each output channel has a grid of its own.
+        parked: the values of constants that it lacks, by name.
+    """
+    import onnx
+
+    graph = Graph(proto, parked)
+    quantized: dict[str, tuple[str, str, str]] = {}
+    for node in graph.of_type("MatMul"):
+        found = weight_integers(graph, node, bits, per_channel)
+        if found is None or found.values.ndim != 2:
+            continue
+        source, name, output = node.input[0], node.input[1], node.output[0]
+        if source not in quantized:
+            quantized[source] = _quantize(graph, source)
+        integers, scale, zero = quantized[source]
+        graph.remove(node)
+        weight = _stored(graph, f"{name}/int8", found.values)
+        total = graph.fresh(f"{output}/int32")
+        graph.add("MatMulInteger", [integers, weight, zero], total)
+        floats = graph.add("Cast", [total], graph.fresh(f"{output}/float"), to=onnx.TensorProto.FLOAT)
+        steps = graph.add("Mul", [scale, _scale(graph, name, found)], graph.fresh(f"{output}/scale"))
+        graph.add("Mul", [floats, steps], output)
+    graph.finish()
+
+
+def _quantize(graph: Graph, source: str) -> tuple[str, str, str]:
+    import onnx
+
+    names = [graph.fresh(f"{source}/{part}") for part in ("quantized", "scale", "zero_point")]
+    graph.attach(onnx.helper.make_node("DynamicQuantizeLinear", [source], names, graph.fresh(f"{source}/quantize")))
+    return names[0], names[1], names[2]
+
+
+def _scale(graph: Graph, name: str, integers: Integers) -> str:
+    scale = integers.scale.reshape(-1)
+    return _stored(graph, f"{name}/scale", scale if integers.axis is not None else scale.reshape(()))
+
+
+def _stored(graph: Graph, name: str, value: np.ndarray) -> str:
+    return name if name in graph.constants else graph.constant(name, value)

@@ -1,0 +1,216 @@
+"""In what numbers the operators of an ONNX file compute, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.file_arithmetic import Census, Step, label
+from tfcompress.export.onnx.propagate import FUSED
+from tfcompress.runtime.external_data import raw_values
+
+KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
+"""What may have weights, as its second input."""
+
+BETWEEN = (
+    "Add", "ArgMax", "AveragePool", "Concat", "Conv", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul", "Mul",
+    "Sigmoid", "Softmax", "Where", *FUSED,
+)  # fmt: skip
+"""What ONNX Runtime runs in integers where it finds DequantizeLinear in front and QuantizeLinear behind."""
+
+INTEGERS = ("ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "QAttention", "QGemm")
+BORDERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+"""What only changes the form of numbers."""
+
+SILENT = ("Cast", "Constant", "Identity", "If", "Loop", "Scan")
+"""What computes nothing by itself; the operators of inner graphs count."""
+
+LARGE = 1024
+"""Bytes from which on the values of a constant can't be a shape."""
+
+
+def read(path: pathlib.Path) -> Census:
+    """Read a file."""
+    import onnx
+
+    return _Reader(onnx.load(path, load_external_data=False), path).run()
+
+
+class _Reader:
+    def __init__(self, proto: Any, path: pathlib.Path):
+        import onnx
+
+        self.onnx, self.proto, self.path = onnx, proto, path
+        self.steps: list[Step] = []
+        self.kernels: list[int] = []
+        self.activations: int | str | None = None
+        self.halves = False
+
+    def run(self) -> Census:
+        self.stored = {tensor.name: self._stored(tensor) for tensor in self._initializers(self.proto.graph)}
+        for tensor in self._initializers(self.proto.graph):  # what has been read needn't be copied again
+            if len(tensor.raw_data) > LARGE:
+                tensor.ClearField("raw_data")
+        self.inferred = self.onnx.shape_inference.infer_shapes(self.proto).graph
+        self._graph(self.inferred, {})
+        return Census(tuple(self.steps), label(self.kernels, self.activations, self.halves))
+
+    def _initializers(self, graph: Any) -> Any:
+        yield from graph.initializer
+        for node in graph.node:
+            for inner in _inner(node):
+                yield from self._initializers(inner)
+
+    def _stored(self, tensor: Any) -> tuple[str, int, int, int]:
+        """Return (dtype, number of values, rank, largest |integer|) of a constant."""
+        if not tensor.data_type:  # a Constant that is a string, or a plain number
+            return "", 1, 0, 0
+        dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        largest = 127
+        if dtype == np.int8 and (raw := raw_values(tensor, self.path)):
+            values = np.frombuffer(raw, np.int8)
+            largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
+        return dtype.name, int(np.prod(tensor.dims)), len(tensor.dims), largest
+
+    def _graph(self, graph: Any, outer: dict[str, str]) -> None:
+        kinds = {**outer}
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            kinds[value.name] = self._dtype(value.type.tensor_type.elem_type)
+        _GraphReader(self, graph, kinds).run()
+
+    def _dtype(self, element: int) -> str:
+        return self.onnx.helper.tensor_dtype_to_np_dtype(element).name if element else ""
+
+
+class _GraphReader:
+    """One graph; `kinds` are the dtypes of its tensors by name, those of the graphs around it too."""
+
+    def __init__(self, reader: _Reader, graph: Any, kinds: dict[str, str]):
+        self.reader, self.graph, self.kinds = reader, graph, kinds
+        self.constant = {name: name for name in reader.stored}
+        """The stored constant that each tensor is unpacked from."""
+        self.grids: dict[str, str] = {}
+        """Of what lies on a grid: real numbers behind a DequantizeLinear, or integers; the dtype of the integers."""
+        self.sums: set[str] = set()
+        """Sums of products of integers, and their scales, on the way to real numbers."""
+        self.made: dict[str, int] = {}
+        self.readers: dict[str, list[Any]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.outputs = {value.name for value in graph.output}
+
+    def run(self) -> None:
+        for value in self.graph.input:
+            if self.kinds.get(value.name) in ("int8", "uint8"):
+                self.grids[value.name] = self.kinds[value.name]
+        for node in self.graph.node:
+            for inner in _inner(node):
+                self.reader._graph(inner, self.kinds)
+            if not self._skipped(node):
+                self._step(node)
+
+    def _skipped(self, node: Any) -> bool:
+        given = [name for name in node.input if name]
+        if node.op_type == "Constant":
+            self.constant[node.output[0]] = node.output[0]
+            tensor = node.attribute[0].t
+            self.reader.stored.setdefault(node.output[0], self.reader._stored(tensor))
+            return True
+        if given and all(name in self.constant for name in given):
+            source = max(given, key=lambda name: self.reader.stored[self.constant[name]][1])
+            self.constant.update((name, self.constant[source]) for name in node.output)
+            return True
+        if node.op_type in BORDERS:
+            self._border(node)
+            return True
+        if node.op_type == "Cast" and given[0] in self.sums:
+            self.sums.update(node.output)
+        scales = [name for name in given if name in self.sums]
+        if node.op_type == "Mul" and scales and all(name in self.sums or name in self.constant for name in given):
+            self.sums.update(node.output)
+            self.made.update((name, self.made[scales[0]]) for name in node.output if scales[0] in self.made)
+            return True
+        return node.op_type in SILENT and not list(_inner(node)) and self._passes(node)
+
+    def _passes(self, node: Any) -> bool:
+        for name in node.output:
+            if node.input and node.input[0] in self.made:
+                self.made[name] = self.made[node.input[0]]
+            if node.op_type == "Identity" and node.input[0] in self.grids:
+                self.grids[name] = self.grids[node.input[0]]
+        return True
+
+    def _border(self, node: Any) -> None:
+        if node.op_type == "DynamicQuantizeLinear":
+            self.sums.add(node.output[1])
+            self.grids[node.output[0]] = "uint8"
+            return
+        zero = self.reader.stored.get(node.input[2]) if len(node.input) > 2 else None
+        kind = zero[0] if zero else "uint8"
+        self.grids[node.output[0]] = kind
+        self._passes(node)
+
+    def _step(self, node: Any) -> None:
+        given = [name for name in node.input if name]
+        moving = [name for name in given if name not in self.constant]
+        floats = [name for name in (*moving, *node.output) if self._is_float(name)]
+        integer = node.op_type.startswith("QLinear") or node.op_type in INTEGERS
+        if integer:
+            pass
+        elif floats:
+            integer = self._between(node, moving)
+        elif any(name in self.grids for name in moving):
+            integer = True
+            self.grids.update((name, self.grids[moving[0]]) for name in node.output if moving[0] in self.grids)
+        else:
+            return  # indices and shapes
+        weight = self.constant.get(node.input[1]) if node.op_type in KERNELS and len(node.input) > 1 else None
+        table = self.constant.get(node.input[0]) if node.op_type == "Gather" else None
+        stored = self.reader.stored.get(weight or table or "", ("", 0, 0, 0))
+        if stored[2] < 2 or stored[0] not in ("int8", "float16", "float32"):
+            stored = ("", 0, 0, 0)
+        if stored[0] == "int8":
+            self.reader.kernels.append(stored[3])
+        self.reader.halves = self.reader.halves or stored[0] == "float16"
+        if node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul"):
+            self.sums.update(node.output)
+            self.reader.activations = self.reader.activations or "dynamic"
+        elif integer or any(self.grids.get(name) in ("uint16", "int16") for name in moving):
+            wide = any(self.grids.get(name) in ("uint16", "int16") for name in moving)
+            self.reader.activations = 16 if wide else 8
+        before = tuple(dict.fromkeys(self.made[name] for name in moving if name in self.made))
+        self.made.update((name, len(self.reader.steps)) for name in node.output)
+        names = tuple(name for name in (node.name, *node.output) if name)
+        self.reader.steps.append(
+            Step(node.op_type, node.output[0], names, integer, stored[0] or None, stored[1], before)
+        )
+
+    def _between(self, node: Any, moving: list[str]) -> bool:
+        """Return whether an operator stands between grids, where it has an integer kernel."""
+        if node.op_type not in BETWEEN or node.domain not in ("", "ai.onnx"):
+            return False
+        if not all(self._form(name) in ("int8", "uint8", "int32") for name in node.input if self._is_float(name)):
+            return False
+        return all(
+            not self._is_float(name)
+            or (name not in self.outputs and all(x.op_type == "QuantizeLinear" for x in self.readers.get(name, ())))
+            for name in node.output
+        )
+
+    def _form(self, name: str) -> str | None:
+        """Return the dtype of the integers that stand for real numbers, activations or constants."""
+        return self.reader.stored[self.constant[name]][0] if name in self.constant else self.grids.get(name)
+
+    def _is_float(self, name: str) -> bool:
+        kind = self.kinds.get(name) or (self.reader.stored[name][0] if name in self.reader.stored else "")
+        return not kind or "float" in kind if name else False
+
+
+def _inner(node: Any) -> Any:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

@@ -1,0 +1,1 @@
+"""What a file is to compute with, decided before anything is converted."""

@@ -1,0 +1,166 @@
+"""What a quantized model says that its file computes in integers; held against the file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+import keras
+
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.export.file_arithmetic import Census, FloatOperator, Operators, Step
+from tfcompress.export.scheme import Scheme
+from tfcompress.quantization.graph.operator_status import explain
+from tfcompress.quantization.quantizers import WeightQuantizer
+from tfcompress.tracing.trace import CALL_SUFFIX, Trace
+
+LARGE_WEIGHTS = 256
+"""Elements from which every format stores weights in 8 bits."""
+
+KERNELS = {
+    *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"),
+    *("Conv", "ConvTranspose", "Gemm", "MatMul"),
+}
+TABLES = {"GATHER", "Gather"}
+FASTER = {"tflite": {"CONV_2D", "FULLY_CONNECTED"}, "onnx": {"MatMul", "Gemm"}}
+"""Kernels that compute in integers where ranges are found at run time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a quantized model says of its layers.
+
+    Attributes:
+        layers: All of them.
+        integer: The layers with kernels that have integer ones in the file.
+        stored: The layers whose weights are integers in the file, computed with or not.
+        reasons: {layer: why it computes in float}.
+        sources: {name of a layer of the exported graph, or of an output: layer of the model}.
+        otherwise: Why what has no entry computes in float.
+    """
+
+    layers: frozenset[str]
+    integer: frozenset[str]
+    stored: frozenset[str]
+    reasons: Mapping[str, str]
+    sources: Mapping[str, str]
+    otherwise: str
+
+
+def make_plan(model: keras.Model, kind: str, scheme: Scheme | None, sources: Mapping[str, str]) -> Plan:
+    """Return what a quantized model says that its file computes in.
+
+    Args:
+        model: Quantized.
+        kind: "tflite" or "onnx".
+        scheme: What it computes in.
+        sources: {name of a layer of the exported graph, or of an output: layer of the model}.
+    """
+    stored = frozenset(
+        layer.name
+        for layer in wrapped_layers(model)
+        if any(isinstance(t, WeightQuantizer) for _, t in layer.transforms)
+    )
+    static = scheme is not None and scheme.activations == "static"
+    explained = list(explain(model).values())
+    layers = frozenset(found.name for found in explained)
+    if scheme is None or not static:
+        why = "activations are float" if scheme is None or scheme.activations is None else "only products are rounded"
+        return Plan(layers, frozenset(), stored, {}, sources, why)
+    reasons, integer = {}, set()
+    for found in explained:
+        if scheme.activation_bits > 8 and kind == "onnx":
+            reasons[found.name] = f"ONNX Runtime has no kernels of {scheme.activation_bits} bits"
+        elif found.island or (kind == "onnx" and "float in ONNX" in found.status):
+            reasons[found.name] = found.status
+        elif found.name in stored:
+            integer.add(found.name)
+    return Plan(layers, frozenset(integer), stored, reasons, sources, "its surroundings are float, or no such kernel")
+
+
+def compare(census: Census, plan: Plan | None, trace: Trace, kind: str, dynamic: bool) -> Operators:
+    """Hold a file against the plan; return what its operators compute in.
+
+    Args:
+        census: What was read in the file.
+        plan: Of a quantized model; `None`: a float one.
+        trace: That the file was made from.
+        kind: "tflite" or "onnx".
+        dynamic: Whether ranges are found at run time.
+
+    Raises:
+        ValueError: A layer that the model has in integers isn't in the file; it is named.
+    """
+    known = trace.layers | frozenset(plan.sources if plan else ())
+    named = [_named(step, plan, known) for step in census.steps]
+    having = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None}
+    # A float product in front of a layer may have its name too, where a converter joins names.
+    done = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None and step.integer}
+    layers: list[str | None] = []
+    floats = []
+    for step, own in zip(census.steps, named, strict=True):
+        before = (name for name in (layers[place] for place in step.before) if name is not None)
+        layer = own if own is not None else next(before, None)
+        layers.append(layer)
+        # A product without a layer's name, as in a Fourier transform, isn't the one of the layer in front of it.
+        if plan is not None and (own is not None or layer not in having) and layer not in done:
+            _check(step, layer, plan, kind, dynamic)
+        if not step.integer:
+            reason = plan.reasons.get(layer or "", plan.otherwise) if plan is not None else ""
+            floats.append(FloatOperator(step.kind, step.tensor, layer, reason))
+    return Operators(sum(step.integer for step in census.steps), tuple(floats))
+
+
+def _named(step: Step, plan: Plan | None, known: frozenset[str]) -> str | None:
+    """Return the layer that the names of an operator tell; `None`: none."""
+    found = [plan.sources.get(name, name) if plan else name for name in _layers(step.names, known)]
+    if plan is not None:  # a layer inside of another is none of the model's
+        found.sort(key=lambda name: name not in plan.layers)
+        if step.weights is not None:  # the name may be that of an activation that is part of it
+            found.sort(key=lambda name: name not in plan.stored)
+    return found[0] if found else None
+
+
+def require_integers(found: Operators, name: str) -> None:
+    """Raise ValueError if an operator of a model's file computes in float."""
+    if not found.floats:
+        return
+    by_layer: dict[str, list[str]] = {}
+    for op in found.floats:
+        where = f"layer {op.layer!r}" if op.layer else repr(op.tensor)
+        by_layer.setdefault(f"{where}{f' ({op.reason})' if op.reason else ''}", []).append(op.kind)
+    listed = "; ".join(f"{', '.join(kinds)} of {where}" for where, kinds in by_layer.items())
+    raise ValueError(
+        f"Expected operators that compute in integers alone (require_integer=True). Received: {name!r}, of "
+        f"whose file {len(found.floats)} of {len(found.floats) + found.integer} compute in float: {listed}. Quantize "
+        "the model with 'int8', replace these layers, or leave require_integer out."
+    )
+
+
+def _check(step: Step, layer: str | None, plan: Plan, kind: str, dynamic: bool) -> None:
+    """Raise ValueError if a layer's weights are float in the file, and are integers in the model."""
+    if step.integer or step.kind not in KERNELS | TABLES or step.weights is None:
+        return
+    wanted = ""
+    if layer in plan.integer or (dynamic and layer in plan.stored and step.kind in FASTER[kind]):
+        wanted = "to compute in integers"
+    elif layer in plan.stored and step.weights != "int8" and step.size >= LARGE_WEIGHTS:
+        wanted = "to have weights of 8 bits"
+    if wanted:
+        raise ValueError(
+            f"Expected layer {layer!r} {wanted}, as the quantized model says. Received: a file in which its "
+            f"{step.kind} ({step.tensor!r}) has weights of {step.weights} and computes in float: they were not "
+            "recognized on their grid, on which the largest of each channel is the largest integer. Let the weights "
+            "be those that tfcompress.quantize makes, or leave that layer float with layers=."
+        )
+
+
+def _layers(names: Iterable[str], known: frozenset[str]) -> Iterator[str]:
+    """Yield the layers in each name of a tensor or operator, inner ones first; semicolons join several names."""
+    for text in names:
+        if text in known:  # an output of the model
+            yield text
+        for part in text.split(";"):
+            scopes = reversed(part.split(":")[0].split("/")[:-1])  # the last is the operation
+            words = ((CALL_SUFFIX.sub("", scope), scope) for scope in scopes)
+            yield from (next(word for word in both if word in known) for both in words if not known.isdisjoint(both))

@@ -1,0 +1,345 @@
+"""The graph that is exported for a quantized model: integers baked into its kernels, ranges into its quantizers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.passthrough import innermost
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
+from tfcompress.export.plan.baking import baked, scale_and_offset, window_of
+from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
+from tfcompress.export.scheme import Scheme, check_bits, scheme_of
+from tfcompress.graph import rebuild
+from tfcompress.graph.naming import free, keep_output_names
+from tfcompress.graph.rewrite import Call, calls, walk
+from tfcompress.layers.channel_axes import channels_of
+from tfcompress.layers.names import name_of
+from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
+from tfcompress.quantization.graph.batch_norm_folding import folded
+from tfcompress.quantization.graph.float_layers import kept_reason
+from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
+from tfcompress.quantization.graph.placement import place, shares_range
+from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
+from tfcompress.quantization.numerics.constant_range import FixedQuantizer
+from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.quantizers import UP, ActivationQuantizer, Float16Weight, activation_quantizers
+from tfcompress.tracing.signature import read_signature
+
+SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
+"""Channels, pixels' among them, of which a depthwise convolution takes longer than a product and a sum.
+
+In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in TFLite 5 of 49 of a whole ResNet-8.
+"""
+
+
+LARGEST_RATIO = 64
+"""Of the product's step to the sum's: TFLite's addition of integers is wrong where it is some hundreds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """What is exported for a model.
+
+    Attributes:
+        model: Plain layers and constant quantizers.
+        scheme: What it computes in; `None` for a float model.
+        half: Whether its kernels are float16 numbers.
+        steps: The step of the grid of each output, by name; `None` where an output is float.
+        sources: {name of a layer of `model`, or of an output: the layer of the quantized model that it stands for}.
+    """
+
+    model: keras.Model
+    scheme: Scheme | None
+    half: bool
+    steps: dict[str, float | None]
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def deploy(model: keras.Model, kind: str) -> Deployment:
+    """Make the model that is exported for a quantized one.
+
+    Args:
+        model: Quantized, calibrated or trained.
+        kind: "tflite" or "onnx".
+
+    Returns:
+        The deployment: kernels on their grids, batch normalization folded, dense layers as matrix products of two
+        dimensions, one constant quantizer behind each tensor that is quantized.
+
+    Raises:
+        ValueError: If a range isn't calibrated (the message names the layer), or no runtime has kernels of that many
+            bits, or for such ranges.
+    """
+    scheme = scheme_of(model)
+    half = any(isinstance(t, Float16Weight) for layer in wrapped_layers(model) for _, t in layer.transforms)
+    bare = [
+        quantizer.source or quantizer.name for quantizer in activation_quantizers(model) if not quantizer.calibrated
+    ]
+    if bare:
+        raise ValueError(
+            f"Expected calibrated ranges. Received: {model.name!r}, in which {len(bare)} are not, the first that of "
+            f"{bare[0]!r}. Call tfcompress.calibrate(model, data), or train it."
+        )
+    if scheme is not None:
+        check_bits(scheme, model.name)
+        symmetric = all(quantizer.spec.symmetric for quantizer in activation_quantizers(model))
+        if kind == "tflite" and scheme.activations == "static" and scheme.activation_bits == 16 and not symmetric:
+            raise ValueError(
+                "Expected symmetric ranges for activations of 16 bits: TFLite's kernels for them know no zero point. "
+                f"Received: symmetric=False in {model.name!r}. Quantize with ActivationSpec(bits=16, symmetric=True), "
+                "or export to .onnx."
+            )
+    return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
+
+
+class _Deployer:
+    """One walk; the model is a copy, whose layers may be changed."""
+
+    def __init__(self, model: keras.Model, kind: str, scheme: Scheme | None, half: bool):
+        self.model = model
+        self.kind = kind
+        self.scheme = scheme
+        self.half = half
+        self.graph = calls(model)
+        self.placement = place(self.graph, model.outputs, None)
+        self.static = scheme is not None and scheme.activations == "static"
+        self.readers: dict[int, list[Call]] = {}
+        for call in self.graph:
+            for x in call.inputs:
+                self.readers.setdefault(id(x), []).append(call)
+        self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.floating = {call for call in self.graph if self.is_floating(call)}
+        self.folded = self.folds()
+        self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
+        self.made: dict[int, Any] = {}
+        self.sources: dict[str, str] = {}
+
+    def run(self) -> Deployment:
+        names = list(self.model.output_names)
+        labels = read_signature(self.model).output_names or ()
+        steps = {name: self.step(x) for name, x in zip(labels, self.model.outputs, strict=True)}
+        for name, x in zip(labels, self.model.outputs, strict=True):
+            before = self.producer.get(id(x))
+            while before is not None and isinstance(before.operation, ActivationQuantizer):
+                before = self.producer.get(id(before.inputs[0]))
+            self.sources[name] = before.operation.name if before is not None else name
+        made = keep_output_names(walk(self.model, self.visit), names)
+        return Deployment(made, self.scheme, self.half, steps, self.sources)
+
+    def folds(self) -> set[Call]:
+        """Return the affine maps that become part of what is before them: without integers, of a kernel alone."""
+        found: set[Call] = set()
+        for call in self.graph:
+            if call not in self.placement.folded:
+                continue
+            before = self.producer[id(call.inputs[0])]
+            if before in self.floating:
+                self.floating.add(call)
+            elif self.static or before in found or self.placement.rules[before].kind == KERNEL:
+                found.add(call)
+        return found
+
+    def is_floating(self, call: Call) -> bool:
+        """Return whether a call is to compute in float between integers."""
+        unfit = isinstance(call.operation, QuantizedMap) and not call.operation.fits()
+        return self.static and (unfit or kept_reason(call.operation) is not None)
+
+    def name(self, wanted: str) -> str:
+        made = free(wanted, self.names)
+        self.names.add(made)
+        return made
+
+    def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        operation = call.operation
+        if isinstance(operation, ActivationQuantizer):
+            return arguments[0] if operation.spec.dynamic else self.quantized(call, arguments[0])
+        if call in self.folded:
+            return _tensor(arguments)
+        rule = self.placement.rules[call]
+        if rule.kind == RELU and self.implied(call):
+            return arguments[0]
+        if self.static and shares_range(call, rule):
+            arguments, keywords = self.same_range(call, (arguments, keywords))
+        operation_here = self.operation(call)
+        if isinstance(operation_here, AffineMap | MatrixProduct | ScalarMap):  # they take neither masks nor constants
+            arguments, keywords = (_tensor(arguments),), {}
+        between = call in self.floating and any(map(self.on_grid, call.inputs))
+        if between and self.kind == "tflite":  # whose converter quantizes some of it by itself
+            arguments, keywords = keras.tree.map_structure(opened, (arguments, keywords))
+        outputs = operation_here(*arguments, **keywords)
+        if between and (self.kind == "tflite" or self.read_by_quantizers(call)):
+            return keras.tree.map_structure(closed, outputs)
+        if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer):
+            return self.on_its_grid(operation, outputs)
+        return outputs
+
+    def operation(self, call: Call) -> Any:
+        """Return what does a call in the graph that is exported; made once for each layer."""
+        key = id(call.operation)
+        if key not in self.made:
+            self.made[key] = made = baked(call.operation) if call in self.floating else self.make(call)
+            if isinstance(made, AffineMap | MatrixProduct | ScalarMap):  # a Keras mask goes as far as it did
+                made.supports_masking = getattr(call.operation, "supports_masking", False)
+            self.sources[self.made[key].name] = call.operation.name
+        return self.made[key]
+
+    def make(self, call: Call) -> Any:
+        operation = baked(call.operation)
+        kind = self.placement.rules[call].kind
+        if kind == KERNEL:
+            scale_offset = self.following(call)
+            if scale_offset is not None:
+                channels = channels_of(operation)
+                count = channels.output_count if channels is not None else 1
+                operation = folded(operation, *(np.broadcast_to(part, (count,)) for part in scale_offset))
+            if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
+                return MatrixProduct.of(operation, call)
+            return operation
+        if kind == AFFINE and self.static:
+            scale, offset = scale_and_offset(call)
+            offset = offset + rounding(call.operation)
+            later = self.following(call)
+            if later is not None:
+                scale, offset = scale * later[0], offset * later[0] + later[1]
+            return self.affine_map(call, scale, offset)
+        if self.static and self.kind == "tflite":
+            window = window_of(operation, call)
+            if window is not None:
+                return WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
+        if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
+            return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
+        return operation
+
+    def affine_map(self, call: Call, scale: Any, offset: Any) -> AffineMap | ScalarMap:
+        channels = call.inputs[0].shape[-1]
+        name = self.name(call.operation.name + "_map")
+        grid = self.grid(call.inputs[0])
+        if (
+            np.size(scale) == np.size(offset) == 1
+            and np.all(scale)
+            and channels in SLOW_DEPTHWISE[self.kind]
+            and grid is not None
+            and self.least_step(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * (grid[1] - grid[0]) / 255
+        ):
+            return ScalarMap(float(np.squeeze(scale)), float(np.squeeze(offset)), grid, name=name)
+        return AffineMap(np.broadcast_to(scale, (channels,)), np.broadcast_to(offset, (channels,)), name=name)
+
+    def least_step(self, call: Call) -> float:
+        """Return the finest step of the grids that a call's output is rounded to; infinite if there is none."""
+        return min((q.spec.step(*q.range) for q in self.behind(call.outputs[0]) or ()), default=np.inf)
+
+    def grid(self, x: Any) -> tuple[float, float, int] | None:
+        """Return the nudged range, and the bits, of the 8 bits quantizer that a tensor comes from, if it does."""
+        quantizer = self.source(x)
+        if quantizer is None or quantizer.spec.symmetric or quantizer.spec.bits != 8:
+            return None
+        low, high, *_ = nudge(*quantizer.range, quantizer.spec.bits)
+        return float(low), float(high), quantizer.spec.bits
+
+    def source(self, x: Any) -> ActivationQuantizer | None:
+        """Return the quantizer that a tensor, or what it is moved from, comes from."""
+        return quantizer_of(x, lambda y: self.producer.get(id(y)))
+
+    def following(self, call: Call) -> tuple[Any, Any] | None:
+        """Return the affine maps that are folded into a call, as one."""
+        total: tuple[Any, Any] | None = None
+        readers = self.readers.get(id(call.outputs[0]), [])
+        while len(readers) == 1 and readers[0] in self.folded:
+            scale, offset = scale_and_offset(readers[0])
+            total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
+            readers = self.readers.get(id(readers[0].outputs[0]), [])
+        return total
+
+    def quantized(self, call: Call, x: Any) -> Any:
+        """Return a tensor behind the constant quantizer of a call."""
+        averaged = not call.keywords.get("observe", True)
+        if averaged and self.kind == "onnx" and name_of(self.producer[id(call.inputs[0])].operation) in RESIZING:
+            x = keras.ops.add(x, np.float32(UP * call.operation.step))  # TFLite's kernel rounds so by itself
+        return self.quantizer(call.operation, name_of_call(call, self.producer))(x)
+
+    @staticmethod
+    def quantizer(layer: ActivationQuantizer, name: str) -> FixedQuantizer:
+        """Return the constant quantizer for one that was calibrated."""
+        low, high = layer.range
+        return FixedQuantizer(low, high, layer.spec.bits, layer.spec.symmetric, name=name)
+
+    def behind(self, x: Any) -> list[ActivationQuantizer] | None:
+        """Return the quantizers that read a tensor, also those that a concatenation takes on; `None` if others do."""
+        found: list[ActivationQuantizer] = []
+        for call in self.readers.get(id(x), []):
+            if isinstance(call.operation, ActivationQuantizer):
+                found.append(call.operation)
+            elif self.static and self.takes_on(call):
+                more = self.behind(call.outputs[0])
+                if not more:
+                    return None
+                found += more
+            else:
+                return None
+        return found
+
+    def implied(self, call: Call) -> bool:
+        """Return whether the ranges behind a ReLU cut off what it does."""
+        output = call.outputs[0]
+        quantizers = self.behind(output)
+        if not quantizers or any(x is output for x in self.model.outputs) or not self.static:
+            return False
+        inner = innermost(call.operation)
+        most = 6.0 if name_of(call.operation) == "relu6" else getattr(inner, "max_value", None)
+        limit = np.inf if most is None else float(most) * (1 + 1e-6)
+        return all(q.range[0] >= 0 and q.range[1] <= limit for q in quantizers)
+
+    def takes_on(self, call: Call) -> bool:
+        """Return whether the range of what reads a call's output is that of its inputs, too."""
+        rule = self.placement.rules[call]
+        return shares_range(call, rule) or (rule.kind == RELU and self.implied(call))
+
+    def same_range(self, call: Call, given: Any) -> Any:
+        """Give the inputs of a concatenation or maximum without a quantizer of their own the range of its output."""
+        quantizers = self.behind(call.outputs[0])
+        if not quantizers:
+            return given
+        tensors = keras.tree.flatten(given)
+        old = keras.tree.flatten((call.arguments, call.keywords))
+        places = [at for at, x in enumerate(old) if keras.utils.is_keras_tensor(x)]
+        for index, at in enumerate(places):
+            if not self.on_grid(old[at]):
+                name = self.name(f"{quantizers[0].name}_{index}")
+                tensors[at] = self.quantizer(quantizers[0], name)(tensors[at])
+        return keras.tree.pack_sequence_as(given, tensors)
+
+    def read_by_quantizers(self, call: Call) -> bool:
+        """Return whether a quantizer reads what a call makes."""
+        readers = [reader for x in call.outputs for reader in self.readers.get(id(x), [])]
+        return any(isinstance(reader.operation, ActivationQuantizer) for reader in readers)
+
+    def on_grid(self, x: Any) -> bool:
+        """Return whether a tensor, or what it is moved from, comes from a quantizer."""
+        call = self.producer.get(id(x))
+        if call is None:
+            return False
+        if isinstance(call.operation, ActivationQuantizer) or self.placement.rules[call].kind == TABLE:
+            return True
+        return self.placement.rules[call].kind == TRANSPARENT and any(self.on_grid(y) for y in call.inputs)
+
+    def on_its_grid(self, layer: CompressedLayer, outputs: Any) -> Any:
+        """Put a quantizer with the range of an embedding's rows behind them."""
+        limit = float(np.abs(read(layer.layer.embeddings)).max())
+        bits = self.scheme.activation_bits if self.scheme else 8
+        name = self.name(f"{layer.name}_quantizer")
+        return FixedQuantizer(-limit, limit, bits, True, name=name)(outputs)
+
+    def step(self, x: Any) -> float | None:
+        """Return the step of the grid on which an output lies."""
+        quantizer = self.source(x) if self.static else None
+        return None if quantizer is None else quantizer.spec.step(*quantizer.range)
+
+
+def _tensor(arguments: tuple[Any, ...]) -> Any:
+    """Return the one tensor among the arguments of an affine map; the others are constants."""
+    return next(filter(keras.utils.is_keras_tensor, arguments))

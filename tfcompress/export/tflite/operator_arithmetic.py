@@ -1,0 +1,138 @@
+"""In what numbers the operators of a TFLite file compute."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.file_arithmetic import Census, Step, label
+
+BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
+"""What only changes the form of numbers."""
+
+CONTROL = ("WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
+"""What runs other graphs; the operators of those count."""
+
+WEIGHTS = {
+    "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1, "CONV_3D": 1,
+    "CONV_3D_TRANSPOSE": 1, "BATCH_MATMUL": 1, "GATHER": 0, "EMBEDDING_LOOKUP": 1,
+}  # fmt: skip
+"""Which input of an operator may be its weights."""
+
+TABLES = ("GATHER", "EMBEDDING_LOOKUP")
+FLOATS = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
+INTEGERS = {"INT4": 8, "INT8": 8, "UINT8": 8, "INT16": 16}
+
+
+def read(path: pathlib.Path) -> Census:
+    """Read a file without taking it into memory as a whole."""
+    return _Reader(path).run()
+
+
+class _Reader:
+    def __init__(self, path: pathlib.Path):
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.model = schema.Model.GetRootAs(np.memmap(path, np.uint8, "r"), 0)
+        self.operators = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
+        self.types = {n: name for name, n in vars(schema.TensorType).items() if isinstance(n, int)}
+        self.steps: list[Step] = []
+        self.kernels: list[int] = []
+        self.activations: int | str | None = None
+        self.halves = False
+        self.outputs: dict[int, str] = {}
+        """Of the graph that is read: the names of the model's outputs, by tensor."""
+        self.made: dict[int, int] = {}
+        """Of it: the step that makes each tensor."""
+        self.unpacked: dict[int, int] = {}
+        """Of it: the stored constant behind each one that is unpacked."""
+
+    def run(self) -> Census:
+        outputs: dict[int, str] = {}
+        for place in range(self.model.SignatureDefsLength()):
+            signature = self.model.SignatureDefs(place)
+            entries = [signature.Outputs(i) for i in range(signature.OutputsLength())]
+            if not signature.SubgraphIndex():
+                outputs.update((entry.TensorIndex(), entry.Name().decode()) for entry in entries)
+        for place in range(self.model.SubgraphsLength()):
+            self.graph(self.model.Subgraphs(place), outputs if not place else {})
+        return Census(tuple(self.steps), label(self.kernels, self.activations, self.halves))
+
+    def graph(self, graph: Any, outputs: dict[int, str]) -> None:
+        self.subgraph, self.outputs = graph, outputs
+        self.made, self.unpacked = {}, {}
+        for place in range(graph.OperatorsLength()):
+            op = graph.Operators(place)
+            code = self.model.OperatorCodes(op.OpcodeIndex())
+            kind = self.operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
+            kind = code.CustomCode().decode() if kind == "CUSTOM" and code.CustomCode() else kind
+            inputs = [int(i) for i in op.InputsAsNumpy() if i >= 0] if op.InputsLength() else []
+            results = [int(i) for i in op.OutputsAsNumpy()] if op.OutputsLength() else []
+            if kind in ("DEQUANTIZE", "DENSIFY") and self.constant(self.unpacked.get(inputs[0], inputs[0])):
+                self.unpacked[results[0]] = self.unpacked.get(inputs[0], inputs[0])
+                continue
+            if kind in BORDERS:
+                self.made[results[0]] = self.made.get(inputs[0], -1)
+                continue
+            if kind not in CONTROL:
+                self.step(kind, op, inputs, results)
+
+    def step(self, kind: str, op: Any, inputs: list[int], results: list[int]) -> None:
+        types = [self.type(i) for i in results]
+        place = WEIGHTS.get(kind)
+        weight = int(op.Inputs(place)) if place is not None and place < op.InputsLength() else -1
+        stored = self.stored(self.unpacked.get(weight, weight)) if weight >= 0 else None
+        given = [self.type(i) for i in inputs if not self.constant(i) and i not in self.unpacked]
+        quantized = [self.type(i) for i in (*inputs, *results) if self.quantized(i) and not self.constant(i)]
+        hybrid = stored == "int8" and weight not in self.unpacked and "FLOAT32" in given and "FLOAT32" in types
+        table = kind in TABLES and stored == "int8" and weight not in self.unpacked
+        if hybrid:
+            integer = True
+        elif any(name in FLOATS for name in (*given, *types)):
+            integer = False
+        elif quantized:
+            integer = True
+        else:
+            return  # indices and shapes
+        if hybrid:
+            self.activations = self.activations or "dynamic"
+        elif integer and not table:
+            self.activations = max(INTEGERS.get(name, 8) for name in quantized)
+        names = tuple(name for name in (self.outputs.get(i, self.name(i)) for i in results) if name)
+        before = tuple(dict.fromkeys(self.made[i] for i in inputs if self.made.get(i, -1) >= 0))
+        self.made.update((i, len(self.steps)) for i in results)
+        size = int(np.prod(self.subgraph.Tensors(weight).ShapeAsNumpy())) if stored else 0
+        self.steps.append(Step(kind, names[0] if names else "", names, integer, stored, size, before))
+
+    def stored(self, index: int) -> str | None:
+        """Return what a constant is stored as; `None` for what is no constant."""
+        if not self.constant(index):
+            return None
+        kind = self.type(index)
+        if kind in INTEGERS and self.quantized(index):
+            self.kernels.append(self.largest(index, kind))
+            return "int8"
+        self.halves = self.halves or kind == "FLOAT16"
+        return {"FLOAT16": "float16", "FLOAT32": "float32"}.get(kind)
+
+    def largest(self, index: int, kind: str) -> int:
+        if kind != "INT8":
+            return 7 if kind == "INT4" else 127
+        values = self.model.Buffers(self.subgraph.Tensors(index).Buffer()).DataAsNumpy().view(np.int8)
+        return max(int(values.max(initial=0)), -int(values.min(initial=0)))
+
+    def constant(self, index: int) -> bool:
+        buffer = self.model.Buffers(self.subgraph.Tensors(index).Buffer())
+        return bool(buffer.DataLength() or buffer.Size())
+
+    def quantized(self, index: int) -> bool:
+        quantization = self.subgraph.Tensors(index).Quantization()
+        return self.type(index) in INTEGERS and quantization is not None and quantization.ScaleLength() > 0
+
+    def type(self, index: int) -> str:
+        return self.types[self.subgraph.Tensors(index).Type()]
+
+    def name(self, index: int) -> str:
+        return (self.subgraph.Tensors(index).Name() or b"").decode()

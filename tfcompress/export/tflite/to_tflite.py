@@ -1,0 +1,174 @@
+"""A trace as TFLite bytes: builtin operators alone."""
+
+import hashlib
+import re
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core.error_messages import told
+from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of_memory
+from tfcompress.core.quiet_output import quiet
+from tfcompress.export.scheme import Scheme
+from tfcompress.export.tflite.flatbuffer import File
+from tfcompress.export.tflite.integer_kernels import lower
+from tfcompress.export.tflite.weight_only import store_integers
+from tfcompress.tracing.trace import Trace
+from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
+
+SIGNATURE = "serving_default"
+
+MOST_REPEATED = 0.01
+"""Part of a large file that constants may take up which stand there twice."""
+
+
+def to_tflite(
+    trace: Trace, precision: str = "float32", scheme: Scheme | None = None, inference_io: str = "float32"
+) -> bytes:
+    """Convert a trace to a TFLite file.
+
+    Args:
+        trace: of a model.
+        precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
+        scheme: in what numbers the file computes; None: in float.
+        inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8"; the integers are for
+            a static scheme of 8 bits.
+
+    Returns:
+        The bytes of the file. Its signature has the names of the trace's inputs and outputs.
+
+    Raises:
+        ValueError: the model needs an operator that no stock interpreter has; the message names it. Or its inputs
+            or outputs can't be integers.
+    """
+    import tensorflow as tf
+
+    # A module that holds what the function captures: without it the converter leaves the variables unfrozen
+    # (NaN).
+    holder = tf.Module()
+    holder.variables_of_trace = list(trace.concrete.variables)
+    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder, quiet():
+        try:
+            tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+            converter._trackable_obj = None  # the weights once more, loaded to look at the signatures: done
+            give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
+            converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            if precision == "float16":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.target_spec.supported_types = [tf.float16]
+            _read_once(converter)
+            content = converter.convert()
+        except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
+            raise _explain(trace, error) from error
+    content = _in_model_order(trace, content)
+    return content if scheme is None else _quantize(content, scheme, inference_io)
+
+
+def _read_once(converter: Any) -> None:
+    """Let a large file stay as the converter wrote it: Python would read and write it again to drop repeated constants.
+
+    Where constants are repeated that does happen.
+    """
+    optimize = getattr(converter, "_optimize_tflite_model", None)
+    if optimize is None:
+        return
+
+    def lighter(content: bytes, *args: Any, **kwargs: Any) -> bytes:
+        if len(content) >= LARGE and _repeated(content) <= MOST_REPEATED * len(content):
+            return content
+        optimized: bytes = optimize(content, *args, **kwargs)
+        return optimized
+
+    converter._optimize_tflite_model = lighter
+
+
+def _repeated(content: bytes) -> int:
+    """Return how many bytes of a file's constants stand there more than once."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    buffers = (model.Buffers(place) for place in range(model.BuffersLength()))
+    found: dict[int, list[Any]] = {}
+    for values in (buffer.DataAsNumpy() for buffer in buffers if buffer.DataLength()):
+        found.setdefault(len(values), []).append(values)
+    groups = [(size, group) for size, group in found.items() if len(group) > 1]
+    return sum(size * (len(group) - len({hashlib.sha256(x).digest() for x in group})) for size, group in groups)
+
+
+def _quantize(content: bytes, scheme: Scheme, inference_io: str) -> bytes:
+    file = File(content)
+    if scheme.activations == "static":
+        lower(file, scheme, inference_io)
+    # Islands of float have kernels on a grid, too.
+    store_integers(file, scheme)
+    return file.to_bytes()
+
+
+def _explain(trace: Trace, error: Exception) -> Exception:
+    if out_of_memory(error):
+        return memory_error(f"convert model {trace.name!r} to TFLite", error)
+    message = str(error)
+    if "TensorList" in message and trace.dynamic_batch:
+        return ValueError(
+            "Expected a fixed batch: TFLite has no recurrent layer (LSTM, GRU, ...) over a batch of free "
+            f"size. Received: model {trace.name!r} with batch_size=None. Export with batch_size=1."
+        )
+    needed = _unsupported(message)
+    if not needed:
+        return ValueError(
+            f"Expected a model that the TFLite converter can convert. Received: {blamed(trace, message)}, on which it "
+            f"failed: {told(message)}. Export to .onnx, or write that part with other operations."
+        )
+    operators = [name.removeprefix("Flex") for name in needed]
+    return ValueError(
+        f"Expected operators that every TFLite interpreter has. Received: {named(trace, operators)}, which needs "
+        f"{', '.join(needed)}: only an interpreter that was built with these runs it. Write that part with other "
+        "operations, or move it out of the model: preprocessing into the tf.data pipeline"
+        f"{'; or export to .onnx' if onnx_has(operators) else ''}."
+    )
+
+
+def _unsupported(message: str) -> list[str]:
+    """Return the operators that a converter's message names, as the interpreter would call them."""
+    names = []
+    for kind, prefix in (("TF Select ops", "Flex"), ("Custom ops", "")):
+        for found in re.findall(rf"{kind}: ([\w, .]+)", message):
+            names += [prefix + name.strip() for name in found.split(",") if name.strip()]
+    if not names:
+        names = [f"Flex{name}" for name in re.findall(r"failed to legalize operation 'tf\.(\w+)'", message)]
+    return sorted(set(names))
+
+
+def _in_model_order(trace: Trace, content: bytes) -> bytes:
+    """Give the graph's inputs and outputs the model's order: a SavedModel sorts them by name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    signature = next(
+        model.SignatureDefs(i)
+        for i in range(model.SignatureDefsLength())
+        if model.SignatureDefs(i).SignatureKey() == SIGNATURE.encode()
+    )
+    graph = model.Subgraphs(signature.SubgraphIndex())
+    changed: dict[int, bytes] = {}  # by their place in the file
+    start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+    for vector, count, entry, names in (
+        (graph.InputsAsNumpy(), signature.InputsLength(), signature.Inputs, trace.inputs),
+        (graph.OutputsAsNumpy(), signature.OutputsLength(), signature.Outputs, trace.outputs),
+    ):
+        index = {entry(i).Name().decode(): entry(i).TensorIndex() for i in range(count)}
+        if len(vector) == len(names) and set(index) == set(names):
+            ordered = np.array([index[name] for name in names], vector.dtype)
+            if (ordered != vector).any():
+                changed[vector.__array_interface__["data"][0] - start] = ordered.tobytes()
+    if not changed:
+        return content
+    pieces: list[Any] = []
+    done = 0
+    for place, part in sorted(changed.items()):
+        pieces += [memoryview(content)[done:place], part]
+        done = place + len(part)
+    return b"".join([*pieces, memoryview(content)[done:]])

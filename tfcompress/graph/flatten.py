@@ -1,0 +1,340 @@
+"""Opening a model of any kind into one flat functional graph of new layers."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import keras
+from keras import tree
+from keras.layers import Layer
+
+from tfcompress.core.arguments import check_model
+from tfcompress.core.locking import exclusive
+from tfcompress.core.out_of_memory import pass_on_full
+from tfcompress.core.passthrough import AskedTraining, FixedTraining, asks_for_training
+from tfcompress.graph.clone import autocast, copy_layer
+from tfcompress.graph.copy_objects import Copies
+from tfcompress.graph.equivalence import check_equal
+from tfcompress.graph.free_sizes import FreeSize, Sized, free_sizes_recorded
+from tfcompress.graph.inputs.declared import check_given
+from tfcompress.graph.inputs.symbolic import (
+    as_declared,
+    graph_of,
+    has_graph,
+    input_name,
+    is_graph,
+    new_inputs,
+    recorded_shapes,
+)
+from tfcompress.graph.naming import nested_name, rename_duplicates
+from tfcompress.graph.openable import (
+    FollowsModel,
+    check_model_opens,
+    fault_in_graph,
+    may_open,
+    of_unknown_output,
+    of_weight,
+    returns_the_same,
+    why,
+)
+from tfcompress.graph.own_weights import in_graph, weights_as_layers
+from tfcompress.graph.recursion_limit import class_of, functional
+from tfcompress.graph.tensorflow_functions import recording, sums_recorded
+from tfcompress.graph.time_distributed import Ends, why_not_together
+
+# What a subclassed model may do in its own way in training, and a functional model made of it does in Keras'.
+_STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+
+
+def rebuild(
+    model: keras.Model, replace: Callable[[Layer], Layer | None] = lambda layer: layer, check: bool = True
+) -> keras.Model:
+    """Make a model again as one flat functional graph of new layers, some of them replaced.
+
+    Nested models, subclassed models and composite layers are opened: what their `call` does becomes part
+    of the graph. Shared layers stay shared, inputs and outputs keep their names and structure, weights are
+    carried over, a `training=False` inside a `call` stays pinned, and the given model is left as it was.
+    A composite layer that can't be opened is kept whole, as one layer.
+
+    Args:
+        model: A built Keras 3 model of any kind.
+        replace: Called once for each new layer, built and with its weights; returns the layer to use, or `None`
+            for none: then what the layer was called with takes the place of its output.
+        check: Whether both models are to compute the same, which is tried on random data.
+
+    Returns:
+        A functional model, not compiled.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If the model isn't built, or its `call` can't be opened; the message names the line.
+
+    Example:
+
+    >>> import keras
+    >>> block = keras.Sequential([keras.layers.Dense(3, name="inner")], name="block")
+    >>> model = keras.Sequential([keras.Input((4,)), block, keras.layers.Dense(2, name="outer")])
+    >>> [layer.name for layer in rebuild(model).layers][1:]
+    ['inner', 'outer']
+    """
+    check_built(model)
+    return _Opener(model, replace).run(check)
+
+
+def check_built(model: Any) -> None:
+    """Raise TypeError unless `model` is a Keras model, ValueError unless it is built."""
+    check_model(model)
+    if not model.built or (not is_graph(model) and recorded_shapes(model) is None):
+        raise ValueError(
+            f"Expected a built model. Received: {type(model).__name__} {model.name!r}, which has no weights yet. "
+            "Begin it with a keras.Input, or call it once on a batch of data."
+        )
+    if has_graph(model):
+        inputs = graph_of(model).inputs
+        declared = [x.dtype for x in inputs] if is_graph(model) else None
+        check_given([input_name(x) for x in inputs], [tuple(x.shape) for x in inputs], declared)
+
+
+# The class that `value` is a property of: on some backends a base of keras.Variable.
+_Variable = next(cls for cls in keras.Variable.__mro__ if "value" in vars(cls))
+
+
+class _CannotOpen(ValueError):
+    """A `call` is no plain graph of layers and operations."""
+
+
+class _Opener:
+    """One walk through a model. Visiting a layer does in the new graph what calling it does in the old."""
+
+    def __init__(self, model: keras.Model, replace: Callable[[Layer], Layer | None]):
+        self.model = model
+        self.replace = replace
+        self.copies = Copies(model)
+        self.new_layers: dict[int, tuple[Layer | None, bool | None]] = {}
+        self.new_operations: dict[int, Any] = {}
+        self.ends: dict[int, Ends] = {}
+        self.names: set[str] = set()
+        self.reserved: dict[str, Any] = {}
+        if is_graph(model):
+            self.reserved = {operation.name: operation for operation in graph_of(model).operations}
+        # Where the walk is: the layers that are open around it, and what `training` they pin.
+        self.parents: list[Layer] = []
+        self.pinned: bool | None = None
+        self.in_call = False
+        self.thread = threading.get_ident()
+        self.follows = FollowsModel()
+
+    def run(self, check: bool) -> keras.Model:
+        inputs = new_inputs(self.model)
+        self.anchor = tree.flatten(inputs)[0]
+        self.names.update(x.name for x in tree.flatten(inputs))
+        original = Layer.__call__
+
+        def traced() -> bool:
+            return self.in_call and threading.get_ident() == self.thread
+
+        def call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+            return self.visit(layer, args, kwargs) if traced() else original(layer, *args, **kwargs)
+
+        read = _Variable.value
+
+        def value(variable: keras.Variable) -> Any:
+            if traced():
+                raise _CannotOpen(of_weight("a `call`", variable.path))
+            return read.fget(variable)
+
+        with (
+            exclusive(),
+            mock.patch.object(Layer, "__call__", call),
+            mock.patch.object(keras.KerasTensor, "__array_ufunc__", None, create=True),  # "array * x" asks x
+            sums_recorded(traced, self.calls_intercepted),
+            mock.patch.object(_Variable, "value", property(value)),
+            recording(lambda: self.in_call, self.calls_intercepted),
+            free_sizes_recorded(traced, self.sized),
+        ):
+            if is_graph(self.model):
+                outputs = self.keep_output_names(self.open_graph(self.model, inputs))
+            else:
+                check_model_opens(self.model)
+                self.follows.taken = returns_the_same(self.model, inputs)
+                try:
+                    held = weights_as_layers(self.model, tree.flatten(inputs)[0], self.replace)
+                    outputs = self.open_call(held, (inputs,), {})
+                except _CannotOpen as reason:
+                    raise ValueError(str(reason)) from reason.__cause__
+        rename_duplicates(outputs)
+        opened = functional(inputs, outputs, self.model.name, self.model_class())
+        if check:
+            check_equal(self.model, opened, self.follows.branched)
+        return opened
+
+    def model_class(self) -> Any:
+        """Return the class of the new model: a functional model's own steps of training are kept."""
+        cls, kept = type(self.model), class_of(self.model)
+        if kept is cls or cls.__module__.startswith("keras."):
+            return kept
+        lost = [name for name in _STEPS if getattr(cls, name) is not getattr(keras.Model, name)]
+        if lost:
+            warnings.warn(
+                f"{cls.__name__} defines {', '.join(lost)}; the functional model that is made of it trains with "
+                "Keras' own steps. Train it with a loop of your own if yours are needed.",
+                stacklevel=5,
+            )
+        return kept
+
+    def keep_output_names(self, outputs: Any) -> Any:
+        """Add an identity where an output has lost its name, as that of a nested model does."""
+        names = iter(graph_of(self.model).output_names)
+        identities: dict[str, Layer] = {}
+
+        def keep(tensor: Any) -> Any:
+            name = next(names)
+            if tensor._keras_history.operation.name == name and name not in identities:
+                return tensor
+            if name not in identities:
+                identities[name] = keras.layers.Identity(name=name, dtype=tensor.dtype)
+            return identities[name](tensor)
+
+        return tree.map_structure(keep, outputs)
+
+    # Visiting --------------------------------------------------------------------------------------
+
+    def visit(self, layer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        kwargs = dict(kwargs)
+        pinned = self.pinned
+        if isinstance(layer, Layer) and "training" in kwargs and (self.in_call or pinned is not None):
+            given = kwargs.pop("training")
+            if self.in_call and given is not self.follows and given is not None:
+                pinned = bool(given)
+        if not isinstance(layer, Layer):
+            return self.new_operation(layer)(*args, **kwargs)
+        if is_graph(layer):
+            with self.inside(layer, pinned):
+                return self.open_graph(layer, args[0] if args else next(iter(kwargs.values())))
+        with self.calls_intercepted(False):
+            opens = may_open(layer, (args, kwargs))
+        if opens:
+            before = dict(self.copies.memo), dict(self.new_layers)
+            try:
+                with self.inside(layer, pinned):
+                    return self.open_call(layer, args, kwargs)
+            except _CannotOpen:  # what was made of the layers inside is of no use
+                self.copies.memo, self.new_layers = before
+        if type(layer) is keras.layers.TimeDistributed and why_not_together(layer, (args, kwargs)) is None:
+            ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.unique_name(layer)))
+            with self.inside(layer, pinned), self.calls_intercepted(False):
+                return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
+        with self.calls_intercepted(False):
+            args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
+            new = self.new_layer(layer, pinned, args, kwargs)
+            if new is None:
+                return args[0]
+            try:
+                return new(*args, **kwargs)
+            except Exception as error:
+                raise _CannotOpen(of_unknown_output(layer, error)) from error
+
+    @contextlib.contextmanager
+    def inside(self, layer: Layer, pinned: bool | None) -> Iterator[None]:
+        before, self.pinned = self.pinned, pinned
+        self.parents.append(layer)
+        try:
+            yield
+        finally:
+            self.parents.pop()
+            self.pinned = before
+
+    @contextlib.contextmanager
+    def calls_intercepted(self, on: bool) -> Iterator[None]:
+        before, self.in_call = self.in_call, on
+        try:
+            yield
+        finally:
+            self.in_call = before
+
+    def open_graph(self, model: keras.Model, inputs: Any) -> Any:
+        """Walk through the nodes of a functional model."""
+        graph = graph_of(model)
+        flat = tree.flatten(inputs)
+        if isinstance(inputs, dict) and not isinstance(graph._inputs_struct, dict):
+            flat = [inputs[x.name] for x in graph.inputs]
+        flat = [as_declared(x, declared) for x, declared in zip(flat, graph.inputs, strict=True)]
+        with self.calls_intercepted(False):
+            return graph._run_through_graph(
+                flat, operation_fn=lambda operation: lambda *a, **k: self.visit(operation, a, k)
+            )
+
+    def open_call(self, layer: Layer, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run a layer's `call` on symbolic tensors; each layer that it calls is visited."""
+        if "training" in inspect.signature(layer.call).parameters:
+            kwargs = {**kwargs, "training": self.follows if self.pinned is None else self.pinned}
+        args, kwargs = tree.map_structure(lambda x: autocast(layer, x), (args, kwargs))
+        try:
+            with self.calls_intercepted(True):
+                outputs = layer.call(*args, **kwargs)
+        except _CannotOpen:
+            raise
+        except Exception as error:
+            pass_on_full(error)
+            raise _CannotOpen(why(layer, error)) from error
+        returned = tree.flatten(outputs)
+        tensors = [x for x in returned if keras.utils.is_keras_tensor(x)]
+        beside = () if not self.parents else (bool, int, float, str, type(None), FreeSize)  # as the sizes of an image
+        if not tensors or not all(isinstance(x, (keras.KerasTensor, *beside)) for x in returned):
+            raise _CannotOpen(
+                f"Expected the `call` of {type(layer).__name__} {layer.name!r} to return tensors that depend on its "
+                f"inputs. Received: {outputs!r}."
+            )
+        fault = fault_in_graph(layer, tensors, {id(x) for x in tree.flatten((args, kwargs))})
+        if fault is not None:
+            raise _CannotOpen(fault)
+        return outputs
+
+    # Making ----------------------------------------------------------------------------------------
+
+    def sized(self, layer: Sized, tensors: list[Any]) -> Any:
+        """Put a layer into the graph that computes with sizes which are free."""
+        layer.name = self.unique_name(layer)
+        layer.source_names = tuple(parent.name for parent in self.parents)
+        with self.calls_intercepted(False):
+            return layer(tensors)
+
+    def new_layer(self, layer: Layer, pinned: bool | None, args: Any, kwargs: dict[str, Any]) -> Layer | None:
+        if "training" not in inspect.signature(layer.call).parameters:
+            pinned = None
+        if id(layer) not in self.new_layers:
+            new = copy_layer(layer, self.unique_name(layer), args, kwargs, self.copies)
+            new.source_names = tuple(part.name for part in (layer, *self.parents))
+            if pinned is not None or asks_for_training(layer):
+                new = AskedTraining(new) if pinned is None else FixedTraining(new, pinned)
+                new.build()
+                new.source_names = new.layer.source_names
+            self.new_layers[id(layer)] = self.replace(new), pinned
+        new, was_pinned = self.new_layers[id(layer)]
+        if was_pinned != pinned:
+            raise ValueError(
+                f"Expected layer {layer.name!r} to be called with one and the same `training` everywhere. Received: "
+                f"training={was_pinned} and training={pinned}, where None follows the model. Use two layers."
+            )
+        return new
+
+    def new_operation(self, operation: Any) -> Any:
+        if id(operation) not in self.new_operations:
+            new = self.copies.of(operation)
+            new.name = self.unique_name(operation)
+            self.new_operations[id(operation)] = new
+        return self.new_operations[id(operation)]
+
+    def unique_name(self, operation: Any) -> str:
+        """Return the name itself where it is free, else one that begins with the name of the parent."""
+        name = operation.name
+        if self.reserved.get(name) is not operation:
+            name = nested_name(name, self.parents, self.names | set(self.reserved))
+        self.names.add(name)
+        return name

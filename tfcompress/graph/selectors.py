@@ -1,0 +1,184 @@
+"""Which layers are meant, and which of their weights are kernels."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras.layers import Layer
+
+from tfcompress.core.arguments import short
+from tfcompress.core.error_messages import told
+from tfcompress.core.passthrough import innermost
+
+Selector = str | re.Pattern[str] | type[Layer]
+Layers = Selector | Sequence[Selector] | Callable[[Layer], bool] | None
+
+# Chosen by name and not by rank: the bias of a GRU has two dimensions.
+_KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+_NEVER = ("bias", "gamma", "beta", "alpha", "moving", "scale", "mean", "variance", "count", "seed")
+
+
+def kernel_positions(layer: Layer) -> list[int]:
+    """Return the positions in `layer.weights` of the weights that may be compressed: kernels and embeddings.
+
+    Of a layer that isn't Keras' own these are the float weights with two or more dimensions that aren't
+    called a bias, scale, mean or the like, or what its method `get_prunable_weights()` returns. State, made with
+    `trainable=False`, is none; the weights of a layer that is frozen are.
+
+    Example:
+
+    >>> import keras
+    >>> lstm = keras.layers.LSTM(3); lstm.build((None, 5, 2))
+    >>> [lstm.weights[position].name for position in kernel_positions(lstm)]
+    ['kernel', 'recurrent_kernel']
+    """
+    inner = innermost(layer)
+    if hasattr(inner, "get_prunable_weights"):
+        chosen = {id(weight) for weight in inner.get_prunable_weights()}
+        return [position for position, weight in enumerate(inner.weights) if id(weight) in chosen]
+    if isinstance(inner, keras.layers.SpectralNormalization):
+        return []  # it divides the kernel by its norm, in place, in every training step
+    parts = inner._flatten_layers()
+    own = {id(weight) for part in parts if _is_keras(part) for weight in _direct(part)}
+    # A weight stays among these where it is frozen.
+    learned = {id(weight) for part in parts for weight in part._trainable_variables}
+    weights = [(position, weight) for position, weight in enumerate(inner.weights) if id(weight) in learned]
+    return [position for position, weight in weights if _is_kernel(weight, id(weight) in own)]
+
+
+def _is_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def _direct(layer: Layer) -> list[keras.Variable]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _is_kernel(weight: keras.Variable, of_keras: bool) -> bool:
+    name = weight.name
+    if "float" not in keras.backend.standardize_dtype(weight.dtype) or len(weight.shape) < 2:
+        return False
+    if of_keras:
+        return name in _KERNELS
+    return not any(word in _NEVER for word in name.split("_"))
+
+
+class LayerChoice:
+    """Which layers of a model are meant; asked layer by layer, while the model is made again.
+
+    Args:
+        layers: `None` for all; a name, a regular expression that a whole name must match, a class of layers, or
+            several of these; or a function from a layer to bool.
+        argument: What the argument is called in which they were given, for messages.
+
+    Raises:
+        TypeError: If `layers` is something else.
+
+    Example:
+
+    >>> import keras
+    >>> choice = LayerChoice(["dense", "conv.*"])
+    >>> choice.includes(keras.layers.Dense(1, name="dense")), choice.includes(keras.layers.ReLU(name="relu"))
+    (True, False)
+    >>> choice.check()
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected `layers` to match layers of the model. Received: 'conv.*', which matches none. ...
+    """
+
+    def __init__(self, layers: Layers, argument: str = "layers"):
+        self.given = layers
+        self.argument = argument
+        function = callable(layers) and not isinstance(layers, type | Layer)
+        self.function: Any = layers if function else None
+        self.all = layers is None
+        self.patterns: list[Any] = [] if self.all or function else _listed(layers)
+        if not all(
+            isinstance(pattern, str | re.Pattern) or (isinstance(pattern, type) and issubclass(pattern, Layer))
+            for pattern in self.patterns
+        ):
+            raise TypeError(
+                f"Expected `{argument}` to be None, a layer's name, a regular expression, a class of layers, a list of "
+                f"these, or a function from a layer to bool. Received: {short(layers)}."
+            )
+        for pattern in self.patterns:
+            try:
+                if not isinstance(pattern, type):
+                    re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"Expected names or regular expressions in `{argument}`. Received: {pattern!r}: {error}."
+                ) from error
+        self.names: list[str] = []
+        self.classes: list[type] = []
+        self.chosen = False
+
+    def includes(self, layer: Layer) -> bool:
+        """Return whether a layer is meant: by its name, the one it had, or that of a layer it was inside of."""
+        names = [layer.name, *getattr(layer, "source_names", ())]
+        self.names += names
+        kind = type(innermost(layer))
+        self.classes.append(kind)
+        if self.function is not None:
+            wanted = self._asked(layer)
+            self.chosen = self.chosen or wanted
+            return wanted
+        return self.all or any(_matches(pattern, names, [kind]) for pattern in self.patterns)
+
+    def _asked(self, layer: Layer) -> bool:
+        """Return what the function says of a layer."""
+        try:
+            return bool(self.function(layer))
+        except Exception as error:
+            raise ValueError(
+                f"Expected `{self.argument}` to be a function from any layer to True or False. Received: "
+                f"{short(self.given)}, which raises {type(error).__name__} for layer {layer.name!r} of class "
+                f"{type(innermost(layer)).__name__}: {told(error)}."
+            ) from error
+
+    def names_it(self, layer: Layer) -> bool:
+        """Return whether a layer is meant by its exact name."""
+        return layer.name in self.patterns
+
+    def check(self) -> None:
+        """Raise ValueError, with the nearest names, if something given, or a function, has matched no layer."""
+        if self.function is not None and self.classes and not self.chosen:
+            raise ValueError(
+                f"Expected `{self.argument}` to choose layers of the model. Received: {self.given!r}, which is false "
+                f"of all {len(self.classes)} that it was asked about. It is given a layer: look at its name and class."
+            )
+        for pattern in self.patterns:
+            if _matches(pattern, self.names, self.classes):
+                continue
+            if isinstance(pattern, type):
+                raise ValueError(
+                    f"Expected `{self.argument}` to match layers of the model. Received: {pattern.__name__}, a "
+                    f"class of none of them. They are {', '.join(sorted({kind.__name__ for kind in self.classes}))}."
+                )
+            text = pattern if isinstance(pattern, str) else pattern.pattern
+            names = list(dict.fromkeys(self.names))
+            near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:8]
+            raise ValueError(
+                f"Expected `{self.argument}` to match layers of the model. Received: {text!r}, which matches none. "
+                f"Did you mean {' or '.join(map(repr, near))}?"
+            )
+
+
+def _listed(layers: Any) -> list[Any]:
+    """Return several selectors, or one, as a list; a list of what is none for anything else."""
+    if isinstance(layers, str | re.Pattern | type) or not isinstance(layers, Iterable) or isinstance(layers, Mapping):
+        return [layers]
+    try:
+        return list(layers)
+    except Exception:  # an array without dimensions, a closed file
+        return [layers]
+
+
+def _matches(pattern: Selector, names: Sequence[str], kinds: Sequence[type]) -> bool:
+    if isinstance(pattern, type):
+        return any(issubclass(kind, pattern) for kind in kinds)
+    return any(name == pattern or re.fullmatch(pattern, name) is not None for name in names)

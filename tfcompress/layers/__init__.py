@@ -1,0 +1,1 @@
+"""What each layer is: its name, its kernels and their axes."""

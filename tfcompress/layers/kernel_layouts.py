@@ -1,0 +1,108 @@
+"""Kernels as matrices of (input channels, output channels), whatever the order of their axes is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfcompress.core.passthrough import innermost
+
+Tensor = Any
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which axes of a kernel are input channels and which are output channels.
+
+    Attributes:
+        shape: Of the kernel.
+        inputs: The axes that are summed over, beside those of the space (height and width).
+        outputs: The axes that the layer's output has.
+    """
+
+    shape: Shape
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def matrices(self) -> tuple[int, int, int]:
+        """How many matrices there are, and their rows (input channels) and columns (output channels)."""
+        rows, cols = (math.prod(self.shape[axis] for axis in axes) for axes in (self.inputs, self.outputs))
+        return math.prod(self.shape) // (rows * cols), rows, cols
+
+    @property
+    def plain(self) -> Shape:
+        """The shape as that of a convolution's kernel: the space, the input channels, the output channels."""
+        space = [self.shape[axis] for axis in self._rest]
+        return (*space, *self.matrices[1:]) if len(self.shape) > 1 else self.shape
+
+    @property
+    def _rest(self) -> list[int]:
+        return [axis for axis in range(len(self.shape)) if axis not in (*self.inputs, *self.outputs)]
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        return (*self._rest, *self.inputs, *self.outputs)
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """Return a tensor in the kernel's shape as (matrices, rows, columns)."""
+        return ops.reshape(ops.transpose(x, self._order), self.matrices)
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Return what `unfold` was called on."""
+        order = self._order
+        there = ops.reshape(x, [self.shape[axis] for axis in order])
+        return ops.transpose(there, [order.index(axis) for axis in range(len(order))])
+
+
+def layout_of(layer: Any, position: int) -> Layout:
+    """Return the layout of a kernel.
+
+    Args:
+        layer: A built layer, or a wrapper of this package around one. Of one that holds others, as an attention or a
+            TimeDistributed does, the layer counts that the kernel is of.
+        position: Of the kernel in the innermost layer's `weights`.
+
+    Example:
+
+    >>> import keras
+    >>> layer = keras.layers.EinsumDense("abc,cde->abde", output_shape=(None, 2, 8)); layer.build((None, 5, 16))
+    >>> layout_of(layer, 0).matrices
+    (1, 16, 16)
+    """
+    layer, shape = owner_of(layer, position), tuple(innermost(layer).weights[position].shape)
+    last = len(shape) - 1
+    if isinstance(layer, keras.layers.EinsumDense):
+        terms, outputs = layer.equation.replace(" ", "").split("->")
+        given, kernel = terms.split(",")
+        ins = tuple(axis for axis, label in enumerate(kernel) if label in given and label not in outputs)
+        outs = tuple(axis for axis, label in enumerate(kernel) if label in outputs and label not in given)
+        if "." not in kernel and ins and outs:
+            return Layout(shape, ins, outs)
+    transposed = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+    if isinstance(layer, transposed):
+        return Layout(shape, (last,), (last - 1,))
+    return Layout(shape, (last - 1,), (last,))
+
+
+def owner_of(layer: Any, position: int) -> Any:
+    """Return the layer that a weight is of: `layer` itself, or one inside of it.
+
+    Example:
+
+    >>> import keras
+    >>> layer = keras.layers.TimeDistributed(keras.layers.Dense(2, name="inner")); layer.build((None, 5, 3))
+    >>> owner_of(layer, 0).name
+    'inner'
+    """
+    inner = innermost(layer)
+    weight = inner.weights[position]
+    for part in inner._flatten_layers():
+        if any(own is weight for own in (*part._trainable_variables, *part._non_trainable_variables)):
+            return part
+    return inner

@@ -1,0 +1,327 @@
+"""A Keras model and a file side by side: how far apart they are, tensor by tensor."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.graph import rebuild, strip
+from tfcompress.graph.inputs.symbolic import graph_of
+from tfcompress.graph.naming import free
+from tfcompress.graph.recursion_limit import functional
+from tfcompress.graph.rewrite import calls
+from tfcompress.parity.probing.file_tensors import FileTensor, Observer
+from tfcompress.parity.probing.model_tensors import probes
+from tfcompress.parity.probing.tensor_matching import Candidates, match
+from tfcompress.quantization.graph.decompose import lower
+from tfcompress.tracing.float32_view import float32_view
+
+ALIKE = 20.0
+"""dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
+
+MOST_AXES = 5
+"""Up to which rank the axes of a file's tensor may stand in any order."""
+
+
+class Values:
+    """What two tensors differ by, summed up over batches.
+
+    Attributes:
+        step: of the grid; None: float.
+    """
+
+    def __init__(self, step: float | None):
+        self.step = step
+        self.count = 0
+        self.equal = 0
+        self.signal = self.sum = self.noise = self.absolute = self.largest = self.peak = 0.0
+
+    def add(self, reference: np.ndarray, value: np.ndarray) -> None:
+        """Add a batch."""
+        with np.errstate(invalid="ignore"):
+            difference = np.where(reference == value, 0.0, np.abs(reference - value))
+        difference = np.where(np.isnan(reference) & np.isnan(value), 0.0, difference)
+        difference = np.where(np.isnan(difference), np.inf, difference)
+        reference = np.where(np.isfinite(reference), reference, 0.0)
+        self.count += difference.size
+        self.sum += float(reference.sum())
+        self.signal += float(np.square(reference).sum())
+        self.noise += float(np.square(difference).sum())
+        self.absolute += float(difference.sum())
+        self.largest = max(self.largest, float(difference.max(initial=0.0)))
+        self.peak = max(self.peak, float(np.abs(reference).max(initial=0.0)))
+        self.equal += int((difference < self.step / 2 if self.step else difference == 0).sum())
+
+    @property
+    def sqnr(self) -> float | None:
+        """Variance of the reference over the mean squared difference, in dB; None if nothing differs."""
+        if not self.noise or not self.count:
+            return None
+        variance = max(self.signal / self.count - (self.sum / self.count) ** 2, 0.0)
+        ratio = variance * self.count / self.noise
+        return 10 * math.log10(ratio) if ratio else -math.inf  # what was never written may be infinite
+
+    @property
+    def max_steps(self) -> float | None:
+        """Largest difference in steps."""
+        return self.largest / self.step if self.step else None
+
+    @property
+    def mean_steps(self) -> float | None:
+        """Mean difference in steps."""
+        return self.absolute / self.count / self.step if self.step and self.count else None
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return self.absolute / max(self.count, 1)
+
+    @property
+    def share(self) -> float:
+        """Share of the values that are equal: on a grid the same integer."""
+        return self.equal / max(self.count, 1)
+
+
+class Comparison:
+    """A flat model beside a file: both on the same inputs, and each part of the model on the file's own tensors.
+
+    In the second comparison every difference is of one layer's making: what differs before it counts for nothing.
+
+    Args:
+        model: flat.
+        observer: the file.
+    """
+
+    def __init__(self, model: keras.Model, observer: Observer):
+        self.model, self.observer = model, observer
+        self.probes = probes(model)
+        self.candidates = match(self.probes, observer, {operation.name for operation in model.operations})
+        self.tensors: list[FileTensor | None] = [None] * len(self.probes)
+        self.whole = [Values(probe.step) for probe in self.probes]
+        self.own = [Values(probe.step) for probe in self.probes]
+        self.outputs: dict[str, np.ndarray] = {}
+        self._found = [place for place, candidates in enumerate(self.candidates) if candidates.tensors]
+        self._forward = functional(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])
+        self._order: dict[tuple[int, Any], tuple[int, ...] | None] = {}
+        self._local: keras.Model | None = None
+        self._fed: list[int] = []
+
+    def add(self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]) -> None:
+        """Run both on a batch.
+
+        Args:
+            keras_inputs: in the order of the model's.
+            file_inputs: the same samples by the names of the file's inputs, in its dtypes.
+        """
+        wanted = [tensor for place in self._found for tensor in self.candidates[place].tensors]
+        wanted = list({tensor.key: tensor for tensor in [*wanted, *self.observer.outputs.values()]}.values())
+        received = {
+            tensor.key: value for tensor, value in zip(wanted, self.observer.run(file_inputs, wanted), strict=True)
+        }
+        self.outputs = {name: received[tensor.key] for name, tensor in self.observer.outputs.items()}
+        ours = dict(zip(self._found, _run(self._forward, keras_inputs), strict=True))
+        if self._local is None:
+            for place in self._found:
+                self.tensors[place] = self._choose(place, ours[place], received)
+            self._settle(keras_inputs, ours, received)
+        theirs, own = self._beside(keras_inputs, ours, received)
+        for place, laid in theirs.items():
+            self.whole[place].add(ours[place], laid)
+            self.own[place].add(own[place], laid)
+
+    def _beside(
+        self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
+    ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """Return the file's tensors laid as Keras has them, and what Keras computes from those before each."""
+        assert self._local is not None
+        theirs: dict[int, np.ndarray] = {}
+        for place in self._found:
+            tensor = self.tensors[place]
+            assert tensor is not None
+            laid = self._lay(place, tensor, ours[place], received[tensor.key])
+            assert laid is not None  # it was, when it was chosen
+            theirs[place] = laid
+        fed = [theirs[place].astype(np.float32) for place in self._fed]
+        return theirs, dict(zip(self._found, _run(self._local, [*keras_inputs, *fed]), strict=True))
+
+    def _settle(
+        self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
+    ) -> None:
+        """Cut the model at the tensors that were chosen, but for those that turn out to be others.
+
+        One is another if it isn't alike, and what follows it is alike in the file, but not when Keras computes it from
+        this one: the file computes it from the right one, then.
+        """
+        while True:
+            self._found = [place for place in self._found if self.tensors[place] is not None]
+            self._local, self._fed, readers = self._cut()
+            theirs, own = self._beside(keras_inputs, ours, received)
+            alike = {place: _alike(ours[place], laid) for place, laid in theirs.items()}
+            misled = {place for place, laid in theirs.items() if alike[place] and not _alike(own[place], laid)}
+            others = [place for place in self._found if not alike[place] and not misled.isdisjoint(readers[place])]
+            if not others:
+                break
+            for place in others:
+                self.tensors[place] = None
+        self._forward = functional(graph_of(self.model).inputs, [self.probes[place].tensor for place in self._found])
+        self.candidates = [Candidates(tensor, [tensor] if tensor else []) for tensor in self.tensors]
+
+    def _choose(self, place: int, reference: np.ndarray, received: Mapping[Any, np.ndarray]) -> FileTensor | None:
+        """Return which of a probe's candidates it is: one that is clearly alike, else the most likely one."""
+        found = []
+        for tensor in self.candidates[place].tensors:
+            laid = self._lay(place, tensor, reference, received[tensor.key])
+            if laid is not None:
+                values = Values(None)
+                values.add(reference, laid)
+                found.append((np.inf if values.sqnr is None else values.sqnr, tensor))
+        sqnr, best = max(found, key=lambda pair: pair[0], default=(-np.inf, None))
+        likely = self.candidates[place].likely
+        return best if sqnr >= ALIKE else next((tensor for _, tensor in found if tensor is likely), None)
+
+    def _lay(self, place: int, tensor: FileTensor, reference: np.ndarray, value: np.ndarray) -> np.ndarray | None:
+        """Return a file's tensor in the order of axes of Keras; None if no order, nor reshaping, makes it that."""
+        if value.size != reference.size:
+            return None
+        if (place, tensor.key) not in self._order:
+            wanted = _without_ones(reference.shape)
+            orders = itertools.permutations(range(value.ndim)) if value.ndim <= MOST_AXES else ()
+            ways = [way for way in orders if way != tuple(range(value.ndim))]
+            # A one-dimensional convolution has an axis of length 1 in a file, and the channels in front.
+            alike: list[tuple[int, ...] | None] = [
+                way for way in [None, *ways] if _without_ones(_in_order(value, way).shape) == wanted
+            ]
+            fits = alike or ([None] if _reshapes(value.shape, reference.shape) else [])
+            if not fits:
+                return None
+            errors = [
+                float(np.square(_in_order(value, way).reshape(reference.shape) - reference).sum()) for way in fits
+            ]
+            self._order[place, tensor.key] = fits[int(np.argmin(errors))]
+        return _in_order(value, self._order[place, tensor.key]).reshape(reference.shape)
+
+    def _cut(self) -> tuple[keras.Model, list[int], dict[int, set[int]]]:
+        """Return the model cut at each tensor that was found, which of these are inputs of it, and what reads each."""
+        at = {id(self.probes[place].tensor): place for place in self._found}
+        start = graph_of(self.model).inputs
+        fed: dict[int, Any] = {}
+        computed: dict[int, Any] = {}
+        new: dict[int, Any] = {id(x): x for x in start}
+        behind: dict[int, set[int]] = {}  # which of the tensors that were found each tensor is computed from
+        readers: dict[int, set[int]] = {place: set() for place in self._found}
+        names = {operation.name for operation in self.model.operations}
+
+        def fill(x: Any) -> Any:
+            return new[id(x)] if keras.utils.is_keras_tensor(x) else x
+
+        for call in calls(self.model):
+            arguments, keywords = keras.tree.map_structure(fill, (call.arguments, call.keywords))
+            outputs = keras.tree.flatten(call.operation(*arguments, **keywords))
+            before = set().union(*(behind.get(id(x), ()) for x in call.inputs))
+            for old, made in zip(call.outputs, outputs, strict=True):
+                new[id(old)], behind[id(old)] = made, before
+                if id(old) in at:
+                    place = at[id(old)]
+                    for one in before:
+                        readers[one].add(place)
+                    behind[id(old)] = {place}
+                    computed[place] = made
+                    fed[place] = keras.Input(
+                        batch_shape=old.shape, dtype=old.dtype, name=free(f"from_file_{place}", names)
+                    )
+                    new[id(old)] = _Masked(name=free(f"masked_{place}", names))([made, fed[place]])
+        for place in self._found:  # an input that is returned as it is
+            computed.setdefault(place, self.probes[place].tensor)
+        return functional([*start, *fed.values()], [computed[place] for place in self._found]), list(fed), readers
+
+
+class _Masked(keras.layers.Layer):
+    """Gives the second of two tensors the mask that Keras knows of the first."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs[1]
+
+    def compute_mask(self, inputs: Any, mask: Any) -> Any:
+        return None if mask is None else mask[0]
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor(inputs[1].shape, inputs[1].dtype)
+
+
+class FloatComparison:
+    """A quantized model beside the float model that it was made from, by the names of layers.
+
+    Args:
+        comparison: whose probes are compared.
+        model: float.
+    """
+
+    def __init__(self, comparison: Comparison, model: keras.Model):
+        plain = lower(rebuild(strip(model) if wrapped_layers(model) else model, check=False))
+        by_name = {call.operation.name: call.outputs[0] for call in calls(plain) if len(call.outputs) == 1}
+        by_name.update({x.name: x for x in graph_of(plain).inputs})
+        self._values: dict[int, Values] = {}
+        pairs = []
+        for place, probe in enumerate(comparison.probes):
+            names = [probe.source, probe.source.removesuffix("_linear"), probe.name]
+            found = next((by_name[name] for name in names if name in by_name), None)
+            if found is not None and tuple(found.shape) == tuple(probe.tensor.shape):
+                self._values[place] = Values(None)
+                pairs.append((found, probe.tensor))
+        self._float = functional(graph_of(plain).inputs, [one for one, _ in pairs]) if pairs else None
+        self._quantized = (
+            functional(graph_of(comparison.model).inputs, [other for _, other in pairs]) if pairs else None
+        )
+
+    def add(self, inputs: Sequence[Any]) -> None:
+        """Run both on a batch."""
+        if self._float is None or self._quantized is None:
+            return
+        both = zip(_run(self._float, inputs), _run(self._quantized, inputs), strict=True)
+        for values, (one, other) in zip(self._values.values(), both, strict=True):
+            values.add(one, other)
+
+    def sqnr(self, place: int) -> float | None:
+        """Return what quantization leaves of a probe's tensor, in dB; None if no layer has its name."""
+        return self._values[place].sqnr if place in self._values else None
+
+
+def _alike(reference: np.ndarray, value: np.ndarray) -> bool:
+    values = Values(None)
+    values.add(reference, value)
+    return values.sqnr is None or values.sqnr >= ALIKE
+
+
+def _in_order(value: np.ndarray, way: tuple[int, ...] | None) -> np.ndarray:
+    return value if way is None else value.transpose(way)
+
+
+def _reshapes(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Return whether joining neighbouring axes of one shape, and nothing else, makes the other.
+
+    >>> _reshapes((30, 4), (5, 6, 4)), _reshapes((6, 5), (5, 6))
+    (True, False)
+    """
+    ends = [set(itertools.accumulate(shape, operator.mul)) - {1} for shape in (one, other)]
+    return ends[0] <= ends[1] or ends[1] <= ends[0]
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _run(model: keras.Model, inputs: Sequence[Any]) -> list[np.ndarray]:
+    with float32_view(model):
+        outputs = model([keras.ops.convert_to_tensor(x) for x in inputs], training=False)
+    return [np.asarray(keras.ops.convert_to_numpy(x), np.float64) for x in keras.tree.flatten(outputs)]

@@ -1,0 +1,147 @@
+"""A job that was killed goes on where it was: what its trainings had reached lies in a folder beside the result.
+
+Keras' `BackupAndRestore` writes weights and epoch number one after the other and in place, so that a kill between or
+within the two spoils a backup, and it leaves out the seeds of dropout. Here all of it is one file, written whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.atomic_files import check_room, write_bytes, write_text
+from tfcompress.core.transform import read
+
+PREFIX = ".tfcompress-resume-"
+"""Begins the name of the folder of a job that isn't done."""
+
+
+class Resume:
+    """What a job had reached when it was killed.
+
+    Args:
+        target: The file or folder that the job makes; the backups lie in a folder beside it.
+        job: What the job is: arguments, and digests of data and models. What another job left is not used.
+
+    Example:
+
+    >>> import tempfile
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "model.keras"
+    >>> job = Resume(target, {"epochs": 3})
+    >>> job.begun, job.backup("train").epochs
+    (False, 0)
+    """
+
+    def __init__(self, target: str | os.PathLike[str], job: Mapping[str, Any]):
+        place = pathlib.Path(os.path.realpath(target))
+        name = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:12]
+        self.folder = place.with_name(PREFIX + name)
+        self.job = json.dumps(dict(job), sort_keys=True, default=str)
+        self.begun = _text(self.folder / "job.json") == self.job
+
+    def backup(self, name: str) -> Backup:
+        """Return the backup of one of the job's trainings, by its name."""
+        return Backup(self, name)
+
+    def begin(self) -> None:
+        """Make the folder, without what another job left there."""
+        if not self.begun:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(exist_ok=True)
+            write_text(self.folder / "job.json", self.job)
+            self.begun = True
+
+    def done(self) -> None:
+        """Remove all backups: the job's results are written."""
+        if self.begun:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.begun = False
+
+
+class Backup(keras.callbacks.Callback):
+    """Writes after each epoch all that a training needs to go on: weights, state, optimizer, seeds.
+
+    Args:
+        resume: The job.
+        name: Of the training.
+    """
+
+    def __init__(self, resume: Resume, name: str):
+        super().__init__()
+        self.resume = resume
+        self.file = resume.folder / f"{name}.npz"
+        self.stored = _arrays(self.file) if resume.begun else {}
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return int(self.stored["epochs"]) if self.stored else 0
+
+    def restore(self, model: keras.Model) -> int:
+        """Give a compiled model what it had, and return how many epochs are done; 0 if nothing fits it."""
+        model.optimizer.build(model.trainable_variables)
+        check_room(self.resume.folder, sum(4 * int(np.prod(variable.shape)) for variable in _state(model)))
+        values = []
+        for place, variable in enumerate(_state(model)):
+            value, now = self.stored.get(str(place)), read(variable)
+            if value is None or value.size != now.nbytes:
+                return 0
+            values.append(np.frombuffer(value.tobytes(), now.dtype).reshape(now.shape))
+        self.stored = {"epochs": self.stored["epochs"]} if values else {}
+        for variable, value in zip(_state(model), values, strict=True):
+            variable.assign(value)
+        return self.epochs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the backup."""
+        values: dict[str, Any] = {"epochs": np.array(epoch + 1)}
+        for place, variable in enumerate(_state(self.model)):  # as bytes: numpy's files know no bfloat16
+            values[str(place)] = np.frombuffer(read(variable).tobytes(), np.uint8)
+        stream = io.BytesIO()
+        np.savez(stream, **values)
+        self.resume.begin()
+        write_bytes(self.file, stream.getvalue())
+
+
+def digest(path: str | os.PathLike[str] | None) -> str:
+    """Return what tells the content of a file or folder from others; "" for none."""
+    if not path or not os.path.exists(path):
+        return ""
+    found = hashlib.sha256()
+    place = pathlib.Path(path)
+    for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        if file.is_file():
+            found.update(file.relative_to(place).as_posix().encode())
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    found.update(chunk)
+    return found.hexdigest()
+
+
+def _state(model: keras.Model) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _text(file: pathlib.Path) -> str | None:
+    try:
+        return file.read_text()
+    except (OSError, ValueError):
+        return None
+
+
+def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # none, or the disk spoilt it
+        return {}

@@ -1,0 +1,172 @@
+"""The main job: train or take a model, prune it, train it quantized, ship all that in both formats, compare."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.core.atomic_files import check_room, check_target, save
+from tfcompress.evaluation import Report, compare
+from tfcompress.evaluation.predictor import Saved
+from tfcompress.export import export
+from tfcompress.graph import rebuild, strip
+from tfcompress.pipeline.checkpoints import Resume
+from tfcompress.pipeline.datasets import Data
+from tfcompress.pipeline.quantize_aware_training import calibration_samples, settling
+from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
+from tfcompress.pruning import PolynomialDecay, prune
+from tfcompress.quantization.quantize import quantize
+from tfcompress.quantization.quantize_config import QuantizeConfig
+
+Stage = Callable[..., contextlib.AbstractContextManager[Sequence[keras.callbacks.Callback]]]
+
+MODELS = ("dense.keras", "pruned.keras", "quantized.keras")
+FILES = {
+    "dense.tflite": ("dense", "float32"),
+    "pruned.tflite": ("pruned", "float32"),
+    "pruned_fp16.tflite": ("pruned", "float16"),
+    "pruned_int8.tflite": ("quantized", "float32"),
+    "pruned.onnx": ("pruned", "float32"),
+    "pruned_fp16.onnx": ("pruned", "float16"),
+    "pruned_int8.onnx": ("quantized", "float32"),
+}
+"""What the job ships, of which model and with which precision (of what isn't quantized); `dense.tflite` is there to
+be compared with."""
+
+
+@contextlib.contextmanager
+def silent(text: str, epochs: int = 0) -> Any:
+    """Show nothing: a stage without a progress bar."""
+    yield ()
+
+
+def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool = False) -> PolynomialDecay:
+    """Return a polynomial schedule over the first three quarters of `steps`, with about 25 updates.
+
+    Args:
+        final_sparsity: Share of zeros at the end, in [0, 1).
+        steps: Of the training.
+        from_second_update: Whether the first update is left out, so that there are gradients to go by.
+    """
+    frequency = max(steps * 3 // 4 // 25, 1)
+    updates = max(steps * 3 // 4 // frequency, 2 if from_second_update else 1)
+    begin = frequency if from_second_update else 0
+    return PolynomialDecay(0.0, final_sparsity, begin_step=begin, end_step=updates * frequency, frequency=frequency)
+
+
+def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:
+    """Make the folder; raise OSError unless all files can be written there."""
+    folder = written[0].parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in written:
+        check_target(path, path.suffix, overwrite=True)
+    # Together they hold the weights about twelve times, each with the state of Adam or in fewer bits.
+    check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in model.weights))
+
+
+def compress_job(
+    data: Data,
+    output_dir: str | os.PathLike[str],
+    *,
+    model: keras.Model | None = None,
+    sparsity: float = 0.8,
+    epochs: int = 10,
+    finetune_epochs: int = 10,
+    qat_epochs: int = 3,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
+    layers: Any = None,
+    threads: int = 1,
+    overwrite: bool = False,
+    stage: Stage = silent,
+    resume: Resume | None = None,
+) -> Report:
+    """Do the main job and write everything into a folder.
+
+    Args:
+        data: What to train and to judge with.
+        output_dir: Where the files go; made if it isn't there.
+        model: A trained model with one input and one output; `None` trains a small one first.
+        sparsity: Share of zeros in [0, 1).
+        epochs: Epochs of the first training, where `model` is `None`.
+        finetune_epochs: Epochs in which the model is pruned; at least 1.
+        qat_epochs: Epochs in which the pruned model is trained quantized; 0: it is calibrated only.
+        batch_size: Samples per training step.
+        learning_rate: Of the first training; a model is pruned with half of it, and trained quantized with a tenth.
+        layers: Which layers are pruned, as in `tfcompress.prune`; all are quantized.
+        threads: Threads of one inference, for the latencies.
+        overwrite: Whether files that are there are replaced.
+        stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
+        resume: Where trainings are backed up, so that this job goes on where it was killed; files that it had written
+            are replaced.
+
+    Returns:
+        The report: the dense model and the files beside each other.
+
+    Raises:
+        FileExistsError: If a file is there and `overwrite` is false.
+        ValueError: If the model, the data or an argument doesn't fit.
+    """
+    folder = pathlib.Path(output_dir)
+    written = [folder / name for name in (*MODELS, *FILES, "report.json", "report.html")]
+    there = [path.name for path in written if path.exists()]
+    if there and not overwrite and not (resume and resume.begun):
+        raise FileExistsError(
+            f"Expected a folder without {', '.join(there)}. Received: {folder}. Say overwrite, or name another."
+        )
+    if finetune_epochs < 1 or qat_epochs < 0 or batch_size < 1 or (model is None and epochs < 1):
+        raise ValueError(
+            "Expected at least 1 epoch (0 of qat_epochs) and 1 sample per batch. Received: epochs="
+            f"{epochs}, finetune_epochs={finetune_epochs}, qat_epochs={qat_epochs}, batch_size={batch_size}."
+        )
+    batches = steps_per_epoch(data, batch_size)
+    schedule = rising_schedule(sparsity, finetune_epochs * batches)
+    if model is None:
+        dense = default_model(data)
+        loss = loss_for(dense, data)
+    else:
+        dense = rebuild(model)
+        check_fits(dense, data)
+        dense.compiled, loss = False, loss_for(dense if not model.compiled else model, data)
+
+    def train(name: str, text: str, given: keras.Model, count: int, rate: float) -> None:
+        with stage(text, count) as callbacks:
+            backup = resume.backup(name) if resume else None
+            how: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "callbacks": callbacks}
+            fit(given, data, loss, epochs=count, backup=backup, **how)
+
+    pruned = prune(dense, schedule, layers)  # which says what is wrong with `layers` before anything is done
+    _prepare(written, dense)
+    if model is None:
+        train("dense", "train", dense, epochs, learning_rate)
+        pruned = prune(dense, schedule, layers)
+    save(dense, folder / "dense.keras", overwrite=True)
+    train("pruned", f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
+    final = strip(pruned)
+    save(final, folder / "pruned.keras", overwrite=True)
+    config = QuantizeConfig.get("int8")
+    if qat_epochs:
+        config = settling(config, qat_epochs * batches)
+    with stage("quantize to int8"):  # not the stripped model: its masks keep the zeros in training
+        quantized = quantize(pruned, config, calibration_data=calibration_samples(data))
+    if qat_epochs:
+        train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
+    save(quantized, folder / "quantized.keras", overwrite=True)
+    models = {"dense": dense, "pruned": final, "quantized": quantized}
+    for name, (source, precision) in FILES.items():
+        with stage(f"export {name}"):
+            export(models[source], folder / name, precision=precision, overwrite=True)
+    saved = {name: Saved(each, folder / name) for name, each in zip(MODELS, models.values(), strict=True)}
+    candidates = {**saved, **{name: folder / name for name in FILES}}
+    report = compare(candidates, data.x_test, data.y_test, baseline="dense.tflite", threads=threads)
+    report.to_json(folder / "report.json", overwrite=True)
+    report.save(folder / "report.html", overwrite=True)
+    if resume:
+        resume.done()
+    return report

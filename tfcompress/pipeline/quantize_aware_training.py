@@ -1,0 +1,67 @@
+"""Quantizing a trained model: the samples it is calibrated with, ranges that settle in time, zeros that stay."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import inner_weights
+from tfcompress.pipeline.datasets import Data
+from tfcompress.pruning.fixed_masks import with_masks
+from tfcompress.quantization.quantize_config import QuantizeConfig
+
+CALIBRATION_SAMPLES = 512
+
+
+def calibration_samples(data: Data, count: int = CALIBRATION_SAMPLES, seed: int = 0) -> np.ndarray:
+    """Return `count` inputs of the training data, or all if there are fewer; drawn, since files are often sorted.
+
+    Example:
+
+    >>> x = np.arange(6.0).reshape(6, 1)
+    >>> data = Data("six", x, np.zeros(6, int), x, np.zeros(6, int))
+    >>> len(calibration_samples(data, 4)), len(calibration_samples(data, 10))
+    (4, 6)
+    """
+    drawn = np.random.default_rng(seed).permutation(len(data.x_train))[:count]
+    return data.x_train[np.sort(drawn)]
+
+
+def finds_ranges(config: QuantizeConfig) -> bool:
+    """Return whether a configuration has ranges of activations that are found from data."""
+    return not config.float16 and config.activations is not None and not config.activations.dynamic
+
+
+def settling(config: QuantizeConfig, steps: int) -> QuantizeConfig:
+    """Return `config` with ranges and batch normalization frozen in the last quarter of `steps`.
+
+    The weights then learn with the very ranges that the file will have.
+
+    >>> settling(QuantizeConfig(), 100).freeze_ranges_step
+    75
+    """
+    step = steps * 3 // 4
+    return dataclasses.replace(config, freeze_ranges_step=step, freeze_batch_norm_step=step)
+
+
+def keep_zeros(model: keras.Model) -> keras.Model:
+    """Return a copy of a pruned and stripped model whose zeros stay zero in training.
+
+    Args:
+        model: A built model. Kernels that have a mask keep it; those without a zero, or with nothing but zeros, are
+            left as they are.
+
+    Example:
+
+    >>> import tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> model = keep_zeros(tfc.prune_once(model, 0.75))
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0)
+    >>> tfc.sparsity(model)
+    0.75
+    """
+    return with_masks(model, lambda layer, position: read(inner_weights(layer)[position]) != 0)

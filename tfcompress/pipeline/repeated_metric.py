@@ -1,0 +1,142 @@
+"""One figure of a model, again and again, on the same data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.arguments import check_count, short
+from tfcompress.core.error_messages import told
+from tfcompress.data.reading import arrays, called
+from tfcompress.evaluation.predictor import Arrays, KerasPredictor, name_arrays, predict
+from tfcompress.evaluation.scoring import judge
+
+METRICS = {"accuracy": True, "macro_f1": True, "roc_auc": True, "r2": True, "mse": False, "mae": False}
+"""What `tfc.evaluate` finds, and whether more of it is better."""
+
+Metric = str | Callable[[Any, Any], float]
+Pair = tuple[Any, Any]
+
+
+class Measure:
+    """Runs a model, whose weights may change from call to call, on data and returns one metric.
+
+    Args:
+        model: A functional model.
+        data: `(x, y)`, arrays as `tfc.evaluate` takes them; or what yields batches `(x, y)`, over and over: a list, a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, or a function that returns an iterator.
+        metric: A key of `METRICS`, for a model with one output; or a function from (y, outputs) to a number of which
+            more is better; for several outputs both are dicts by their names.
+        batch_size: Samples at once.
+
+    Raises:
+        TypeError: If `data` is something else.
+        ValueError: If `metric` is unknown or no function, or `batch_size` is below 1.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
+    >>> measure = Measure(model, (np.eye(2), np.array([0, 0])), "accuracy")
+    >>> measure(), measure.samples
+    (0.5, 2)
+    """
+
+    def __init__(self, model: keras.Model, data: Any, metric: Metric, batch_size: int = 32):
+        if not callable(metric) and (not isinstance(metric, str) or metric not in METRICS):
+            raise ValueError(
+                f"Expected `metric` to be one of {', '.join(map(repr, METRICS))} or a function (y, outputs) -> float. "
+                f"Received: {metric!r}."
+            )
+        check_count("batch_size", batch_size)
+        self.pairs = _passes(data)
+        self.predictor = KerasPredictor(model)
+        self.metric = metric
+        self.batch_size = batch_size
+        self.samples = 0
+
+    def __call__(self) -> float:
+        """Return the metric with the weights as they are now."""
+        found: list[Arrays] = []
+        targets = []
+        for pair in self.pairs():
+            x, y = (arrays(part, what) for part, what in zip(pair, ("x", "y"), strict=True))
+            found.append(predict(self.predictor, self.predictor.check(x), self.batch_size))
+            targets.append(name_arrays(y, tuple(found[-1]), "output", "y"))
+            rows, given = (len(np.atleast_1d(next(iter(part[-1].values())))) for part in (found, targets))
+            if rows != given:
+                raise ValueError(f"Expected one row of y per sample of x, {rows}. Received: {given} rows.")
+        if not found:
+            raise ValueError("Expected at least one batch of data. Received: none.")
+        outputs, y = _joined(found), _joined(targets)
+        self.samples = len(next(iter(outputs.values())))
+        return self._score(y, outputs)
+
+    def _score(self, y: Arrays, outputs: Arrays) -> float:
+        single = next(iter(outputs)) if len(outputs) == 1 else None
+        if callable(self.metric):
+            given = (y, outputs) if single is None else (y[single], outputs[single])
+            try:
+                value = self.metric(*given)
+            except Exception as error:
+                raise ValueError(
+                    "Expected `metric` to be a function (y, outputs) -> float. "
+                    f"Received: {short(self.metric)}, which raises {type(error).__name__}: {told(error)}."
+                ) from error
+            if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+                raise ValueError(f"Expected `metric` to return a finite number. Received: {short(value)}.")
+            return float(value)
+        if single is None:
+            raise ValueError(
+                f"Expected a function (y, outputs) -> float as `metric` of a model with the outputs {list(outputs)}. "
+                f"Received: {self.metric!r}."
+            )
+        metrics = judge(y[single], outputs[single])
+        score: float | None = getattr(metrics, self.metric)
+        if score is None:
+            fitting = [name for name in METRICS if getattr(metrics, name) is not None]
+            raise ValueError(
+                f"Expected a metric of a {metrics.task} task: {', '.join(map(repr, fitting))}. "
+                f"Received: {self.metric!r}."
+            )
+        return score
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _passes(data: Any) -> Callable[[], Iterator[Pair]]:
+    """Return a function that goes through the data once more each time it is called."""
+    if isinstance(data, tuple) and len(data) == 2:
+        return lambda: iter([data])
+    if isinstance(data, keras.utils.PyDataset):
+        return lambda: (_pair(data[i]) for i in range(len(data)))
+    if callable(data) and not isinstance(data, Iterable):
+        return lambda: map(_pair, _several(called(data)))
+    if isinstance(data, Iterator):
+        raise _no_batches(data)
+    several = _several(data)
+    return lambda: map(_pair, several)
+
+
+def _several(data: Any) -> Iterable[Any]:
+    if not isinstance(data, Iterable) or isinstance(data, Mapping | str | bytes) or hasattr(data, "dtype"):
+        raise _no_batches(data)
+    return data
+
+
+def _no_batches(data: Any) -> TypeError:
+    return TypeError(
+        "Expected (x, y), or something that yields batches (x, y) each time it is gone through: a list, a dataset "
+        f"or a function that returns an iterator. Received: data of type {type(data).__name__}."
+    )
+
+
+def _pair(batch: Any) -> Pair:
+    if not isinstance(batch, list | tuple) or not 2 <= len(batch) <= 3:
+        raise ValueError(f"Expected batches (x, y). Received: one of type {type(batch).__name__}.")
+    return batch[0], batch[1]

@@ -1,0 +1,60 @@
+"""Places in a graph that need float32 whatever computes there: what makes outputs, and what raw data passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import layers as L
+from keras.layers import Layer
+
+from tfcompress.core.passthrough import Inserted, innermost
+from tfcompress.graph.rewrite import Call, is_cast
+from tfcompress.precision.operation_kinds import is_preprocessing
+
+
+def ends(graph: Sequence[Call], outputs: Sequence[Any]) -> Iterator[int]:
+    """Yield the ids of what makes outputs: the last layer with weights, or where tensors meet, and what follows."""
+    producer = {id(x): call for call in graph for x in call.outputs}
+    for x in outputs:
+        call = producer.get(id(x))
+        while call is not None:
+            yield id(call.operation)
+            weights = [] if isinstance(call.operation, Inserted) else getattr(call.operation, "weights", [])
+            call = producer.get(id(call.inputs[0])) if len(call.inputs) == 1 and not weights else None
+
+
+def raw(graph: Sequence[Call], inputs: Sequence[Any]) -> Iterator[int]:
+    """Yield the ids of what hands raw data on, without weights, to what must have it as it is.
+
+    That is preprocessing, which brings data of any range into one that is fit for 16 bits, and what takes indices: the
+    largest integer up to which all have a number of their own is 2048 in float16 and 256 in bfloat16.
+
+    Args:
+        graph: The calls of a flat graph, in order.
+        inputs: Its symbolic inputs.
+    """
+    untouched = {id(x) for x in inputs}
+    for call in graph:
+        if not getattr(call.operation, "weights", []) and any(id(x) in untouched for x in call.inputs):
+            untouched.update(map(id, call.outputs))
+    wanted: set[int] = set()
+    for call in reversed(graph):
+        makes = any(id(x) in wanted for x in call.outputs)
+        if makes and any(id(x) in untouched for x in call.outputs):
+            yield id(call.operation)
+        if makes or _must_have_it_raw(call):
+            wanted.update(id(x) for x in call.inputs if id(x) in untouched)
+
+
+def takes_indices(layer: Any) -> bool:
+    """Return whether a layer looks something up, itself or in a layer inside of it."""
+    return isinstance(layer, Layer) and any(isinstance(part, L.Embedding) for part in layer._flatten_layers())
+
+
+def _must_have_it_raw(call: Call) -> bool:
+    inner = innermost(call.operation)
+    if isinstance(inner, Layer):
+        return takes_indices(inner) or any(is_preprocessing(part) for part in inner._flatten_layers())
+    return is_cast(inner) and not keras.backend.is_float_dtype(inner.dtype)

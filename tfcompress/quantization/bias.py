@@ -1,0 +1,175 @@
+"""Kernels whose biases are rounded as integer runtimes round them: to whole units of the 32-bit accumulator."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfcompress.core.passthrough import PassThrough, innermost
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.graph.affine_forms import constant_map, matrix_form
+from tfcompress.graph.rewrite import Call, call_of
+from tfcompress.layers.channel_axes import channels_of
+from tfcompress.layers.names import name_of
+from tfcompress.quantization.graph.op_policies import AFFINE, rule_of
+from tfcompress.quantization.graph.quantizer_sources import quantizer_of
+from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class QuantizedLayer(CompressedLayer):
+    """A wrapper of a kernel with quantized weights, which in inference rounds the bias as the runtimes do.
+
+    An integer convolution adds its bias to sums of products of integers, so that the bias is a whole number of steps
+    of the input times steps of the weights (TFLite's 8-bit quantization specification). In each layer that is an
+    error of a fraction of a per cent of an output step, always the same way; in a deep network it adds up. What is
+    rounded is the bias together with the batch normalization behind the layer, which the exporters fold into it.
+    """
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer with transformed weights and, in inference, with a bias of whole accumulator units."""
+        outputs = super().call(inputs, *args, training=training, **kwargs)
+        if training:
+            return outputs
+        rounding = self.rounding()
+        return outputs if rounding is None else outputs + ops.cast(rounding, outputs.dtype)
+
+    def rounding(self) -> Tensor | None:
+        """Return what rounding changes in the bias, float32, a value for each channel of the output.
+
+        `None` where the input isn't quantized, or nothing is known of the channels.
+        """
+        around = surroundings(self)
+        if around is None:
+            return None
+        quantizer, affine, _ = around
+        units = self._units(quantizer)
+        if units is None:
+            return None
+        bias = getattr(self.layer, "bias", None)
+        total = ops.zeros_like(units) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(units)
+        folded = with_maps(total, affine)
+        if folded is None:
+            return None
+        total = folded[0]
+        units = units + ops.zeros_like(total)
+        safe = ops.where(units > 0, units, 1.0)
+        rounded = ops.where(units > 0, ops.round(total / safe) * safe, total)
+        change = rounded - total
+        if quantizer.learns:
+            change = ops.where(ops.convert_to_tensor(quantizer.counts.value)[0] > 0, change, 0.0)
+        return ops.stop_gradient(change)
+
+    def _units(self, quantizer: ActivationQuantizer) -> Tensor | None:
+        """Return the accumulator's unit for each output channel: the input's step times the weight's."""
+        chosen = [t for _, t in self.transforms if isinstance(t, WeightQuantizer)]
+        if len(chosen) != 1:
+            return None
+        transform = chosen[0]
+        limit = transform.limit(ops.cast(self.value_before(transform), "float32"))
+        if name_of(self.layer) == "einsumdense":
+            form = matrix_form(self.layer)
+            made = form.kernel_axes[form.summed :] if form else ()
+            plain = form is not None and form.output_axes == tuple(range(len(form.output_axes)))
+            if not plain or tuple(made) != tuple(sorted(made)):
+                return None
+        elif transform.axis is not None:
+            limit = ops.reshape(limit, (-1,))
+        steps = 2 ** (transform.spec.bits - 1) - 1
+        return limit / steps * quantizer.step
+
+
+# What surrounds a wrapper in its graph, found once.
+_found: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def with_maps(offset: Tensor, affine: list[Call]) -> tuple[Tensor, Tensor] | None:
+    """Return an offset with those of the affine maps behind it, and the factor of these; `None` if one isn't known.
+
+    What is behind, scale * y + offset, adds offset / scale.
+    """
+    factor = ops.ones(())
+    for call in affine:
+        found = scale_and_offset(call)
+        if found is None:
+            return None
+        factor = factor * found[0]
+        offset = offset + found[1] / ops.where(factor == 0, 1.0, factor)
+    return offset, factor
+
+
+def surroundings(layer: PassThrough) -> tuple[ActivationQuantizer, list[Call], Any] | None:
+    """Return the quantizer of a layer's input, the affine maps that are folded into it, and their output.
+
+    They are those of the graph in which the layer stands. `None` if they are unknown: a layer that is called on
+    differently quantized inputs has no one answer.
+    """
+    nodes = len(layer._inbound_nodes)
+    if layer not in _found or _found[layer][0] != nodes:
+        answers = [found for node in layer._inbound_nodes if (found := _around(node)) is not None]
+        one = len({id(answer[0]) for answer in answers}) == 1
+        _found[layer] = (nodes, answers[0] if one else None)
+    answer: tuple[ActivationQuantizer, list[Call], Any] | None = _found[layer][1]
+    return answer
+
+
+def _around(node: Any) -> tuple[ActivationQuantizer, list[Call], Any] | None:
+    quantizer = quantizer_of(node.input_tensors[0], _producer)
+    if quantizer is None or quantizer.spec.dynamic:
+        return None
+    affine: list[Call] = []
+    output = node.outputs[0]
+    while (reader := _only_reader(output)) is not None and rule_of(reader).kind == AFFINE:
+        if not affine and channels_of(node.operation) is None and rule_of(call_of(node)).kind != AFFINE:
+            break
+        affine.append(reader)
+        output = reader.outputs[0]
+    return quantizer, affine, output
+
+
+def _producer(x: Any) -> Call | None:
+    operation, index, _ = x._keras_history
+    if not operation._inbound_nodes or isinstance(operation, keras.layers.InputLayer):
+        return None
+    return call_of(operation._inbound_nodes[index])
+
+
+def _only_reader(x: Any) -> Call | None:
+    operation = x._keras_history.operation
+    readers = [node for node in operation._outbound_nodes if any(tensor is x for tensor in node.input_tensors)]
+    return call_of(readers[0]) if len(readers) == 1 else None
+
+
+def scale_and_offset(call: Call) -> tuple[Tensor, Tensor] | None:
+    """Return the scale and offset of an affine map as tensors, as the current weights make them."""
+    constant = constant_map(call)
+    if constant is not None:
+        return ops.cast(constant[0], "float32"), ops.cast(constant[1], "float32")
+    return scale_of_layer(call.operation)
+
+
+def scale_of_layer(layer: Any) -> tuple[Tensor, Tensor] | None:
+    """Return the scale and offset of a layer that is an affine map; those of a hard sigmoid before it is cut off."""
+    inner = innermost(layer)
+    name = name_of(inner)
+    if name == "hardsigmoid":
+        return ops.full((), 1 / 6), ops.full((), 0.5)
+    if name == "batchnormalization":
+        deviation = ops.sqrt(ops.cast(inner.moving_variance.value, "float32") + inner.epsilon)
+        scale = 1.0 / deviation if inner.gamma is None else ops.cast(inner.gamma.value, "float32") / deviation
+        beta = 0.0 if inner.beta is None else ops.cast(inner.beta.value, "float32")
+        return scale, beta - ops.cast(inner.moving_mean.value, "float32") * scale
+    if name == "rescaling":
+        return ops.cast(inner.scale, "float32"), ops.cast(inner.offset, "float32")
+    if name == "normalization":
+        deviation = ops.maximum(ops.sqrt(ops.cast(inner.variance, "float32")), keras.config.epsilon())
+        mean, deviation = (ops.reshape(part, (-1,)) for part in (ops.cast(inner.mean, "float32"), deviation))
+        return 1.0 / deviation, -mean / deviation
+    if name == "layerscale":
+        return ops.cast(inner.gamma.value, "float32"), ops.zeros(())
+    return None

@@ -1,0 +1,1 @@
+"""What a graph becomes to be quantized: decomposed, folded, with quantizers in their places."""

@@ -1,0 +1,73 @@
+"""Layers that compute in floating point among quantized ones, on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfcompress.core.passthrough import Inserted, PassThrough, context_of_its_own
+from tfcompress.graph.recursion_limit import class_of, functional
+
+LEFT_OUT = "left out by layers="
+"""Why a layer stays float that the user didn't choose."""
+
+COMPUTED = "its call computes with the kernel first"
+"""Why a layer stays float whose kernel is on a grid, and what it multiplies by isn't."""
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class KeptFloat(PassThrough):
+    """Calls a layer without a kernel that has an integer form, and is to compute in floating point all the same.
+
+    It stands in the quantized model, so that a saved and loaded one, and what is exported of it, know of it too.
+
+    Args:
+        layer: The layer.
+        reason: Why, for a reader of the summary.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> kept = KeptFloat(keras.layers.Concatenate(name="boxes"), reason="left out by layers=")
+    >>> kept.name, kept([np.zeros((1, 2)), np.ones((1, 1))]).shape
+    ('boxes', TensorShape([1, 3]))
+    """
+
+    temporary = True
+    own_arguments = ("reason",)
+
+    def __init__(self, layer: keras.layers.Layer, reason: str, **kwargs: Any):
+        super().__init__(layer, **kwargs)
+        self.reason = str(reason)
+
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Call the layer."""
+        with context_of_its_own():
+            return self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))
+
+
+def kept_reason(operation: Any) -> str | None:
+    """Return why a layer is kept float, looking through the wrappers of this package; `None` if it isn't."""
+    while isinstance(operation, PassThrough):
+        if isinstance(operation, KeptFloat):
+            return operation.reason
+        operation = operation.layer
+    return None
+
+
+def with_float_outputs(model: keras.Model) -> keras.Model:
+    """Return a functional model that returns what layers kept float make, where it returned that quantized."""
+
+    def unrounded(x: Any) -> Any:
+        operation, index, _ = x._keras_history
+        if not isinstance(operation, Inserted):
+            return x
+        before = operation._inbound_nodes[index].input_tensors[0]
+        return x if kept_reason(before._keras_history.operation) is None else before
+
+    outputs = keras.tree.map_structure(unrounded, model._outputs_struct)
+    same = zip(keras.tree.flatten(outputs), model.outputs, strict=True)
+    if all(new is old for new, old in same):
+        return model
+    return functional(model._inputs_struct, outputs, model.name, class_of(model))

@@ -1,0 +1,172 @@
+"""How integer runtimes see each kind of layer: one table, by the name of the layer, operation or activation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.core.passthrough import innermost
+from tfcompress.graph.affine_forms import constant_map, matrix_form
+from tfcompress.graph.rewrite import Call
+from tfcompress.graph.time_distributed import STEPPING, why_not_together
+from tfcompress.layers.names import name_of
+from tfcompress.quantization.graph.float_layers import kept_reason
+
+KERNEL, AFFINE, RELU, INTEGER, CONCATENATE = "kernel", "affine", "relu", "integer", "concatenate"
+TRANSPARENT, TABLE, FLOAT = "transparent", "table", "float"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a call is to an integer runtime.
+
+    Attributes:
+        kind: "kernel": weights and inputs are quantized, and the output behind what is fused. "affine": a scale and
+            an offset for each channel: folded into the kernel before it, else a depthwise convolution. "relu": part
+            of what is before it. "integer": quantized before and behind. "concatenate": likewise, but inputs
+            that nothing else reads have the range of the output. "transparent": moves values, which stay on their
+            grid. "table": an embedding, whose rows lie on a grid. "float": no integer kernel, an island.
+        output: The range that the runtimes fix for the output, as a part of [-1, 1]: (0, 1) or (-1, 1); `None`: a
+            calibrated one.
+        note: What a reader of the summary should know.
+        same: Whether the output lies on the input's grid: TFLite's kernel has one for both.
+    """
+
+    kind: str
+    output: tuple[int, int] | None = None
+    note: str = ""
+    same: bool = False
+
+
+def _names(kind: str, names: str, **how: Any) -> dict[str, Rule]:
+    return {name: Rule(kind, **how) for name in names.split()}
+
+
+RULES: dict[str, Rule] = {
+    **_names(
+        KERNEL,
+        "dense einsumdense conv1d conv2d depthwiseconv1d depthwiseconv2d",
+    ),
+    **_names(KERNEL, "conv1dtranspose conv2dtranspose", note="float in ONNX"),
+    # Wherever they stand: after a kernel they are folded into it, with a negative scale too.
+    **_names(AFFINE, "batchnormalization rescaling normalization layerscale"),
+    **_names(RELU, "relu relu6"),
+    **_names(INTEGER, "add multiply matmul averagepooling1d averagepooling2d"),
+    **_names(INTEGER, "globalaveragepooling1d globalaveragepooling2d mean leakyrelu adaptivemaxpooling1d"),
+    **_names(INTEGER, "sigmoid softmax", output=(0, 1)),
+    **_names(INTEGER, "tanh", output=(-1, 1), note="float in ONNX"),
+    # relu6(x + 3) / 6 is an affine map that its range (0, 1) cuts off.
+    **_names(INTEGER, "hardsigmoid", output=(0, 1)),
+    **_names(INTEGER, "subtract prelu gelu elu maximum minimum", note="float in ONNX"),
+    **_names(INTEGER, "adaptiveaveragepooling1d adaptiveaveragepooling2d adaptivemaxpooling2d", note="float in ONNX"),
+    **_names(CONCATENATE, "concatenate"),
+    **_names(TRANSPARENT, "maxpooling1d maxpooling2d maxpooling3d"),
+    **_names(TRANSPARENT, "globalmaxpooling1d globalmaxpooling2d globalmaxpooling3d"),
+    **_names(TRANSPARENT, "reshape flatten permute transpose squeeze expanddims moveaxis swapaxes repeat"),
+    **_names(TRANSPARENT, "zeropadding1d zeropadding2d zeropadding3d cropping1d cropping2d cropping3d centercrop"),
+    **_names(TRANSPARENT, "upsampling1d upsampling2d upsampling3d resizing repeatvector"),
+    **_names(TRANSPARENT, "identity linear getitem split stopgradient activityregularization"),
+    # These do something in training, and nothing in inference.
+    **_names(TRANSPARENT, "dropout spatialdropout1d spatialdropout2d spatialdropout3d alphadropout"),
+    **_names(TRANSPARENT, "gaussiandropout gaussiannoise augmix cutmix mixup randaugment equalization solarization"),
+    **_names(TRANSPARENT, "randombrightness randomcolordegeneration randomcolorjitter randomcontrast randomcrop"),
+    **_names(TRANSPARENT, "randomelastictransform randomerasing randomflip randomgaussianblur randomgrayscale"),
+    **_names(TRANSPARENT, "randomhue randominvert randomperspective randomposterization randomrotation"),
+    **_names(TRANSPARENT, "randomsaturation randomsharpness randomshear randomtranslation randomzoom"),
+    **_names(TRANSPARENT, "maxnumboundingboxes"),
+    **_names(TABLE, "embedding reversibleembedding"),
+}
+"""Whatever isn't here is "float"."""
+
+RESIZING = ("upsampling2d", "resizing")
+POOLING = ("maxpooling", "globalmaxpooling")
+_OF_TWO = ("add", "subtract", "multiply", "maximum", "minimum", "matmul")
+
+
+def computes(operation: Any, rule: Rule) -> bool:
+    """Return whether there is something that an operation computes in integers or in float: all but moving values."""
+    return rule.kind != TRANSPARENT or name_of(operation).startswith(POOLING)
+
+
+NO_INTEGER_KERNEL = Rule(FLOAT, note="float island: no integer kernel")
+
+
+def rule_of(call: Call, bits: int = 8) -> Rule:
+    """Return the rule for a call.
+
+    Args:
+        call: Of a graph that has been lowered (see `lowering`).
+        bits: Of the activations.
+    """
+    inner = innermost(call.operation)
+    name = name_of(call.operation)
+    floats = [x for x in (*call.inputs, *call.outputs) if keras.backend.is_float_dtype(x.dtype)]
+    if not floats or isinstance(inner, STEPPING):
+        return Rule(TRANSPARENT)
+    if isinstance(inner, keras.layers.TimeDistributed):
+        return Rule(FLOAT, note=f"float island: {why_not_together(inner, call.inputs) or 'it is one layer'}")
+    kept = kept_reason(call.operation)
+    if kept is not None:
+        return Rule(FLOAT, note=f"float: {kept}")
+    rule = RULES.get(name, NO_INTEGER_KERNEL) if constant_map(call) is None else Rule(AFFINE)
+    if name in RESIZING and inner.interpolation == "bilinear":
+        rule = Rule(INTEGER, note="float in ONNX", same=True)
+    if name == "averagepooling2d" and inner.padding == "same":
+        rule = Rule(INTEGER, same=True)  # without padding it is a depthwise convolution there
+    refused = _why_float(inner, name, call, rule, bits)
+    return Rule(FLOAT, note=f"float island: {refused}") if refused else rule
+
+
+def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
+    """Return why a call of a known kind has no integer kernel after all; empty if it has."""
+    tensors = (*call.inputs, *call.outputs)
+    whole = not all(keras.backend.is_float_dtype(x.dtype) for x in tensors)
+    reasons = {
+        "channels first": getattr(inner, "data_format", None) == "channels_first",
+        f"{len(call.inputs[0].shape)} dimensions": rule.kind == AFFINE and not _has_channels(call),
+        "not along the last axis": rule.kind == AFFINE and not _along_last_axis(inner, name),
+        "a slope or threshold": name == "relu"
+        and bool(getattr(inner, "negative_slope", 0.0) or getattr(inner, "threshold", 0.0)),
+        f"{getattr(inner, 'interpolation', '')} interpolation": name in RESIZING
+        and inner.interpolation not in ("nearest", "bilinear"),
+        "antialiased": getattr(inner, "antialias", False),
+        "padded with another value than 0": getattr(inner, "pad_to_aspect_ratio", False) and bool(inner.fill_value),
+        "called with training=True": rule.kind in (TRANSPARENT, AFFINE)
+        and bool(getattr(call.operation, "pinned", None)),
+        "an image smaller than the crop": name == "centercrop" and _is_smaller(call.inputs[0].shape, inner),
+        "from an embedding back to words": name == "reversibleembedding" and bool(call.keywords.get("reverse")),
+        "whole numbers": rule.kind in (AFFINE, INTEGER, CONCATENATE, KERNEL) and whole,
+        "a constant operand": rule.kind == INTEGER and name in _OF_TWO and len(call.inputs) < 2,
+        f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
+        f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu"),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _has_channels(call: Call) -> bool:
+    return 2 <= len(call.inputs[0].shape) <= 4 and call.inputs[0].shape[-1] is not None
+
+
+def _is_smaller(image: Sequence[int | None], crop: Any) -> bool:
+    """Return whether an image is known to be smaller than a crop of it, for which it is enlarged."""
+    height, width = image[-3:-1]
+    return (height or crop.height) < crop.height or (width or crop.width) < crop.width
+
+
+def _along_last_axis(layer: Any, name: str) -> bool:
+    axis = getattr(layer, "axis", -1)
+    axes = (axis,) if isinstance(axis, int) else tuple(axis or ())
+    rank = len(getattr(layer, "_build_input_shape", None) or ()) or None
+    if name == "normalization":
+        if layer.invert:
+            return False
+        rank = len(layer._build_shapes_dict["input_shape"]) if layer._build_shapes_dict else rank
+        axes = layer._keep_axis if hasattr(layer, "_keep_axis") else axes
+        return all(a in (-1, (rank or 0) - 1) for a in axes)
+    if name == "batchnormalization":
+        rank = len(layer._build_shapes_dict["input_shape"])
+        return axes in ((-1,), (rank - 1,))
+    return True

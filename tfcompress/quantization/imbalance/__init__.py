@@ -1,0 +1,1 @@
+"""Channels of very different sizes on a scale that they share."""

@@ -1,0 +1,382 @@
+"""Tensors whose channels differ too much in size for the one scale that an integer tensor has.
+
+Looked at are the places where values of different kinds meet, or part: the model's inputs, concatenations, tensors of
+whose channels parts are taken, and the model's outputs. Channels of one kernel's output also differ, by a factor of 10
+to 50 as a rule; they were made, and are read, together, and 8 bits do well there, so they are left alone. A channel
+counts as lost where rounding to the common grid changes it by more than
+a sixteenth of its standard deviation, measured on the data (so a constant channel is none, and neither are whole
+numbers that the grid holds exactly), and where what reads it makes something of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.passthrough import innermost
+from tfcompress.core.sharding import gathered
+from tfcompress.graph import kernel_positions
+from tfcompress.graph.rewrite import Call, calls, readers_of
+from tfcompress.layers.names import name_of
+from tfcompress.quantization.bias import scale_and_offset
+from tfcompress.quantization.graph.float_layers import KeptFloat, kept_reason
+from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
+from tfcompress.quantization.graph.placement import Placement, place
+from tfcompress.quantization.imbalance.channel_parts import is_lost, parts_of
+from tfcompress.quantization.imbalance.channel_slices import has_layer, sliced
+from tfcompress.quantization.imbalance.kernel_rows import lost_in_rows
+from tfcompress.quantization.imbalance.lost_channels import (
+    DIFFER,
+    gains_of,
+    lost_at_end,
+    lost_behind,
+    lost_in_sum,
+    reason,
+    said,
+    said_of_rows,
+)
+from tfcompress.quantization.imbalance.precision_left import FEW, Spread, measure
+from tfcompress.quantization.imbalance.remedies import Plan, carry_out
+from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.ranges.attention_masks import is_mask, may_mask, scaling, way_to_softmax
+
+Includes = Callable[[Any], bool]
+ROUNDS = 8
+"""What is mended is looked at again so often: moving a map onto branches may bring it in front of an input."""
+
+
+def mend(
+    model: keras.Model, config: QuantizeConfig, includes: Includes, data: Any, batch_size: int
+) -> tuple[keras.Model, Includes, frozenset[str]]:
+    """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
+
+    Args:
+        model: A lowered graph; its layers are used in the result.
+        config: How kernels and activations are quantized.
+        includes: Which layers are quantized.
+        data: For calibration; `None`: what the statistics of normalizations at the inputs say is all that is known.
+        batch_size: Samples in a batch, where `data` holds arrays.
+
+    Returns:
+        The model, which of its layers are quantized, and behind which calls that only move values, by the names of
+        their operations, quantizers stand by themselves.
+    """
+    left: set[str] = set()
+    apart: set[str] = set()
+
+    def still(layer: Any) -> bool:
+        return layer.name not in left and includes(layer)
+
+    for _ in range(ROUNDS):
+        mender = _Mender(model, config, still, apart)
+        plan = mender.plan(data, batch_size)
+        if not plan.kept and not plan.moved and plan.apart <= apart:
+            for note in plan.notes:
+                warnings.warn(note, stacklevel=5)
+            break
+        apart |= plan.apart
+        left.update(call.operation.name for call in plan.kept if mender.placement.rules[call].kind == KERNEL)
+        kernels = {call.operation.name for call in mender.graph if mender.kind(call) == KERNEL}
+        if kernels and kernels <= left:
+            raise ValueError(
+                f"Expected a model of which something is left to quantize. Received: {model.name!r}, whose layers with "
+                f"kernels, {', '.join(map(repr, sorted(kernels)))}, would all stay float. {plan.remarks[-1]} Scale "
+                "inputs and outputs outside of the model, or take config='int8_weights'."
+            )
+        for remark in plan.remarks:
+            warnings.warn(remark, stacklevel=5)
+        model = carry_out(plan, model, mender.placement)
+    return model, still, frozenset(apart)
+
+
+def lost_on(model: keras.Model, config: QuantizeConfig, includes: Includes, data: Any, batch_size: int) -> list[str]:
+    """Return what `mend` would find, a sentence for each tensor, and change nothing."""
+    return _Mender(model, config, includes).plan(data, batch_size).found
+
+
+class _Mender:
+    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Includes, apart: Collection[str] = ()):
+        spec = config.activations or QuantizeConfig.get("dynamic_int8").activations
+        assert spec is not None
+        self.model, self.spec, self.weights = model, spec, config.weights
+        self.weights_alone = config.activations is None
+        self.graph = calls(model)
+        self.placement: Placement = place(self.graph, model.outputs, self.spec, includes, apart)
+        self.producer = {id(x): call for call in self.graph for x in call.outputs}
+        self.readers = readers_of(self.graph)
+        self.outputs = {id(x) for x in model.outputs}
+
+    def kind(self, call: Call) -> str:
+        return self.placement.rules[call].kind
+
+    def plan(self, data: Any, batch_size: int) -> Plan:
+        plan = Plan()
+        fronts = [call for call in self.graph if self.is_front(call)]
+        joints = [call for call in self.graph if self.kind(call) == CONCATENATE]
+        sums = [call for call in self.graph if may_mask(call, self.kind) and self.way(call) is not None]
+        if data is None:
+            for call in sums:
+                if any(map(self.scaling, call.inputs)):
+                    self.keep_mask(call, plan)
+            for call in fronts:
+                spread = self.expected(call)
+                if spread is not None:
+                    self.look_at_front(call, spread, plan)
+            return plan
+        wholes = self.wholes()
+        if self.spec.dynamic:  # only what kernels read is rounded, and nothing with a range of before
+            fronts, joints, wholes, sums = [one for one in fronts if self.kind(one) == KERNEL], [], [], []
+        groups = [[call.inputs[0]] for call in fronts] + [list(call.inputs) for call in joints]
+        groups += [[x] for x in wholes] + [[x] for call in sums for x in call.inputs]
+        spreads = measure(self.model, groups, self.spec, data, batch_size)
+        for call, spread in zip(fronts, spreads, strict=False):
+            self.look_at_front(call, spread, plan)
+        for call, spread in zip(joints, spreads[len(fronts) :], strict=False):
+            self.look_at_joint(call, spread, plan)
+        for x, spread in zip(wholes, spreads[len(fronts) + len(joints) :], strict=False):
+            self.look_at_whole(x, spread, plan)
+        spans = iter(float(each.high.max() - each.low.min()) for each in spreads[len(spreads) - 2 * len(sums) :])
+        for call in sums:
+            if is_mask((next(spans), next(spans))):
+                self.keep_mask(call, plan)
+        return plan
+
+    # Masks that are added to the scores of a softmax.
+
+    def way(self, call: Call) -> list[Call] | None:
+        """Return the maps between a sum and the softmax that it is for."""
+        return way_to_softmax(call.outputs[0], self.readers, self.kind)
+
+    def scaling(self, x: Any) -> list[Call]:
+        """Return the maps that make a mask of zeros and ones a large one."""
+        return scaling(x, self.producer, self.kind, self.placement.folded)
+
+    def keep_mask(self, call: Call, plan: Plan) -> None:
+        floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
+        plan.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
+        about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale leaves them no steps."
+        plan.say(about, f"{_and(floats)} stays float, and what is masked widens no range.")
+
+    # Maps and kernels that read an input of the model.
+
+    def is_front(self, call: Call) -> bool:
+        """Return whether a call reads an input of the model, or what is made of it in float without weights."""
+        if (
+            self.kind(call) not in (AFFINE, KERNEL)
+            or call in self.placement.folded
+            or not _has_channels(call.inputs[0])
+        ):
+            return False
+        return self.from_input(call.inputs[0])
+
+    def from_input(self, x: Any) -> bool:
+        before = self.producer.get(id(x))
+        if before is None:
+            return True
+        on = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)]
+        kept = isinstance(before.operation, KeptFloat) and not kernel_positions(before.operation)
+        plain = kept or not getattr(before.operation, "weights", ())
+        moved = self.kind(before) == TRANSPARENT or (self.kind(before) == FLOAT and plain)
+        return moved and all(map(self.from_input, on))
+
+    def chain(self, call: Call) -> list[Call]:
+        """Return an affine map or kernel and what is computed together with it: maps folded into it, a ReLU."""
+        found = [call]
+        while True:
+            readers = self.readers.get(id(found[-1].outputs[0]), [])
+            together = len(readers) == 1 and (readers[0] in self.placement.folded or self.kind(readers[0]) == RELU)
+            if self.kind(call) not in (AFFINE, KERNEL) or not together:
+                return found
+            found.append(readers[0])
+
+    def scale(self, call: Call, channels: int) -> np.ndarray | None:
+        """Return the size of the scale of each channel of an affine map, with those folded into it."""
+        total = np.ones(channels)
+        for one in (each for each in self.chain(call) if self.kind(each) == AFFINE):
+            found = scale_and_offset(one)
+            if found is None:
+                return None
+            total = total * np.abs(np.asarray(gathered(found[0]), np.float64))
+        return total
+
+    def expected(self, call: Call) -> Spread | None:
+        """Return what a normalization at an input says of its channels: three deviations on both sides of the mean."""
+        if name_of(call.operation) not in ("normalization", "batchnormalization"):
+            return None
+        found = scale_and_offset(call)
+        if found is None:
+            return None
+        scale, offset = (np.asarray(gathered(part), np.float64) for part in found)
+        inner = innermost(call.operation)
+        if name_of(inner) == "batchnormalization":
+            mean, deviation = (gathered(v.value) for v in (inner.moving_mean, inner.moving_variance))
+            mean, deviation = np.float64(mean), np.sqrt(np.float64(deviation))
+        else:
+            mean, deviation = -offset / scale, 1 / scale
+        channels = call.inputs[0].shape[-1]
+        mean, deviation = (np.broadcast_to(part, (channels,)) for part in (mean, deviation))
+        return Spread.of_uniform(mean - 3 * deviation, mean + 3 * deviation, deviation, self.spec)
+
+    def look_at_front(self, call: Call, spread: Spread, plan: Plan) -> None:
+        channels = call.inputs[0].shape[-1]
+        if self.kind(call) == AFFINE:
+            scale = self.scale(call, channels)
+            lost = np.zeros(channels, bool) if scale is None else lost_behind(spread, scale)
+        else:
+            lost = lost_in_sum(spread, gains_of(call, channels)) & (not self.weights_alone)
+        name = _name_of(call.inputs[0])
+        chain = self.chain(call)
+        rows = lost_in_rows(call, spread, self.weights) if self.kind(call) == KERNEL and not lost.any() else lost
+        if not lost.any() and rows.any():
+            plan.kept.update((one, reason(name)) for one in chain)
+            plan.say(said_of_rows(name, call.operation.name, rows), f"{_and(chain)} stays float.")
+        if not lost.any():
+            return
+        plan.kept.update((one, reason(name)) for one in chain)
+        plan.say(said(name, spread, lost), f"{_and(chain)} stays float, and what it makes is quantized.")
+
+    # Concatenations.
+
+    def look_at_joint(self, call: Call, spread: Spread, plan: Plan) -> None:
+        sizes = [x.shape[-1] if _has_channels(x) else 1 for x in call.inputs]
+        ends = np.cumsum([0, *sizes])
+        parts = [slice(start, end) for start, end in itertools.pairwise(ends)]
+        lost = np.zeros(ends[-1], bool)
+        for part in parts:
+            lost[part] = is_lost(part, spread)
+        if not lost.any():
+            return
+        is_output, readers = self.ends_of(call.outputs[0])
+        cuts = [one for one in readers if self.kind(one) == RELU and has_layer(one)]
+        for cut in cuts:  # what a ReLU lets through is read in its place
+            output, behind = self.ends_of(cut.outputs[0])
+            is_output, readers = is_output or output, readers + behind
+        joined = _joins_channels(call)
+        hurt = [one for one in readers if self.hurts(one, spread, lost, joined)]
+        floating = any(self.kind(one) == FLOAT for one in readers)
+        if not is_output and not hurt and not floating:
+            return
+        name = call.operation.name
+        about = said(name, spread, lost)
+        only = self.readers.get(id(call.outputs[0]), [])
+        if not is_output and joined and len(only) == 1 and only == hurt and self.movable(call, only[0]):
+            plan.moved[only[0]] = call
+            plan.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
+            return
+        floats = [call, *cuts, *hurt]
+        plan.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
+        plan.say(about, f"{_and(floats)} stays float.")
+
+    def movable(self, joint: Call, call: Call) -> bool:
+        """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
+        alone = sum(other.operation is call.operation for other in self.graph) == 1
+        whole = all(map(self.from_input, joint.inputs))  # in front of a model one map in float costs less than many
+        return self.kind(call) == AFFINE and alone and not whole and sliced(call, 0, 1) is not None
+
+    def ends_of(self, x: Any) -> tuple[bool, list[Call]]:
+        """Return whether a tensor, or what is moved from it, is an output of the model, and which calls read it."""
+        is_output, found = id(x) in self.outputs, []
+        for reader in self.readers.get(id(x), []):
+            if self.kind(reader) != TRANSPARENT:
+                found.append(reader)
+                continue
+            for y in reader.outputs:
+                output, more = self.ends_of(y)
+                is_output, found = is_output or output, found + more
+        return is_output, list(dict.fromkeys(found))
+
+    def hurts(self, call: Call, spread: Spread, lost: np.ndarray, joined: bool) -> bool:
+        """Return whether a call makes something of channels that are lost."""
+        channels = len(lost)
+        if not joined:  # each of them is at positions of its own
+            return self.kind(call) in (AFFINE, KERNEL)
+        if self.kind(call) == AFFINE:
+            width = call.inputs[0].shape[-1]
+            scale = self.scale(call, width)
+            if scale is None or width != channels:
+                return False
+            return bool((lost & lost_behind(spread, scale)).any())
+        if self.kind(call) == KERNEL:
+            return bool((lost & lost_in_sum(spread, gains_of(call, channels))).any())
+        return False
+
+    # Tensors of which parts are taken, and outputs.
+
+    def wholes(self) -> list[Any]:
+        """Return the quantized tensors of whose channels parts are taken, or which are made here and are outputs."""
+        found = [*self.model.inputs, *(x for call in self.graph for x in call.outputs)]
+        found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and _has_channels(x)]
+        return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.readers.get(id(x), []))]
+
+    def is_end(self, x: Any) -> bool:
+        """Return whether a tensor that is made here is an output of the model, or goes there in float for its size."""
+        maker = self.producer.get(id(x))
+        if maker is None or self.kind(maker) not in (KERNEL, AFFINE, RELU, INTEGER):
+            return False
+        is_output, readers = self.ends_of(x)
+        return is_output or any((kept_reason(one.operation) or "").startswith(DIFFER) for one in readers)
+
+    def look_at_whole(self, x: Any, spread: Spread, plan: Plan) -> None:
+        readers = self.readers.get(id(x), [])
+        parts = [part for one in readers for part in parts_of(one)]
+        lost = np.zeros(len(spread.low), bool)
+        for part in parts:
+            lost[part] = is_lost(part, spread)
+        apart = lost.any()
+        kept = self.made_with(x)
+        if self.is_end(x):
+            ends = lost_at_end(spread)
+            if 0 < np.sum(ends) < len(ends) / FEW:  # of many outputs a few that hardly vary are no other quantity
+                plan.notes.append(
+                    f"{said(_name_of(x), spread, ends)} It is quantized all the same, since all others do well; "
+                    f"if these count, keep {_and(kept)} float with layers=."
+                )
+            else:
+                lost |= ends
+        if not lost.any() or not all(self.can_stay_float(one) for one in kept):
+            return
+        if apart:
+            plan.apart.update(one.operation.name for one in readers if parts_of(one))
+        name = _name_of(x)
+        plan.kept.update((one, reason(name)) for one in kept)
+        done = [f"{_and(kept)} stays float"] if kept else []
+        done += ["each part that is taken of it is quantized by itself"] if apart else []
+        words = ", and ".join(done)
+        plan.say(said(name, spread, lost), f"{words[:1].upper()}{words[1:]}.")
+
+    def made_with(self, x: Any) -> list[Call]:
+        """Return what makes a tensor, and what is computed together with it; nothing where that is float already."""
+        found: list[Call] = []
+        maker = self.producer.get(id(x))
+        while maker is not None and self.kind(maker) in (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE):
+            found.insert(0, maker)
+            x = maker.inputs[0]
+            together = maker in self.placement.folded or self.kind(maker) == RELU
+            maker = self.producer.get(id(x)) if together and id(x) not in self.placement.tensors else None
+        return found
+
+    def can_stay_float(self, call: Call) -> bool:
+        """Return whether a call's operation is, or can be made, a layer, which alone is kept float."""
+        return self.kind(call) == KERNEL or has_layer(call)
+
+
+def _has_channels(x: Any) -> bool:
+    return len(x.shape) > 1 and x.shape[-1] is not None
+
+
+def _joins_channels(call: Call) -> bool:
+    axis = getattr(innermost(call.operation), "axis", -1)
+    return axis in (-1, len(call.inputs[0].shape) - 1) and all(map(_has_channels, call.inputs))
+
+
+def _name_of(x: Any) -> str:
+    return str(x._keras_history.operation.name)
+
+
+def _and(found: list[Call]) -> str:
+    return " with ".join(repr(call.operation.name) for call in found)

@@ -1,0 +1,63 @@
+"""What calibration sees of a model's inputs, channel by channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.graph.inputs.symbolic import input_name
+
+MOST_CHANNELS = 4096
+"""Of an input with more, such as a sequence without channels, the range of all together is kept."""
+
+
+class Seen:
+    """Collects the range of each channel of each input, and whether it holds whole numbers alone.
+
+    Args:
+        model: A functional model.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1)])
+    >>> seen = Seen(model)
+    >>> _ = seen.add([np.array([[0.0, 0.5], [1.0, -2.0]])])
+    >>> seen.found()
+    {'x': [[0.0, -2.0], [1.0, 0.5], [True, False]]}
+    """
+
+    def __init__(self, model: keras.Model):
+        self.names = [input_name(x) for x in model.inputs]
+        self.parts: list[list[np.ndarray] | None] = [None] * len(self.names)
+
+    def add(self, batch: list[Any]) -> list[Any]:
+        """Note a batch of arrays, one for each input, and return it as it is."""
+        for place, array in enumerate(batch):
+            values = np.asarray(array)
+            if values.dtype.kind in "biuf" and values.ndim > 1 and values.size:
+                self.parts[place] = _merged(self.parts[place], _part(values))
+        return batch
+
+    def found(self) -> dict[str, list[list[Any]]]:
+        """Return the least and the largest value of each channel and whether it is whole, by input name."""
+        named = zip(self.names, self.parts, strict=True)
+        return {name: [part.tolist() for part in parts] for name, parts in named if parts is not None}
+
+
+def _part(values: np.ndarray) -> list[np.ndarray]:
+    channels = values.shape[-1] if values.shape[-1] <= MOST_CHANNELS else 1
+    flat = values.reshape(-1, channels)
+    whole = np.ones(channels, bool) if values.dtype.kind != "f" else np.all(flat == np.floor(flat), axis=0)
+    return [flat.min(axis=0).astype(float), flat.max(axis=0).astype(float), whole]
+
+
+def _merged(old: list[np.ndarray] | None, new: list[np.ndarray]) -> list[np.ndarray]:
+    if old is None:
+        return new
+    if old[0].shape != new[0].shape:  # of another length: all together
+        old, new = (
+            [part[0].min(keepdims=True), part[1].max(keepdims=True), part[2].all(keepdims=True)] for part in (old, new)
+        )
+    return [np.minimum(old[0], new[0]), np.maximum(old[1], new[1]), old[2] & new[2]]

@@ -1,0 +1,86 @@
+"""What is done to a graph for the sake of its scales: some of it stays float, some affine maps go onto branches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import layers as L
+
+from tfcompress.graph.rewrite import Call, walk
+from tfcompress.quantization.graph.float_layers import KeptFloat
+from tfcompress.quantization.graph.op_policies import KERNEL
+from tfcompress.quantization.graph.placement import Placement
+from tfcompress.quantization.imbalance.channel_slices import layer_of, sliced, tensors_of
+
+
+@dataclasses.dataclass
+class Plan:
+    """What is to be done to a graph.
+
+    Attributes:
+        kept: Calls that are to compute in float, each with the reason.
+        moved: Affine maps that go onto the branches of the concatenation that they read.
+        apart: The names of operations that only move values, behind which quantizers stand by themselves.
+        remarks: What a reader should know, a sentence for each tensor.
+        notes: The same of what is left as it is.
+        found: What is wrong, the first part of each remark.
+    """
+
+    kept: dict[Call, str] = dataclasses.field(default_factory=dict)
+    moved: dict[Call, Call] = dataclasses.field(default_factory=dict)
+    apart: set[str] = dataclasses.field(default_factory=set)
+    remarks: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    found: list[str] = dataclasses.field(default_factory=list)
+
+    def say(self, about: str, done: str) -> None:
+        """Note what is wrong, and what is done."""
+        self.found.append(about)
+        self.remarks.append(f"{about} {done}")
+
+
+def carry_out(plan: Plan, model: keras.Model, placement: Placement) -> keras.Model:
+    """Return the model with a plan carried out."""
+    onto = {joint: call for call, joint in plan.moved.items()}
+    kept: dict[int, Any] = {}
+
+    def floating(call: Call) -> Any:
+        operation = call.operation
+        if placement.rules[call].kind == KERNEL:
+            return operation
+        if id(operation) not in kept:
+            layer = operation if isinstance(operation, L.Layer) else layer_of(call)
+            wrapped = KeptFloat(layer, plan.kept[call])
+            wrapped.build()
+            kept[id(operation)] = wrapped
+        return kept[id(operation)]
+
+    def visit(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if call in plan.moved:
+            return arguments[0]
+        if call in plan.kept:
+            operation = floating(call)
+            if not isinstance(call.operation, L.Layer) and operation is not call.operation:
+                arguments, keywords = tensors_of(arguments, keywords), {}
+            return operation(*arguments, **keywords)
+        if call in onto:
+            arguments = (_on_branches(onto[call], tensors_of(arguments, keywords)[0]), *arguments[1:])
+            keywords = {key: value for key, value in keywords.items() if key not in ("xs", "inputs")}
+        return call.operation(*arguments, **keywords)
+
+    return walk(model, visit)
+
+
+def _on_branches(call: Call, branches: list[Any]) -> list[Any]:
+    def slices() -> Iterator[Any]:
+        start = 0
+        for branch in branches:
+            end = start + branch.shape[-1]
+            layer: Any = sliced(call, start, end)
+            yield layer(branch)
+            start = end
+
+    return list(slices())

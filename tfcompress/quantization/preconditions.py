@@ -1,0 +1,57 @@
+"""What is looked at before a model is quantized."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.transform import read
+from tfcompress.core.wrapper import inner_weights
+from tfcompress.graph import LayerChoice, kernel_positions
+from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
+
+
+def check_data(config: QuantizeConfig, data: Any, **switches: bool) -> None:
+    """Raise ValueError where what is asked for needs data, and there is none."""
+    for name, on in switches.items():
+        if on and data is None:
+            raise ValueError(f"Expected calibration_data with {name}=True. Received: None.")
+
+
+def check_kernels(model: keras.Model, choice: LayerChoice, chosen: dict[str, bool]) -> None:
+    """Raise ValueError if `layers` chooses none with a kernel, though there are some."""
+    kernels = [layer.name for layer in model.layers if kernel_positions(layer)]
+    if kernels and not any(chosen[name] for name in kernels):
+        others = [name for name, wanted in chosen.items() if wanted]
+        raise ValueError(
+            f"Expected layers with a kernel. Received: layers={choice.given!r}, which chooses "
+            f"{', '.join(map(repr, others[:3]))}{' ...' if others[3:] else ''}, without one. Choose some of "
+            f"{', '.join(map(repr, kernels[:8]))}{' ...' if kernels[8:] else ''} too."
+        )
+
+
+def check_finite(model: keras.Model) -> None:
+    """Raise ValueError if a kernel holds a number that isn't finite."""
+    for layer in model.layers:
+        weights = inner_weights(layer)
+        for position in kernel_positions(layer):
+            if not bool(np.all(np.isfinite(read(weights[position])))):
+                raise ValueError(
+                    f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
+                    "holds NaN or infinite values. Train or load the model anew."
+                )
+
+
+def warn_without_integers(model: keras.Model) -> None:
+    """Warn of a model that computes in float though its activations were to be quantized."""
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
+        warnings.warn(
+            f"No activation of {model.name!r} is quantized, since no layer that is meant has an integer kernel: its "
+            "weights alone are, and its files compute in float. tfcompress.summary says why, layer by layer.",
+            stacklevel=3,
+        )

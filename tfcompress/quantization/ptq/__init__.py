@@ -1,0 +1,1 @@
+"""What post-training quantization does with data: calibration, equalization, correction."""

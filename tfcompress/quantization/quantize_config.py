@@ -1,0 +1,201 @@
+"""What is quantized and how: frozen specifications, and the recipes that go by a name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+from tfcompress.core.arguments import MOST, check_choice, check_fields, check_flag, is_whole
+
+LEAST_BITS, MOST_BITS = 2, 16
+
+WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
+WEIGHT_RANGES = ("minmax", "mse")
+CODEBOOKS = ("uniform",)
+ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
+
+
+def check_bits(bits: Any) -> int:
+    """Return `bits` as an int; raise ValueError unless it is a whole number, of any type, that a grid may have."""
+    if not is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
+        raise ValueError(
+            f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
+        )
+    return int(bits)
+
+
+def _checked_step(name: str, step: Any) -> int | None:
+    if step is not None and (not is_whole(step) or not 0 <= step <= MOST):
+        raise ValueError(f"Expected {name} to be a training step of at least 0, or None. Received: {name}={step!r}.")
+    return None if step is None else int(step)
+
+
+def _checked_number(name: str, value: Any, wanted: str, holds: Callable[[float], bool]) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not holds(float(value)):
+        raise ValueError(f"Expected {name} {wanted}. Received: {name}={value!r}.")
+    return float(value)
+
+
+def _fields_of(spec: type, values: Any, least: tuple[str, ...] = ()) -> dict[str, Any]:
+    return check_fields(f"a {spec.__name__}", values, (field.name for field in dataclasses.fields(spec)), least)
+
+
+def _set(spec: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass that is being made: plain numbers in place of those of NumPy, for JSON."""
+    for name, value in values.items():
+        object.__setattr__(spec, name, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightSpec:
+    """How kernels are quantized.
+
+    Attributes:
+        bits: 2 to 16.
+        granularity: "per_channel", one scale for each output channel, or "per_tensor".
+        symmetric: Whether zero is the middle of the range; integer kernels want it.
+        codebook: "uniform".
+        range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate.
+    """
+
+    bits: int = 8
+    granularity: str = "per_channel"
+    symmetric: bool = True
+    codebook: str = "uniform"
+    range: str = "minmax"
+
+    def __post_init__(self) -> None:
+        _set(self, bits=check_bits(self.bits), symmetric=check_flag("symmetric", self.symmetric))
+        check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
+        check_choice("codebook", self.codebook, CODEBOOKS)
+        check_choice("range", self.range, WEIGHT_RANGES)
+        if not self.symmetric:
+            raise ValueError(
+                "Expected symmetric=True: neither runtime has kernels for weights with a zero point. "
+                "Received: symmetric=False."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationSpec:
+    """How activations are quantized.
+
+    Attributes:
+        bits: 2 to 16.
+        range: How calibration finds the range: "minmax", the extremes of all data; "percentile", "mse" (least
+            squared error) or "entropy" (least Kullback-Leibler divergence) of all values; or "ema", the moving
+            average of each batch's extremes, which is meant for training: it alone depends on how the data is cut
+            into batches and ordered. Training goes on from what was found with the moving average.
+        symmetric: Whether zero is the middle of the range.
+        dynamic: Whether the range is that of each sample at run time; nothing is calibrated then.
+        percentile: For "percentile": the share of values, in per cent, that the range holds.
+        momentum: For "ema" and for training: what remains of the old average at each step.
+    """
+
+    bits: int = 8
+    range: str = "minmax"
+    symmetric: bool = False
+    dynamic: bool = False
+    percentile: float = 99.99
+    momentum: float = 0.99
+
+    def __post_init__(self) -> None:
+        check_choice("range", self.range, ACTIVATION_RANGES)
+        _set(
+            self,
+            bits=check_bits(self.bits),
+            symmetric=check_flag("symmetric", self.symmetric),
+            dynamic=check_flag("dynamic", self.dynamic),
+            percentile=_checked_number("percentile", self.percentile, "above 50, up to 100", lambda x: 50 < x <= 100),
+            momentum=_checked_number("momentum", self.momentum, "in [0, 1)", lambda x: 0 <= x < 1),
+        )
+
+    def step(self, low: Any, high: Any) -> Any:
+        """Return the step of the grid on a range; on a symmetric one the lowest integer stays unused.
+
+        >>> ActivationSpec().step(0.0, 255.0), ActivationSpec(symmetric=True).step(-127.0, 127.0)
+        (1.0, 1.0)
+        """
+        return (high - low) / float(2**self.bits - (2 if self.symmetric else 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizeConfig:
+    """What is quantized and how.
+
+    Attributes:
+        weights: How kernels are.
+        activations: How activations are; `None`: they stay float (weight-only).
+        freeze_ranges_step: The training step from which the ranges of activations stay as they are; `None`: never.
+        freeze_batch_norm_step: The training step from which batch normalization uses, and no longer moves, its
+            statistics; `None`: never.
+        float16: Whether kernels are rounded to float16 instead; `weights` and `activations` don't count then.
+
+    Example:
+
+    >>> QuantizeConfig(activations=ActivationSpec(range="percentile"), freeze_ranges_step=200).activations.range
+    'percentile'
+    """
+
+    weights: WeightSpec = WeightSpec()
+    activations: ActivationSpec | None = ActivationSpec()
+    freeze_ranges_step: int | None = None
+    freeze_batch_norm_step: int | None = None
+    float16: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, WeightSpec):
+            raise TypeError(f"Expected weights to be a WeightSpec. Received: {self.weights!r}.")
+        if self.activations is not None and not isinstance(self.activations, ActivationSpec):
+            raise TypeError(f"Expected activations to be an ActivationSpec or None. Received: {self.activations!r}.")
+        _set(self, float16=check_flag("float16", self.float16))
+        for name in ("freeze_ranges_step", "freeze_batch_norm_step"):
+            _set(self, **{name: _checked_step(name, getattr(self, name))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> QuantizeConfig:
+        """Return the configuration that `to_dict` was called on."""
+        values = _fields_of(cls, values, least=("weights", "activations"))
+        activations = values["activations"]
+        values["weights"] = WeightSpec(**_fields_of(WeightSpec, values["weights"]))
+        values["activations"] = (
+            None if activations is None else ActivationSpec(**_fields_of(ActivationSpec, activations))
+        )
+        return cls(**values)
+
+    @classmethod
+    def get(cls, config: str | QuantizeConfig) -> QuantizeConfig:
+        """Return a configuration itself, or the recipe of that name.
+
+        >>> QuantizeConfig.get("int8_wieghts")
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected a QuantizeConfig or one of ... Did you mean 'int8_weights'?
+        """
+        if isinstance(config, cls):
+            return config
+        if isinstance(config, str) and config in RECIPES:
+            return RECIPES[config]
+        near = difflib.get_close_matches(str(config), RECIPES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"Expected a QuantizeConfig or one of {', '.join(map(repr, RECIPES))}. Received: {config!r}.{hint}"
+        )
+
+
+RECIPES = {
+    "int8": QuantizeConfig(),
+    "int8_per_tensor": QuantizeConfig(weights=WeightSpec(granularity="per_tensor")),
+    "int8_weights": QuantizeConfig(activations=None),
+    "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True)),
+    "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True)),
+    "float16": QuantizeConfig(activations=None, float16=True),
+}
+"""By the name that `tfcompress.quantize` takes."""

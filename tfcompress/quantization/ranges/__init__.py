@@ -1,0 +1,1 @@
+"""From what calibration sees to the range of a grid."""

@@ -1,0 +1,1 @@
+"""Run `.tflite` and `.onnx` files in the runtimes that will run them."""

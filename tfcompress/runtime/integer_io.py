@@ -1,0 +1,119 @@
+"""Real values in and out of files whose inputs and outputs are integers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfcompress.data.named_inputs import by_name
+from tfcompress.runtime.runner import Runner
+
+QUANTIZERS = "tfcompress.quantizers"
+"""The entry of a file's metadata that maps the names of layers to those of tensors, as JSON."""
+METADATA = "tfcompress.inference_io"
+"""Key of an ONNX file's metadata: {name: {"scale", "zero_point"}} of its integer inputs and outputs, as JSON."""
+
+
+def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
+    """Return the scale and zero point of each input and output of a file that holds quantized integers.
+
+    A TFLite file has them in its tensors. The ONNX standard has no place for them: there they are entries of the
+    metadata.
+
+    Args:
+        runner: the file, opened.
+
+    Returns:
+        {name: (scale, zero point)}; an integer q stands for (q - zero point) * scale. Inputs and outputs of other
+        kinds are left out.
+    """
+    specs = {**runner.input_specs, **runner.output_specs}
+    whole = {name for name, spec in specs.items() if np.dtype(spec.dtype).kind in "iu"} if specs else set()
+    if runner.format == "tflite":
+        details: dict[str, Any] = {**runner._details[0], **runner._details[1]}  # type: ignore[attr-defined]
+        found = {name: details[name]["quantization_parameters"] for name in whole}
+        return {
+            name: (float(grid["scales"][0]), int(grid["zero_points"][0]))
+            for name, grid in found.items()
+            if len(grid["scales"]) == 1
+        }
+    try:
+        entries = runner._session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Expected a file whose notes are text. Received: {str(runner.path)!r}, which is damaged ({error}). Export "
+            "it again."
+        ) from error
+    grids = json.loads(entries.get(METADATA, "{}"))
+    return {name: (float(grids[name]["scale"]), int(grids[name]["zero_point"])) for name in whole if name in grids}
+
+
+def predict(runner: Runner, x: Any) -> Any:
+    """Run a file on real values, whatever dtype its inputs and outputs have.
+
+    Args:
+        runner: the file, opened.
+        x: as `Runner.predict` takes it. For a quantized input values of its own integer dtype go in as they are,
+            others are quantized.
+
+    Returns:
+        As `Runner.predict`; quantized outputs are dequantized, except where all quantized inputs were given as
+        integers: then they are integers, too.
+
+    Raises:
+        ValueError: `x` doesn't fit the inputs, or holds NaN for a quantized one.
+    """
+    grids = io_grids(runner)
+    if not grids:
+        return runner.predict(x)
+    named = {name: np.asarray(value) for name, value in by_name(x, runner.input_specs).items()}
+    quantized = [name for name in named if name in grids]
+    real = [name for name in quantized if named[name].dtype != runner.input_specs[name].dtype]
+    for name in real:
+        named[name] = quantize(name, named[name], *grids[name], runner.input_specs[name].dtype)
+    outputs = runner.predict(named)
+    if quantized and not real:
+        return outputs
+    if isinstance(outputs, Mapping):
+        return {name: _real(value, grids.get(name)) for name, value in outputs.items()}
+    return _real(outputs, grids.get(runner.output_names[0]))
+
+
+def held(runner: Runner, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return inputs as a file takes them: for a quantized one the real values that its integers stand for.
+
+    Args:
+        runner: the file, opened.
+        inputs: {input name: array of real values}.
+    """
+    grids = io_grids(runner)
+    dtypes = {name: runner.input_specs[name].dtype for name in inputs if name in grids}
+    return {
+        name: _real(quantize(name, value, *grids[name], dtypes[name]), grids[name]) if name in dtypes else value
+        for name, value in inputs.items()
+    }
+
+
+def quantize(name: str, values: np.ndarray, scale: float, zero_point: int, dtype: str) -> np.ndarray:
+    """Return the integers that stand for real values, rounded as the runtimes do: halves to even.
+
+    >>> quantize("x", np.array([-9.0, 0.25, 0.75]), 0.5, 3, "int8")
+    array([-15,   3,   5], dtype=int8)
+    """
+    if values.dtype.kind not in "biuf" or np.isnan(values).any():
+        raise ValueError(
+            f"Expected numbers for input {name!r}. Received: "
+            + ("NaN." if values.dtype.kind == "f" else f"dtype {values.dtype}.")
+        )
+    limits = np.iinfo(dtype)
+    integers = np.rint(values.astype(np.float32) * (np.float32(1) / np.float32(scale))) + float(zero_point)
+    return np.clip(integers, limits.min, limits.max).astype(dtype)
+
+
+def _real(values: np.ndarray, grid: tuple[float, int] | None) -> np.ndarray:
+    if grid is None:
+        return values
+    return (values.astype(np.int32) - grid[1]).astype(np.float32) * np.float32(grid[0])

@@ -1,5 +1,0 @@
-"""Which channels of a model can be removed together, and where they lie: the dependency analysis."""
-
-from tfcompress.surgery.channels.groups import Analysis, ChannelGroup, Slice, analyse, channel_groups
-
-__all__ = ["Analysis", "ChannelGroup", "Slice", "analyse", "channel_groups"]
