@@ -55,7 +55,7 @@ def once(part: str, key: dict[str, Any], folder: pathlib.Path, train: data.Array
         model = model if key["policy"] == "float32" else tfc.mixed_precision(model, key["policy"])
     if key["model"] == "pruned":
         end = how.epochs * how.steps(train) // 2
-        model = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=end, frequency=50))
+        model = tfc.prune(model, tfc.PolynomialSparsity(0.0, 0.8, begin_step=0, end_step=end, frequency=50))
     elif key["model"] == "int8":
         model = tfc.quantize(model, "int8")
     fit(how, keras, model, train)

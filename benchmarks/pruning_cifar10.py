@@ -123,11 +123,11 @@ def with_keras(job: Job) -> dict[str, Any]:
     model = keras.models.clone_model(job.start)
     model.set_weights(job.start.get_weights())
     if job.way in SCOPES:
-        schedule = tfc.PolynomialDecay(0.0, 0.7, begin_step=0, end_step=job.end, frequency=FREQUENCY)
+        schedule = tfc.PolynomialSparsity(0.0, 0.7, begin_step=0, end_step=job.end, frequency=FREQUENCY)
         model = tfc.prune(model, tfc.PruneConfig(schedule, scope=SCOPES[job.way]))
     elif job.way == "channels":
         # Gradients are gathered for some steps first.
-        schedule = tfc.PolynomialDecay(0.0, 0.5, begin_step=FREQUENCY, end_step=job.end, frequency=FREQUENCY)
+        schedule = tfc.PolynomialSparsity(0.0, 0.5, begin_step=FREQUENCY, end_step=job.end, frequency=FREQUENCY)
         model = tfc.prune(model, tfc.PruneConfig(schedule, criterion="gradient", granularity="channel", scope="flops"))
     _learn(job, model, job.how)
     if job.way == "channels":

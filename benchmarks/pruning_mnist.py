@@ -95,7 +95,7 @@ def once(name: str, seed: int, train: data.Arrays, test: data.Arrays) -> dict[st
     control.set_weights(dense.get_weights())
     fit(how, keras, control, train)
     end = second * how.steps(train) * 2 // 5 // 50 * 50
-    schedule = tfc.PolynomialDecay(0.0, SPARSITY[name], begin_step=0, end_step=end, frequency=50)
+    schedule = tfc.PolynomialSparsity(0.0, SPARSITY[name], begin_step=0, end_step=end, frequency=50)
     pruned = tfc.prune(dense, tfc.PruneConfig(schedule, scope="global"))
     fit(how, keras, pruned, train)
     sparse = tfc.strip(pruned)

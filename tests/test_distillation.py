@@ -100,7 +100,7 @@ def test_a_single_unit_is_two_classes():
 def test_masks_follow_the_schedule_and_the_teacher_stays(tmp_path):
     teacher, (x, y) = make_teacher(), make_data()
     before, trainable = values(teacher), [layer.trainable for layer in teacher.layers]
-    schedule = tfc.PolynomialDecay(0.0, 0.75, begin_step=0, end_step=8, frequency=2)
+    schedule = tfc.PolynomialSparsity(0.0, 0.75, begin_step=0, end_step=8, frequency=2)
     student = tfc.prune(teacher, tfc.PruneConfig(schedule, scope="global"))
     distilled = tfc.distill(student, teacher)
     assert distilled.student is student

@@ -1,7 +1,10 @@
 """Prune, quantize and ship Keras 3 models as TFLite and ONNX, with proof that the file is the model."""
 
+from typing import Any
+
 from tfcompress import callbacks
 from tfcompress.core.atomic_files import save
+from tfcompress.core.old_calls import old_attribute
 from tfcompress.distillation import distill
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
 from tfcompress.evaluation.summary import Summary, sparsity, summary
@@ -16,12 +19,12 @@ from tfcompress.precision import Float16Report, check_float16, full_precision, m
 from tfcompress.pruning import (
     Block,
     ConstantSparsity,
-    CosineDecay,
-    ExponentialDecay,
+    CosineSparsity,
+    ExponentialSparsity,
     FunctionSchedule,
     NofM,
     OneShot,
-    PolynomialDecay,
+    PolynomialSparsity,
     PruneConfig,
     Regrowth,
     Schedule,
@@ -32,6 +35,7 @@ from tfcompress.pruning import (
     shrink,
     xnnpack_prunable,
 )
+from tfcompress.pruning.schedules import OLD_NAMES
 from tfcompress.quantization import (
     ActivationSpec,
     QuantizationError,
@@ -49,16 +53,16 @@ __all__ = [
     "Artifact",
     "Block",
     "ConstantSparsity",
-    "CosineDecay",
+    "CosineSparsity",
     "DebugReport",
-    "ExponentialDecay",
+    "ExponentialSparsity",
     "Float16Report",
     "FunctionSchedule",
     "Metrics",
     "NofM",
     "OneShot",
     "ParityError",
-    "PolynomialDecay",
+    "PolynomialSparsity",
     "PruneConfig",
     "QuantizationError",
     "QuantizeConfig",
@@ -99,3 +103,9 @@ __all__ = [
     "verify",
     "xnnpack_prunable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "targets":
+        return old_attribute(__name__, {name: ("allocation", allocation)}, name, freed="the devices that files are for")
+    return old_attribute(__name__, {old: (kind.__name__, kind) for old, kind in OLD_NAMES.items()}, name)

@@ -196,7 +196,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "targets": "choice"}),
         "ConstantSparsity": (tfc.ConstantSparsity, {"target_sparsity": 0.5}, {
             "target_sparsity": "share", "begin_step": "count", "frequency": "count"}),
-        "PolynomialDecay": (tfc.PolynomialDecay, {
+        "PolynomialSparsity": (tfc.PolynomialSparsity, {
             "initial_sparsity": 0.0, "final_sparsity": 0.5, "begin_step": 0, "end_step": 100}, {
             "initial_sparsity": "share", "final_sparsity": "share", "begin_step": "count", "end_step": "count",
             "power": "positive", "frequency": "count"}),

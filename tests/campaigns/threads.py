@@ -109,7 +109,7 @@ class Work:
 
     def fit(self) -> Result:
         """Return the weights of a model that was trained while it was pruned."""
-        schedule = tfc.PolynomialDecay(0.0, 0.5, begin_step=0, end_step=4, frequency=1)
+        schedule = tfc.PolynomialSparsity(0.0, 0.5, begin_step=0, end_step=4, frequency=1)
         pruned = tfc.prune(self.model, schedule)
         pruned.compile("sgd", "sparse_categorical_crossentropy")
         pruned.fit(self.x, self.y, epochs=2, batch_size=8, shuffle=False, verbose=0)

@@ -8,7 +8,7 @@ from absl import flags as absl_flags
 from tfcompress.cli import flags
 from tfcompress.cli.app import UsageError
 from tfcompress.cli.prune_flags import config_of, granularity_of
-from tfcompress.pruning import Block, ConstantSparsity, NofM, PolynomialDecay
+from tfcompress.pruning import Block, ConstantSparsity, NofM, PolynomialSparsity
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def values(monkeypatch):
 
 def test_flags_make_a_configuration(values):
     config = config_of(values("--criterion=gradient", "--granularity=channel", "--scope=flops"), 0.6, 400)
-    assert config.schedule == PolynomialDecay(0.0, 0.6, begin_step=12, end_step=300, frequency=12)
+    assert config.schedule == PolynomialSparsity(0.0, 0.6, begin_step=12, end_step=300, frequency=12)
     assert (config.criterion, config.granularity, config.scope) == ("gradient", "channel", "flops")
     config = config_of(values("--granularity=16x1"), 0.6, 400)
     assert config.granularity == Block(16, 1)

@@ -63,7 +63,7 @@ def test_a_shared_layer_counts_one_step(mode, tmp_path):
 @pytest.mark.parametrize("steps", [1, 4])
 def test_steps_per_execution(steps):
     model, (x, y) = model_of("dense"), data_for("dense", 32)
-    pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.5, 0, 6, frequency=2))
+    pruned = tfc.prune(model, tfc.PolynomialSparsity(0.0, 0.5, 0, 6, frequency=2))
     pruned.compile("sgd", "mse", steps_per_execution=steps)
     pruned.fit(x, y, batch_size=4, epochs=1, verbose=0)
     assert int(wrapped_layers(pruned)[0].step) == 8

@@ -65,7 +65,7 @@ def assert_equal(one, other):
 )
 def test_a_training_goes_on(devices, precision, tmp_path):
     def train(resume, *callbacks):
-        schedule = tfc.PolynomialDecay(0.0, 0.5, begin_step=2, end_step=8, frequency=2)
+        schedule = tfc.PolynomialSparsity(0.0, 0.5, begin_step=2, end_step=8, frequency=2)
         model = tfc.prune(tfc.mixed_precision(network(), precision), schedule)
         how = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "callbacks": callbacks, "devices": devices}
         keras.utils.set_random_seed(1)

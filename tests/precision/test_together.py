@@ -37,7 +37,7 @@ def test_pruned_then_cast_or_cast_then_pruned():
 
 def test_masks_and_steps_go_along():
     model, x = networks.mlp(), floats(16, 8)
-    pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.75, 0, 8, frequency=1))
+    pruned = tfc.prune(model, tfc.PolynomialSparsity(0.0, 0.75, 0, 8, frequency=1))
     train(pruned, x, x[:, :3])
     mixed = tfc.mixed_precision(pruned, HALF)
     assert zeros_of(mixed) == zeros_of(pruned)

@@ -36,7 +36,7 @@ def main(backup: str, output: str, kill_in: int, scope: str) -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(40, 10)), generator.normal(size=(40, 3))
     model = keras.Sequential([keras.Input((10,)), L.Dense(16, activation="relu"), L.BatchNormalization(), L.Dense(3)])
-    schedule = tfc.PolynomialDecay(0.0, 0.75, begin_step=2, end_step=26, frequency=3)
+    schedule = tfc.PolynomialSparsity(0.0, 0.75, begin_step=2, end_step=26, frequency=3)
     pruned = tfc.prune(model, tfc.PruneConfig(schedule, scope=scope))
     pruned.compile(keras.optimizers.Adam(0.01), "mse")
     callbacks = [keras.callbacks.BackupAndRestore(backup)]

@@ -37,7 +37,7 @@ def small(seed: int = 3) -> keras.Model:
 
 def elements() -> keras.Model:
     """Return a model whose layers are pruned in as many ways, that learns its ranges, and from the dense one."""
-    rising = tfc.PolynomialDecay(0.0, 0.75, begin_step=1, end_step=9, frequency=2)
+    rising = tfc.PolynomialSparsity(0.0, 0.75, begin_step=1, end_step=9, frequency=2)
     model = tfc.prune(small(), PruneConfig(rising, scope="global"), layers="conv")
     model = tfc.prune(model, PruneConfig(LATER, "gradient", tfc.Block(2, 1)), layers="second")
     model = tfc.prune(model, PruneConfig(tfc.ConstantSparsity(0.5), granularity=tfc.NofM(2, 4)), layers="hidden")

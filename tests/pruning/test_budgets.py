@@ -132,7 +132,7 @@ def test_each_kernel_keeps_one_unit_and_that_is_said(scope, granularity):
     model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="faint"), L.Dense(8, name="loud")])
     faint, loud = (layer.kernel for layer in model.layers)
     faint.assign(numpy(faint) * 1e-3)
-    schedule = tfc.PolynomialDecay(0.0, 0.5, begin_step=0, end_step=2, frequency=1)
+    schedule = tfc.PolynomialSparsity(0.0, 0.5, begin_step=0, end_step=2, frequency=1)
     pruned = tfc.prune(model, PruneConfig(schedule, scope=scope, granularity=granularity))
     pruned.compile(keras.optimizers.SGD(0.0), "mse")
     pruned.fit(np.ones((12, 8)), np.ones((12, 8)), batch_size=4, verbose=0)
@@ -166,7 +166,7 @@ def test_regrowth_leaves_each_kernel_a_weight():
 
 
 def test_a_rising_schedule_ends_at_each_layers_own():
-    schedule = tfc.PolynomialDecay(0.0, 0.5, 0, 4, frequency=2)
+    schedule = tfc.PolynomialSparsity(0.0, 0.5, 0, 4, frequency=2)
     pruned = tfc.prune(small(), PruneConfig(schedule, targets={"dense": 0.8}))
     pruned.compile("sgd", "mse")
     pruned.fit(np.ones((12, 8, 8, 2)), np.ones((12, 3)), batch_size=2, verbose=0)

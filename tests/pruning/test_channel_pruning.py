@@ -80,7 +80,9 @@ def test_nothing_behind_depends_on_pruned_channels():
 
 
 def test_in_training_on_schedule_saved_and_shrunk(tmp_path):
-    pruned = tfc.prune(residual(), PruneConfig(tfc.PolynomialDecay(0.0, 0.5, 1, 5, frequency=2), granularity="channel"))
+    pruned = tfc.prune(
+        residual(), PruneConfig(tfc.PolynomialSparsity(0.0, 0.5, 1, 5, frequency=2), granularity="channel")
+    )
     x, y = np.random.default_rng(0).normal(size=(24, 8, 8, 3)).astype("float32"), np.zeros((24, 5))
     pruned.compile("adam", "mse")
     pruned.fit(x, y, batch_size=4, verbose=0)

@@ -118,7 +118,7 @@ def test_terms_of_the_loss_that_a_mask_or_weights_leave_out(loss, weighted):
 @pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"run_eagerly": True}])
 def test_statistics_are_gathered_in_training(how):
     model, data = line(), batches(2)
-    pruned = tfc.prune(model, PruneConfig(tfc.PolynomialDecay(0.0, 0.5, 5, 10, frequency=5), criterion="gradient"))
+    pruned = tfc.prune(model, PruneConfig(tfc.PolynomialSparsity(0.0, 0.5, 5, 10, frequency=5), criterion="gradient"))
     pruned.compile(keras.optimizers.SGD(0.1), "mse", **how)
     kernel = numpy(model.layers[0].kernel)
     expected = np.zeros_like(kernel)
@@ -137,7 +137,7 @@ def test_statistics_are_gathered_in_training(how):
 
 @pytest.mark.parametrize("criterion", ["gradient", "movement"])
 def test_what_is_gathered_survives_saving_and_does_not_count_as_parameters(criterion, tmp_path):
-    pruned = tfc.prune(line(), PruneConfig(tfc.PolynomialDecay(0.0, 0.5, 2, 4, frequency=2), criterion=criterion))
+    pruned = tfc.prune(line(), PruneConfig(tfc.PolynomialSparsity(0.0, 0.5, 2, 4, frequency=2), criterion=criterion))
     pruned.compile("adam", "mse")
     for x, y in batches(2):
         pruned.train_on_batch(x, y)

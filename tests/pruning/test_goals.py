@@ -24,7 +24,7 @@ def trained(schedule, steps, **config):
 
 
 def ramp(**how):
-    return tfc.PolynomialDecay(
+    return tfc.PolynomialSparsity(
         **{"initial_sparsity": 0.0, "final_sparsity": 0.9, "begin_step": 4, "end_step": 8, "frequency": 2, **how}
     )
 
@@ -67,7 +67,7 @@ def test_files_say_it(suffix, tmp_path):
         (tfc.ConstantSparsity(0.5, begin_step=3), 4, None),
         (tfc.OneShot(0.5, 3), 2, "0 of 0.5 at step 2 of 4"),
         (tfc.OneShot(0.5, 3), 6, None),
-        (tfc.CosineDecay(0.0, 0.5, begin_step=0, end_step=4, frequency=1), 2, r"0\.\d+ of 0.5 at step 2 of 5"),
+        (tfc.CosineSparsity(0.0, 0.5, begin_step=0, end_step=4, frequency=1), 2, r"0\.\d+ of 0.5 at step 2 of 5"),
     ],
 )
 def test_what_was_reached(schedule, steps, said):

@@ -136,7 +136,7 @@ def test_ties_do_not_stop_pruning():
 
 def test_sparsity_rises_on_schedule_and_pruned_weights_stay_pruned():
     model = keras.Sequential([keras.Input((16,)), L.Dense(32, name="dense")])
-    schedule = tfc.PolynomialDecay(0.0, 0.75, begin_step=1, end_step=7, frequency=2)
+    schedule = tfc.PolynomialSparsity(0.0, 0.75, begin_step=1, end_step=7, frequency=2)
     pruned = tfc.prune(model, schedule)
     pruned.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
     x, y = np.random.default_rng(0).normal(size=(2, 16)), np.random.default_rng(1).normal(size=(2, 32))

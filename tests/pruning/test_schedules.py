@@ -24,15 +24,15 @@ def values(schedule, steps):
         ("ConstantSparsity", dict(target_sparsity=0.7, begin_step=3, end_step=40, frequency=5)),
         ("ConstantSparsity", dict(target_sparsity=0.5, begin_step=10, end_step=10, frequency=1)),
         (
-            "PolynomialDecay",
+            "PolynomialSparsity",
             dict(initial_sparsity=0.2, final_sparsity=0.8, begin_step=5, end_step=45, frequency=4),
         ),
         (
-            "PolynomialDecay",
+            "PolynomialSparsity",
             dict(initial_sparsity=0.0, final_sparsity=0.9, begin_step=0, end_step=50, power=1, frequency=10),
         ),
         (
-            "PolynomialDecay",
+            "PolynomialSparsity",
             dict(initial_sparsity=0.5, final_sparsity=0.1, begin_step=1, end_step=51, power=2.5, frequency=1),
         ),
     ],
@@ -40,13 +40,15 @@ def values(schedule, steps):
 def test_equal_to_tfmot_at_every_step(tfmot, name, arguments):
     steps = range(60)
     ours = values(getattr(tfc, name)(**arguments), steps)
-    theirs = values(getattr(tfmot.sparsity.keras, name)(**arguments), steps)
+    theirs = values(
+        getattr(tfmot.sparsity.keras, name.replace("PolynomialSparsity", "PolynomialDecay"))(**arguments), steps
+    )
     assert ours[0] == theirs[0]
     np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-6)
 
 
 def test_cosine_is_half_a_cosine():
-    schedule = tfc.CosineDecay(0.1, 0.9, begin_step=10, end_step=50, frequency=2)
+    schedule = tfc.CosineSparsity(0.1, 0.9, begin_step=10, end_step=50, frequency=2)
     steps = np.arange(60)
     progress = np.clip((steps - 10) / 40, 0, 1)
     expected = 0.9 - 0.8 * (1 + np.cos(np.pi * progress)) / 2
@@ -56,7 +58,7 @@ def test_cosine_is_half_a_cosine():
 
 
 def test_exponential_removes_the_same_share_of_the_rest_each_time():
-    schedule = tfc.ExponentialDecay(0.2, 0.95, begin_step=10, end_step=50, frequency=4)
+    schedule = tfc.ExponentialSparsity(0.2, 0.95, begin_step=10, end_step=50, frequency=4)
     steps = np.arange(60)
     due, sparsities = values(schedule, steps)
     progress = np.clip((steps - 10) / 40, 0, 1)
@@ -175,9 +177,9 @@ def test_a_model_with_a_function_of_its_own_is_saved_and_loaded(tmp_path):
         (tfc.ConstantSparsity(0.3), 0.3),
         (tfc.OneShot(0.4, step=3), 0.4),
         (tfc.Regrowth(0.9, end_step=10), 0.9),
-        (tfc.PolynomialDecay(0.0, 0.8, 0, 100), 0.8),
-        (tfc.ExponentialDecay(0.0, 0.7, 0, 100), 0.7),
-        (tfc.CosineDecay(0.6, 0.1, 0, 100), 0.1),
+        (tfc.PolynomialSparsity(0.0, 0.8, 0, 100), 0.8),
+        (tfc.ExponentialSparsity(0.0, 0.7, 0, 100), 0.7),
+        (tfc.CosineSparsity(0.6, 0.1, 0, 100), 0.1),
         (tfc.FunctionSchedule(halving, end_step=5, frequency=2), 0.75),
     ],
 )
@@ -187,7 +189,7 @@ def test_final_is_the_sparsity_after_the_last_update(schedule, expected):
 
 def test_final_of_a_ramp_that_stops_early_and_of_a_function_without_an_end():
     with pytest.warns(UserWarning, match="last update"):
-        schedule = tfc.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=250, power=1)
+        schedule = tfc.PolynomialSparsity(0.0, 0.8, begin_step=0, end_step=250, power=1)
     assert schedule.final() == pytest.approx(0.64)
     with pytest.raises(ValueError, match="Give end_step"):
         tfc.FunctionSchedule(vanishing).final()
@@ -198,10 +200,10 @@ def test_sparsity_outside_of_its_range_is_refused(sparsity):
     with pytest.raises(ValueError, match=r"`target_sparsity` to be a number in \[0, 1\)"):
         tfc.ConstantSparsity(sparsity)
     with pytest.raises(ValueError, match="final_sparsity"):
-        tfc.PolynomialDecay(0.0, sparsity, 0, 100)
+        tfc.PolynomialSparsity(0.0, sparsity, 0, 100)
 
 
-@pytest.mark.parametrize("cls", [tfc.PolynomialDecay, tfc.CosineDecay, tfc.ExponentialDecay])
+@pytest.mark.parametrize("cls", [tfc.PolynomialSparsity, tfc.CosineSparsity, tfc.ExponentialSparsity])
 def test_bad_steps_are_refused(cls):
     with pytest.raises(ValueError, match="begin_step=10, end_step=5"):
         cls(0.0, 0.5, begin_step=10, end_step=5)
@@ -217,21 +219,21 @@ def test_other_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="before"):
         tfc.ConstantSparsity(0.5, begin_step=10, end_step=5)
     with pytest.raises(ValueError, match="power"):
-        tfc.PolynomialDecay(0.0, 0.5, 0, 100, power=0)
+        tfc.PolynomialSparsity(0.0, 0.5, 0, 100, power=0)
 
 
 def test_a_final_sparsity_that_is_never_reached_is_said():
     with pytest.warns(UserWarning, match="last update is at step 200"):
-        tfc.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=250, frequency=100)
+        tfc.PolynomialSparsity(0.0, 0.8, begin_step=0, end_step=250, frequency=100)
 
 
 @pytest.mark.parametrize(
     "schedule",
     [
         tfc.ConstantSparsity(0.5, 3, 9, 2),
-        tfc.PolynomialDecay(0.1, 0.8, 0, 10, power=2, frequency=5),
-        tfc.CosineDecay(0.1, 0.8, 0, 10, frequency=5),
-        tfc.ExponentialDecay(0.1, 0.8, 0, 10, frequency=5),
+        tfc.PolynomialSparsity(0.1, 0.8, 0, 10, power=2, frequency=5),
+        tfc.CosineSparsity(0.1, 0.8, 0, 10, frequency=5),
+        tfc.ExponentialSparsity(0.1, 0.8, 0, 10, frequency=5),
         tfc.OneShot(0.5, 7),
         tfc.Regrowth(0.9, drop_fraction=0.2, begin_step=5, end_step=15, frequency=5),
         tfc.FunctionSchedule(halving, 1, 9, 2),
@@ -254,7 +256,7 @@ def test_bad_configurations_are_refused():
         tfc.PruneConfig("half")
 
 
-@pytest.mark.parametrize("name", ["PolynomialDecay", "CosineDecay", "ExponentialDecay"])
+@pytest.mark.parametrize("name", ["PolynomialSparsity", "CosineSparsity", "ExponentialSparsity"])
 def test_sparsities_that_fall_are_refused_for_pruning(name):
     arguments = {"begin_step": 0, "end_step": 4, "frequency": 1}
     falling = getattr(tfc, name)(0.6, 0.1, **arguments)

@@ -20,7 +20,7 @@ from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.quantize_aware_training import calibration_samples, settling
 from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
-from tfcompress.pruning import PolynomialDecay, prune
+from tfcompress.pruning import PolynomialSparsity, prune
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
 
@@ -46,7 +46,7 @@ def silent(text: str, epochs: int = 0) -> Any:
     yield ()
 
 
-def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool = False) -> PolynomialDecay:
+def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool = False) -> PolynomialSparsity:
     """Return a polynomial schedule over the first three quarters of `steps`, with about 25 updates.
 
     Args:
@@ -57,7 +57,7 @@ def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool 
     frequency = max(steps * 3 // 4 // 25, 1)
     updates = max(steps * 3 // 4 // frequency, 2 if from_second_update else 1)
     begin = frequency if from_second_update else 0
-    return PolynomialDecay(0.0, final_sparsity, begin_step=begin, end_step=updates * frequency, frequency=frequency)
+    return PolynomialSparsity(0.0, final_sparsity, begin_step=begin, end_step=updates * frequency, frequency=frequency)
 
 
 def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:

@@ -1,5 +1,8 @@
 """Pruning: schedules of sparsity, masks, and the verbs that apply them to a model."""
 
+from typing import Any
+
+from tfcompress.core.old_calls import old_attribute
 from tfcompress.pruning import allocation
 from tfcompress.pruning.criteria import needs
 from tfcompress.pruning.granularity import Block, NofM
@@ -7,12 +10,13 @@ from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.schedules import (
+    OLD_NAMES,
     ConstantSparsity,
-    CosineDecay,
-    ExponentialDecay,
+    CosineSparsity,
+    ExponentialSparsity,
     FunctionSchedule,
     OneShot,
-    PolynomialDecay,
+    PolynomialSparsity,
     Regrowth,
     Schedule,
 )
@@ -22,13 +26,13 @@ from tfcompress.pruning.xnnpack import XNNPackLayers, xnnpack_prunable
 __all__ = [
     "Block",
     "ConstantSparsity",
-    "CosineDecay",
-    "ExponentialDecay",
+    "CosineSparsity",
+    "ExponentialSparsity",
     "FunctionSchedule",
     "Mask",
     "NofM",
     "OneShot",
-    "PolynomialDecay",
+    "PolynomialSparsity",
     "PruneConfig",
     "Regrowth",
     "Schedule",
@@ -42,3 +46,7 @@ __all__ = [
     "shrink_report",
     "xnnpack_prunable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return old_attribute(__name__, {old: (kind.__name__, kind) for old, kind in OLD_NAMES.items()}, name)

@@ -76,7 +76,7 @@ def prune(
 
     >>> import keras, tfcompress as tfc
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="dense")])
-    >>> pruned = tfc.prune(model, tfc.PolynomialDecay(0.0, 0.75, begin_step=0, end_step=300))
+    >>> pruned = tfc.prune(model, tfc.PolynomialSparsity(0.0, 0.75, begin_step=0, end_step=300))
     >>> pruned.compile("sgd", "mse")  # and fit, as always
     """
     check_model(model)

@@ -66,7 +66,7 @@ def plain():
 
 
 def pruned(**how):
-    schedule = tfc.PolynomialDecay(0.0, 0.5, 0, 6, frequency=2)
+    schedule = tfc.PolynomialSparsity(0.0, 0.5, 0, 6, frequency=2)
     return tfc.prune(plain(), tfc.PruneConfig(schedule, **how))
 
 

@@ -130,6 +130,6 @@ def as_schedule(value: Any) -> Schedule:
     if callable(value) and not isinstance(value, type):
         return FunctionSchedule(value)
     raise ValueError(
-        "Expected a schedule (such as tfcompress.PolynomialDecay), a sparsity in [0, 1) or a registered function of "
+        "Expected a schedule (such as tfcompress.PolynomialSparsity), a sparsity in [0, 1) or a registered function of "
         f"the step. Received: {value!r} of type {type(value).__name__}."
     )

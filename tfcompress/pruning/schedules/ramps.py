@@ -6,6 +6,7 @@ import dataclasses
 import math
 import warnings
 
+import keras
 from keras import ops
 
 from tfcompress.core.arguments import check_number
@@ -65,7 +66,7 @@ class _Ramp(Schedule):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class PolynomialDecay(_Ramp):
+class PolynomialSparsity(_Ramp):
     """Rises fast at first, then ever slower; with power 3 the schedule of Zhu and Gupta (2017, AGP).
 
     `s(t) = final + (initial - final) * (1 - p)^power`, where p goes from 0 at `begin_step` to 1 at
@@ -86,7 +87,7 @@ class PolynomialDecay(_Ramp):
     Example:
 
     >>> import tfcompress as tfc
-    >>> schedule = tfc.PolynomialDecay(0.2, 0.8, begin_step=100, end_step=110, frequency=1)
+    >>> schedule = tfc.PolynomialSparsity(0.2, 0.8, begin_step=100, end_step=110, frequency=1)
     >>> [round(float(schedule.sparsity(step)), 4) for step in (100, 102, 105, 110)]
     [0.2, 0.4928, 0.725, 0.8]
     """
@@ -106,7 +107,7 @@ class PolynomialDecay(_Ramp):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class CosineDecay(_Ramp):
+class CosineSparsity(_Ramp):
     """Rises slowly at first and at last; half a cosine.
 
     `s(t) = final + (initial - final) * (1 + cos(pi * p)) / 2`, where p goes from 0 at `begin_step` to 1 at
@@ -117,7 +118,7 @@ class CosineDecay(_Ramp):
         final_sparsity: Share of zeros from `end_step` on, in [0, 1).
         begin_step: First training step at which the mask is computed.
         end_step: Last training step at which the mask may change.
-        frequency: Training steps from one computation of the mask to the next, as in `PolynomialDecay`.
+        frequency: Training steps from one computation of the mask to the next, as in `PolynomialSparsity`.
 
     Raises:
         ValueError: If an argument is out of its range or `end_step` is not after `begin_step`.
@@ -125,7 +126,7 @@ class CosineDecay(_Ramp):
     Example:
 
     >>> import tfcompress as tfc
-    >>> schedule = tfc.CosineDecay(0.0, 0.8, begin_step=0, end_step=100)
+    >>> schedule = tfc.CosineSparsity(0.0, 0.8, begin_step=0, end_step=100)
     >>> [round(float(schedule.sparsity(step)), 4) for step in (0, 50, 100)]
     [0.0, 0.4, 0.8]
     """
@@ -140,7 +141,7 @@ class CosineDecay(_Ramp):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class ExponentialDecay(_Ramp):
+class ExponentialSparsity(_Ramp):
     """Removes, from update to update, the same share of what is left.
 
     The density 1 - s decays geometrically: `s(t) = 1 - (1 - initial) * ((1 - final) / (1 - initial))^p`, where p
@@ -151,7 +152,7 @@ class ExponentialDecay(_Ramp):
         final_sparsity: Share of zeros from `end_step` on, in [0, 1).
         begin_step: First training step at which the mask is computed.
         end_step: Last training step at which the mask may change.
-        frequency: Training steps from one computation of the mask to the next, as in `PolynomialDecay`.
+        frequency: Training steps from one computation of the mask to the next, as in `PolynomialSparsity`.
 
     Raises:
         ValueError: If an argument is out of its range or `end_step` is not after `begin_step`.
@@ -159,7 +160,7 @@ class ExponentialDecay(_Ramp):
     Example:
 
     >>> import tfcompress as tfc
-    >>> schedule = tfc.ExponentialDecay(0.0, 0.84, begin_step=0, end_step=200)
+    >>> schedule = tfc.ExponentialSparsity(0.0, 0.84, begin_step=0, end_step=200)
     >>> [round(float(schedule.sparsity(step)), 4) for step in (0, 100, 200)]
     [0.0, 0.6, 0.84]
     """
@@ -170,3 +171,13 @@ class ExponentialDecay(_Ramp):
         """Return the share of zeros, float32 scalar, at `step`."""
         density, ratio = 1.0 - self.initial_sparsity, (1.0 - self.final_sparsity) / (1.0 - self.initial_sparsity)
         return 1.0 - density * ops.exp(math.log(ratio) * self.progress(step))
+
+
+OLD_NAMES = {
+    "PolynomialDecay": PolynomialSparsity,
+    "CosineDecay": CosineSparsity,
+    "ExponentialDecay": ExponentialSparsity,
+}
+"""What schedules were called before, as in saved models: names that Keras has for schedules of learning rates."""
+
+keras.saving.get_custom_objects().update({f"tfcompress>{name}": kind for name, kind in OLD_NAMES.items()})
