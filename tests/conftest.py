@@ -10,12 +10,21 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import pytest
 
+from tests.once import SEED, check_unchanged
+
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same seed and an empty Keras session."""
     keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(1234)
+    keras.utils.set_random_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def unchanged():
+    """No test changes what is made once for several."""
+    yield
+    check_unchanged()
 
 
 @pytest.fixture(scope="module", autouse=True)

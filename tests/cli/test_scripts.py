@@ -23,10 +23,11 @@ from tfcompress.pipeline.training import loss_for
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def script(name, *flags, code=0, cwd=None, backend="tensorflow"):
+def process(name, *flags, code=0, backend="tensorflow"):
+    """Run a program in a process of its own."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *flags],
-        cwd=cwd or ROOT,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -54,12 +55,12 @@ def workshop(tmp_path_factory):
     return folder
 
 
-def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop):
+def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop, script):
     flags = [
         f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output_dir={workshop / 'out'}",
         "--sparsity=0.75", "--finetune_epochs=8", "--qat_epochs=2",
     ]  # fmt: skip
-    done = script("compress", *flags)
+    done = process("compress", *flags)
     folder = workshop / "out" / "model"
     for name in (*MODELS, *FILES):
         assert name in done.stdout
@@ -85,7 +86,7 @@ def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop):
     assert (folder / "pruned.onnx").stat().st_mtime_ns == before
 
 
-def test_channels_are_pruned_and_taken_out(workshop):
+def test_channels_are_pruned_and_taken_out(workshop, script):
     output = workshop / "fewer.keras"
     done = script(
         "prune", f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output={output}",
@@ -97,7 +98,7 @@ def test_channels_are_pruned_and_taken_out(workshop):
     assert [layer.units for layer in small.layers if isinstance(layer, L.Dense)] == [16, 3]
 
 
-def test_the_parts_one_after_the_other(workshop):
+def test_the_parts_one_after_the_other(workshop, script):
     model, data = workshop / "trained.keras", f"--data={workshop / 'data.npz'}"
     done = script("train", data, f"--output={model}", "--epochs=3", "--precision=mixed_bfloat16")
     assert "accuracy" in done.stdout
@@ -139,7 +140,7 @@ def test_the_parts_one_after_the_other(workshop):
     assert "ms" in done.stdout
 
 
-def test_a_sweep_of_sparsities(workshop, tmp_path):
+def test_a_sweep_of_sparsities(workshop, tmp_path, script):
     flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--finetune_epochs=1"]
     output = tmp_path / "sweep.json"
     done = script("prune", *flags, "--sweep=0.5,0.9", f"--output={output}")
@@ -160,10 +161,10 @@ def one_device(workshop, epochs):
     return model
 
 
-def test_training_on_several_devices(workshop):
+def test_training_on_several_devices(workshop, script):
     flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--distribution=mirrored"]
     output, quantized = workshop / "mirrored.keras", workshop / "mirrored_int8.keras"
-    done = script("train", *flags, f"--output={output}", "--epochs=2", "--devices=2", "--precision=mixed_bfloat16")
+    done = process("train", *flags, f"--output={output}", "--epochs=2", "--devices=2", "--precision=mixed_bfloat16")
     assert "Trained on 2 devices." in done.stdout
     assert {layer.compute_dtype for layer in tfc.load(output).layers} == {"float32"}
     for old, new, one in zip(*(m.get_weights() for m in (
@@ -233,11 +234,11 @@ def test_a_process_says_what_is_missing_before_it_waits_for_others(workshop):
         ([f"--model={model}", f"--output={model}"], "--overwrite"),
         ([f"--model={workshop / 'none.keras'}", f"--output={output}"], "isn't there"),
     ]:
-        assert message in script("train", *given, *flags, code=1, backend="jax").stderr
+        assert message in process("train", *given, *flags, code=1, backend="jax").stderr
 
 
 @pytest.mark.parametrize("name", ["compress", "quantize"])
-def test_help_begins_with_an_example(name):
+def test_help_begins_with_an_example(name, script):
     done = script(name, "--help")
     assert done.stdout.startswith(f"python scripts/{name}.py --")
     assert done.stderr == ""
@@ -260,12 +261,12 @@ def test_help_begins_with_an_example(name):
         ("train", ["--output=o.keras", "--distribution=data_parallel"], "KERAS_BACKEND=jax"),
     ],
 )
-def test_wrong_use_is_exit_code_2(name, flags, message, tmp_path):
+def test_wrong_use_is_exit_code_2(name, flags, message, tmp_path, script):
     assert message in script(name, *flags, code=2, cwd=tmp_path).stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_failures_are_exit_code_1_and_one_message(workshop, tmp_path):
+def test_failures_are_exit_code_1_and_one_message(workshop, tmp_path, script):
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x_train=np.zeros((4, 5), "float32"), y_train=np.zeros(4, int), x_test=np.zeros((4, 5)), y_test=[0])
     model = f"--model={workshop / 'model.keras'}"

@@ -9,7 +9,9 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.once import once
 from tests.quantization.zoo import ZOO, build, data_of
+from tests.quantization.zoo import quantized as of_the_zoo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.tflite.flatbuffer import File, operators
 
@@ -35,10 +37,8 @@ def small_cnn():
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("name", ZOO)
 def test_the_file_is_the_model(name, kind, tmp_path):
-    model = build(name)
-    x = data_of(model)
-    quantized = tfc.quantize(model, "int8", x)
-    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=x)
+    quantized = of_the_zoo(name)
+    artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=data_of(quantized))
     assert artifact.parity.samples == 48
     for label, parity in artifact.parity.outputs.items():
         assert parity.step > 0, label
@@ -59,13 +59,10 @@ def test_the_file_is_the_model(name, kind, tmp_path):
     ],
 )
 def test_recipes(recipe, largest, kind, tmp_path):
-    model = build("residual")
-    x = data_of(model)
-    plain = tfc.export(model, tmp_path / f"float.{kind}", verify=False)
-    quantized = tfc.quantize(model, recipe, x)
+    quantized = of_the_zoo("residual", recipe)
+    x = data_of(quantized)
     artifact = tfc.export(quantized, tmp_path / f"m.{kind}")
     assert np.abs(artifact.predict(x) - quantized.predict(x, verbose=0)).max() <= largest
-    assert plain.path.is_file()
 
 
 @pytest.mark.parametrize("kind", FORMATS)

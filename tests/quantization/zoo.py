@@ -9,7 +9,9 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+import tfcompress as tfc
 from tests.layers import ResidualBlock, Scaled
+from tests.once import once
 
 
 def _random_statistics(model: keras.Model, seed: int = 3) -> keras.Model:
@@ -144,3 +146,10 @@ def outputs_of(model: keras.Model, x: Any) -> dict[str, np.ndarray]:
     """Return what a model predicts, by output."""
     made = model.predict(x, verbose=0)
     return made if isinstance(made, dict) else {"output": np.asarray(made)}
+
+
+@once
+def quantized(name: str, recipe: str = "int8") -> keras.Model:
+    """Return a model of the zoo, quantized after a recipe with its data."""
+    model = build(name)
+    return tfc.quantize(model, recipe, data_of(model))
