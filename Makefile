@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint unit test-jax test-nightly campaign bench clean
+.PHONY: demo test lint unit test-jax test-all test-nightly campaign bench clean
 
 demo: .venv/.installed
 	$(BIN)/python scripts/compress.py
@@ -17,14 +17,23 @@ lint: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Without what is marked as rare (setup.cfg says what that is).
 unit: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not rare'
 
 # The tests of training once more, on Keras' JAX backend.
+JAX_TESTS := tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
+	tests/quantization/numerics/test_fake_quant.py tests/quantization/test_quantizers.py tests/quantization/ptq/test_calibration.py \
+	tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training \
+	tests/cli/test_scripts.py::test_a_process_says_what_is_missing_before_it_waits_for_others
+
 test-jax: .venv/.dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
-		tests/quantization/numerics/test_fake_quant.py tests/quantization/test_quantizers.py tests/quantization/ptq/test_calibration.py \
-		tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not rare' $(JAX_TESTS)
+
+# Every test there is, on both backends: before a release.
+test-all: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(JAX_TESTS)
 
 # A slice of the tests of training, surgery and export, on the nightly build of Keras. There attention is computed by the
 # backend, so that it stays one layer.

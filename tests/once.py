@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import keras
 
-from tfcompress.transform import read
+from tfcompress.core.transform import read
 
 P, T = ParamSpec("P"), TypeVar("T")
 SEED = 1234

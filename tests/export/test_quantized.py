@@ -9,7 +9,6 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.once import once
 from tests.quantization.zoo import ZOO, build, data_of
 from tests.quantization.zoo import quantized as of_the_zoo
 from tfcompress.export.artifact import Artifact
