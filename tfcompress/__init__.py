@@ -10,6 +10,7 @@ from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, e
 from tfcompress.evaluation.summary import Summary, sparsity, summary
 from tfcompress.export import Artifact, ParityError, export
 from tfcompress.graph import strip
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.loading import load
 from tfcompress.parity.debug import DebugReport, debug
 from tfcompress.parity.verify import Verification, verify
@@ -58,6 +59,7 @@ __all__ = [
     "ExponentialSparsity",
     "Float16Report",
     "FunctionSchedule",
+    "LayerConfigs",
     "Metrics",
     "NofM",
     "OneShot",

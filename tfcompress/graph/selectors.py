@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras.layers import Layer
 
 from tfcompress.core.arguments import short
@@ -74,6 +75,7 @@ class LayerChoice:
         layers: `None` for all; a name, a regular expression that a whole name must match, a class of layers, or
             several of these; or a function from a layer to bool.
         argument: What the argument is called in which they were given, for messages.
+        strict: Whether a function must return True or False itself, and nothing that is merely true or not.
 
     Raises:
         TypeError: If `layers` is something else.
@@ -90,9 +92,10 @@ class LayerChoice:
     ValueError: Expected `layers` to match layers of the model. Received: 'conv.*', which matches none. ...
     """
 
-    def __init__(self, layers: Layers, argument: str = "layers"):
+    def __init__(self, layers: Layers, argument: str = "layers", *, strict: bool = False):
         self.given = layers
         self.argument = argument
+        self.strict = strict
         function = callable(layers) and not isinstance(layers, type | Layer)
         self.function: Any = layers if function else None
         self.all = layers is None
@@ -132,17 +135,28 @@ class LayerChoice:
     def _asked(self, layer: Layer) -> bool:
         """Return what the function says of a layer."""
         try:
-            return bool(self.function(layer))
+            answer = self.function(layer)
+            found = bool(answer)
         except Exception as error:
             raise ValueError(
                 f"Expected `{self.argument}` to be a function from any layer to True or False. Received: "
                 f"{short(self.given)}, which raises {type(error).__name__} for layer {layer.name!r} of class "
                 f"{type(innermost(layer)).__name__}: {told(error)}."
             ) from error
+        if self.strict and not isinstance(answer, bool | np.bool_):
+            raise ValueError(
+                f"Expected functions in `{self.argument}` to return True or False. Received: {short(self.given)}, "
+                f"which returns {short(answer)} for layer {layer.name!r}."
+            )
+        return found
 
     def names_it(self, layer: Layer) -> bool:
         """Return whether a layer is meant by its exact name."""
         return layer.name in self.patterns
+
+    def elsewhere(self, name: str) -> bool:
+        """Return whether the layer of a name has a config of its own, where there is one for each layer."""
+        return False
 
     def check(self) -> None:
         """Raise ValueError, with the nearest names, if something given, or a function, has matched no layer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,20 +17,23 @@ from tfcompress.core.replicas import place_of
 from tfcompress.core.transform import read
 from tfcompress.export.tflite.float16_weights import check_half
 from tfcompress.graph import check_built, rebuild
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.rewrite import calls
 from tfcompress.graph.selectors import Layers
 from tfcompress.precision.casting import CastError, in_float32, with_policy
-from tfcompress.precision.float32_rule import LOSS, named, reasons
+from tfcompress.precision.float32_rule import ASKED, LOSS, named, reasons
 from tfcompress.precision.operation_kinds import has_policy, is_of_keras
-from tfcompress.precision.policies import HALVES, resolve
+from tfcompress.precision.policies import AUTO, HALVES, policy_name, resolve
 from tfcompress.precision.trial_run import Trial
 from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
 from tfcompress.quantization.quantizers import activation_quantizers
 
 
 def mixed_precision(
-    model: keras.Model, policy: str | keras.DTypePolicy = "auto", keep_float32: Layers = None
+    model: keras.Model,
+    policy: str | keras.DTypePolicy | LayerConfigs | Mapping[Any, Any] = "auto",
+    keep_float32: Layers = None,
 ) -> keras.Model:
     """Return a model like `model` that computes in 16 bits, with float32 weights (Micikevicius et al., 2018).
 
@@ -58,6 +62,8 @@ def mixed_precision(
         policy: "mixed_float16", "mixed_bfloat16", "float32", or a `keras.DTypePolicy` of such a name. "auto":
             mixed_float16 on GPUs of compute capability 7.0 and above, mixed_bfloat16 on TPUs and on CPUs with
             AVX512-BF16 or AMX, else float32; a line says which and why, unless Keras' interactive logging is off.
+            Or one for each layer (`tfc.LayerConfigs`): {name, regular expression, class or function: policy or `None`},
+            of which the first key that matches a layer counts. Without one a layer computes in what it does now.
         keep_float32: What else is to stay float32: a name, a regular expression, a class of layers, several of these,
             or a function from a layer to bool. Names may be those of operations, too. What was float32 by hand, or
             by an earlier `keep_float32`, is to be named again: every layer gets the policy anew.
@@ -84,19 +90,24 @@ def mixed_precision(
     ['bfloat16', 'float32']
     """
     choice = named(keep_float32)
+    configs = LayerConfigs.given(policy)
+    name = "" if configs is not None else _resolved(policy)
     check_built(model)
     check_floats(model, "Cast")
-    name, said = resolve(policy)
-    if name != "float32" or _has_half(model):
-        _check_no_ranges(model)
-    if said and keras.config.is_interactive_logging_enabled():
-        print(said)
     with place_of(model), _no_global_policy():
         flat = rebuild(model)
+        wide: frozenset[str] = frozenset()
+        if configs is not None:
+            name, wide = _policies(flat, configs)
+        if name != "float32" or _has_half(model):
+            _check_no_ranges(model)
         if _has_half(flat):
             flat = in_float32(flat, keep_casts=True)
         kept = reasons(flat, choice, name)
         choice.check()
+        for layer in flat.layers:
+            if layer.name in wide:
+                kept.setdefault(id(layer), ASKED)
         if name == "float32":
             return in_float32(flat, keep_casts=True)
         if name == "mixed_float16":
@@ -133,6 +144,33 @@ def full_precision(model: keras.Model) -> keras.Model:
     check_floats(model, "Cast")
     with place_of(model), _no_global_policy():
         return in_float32(rebuild(model))
+
+
+def _resolved(policy: Any) -> str:
+    """Return the name of a policy, and say which "auto" is."""
+    name, said = resolve(policy)
+    if said and keras.config.is_interactive_logging_enabled():
+        print(said)
+    return name
+
+
+def _policies(flat: keras.Model, configs: LayerConfigs) -> tuple[str, frozenset[str]]:
+    """Return the policy of 16 bits, or "float32", of a config for each layer; and the layers that are to be float32."""
+    best = functools.cache(lambda: _resolved(AUTO))
+    resolved = configs.resolve(flat.layers, lambda one: best() if policy_name(one) == AUTO else policy_name(one))
+    now = {layer.name: getattr(innermost(layer), "compute_dtype", None) for layer in flat.layers}
+    wanted = {
+        name: resolved.of(name) or (f"mixed_{dtype}" if dtype in HALVES else "float32") for name, dtype in now.items()
+    }
+    halves = sorted(set(wanted.values()) - {"float32"})
+    if len(halves) > 1:
+        raise ValueError(
+            "Expected one policy of 16 bits beside float32 in a model: where they meet, every number would be cast to "
+            f"float32 and back. Received: {' and '.join(map(repr, halves))}. Give all layers the same, or 'float32'."
+        )
+    return _resolved(halves[0]) if halves else "float32", frozenset(
+        name for name, one in wanted.items() if one == "float32"
+    )
 
 
 @contextlib.contextmanager

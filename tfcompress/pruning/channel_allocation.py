@@ -40,6 +40,13 @@ def chosen_groups(
                 f"{group.reason}."
             )
         others = [producer for producer in group.producers if not meant[producer]]
+        split = [name for name in others if choice.elsewhere(name)]
+        if group.reason is None and split and len(others) < len(group.producers):
+            own = next(name for name in group.producers if name not in others)
+            raise ValueError(
+                f"Expected one config for layers that make the same {_WORDS[kind]}, since these can only go together. "
+                f"Received: {own!r} and {', '.join(map(repr, split))} with one each. Let one key match them all."
+            )
         if named and others:
             raise ValueError(
                 f"Expected all layers that make the same {_WORDS[kind]}, since these can only go together. Received: "

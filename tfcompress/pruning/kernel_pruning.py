@@ -55,7 +55,7 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
             if choice.names_it(layer):
                 raise ValueError(
                     f"Expected layers with a kernel. Received: {layer.name!r} of class "
-                    f"{type(layer).__name__}, which has nothing to prune. Leave it out of `layers`."
+                    f"{type(layer).__name__}, which has nothing to prune. Leave it out of `{choice.argument}`."
                 )
             return layer
         if costs is not None:
@@ -65,7 +65,7 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
                     raise ValueError(
                         f"Expected layers with kernels that are multiplied, with scope='flops'. Received: "
                         f"{layer.name!r} of class {type(layer).__name__}, in which zeros save no multiplications. "
-                        "Leave it out of `layers`, or take scope='bytes' or 'global'."
+                        f"Leave it out of `{choice.argument}`, or take scope='bytes' or 'global'."
                     )
                 free.append(layer.name)
                 return layer
@@ -90,7 +90,7 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
     if not made:
         raise ValueError(
             f"Expected a model with layers to prune. Received: {model.name!r}, in which "
-            + ("none has a kernel" if choice.all else f"none of layers={choice.given!r} has a kernel")
+            + ("none has a kernel" if choice.all else f"none of {choice.argument}={choice.given!r} has a kernel")
             + (" that is multiplied." if free else ".")
         )
     if free:

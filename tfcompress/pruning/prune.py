@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from tfcompress.core.arguments import check_model
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import remarks, wrapped_layers
 from tfcompress.graph import LayerChoice, check_built
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.inputs.declared import takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.recursion_limit import as_given
@@ -21,6 +23,7 @@ from tfcompress.pruning.channel_pruning import prune_channels
 from tfcompress.pruning.gradient_statistics import Evidence, check_evidence
 from tfcompress.pruning.granularity import STRUCTURES
 from tfcompress.pruning.kernel_pruning import prune_kernels
+from tfcompress.pruning.prune_by_layer import prune_by_layer
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.schedules import ConstantSparsity
 
@@ -46,7 +49,9 @@ def prune(
 
     Args:
         model: A built Keras model of any kind; it is not changed.
-        config: A `PruneConfig`, a schedule, or the share of zeros in [0, 1) from the first step on.
+        config: A `PruneConfig`, a schedule, or the share of zeros in [0, 1) from the first step on; or one for each
+            layer (`tfc.LayerConfigs`): {name, regular expression, class or function: config or `None`}, of which the
+            first key that matches a layer counts. With scope "global" the layers of one key share a budget.
         layers: Which layers: `None` for all with a kernel; a name or regular expression, or several; or a
             function from a layer to bool. Layers inside of nested models and composite layers go by the
             names that `tfc.summary` shows. Channels that several layers make together are pruned if all of these
@@ -84,8 +89,17 @@ def prune(
         return _prune(model, config, layers, Evidence(data, loss, batch_size), at_once=False)
 
 
-def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, at_once: bool) -> keras.Model:
-    config = config if isinstance(config, PruneConfig) else PruneConfig(config)
+def _prune(
+    model: keras.Model,
+    config: Any,
+    layers: Layers,
+    evidence: Evidence,
+    *,
+    at_once: bool,
+    read: Callable[[Any], PruneConfig] = PruneConfig.get,
+) -> keras.Model:
+    configs = LayerConfigs.given(config)
+    config = None if configs is not None else read(config)
     choice = LayerChoice(layers)
     check_built(model)
     check_floats(model, "Prune")
@@ -93,18 +107,25 @@ def _prune(model: keras.Model, config: Any, layers: Layers, evidence: Evidence, 
         compiled = getattr(model, "_compile_loss", None)
         weights = getattr(compiled, "_user_loss_weights", None)
         evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None), loss_weights=weights)
-    check_evidence(config, evidence, at_once)
-    how = prune_channels if config.granularity in STRUCTURES else prune_kernels
-    return how(model, config, choice, evidence)
+
+    def one(model: keras.Model, config: PruneConfig, choice: LayerChoice, evidence: Evidence) -> keras.Model:
+        check_evidence(config, evidence, at_once)
+        how = prune_channels if config.granularity in STRUCTURES else prune_kernels
+        return how(model, config, choice, evidence)
+
+    if configs is not None:
+        return prune_by_layer(model, configs, read=read, choice=choice, evidence=evidence, one=one)
+    assert config is not None
+    return one(model, config, choice, evidence)
 
 
 @takes_inputs
-def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: Any) -> keras.Model:
+def prune_once(model: keras.Model, sparsity: Any, data: Any = None, **config: Any) -> keras.Model:
     """Return a copy of a model whose least important weights are zero, without training.
 
     Args:
         model: A built Keras model of any kind; it is not changed.
-        sparsity: Share of zeros, in [0, 1).
+        sparsity: Share of zeros, in [0, 1); or one for each layer, as `prune` takes its config.
         data: For criteria that look at data, as in `prune`; "magnitude" doesn't.
         **config: `layers`, `loss`, `batch_size`, `input_shapes` and `input_dtypes`, as in `prune`, and the fields of
             `PruneConfig`, such as `scope="global"`.
@@ -131,9 +152,12 @@ def prune_once(model: keras.Model, sparsity: float, data: Any = None, **config: 
     known = [field.name for field in dataclasses.fields(PruneConfig) if field.name != "schedule"]
     for name in config.keys() - set(known):
         raise TypeError(f"Expected layers, loss, batch_size or one of {', '.join(known)}. Received: {name}=.")
-    once = PruneConfig(ConstantSparsity(sparsity, frequency=1), **config)
+
+    def read(share: float) -> PruneConfig:
+        return PruneConfig(ConstantSparsity(share, frequency=1), **config)
+
     with place_of(model):
-        pruned = _prune(model, once, layers, evidence, at_once=True)
+        pruned = _prune(model, sparsity, layers, evidence, at_once=True, read=read)
         update_masks(pruned)
         for text in remarks(pruned):
             warnings.warn(text, stacklevel=2)

@@ -182,6 +182,15 @@ class PruneConfig:
         return {name: _plain(value) for name, value in fields.items()}
 
     @classmethod
+    def get(cls, config: Any) -> PruneConfig:
+        """Return a configuration itself, or that of a schedule or a sparsity.
+
+        >>> PruneConfig.get(0.5).schedule.target_sparsity
+        0.5
+        """
+        return config if isinstance(config, cls) else cls(config)
+
+    @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PruneConfig:
         """Return the configuration that `to_dict` was called on."""
         known = (field.name for field in dataclasses.fields(cls))
