@@ -13,6 +13,7 @@ from keras import ops, tree
 
 from tfcompress.core.arguments import check_flag, check_model, short
 from tfcompress.core.atomic_files import draft
+from tfcompress.core.keras_private import own_policy
 from tfcompress.core.replicas import place_of, replicas
 from tfcompress.core.sharding import same_place
 from tfcompress.core.transform import carry
@@ -116,7 +117,7 @@ class Distiller(keras.Model):
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
         """By which Keras scales the loss: that of the student's layers in float16, if there are any."""
-        return (policy_of_layers(self.student) if hasattr(self, "student") else None) or self._dtype_policy
+        return (policy_of_layers(self.student) if hasattr(self, "student") else None) or own_policy(self)
 
     @property
     def teacher(self) -> keras.Model:
@@ -163,7 +164,7 @@ class Distiller(keras.Model):
             for form, theirs, ours, weight in zip(forms, wanted, given, weights, strict=True)
         )
         self.distillation_loss.update_state(soft * replicas())  # Keras divides losses by their number
-        extra = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
+        extra = sum(ops.sum(ops.cast(loss, "float32")) for loss in self.losses)
         if self.loss is None:
             return self.alpha * soft + extra
         hard = super().compute_loss(x, y, y_pred, sample_weight, training)

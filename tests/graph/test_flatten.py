@@ -220,7 +220,7 @@ def test_raw_tensorflow_that_is_no_graph_is_refused_with_the_line(what):
     model = Raw()
     model(np.ones((3, 3), "float32"))
     with pytest.raises(
-        ValueError, match=r"`call` of Raw 'raw'.*(test_surgery.py:\d+: `return |computes with 'raw/dense)"
+        ValueError, match=r"`call` of Raw 'raw'.*(test_flatten.py:\d+: `return |computes with 'raw/dense)"
     ):
         tfc.prune(model, 0.5)
 

@@ -86,7 +86,7 @@ def test_threads_reach_the_runtime(file, tmp_path, monkeypatch):
     runner = open_runner(path, threads=2)
     assert runner.threads == 2
     if file.endswith(".onnx"):
-        options = runner._session.get_session_options()
+        options = runner.session.get_session_options()
         seen = [options.intra_op_num_threads]
         assert options.inter_op_num_threads == 1
     assert seen == [2]

@@ -90,7 +90,7 @@ def uses(model: keras.Model) -> dict[tuple[str, int], int]:
 def _shapes(model: keras.Model) -> dict[int, Shape]:
     """Return the shapes of all tensors of a graph for one sample, by `id`: it is run on random ones."""
     graph = graph_of(model)
-    structure = graph._inputs_struct
+    structure = graph.input
     made = dict(zip(map(id, tree.flatten(structure)), tree.flatten(random_inputs(model, 1)), strict=True))
     values: dict[int, Any] = {id(x): made[id(x)] for x in graph.inputs}
     with keras.StatelessScope():

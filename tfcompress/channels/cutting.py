@@ -13,6 +13,7 @@ from keras.layers import Layer
 from tfcompress.channels.groups import Analysis
 from tfcompress.channels.kernel_rules import equation_of
 from tfcompress.channels.tracker import Axes
+from tfcompress.core.keras_private import copy_trainable
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.transform import read
 from tfcompress.graph.changed_arguments import built_anew
@@ -192,7 +193,7 @@ def _attention(query: Any, key: Any, value: Any, scale: float) -> Any:
 
 
 def _like(made: Layer, layer: Layer) -> Layer:
-    made._trainable = layer._trainable
+    copy_trainable(layer, made)
     if hasattr(layer, "source_names"):
         made.source_names = layer.source_names
     return made

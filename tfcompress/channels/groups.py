@@ -130,7 +130,7 @@ def analyse(model: keras.Model) -> Analysis:
         for output, found in zip(call.outputs, rule_of(call.operation)(step), strict=True):
             axes[id(output)] = found
     found_on_the_way, tracker.blocks = tracker.blocks, []
-    for output in tree.flatten(graph._outputs_struct):
+    for output in tree.flatten(graph.output):
         for labels in axes[id(output)]:
             tracker.block(labels, "it is an output of the model")
     tracker.blocks += found_on_the_way  # of several reasons the first is said

@@ -8,6 +8,7 @@ from keras.layers import Layer
 
 from tfcompress.channels import elementwise_rules, kernel_rules, product_rules, shape_rules
 from tfcompress.channels.tracker import Axes, Step
+from tfcompress.core.keras_private import sublayers
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.time_distributed import SamplesToSteps, StepsToSamples
@@ -74,6 +75,6 @@ def rule_of(operation: object) -> Rule:
         return kernel_rules.parameter
     if isinstance(inner, StepsToSamples | SamplesToSteps):
         return shape_rules.steps
-    if isinstance(inner, Layer) and getattr(operation, "pinned", None) and inner._layers:
+    if isinstance(inner, Layer) and getattr(operation, "pinned", None) and sublayers(inner):
         return shape_rules.unknown
     return RULES.get(kind_of(operation), shape_rules.unknown)

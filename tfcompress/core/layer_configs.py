@@ -6,7 +6,8 @@ import warnings
 from typing import Any
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
+
+from tfcompress.core.keras_private import any_code, flatten_layers
 
 _CONFIGURE = (
     "Give it a `get_config` that returns all arguments of the constructor, and take `**kwargs` there for those of "
@@ -28,7 +29,7 @@ def configuration(layer: keras.layers.Layer) -> dict[str, Any]:
     try:
         made: dict[str, Any] = keras.saving.serialize_keras_object(layer)
     except Exception as error:
-        fault = next(filter(None, map(_why_no_config, reversed(layer._flatten_layers()))), None)
+        fault = next(filter(None, map(_why_no_config, reversed(flatten_layers(layer)))), None)
         said, cause = fault or (layer, error)
         raise ValueError(
             f"Expected layers with a configuration, which a .keras file is made of. Received: layer {said.name!r} of "
@@ -47,13 +48,13 @@ def check_configurations(model: keras.Model) -> None:
     Warns:
         UserWarning: If a file could be written, and not be loaded.
     """
-    for layer in model._flatten_layers(include_self=False):
+    for layer in flatten_layers(model, include_self=False):
         if isinstance(layer, keras.layers.InputLayer | keras.Model):
             continue
         configuration(layer)
         config = layer.get_config()
         try:
-            with SafeModeScope(False):
+            with any_code():
                 type(layer).from_config(config)
         except Exception as error:
             warnings.warn(

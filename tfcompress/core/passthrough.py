@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src.backend.common import global_state
 
+from tfcompress.core.keras_private import (
+    call_signature,
+    context_of_its_own,
+    has_default_build,
+    inbound_nodes,
+    producer,
+    set_call_signature,
+    sublayers,
+)
 from tfcompress.core.layer_configs import configuration
 
 
@@ -19,9 +24,8 @@ class Inserted(keras.layers.Layer):
 
     def __getattr__(self, name: str) -> Any:
         """Return what the layer before it holds, where this one has the name that was that layer's, as outputs have."""
-        nodes = vars(self).get("_inbound_nodes")
-        if nodes and not name.startswith("_"):
-            before = nodes[0].input_tensors[0]._keras_history.operation
+        if not name.startswith("_") and (nodes := inbound_nodes(self)):
+            before = producer(nodes[0].input_tensors[0])
             if before.name == f"{self.name}_linear" and _is_held(before, name):
                 return getattr(before, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -41,7 +45,7 @@ class PassThrough(keras.layers.Wrapper):
         kwargs = {"name": layer.name, **kwargs, "dtype": "float32", "autocast": False}
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
-        self._call_signature: inspect.Signature = _with_keywords_of(layer, inspect.signature(self.call))
+        set_call_signature(self, _with_keywords_of(layer, inspect.signature(self.call)))
 
     def __getattr__(self, name: str) -> Any:
         """Return what the layer inside holds: `kernel`, `units`, `activation` and the like, but none of its methods."""
@@ -61,13 +65,14 @@ class PassThrough(keras.layers.Wrapper):
         layer = configuration(self.layer)
         if has_no_build(self.layer):
             layer.pop("build_config", None)
-        return {**PassThrough._arguments(self), "layer": layer}
+        return {**PassThrough.constructor_arguments(self), "layer": layer}
 
     def rewrap(self, layer: keras.layers.Layer) -> PassThrough:
         """Return a wrapper like this one, without its state, around another layer."""
-        return type(self)(layer, **self._arguments())
+        return type(self)(layer, **self.constructor_arguments())
 
-    def _arguments(self) -> dict[str, Any]:
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments, beside the layer, with which a wrapper like this one is made."""
         config = keras.layers.Layer.get_config(self)
         config.pop("dtype", None)
         return {**config, **{name: getattr(self, name) for name in self.own_arguments}}
@@ -183,22 +188,6 @@ class AskedTraining(PassThrough):
             return self.layer(inputs, *args, **kwargs, training=training)
 
 
-@contextlib.contextmanager
-def context_of_its_own() -> Iterator[None]:
-    """Let the `training` that a layer is called with in the block be that of the layer alone.
-
-    All layers of a model share one context of the call, in which a `training` that a layer is given stays: layers
-    behind, called without one as Keras 3.16 calls all, would take it for the model's.
-    """
-    name = "current_call_ctx"
-    context = global_state.get_global_attribute(name)
-    global_state.set_global_attribute(name, copy.copy(context))
-    try:
-        yield
-    finally:
-        global_state.set_global_attribute(name, context)
-
-
 def _with_keywords_of(layer: keras.layers.Layer, own: inspect.Signature) -> inspect.Signature:
     """Return the signature of a wrapper's call with the names of the arguments that the layer's call takes.
 
@@ -207,10 +196,10 @@ def _with_keywords_of(layer: keras.layers.Layer, own: inspect.Signature) -> insp
     """
     known = own.parameters
     *positional, last = known.values()
-    filled = {"mask", *(f"{name}_mask" for name in layer._call_signature.parameters)}
+    filled = {"mask", *(f"{name}_mask" for name in call_signature(layer).parameters)}
     named = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in list(layer._call_signature.parameters.values())[1:]
+        for parameter in list(call_signature(layer).parameters.values())[1:]
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and parameter.name not in {*known, *filled}
     ]
@@ -235,7 +224,7 @@ def asks_for_training(layer: keras.layers.Layer) -> bool:
 
 def has_no_build(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has no `build` of its own, so that its sublayers are built when it is called."""
-    return bool(layer._layers) and getattr(layer.build, "_is_default", False)
+    return bool(sublayers(layer)) and has_default_build(layer)
 
 
 def innermost(operation: Any) -> Any:

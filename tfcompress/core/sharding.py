@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.core import keras_private
+
 Tensor = Any
 
 
@@ -44,7 +46,7 @@ def of_first_process(value: np.ndarray) -> np.ndarray:
 
 def layout_of(variable: keras.Variable | None) -> Any:
     """Return the `TensorLayout` of a variable on a mesh; `None` for one that is on a device of its own."""
-    layout = getattr(variable, "_layout", None)
+    layout = keras_private.layout_of(variable)
     return layout if isinstance(layout, keras.distribution.TensorLayout) else None
 
 
@@ -89,7 +91,7 @@ def lay_like(old: keras.Variable, new: keras.Variable) -> None:
         named = distribution.get_tensor_layout(old.path)
     for layout in (theirs, named):
         if layout is not None and any(axis is not None for axis in layout.axes):
-            new._layout = layout
+            keras_private.set_layout(new, layout)
             return
 
 

@@ -13,7 +13,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.core.passthrough import PassThrough, context_of_its_own
+from tfcompress.core.keras_private import (
+    call_context,
+    context_of_its_own,
+    flatten_layers,
+    own_state,
+    own_trainable,
+    set_layout,
+)
+from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.replicas import layout_like, not_distributed
 from tfcompress.core.transform import Projection, Tensor, WeightTransform, carried, read, remove_projection
 
@@ -90,9 +98,10 @@ class CompressedLayer(PassThrough):
         ]
         return {**super().get_config(), "transforms": transforms}
 
-    def _arguments(self) -> dict[str, Any]:
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments, beside the layer, of a wrapper like this one; its transforms are new ones."""
         fresh = [(position, type(t).from_config(t.get_config())) for position, t in self.transforms]
-        return {**super()._arguments(), "transforms": fresh}
+        return {**super().constructor_arguments(), "transforms": fresh}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> CompressedLayer:
@@ -158,20 +167,20 @@ class CompressedLayer(PassThrough):
                 aggregation="mean" if overwrite_with_gradient else "only_first_replica",
             )
         if layout is not None:
-            variable._layout = layout
+            set_layout(variable, layout)
             variable.assign(variable.value)
         return variable
 
     @property
     def state(self) -> list[keras.Variable]:
         """The variables of the wrapper itself: the step and the state of each transform."""
-        return [*self._non_trainable_variables, *self._trainable_variables]
+        return [*own_state(self), *own_trainable(self)]
 
     def take_state(self, other: CompressedLayer) -> None:
         """Take over the state of a wrapper whose transforms are the first of this one's."""
         for old, new in (
-            *zip(other._non_trainable_variables, self._non_trainable_variables, strict=False),
-            *zip(other._trainable_variables, self._trainable_variables, strict=False),
+            *zip(own_state(other), own_state(self), strict=False),
+            *zip(own_trainable(other), own_trainable(self), strict=False),
         ):
             new.assign(carried(old, new))
 
@@ -225,7 +234,7 @@ class CompressedLayer(PassThrough):
 
     def _loss_scale(self) -> Tensor | None:
         """Return what the optimizer of the outermost model multiplies the loss by, if it does and that is known."""
-        optimizer = getattr(self._get_call_context().entry_layer, "optimizer", None)
+        optimizer = getattr(call_context(self).entry_layer, "optimizer", None)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             scale = optimizer.dynamic_scale.value if optimizer.built else optimizer.initial_scale
             return ops.cast(ops.convert_to_tensor(scale), "float32")
@@ -240,7 +249,7 @@ class CompressedLayer(PassThrough):
             outer = probe.original_scope
         # On JAX a forward pass is one stateless scope, which knows the variables of the model; on
         # TensorFlow it is one call context, which knows the outermost layer.
-        context = self._get_call_context() if outer is None else outer
+        context = call_context(self) if outer is None else outer
         this = _passes.setdefault(context, _Pass())
         if id(self) not in this.values:
             if outer is None:
@@ -270,7 +279,7 @@ class CompressedLayer(PassThrough):
 
 def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:
     """Return the built wrappers of a model (or the layer itself if it is one), each once."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, CompressedLayer) and layer.built]
+    return [layer for layer in flatten_layers(model) if isinstance(layer, CompressedLayer) and layer.built]
 
 
 def remarks(model: keras.layers.Layer) -> list[str]:
@@ -320,7 +329,7 @@ def with_transforms(
     if isinstance(layer, CompressedLayer):
         for weight in layer.layer.weights:
             remove_projection(weight)
-        before = layer._arguments()["transforms"]
+        before = layer.constructor_arguments()["transforms"]
         wrapper = made(layer.layer, [*before, *transforms], name=layer.name)
     else:
         wrapper = made(layer, transforms)

@@ -114,7 +114,7 @@ def _run_once(model: keras.Model, batch: Sequence[Any]) -> None:
     check_rows(dict(zip(names, batch, strict=True)), shapes, f"the model {model.name!r}")
     tensors = [keras.ops.convert_to_tensor(array) for array in batch]
     with running(f"the model {model.name!r}", batch), keras.StatelessScope():
-        model(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, tensors), training=False)
+        model(keras.tree.pack_sequence_as(graph_of(model).input, tensors), training=False)
 
 
 def _by_input(model: keras.Model, batch: Any) -> list[Any]:

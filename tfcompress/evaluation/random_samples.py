@@ -37,7 +37,7 @@ def samples_for(predictor: Predictor, count: int) -> Arrays:
     specs = dict(predictor.input_specs or _recorded(predictor, model))
     known: list[Content] = [NOISE] * len(specs)
     if model is not None and has_graph(model):
-        structure = graph_of(model)._inputs_struct
+        structure = graph_of(model).input
         order = [x.name for x in keras.tree.flatten(structure)]
         by_name = dict(zip(order, flat_contents(model, structure), strict=True))
         known = [by_name[name] for name in specs]

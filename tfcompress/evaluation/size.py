@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import flatten_layers, own_variables
 from tfcompress.core.passthrough import Inserted, PassThrough
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.evaluation.file_constants import Count, count_onnx, count_tflite
@@ -106,9 +107,9 @@ def count_keras(model: keras.Model) -> Count:
     """
     state: set[int] = set()
     seen: dict[int, Any] = {}
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, PassThrough | Inserted):
-            state |= {id(weight) for weight in (*layer._non_trainable_variables, *layer._trainable_variables)}
+            state |= {id(weight) for weight in own_variables(layer)}
         if isinstance(layer, CompressedLayer) and layer.built:
             seen |= {id(layer.layer.weights[place]): value for place, value in layer.transformed().items()}
     total = Count(0, 0)

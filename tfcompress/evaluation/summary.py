@@ -11,6 +11,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.core.arguments import check_flag
+from tfcompress.core.keras_private import sublayers
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
@@ -210,14 +211,14 @@ def _parts(model: keras.Model) -> Iterator[tuple[Any, Explanation | None]]:
 def _leaves(layer: Layer) -> Iterator[Layer]:
     """Yield the layers of a model that are no models themselves, each once."""
     seen: set[int] = set()
-    waiting = list(layer._layers)
+    waiting = list(sublayers(layer))
     while waiting:
         part = waiting.pop(0)
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, keras.Model) or (part._layers and not kernel_positions(part)):
-            waiting = [*part._layers, *waiting]
+        if isinstance(part, keras.Model) or (sublayers(part) and not kernel_positions(part)):
+            waiting = [*sublayers(part), *waiting]
         elif not isinstance(part, keras.layers.InputLayer):
             yield part
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import build_shapes, flatten_layers
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of, plain_name
@@ -77,7 +78,7 @@ def matrix_form(layer: Any) -> MatrixForm | None:
     """
     left, output = layer.equation.replace(" ", "").split("->")
     inputs, kernel = left.split(",")
-    rank = len(layer._build_shapes_dict["input_shape"]) if layer._build_shapes_dict else 0
+    rank = len(build_shapes(layer).get("input_shape", ()))
     kernel_rank = len(layer.kernel.shape)
     if "..." in inputs and "..." not in kernel:
         extra = "".join(chr(ord("A") + i) for i in range(rank - len(inputs.replace("...", ""))))
@@ -109,7 +110,7 @@ def channel_axes(operation: Any, position: int) -> tuple[int, ...]:
     """
     inner = innermost(operation)
     weight = inner.weights[position]
-    for layer in inner._flatten_layers(include_self=False):  # of an attention that stays whole: its projection knows
+    for layer in flatten_layers(inner, include_self=False):  # of an attention that stays whole: its projection knows
         own = [place for place, found in enumerate(layer.weights) if found is weight]
         if own:
             return channel_axes(layer, own[0])

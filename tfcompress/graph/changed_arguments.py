@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import forget_variables
 from tfcompress.graph.copy_objects import Copies
 
 
@@ -47,12 +48,7 @@ def _unbuilt(layer: Layer, attributes: dict[str, Any]) -> Layer:
     for name, value in vars(layer).items():
         if isinstance(value, keras.Variable):
             del vars(new)[name]
-    for store in (new._trainable_variables, new._non_trainable_variables):
-        store.clear()
-    for ids in new._tracker.stored_ids.values():
-        ids.discard(id(None))
-    new._tracker.unlock()
-    new.built = False
+    forget_variables(new)
     for name, value in attributes.items():
         setattr(new, name, value)
     return new

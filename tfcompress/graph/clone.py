@@ -9,6 +9,7 @@ from keras import tree
 from keras.layers import Layer
 
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import keras_mask, set_path, sublayers
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.graph.copy_objects import Copies
 
@@ -36,7 +37,7 @@ def copy_layer(
             f"{told(error)}"
         ) from error
     wraps = isinstance(layer, keras.layers.Wrapper | keras.layers.Bidirectional)
-    for old, part in ((layer, new), *(zip(layer._layers, new._layers, strict=True) if wraps else ())):
+    for old, part in ((layer, new), *(zip(sublayers(layer), sublayers(new), strict=True) if wraps else ())):
         _name_weights(part, old.name, name if old is layer else old.name)
     part = new
     part.name = name
@@ -58,7 +59,7 @@ def _name_weights(layer: Layer, old: str, new: str) -> None:
     for variable in layer.variables:
         _, found, own = f"/{variable.path}".partition(f"/{old}/")
         if found:
-            variable._path = f"{new}/{own}"
+            set_path(variable, f"{new}/{own}")
 
 
 def autocast(layer: Layer, x: Any) -> Any:
@@ -74,4 +75,4 @@ def autocast(layer: Layer, x: Any) -> Any:
 
 def has_mask(x: Any) -> bool:
     """Return whether a Keras mask is attached to any tensor of a structure."""
-    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in tree.flatten(x))
+    return any(keras_mask(tensor) is not None for tensor in tree.flatten(x))

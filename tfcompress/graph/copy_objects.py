@@ -7,17 +7,29 @@ import functools
 import inspect
 import types
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import tree
 from keras.layers import Layer
-from keras.src.models.model import Trainer
-from keras.src.ops.function import map_graph
-from keras.src.ops.node import Node
-from keras.src.utils import tracking
 
+from tfcompress.core.keras_private import (
+    KerasSaveable,
+    Node,
+    Tracker,
+    begin_copy,
+    copy_graph,
+    copy_tracker,
+    flatten_layers,
+    is_cast,
+    nodes_in_order,
+    own_variables,
+    record_call,
+    reset_training,
+    set_path,
+    stored_dtype,
+)
+from tfcompress.core.tensorflow_private import is_tf_function, with_other_function
 from tfcompress.core.transform import carry
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.function_references import global_names, held, is_empty, is_function
@@ -45,33 +57,6 @@ _SHARED = (
 )
 _FOREIGN = ("tensorflow", "tensorflow_hub", "jax", "jaxlib", "torch")
 
-# What a layer has of the graphs and steps that it was part of: a copy begins without.
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "_inbound_nodes": list,
-    "_outbound_nodes": list,
-    "_losses": list,
-    "_loss_ids": set,
-    "_losses_override": list,
-    "_parent_path": lambda: None,
-}
-# What `compile` and `fit` leave in a model.
-_TRAINING = (
-    "_compile_config",
-    "_compile_loss",
-    "_compile_metrics",
-    "_compiled_trainable_state",
-    "_loss_tracker",
-    "history",
-    "loss",
-    "optimizer",
-    "predict_function",
-    "stop_training",
-    "test_function",
-    "train_function",
-)
-_GRAPH = ("_inputs_struct", "_outputs_struct", "_inputs", "_outputs")
-_GRAPH_MAPS = ("_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth")
-
 
 class Copies:
     """The copies that are made of the layers of one model: what these share, the copies share.
@@ -95,8 +80,8 @@ class Copies:
         self.originals: list[Any] = []  # an `id` is that of one object as long as this is alive
         self.made = 0  # layers and variables
         self.functions: list[tuple[dict[str, Any], str, Any]] = []  # of layers, copied behind all else
-        parts = [] if model is None else model._flatten_layers()
-        own = (part._trainable_variables + part._non_trainable_variables for part in parts)
+        parts = [] if model is None else flatten_layers(model)
+        own = (own_variables(part) for part in parts)
         self.known = {id(x) for x in [*parts, *(variable for variables in own for variable in variables)]}
 
     def of(self, operation: Any) -> Any:
@@ -130,14 +115,14 @@ class Copies:
         new = x
         if isinstance(x, keras.Variable):
             new = self.variable(x)
-        elif hasattr(type(x), "_unpickle_model"):  # a layer, an operation, a metric, a loss, an optimizer
+        elif isinstance(x, KerasSaveable):  # a layer, an operation, a metric, a loss, an optimizer
             new = self.saveable(x)
         elif isinstance(x, list | dict | set) and (type(x) in (list, dict, set) or hasattr(x, "tracker")):
             new = self._container(x)
         elif type(x) in (tuple, frozenset):
             new = type(x)(self.copy(item) for item in x)
-        elif isinstance(x, tracking.Tracker):
-            new = self._tracker(x)
+        elif isinstance(x, Tracker):
+            new = self._copied_tracker(x)
         elif callable(x) and not isinstance(x, type) and (is_function(x) or hasattr(x, "__wrapped__")):
             new = self._function(x) if self._refers(x, set()) else x
         elif isinstance(x, weakref.ref):
@@ -154,13 +139,13 @@ class Copies:
             shape=tuple(old.shape),
             dtype=self.dtype_of(old),
             trainable=old.trainable,
-            autocast=old._autocast,
+            autocast=is_cast(old),
             aggregation=old.aggregation,
             synchronization=getattr(old, "synchronization", "auto"),
             name=old.name,
         )
         self._keep(old, new)
-        new._path = old._path
+        set_path(new, old.path)
         carry(old, new)
         new.overwrite_with_gradient = old.overwrite_with_gradient
         new.regularizer = self.copy(old.regularizer)
@@ -171,7 +156,7 @@ class Copies:
 
     def dtype_of(self, variable: keras.Variable) -> str:
         """Return the dtype of a variable's copy."""
-        return str(variable._dtype)
+        return stored_dtype(variable)
 
     def saveable(self, x: Any) -> Any:
         """Return a copy by attributes: `copy.deepcopy` would serialize it."""
@@ -179,47 +164,33 @@ class Copies:
         new = object.__new__(type(x))
         self._keep(x, new)
         attributes = vars(new)
-        left: set[str] = set()
-        if isinstance(x, keras.Model):
-            left |= {*_TRAINING}
-        if isinstance(x, keras.Function):
-            left |= {*_GRAPH, *_GRAPH_MAPS}
-        for name, value in vars(x).items():
-            if name in _EMPTY:
-                attributes[name] = _EMPTY[name]()
-            elif name in left:
-                continue
-            elif isinstance(x, Layer) and is_function(value):
+        for name, value in begin_copy(x, new).items():
+            if isinstance(x, Layer) and is_function(value):
                 attributes[name] = value
                 self.functions.append((attributes, name, value))
             else:
                 attributes[name] = self.copy(value)
         if isinstance(x, keras.Model):
-            Trainer.__init__(new)
+            reset_training(new)
         if isinstance(x, keras.Function):
-            self._graph(x, new)
+            self._copy_calls(x, new)
         if isinstance(x, CompressedLayer) and x.built:
             new.register()
         return new
 
-    def _graph(self, old: Any, new: Any) -> None:
+    def _copy_calls(self, old: Any, new: Any) -> None:
         """Record the calls of a functional model's graph between the copies of its layers."""
         tensors: dict[int, Any] = {}
 
         def fill(x: Any) -> Any:
             return tensors.get(id(x), x)
 
-        for depth in sorted(old._nodes_by_depth, reverse=True):
-            for node in old._nodes_by_depth[depth]:
-                args, kwargs = tree.map_structure(fill, (node.arguments.args, node.arguments.kwargs))
-                outputs = [keras.KerasTensor(x.shape, x.dtype, x.sparse, name=x.name) for x in node.outputs]
-                Node(self.copy(node.operation), args, kwargs, outputs)
-                tensors.update(zip(map(id, node.outputs), outputs, strict=True))
-        with tracking.DotNotTrackScope():
-            for name in _GRAPH:
-                setattr(new, name, tree.map_structure(fill, getattr(old, name)))
-            for name, value in zip(_GRAPH_MAPS, map_graph(new._inputs, new._outputs), strict=True):
-                setattr(new, name, value)
+        for node in nodes_in_order(old):
+            args, kwargs = tree.map_structure(fill, (node.arguments.args, node.arguments.kwargs))
+            outputs = [keras.KerasTensor(x.shape, x.dtype, x.sparse, name=x.name) for x in node.outputs]
+            record_call(self.copy(node.operation), args, kwargs, outputs)
+            tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+        copy_graph(old, new, fill)
 
     def _container(self, x: Any) -> Any:
         """Return a copy of a list, dict or set; of Keras' own one, past the lock that refuses what is added."""
@@ -237,12 +208,9 @@ class Copies:
             vars(new)[name] = self.copy(value)
         return new
 
-    def _tracker(self, x: Any) -> Any:
+    def _copied_tracker(self, x: Any) -> Any:
         new = self._keep(x, object.__new__(type(x)))
-        for name, value in vars(x).items():
-            if name != "stored_ids":
-                vars(new)[name] = self.copy(value)
-        new.stored_ids = {name: {id(item) for item in store} for name, (_, store) in new.config.items()}
+        copy_tracker(x, new, self.copy)
         return new
 
     # Functions -------------------------------------------------------------------------------------
@@ -268,8 +236,8 @@ class Copies:
             keywords = {key: self._part(value) for key, value in x.keywords.items()}
             return type(x)(self._part(x.func), *map(self._part, x.args), **keywords)
         inner = self._part(x.__wrapped__)
-        if hasattr(x, "_clone") and hasattr(x, "python_function"):  # of tf.function: its options stay
-            return x._clone(inner)
+        if is_tf_function(x):
+            return with_other_function(x, inner)
         return inner  # compiled or cached: computed again
 
     def _part(self, x: Any) -> Any:

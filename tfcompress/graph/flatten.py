@@ -15,6 +15,7 @@ from keras import tree
 from keras.layers import Layer
 
 from tfcompress.core.arguments import check_model
+from tfcompress.core.keras_private import layer_calls, producer, run_through_graph, values_read
 from tfcompress.core.locking import exclusive
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import AskedTraining, FixedTraining, asks_for_training
@@ -102,7 +103,6 @@ def check_built(model: Any) -> None:
 
 
 # The class that `value` is a property of: on some backends a base of keras.Variable.
-_Variable = next(cls for cls in keras.Variable.__mro__ if "value" in vars(cls))
 
 
 class _CannotOpen(ValueError):
@@ -134,27 +134,23 @@ class _Opener:
         inputs = new_inputs(self.model)
         self.anchor = tree.flatten(inputs)[0]
         self.names.update(x.name for x in tree.flatten(inputs))
-        original = Layer.__call__
 
         def traced() -> bool:
             return self.in_call and threading.get_ident() == self.thread
 
-        def call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
-            return self.visit(layer, args, kwargs) if traced() else original(layer, *args, **kwargs)
+        def called(layer: Layer, call: Any, args: Any, kwargs: Any) -> Any:
+            return self.visit(layer, args, kwargs) if traced() else call(*args, **kwargs)
 
-        read = _Variable.value
-
-        def value(variable: keras.Variable) -> Any:
+        def read(variable: keras.Variable) -> None:
             if traced():
                 raise _CannotOpen(of_weight("a `call`", variable.path))
-            return read.fget(variable)
 
         with (
             exclusive(),
-            mock.patch.object(Layer, "__call__", call),
+            layer_calls(called),
             mock.patch.object(keras.KerasTensor, "__array_ufunc__", None, create=True),  # "array * x" asks x
             sums_recorded(traced, self.calls_intercepted),
-            mock.patch.object(_Variable, "value", property(value)),
+            values_read(read),
             recording(lambda: self.in_call, self.calls_intercepted),
             free_sizes_recorded(traced, self.sized),
         ):
@@ -195,7 +191,7 @@ class _Opener:
 
         def keep(tensor: Any) -> Any:
             name = next(names)
-            if tensor._keras_history.operation.name == name and name not in identities:
+            if producer(tensor).name == name and name not in identities:
                 return tensor
             if name not in identities:
                 identities[name] = keras.layers.Identity(name=name, dtype=tensor.dtype)
@@ -262,12 +258,12 @@ class _Opener:
         """Walk through the nodes of a functional model."""
         graph = graph_of(model)
         flat = tree.flatten(inputs)
-        if isinstance(inputs, dict) and not isinstance(graph._inputs_struct, dict):
+        if isinstance(inputs, dict) and not isinstance(graph.input, dict):
             flat = [inputs[x.name] for x in graph.inputs]
         flat = [as_declared(x, declared) for x, declared in zip(flat, graph.inputs, strict=True)]
         with self.calls_intercepted(False):
-            return graph._run_through_graph(
-                flat, operation_fn=lambda operation: lambda *a, **k: self.visit(operation, a, k)
+            return run_through_graph(
+                graph, flat, operation_fn=lambda operation: lambda *a, **k: self.visit(operation, a, k)
             )
 
     def open_call(self, layer: Layer, args: Any, kwargs: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.kinds import kind_of
 
@@ -23,7 +24,7 @@ def widened(model: keras.Model) -> keras.Model:
     'float32'
     """
     for layer in model.layers:
-        for part in layer._flatten_layers():
+        for part in flatten_layers(layer):
             full = all(keras.backend.standardize_dtype(weight.dtype) != "float16" for weight in part.weights)
             if part.compute_dtype == "float16" and full:
                 part.dtype_policy = "float32"

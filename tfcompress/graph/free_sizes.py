@@ -13,6 +13,7 @@ import keras
 from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import producing_node
 from tfcompress.core.passthrough import innermost
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -143,9 +144,11 @@ def _with_one_left_out(x: Any, sizes: list[Any]) -> tuple[Any, ...] | None:
 def _as_many(x: Any, size: FreeSize) -> bool:
     """Return whether a tensor surely has as many samples as that which a size is taken of."""
     while x is not size.terms[1]:
-        operation, node, _ = x._keras_history
-        before = operation._inbound_nodes[node].input_tensors
-        if not type(innermost(operation)).__module__.startswith("keras.src.layers") or len(before) != 1:
+        node = producing_node(x)
+        inner, before = innermost(node.operation), node.input_tensors
+        if not isinstance(inner, keras.layers.Layer) or not type(inner).__module__.startswith("keras."):
+            return False
+        if isinstance(inner, keras.Model) or len(before) != 1:
             return False
         x = before[0]
     return True

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import flatten_layers
+
 
 def mode_of(layer: Any) -> str | None:
     """Return how Keras itself quantized a layer, "int8"; None: not."""
@@ -15,10 +17,10 @@ def mode_of(layer: Any) -> str | None:
 def by_mode(model: keras.Model) -> dict[str, list[str]]:
     """Return {mode: names of the layers of a model that Keras itself quantized so}."""
     found: dict[str, list[str]] = {}
-    for layer in model._flatten_layers(include_self=False):
+    for layer in flatten_layers(model, include_self=False):
         mode = mode_of(layer)
         if mode is not None and not (
-            isinstance(layer, keras.Model) and any(map(mode_of, layer._flatten_layers(False)))
+            isinstance(layer, keras.Model) and any(map(mode_of, flatten_layers(layer, False)))
         ):
             found.setdefault(mode, []).append(layer.name)
     return found
@@ -62,7 +64,7 @@ def check_trains(student: keras.Model) -> None:
     """
     frozen = [
         layer
-        for layer in student._flatten_layers(include_self=False)
+        for layer in flatten_layers(student, include_self=False)
         if mode_of(layer) not in (None, FLOAT8) and not getattr(layer, "lora_enabled", False)
     ]
     if frozen:

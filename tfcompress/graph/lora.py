@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from tfcompress.core.keras_private import flatten_layers, unlocked, weight_under_lora
+
 
 def merge_lora(model: keras.Model) -> list[str]:
     """Add the low-rank products of a model's layers to their weights, and take them out.
@@ -28,17 +30,16 @@ def merge_lora(model: keras.Model) -> list[str]:
     True
     """
     names = []
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if not getattr(layer, "lora_enabled", False):
             continue
         kind = "embeddings" if hasattr(layer, "lora_embeddings_a") else "kernel"
-        weight = getattr(layer, f"_{kind}")
+        weight = weight_under_lora(layer, kind)
         weight.assign(getattr(layer, kind))  # the property adds the product
         weight.trainable = layer.trainable
-        layer._tracker.unlock()
-        for side in ("a", "b"):
-            delattr(layer, f"lora_{kind}_{side}")
-        layer._tracker.lock()
+        with unlocked(layer):
+            for side in ("a", "b"):
+                delattr(layer, f"lora_{kind}_{side}")
         layer.lora_enabled = False
         layer.lora_rank = layer.lora_alpha = None
         names.append(layer.name)

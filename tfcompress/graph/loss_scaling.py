@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import flatten_layers, own_policy, set_policy
+
 
 def policy_of_layers(model: keras.Model) -> keras.DTypePolicy | None:
     """Return "mixed_float16" if a layer of a model computes in float16 with float32 weights, else `None`.
@@ -17,7 +19,7 @@ def policy_of_layers(model: keras.Model) -> keras.DTypePolicy | None:
     >>> policy_of_layers(keras.Sequential(layers))
     <DTypePolicy "mixed_float16">
     """
-    layers = model._flatten_layers(include_self=False)
+    layers = flatten_layers(model, include_self=False)
     half = any(layer.compute_dtype == "float16" and layer.variable_dtype == "float32" for layer in layers)
     return keras.DTypePolicy("mixed_float16") if half else None
 
@@ -34,11 +36,11 @@ class MixedPrecisionModel(keras.Model):
     @property
     def dtype_policy(self) -> keras.DTypePolicy:
         """The policy of the layers in float16, if there are any, else that of the model."""
-        return policy_of_layers(self) or self._dtype_policy
+        return policy_of_layers(self) or own_policy(self)
 
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
-        self._dtype_policy = keras.dtype_policies.get(value)
+        set_policy(self, keras.dtype_policies.get(value))
 
 
 def scaled(model: keras.Model) -> keras.Model:
@@ -47,7 +49,7 @@ def scaled(model: keras.Model) -> keras.Model:
     if policy is None or isinstance(model, MixedPrecisionModel):
         return model
     if type(model).__module__.startswith("keras."):
-        return MixedPrecisionModel(model._inputs_struct, model._outputs_struct, name=model.name)
+        return MixedPrecisionModel(model.input, model.output, name=model.name)
     return scale_loss(model)  # of a class of the user's own
 
 
@@ -58,7 +60,7 @@ def scale_loss(model: keras.Model) -> keras.Model:
     """
     policy = policy_of_layers(model)
     if policy is not None and not isinstance(model, MixedPrecisionModel):
-        model._dtype_policy = policy
+        set_policy(model, policy)
     return model
 
 
@@ -66,4 +68,4 @@ def plain(model: keras.Model) -> keras.Model:
     """Return a model of Keras' own class with the same layers, that scales the loss as `scale_loss` says."""
     if not isinstance(model, MixedPrecisionModel):
         return model
-    return scale_loss(keras.Model(model._inputs_struct, model._outputs_struct, name=model.name))
+    return scale_loss(keras.Model(model.input, model.output, name=model.name))

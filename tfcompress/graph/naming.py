@@ -9,6 +9,7 @@ import keras
 from keras import tree
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import producer, producing_node
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.graph.recursion_limit import class_of, functional
 
@@ -48,16 +49,16 @@ def nested_name(name: str, parents: Sequence[Layer], taken: set[str]) -> str:
 
 def rename_duplicates(outputs: Any) -> None:
     """Rename recorded operations (not layers) whose name is taken in the graph that leads to `outputs`."""
-    waiting = [x._keras_history for x in tree.flatten(outputs)]
+    waiting = [producing_node(x) for x in tree.flatten(outputs)]
     operations: dict[int, Any] = {}
-    seen: set[tuple[int, int]] = set()
+    seen: set[int] = set()
     while waiting:
-        operation, node_index, _ = waiting.pop()
-        if (id(operation), node_index) in seen:
+        node = waiting.pop()
+        if id(node) in seen:
             continue
-        seen.add((id(operation), node_index))
-        operations[id(operation)] = operation
-        waiting += [x._keras_history for x in operation._inbound_nodes[node_index].input_tensors]
+        seen.add(id(node))
+        operations[id(node.operation)] = node.operation
+        waiting += map(producing_node, node.input_tensors)
     names: set[str] = set()
     for operation in sorted(operations.values(), key=lambda operation: not isinstance(operation, Layer)):
         if operation.name in names:
@@ -77,15 +78,15 @@ def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
     """
     if list(model.output_names) == list(names):
         return model
-    outputs = tree.flatten(model._outputs_struct)
+    outputs = tree.flatten(model.output)
     by_name = {operation.name: operation for operation in model.operations}
     used: set[int] = set()
     made = []
     for output, name in zip(outputs, names, strict=True):
-        last = output._keras_history.operation
+        last = producer(output)
         if last.name != name and (id(last) in used or isinstance(last, keras.layers.InputLayer)):
             renamed = keras.layers.Identity(name=free(name, set(by_name)), dtype=output.dtype)(output)
-            last = renamed._keras_history.operation
+            last = producer(renamed)
         else:
             renamed = output
         if last.name != name:
@@ -99,5 +100,5 @@ def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
             by_name[name] = last
         used.add(id(last))
         made.append(renamed)
-    outputs = tree.pack_sequence_as(model._outputs_struct, made)
-    return functional(model._inputs_struct, outputs, model.name, class_of(model))
+    outputs = tree.pack_sequence_as(model.output, made)
+    return functional(model.input, outputs, model.name, class_of(model))

@@ -11,13 +11,22 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import keras
 from keras import tree
 from keras.layers import Layer
 
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import (
+    STORES,
+    flatten_layers,
+    layer_calls,
+    own_state,
+    own_trainable,
+    producing_node,
+    seed_generators,
+    sublayers,
+)
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.graph.clone import has_mask
 from tfcompress.graph.free_sizes import FreeSize
@@ -43,12 +52,12 @@ class FollowsModel:
 
 def may_open(layer: Layer, arguments: Any) -> bool:
     """Return whether a layer is made of layers only, so that its `call` may be a plain graph of them."""
-    if isinstance(layer, PassThrough) or not layer._layers or not passes_training_on(layer):
+    if isinstance(layer, PassThrough) or not sublayers(layer) or not passes_training_on(layer):
         return False
     if type(layer).__module__.startswith("keras."):
         if type(layer).__name__ not in _COMPOSITE:
             return False
-    elif layer._trainable_variables or layer._non_trainable_variables or layer._seed_generators:
+    elif own_trainable(layer) or own_state(layer) or seed_generators(layer):
         return False  # its own weights or random numbers would not be in the graph
     return layer.activity_regularizer is None and not has_mask(arguments) and not _makes_mask(layer, arguments)
 
@@ -127,8 +136,7 @@ def fault_in_graph(layer: Layer, outputs: Any, inputs: set[int]) -> str | None:
     waiting = [x for x in tree.flatten(outputs) if id(x) not in inputs]
     seen: set[int] = set()
     while waiting:
-        operation, node_index, _ = waiting.pop()._keras_history
-        node = operation._inbound_nodes[node_index]
+        node = producing_node(waiting.pop())
         if id(node) in seen:
             continue
         seen.add(id(node))
@@ -138,16 +146,16 @@ def fault_in_graph(layer: Layer, outputs: Any, inputs: set[int]) -> str | None:
             if isinstance(x, FreeSize):
                 return (
                     f"Expected the `call` of {name} to compute with sizes in keras.ops alone. Received: "
-                    f"{operation.name!r} gets {x}, which is free. Give the input a fixed size, or put that part into a "
-                    "keras.layers.Layer of its own, which is kept whole."
+                    f"{node.operation.name!r} gets {x}, which is free. Give the input a fixed size, or put that part "
+                    "into a keras.layers.Layer of its own, which is kept whole."
                 )
             if not keras.utils.is_keras_tensor(x) and 0 in tuple(getattr(x, "shape", ())):
                 return (
-                    f"Expected the `call` of {name} to make tensors of known sizes. Received: {operation.name!r} gets "
-                    f"one of shape {tuple(x.shape)}, made of a size that is free, as keras.ops.arange of it is. Give "
-                    "the input a fixed size, or put that part into a keras.layers.Layer, which is kept whole."
+                    f"Expected the `call` of {name} to make tensors of known sizes. Received: {node.operation.name!r} "
+                    f"gets one of shape {tuple(x.shape)}, made of a size that is free, as keras.ops.arange of it is. "
+                    "Give the input a fixed size, or put that part into a keras.layers.Layer, which is kept whole."
                 )
-        fault = _free_size(name, operation)
+        fault = _free_size(name, node.operation)
         if fault is not None:
             return fault
         waiting += [x for x in node.input_tensors if id(x) not in inputs]
@@ -189,18 +197,16 @@ def returns_the_same(model: keras.Model, inputs: Any) -> bool:
         return True
     unbuilt = {id(layer): layer for layer in _held_layers(model) if not layer.built}  # nothing is built here
     reached: list[Layer] = []
-    call = Layer.__call__
-
     here = threading.get_ident()
 
-    def called(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+    def called(layer: Layer, call: Any, args: Any, kwargs: Any) -> Any:
         if id(layer) in unbuilt and threading.get_ident() == here:
             reached.append(layer)
             raise _Unbuilt
-        return call(layer, *args, **kwargs)
+        return call(*args, **kwargs)
 
     found: list[Any] = []
-    with mock.patch.object(Layer, "__call__", called) if unbuilt else contextlib.nullcontext():
+    with layer_calls(called) if unbuilt else contextlib.nullcontext():
         for training in (False, True):
             try:
                 made = model.compute_output_spec(inputs, training=training)
@@ -225,10 +231,10 @@ def returns_the_same(model: keras.Model, inputs: Any) -> bool:
 
 def _held_layers(model: keras.Model) -> Iterator[Layer]:
     """Iterate over the layers that attributes of a model hold: not those that were set anew."""
-    own = {id(x) for name, value in vars(model).items() if name != "_layers" for x in tree.flatten(plain(value))}
-    for layer in model._layers:
+    own = {id(x) for name, value in vars(model).items() if name not in STORES for x in tree.flatten(plain(value))}
+    for layer in sublayers(model):
         if id(layer) in own:
-            yield from layer._flatten_layers()
+            yield from flatten_layers(layer)
 
 
 def why(layer: Layer, error: Exception) -> str:

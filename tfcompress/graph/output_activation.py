@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import place_in_output, producer, producing_node
 from tfcompress.core.passthrough import Inserted, PassThrough
 
 
@@ -23,12 +24,12 @@ def last_activation(output: Any) -> str:
     >>> last_activation(model.outputs[0])
     'softmax'
     """
-    operation, node, place = output._keras_history
+    operation = producer(output)
     if isinstance(operation, PassThrough):
         operation = operation.innermost
     if isinstance(operation, keras.layers.Identity | Inserted):
-        return last_activation(output._keras_history.operation._inbound_nodes[node].input_tensors[0])
+        return last_activation(producing_node(output).input_tensors[0])
     if isinstance(operation, keras.Model):
-        return last_activation(operation.outputs[place])
+        return last_activation(operation.outputs[place_in_output(output)])
     activation = getattr(getattr(operation, "activation", None), "__name__", "")
     return activation or type(operation).__name__.lower()

@@ -10,6 +10,8 @@ import keras
 from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import STORES, own_state, own_trainable
+from tfcompress.core.tensorflow_private import DEPENDENCIES
 from tfcompress.core.transform import carried
 from tfcompress.graph.naming import free
 
@@ -146,7 +148,7 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
         UserWarning: If a weight of the model itself is neither an attribute nor in a list, tuple or dict that is one:
             a `call` that reads it can't be opened, and to all others it is of no use.
     """
-    learned, state = model._trainable_variables, model._non_trainable_variables
+    learned, state = own_trainable(model), own_state(model)
     own = {id(weight): weight for weight in [*learned, *state]}
     held = {name: value for name, value in vars(model).items() if name not in _TRACKED and _holds(value, own)}
     found = {id(weight) for value in held.values() for weight in tree.flatten(plain(value))}
@@ -184,7 +186,7 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
 
 
 # What Keras itself keeps of a model's weights, and TensorFlow of what a checkpoint holds.
-_TRACKED = ("_trainable_variables", "_non_trainable_variables", "_self_unconditional_dependency_names")
+_TRACKED = (*STORES, DEPENDENCIES)
 
 
 def plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import inbound_nodes, nodes_by_depth, outbound_nodes
 from tfcompress.core.locking import recursion
 from tfcompress.graph.loss_scaling import scaled
 
@@ -50,7 +51,7 @@ def as_given(model: keras.Model) -> keras.Model:
     >>> type(flat).__name__, type(as_given(flat)).__name__
     ('Functional', 'Sequential')
     """
-    depths = [model._nodes_by_depth[depth] for depth in sorted(model._nodes_by_depth, reverse=True)]
+    depths = nodes_by_depth(model)
     chain = [nodes[0].operation for nodes in depths]
     plain = (
         all(len(nodes) == 1 and len(nodes[0].outputs) == 1 for nodes in depths)
@@ -60,13 +61,13 @@ def as_given(model: keras.Model) -> keras.Model:
         and len({id(operation) for operation in chain}) == len(chain)
         and len(model.outputs) == 1
     )
-    single = all(keras.utils.is_keras_tensor(x) for x in (model._outputs_struct, *model.inputs))
+    single = all(keras.utils.is_keras_tensor(x) for x in (model.output, *model.inputs))
     if not getattr(model, "of_sequential", False) or not plain or not single:
         return model
     for operation in chain[1:]:
-        operation._inbound_nodes.clear()
-        operation._outbound_nodes.clear()
-    chain[0]._outbound_nodes.clear()
+        inbound_nodes(operation).clear()
+        outbound_nodes(operation).clear()
+    outbound_nodes(chain[0]).clear()
     with deep_recursion():
         made = keras.Sequential(chain, name=model.name)
     made.output_names = list(model.output_names)

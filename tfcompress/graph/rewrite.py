@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from tfcompress.core.keras_private import inbound_nodes, nodes_in_order, outbound_nodes
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.naming import rename_duplicates
 from tfcompress.graph.recursion_limit import class_of, functional
@@ -45,12 +46,7 @@ class Call:
 def calls(model: keras.Model) -> list[Call]:
     """Return the calls of a flat functional model in an order in which they can be made."""
     graph = graph_of(model)
-    return [
-        call_of(node)
-        for depth in sorted(graph._nodes_by_depth, reverse=True)
-        for node in graph._nodes_by_depth[depth]
-        if not node.is_input
-    ]
+    return [call_of(node) for node in nodes_in_order(graph) if not node.is_input]
 
 
 def call_of(node: Any) -> Call:
@@ -112,9 +108,9 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
         outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
         new.update(zip(map(id, call.outputs), outputs, strict=True))
     new.update((id(x), x) for x in graph.inputs)
-    outputs = tree.map_structure(fill, graph._outputs_struct)
+    outputs = tree.map_structure(fill, graph.output)
     rename_duplicates(outputs)
-    return functional(graph._inputs_struct, outputs, model.name, class_of(model))
+    return functional(graph.input, outputs, model.name, class_of(model))
 
 
 @contextlib.contextmanager
@@ -124,7 +120,7 @@ def calls_forgotten(model: keras.Model) -> Iterator[None]:
     Else each keeps all that was made of them, as long as it is there itself.
     """
     operations = graph_of(model).operations
-    lists = [nodes for operation in operations for nodes in (operation._inbound_nodes, operation._outbound_nodes)]
+    lists = [nodes for operation in operations for nodes in (inbound_nodes(operation), outbound_nodes(operation))]
     counts = [len(nodes) for nodes in lists]
     try:
         yield

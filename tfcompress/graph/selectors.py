@@ -13,6 +13,7 @@ from keras.layers import Layer
 
 from tfcompress.core.arguments import short
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import flatten_layers, own_trainable, own_variables
 from tfcompress.core.passthrough import innermost
 
 Selector = str | re.Pattern[str] | type[Layer]
@@ -43,10 +44,10 @@ def kernel_positions(layer: Layer) -> list[int]:
         return [position for position, weight in enumerate(inner.weights) if id(weight) in chosen]
     if isinstance(inner, keras.layers.SpectralNormalization):
         return []  # it divides the kernel by its norm, in place, in every training step
-    parts = inner._flatten_layers()
+    parts = flatten_layers(inner)
     own = {id(weight) for part in parts if _is_keras(part) for weight in _direct(part)}
     # A weight stays among these where it is frozen.
-    learned = {id(weight) for part in parts for weight in part._trainable_variables}
+    learned = {id(weight) for part in parts for weight in own_trainable(part)}
     weights = [(position, weight) for position, weight in enumerate(inner.weights) if id(weight) in learned]
     return [position for position, weight in weights if _is_kernel(weight, id(weight) in own)]
 
@@ -56,7 +57,7 @@ def _is_keras(layer: Any) -> bool:
 
 
 def _direct(layer: Layer) -> list[keras.Variable]:
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
+    return own_variables(layer)
 
 
 def _is_kernel(weight: keras.Variable, of_keras: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.transform import put, read
 
 
@@ -27,7 +28,7 @@ def beginning(model: Any) -> Iterator[None]:
     >>> np.abs(model.layers[0].states[0]).max().item()
     0.0
     """
-    layers = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
+    layers = flatten_layers(model) if isinstance(model, keras.layers.Layer) else []
     states = [variable for layer in layers for variable in _states(layer)]
     before = [read(variable) for variable in states]
     try:

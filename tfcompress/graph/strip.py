@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfcompress.core.arguments import check_model
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import Inserted
 from tfcompress.core.transform import remove_projection
@@ -59,5 +60,5 @@ def stripped(model: keras.Model) -> keras.Model:
         return layer.layer
 
     # Without the quantizers of activations the model computes otherwise, as it should.
-    exact = not any(isinstance(layer, Inserted) for layer in model._flatten_layers())
+    exact = not any(isinstance(layer, Inserted) for layer in flatten_layers(model))
     return plain(rebuild(model, unwrap, check=exact))

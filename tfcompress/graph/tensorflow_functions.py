@@ -13,6 +13,7 @@ from unittest import mock
 import keras
 from keras import ops, tree
 
+from tfcompress.core.tensorflow_private import public_names
 from tfcompress.graph.addition import added, mistakable, shape_of
 
 Aside = Callable[[bool], contextlib.AbstractContextManager[None]]
@@ -93,7 +94,7 @@ def _function(name: str) -> Any:
 
 def _name(function: Any) -> str | None:
     """Return the name behind "tf." under which a function is found; `None`: it has none."""
-    for name in getattr(inspect.unwrap(function), "_tf_api_names", ()):
+    for name in public_names(function):
         with contextlib.suppress(ValueError):
             if inspect.unwrap(_function(name)) is inspect.unwrap(function):
                 return str(name)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.core.keras_private import flatten_layers, takes_mask, takes_training
 from tfcompress.core.locking import exclusive
 from tfcompress.graph.clone import has_mask
 
@@ -107,7 +108,7 @@ def why_not_together(layer: keras.layers.Layer, arguments: Any) -> str | None:
         return "it gets a Keras mask; leave mask_zero and Masking out in front of it"
     if layer.activity_regularizer is not None:
         return "it has an activity regularizer"
-    if any(getattr(part, "stateful", False) for part in layer.layer._flatten_layers()):
+    if any(getattr(part, "stateful", False) for part in flatten_layers(layer.layer)):
         return "it holds a recurrent layer that is stateful"
     return None
 
@@ -123,9 +124,9 @@ def at_once(layer: keras.layers.Layer, inputs: Tensor, training: bool | None = N
     """
     batch, steps, *rest = _sizes(inputs)
     more: dict[str, Any] = {}
-    if layer.layer._call_has_mask_arg and mask is not None:
+    if takes_mask(layer.layer) and mask is not None:
         more["mask"] = ops.reshape(mask, (-1, *_sizes(mask)[2:]))
-    if layer.layer._call_has_training_arg:
+    if takes_training(layer.layer):
         more["training"] = training
     outputs = layer.layer.call(ops.reshape(inputs, (-1, *rest)), **more)
     lead = (batch, -1) if isinstance(batch, int) else (-1, steps)
@@ -138,7 +139,7 @@ def steps_at_once(model: keras.Model) -> Iterator[None]:
 
     In a traced function Keras computes as many of them as the batch has samples.
     """
-    found = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.TimeDistributed]
+    found = [layer for layer in flatten_layers(model) if type(layer) is keras.layers.TimeDistributed]
     found = [layer for layer in found if "call" not in vars(layer)]  # within such a block it is done
     with contextlib.ExitStack() as undo:
         if found:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.core.keras_private import flatten_layers, own_variables
 from tfcompress.core.passthrough import innermost
 
 Tensor = Any
@@ -102,7 +103,7 @@ def owner_of(layer: Any, position: int) -> Any:
     """
     inner = innermost(layer)
     weight = inner.weights[position]
-    for part in inner._flatten_layers():
-        if any(own is weight for own in (*part._trainable_variables, *part._non_trainable_variables)):
+    for part in flatten_layers(inner):
+        if any(own is weight for own in own_variables(part)):
             return part
     return inner

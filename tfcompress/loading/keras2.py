@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.locking import no_warnings
 from tfcompress.graph.inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.inputs.declared import given_shapes
@@ -152,7 +153,7 @@ def convert(legacy: Any, file: pathlib.Path, unsafe: bool) -> keras.Model:
 
 def same(model: keras.Model, legacy: Any) -> bool:
     """Return whether two models agree: to 1e-4 of the outputs' scale, in half precision to 1e-2."""
-    half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers())
+    half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in flatten_layers(model))
     return difference(model, legacy) <= (HALF_TOLERANCE if half else TOLERANCE)
 
 
@@ -163,7 +164,7 @@ def difference(model: keras.Model, legacy: Any) -> float:
     Raises:
         ValueError: the Keras 2 model can't be run on random numbers.
     """
-    structure = graph_of(model)._inputs_struct if has_graph(model) else list(model.inputs)
+    structure = graph_of(model).input if has_graph(model) else list(model.inputs)
     tensors = keras.tree.flatten(structure)
     known = flat_contents(model, structure) if has_graph(model) else [NOISE] * len(tensors)
     shapes = given_shapes([input_name(x) for x in tensors], [tuple(x.shape) for x in tensors])

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.wrapper import inner_weights
+from tfcompress.loading.tfmot_private import layer_before, quantized_weights
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantizers import activation_quantizers
@@ -173,11 +174,11 @@ def _without_quantizers(legacy: Any, carried: Carried) -> Any:
         inner = layer.layer if _is_wrapper(layer) else layer
         if inner is not layer:
             _note_range(layer, inner.name, carried, RANGES)
-            for _, quantizer, _ in getattr(layer, "_weight_vars", ()):
+            for _, quantizer, _ in quantized_weights(layer):
                 carried.bits = max(carried.bits or 0, int(getattr(quantizer, "num_bits", 8)))
             if hasattr(inner, "activation"):
                 inner.activation = _plain(inner.activation)
-        held = [*layer.weights, *(weight for weight, _, _ in getattr(layer, "_weight_vars", ()))]
+        held = [*layer.weights, *(weight for weight, _, _ in quantized_weights(layer))]
         weights[inner.name] = {_short(weight): np.asarray(weight) for weight in held}
         return type(inner).from_config(inner.get_config())
 
@@ -192,7 +193,7 @@ def _without_quantizers(legacy: Any, carried: Carried) -> Any:
 
 def _source(layer: Any) -> str:
     """Return the name of the layer whose output a layer is given."""
-    return str(layer.input._keras_history.layer.name)
+    return layer_before(layer).name
 
 
 def _note_range(layer: Any, name: str, carried: Carried, kinds: tuple[str, ...]) -> None:

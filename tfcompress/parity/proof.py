@@ -168,13 +168,13 @@ def dithered(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray],
         known = None not in x.shape
         signs = random.choice(np.array([-1, 1], np.float32), tuple(x.shape)) if known else np.float32(1)
         moved = x + DITHER * signs * quantizer.spec.step(low, high)
-        return type(quantizer)._quantize(quantizer, moved, low, high)
+        return type(quantizer).quantized(quantizer, moved, low, high)
 
     with contextlib.ExitStack() as undo:
         for quantizer in activation_quantizers(model):
             if quantizer.learns:
-                object.__setattr__(quantizer, "_quantize", functools.partial(rounded, quantizer))
-                undo.callback(object.__delattr__, quantizer, "_quantize")
+                object.__setattr__(quantizer, "quantized", functools.partial(rounded, quantizer))
+                undo.callback(object.__delattr__, quantizer, "quantized")
         return reference(model, trace, inputs)
 
 
@@ -246,7 +246,7 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
     names = list(trace.signature.own_inputs)
     known = [NOISE] * len(names)
     if graph is not None:
-        found = flat_contents(graph, graph_of(graph)._inputs_struct)
+        found = flat_contents(graph, graph_of(graph).input)
         known = found if len(found) == len(known) else known
     ranges = input_ranges(model) if has_graph(model) else known
     made = []

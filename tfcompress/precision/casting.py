@@ -8,9 +8,17 @@ from typing import Any
 import keras
 from keras import ops, tree
 from keras.layers import Layer
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import (
+    any_code,
+    flatten_layers,
+    own_variables,
+    producer,
+    set_policy,
+    set_tensor_dtype,
+    stored_dtype,
+)
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import Inserted, has_no_build, innermost
 from tfcompress.graph.clone import copy_layer
@@ -75,8 +83,8 @@ class _Caster:
 
     def enter(self, x: Any) -> Any:
         if self.full and dtype_of(x) in HALVES:  # of a model that was cut out of one in half precision
-            for thing in (x, x._keras_history.operation):
-                object.__setattr__(thing, "_dtype", "float32")
+            for thing in (x, producer(x)):
+                set_tensor_dtype(thing, "float32")
         return x
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -132,14 +140,14 @@ class _Recast(Copies):
 
     def recast(self, layer: Layer, policy: str) -> None:
         """Let the copies of a layer, and of the layers inside, have a policy if theirs is one of floats."""
-        parts = layer._flatten_layers()
+        parts = flatten_layers(layer)
         saved = _as_saved(layer, policy)
         for part, chosen in zip(parts, saved or [keras.dtype_policies.get(policy)] * len(parts), strict=True):
             if not has_policy(part):
                 continue
             self.policies[id(part)] = chosen
-            for variable in part._trainable_variables + part._non_trainable_variables:
-                if variable._dtype == part.variable_dtype:
+            for variable in own_variables(part):
+                if stored_dtype(variable) == part.variable_dtype:
                     self.dtypes[id(variable)] = chosen.variable_dtype
 
     def dtype_of(self, variable: keras.Variable) -> str:
@@ -148,7 +156,7 @@ class _Recast(Copies):
     def saveable(self, x: Any) -> Any:
         new = super().saveable(x)
         if id(x) in self.policies:
-            object.__setattr__(new, "_dtype_policy", self.policies[id(x)])
+            set_policy(new, self.policies[id(x)])
             if hasattr(new, "finalize_state"):  # it holds numbers of the dtype that it computes in
                 new.finalize_state()
         return new
@@ -163,16 +171,16 @@ def _as_saved(layer: Layer, policy: str) -> list[keras.DTypePolicy] | None:
 
     `None`: there is no configuration to ask, or none that matters.
     """
-    parts = layer._flatten_layers()
+    parts = flatten_layers(layer)
     if len(parts) == 1 or is_of_keras(layer):
         return None
     try:
         config = _with_dtype(layer.get_config(), policy, {part.name for part in parts})
-        with SafeModeScope(False):
+        with any_code():
             made = type(layer).from_config(config)
         if layer.built and not made.built and not has_no_build(layer):
             made.build_from_config(layer.get_build_config() or {})
-        found = [part.dtype_policy for part in made._flatten_layers()]
+        found = [part.dtype_policy for part in flatten_layers(made)]
     except Exception:
         return None
     return found if len(found) == len(parts) else None

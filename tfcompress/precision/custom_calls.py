@@ -9,8 +9,16 @@ from typing import Any
 import keras
 from keras import tree
 from keras.layers import Layer
-from keras.src.backend.common.variables import AutocastScope
 
+from tfcompress.core.keras_private import (
+    computing_in,
+    flatten_layers,
+    inbound_nodes,
+    outbound_nodes,
+    own_policy,
+    producing_node,
+    set_policy,
+)
 from tfcompress.core.locking import no_warnings
 from tfcompress.graph.rewrite import Call, call_of
 from tfcompress.precision.operation_kinds import dtype_of
@@ -40,7 +48,7 @@ def operations_in_half(layer: Layer, call: Call, dtype: str) -> list[Call] | Non
     arguments, keywords = tree.map_structure(halved, (call.arguments, call.keywords))
     given = {id(x) for x in tree.flatten((arguments, keywords)) if keras.utils.is_keras_tensor(x)}
     try:
-        with _in_half(layer, f"mixed_{dtype}"), AutocastScope(dtype if layer.autocast else None):
+        with _in_half(layer, f"mixed_{dtype}"), computing_in(dtype if layer.autocast else None):
             outputs = layer.call(*arguments, **keywords)
         found: dict[int, Call] = {}
         to_see = [x for x in tree.flatten(outputs) if keras.utils.is_keras_tensor(x)]
@@ -48,7 +56,7 @@ def operations_in_half(layer: Layer, call: Call, dtype: str) -> list[Call] | Non
             x = to_see.pop()
             if id(x) in given:
                 continue
-            node = x._keras_history.operation._inbound_nodes[x._keras_history.node_index]
+            node = producing_node(x)
             if id(node) not in found:
                 found[id(node)] = call_of(node)
                 to_see += node.input_tensors
@@ -61,12 +69,12 @@ def operations_in_half(layer: Layer, call: Call, dtype: str) -> list[Call] | Non
 def _in_half(layer: Layer, policy: str) -> Iterator[None]:
     """Give a layer a policy, and let neither losses nor recorded calls stay behind."""
     with no_warnings(), contextlib.ExitStack() as undo:
-        for part in layer._flatten_layers():
+        for part in flatten_layers(layer):
             if part.compute_dtype in ("float32", "float16", "bfloat16"):
-                undo.callback(object.__setattr__, part, "_dtype_policy", part._dtype_policy)
-                object.__setattr__(part, "_dtype_policy", keras.DTypePolicy(policy))
-            undo.callback(_forget, part._inbound_nodes, len(part._inbound_nodes))
-            undo.callback(_forget, part._outbound_nodes, len(part._outbound_nodes))
+                undo.callback(set_policy, part, own_policy(part))
+                set_policy(part, keras.DTypePolicy(policy))
+            undo.callback(_forget, inbound_nodes(part), len(inbound_nodes(part)))
+            undo.callback(_forget, outbound_nodes(part), len(outbound_nodes(part)))
             # A symbolic tensor is none of those that `add_loss` takes.
             object.__setattr__(part, "add_loss", lambda loss: None)
             undo.callback(object.__delattr__, part, "add_loss")

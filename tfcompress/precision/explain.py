@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.graph import LayerChoice, check_built, rebuild
 from tfcompress.graph.inputs.symbolic import is_graph
@@ -123,4 +124,4 @@ def _why(operation: Any, call: Call) -> str:
 
 
 def _nests(model: keras.Model) -> bool:
-    return any(isinstance(layer, keras.Model) for layer in model._flatten_layers(include_self=False))
+    return any(isinstance(layer, keras.Model) for layer in flatten_layers(model, include_self=False))

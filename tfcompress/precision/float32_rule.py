@@ -10,6 +10,7 @@ from keras import layers as L
 from keras import tree
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import attention_dropout, flatten_layers, sublayers
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.export.tflite.float16_weights import LARGEST
 from tfcompress.graph import LayerChoice
@@ -131,7 +132,7 @@ def _why_asked(operation: Any, choice: LayerChoice) -> str:
         return ASKED if choice.function is None and choice.includes(operation) else ""
     inner = innermost(operation)
     # Of all, so that the choice knows every name; and a function sees the layer itself, not a wrapper of this package.
-    parts = [operation, *inner._flatten_layers(include_self=inner is not operation)]
+    parts = [operation, *flatten_layers(inner, include_self=inner is not operation)]
     asked = [choice.includes(part) for part in parts]
     return ASKED if any(asked) else ""
 
@@ -145,8 +146,8 @@ def _why_layer(layer: Layer, call: Call, policy: str) -> str:
 def _why_parts(layer: Any) -> str:
     why = _why_part(layer)
     if isinstance(layer, _ATTENTION):  # what it computes with the softmax inside is asked of its call
-        return why or (SOFTMAX if getattr(layer, "_dropout", getattr(layer, "dropout", 0.0)) else "")
-    return why or next((why for part in layer._layers if (why := _why_parts(innermost(part)))), "")
+        return why or (SOFTMAX if attention_dropout(layer) else "")
+    return why or next((why for part in sublayers(layer) if (why := _why_parts(innermost(part)))), "")
 
 
 def _why_attention(layer: Any, call: Call) -> str:

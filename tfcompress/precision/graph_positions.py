@@ -9,6 +9,7 @@ import keras
 from keras import layers as L
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.graph.rewrite import Call, is_cast
 from tfcompress.precision.operation_kinds import is_preprocessing
@@ -50,11 +51,11 @@ def raw(graph: Sequence[Call], inputs: Sequence[Any]) -> Iterator[int]:
 
 def takes_indices(layer: Any) -> bool:
     """Return whether a layer looks something up, itself or in a layer inside of it."""
-    return isinstance(layer, Layer) and any(isinstance(part, L.Embedding) for part in layer._flatten_layers())
+    return isinstance(layer, Layer) and any(isinstance(part, L.Embedding) for part in flatten_layers(layer))
 
 
 def _must_have_it_raw(call: Call) -> bool:
     inner = innermost(call.operation)
     if isinstance(inner, Layer):
-        return takes_indices(inner) or any(is_preprocessing(part) for part in inner._flatten_layers())
+        return takes_indices(inner) or any(is_preprocessing(part) for part in flatten_layers(inner))
     return is_cast(inner) and not keras.backend.is_float_dtype(inner.dtype)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import flatten_layers, is_cast, own_variables
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import place_of
 from tfcompress.core.transform import read
@@ -195,7 +196,7 @@ def _check_no_ranges(model: keras.Model) -> None:
 
 
 def _has_half(model: keras.Model) -> bool:
-    return any(layer.compute_dtype in HALVES for layer in model._flatten_layers(include_self=False))
+    return any(layer.compute_dtype in HALVES for layer in flatten_layers(model, include_self=False))
 
 
 def weights_in_half(operations: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -205,10 +206,10 @@ def weights_in_half(operations: Any) -> Iterator[tuple[str, np.ndarray]]:
         inner = innermost(operation)
         if not has_policy(inner):
             continue
-        for part in inner._flatten_layers():
+        for part in flatten_layers(inner):
             embeds = isinstance(part, keras.layers.Embedding)  # it casts what it looks up
-            for weight in (*part._trainable_variables, *part._non_trainable_variables):
-                cast = embeds or (part.autocast and getattr(weight, "_autocast", True))
+            for weight in own_variables(part):
+                cast = embeds or (part.autocast and is_cast(weight))
                 if cast and id(weight) not in seen and keras.backend.is_float_dtype(weight.dtype):
                     seen.add(id(weight))
                     yield f"{operation.name}/{weight.name}", read(weight).astype("float32")

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.inputs.samples import random_inputs
@@ -87,7 +88,7 @@ def _losses(operation: Any, found: list[str]) -> Iterator[None]:
             found.append(operation.name)
 
     with contextlib.ExitStack() as undo:
-        for layer in operation._flatten_layers() if isinstance(operation, Layer) else ():
+        for layer in flatten_layers(operation) if isinstance(operation, Layer) else ():
             object.__setattr__(layer, "add_loss", add_loss)
             undo.callback(object.__delattr__, layer, "add_loss")
         yield

@@ -88,9 +88,9 @@ class ChannelMask(Mask):
 
     def kept(self) -> Tensor:
         """Return a mask that the weight's shape broadcasts with."""
-        return self._along(ops.convert_to_tensor(self.mask.value), True)
+        return self.along(ops.convert_to_tensor(self.mask.value), True)
 
-    def _along(self, channels: Tensor, others: Any) -> Tensor:
+    def along(self, channels: Tensor, others: Any) -> Tensor:
         """Return one value per index of the axis, of one per channel; what is outside of the slice has `others`."""
         inside = ops.repeat(channels, self.inner) if self.inner > 1 else channels
         if self.outer > 1:
@@ -181,8 +181,8 @@ def _scores(members: Sequence[tuple[ChannelMask, Callable[[], Tensor]]]) -> Tens
             continue
         known = mask.gathering.known()
         if mask.frequency is not None:
-            known["activation_frequency"] = mask._along(ops.copy(mask.frequency.value), 0.0)
-        around = {} if scale is None else {"scale": mask._along(scale, 0.0)}
+            known["activation_frequency"] = mask.along(ops.copy(mask.frequency.value), 0.0)
+        around = {} if scale is None else {"scale": mask.along(scale, 0.0)}
         scores = criterion_of(mask.config.criterion)(value(), Statistics(**known, **around, seed=mask.seed))
         found.append(mask.per_channel(ops.cast(scores, "float32")))
     kept = ops.convert_to_tensor(members[0][0].mask.value)

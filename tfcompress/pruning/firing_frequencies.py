@@ -11,6 +11,7 @@ from keras import ops
 
 from tfcompress.channels import Analysis, ChannelGroup, elementwise_rules, shape_rules
 from tfcompress.channels.rule_table import rule_of
+from tfcompress.core.keras_private import producer
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.data.model_batches import batches
@@ -121,12 +122,12 @@ def _places(made: Sequence[Call], analysis: Analysis, group: ChannelGroup, numbe
 
 def _shares(model: keras.Model, places: Sequence[tuple[Tensor, int]], evidence: Evidence) -> list[np.ndarray]:
     """Return, for each index of an axis of a tensor, the share of samples and positions that are above 0."""
-    inputs = graph_of(model)._inputs_struct
+    inputs = graph_of(model).input
     names = {operation.name for operation in graph_of(model).operations}
     fires = []
     for x, axis in places:
         fires.append(_Firing(axis, free("firing", names))(x))
-        names.add(fires[-1]._keras_history.operation.name)
+        names.add(producer(fires[-1]).name)
     probe = functional(inputs, fires)
     sums = [np.zeros(x.shape[axis]) for x, axis in places]
     seen = 0
@@ -140,7 +141,7 @@ def _shares(model: keras.Model, places: Sequence[tuple[Tensor, int]], evidence: 
             for (x, _), total, output in zip(places, sums, keras.tree.flatten(outputs), strict=True):
                 value = np.asarray(output)
                 if np.isnan(value).any():
-                    name = x._keras_history.operation.name
+                    name = producer(x).name
                     raise ValueError(
                         f"Expected finite activations. Received: NaN behind layer {name!r}. Look at the weights."
                     )

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import keras_mask, variable_index
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import not_distributed
 from tfcompress.core.transform import read
@@ -108,7 +109,7 @@ class _Sum(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """Add a gradient to the sum of a variable."""
-        total = self.sums[self._get_variable_index(variable)]
+        total = self.sums[variable_index(self, variable)]
         self.assign_add(total, ops.cast(gradient, total.dtype) * ops.cast(learning_rate, total.dtype))
 
 
@@ -185,8 +186,8 @@ def _terms(model: keras.Model, losses: Sequence[Any], batch: tuple[Any, ...]) ->
     if len(losses) != 1 or len(model.outputs) != 1:
         return samples
     weights = None
-    if getattr(model.outputs[0], "_keras_mask", None) is not None:
-        mask = getattr(keras.tree.flatten(model(x, training=False))[0], "_keras_mask", None)
+    if keras_mask(model.outputs[0]) is not None:
+        mask = keras_mask(keras.tree.flatten(model(x, training=False))[0])
         weights = None if mask is None else ops.convert_to_numpy(mask).astype("float64")
     ignored = getattr(losses[0], "ignore_class", None)
     if ignored is not None:

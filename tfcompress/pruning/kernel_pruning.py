@@ -16,6 +16,7 @@ from keras.layers import Layer
 
 from tfcompress.channels.costs import products, uses
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.transform import put, read
 from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transforms
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
@@ -148,7 +149,7 @@ def check_prunable(layer: Layer, positions: Sequence[int]) -> None:
             f"Expected layers that aren't pruned yet. Received: {layer.name!r}, which has a mask. "
             "Name other layers with `layers`, or call tfcompress.strip first."
         )
-    lora = next((part.name for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)), None)
+    lora = next((part.name for part in flatten_layers(layer) if getattr(part, "lora_enabled", False)), None)
     if lora is not None:
         raise ValueError(
             f"Expected layers without LoRA, which would fill the zeros again. Received: {lora!r} with LoRA enabled. "

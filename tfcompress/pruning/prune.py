@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from tfcompress.core.arguments import check_model
+from tfcompress.core.keras_private import loss_weights
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import remarks, wrapped_layers
 from tfcompress.graph import LayerChoice, check_built
@@ -104,9 +105,7 @@ def _prune(
     check_built(model)
     check_floats(model, "Prune")
     if evidence.loss is None:
-        compiled = getattr(model, "_compile_loss", None)
-        weights = getattr(compiled, "_user_loss_weights", None)
-        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None), loss_weights=weights)
+        evidence = dataclasses.replace(evidence, loss=getattr(model, "loss", None), loss_weights=loss_weights(model))
 
     def one(model: keras.Model, config: PruneConfig, choice: LayerChoice, evidence: Evidence) -> keras.Model:
         check_evidence(config, evidence, at_once)

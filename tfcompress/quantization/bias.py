@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.core.keras_private import inbound_nodes, outbound_nodes, producer, producing_node
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.affine_forms import constant_map, matrix_form
@@ -109,9 +110,9 @@ def surroundings(layer: PassThrough) -> tuple[ActivationQuantizer, list[Call], A
     They are those of the graph in which the layer stands. `None` if they are unknown: a layer that is called on
     differently quantized inputs has no one answer.
     """
-    nodes = len(layer._inbound_nodes)
+    nodes = len(inbound_nodes(layer))
     if layer not in _found or _found[layer][0] != nodes:
-        answers = [found for node in layer._inbound_nodes if (found := _around(node)) is not None]
+        answers = [found for node in inbound_nodes(layer) if (found := _around(node)) is not None]
         one = len({id(answer[0]) for answer in answers}) == 1
         _found[layer] = (nodes, answers[0] if one else None)
     answer: tuple[ActivationQuantizer, list[Call], Any] | None = _found[layer][1]
@@ -133,15 +134,15 @@ def _around(node: Any) -> tuple[ActivationQuantizer, list[Call], Any] | None:
 
 
 def _producer(x: Any) -> Call | None:
-    operation, index, _ = x._keras_history
-    if not operation._inbound_nodes or isinstance(operation, keras.layers.InputLayer):
+    operation = producer(x)
+    if not inbound_nodes(operation) or isinstance(operation, keras.layers.InputLayer):
         return None
-    return call_of(operation._inbound_nodes[index])
+    return call_of(producing_node(x))
 
 
 def _only_reader(x: Any) -> Call | None:
-    operation = x._keras_history.operation
-    readers = [node for node in operation._outbound_nodes if any(tensor is x for tensor in node.input_tensors)]
+    operation = producer(x)
+    readers = [node for node in outbound_nodes(operation) if any(tensor is x for tensor in node.input_tensors)]
     return call_of(readers[0]) if len(readers) == 1 else None
 
 

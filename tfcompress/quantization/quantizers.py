@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted
 from tfcompress.core.replicas import range_over_replicas
 from tfcompress.core.sharding import gathered
@@ -253,15 +254,16 @@ class ActivationQuantizer(Inserted):
         if self.spec.dynamic:
             y = self._dynamic(x)
         elif self.fixed is not None:
-            y = self._quantize(x, *(np.float32(end) for end in self.fixed))
+            y = self.quantized(x, *(np.float32(end) for end in self.fixed))
         elif training and observe:
-            y = self._quantize(x, *self._observe(x))
+            y = self.quantized(x, *self._observe(x))
         else:
             ends, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
-            y = ops.where(counts[0] > 0, self._quantize(x, ends[0], ends[1]), x)
+            y = ops.where(counts[0] > 0, self.quantized(x, ends[0], ends[1]), x)
         return ops.cast(y, inputs.dtype)
 
-    def _quantize(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return a tensor fake-quantized in a range."""
         quantize = fake_quant_nonnegative if self.nonnegative else fake_quant
         return quantize(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric)
 
@@ -335,7 +337,7 @@ class ActivationQuantizer(Inserted):
 
 def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
     """Return the activation quantizers of a model, in the order of its layers."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, ActivationQuantizer)]
+    return [layer for layer in flatten_layers(model) if isinstance(layer, ActivationQuantizer)]
 
 
 def weight_quantizers(model: keras.Model) -> list[WeightQuantizer]:

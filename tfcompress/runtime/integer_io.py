@@ -33,7 +33,7 @@ def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
     specs = {**runner.input_specs, **runner.output_specs}
     whole = {name for name, spec in specs.items() if np.dtype(spec.dtype).kind in "iu"} if specs else set()
     if runner.format == "tflite":
-        details: dict[str, Any] = {**runner._details[0], **runner._details[1]}  # type: ignore[attr-defined]
+        details: dict[str, Any] = {**runner.details[0], **runner.details[1]}  # type: ignore[attr-defined]
         found = {name: details[name]["quantization_parameters"] for name in whole}
         return {
             name: (float(grid["scales"][0]), int(grid["zero_points"][0]))
@@ -41,7 +41,7 @@ def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
             if len(grid["scales"]) == 1
         }
     try:
-        entries = runner._session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+        entries = runner.session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
     except UnicodeDecodeError as error:
         raise ValueError(
             f"Expected a file whose notes are text. Received: {str(runner.path)!r}, which is damaged ({error}). Export "

@@ -249,7 +249,7 @@ class TFLiteRunner(Runner):
         else:
             inputs = {detail["name"]: detail for detail in inputs}
             outputs = {detail["name"]: detail for detail in outputs}
-        self._details = inputs, outputs
+        self.details = inputs, outputs
         super().__init__(
             path,
             threads,
@@ -267,14 +267,14 @@ class TFLiteRunner(Runner):
             results = self._signature(**inputs)
             return {name: results[name] for name in self.output_specs}
         shapes = {detail["index"]: tuple(detail["shape"]) for detail in self._interpreter.get_input_details()}
-        for name, detail in self._details[0].items():
+        for name, detail in self.details[0].items():
             if shapes[detail["index"]] != inputs[name].shape:
                 self._interpreter.resize_tensor_input(detail["index"], inputs[name].shape)
         self._interpreter.allocate_tensors()
-        for name, detail in self._details[0].items():
+        for name, detail in self.details[0].items():
             self._interpreter.set_tensor(detail["index"], inputs[name])
         self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._details[1].items()}
+        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self.details[1].items()}
 
 
 class ONNXRunner(Runner):
@@ -290,20 +290,20 @@ class ONNXRunner(Runner):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         with quiet():
-            self._session = onnxruntime.InferenceSession(
+            self.session = onnxruntime.InferenceSession(
                 os.path.realpath(path), options, providers=["CPUExecutionProvider"]
             )
         super().__init__(
             path,
             threads,
-            {value.name: _onnx_info(value) for value in self._session.get_inputs()},
-            {value.name: _onnx_info(value) for value in self._session.get_outputs()},
+            {value.name: _onnx_info(value) for value in self.session.get_inputs()},
+            {value.name: _onnx_info(value) for value in self.session.get_outputs()},
         )
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run the file once (see `Runner.run`)."""
         with _refusals(self.path, inputs):
-            return dict(zip(self.output_names, self._session.run(self.output_names, dict(inputs)), strict=True))
+            return dict(zip(self.output_names, self.session.run(self.output_names, dict(inputs)), strict=True))
 
 
 def fill(array: np.ndarray, size: int) -> np.ndarray:

@@ -5,8 +5,16 @@ from collections.abc import Iterator
 
 import keras
 
+from tfcompress.core.keras_private import (
+    flatten_layers,
+    losses_set_aside,
+    own_policy,
+    policy_with_variables,
+    set_policy,
+    set_tensor_dtype,
+)
 from tfcompress.core.locking import exclusive
-from tfcompress.graph.inputs.symbolic import graph_of, is_graph
+from tfcompress.graph.inputs.symbolic import graph_of, has_graph, is_graph
 from tfcompress.graph.rewrite import is_cast
 
 
@@ -22,27 +30,23 @@ def float32_view(model: keras.Model) -> Iterator[None]:
     here. Nor does a call in the block change a variable, or leave a loss of its graph behind in a layer.
     """
     with exclusive(), contextlib.ExitStack() as undo:
-        for layer in _layers(model):
+        for layer in flatten_layers(model):
             if _floats_otherwise(layer.compute_dtype):
-                _swap(undo, layer, "_dtype_policy", _in_float32(layer))
-            # A call begins by emptying these, and a regularizer would fill them with tensors of the graph.
-            _swap(undo, layer, "_losses", [])
-            _swap(undo, layer, "_loss_ids", set())
+                undo.callback(set_policy, layer, own_policy(layer))
+                set_policy(layer, _in_float32(layer))
+            undo.enter_context(losses_set_aside(layer))
             if getattr(layer, "use_cudnn", False):
                 _swap(undo, layer, "use_cudnn", False)
             # A functional model made of another's inner tensors has half precision inputs, and casts to them.
-            for tensor in getattr(layer, "_inputs", None) or ():
+            for tensor in graph_of(layer).inputs if has_graph(layer) else ():
                 if _floats_otherwise(tensor.dtype):
-                    _swap(undo, tensor, "_dtype", "float32")
+                    undo.callback(set_tensor_dtype, tensor, tensor.dtype)
+                    set_tensor_dtype(tensor, "float32")
             for operation in graph_of(layer).operations if is_graph(layer) else ():
                 if is_cast(operation) and operation.dtype in ("float16", "bfloat16"):
                     _swap(undo, operation, "dtype", "float32")
         undo.enter_context(keras.StatelessScope())
         yield
-
-
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    yield from model._flatten_layers()
 
 
 def _floats_otherwise(dtype: str) -> bool:
@@ -55,10 +59,8 @@ def _in_float32(layer: keras.layers.Layer) -> keras.DTypePolicy:
     mode = layer.quantization_mode
     if mode:
         return keras.dtype_policies.get(f"{mode}_from_float32")
-    policy = keras.DTypePolicy("float32")
     # Saying what the variables are, so that they are cast where they are not float32 (a pure bfloat16 model).
-    policy._variable_dtype = layer.variable_dtype
-    return policy
+    return policy_with_variables("float32", layer.variable_dtype)
 
 
 def _swap(undo: contextlib.ExitStack, thing: object, attribute: str, value: object) -> None:

@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.core.tensorflow_private import forget_function, register_functions
+
 
 def captured_by(concrete: Any, arguments: int) -> dict[str, Any]:
     """Return what a concrete function captured: {name of the tensor in its graph: variable, or tensor outside}.
@@ -61,21 +63,8 @@ def function_of(
 
 def _register(library: Any, owner: Any) -> None:
     """Let TensorFlow find the functions of a graph when the graph is run, as long as `owner` lives."""
-    from tensorflow.python.eager.context import context
-
-    context().ensure_initialized()
-    for function in library.function:
-        name = function.signature.name
-        if not context().has_function(name):  # else it was traced, and has an owner
-            context().add_function_def(function)
-            weakref.finalize(owner, _forget, name)
-
-
-def _forget(name: str) -> None:
-    from tensorflow.python.eager.context import context
-
-    if context().has_function(name):
-        context().remove_function(name)
+    for name in register_functions(library):  # what was there before was traced, and has an owner
+        weakref.finalize(owner, forget_function, name)
 
 
 def _without(graph_def: Any, names: set[str]) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfcompress.core.tensorflow_private import body_as_graph
+
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -35,10 +37,8 @@ def inline(graph: Any) -> bool:
 
 
 def _replace(graph: Any, call: Any, functions: dict[str, Any]) -> list[Any]:
-    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
-
     function = functions[call.attr["f"].func.name]
-    body, flat = function_def_to_graph_def(function)
+    body, flat = body_as_graph(function)
     arguments = [arg.name for arg in function.signature.input_arg]
     before = [x for x in call.input if x.startswith("^")]
     given = dict(zip(arguments, (x for x in call.input if not x.startswith("^")), strict=True))

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from tfcompress.core.tensorflow_private import unique_number
+
 _FUNCTIONS = {
     "While": ("cond", "body"), "StatelessWhile": ("cond", "body"),
     "PartitionedCall": ("f",), "StatefulPartitionedCall": ("f",),
@@ -48,9 +50,7 @@ def pass_value(graph_def: Any, handle: str, argument: str, spec: Any) -> bool:
 
 def _rename(functions: dict[str, Any], nodes: Iterable[Any]) -> None:
     """Give functions that were changed other names, as freezing does: TensorFlow keeps the first of each name."""
-    from tensorflow.python.framework.ops import uid
-
-    names = {name: f"{re.sub(r'(_frozen)?_[0-9]+$', '', name)}_frozen_{uid()}" for name in functions}
+    names = {name: f"{re.sub(r'(_frozen)?_[0-9]+$', '', name)}_frozen_{unique_number()}" for name in functions}
     for name, function in functions.items():
         function.signature.name = names[name]
     for node in nodes:

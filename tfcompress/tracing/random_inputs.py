@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.data.named_inputs import TensorInfo, count_samples, fit_inputs
 from tfcompress.graph.inputs.sizes import batch_of
 from tfcompress.tracing.constant_parts import reachable
@@ -106,7 +107,7 @@ class NoiseSignature(Signature):
         specs = [tf.TensorSpec(x.shape, x.dtype, name=name) for name, x in zip(self.own.inputs, tensors, strict=True)]
         function = tf.function(inference, input_signature=specs, autograph=False)
         concrete = plainly(function.get_concrete_function(), len(specs))
-        layers = frozenset(layer.name for layer in model._flatten_layers(include_self=False))
+        layers = frozenset(layer.name for layer in flatten_layers(model, include_self=False))
         draws = find_draws(concrete, self.own.inputs, layers, model.name)
         if {name: draw.kind for name, draw in draws.items()} != self.kinds:
             raise ValueError(

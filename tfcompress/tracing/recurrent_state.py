@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.data.named_inputs import TensorInfo, fit_inputs
 from tfcompress.data.reading import is_array, joined_inputs, yields_pairs
 from tfcompress.tracing.signature import Signature, read_signature, unique
@@ -199,7 +200,7 @@ def _inside(layer: Any, owner: Any, seen: set[int]) -> Iterator[tuple[Any, Any]]
     parts = (
         (layer.forward_layer, layer.backward_layer)
         if is_both
-        else layer._flatten_layers(recursive=False, include_self=False)
+        else flatten_layers(layer, recursive=False, include_self=False)
     )
     for part in parts:
         if id(part) not in seen:

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import inbound_nodes
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.graph.inputs.symbolic import called_dtypes, input_name, recorded_shapes
+from tfcompress.graph.inputs.symbolic import called_dtypes, graph_of, has_graph, input_name, recorded_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +83,7 @@ def read_signature(model: keras.Model) -> Signature:
             f"Expected a built model. Received: {model.name!r}, which isn't built. Call it once on a batch "
             "of data, or model.build(input_shape), before export."
         )
-    graph = model if hasattr(model, "_inputs_struct") else getattr(model, "_functional", None)
-    return _of_graph(graph) if graph is not None else _of_subclass(model)
+    return _of_graph(graph_of(model)) if has_graph(model) else _of_subclass(model)
 
 
 def unique(names: Iterable[Any], taken: Iterable[str] = ()) -> tuple[str, ...]:
@@ -119,14 +119,14 @@ def _path_name(path: tuple[Any, ...], stem: str, count: int) -> str:
 
 def _behind(graph: Any, tensor: Any) -> str:
     """Say which model is left behind the one layer that reads an input; "" if there are others."""
-    readers = [op for op in graph.operations for node in op._inbound_nodes if tensor in node.input_tensors]
+    readers = [op for op in graph.operations for node in inbound_nodes(op) if tensor in node.input_tensors]
     if len(graph.inputs) != 1 or len(readers) != 1 or not isinstance(readers[0], keras.layers.Layer):
         return ""
     return f": export keras.Model(model.get_layer({readers[0].name!r}).output, model.outputs)"
 
 
 def _of_graph(graph: Any) -> Signature:
-    tensors = keras.tree.flatten(graph._inputs_struct)
+    tensors = keras.tree.flatten(graph.input)
     for tensor in tensors:
         if tensor.sparse or getattr(tensor, "ragged", False) or tensor.dtype == "string":
             kind = "sparse" if tensor.sparse else tensor.dtype if tensor.dtype == "string" else "ragged"
@@ -135,10 +135,10 @@ def _of_graph(graph: Any) -> Signature:
                 f"Do that part of the preprocessing outside the model{_behind(graph, tensor)}."
             )
     names = unique(input_name(tensor) for tensor in tensors)
-    outputs = keras.tree.flatten_with_path(graph._outputs_struct)
+    outputs = keras.tree.flatten_with_path(graph.output)
     labels = [_path_name(path, name, 1) for (path, _), name in zip(outputs, graph.output_names, strict=True)]
     output_names = unique(labels, names)
-    structure = graph._inputs_struct
+    structure = graph.input
 
     def pack(flat: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (keras.tree.pack_sequence_as(structure, list(flat)),), {}

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers, own_variables, seed_generators
 from tfcompress.graph.inputs.samples import random_inputs
 from tfcompress.graph.inputs.symbolic import has_graph
 
@@ -24,10 +25,10 @@ def changed(model: keras.Model, scope: keras.StatelessScope) -> list[tuple[Any, 
     """
     found: list[tuple[Any, keras.Variable | None]] = []
     left = set(scope.state_mapping)
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         left -= {id(variable) for variable in layer.metrics_variables}
-        left -= {id(generator.state) for generator in layer._seed_generators}
-    for layer in model._flatten_layers():
+        left -= {id(generator.state) for generator in seed_generators(layer)}
+    for layer in flatten_layers(model):
         for variable in _variables(layer):
             if id(variable) in left:
                 left.remove(id(variable))
@@ -38,7 +39,7 @@ def changed(model: keras.Model, scope: keras.StatelessScope) -> list[tuple[Any, 
 
 def _variables(layer: Any) -> Iterator[keras.Variable]:
     """Yield a layer's own variables, those too that it doesn't track, as the state of a recurrent layer."""
-    yield from (*layer._trainable_variables, *layer._non_trainable_variables)
+    yield from own_variables(layer)
     for name, value in vars(layer).items():
         if not name.startswith("_"):
             yield from (x for x in keras.tree.flatten(value) if isinstance(x, keras.Variable))
@@ -70,7 +71,7 @@ def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collect
             "makes the state inputs and outputs of the file. So does a model of one's own with them: "
             "y, *state = LSTM(units, return_state=True)(x, initial_state=[h, c]). Weights stay the same (set_weights)."
         )
-    raw = [layer for layer in model._flatten_layers(include_self=False) if layer.name in scopes]
+    raw = [layer for layer in flatten_layers(model, include_self=False) if layer.name in scopes]
     layers = {layer.name: type(layer).__name__ for layer in (*assigned, *raw)}
     if layers or scopes:
         listed = ", ".join(f"layer {name!r} ({kind})" for name, kind in layers.items()) or "an operation"

@@ -11,6 +11,7 @@ import keras
 
 from tfcompress.core.arguments import cannot_run
 from tfcompress.core.error_messages import told
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import memory_error, out_of_memory
 from tfcompress.core.uneven_rows import fixes_rows
 from tfcompress.data.named_inputs import TensorInfo
@@ -106,7 +107,7 @@ def trace(
         name: TensorInfo(_shape_of(concrete.structured_outputs[name]), concrete.structured_outputs[name].dtype.name)
         for name in order
     }
-    layers = frozenset(layer.name for layer in model._flatten_layers(include_self=False))
+    layers = frozenset(layer.name for layer in flatten_layers(model, include_self=False))
     scope = scope_of(model)
     return Trace(model.name, concrete, inputs, outputs, frozenset(integral), signature, layers, scope, whole)
 
@@ -186,7 +187,7 @@ def _trace(
 
 def _where(error: Exception, model: keras.Model) -> str:
     """Return "layer 'a' of model 'm'": the innermost layer whose own code an error was raised in; else the model."""
-    layers = {id(layer): layer for layer in model._flatten_layers(include_self=False)}
+    layers = {id(layer): layer for layer in flatten_layers(model, include_self=False)}
     frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     inner = next((layers[id(found)] for found in reversed(frames) if id(found) in layers), None)
     return f"model {model.name!r}" if inner is None else f"layer {inner.name!r} of model {model.name!r}"

@@ -49,12 +49,12 @@ class _Reader:
         self.halves = False
 
     def run(self) -> Census:
-        self.stored = {tensor.name: self._stored(tensor) for tensor in self._initializers(self.proto.graph)}
+        self.stored = {tensor.name: self.integers_of(tensor) for tensor in self._initializers(self.proto.graph)}
         for tensor in self._initializers(self.proto.graph):  # what has been read needn't be copied again
             if len(tensor.raw_data) > LARGE:
                 tensor.ClearField("raw_data")
         self.inferred = self.onnx.shape_inference.infer_shapes(self.proto).graph
-        self._graph(self.inferred, {})
+        self.read_graph(self.inferred, {})
         return Census(tuple(self.steps), label(self.kernels, self.activations, self.halves))
 
     def _initializers(self, graph: Any) -> Any:
@@ -63,7 +63,7 @@ class _Reader:
             for inner in _inner(node):
                 yield from self._initializers(inner)
 
-    def _stored(self, tensor: Any) -> tuple[str, int, int, int]:
+    def integers_of(self, tensor: Any) -> tuple[str, int, int, int]:
         """Return (dtype, number of values, rank, largest |integer|) of a constant."""
         if not tensor.data_type:  # a Constant that is a string, or a plain number
             return "", 1, 0, 0
@@ -74,7 +74,7 @@ class _Reader:
             largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
         return dtype.name, int(np.prod(tensor.dims)), len(tensor.dims), largest
 
-    def _graph(self, graph: Any, outer: dict[str, str]) -> None:
+    def read_graph(self, graph: Any, outer: dict[str, str]) -> None:
         kinds = {**outer}
         for value in (*graph.input, *graph.value_info, *graph.output):
             kinds[value.name] = self._dtype(value.type.tensor_type.elem_type)
@@ -108,7 +108,7 @@ class _GraphReader:
                 self.grids[value.name] = self.kinds[value.name]
         for node in self.graph.node:
             for inner in _inner(node):
-                self.reader._graph(inner, self.kinds)
+                self.reader.read_graph(inner, self.kinds)
             if not self._skipped(node):
                 self._step(node)
 
@@ -117,7 +117,7 @@ class _GraphReader:
         if node.op_type == "Constant":
             self.constant[node.output[0]] = node.output[0]
             tensor = node.attribute[0].t
-            self.reader.stored.setdefault(node.output[0], self.reader._stored(tensor))
+            self.reader.stored.setdefault(node.output[0], self.reader.integers_of(tensor))
             return True
         if given and all(name in self.constant for name in given):
             source = max(given, key=lambda name: self.reader.stored[self.constant[name]][1])

@@ -19,6 +19,7 @@ from tfcompress.export.onnx.detached_constants import fill, lean, park, to_opset
 from tfcompress.export.onnx.handlers import HANDLERS
 from tfcompress.export.onnx.large_constants import put_back, set_apart
 from tfcompress.export.onnx.large_lstms import LargeKernels
+from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once, without_copied_sizes
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.float16_weights import store_in_half
 from tfcompress.tracing.trace import Trace
@@ -92,8 +93,8 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> tuple[Any, dict
 
     # What makes integers wants each pair of QuantizeLinear and DequantizeLinear where the fake-quantizer was.
     left_out = () if scheme is None else ("q_dq_optimizer", "const_dequantize_optimizer")
-    optimizers = {name: make for name, make in optimizer._get_optimizers().items() if name not in left_out}
-    optimizers["remove_back_to_back"] = _back_to_back()
+    optimizers = {name: make for name, make in all_optimizers().items() if name not in left_out}
+    optimizers["remove_back_to_back"] = without_copied_sizes()
     graph = _graph(trace, opset)
     try:
         # tf2onnx copies the whole graph, weights too, before each of its optimizers, to step back should it
@@ -105,36 +106,6 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> tuple[Any, dict
     parked = park(graph)
     _in_order(graph)
     return graph.make_model(""), parked
-
-
-@functools.cache
-def _back_to_back() -> Any:
-    """Return tf2onnx's merger of equal neighbours, which leaves reshapes alone whose 0 is a size of the first's.
-
-    Without the first, the 0 would copy a size of what that one reshapes.
-    """
-    from tf2onnx.optimizer import BackToBackOptimizer
-
-    class BackToBack(BackToBackOptimizer):
-        def _optimize_at_current_graph_level(self, g: Any) -> Any:
-            copying = [node for node in g.get_nodes() if node.type == "Reshape" and _copies_a_size(node)]
-            for node in copying:
-                node.type = "CopyingReshape"
-            try:
-                return super()._optimize_at_current_graph_level(g)
-            finally:
-                for node in copying:
-                    node.type = "Reshape"
-
-    return BackToBack
-
-
-def _copies_a_size(node: Any) -> bool:
-    """Return whether a reshape of another reshape's output has a 0 in its shape."""
-    first, shape = node.inputs
-    if first is None or first.type != "Reshape" or not shape.is_const():
-        return False
-    return 0 in shape.get_tensor_value(as_list=False)
 
 
 class _Lean:
@@ -151,7 +122,7 @@ class _Lean:
     def optimize(self, graph: Any, iteration: int) -> Any:
         """Do what the optimizer's own `optimize` does, but for protobufs and statistics."""
         self.optimizer.opt_iteration = iteration
-        graph = self.optimizer._optimize(graph)
+        graph = optimize_once(self.optimizer, graph)
         graph.delete_unused_nodes(graph.outputs)
         _in_order(graph)
         return graph

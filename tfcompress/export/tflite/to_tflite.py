@@ -3,6 +3,7 @@
 import hashlib
 import re
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from tfcompress.core.error_messages import told
 from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of_memory
 from tfcompress.core.quiet_output import quiet
+from tfcompress.core.tensorflow_private import around_last_pass, drop_loaded_model
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.integer_kernels import lower
@@ -52,7 +54,7 @@ def to_tflite(
         try:
             tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            converter._trackable_obj = None  # the weights once more, loaded to look at the signatures: done
+            drop_loaded_model(converter)
             give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
             converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -72,17 +74,12 @@ def _read_once(converter: Any) -> None:
 
     Where constants are repeated that does happen.
     """
-    optimize = getattr(converter, "_optimize_tflite_model", None)
-    if optimize is None:
-        return
 
-    def lighter(content: bytes, *args: Any, **kwargs: Any) -> bytes:
-        if len(content) >= LARGE and _repeated(content) <= MOST_REPEATED * len(content):
-            return content
-        optimized: bytes = optimize(content, *args, **kwargs)
-        return optimized
+    def lighter(optimize: Callable[[bytes], bytes], content: bytes) -> bytes:
+        large = len(content) >= LARGE and _repeated(content) <= MOST_REPEATED * len(content)
+        return content if large else optimize(content)
 
-    converter._optimize_tflite_model = lighter
+    around_last_pass(converter, lighter)
 
 
 def _repeated(content: bytes) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers as L
 from keras import tree
 
+from tfcompress.core.keras_private import flatten_layers, nodes_in_order
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.graph.inputs.input_paths import (
@@ -50,12 +51,11 @@ class _Reader:
 
     def read(self, graph: Any, lines: dict[int, Line]) -> list[Line | None]:
         """Go through a graph whose inputs are given lines, by `id`; return those of its outputs."""
-        for depth in sorted(graph._nodes_by_depth, reverse=True):
-            for node in graph._nodes_by_depth[depth]:
-                if not node.is_input:
-                    call = call_of(node)
-                    made = self.step(call, lines)
-                    lines.update((id(x), line) for x, line in zip(call.outputs, made, strict=False) if line is not None)
+        for node in nodes_in_order(graph):
+            if not node.is_input:
+                call = call_of(node)
+                made = self.step(call, lines)
+                lines.update((id(x), line) for x, line in zip(call.outputs, made, strict=False) if line is not None)
         return [lines.get(id(x)) for x in graph.outputs]
 
     def step(self, call: Any, lines: dict[int, Line]) -> list[Line | None]:
@@ -90,7 +90,7 @@ def _joined(lines: list[Line | None]) -> Line | None:
 
 def vocabulary(model: keras.Model) -> int:
     """Return how many different integers are safe as inputs: the smallest `input_dim` of an Embedding, or 2."""
-    sizes = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, L.Embedding)]
+    sizes = [layer.input_dim for layer in flatten_layers(model) if isinstance(layer, L.Embedding)]
     return min(sizes, default=2)
 
 
@@ -158,7 +158,7 @@ def seen_inputs(model: keras.Model) -> dict[str, Any]:
     """Return what calibration has seen of each input, by name: least and largest value of each channel, and whether
     it holds whole numbers alone. It is kept by a layer that compression has inserted."""
     found: dict[str, Any] = {}
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, Inserted):
             found.update(getattr(layer, "seen", None) or {})
     return found
@@ -267,7 +267,7 @@ def _table_size(operation: Any, kind: str, call: Any, x: Any) -> int | None:
     if kind == "CategoryEncoding":
         return int(operation.num_tokens)
     if isinstance(operation, keras.layers.Layer) and not isinstance(operation, Parameter):
-        sizes = [part.input_dim for part in operation._flatten_layers() if isinstance(part, L.Embedding)]
+        sizes = [part.input_dim for part in flatten_layers(operation) if isinstance(part, L.Embedding)]
         if (
             not sizes
             and "int" in keras.backend.standardize_dtype(x.dtype)

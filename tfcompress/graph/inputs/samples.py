@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.core.keras_private import run_through_graph
 from tfcompress.core.sharding import gathered
 from tfcompress.graph.inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.inputs.declared import Shape, given_shapes
@@ -51,7 +52,7 @@ def random_inputs(model: keras.Model, samples: int | None = None, seed: int = 0,
     >>> random_inputs(model, 3).shape
     (3, 128, 2)
     """
-    structure = graph_of(model)._inputs_struct
+    structure = graph_of(model).input
     tensors = tree.flatten(structure)
     known = flat_contents(model, structure)
     words = vocabulary(model)
@@ -95,7 +96,7 @@ def _makes_nothing(graph: Any, given: Any) -> bool:
         return call
 
     flat = [ops.cast(x, own.dtype) for x, own in zip(tree.flatten(given), graph.inputs, strict=True)]
-    graph._run_through_graph(flat, operation_fn=watched)
+    run_through_graph(graph, flat, operation_fn=watched)
     return min(sizes, default=1) <= 0
 
 

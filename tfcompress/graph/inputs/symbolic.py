@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.core.keras_private import build_shapes, flatten_layers, graph_of_sequential, producer, sublayers
 from tfcompress.core.sharding import gathered
 from tfcompress.core.uneven_rows import fixes_rows
 from tfcompress.graph.inputs.declared import given_dtypes, given_shapes, whole_structure
@@ -31,18 +32,18 @@ def has_graph(layer: Any) -> bool:
     A sequential one that was never called, as augmentation that is for training alone, has no graph.
     """
     if isinstance(layer, keras.Sequential):
-        return layer._functional is not None
+        return graph_of_sequential(layer) is not None
     return isinstance(layer, keras.Model) and isinstance(layer, keras.Function)
 
 
 def graph_of(model: keras.Model) -> Any:
     """Return the functional graph of a functional or sequential model."""
-    return model._functional if isinstance(model, keras.Sequential) else model
+    return graph_of_sequential(model) if isinstance(model, keras.Sequential) else model
 
 
 def input_name(tensor: Any) -> str:
     """Return the name of a symbolic input: that of its layer, which a copy of the model has, too."""
-    operation = tensor._keras_history.operation
+    operation = producer(tensor)
     return str(operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name)
 
 
@@ -57,7 +58,7 @@ def new_inputs(model: keras.Model) -> Any:
         ValueError: If the `call` of a subclassed model was given more than one argument.
     """
     if has_graph(model):
-        return tree.map_structure(_like, graph_of(model)._inputs_struct)
+        return tree.map_structure(_like, graph_of(model).input)
     argument, structure = called_with(model)
     leaves = tree.flatten(_named(structure, argument))
     dtypes = iter(called_dtypes(model))
@@ -115,7 +116,7 @@ MOST_COMBINED = 4
 
 def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: str) -> list[str]:
     """Try floats, then whole numbers where nothing else will do; what is only looked up in a table is whole."""
-    tables = [part.input_dim for part in model._flatten_layers() if isinstance(part, keras.layers.Embedding)]
+    tables = [part.input_dim for part in flatten_layers(model) if isinstance(part, keras.layers.Embedding)]
     names = [leaf.name for leaf in leaves]
     shapes = with_batch(given_shapes(names, [leaf.shape for leaf in leaves]), 2)
     rows = [(leaf.rows,) for leaf in leaves]
@@ -174,28 +175,28 @@ def recorded_shapes(model: keras.Model) -> dict[str, Any] | None:
     there is none, what the user gave (see `inputs_given`). Of a model whose `call` depends on its data Keras knows
     nothing; then those of its first layer are taken, so that opening it can say which line of `call` is to blame.
     """
-    recorded = model._build_shapes_dict
-    if recorded is not None and set(recorded) == {"shapes_dict"}:  # as a loaded model has it
+    recorded = build_shapes(model)
+    if set(recorded) == {"shapes_dict"}:  # as a loaded model has it
         recorded = recorded["shapes_dict"]
     if recorded and all(shape is not None for shape in recorded.values()):
-        return dict(recorded)
+        return recorded
     parameters = inspect.signature(type(model).build).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.kind < p.VAR_KEYWORD}
     if defaults and all(isinstance(shape, list | tuple | dict) for shape in defaults.values()):
         return defaults
     if whole_structure() is not None:
         return {"input_shape": _with_free_batch(whole_structure())}
-    found = (_shapes_of_layer(layer) for layer in model._layers if layer.built)
+    found = (_shapes_of_layer(layer) for layer in sublayers(model) if layer.built)
     return next((shapes for shapes in found if shapes), None)
 
 
 def _shapes_of_layer(layer: Any) -> dict[str, Any] | None:
     """Return what a layer of a model was built with; for a model with a graph what its inputs are."""
     if has_graph(layer):
-        structure = graph_of(layer)._inputs_struct
+        structure = graph_of(layer).input
         return {"input_shape": tree.map_structure(lambda x: tuple(x.shape), structure)}
-    recorded = layer._build_shapes_dict
-    return dict(recorded) if recorded and all(shape is not None for shape in recorded.values()) else None
+    recorded = build_shapes(layer)
+    return recorded if recorded and all(shape is not None for shape in recorded.values()) else None
 
 
 def _with_free_batch(shapes: Any) -> Any:
@@ -214,7 +215,7 @@ def as_declared(x: Any, declared: Any) -> Any:
 
 
 def _like(tensor: Any) -> Any:
-    operation = tensor._keras_history.operation
+    operation = producer(tensor)
     return keras.layers.InputLayer.from_config(operation.get_config()).output
 
 

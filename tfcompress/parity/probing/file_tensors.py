@@ -102,7 +102,7 @@ class TFLiteObserver(Observer):
         from ai_edge_litert.interpreter import Interpreter
 
         runner = open_runner(path)
-        starts, ends = runner._details  # type: ignore[attr-defined]
+        starts, ends = runner.details  # type: ignore[attr-defined]
         with quiet(), no_warnings():  # it warns that this takes memory
             self._interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1)
         details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}

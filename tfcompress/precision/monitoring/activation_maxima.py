@@ -11,6 +11,7 @@ import keras
 from keras import ops, tree
 from keras.layers import Layer
 
+from tfcompress.core.keras_private import flatten_layers, sublayers
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.naming import nested_name
@@ -58,7 +59,7 @@ def named_operations(model: keras.Model) -> dict[str, Any]:
 
 
 def _children(container: Layer) -> list[Any]:
-    return list(graph_of(container).operations if is_graph(container) else container._layers)
+    return list(graph_of(container).operations if is_graph(container) else sublayers(container))
 
 
 class Observer:
@@ -166,7 +167,7 @@ def same_noise(model: keras.Model) -> Iterator[None]:
         keras.layers.GaussianDropout,
     )
     with contextlib.ExitStack() as undo:
-        for layer in model._flatten_layers():
+        for layer in flatten_layers(model):
             if isinstance(layer, multiplicative) and layer.compute_dtype in HALVES:
                 undo.enter_context(wrapped_call(layer, around(layer.compute_dtype)))
         yield

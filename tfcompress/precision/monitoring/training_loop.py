@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from tfcompress.core.keras_private import jax_state, steps_applied
 from tfcompress.core.transform import read
 
 
@@ -173,12 +174,12 @@ class ScaleWatch:
     def _iterations(self) -> int:
         # `iterations` counts rounds of accumulated gradients, this one every step that wasn't skipped.
         optimizer = self.model.optimizer.inner_optimizer if self.dynamic else self.model.optimizer
-        return int(self._value(optimizer._iterations))
+        return int(self._value(steps_applied(optimizer)))
 
     def _value(self, variable: keras.Variable) -> Any:
         """Return a variable's value; while JAX trains, the variables themselves are empty."""
-        state = getattr(self.model, "_jax_state", None)
-        if state and not self.model._jax_state_synced:
+        state = jax_state(self.model)
+        if state is not None:
             place = next(i for i, v in enumerate(self.model.optimizer.variables) if v is variable)
             return ops.convert_to_numpy(state["optimizer_variables"][place])
         return read(variable)

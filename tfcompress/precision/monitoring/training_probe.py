@@ -11,6 +11,13 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.core.keras_private import (
+    compute_loss,
+    flatten_layers,
+    losses_set_aside,
+    seed_generators,
+    takes_training,
+)
 from tfcompress.graph.inputs.symbolic import is_graph
 from tfcompress.graph.rewrite import calls
 from tfcompress.precision.monitoring.activation_maxima import Observer, named_operations, same_noise
@@ -82,7 +89,7 @@ class Probe:
         self.named = named_operations(model)
         self.observer = Observer(self.named)
         self.seen: list[str] = []
-        self.halved = any(layer.compute_dtype in HALVES for layer in model._flatten_layers())
+        self.halved = any(layer.compute_dtype in HALVES for layer in flatten_layers(model))
         # What a model's own train_step minimizes isn't known.
         self.has_gradients = type(model).train_step is keras.Model.train_step
         optimizer = [] if model.optimizer is None else model.optimizer.variables
@@ -98,7 +105,7 @@ class Probe:
         trainable = {id(v) for v in model.trainable_variables if not getattr(v, "overwrite_with_gradient", False)}
         self.trained = [v for key, v in known.items() if key in trainable]
         self.others = [v for key, v in known.items() if key not in trainable]
-        states = {id(seed.state) for layer in model._flatten_layers() for seed in layer._seed_generators}
+        states = {id(seed.state) for layer in flatten_layers(model) for seed in seed_generators(layer)}
         self.seeds = [place for place, v in enumerate(self.others) if id(v) in states]
         self.drawn: list[Any] | None = None
         self.owners = self._owners()
@@ -186,7 +193,7 @@ class Probe:
         names = [x.name for x in inputs] if len(inputs) == len(leaves) else list(map(str, range(len(leaves))))
         for name, leaf, cast in zip(names, leaves, self._input_dtypes(len(leaves)), strict=True):
             self.observer.add(INPUT if len(leaves) == 1 else f"{INPUT} {name}", leaf, cast)
-        return self.model(x, training=True) if self.model._call_has_training_arg else self.model(x)
+        return self.model(x, training=True) if takes_training(self.model) else self.model(x)
 
     def _input_dtypes(self, count: int) -> list[str | None]:
         """Return what inputs are cast to: by a graph's layers, where all that read one agree, or else by the model."""
@@ -197,7 +204,7 @@ class Probe:
     def _loss(self, batch: Any) -> Tensor:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = self._predict(batch)
-        loss = self.model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+        loss = compute_loss(self.model, x, y, y_pred, sample_weight)
         return ops.cast(loss, "float32")
 
     # By layers ---------------------------------------------------------------------------------------
@@ -206,7 +213,7 @@ class Probe:
         """Return, for each trained variable, the name of the innermost named layer that has it."""
         owner: dict[int, str] = {}
         layers = {name: layer for name, layer in self.named.items() if isinstance(layer, keras.layers.Layer)}
-        for name in sorted(layers, key=lambda name: len(list(layers[name]._flatten_layers()))):
+        for name in sorted(layers, key=lambda name: len(list(flatten_layers(layers[name])))):
             for variable in layers[name].trainable_variables:
                 owner.setdefault(id(variable), name)
         return [owner.get(id(variable), self.model.name) for variable in self.trained]
@@ -266,12 +273,10 @@ def _untouched(model: keras.Model) -> Iterator[None]:
     On TensorFlow a gradient may assign too, such as those that are gathered for pruning: hence the scope around all.
     """
     with contextlib.ExitStack() as undo:
-        for layer in model._flatten_layers():
-            for attribute, fresh in (("_losses", []), ("_loss_ids", set())):
-                undo.callback(object.__setattr__, layer, attribute, getattr(layer, attribute))
-                object.__setattr__(layer, attribute, fresh)
+        for layer in flatten_layers(model):
+            undo.enter_context(losses_set_aside(layer))
         for variable in model.trainable_variables:
-            undo.callback(setattr, variable, "_regularizer", variable._regularizer)
-            variable._regularizer = None
+            undo.callback(setattr, variable, "regularizer", variable.regularizer)
+            variable.regularizer = None
         undo.enter_context(keras.StatelessScope())
         yield

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.core.keras_private import outbound_nodes, producer
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.sharding import gathered
 from tfcompress.graph.rewrite import call_of
@@ -118,7 +119,7 @@ def rounding(operation: Any) -> np.ndarray:
 
 def quantizer_behind(x: Any) -> ActivationQuantizer | None:
     """Return the quantizer of what reads a tensor, behind a ReLU too; `None` if several things read it."""
-    nodes = [node for node in x._keras_history.operation._outbound_nodes if any(t is x for t in node.input_tensors)]
+    nodes = [node for node in outbound_nodes(producer(x)) if any(t is x for t in node.input_tensors)]
     if len(nodes) != 1:
         return None
     call = call_of(nodes[0])

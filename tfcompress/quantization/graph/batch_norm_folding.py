@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers as L
 from keras import tree
 
+from tfcompress.core.keras_private import copy_trainable
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import carry, read
@@ -46,7 +47,7 @@ def remade(layer: L.Layer, **changes: Any) -> L.Layer:
             if old is not None and tuple(old.shape) == tuple(new.shape):
                 carry(old, new)
                 new.trainable = old.trainable
-    made._trainable = layer._trainable
+    copy_trainable(layer, made)
     if hasattr(layer, "source_names"):
         made.source_names = layer.source_names
     return made
@@ -266,7 +267,7 @@ class Flow:
 
     def __init__(self, model: keras.Model):
         self.calls = calls(model)
-        self._outputs = {id(x) for x in tree.flatten(graph_of(model)._outputs_struct)}
+        self._outputs = {id(x) for x in tree.flatten(graph_of(model).output)}
         self._consumers: dict[int, list[Call]] = {}
         self._of: dict[int, list[Call]] = {}
         for call in self.calls:

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.core.passthrough import PassThrough, context_of_its_own
+from tfcompress.core.keras_private import context_of_its_own
+from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.replicas import mean_over_replicas
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import keras
 from keras import tree
 
+from tfcompress.core.keras_private import flatten_layers, run_through_graph
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import asks_for_training, innermost
+from tfcompress.core.tensorflow_private import function_in
 from tfcompress.graph import kernel_positions, rebuild
 from tfcompress.graph.affine_forms import channel_axes
 from tfcompress.graph.inputs.symbolic import graph_of
@@ -122,7 +124,7 @@ def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[
 
 def _is_own(layer: Any) -> bool:
     """Return whether a layer has kernels, and isn't made of Keras' layers alone."""
-    parts = innermost(layer)._flatten_layers()
+    parts = flatten_layers(innermost(layer))
     return bool(kernel_positions(layer)) and not all(type(part).__module__.startswith("keras.") for part in parts)
 
 
@@ -153,7 +155,7 @@ class _Tracing(keras.Operation):
             return call
 
         with keras.StatelessScope(state_mapping=list(zip(self.variables, kernels, strict=True))):
-            outputs = graph_of(self.model)._run_through_graph(inputs, operation_fn=called)
+            outputs = run_through_graph(graph_of(self.model), inputs, operation_fn=called)
         made = {x.name: {place: _GRID} for place, x in enumerate(kernels)}
         self.follow(tree.flatten(outputs)[0].graph, varying, made)
         return outputs
@@ -221,4 +223,4 @@ def _sized(scale: Any, like: Any) -> set[int]:
 def _bodies(op: Any) -> list[Any]:
     """Return the graphs that an operation of TensorFlow runs."""
     names = [op.get_attr(name).name for name in _BODIES if name in op.node_def.attr]
-    return [op.graph._get_function(name).graph for name in names]
+    return [function_in(op.graph, name) for name in names]

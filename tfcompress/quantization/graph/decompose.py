@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from tfcompress.core.keras_private import build_shapes, producer, producing_node
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.transform import carry
 from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transforms
@@ -79,7 +80,7 @@ class _Lowering:
             return arguments
         place = next(place for place, given in enumerate(call.arguments) if given is call.inputs[0])
         cast = ops.cast(arguments[place], call.outputs[0].dtype)
-        cast._keras_history.operation.name = self.name(f"{call.operation.name}_cast")
+        producer(cast).name = self.name(f"{call.operation.name}_cast")
         return (*arguments[:place], cast, *arguments[place + 1 :])
 
     @staticmethod
@@ -147,7 +148,7 @@ class _Lowering:
             dtype=inner.dtype_policy,
         )
         between = list(inner.pointwise_kernel.shape)[-2]
-        shape = inner._build_shapes_dict["input_shape"]
+        shape = build_shapes(inner)["input_shape"]
         depthwise.build(shape)
         pointwise.build((*depthwise.compute_output_shape(shape)[:-1], between))
         depthwise.trainable = pointwise.trainable = inner.trainable
@@ -242,8 +243,7 @@ def _product(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> 
         return None
     x = arguments[0]
     for _ in range(2):  # back over relu6 and x + 3, in the new graph
-        operation, node_index, _ = x._keras_history
-        x = operation._inbound_nodes[node_index].input_tensors[0]
+        x = producing_node(x).input_tensors[0]
     return layers.Activation("hard_sigmoid", name=lowering.name(f"{call.operation.name}_gate"), dtype=x.dtype)(x)
 
 

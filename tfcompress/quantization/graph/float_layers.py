@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.passthrough import Inserted, PassThrough, context_of_its_own
+from tfcompress.core.keras_private import context_of_its_own, producer, producing_node
+from tfcompress.core.passthrough import Inserted, PassThrough
 from tfcompress.graph.recursion_limit import class_of, functional
 
 LEFT_OUT = "left out by layers="
@@ -60,14 +61,14 @@ def with_float_outputs(model: keras.Model) -> keras.Model:
     """Return a functional model that returns what layers kept float make, where it returned that quantized."""
 
     def unrounded(x: Any) -> Any:
-        operation, index, _ = x._keras_history
-        if not isinstance(operation, Inserted):
+        node = producing_node(x)
+        if not isinstance(node.operation, Inserted):
             return x
-        before = operation._inbound_nodes[index].input_tensors[0]
-        return x if kept_reason(before._keras_history.operation) is None else before
+        before = node.input_tensors[0]
+        return x if kept_reason(producer(before)) is None else before
 
-    outputs = keras.tree.map_structure(unrounded, model._outputs_struct)
+    outputs = keras.tree.map_structure(unrounded, model.output)
     same = zip(keras.tree.flatten(outputs), model.outputs, strict=True)
     if all(new is old for new, old in same):
         return model
-    return functional(model._inputs_struct, outputs, model.name, class_of(model))
+    return functional(model.input, outputs, model.name, class_of(model))

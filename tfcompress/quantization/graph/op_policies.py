@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.keras_private import build_shapes, kept_axes
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.affine_forms import constant_map, matrix_form
 from tfcompress.graph.rewrite import Call
@@ -159,14 +160,11 @@ def _is_smaller(image: Sequence[int | None], crop: Any) -> bool:
 def _along_last_axis(layer: Any, name: str) -> bool:
     axis = getattr(layer, "axis", -1)
     axes = (axis,) if isinstance(axis, int) else tuple(axis or ())
-    rank = len(getattr(layer, "_build_input_shape", None) or ()) or None
+    rank = len(build_shapes(layer).get("input_shape", ()))
     if name == "normalization":
         if layer.invert:
             return False
-        rank = len(layer._build_shapes_dict["input_shape"]) if layer._build_shapes_dict else rank
-        axes = layer._keep_axis if hasattr(layer, "_keep_axis") else axes
-        return all(a in (-1, (rank or 0) - 1) for a in axes)
+        return all(a in (-1, rank - 1) for a in kept_axes(layer))
     if name == "batchnormalization":
-        rank = len(layer._build_shapes_dict["input_shape"])
         return axes in ((-1,), (rank - 1,))
     return True

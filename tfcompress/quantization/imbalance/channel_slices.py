@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers as L
 
+from tfcompress.core.keras_private import copy_trainable
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import read
@@ -53,7 +54,7 @@ def sliced(call: Call, start: int, end: int) -> L.Layer | None:
     for old, new in zip(operation.weights, made.weights, strict=True):
         new.assign(part(read(old)))
         new.trainable = old.trainable
-    made._trainable = operation._trainable
+    copy_trainable(operation, made)
     return made
 
 

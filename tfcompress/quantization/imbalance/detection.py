@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import producer
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.graph import kernel_positions
@@ -375,7 +376,7 @@ def _joins_channels(call: Call) -> bool:
 
 
 def _name_of(x: Any) -> str:
-    return str(x._keras_history.operation.name)
+    return str(producer(x).name)
 
 
 def _and(found: list[Call]) -> str:

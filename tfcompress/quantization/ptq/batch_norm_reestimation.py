@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from tfcompress.core.keras_private import flatten_layers, keras_mask
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import put
@@ -54,7 +55,7 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
         if isinstance(innermost(layer), L.BatchNormalization) and not getattr(layer, "pinned", None)
     ]
     visible = {id(innermost(layer)) for layer, _ in Flow(model).layers()}
-    for layer in model._flatten_layers():
+    for layer in flatten_layers(model):
         if isinstance(layer, L.BatchNormalization) and id(layer) not in visible:
             raise ValueError(
                 f"Expected a flat model. Received: one with {layer.name!r} inside of another layer. Open it with "
@@ -64,7 +65,7 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
 
     def measure(operation: Any, call: Call, args: Any, kwargs: Any) -> None:
         mask = kwargs.get("mask")
-        mask = getattr(args[0], "_keras_mask", None) if mask is None else mask
+        mask = keras_mask(args[0]) if mask is None else mask
         totals[id(operation)].add(args[0], innermost(operation).axis, mask)
 
     def settle(operation: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.core.arguments import check_model
+from tfcompress.core.keras_private import run_through_graph
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import put, read
@@ -217,7 +218,7 @@ class _Observer(keras.Model):
             ops.cast(x, declared.dtype) for x, declared in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
         ]
         with values_alone():
-            graph._run_through_graph(flat, operation_fn=operation_fn)
+            run_through_graph(graph, flat, operation_fn=operation_fn)
         return found
 
 

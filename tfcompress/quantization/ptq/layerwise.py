@@ -13,6 +13,7 @@ import keras
 from keras import layers as L
 from keras import ops
 
+from tfcompress.core.keras_private import flatten_layers, run_through_graph, seed_generators, takes_training
 from tfcompress.core.transform import read
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.rewrite import calls
@@ -53,7 +54,7 @@ def run(
         times[id(operation)] += 1
         return lambda *args, **kwargs: visit(operation, call, args, kwargs)
 
-    graph._run_through_graph(_tensors(graph, batch), operation_fn=operation_fn)
+    run_through_graph(graph, _tensors(graph, batch), operation_fn=operation_fn)
 
 
 def _tensors(graph: Any, batch: list[Any]) -> list[Any]:
@@ -62,7 +63,7 @@ def _tensors(graph: Any, batch: list[Any]) -> list[Any]:
 
 def caller(operation: Any, training: bool = False) -> Call:
     """Return what calls an operation as a model does: Keras' default for a layer within another is the layer's own."""
-    if not isinstance(operation, L.Layer) or not operation._call_has_training_arg:
+    if not isinstance(operation, L.Layer) or not takes_training(operation):
         caller: Call = operation
         return caller
     return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
@@ -79,7 +80,7 @@ def seeded(operation: Any, call: Call, batch: int, time: int) -> Call:
     """
     if not isinstance(operation, L.Layer):
         return call
-    states = [seed.state for layer in operation._flatten_layers() for seed in layer._seed_generators]
+    states = [seed.state for layer in flatten_layers(operation) for seed in seed_generators(layer)]
     if not states:
         return call
     # A layer that gave its name to the quantizer of an output has another since.

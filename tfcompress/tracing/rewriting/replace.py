@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tfcompress.core.tensorflow_private import body_of, operation_names, set_body, set_input
 from tfcompress.tracing.rewriting import (
     complex_numbers,
     counting,
@@ -85,7 +86,7 @@ def _rewrite(graph: Any, rules: Mapping[str, tuple[Rule, ...]]) -> dict[Any, Any
             replaced[op.name] = op
         for rule in rules.get(op.type, ()):
             readers = [_readers(old) for old in op.outputs]
-            known = set(graph._nodes_by_name)
+            known = operation_names(graph)
             with graph.control_dependencies(None), tf.name_scope(f"{op.name}/"):
                 made = rule(op)
             if made is None:
@@ -93,7 +94,7 @@ def _rewrite(graph: Any, rules: Mapping[str, tuple[Rule, ...]]) -> dict[Any, Any
             for old, new, places in zip(op.outputs, made, readers, strict=True):
                 replaced[old.ref()] = new
                 for reader, place in places:
-                    reader._update_input(place, new)
+                    set_input(reader, place, new)
             # What was made may itself have to be replaced.
             waiting = [new for new in graph.get_operations() if new.name not in known] + waiting
             break
@@ -112,20 +113,18 @@ def _latest(tensor: Any, replaced: Mapping[Any, Any]) -> Any:
 
 def _rewrite_bodies(op: Any, rules: Mapping[str, tuple[Rule, ...]]) -> bool:
     """Give a loop or a condition rewritten functions; return whether there was anything to rewrite."""
-    from tensorflow.python.ops import control_flow_util_v2
-
     shapes = [x.shape for x in op.inputs[1 if op.type.endswith("If") else 0 :]]
     if op.type.endswith("While"):
         shapes = [x.shape for x in op.outputs]
     changed = False
     for attribute in _BODIES[op.type]:
-        body = control_flow_util_v2.get_func_graph(op, shapes, op.get_attr(attribute).name)
+        body = body_of(op, shapes, op.get_attr(attribute).name)
         with body.as_default():
             replaced = _rewrite(body, rules)
         if replaced:
             body.outputs = [_latest(x, replaced) for x in body.outputs]
             body.structured_outputs = list(body.outputs)
             body.name = f"{body.name}_rewritten"
-            op._set_func_attr(attribute, control_flow_util_v2.create_new_tf_function(body))
+            set_body(op, attribute, body)
             changed = True
     return changed
