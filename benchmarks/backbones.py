@@ -257,7 +257,7 @@ def measure(name: str, reason: Callable[[Exception], str]) -> dict[str, Any]:
     except Exception as error:
         row["pruned"] = f"no: {reason(error)}"
     try:
-        quantized = tfc.quantize(model, "int8", calibration_data=data)
+        quantized = tfc.quantize(model, "int8", data=data)
         row["quantized"] = "yes"
         noise = plain - keras.tree.flatten(quantized.predict(data, verbose=0))[0]
         row["signal dB"] = f"{20 * np.log10(np.std(plain) / np.std(noise)):.1f}"

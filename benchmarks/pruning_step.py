@@ -50,7 +50,7 @@ def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) ->
         }
         for name, config in configs().items():
             layers = ["second", "hidden"] if isinstance(config.granularity, tfc.Block) else None
-            model = tfc.prune(small(keras), config, layers)
+            model = tfc.prune(small(keras), config, layers=layers)
             built[name] = stepper(keras, model, jit, (28, 28, 1), BATCH_SIZE)
         taken = each_step(built, rounds, PERIOD)
         rows += [{"XLA": "on" if jit else "off", **row} for row in compared_by_step(taken, lambda way: "plain")]

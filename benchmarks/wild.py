@@ -64,7 +64,7 @@ def measure(name: str) -> dict[str, Any]:
     calibration = [array[:CALIBRATION] for array in data.train]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        quantized = tfc.quantize(model, "int8", calibration_data=data.packed(calibration))
+        quantized = tfc.quantize(model, "int8", data=data.packed(calibration))
     for warning in told:
         if warning.category is UserWarning:
             print(f"{name}: {warning.message}", file=sys.stderr)

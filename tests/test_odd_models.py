@@ -155,11 +155,11 @@ def test_a_part_of_a_global_budget_is_left_alone_and_said():
     model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="a"), L.Dense(8, name="b")])
     pruned = tfc.prune(model, tfc.PruneConfig(tfc.ConstantSparsity(0.5, frequency=1), scope="global"))
     fit(pruned, floats(8, 8), floats(8, 8))
-    before = tfc.sparsity(pruned, per_layer=True)
+    before = tfc.summary(pruned).sparsities
     part = keras.Model(pruned.inputs, pruned.get_layer("a").output)
     with pytest.warns(UserWarning, match="all 2 weights"):
         fit(part, floats(8, 8), floats(8, 8))
-    assert tfc.sparsity(pruned, per_layer=True) == before
+    assert tfc.summary(pruned).sparsities == before
 
 
 class Compares(L.Layer):
@@ -239,8 +239,8 @@ def test_every_kernel_is_counted():
     inputs = keras.Input((5, 4))
     hidden = L.Bidirectional(L.LSTM(3, return_sequences=True), name="both")(inputs)
     attention = keras.Model(inputs, L.MultiHeadAttention(2, 2, name="mha")(hidden, hidden))
-    assert len(tfc.sparsity(attention, per_layer=True)) == 8
-    assert len(tfc.sparsity(tfc.prune(attention, 0.5), per_layer=True)) == 8
+    assert len(tfc.summary(attention).sparsities) == 8
+    assert len(tfc.summary(tfc.prune(attention, 0.5)).sparsities) == 8
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="files need TensorFlow")
@@ -253,7 +253,7 @@ def test_low_rank_additions_are_part_of_quantized_weights(tmp_path):
         weight.assign(floats(*weight.shape))
     x = np.arange(24).reshape(4, 6) % 20
     count = len(model.weights)
-    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    quantized = tfc.quantize(model, "int8", data=x)
     assert len(model.weights) == count and all(layer.lora_enabled for layer in adapted)
     assert np.corrcoef(np.ravel(quantized(x)), np.ravel(model(x)))[0, 1] > 0.999
     assert tfc.export(quantized, tmp_path / "model.tflite", verify=x).precision == "int8"
@@ -313,7 +313,7 @@ def test_names_of_weights_are_read_by_words():
             return ops.matmul(x, self.up) * self.scale
 
     pruned = tfc.prune(keras.Sequential([keras.Input((4,)), Up()]), 0.5)
-    assert list(tfc.sparsity(pruned, per_layer=True)) == ["up/upscale_kernel"]
+    assert list(tfc.summary(pruned).sparsities) == ["up/upscale_kernel"]
 
 
 def test_a_model_of_two_arguments_is_refused_and_another_output_in_training_is_said():

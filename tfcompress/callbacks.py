@@ -11,7 +11,7 @@ from tfcompress.core.arguments import check_count, check_path
 from tfcompress.core.replicas import writes_files
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import remarks, wrapped_layers
-from tfcompress.evaluation.summary import sparsity
+from tfcompress.evaluation.summary import summary
 from tfcompress.precision.monitoring import PrecisionMonitor
 from tfcompress.pruning.mask import Mask
 from tfcompress.reports.tensorboard import ScalarLog
@@ -57,14 +57,13 @@ class PruningSummaries(keras.callbacks.Callback):
             return
         step = int(read(wrappers[0].step))
         asked = float(keras.ops.convert_to_numpy(masks[0].config.schedule.sparsity(max(step - 1, 0))))
-        reached = float(sparsity(self.model))  # type: ignore[arg-type]
+        found = summary(self.model)
+        reached = found.sparsity
         if self.verbose and writes_files():
             print(f"step {step}: {reached:.1%} of the kernels zero; schedule: {asked:.1%}".replace("%", " %"))
         if self.log_dir is not None:
-            per_layer = sparsity(self.model, per_layer=True)
-            assert isinstance(per_layer, dict)
             self._log.write({"sparsity/all": reached, "sparsity/schedule": asked}, step)
-            self._log.write({f"sparsity/{name}": value for name, value in per_layer.items()}, step)
+            self._log.write({f"sparsity/{name}": value for name, value in found.sparsities.items()}, step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the log; say what next to nothing is left of."""

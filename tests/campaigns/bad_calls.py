@@ -128,7 +128,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
     report = tfc.compare({"a": model}, X, Y, latency=False)
     return {
         "export": (tfc.export, {"model": model, "path": out, "overwrite": True}, {
-            "model": "model", "path": "path", "target": "choice", "inference_io": "choice", "precision": "choice",
+            "model": "model", "path": "path", "inference_io": "choice", "precision": "choice",
             "opset": "count", "sparse": "choice", "overwrite": "flag", "batch_size": "positive",
             "input_shapes": "shapes", "input_dtypes": "dtypes", "verify": "data", "require_integer": "flag",
             "stateful": "choice", "random": "choice"}),
@@ -141,29 +141,29 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
         "prune_once": (tfc.prune_once, {"model": model, "sparsity": 0.5}, {
             "model": "model", "sparsity": "share", "layers": "layers", "scope": "choice", "criterion": "criterion",
             "granularity": "choice", "targets": "choice", "none": "choice"}),
-        "quantize": (tfc.quantize, {"model": model, "config": "int8", "calibration_data": X, **size}, {
-            "model": "model", "config": "config", "calibration_data": "data", "layers": "layers", "equalize": "flag",
+        "quantize": (tfc.quantize, {"model": model, "config": "int8", "data": X, **size}, {
+            "model": "model", "config": "config", "data": "data", "layers": "layers", "equalize": "flag",
             "correct_bias": "flag", "reestimate_batch_norm": "flag", "batch_size": "count", "input_shapes": "shapes",
             "input_dtypes": "dtypes"}),
         "calibrate": (tfc.calibrate, {"model": quantized, "data": X, **size}, {
             "model": "model", "data": "data", "batch_size": "count"}),
-        "evaluate": (tfc.evaluate, {"model_or_path": model, "x": X, "y": Y, **size}, {
-            "model_or_path": "source", "x": "data", "y": "target", "task": "choice", "batch_size": "count",
+        "evaluate": (tfc.evaluate, {"model": model, "data": X, "y": Y, **size}, {
+            "model": "source", "data": "data", "y": "target", "task": "choice", "batch_size": "count",
             "class_names": "several", "from_logits": "flag"}),
-        "compare": (tfc.compare, {"models": {"a": model}, "x": X, "y": Y, "latency": False}, {
-            "models": "several", "x": "data", "y": "target", "baseline": "choice", "threads": "count",
+        "compare": (tfc.compare, {"models": {"a": model}, "data": X, "y": Y, "latency": False}, {
+            "models": "several", "data": "data", "y": "target", "baseline": "choice", "threads": "count",
             "latency": "flag", "runs": "count", "warmup": "count", "seconds": "positive", "from_logits": "flag",
             "batch_size": "count", "class_names": "several", "task": "choice"}),
-        "benchmark": (tfc.benchmark, {"path_or_model": file, "runs": 2, "warmup": 1}, {
-            "path_or_model": "source", "threads": "count", "runs": "count", "warmup": "count", "batch_size": "count",
-            "seconds": "positive", "x": "data"}),
+        "benchmark": (tfc.benchmark, {"model": file, "runs": 2, "warmup": 1}, {
+            "model": "source", "threads": "count", "runs": "count", "warmup": "count", "batch_size": "count",
+            "seconds": "positive", "data": "data"}),
         "verify": (tfc.verify, {"model": quantized, "path": file, "data": X}, {
             "model": "model", "path": "path", "data": "data", "batch_size": "count", "threads": "count"}),
         "debug": (tfc.debug, {"model": quantized, "path": file, "data": X}, {
             "model": "model", "path": "path", "data": "data", "batch_size": "count", "threshold": "positive",
             "reference": "model"}),
         "summary": (tfc.summary, {"model": model}, {"model": "model"}),
-        "sparsity": (tfc.sparsity, {"model": model}, {"model": "model", "per_layer": "flag"}),
+        "sparsity": (tfc.sparsity, {"model": model}, {"model": "model"}),
         "strip": (tfc.strip, {"model": model}, {"model": "model"}),
         "shrink": (tfc.shrink, {"model": model}, {"model": "model"}),
         "distill": (tfc.distill, {"student": model, "teacher": keras.models.clone_model(model)}, {
@@ -229,8 +229,8 @@ RIGHT = {
     # What is wrong for others of its kind, and right here.
     "None": {
         "layers", "reference", "keep_float32", "from_logits", "class_names", "resume", "runs", "threads", "baseline",
-        "x", "batch_size", "calibration_data", "axis", "group_size", "bits", "every", "data", "activations", "task",
-        "freeze_ranges_step", "target",
+        "x", "batch_size", "axis", "group_size", "bits", "every", "data", "activations", "task",
+        "freeze_ranges_step", "sparsities",
     },
     "0": {"begin_step", "end_step", "step", "freeze_ranges_step", "verbose", "power", "momentum", "zero_point"},
     "1.0": {"alpha"}, "True": {"sparse", "verbose", "policy"}, "{}": {"classes"}, "1.5": set(), "[]": {"layers"},

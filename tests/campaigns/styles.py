@@ -82,7 +82,7 @@ def run(build: Any, folder: pathlib.Path) -> dict[str, tuple[str, str]]:
     note("prune", pruned)
     note("tflite", lambda: exported(model, ".tflite"))
     note("onnx", lambda: exported(model, ".onnx"))
-    quantized = note("quantize", lambda: tfc.quantize(model, "int8", calibration_data=x, batch_size=count))
+    quantized = note("quantize", lambda: tfc.quantize(model, "int8", data=x, batch_size=count))
     if quantized is not None:
         note("int8 tflite", lambda: exported(quantized, ".tflite"))
         note("int8 onnx", lambda: exported(quantized, ".onnx"))

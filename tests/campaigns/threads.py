@@ -93,7 +93,7 @@ class Work:
 
     def quantize(self) -> Result:
         """Return the outputs of the quantized model."""
-        quantized = tfc.quantize(self.model, "int8", calibration_data=self.x)
+        quantized = tfc.quantize(self.model, "int8", data=self.x)
         return [np.asarray(quantized(self.x, training=False))]
 
     def export(self, suffix: str) -> Result:

@@ -151,7 +151,7 @@ def test_wrapped_layers_have_the_positions_of_the_layer_inside():
 
 def test_quantizers_are_transparent():
     model = NETWORKS["plain"].make()
-    found = channel_groups(tfc.quantize(model, calibration_data=np.ones((4, 10, 10, 3), "float32")))
+    found = channel_groups(tfc.quantize(model, data=np.ones((4, 10, 10, 3), "float32")))
     assert {group.name: group.size for group in found if not group.reason} == {"a": 6, "b": 8, "c": 7}
 
 

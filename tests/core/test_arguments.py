@@ -36,7 +36,6 @@ FLAGS = {
     "compare.from_logits": lambda value: tfc.compare({"a": model()}, X, Y, latency=False, from_logits=value),
     "evaluate.from_logits": lambda value: tfc.evaluate(model(), X, Y, from_logits=value),
     "distill.from_logits": lambda value: tfc.distill(model(), model(), from_logits=value),
-    "sparsity.per_layer": lambda value: tfc.sparsity(model(), per_layer=value),
     "sensitivity.progress": lambda value: tfc.sensitivity(model(), (X, Y), progress=value),
     "PrecisionMonitor.reference": lambda value: tfc.callbacks.PrecisionMonitor(reference=value),
 }
@@ -52,7 +51,6 @@ def test_a_flag_is_true_or_false(name):
 def test_flags_of_numpy_are_flags():
     assert check_flag("unsafe", np.bool_(True)) is True
     assert tfc.ActivationSpec(symmetric=np.bool_(True)).symmetric is True
-    assert tfc.sparsity(model(), per_layer=np.False_) == 0
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "3", True, None, [2], float("nan"), 10**12])
@@ -92,7 +90,7 @@ def test_selectors():
         with pytest.raises(TypeError, match="Expected `layers` to be None, a layer's name.*Received"):
             LayerChoice(wrong)
     with pytest.raises(ValueError, match=r"function from any layer.*Received.*ZeroDivisionError for layer 'y'"):
-        tfc.prune(model(), 0.5, lambda layer: 1 / 0)
+        tfc.prune(model(), 0.5, layers=lambda layer: 1 / 0)
 
 
 def test_fields():

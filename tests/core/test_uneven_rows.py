@@ -74,7 +74,7 @@ def test_graph_networks_go_through_all_verbs(kind, tmp_path):
     model, x = MODELS[kind](), graph()
     before = np.asarray(model(x))
     np.testing.assert_array_equal(np.asarray(tfc.prune(model, HALF)(x)), before)
-    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    quantized = tfc.quantize(model, "int8", data=x)
     for source, precision in ((model, "float32"), (quantized, "int8")):
         for suffix in (".tflite", ".onnx"):
             artifact = tfc.export(source, tmp_path / f"{precision}{suffix}", verify=x)

@@ -81,7 +81,7 @@ def test_verify_and_benchmark_take_what_fit_takes(form, files):
     for path in files:
         assert tfc.verify(classifier(), path, both(X, Y)[form]()).samples == 40
     if form != "list":
-        assert tfc.benchmark(classifier(), x=both(X, Y)[form](), runs=1, warmup=1, batch_size=3).batch_size == 3
+        assert tfc.benchmark(classifier(), data=both(X, Y)[form](), runs=1, warmup=1, batch_size=3).batch_size == 3
 
 
 def test_dicts_of_batches():
@@ -99,7 +99,7 @@ def test_what_only_has_an_array(files):
     for source in (classifier(), *files):
         assert tfc.evaluate(source, only, OnlyArray(Y)).accuracy == pytest.approx(expected)
     assert tfc.verify(classifier(), files[0], only).samples == 40
-    assert tfc.benchmark(files[0], x=only, runs=1, warmup=1).runs == 1
+    assert tfc.benchmark(files[0], data=only, runs=1, warmup=1).runs == 1
     quantized = tfc.quantize(classifier(), "int8", only)
     tfc.calibrate(quantized, [OnlyArray(X[:16]), (OnlyArray(X[16:]), OnlyArray(Y[16:]))])
     tfc.prune_once(
@@ -188,7 +188,7 @@ def test_what_is_no_data_is_refused_as_inputs(name, files, tmp_path):
         "evaluate file": lambda x: tfc.evaluate(files[0], x, Y),
         "compare": lambda x: tfc.compare({"a": classifier()}, x, Y, latency=False),
         "verify": lambda x: tfc.verify(classifier(), files[1], x),
-        "benchmark": lambda x: tfc.benchmark(classifier(), x=x, runs=1),
+        "benchmark": lambda x: tfc.benchmark(classifier(), data=x, runs=1),
         "export": lambda x: tfc.export(classifier(), tmp_path / "m.onnx", verify=x),
         "debug": lambda x: tfc.debug(classifier(), files[0], x),
         "quantize": lambda x: tfc.quantize(classifier(), "int8", x),

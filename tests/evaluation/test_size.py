@@ -38,7 +38,7 @@ def test_keras_counts_what_the_layers_see():
     kernel[1, 0] = 0
     model.set_weights([kernel, np.ones(8), np.ones((8, 4)), np.ones(4)])
     assert count_keras(model) == Count(16 * 8 + 8 + 8 * 4 + 4, 16 * 8 - 1 + 8 + 8 * 4 + 4)
-    quantized = quantize(model, "int8", calibration_data=np.ones((4, 16), "float32"))
+    quantized = quantize(model, "int8", data=np.ones((4, 16), "float32"))
     kept = int(np.count_nonzero(np.rint(kernel / np.abs(kernel).max(axis=0) * 127)))
     assert kept <= 16 * 8 - 1 - 4
     assert count_keras(quantized) == Count(172, kept + 8 + 8 * 4 + 4)  # and no range is a parameter
@@ -56,7 +56,7 @@ def test_quantized_files_count_as_their_model(recipe, tmp_path):
     model.set_weights([np.asarray(w) + 0.01 for w in model.get_weights()])  # biases that aren't zero
     model = tfc.prune_once(model, 0.7)
     data = np.random.default_rng(0).normal(size=(32, 8, 8, 2)).astype("float32")
-    quantized = quantize(model, recipe, calibration_data=data)
+    quantized = quantize(model, recipe, data=data)
     expected = count_keras(quantized)
     assert expected.parameters == model.count_params()
     assert expected.nonzeros < 0.31 * model.count_params()

@@ -32,7 +32,7 @@ def test_after_other_batches(digits, tflite_file):
 
 def test_own_samples_are_used():
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.GlobalAveragePooling1D()])
-    assert benchmark(model, x=np.zeros((1, 5, 2)), runs=2, batch_size=3).batch_size == 3
+    assert benchmark(model, data=np.zeros((1, 5, 2)), runs=2, batch_size=3).batch_size == 3
 
 
 def test_integers_get_zeros():
@@ -84,4 +84,4 @@ def test_numbers_are_checked(digits, bad):
 
 def test_samples_that_do_not_fit(tflite_file):
     with pytest.raises(ValueError, match="x does not fit"):
-        benchmark(tflite_file, x=np.zeros((1, 3)))
+        benchmark(tflite_file, data=np.zeros((1, 3)))

@@ -65,12 +65,12 @@ def test_every_model_is_its_file(make, file, tmp_path):
 
 
 @both_formats
-@pytest.mark.parametrize("batch_size", [..., None, 3])
+@pytest.mark.parametrize("batch_size", ["auto", None, 3])
 def test_batch(batch_size, file, tmp_path):
     model = models.randomise(models.cnn())
     artifact = export(model, tmp_path / file, batch_size=batch_size)
     usual = 1 if file.endswith(".tflite") else None
-    assert artifact.inputs["image"].shape[0] == (usual if batch_size is ... else batch_size)
+    assert artifact.inputs["image"].shape[0] == (usual if batch_size == "auto" else batch_size)
     x = np.random.default_rng(1).normal(size=(7, 12, 12, 3)).astype("float32")
     np.testing.assert_allclose(artifact.predict(x), model.predict(x, verbose=0), atol=1e-5)
 
@@ -196,7 +196,6 @@ def test_umask_rules_the_permissions(tmp_path):
         ({"path": "model.pb"}, ValueError, r"'.tflite' or '.onnx'. Received: 'model.pb'"),
         ({"path": "nowhere/model.onnx"}, FileNotFoundError, "'nowhere'"),
         ({"path": f"{__file__}/model.onnx"}, NotADirectoryError, "is a file"),
-        ({"target": "phone"}, ValueError, "target='phone'"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"batch_size": True}, ValueError, "batch_size=True"),
         ({"batch_size": 2.0}, ValueError, r"batch_size=2\.0"),

@@ -60,7 +60,7 @@ def off_the_grid(monkeypatch):
 )
 def test_a_kernel_that_stays_float_is_named(recipe, kind, format, tmp_path, off_the_grid):
     ranges = None if recipe in ("dynamic_int8", "int8_weights") else data()
-    quantized = tfc.quantize(around(*BAD[kind]()), recipe, calibration_data=ranges)
+    quantized = tfc.quantize(around(*BAD[kind]()), recipe, data=ranges)
     off_the_grid()
     with pytest.raises(ValueError, match=r"Expected layer 'bad' to (compute in integers|have weights of 8 bits)"):
         tfc.export(quantized, tmp_path / f"m.{format}")
@@ -70,7 +70,7 @@ def test_a_kernel_that_stays_float_is_named(recipe, kind, format, tmp_path, off_
 @both_formats
 def test_all_in_integers(format, tmp_path):
     made = [L.BatchNormalization(), L.ReLU(), L.DepthwiseConv2D(3), L.MaxPooling2D(), L.Dense(5)]
-    quantized = tfc.quantize(around(*made), "int8", calibration_data=data())
+    quantized = tfc.quantize(around(*made), "int8", data=data())
     artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True)
     assert (artifact.precision, artifact.operators.floats) == ("int8", ())
     assert artifact.operators.integer >= 6
@@ -83,7 +83,7 @@ def test_a_limit_within_a_wider_range_is_one_of_integers(format, tmp_path):
     limited = [L.Dense(4, activation=name)(inputs) for name in ("relu", "relu6")]
     outputs = L.Dense(3)(L.Concatenate()([*limited, inputs]))
     x = 3 * data((6, 8))
-    quantized = tfc.quantize(keras.Model(inputs, outputs), "int8", calibration_data=x)
+    quantized = tfc.quantize(keras.Model(inputs, outputs), "int8", data=x)
     artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True, verify=x)
     assert artifact.parity.outputs[next(iter(artifact.parity.outputs))].max_steps < 1.01
 
@@ -94,7 +94,7 @@ def test_a_product_behind_a_layer_is_not_taken_for_its_own(format, tmp_path):
     inputs = keras.Input((8, 6))
     x = L.Dense(6, name="before")(inputs)
     model = keras.Model(inputs, L.Dense(3, name="behind")(keras.ops.fft2((x, keras.ops.zeros_like(x)))[0] + x))
-    quantized = tfc.quantize(model, "int8", calibration_data=data((8, 6)))
+    quantized = tfc.quantize(model, "int8", data=data((8, 6)))
     artifact = tfc.export(quantized, tmp_path / f"m.{format}")
     assert artifact.operators.integer >= 2
     assert len(artifact.operators.floats) >= 2
@@ -103,14 +103,14 @@ def test_a_product_behind_a_layer_is_not_taken_for_its_own(format, tmp_path):
 def test_a_float_input_is_quantized_before_it_is_moved(tmp_path):
     model = keras.Sequential([keras.Input((6, 8)), L.Dense(7, activation="relu"), L.Dense(5)])
     for recipe in ("int8", "int16x8"):
-        quantized = tfc.quantize(model, recipe, calibration_data=data((6, 8)))
+        quantized = tfc.quantize(model, recipe, data=data((6, 8)))
         tfc.export(quantized, tmp_path / f"{recipe}.tflite", require_integer=True)
 
 
 @both_formats
 def test_what_is_float_is_named_with_its_reason(format, tmp_path):
     model = around(L.LayerNormalization(name="norm"), L.Conv2D(4, 1, name="pointwise", activation="tanh"))
-    quantized = tfc.quantize(model, "int8", calibration_data=data())
+    quantized = tfc.quantize(model, "int8", data=data())
     artifact = tfc.export(quantized, tmp_path / f"m.{format}")
     assert artifact.precision == "int8"
     reasons = {op.layer: op.reason for op in artifact.operators.floats}
@@ -126,7 +126,7 @@ def test_what_is_float_is_named_with_its_reason(format, tmp_path):
 @both_formats
 def test_a_layer_left_float_is_no_error(format, tmp_path):
     model = around(L.Conv2D(16, 3, padding="same", name="left"), L.ReLU())
-    quantized = tfc.quantize(model, "int8", calibration_data=data(), layers=lambda layer: layer.name != "left")
+    quantized = tfc.quantize(model, "int8", data=data(), layers=lambda layer: layer.name != "left")
     artifact = tfc.export(quantized, tmp_path / f"m.{format}")
     assert {op.layer for op in artifact.operators.floats} == {"left"}
 
@@ -184,7 +184,7 @@ def test_the_census_agrees_with_onnx_runtime(tmp_path):
         L.BatchNormalization(), L.ReLU(), L.LayerNormalization(), L.AveragePooling2D(2), L.Activation("sigmoid"),
         L.Conv2DTranspose(4, 2), L.UpSampling2D(), L.Dense(6), L.Softmax(),
     )  # fmt: skip
-    quantized = tfc.quantize(model, "int8", calibration_data=data())
+    quantized = tfc.quantize(model, "int8", data=data())
     artifact = tfc.export(quantized, tmp_path / "m.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -314,7 +314,7 @@ def test_calls_that_the_converter_merges_keep_their_own_grids(kind, tmp_path):
     model = keras.Model([one, other], L.Dense(3, name="y")(together))
     data = list(np.random.default_rng(0).normal(size=(2, 64, 20)).astype("float32"))
     data[0][:48] *= 3
-    quantized = tfc.quantize(model, "int8", calibration_data=data)
+    quantized = tfc.quantize(model, "int8", data=data)
     ranges = {layer.name: layer for layer in quantized.layers if "_relu" in layer.name and hasattr(layer, "set_range")}
     narrow = ranges[max(ranges)]  # that of a product's factor
     narrow.set_range(0.0, narrow.range[1] / 2)

@@ -34,7 +34,7 @@ def plain():
 
 def quantized():
     x = np.random.default_rng(0).normal(size=(16, 6, 6, 3)).astype("float32")
-    return tfc.quantize(plain(), "int8", calibration_data=x)
+    return tfc.quantize(plain(), "int8", data=x)
 
 
 CASES = {"mixed": mixed, "plain": plain, "quantized": quantized}

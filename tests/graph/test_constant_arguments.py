@@ -68,7 +68,7 @@ def test_all_weights_are_in_the_graph(make, tmp_path):
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")
 @pytest.mark.parametrize("make", [layered, subclassed])
 def test_files_are_the_model(make, tmp_path):
-    quantized = tfc.quantize(make(), "int8", calibration_data=WORDS)
+    quantized = tfc.quantize(make(), "int8", data=WORDS)
     for suffix in (".tflite", ".onnx"):
         artifact = tfc.export(quantized, tmp_path / f"m{suffix}", verify=WORDS)
         assert next(iter(artifact.parity.outputs.values())).max_steps <= 1

@@ -509,8 +509,8 @@ def test_state_is_no_kernel():
         pruned = tfc.prune(model, 0.5)
         chosen = [layer.layer.weights[at].name for layer in wrapped_layers(pruned) for at, _ in layer.transforms]
         assert chosen == ["project"]
-        assert len(tfc.sparsity(pruned, per_layer=True)) == 1
-    quantized = tfc.quantize(model, "int8", calibration_data=x)
+        assert len(tfc.summary(pruned).sparsities) == 1
+    quantized = tfc.quantize(model, "int8", data=x)
     for name in ("codebook", "centres"):
         old, new = (next(w for w in m.weights if w.name == name) for m in (model, tfc.strip(quantized)))
         np.testing.assert_array_equal(new, old)
@@ -581,7 +581,7 @@ def test_masks_arrive_however_they_are_handed_over(use):
     pruned = tfc.prune(model, 0.0)
     np.testing.assert_allclose(pruned(data), wanted, atol=1e-6)
     np.testing.assert_allclose(tfc.strip(pruned)(data), wanted, atol=1e-6)
-    np.testing.assert_allclose(tfc.quantize(model, "int8", calibration_data=data)(data), wanted, atol=0.1)
+    np.testing.assert_allclose(tfc.quantize(model, "int8", data=data)(data), wanted, atol=0.1)
 
 
 def test_a_sequential_comes_back_as_one():
@@ -598,7 +598,7 @@ def test_a_sequential_comes_back_as_one():
         assert type(made) is keras.Sequential
         assert (made.name, [layer.name for layer in made.layers]) == ("mine", [layer.name for layer in model.layers])
         np.testing.assert_allclose(made(x), model(x), atol=1e-6)
-    quantized = tfc.quantize(tfc.prune(model, 0.0), "int8", calibration_data=x)
+    quantized = tfc.quantize(tfc.prune(model, 0.0), "int8", data=x)
     plain = tfc.strip(quantized)
     assert type(plain) is keras.Sequential
     plain.compile("sgd", "mse")
@@ -625,7 +625,7 @@ def test_a_wrapped_layer_shows_what_it_holds(tmp_path):
     assert wrapper.kernel is wrapper.layer.kernel
     assert (wrapper.units, wrapper.bias.shape, wrapper.activation) == (3, (3,), keras.activations.relu)
     deeper = keras.Sequential([keras.Input((4,)), pruned, L.Dense(2)])
-    quantized = tfc.quantize(deeper, "int8", calibration_data=np.ones((2, 4), "float32")).get_layer("dense")
+    quantized = tfc.quantize(deeper, "int8", data=np.ones((2, 4), "float32")).get_layer("dense")
     assert (quantized.units, tuple(quantized.kernel.shape)) == (2, (3, 2))  # that of the output
     assert not hasattr(wrapper, "filters")
     assert not hasattr(wrapper, "_kernel")

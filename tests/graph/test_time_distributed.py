@@ -76,7 +76,7 @@ def test_it_is_opened_and_computes_the_same(name, tmp_path):
 @pytest.mark.parametrize("name", ["dense", "conv of free length", "nested", "again"])
 def test_files_compute_in_integers(name, tmp_path):
     model, x = model_of(name)
-    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    quantized = tfc.quantize(model, "int8", data=x)
     for suffix in (".tflite", ".onnx"):
         artifact = tfc.export(quantized, tmp_path / f"m{suffix}")
         assert artifact.precision == "int8"

@@ -52,7 +52,7 @@ def test_what_is_exact_is_not_accused(name, recipe, format, tmp_path):
     model = MODELS[name]()
     x = np.random.default_rng(0).normal(size=(16, *model.inputs[0].shape[1:])).astype("float32")
     if recipe is not None:
-        model = tfc.quantize(model, recipe, calibration_data=x if recipe == "int8" else None)
+        model = tfc.quantize(model, recipe, data=x if recipe == "int8" else None)
     tfc.export(model, tmp_path / f"m.{format}")
     report = tfc.debug(model, tmp_path / f"m.{format}", x[:4])
     assert report.first is None, str(report)

@@ -49,7 +49,7 @@ def test_ranges_settle_before_the_end(clusters):
     model = keras.Sequential([keras.Input((12,)), L.Dense(8, activation="relu"), L.Dense(3)])
     config = settling(RECIPES["int8"], 8)
     assert config.freeze_batch_norm_step == config.freeze_ranges_step == 6
-    quantized = quantize(model, config, calibration_data=clusters.x_train)
+    quantized = quantize(model, config, data=clusters.x_train)
     quantized.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     ranges = []
     for batch in range(8):
@@ -65,14 +65,14 @@ def test_zeros_of_a_stripped_model_stay_while_it_is_trained_quantized(clusters):
     before = zeros(model)
     kept = keep_zeros(model)
     assert [type(layer).__name__ for layer in kept.layers[1:]] == ["CompressedLayer", "CompressedLayer", "Dense"]
-    quantized = quantize(kept, "int8", calibration_data=clusters.x_train)
+    quantized = quantize(kept, "int8", data=clusters.x_train)
     quantized.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     quantized.fit(clusters.x_train, clusters.y_train, epochs=3, verbose=0)
     after = zeros(quantized)
     assert all(np.all(new[old]) for old, new in zip(before, after, strict=True))
     assert tfc.sparsity(quantized) >= tfc.sparsity(model)
     # Without it they would be filled.
-    quantized = quantize(model, "int8", calibration_data=clusters.x_train)
+    quantized = quantize(model, "int8", data=clusters.x_train)
     quantized.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     quantized.fit(clusters.x_train, clusters.y_train, epochs=3, verbose=0)
     assert tfc.sparsity(quantized) < tfc.sparsity(model) / 2

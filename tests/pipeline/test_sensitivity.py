@@ -52,7 +52,7 @@ def trained():
 def test_each_point_is_the_model_with_one_layer_pruned(trained):
     before = trained.get_weights()
     x, y = make_data()
-    result = tfc.sensitivity(trained, (x, y), (0.9, 0.5, 0.5))
+    result = tfc.sensitivity(trained, (x, y), sparsities=(0.9, 0.5, 0.5))
     assert result.kind == "sparsity"
     assert result.levels == (0.5, 0.9)
     assert result.samples == 90
@@ -88,10 +88,10 @@ def test_each_point_is_the_model_with_one_kernel_quantized(trained):
 def test_the_model_is_traced_once_and_left_as_it_was(trained):
     data = make_data(64)
     Counting.traces = 0
-    tfc.sensitivity(trained, data, (0.5,), batch_size=32)
+    tfc.sensitivity(trained, data, sparsities=(0.5,), batch_size=32)
     few = Counting.traces
     Counting.traces = 0
-    tfc.sensitivity(trained, data, (0.1, 0.3, 0.5, 0.7, 0.9), batch_size=32)
+    tfc.sensitivity(trained, data, sparsities=(0.1, 0.3, 0.5, 0.7, 0.9), batch_size=32)
     assert Counting.traces == few
 
 
@@ -106,23 +106,23 @@ def test_data_of_several_kinds_gives_the_same(trained):
         def __getitem__(self, index):
             return (*batches[index], np.ones(len(batches[index][1])))
 
-    expected = tfc.sensitivity(trained, (x, y), (0.8,))
+    expected = tfc.sensitivity(trained, (x, y), sparsities=(0.8,))
     for data in (batches, lambda: iter(batches), Batches()):
-        found = tfc.sensitivity(trained, data, (0.8,), batch_size=7)
+        found = tfc.sensitivity(trained, data, sparsities=(0.8,), batch_size=7)
         assert found == expected
     with pytest.raises(TypeError, match="each time"):
-        tfc.sensitivity(trained, iter(batches), (0.8,))
+        tfc.sensitivity(trained, iter(batches), sparsities=(0.8,))
     with pytest.raises(ValueError, match="at least one batch"):
-        tfc.sensitivity(trained, [], (0.8,))
+        tfc.sensitivity(trained, [], sparsities=(0.8,))
     with pytest.raises(ValueError, match=r"Expected batches \(x, y\)"):
-        tfc.sensitivity(trained, [x], (0.8,))
+        tfc.sensitivity(trained, [x], sparsities=(0.8,))
     with pytest.raises(ValueError, match="90. Received: 80 rows"):
-        tfc.sensitivity(trained, (x, y[:80]), (0.8,))
+        tfc.sensitivity(trained, (x, y[:80]), sparsities=(0.8,))
 
 
 def test_it_goes_on_where_it_was_interrupted(trained, tmp_path, monkeypatch):
     path, data = tmp_path / "scan.json", make_data()
-    complete = tfc.sensitivity(trained, data, (0.5, 0.9))
+    complete = tfc.sensitivity(trained, data, sparsities=(0.5, 0.9))
     real, calls = Measure.__call__, []
 
     def dying(self):
@@ -133,18 +133,18 @@ def test_it_goes_on_where_it_was_interrupted(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Measure, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
-        tfc.sensitivity(trained, data, (0.5, 0.9), resume=path)
+        tfc.sensitivity(trained, data, sparsities=(0.5, 0.9), resume=path)
     assert tfc.Sensitivity.from_json(path).rows == complete.rows[:2]
     assert [file.name for file in tmp_path.iterdir()] == ["scan.json"]
     calls[:] = [None] * 4
-    assert tfc.sensitivity(trained, data, (0.5, 0.9), resume=path) == complete
+    assert tfc.sensitivity(trained, data, sparsities=(0.5, 0.9), resume=path) == complete
     assert len(calls) == 4 + 1 + 2  # the baseline and what was missing
     assert tfc.Sensitivity.from_json(path) == complete
 
 
 def test_a_file_of_something_else_is_refused(trained, tmp_path):
     path, data = tmp_path / "scan.json", make_data()
-    tfc.sensitivity(trained, data, (0.5,), resume=path)
+    tfc.sensitivity(trained, data, sparsities=(0.5,), resume=path)
     written = path.read_text()
     other = rebuild(trained)
     other.get_layer("last").bias.assign([0.0, 0.0, 5.0])
@@ -162,9 +162,9 @@ def test_a_file_of_something_else_is_refused(trained, tmp_path):
     assert path.read_text() == written
     path.write_text(json.dumps({"version": 1}))
     with pytest.raises(ValueError, match=r"Sensitivity.to_json wrote"):
-        tfc.sensitivity(trained, data, (0.5,), resume=path)
+        tfc.sensitivity(trained, data, sparsities=(0.5,), resume=path)
     with pytest.raises(ValueError, match=r"ends in .json"):
-        tfc.sensitivity(trained, data, (0.5,), resume=tmp_path / "scan.txt")
+        tfc.sensitivity(trained, data, sparsities=(0.5,), resume=tmp_path / "scan.txt")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_bad_arguments_are_refused(trained, arguments, message):
 def test_regression_counts_the_other_way_round():
     model = keras.Sequential([keras.Input((4,)), L.Dense(1, name="only")])
     x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
-    result = tfc.sensitivity(model, (x, model.predict(x, verbose=0)), (0.75,), metric="mse")
+    result = tfc.sensitivity(model, (x, model.predict(x, verbose=0)), sparsities=(0.75,), metric="mse")
     assert result.baseline == 0 < result.rows[0].value
     assert not result.higher_is_better
     assert result.losses() == {"only": {0.75: result.rows[0].value}}
@@ -202,12 +202,12 @@ def test_several_outputs_need_a_function():
     x = np.random.default_rng(0).normal(size=(10, 4)).astype("float32")
     y = model.predict(x, verbose=0)
     with pytest.raises(ValueError, match="metric"):
-        tfc.sensitivity(model, (x, y), (0.5,))
+        tfc.sensitivity(model, (x, y), sparsities=(0.5,))
 
     def error(y, outputs):
         return -float(np.mean((y["a"] - outputs["a"]) ** 2))
 
-    found = {row.layer: row.value for row in tfc.sensitivity(model, (x, y), (0.5,), metric=error).rows}
+    found = {row.layer: row.value for row in tfc.sensitivity(model, (x, y), sparsities=(0.5,), metric=error).rows}
     assert found["a"] < 0 == found["b"]
 
 
@@ -215,14 +215,14 @@ def test_a_pruned_model_and_a_recurrent_one_with_two_kernels():
     model = keras.Sequential([keras.Input((5, 3)), L.GRU(4, name="gru"), L.Dense(2, name="last")])
     pruned = tfc.prune(model, 0.5)
     x, y = np.random.default_rng(0).normal(size=(20, 5, 3)).astype("float32"), np.arange(20) % 2
-    result = tfc.sensitivity(pruned, (x, y), (0.9,))
+    result = tfc.sensitivity(pruned, (x, y), sparsities=(0.9,))
     assert result.sizes == {"gru": 3 * 12 + 4 * 12, "last": 8}
     expected = tfc.evaluate(tfc.prune_once(model, 0.9, layers="gru"), x, y).accuracy
     assert result.rows[0].value == expected
 
 
 def test_table_json_and_plot(trained, tmp_path):
-    result = tfc.sensitivity(trained, make_data(), (0.5, 0.9))
+    result = tfc.sensitivity(trained, make_data(), sparsities=(0.5, 0.9))
     table = result.table()
     assert str(result) == table
     for text in ("inner", "last", "50 % zeros", "90 % zeros", "192", "Baseline", f"{100 * result.baseline:.2f} %"):
@@ -250,7 +250,7 @@ def test_of_many_layers_the_plot_names_the_most_sensitive():
 
 
 def test_what_a_scan_finds_are_targets_of_pruning(trained):
-    scan = tfc.sensitivity(trained, make_data(), (0.3, 0.6, 0.9))
+    scan = tfc.sensitivity(trained, make_data(), sparsities=(0.3, 0.6, 0.9))
     wanted = tfc.allocation.from_sensitivity(scan, 0.6)
-    found = tfc.sparsity(tfc.prune_once(trained, 0.6, targets=wanted), per_layer=True)
+    found = tfc.summary(tfc.prune_once(trained, 0.6, targets=wanted)).sparsities
     assert found == pytest.approx({f"{name}/kernel": value for name, value in wanted.items()}, abs=0.02)

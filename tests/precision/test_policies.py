@@ -57,7 +57,7 @@ def test_weights_beyond_float16():
     kernel.assign(np.where(np.arange(6) == 2, 70000.0, 1.0) * np.ones((8, 6)))
     with pytest.raises(ValueError, match="Received: 70000.0 in 'hidden/kernel'. Name that layer in keep_float32"):
         tfc.mixed_precision(model, "mixed_float16")
-    assert precisions(tfc.mixed_precision(model, "mixed_float16", "hidden"))["hidden"] == "float32"
+    assert precisions(tfc.mixed_precision(model, "mixed_float16", keep_float32="hidden"))["hidden"] == "float32"
     assert precisions(tfc.mixed_precision(model, "mixed_bfloat16"))["hidden"] == "bfloat16"
 
 

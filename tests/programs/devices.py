@@ -138,8 +138,8 @@ def ship(strategy: Any, folder: pathlib.Path) -> None:
     x, y = data()
     with strategy.scope():
         model = small()
-        inside = tfc.quantize(model, calibration_data=x[:37])
-    outside = tfc.quantize(tfc.prune(model, 0.5), calibration_data=x[:37])
+        inside = tfc.quantize(model, data=x[:37])
+    outside = tfc.quantize(tfc.prune(model, 0.5), data=x[:37])
     for made in (inside, outside, tfc.distill(outside, model).student):
         assert {len(copies(variable)) for variable in made.variables} == {DEVICES}
         assert made.distribute_strategy is strategy
@@ -147,7 +147,7 @@ def ship(strategy: Any, folder: pathlib.Path) -> None:
     once = tfc.prune_once(model, 0.5)
     assert {len(copies(variable)) for variable in once.variables} == {DEVICES}
     assert tfc.sparsity(once) == 0.5
-    alone = tfc.quantize(small(), calibration_data=x[:37])
+    alone = tfc.quantize(small(), data=x[:37])
     mirrored, single = (tfc.evaluate(made, x[:37], y[:37]) for made in (inside, alone))
     assert mirrored.samples == 37
     np.testing.assert_array_equal(mirrored.confusion_matrix, single.confusion_matrix)
@@ -202,7 +202,7 @@ def copy_from_there(mesh: Any) -> None:
     with parallel.scope():
         there = nested()
         made = [tfc.prune(there, 0.5), tfc.prune(local, 0.5), tfc.quantize(local)]
-    made += [tfc.prune(there, 0.5), tfc.quantize(tfc.prune(there, 0.5), calibration_data=np.eye(8)[:5])]
+    made += [tfc.prune(there, 0.5), tfc.quantize(tfc.prune(there, 0.5), data=np.eye(8)[:5])]
     made += [tfc.prune_once(there, 0.5)]
     for model in made:
         for variable in model.variables:
@@ -277,7 +277,7 @@ def take_over(parallel: Any, process: int, folder: pathlib.Path) -> Any:
 
     x, y = (array[:37] for array in data())
     log = folder / f"log_{process}"
-    local = tfc.quantize(small(), calibration_data=x * (1 + process))
+    local = tfc.quantize(small(), data=x * (1 + process))
     with parallel.scope():
         there = tfc.prune(local, 0.5)
         tfc.calibrate(there, x[:16] * (1 + process))

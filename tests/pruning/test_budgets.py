@@ -48,7 +48,7 @@ def test_a_budget_of_multiplications_is_met_by_the_least_important_for_what_they
     share = cost(pruned, prices) / cost(model, prices)
     assert 0.5 - 36 / cost(model, prices) <= share <= 0.5  # a weight of the convolution costs 36
     if layers:
-        assert tfc.sparsity(pruned, per_layer=True)["head/kernel"] == 0
+        assert tfc.summary(pruned).sparsities["head/kernel"] == 0
     values = np.concatenate(
         [np.abs(numpy(model.get_layer(n).kernel)).ravel() for n in layers or ("conv", "dense", "head")]
     )
@@ -71,11 +71,11 @@ def test_a_budget_that_cannot_be_met_is_refused():
 
 
 def test_layers_reach_sparsities_of_their_own():
-    found = tfc.sparsity(tfc.prune_once(small(), 0.5, targets={"dense": 0.9, "head": 0.2}), per_layer=True)
+    found = tfc.summary(tfc.prune_once(small(), 0.5, targets={"dense": 0.9, "head": 0.2})).sparsities
     assert found == pytest.approx({"conv/kernel": 0.5, "dense/kernel": 0.9, "head/kernel": 0.2}, abs=0.02)
     spread = tfc.prune_once(small(), 0.8, targets="erdos_renyi_kernel")
     assert abs(tfc.sparsity(spread) - 0.8) < 0.01
-    each = tfc.sparsity(spread, per_layer=True)
+    each = tfc.summary(spread).sparsities
     assert each["dense/kernel"] > 0.8 > each["head/kernel"]
 
 
@@ -105,7 +105,7 @@ def test_what_is_looked_up_costs_no_multiplications_and_stays():
     model = keras.Model(words, L.Dense(2, name="head")(L.Flatten()(L.Embedding(20, 6, name="words")(words))))
     with pytest.warns(UserWarning, match="In layer 'words' zeros save no multiplications"):
         pruned = tfc.prune_once(model, 0.5, scope="flops")
-    assert tfc.sparsity(pruned, per_layer=True) == {"words/embeddings": 0.0, "head/kernel": 0.5}
+    assert tfc.summary(pruned).sparsities == {"words/embeddings": 0.0, "head/kernel": 0.5}
     with pytest.raises(ValueError, match="kernels that are multiplied.*'words' of class Embedding.*scope='bytes'"):
         tfc.prune_once(model, 0.5, scope="flops", layers="words")
     with pytest.raises(ValueError, match="none of layers=.*'w.*' has a kernel that is multiplied"):
@@ -170,8 +170,8 @@ def test_a_rising_schedule_ends_at_each_layers_own():
     pruned = tfc.prune(small(), PruneConfig(schedule, targets={"dense": 0.8}))
     pruned.compile("sgd", "mse")
     pruned.fit(np.ones((12, 8, 8, 2)), np.ones((12, 3)), batch_size=2, verbose=0)
-    assert tfc.sparsity(pruned, per_layer=True)["dense/kernel"] == pytest.approx(0.8, abs=0.001)
-    assert tfc.sparsity(pruned, per_layer=True)["conv/kernel"] == 0.5
+    assert tfc.summary(pruned).sparsities["dense/kernel"] == pytest.approx(0.8, abs=0.001)
+    assert tfc.summary(pruned).sparsities["conv/kernel"] == 0.5
 
 
 def test_bad_targets_are_refused():

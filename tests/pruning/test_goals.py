@@ -42,7 +42,7 @@ def test_weights_that_early_stopping_restored():
     with pytest.warns(UserWarning, match=said):
         tfc.strip(pruned)
     with pytest.warns(UserWarning, match=said):
-        tfc.quantize(pruned, "int8", calibration_data=X)
+        tfc.quantize(pruned, "int8", data=X)
     assert said in " ".join(str(tfc.summary(pruned)).split())
 
 

@@ -114,7 +114,7 @@ def test_in_training_from_a_later_step_and_saved(granularity, tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     (mask,) = (mask for _, mask in loaded.get_layer("dense").transforms)
     assert mask.config.granularity == granularity
-    assert tfc.sparsity(loaded, per_layer=True)["dense/kernel"] == 0.5
+    assert tfc.summary(loaded).sparsities["dense/kernel"] == 0.5
     kernel = numpy(tfc.strip(loaded).get_layer("dense").kernel).reshape(-1, 2, 4, 4)
     if isinstance(granularity, NofM):
         assert np.all((kernel != 0).sum(axis=2) == 2)
@@ -124,7 +124,7 @@ def test_depthwise_kernels_are_left_out_of_n_of_m():
     model = keras.Sequential(
         [keras.Input((6, 6, 4)), L.DepthwiseConv2D(3, name="depthwise"), L.Conv2D(4, 1, name="dense")]
     )
-    found = tfc.sparsity(tfc.prune_once(model, 0.5, granularity=NofM(2, 4)), per_layer=True)
+    found = tfc.summary(tfc.prune_once(model, 0.5, granularity=NofM(2, 4))).sparsities
     assert found == {"depthwise/kernel": 0.0, "dense/kernel": 0.5}
 
 
@@ -187,7 +187,7 @@ def test_kernels_with_too_few_inputs_for_the_pattern_are_named():
         UserWarning, match=r"Fewer than 4 input channels.*'rgb' \(3: 33% zeros\), 'grey' \(1: 0% zeros\)\."
     ):
         found = tfc.prune_once(model, 0.5, granularity=NofM(2, 4))
-    each = tfc.sparsity(found, per_layer=True)
+    each = tfc.summary(found).sparsities
     assert each == {"rgb/kernel": pytest.approx(1 / 3), "grey/kernel": 0.0, "wide/kernel": 0.5}
 
 

@@ -56,7 +56,7 @@ def test_masks_equal_tfmots(tfmot, sparsity):
 def test_layer_scope_prunes_each_and_global_scope_all_together():
     model = small()
     model.get_layer("dense").kernel.assign(numpy(model.get_layer("dense").kernel) * 100)
-    each = tfc.sparsity(tfc.prune_once(model, 0.5), per_layer=True)
+    each = tfc.summary(tfc.prune_once(model, 0.5)).sparsities
     assert set(each.values()) == {0.5}
     with pytest.warns(UserWarning, match="leaves one weight of layer 'conv', one weight of layer 'head'"):
         together = tfc.prune_once(model, 0.5, scope="global")
@@ -88,7 +88,7 @@ def test_two_global_groups_are_each_on_their_own_budget():
     both = tfc.prune(first, tfc.PruneConfig(tfc.ConstantSparsity(0.8), scope="global"), layers="head")
     both.compile("sgd", "mse")
     both.fit(np.random.default_rng(0).normal(size=(4, 8, 8, 2)), np.zeros((4, 3)), verbose=0)
-    assert tfc.sparsity(both, per_layer=True)["head/kernel"] == 0.8
+    assert tfc.summary(both).sparsities["head/kernel"] == 0.8
     assert len({t.group for layer in wrapped_layers(both) for _, t in layer.transforms}) == 2
 
 

@@ -258,7 +258,7 @@ def test_mixed_precision():
         (
             lambda m, x: tfc.quantize(m, correct_bias=True),
             ValueError,
-            "Expected calibration_data with correct_bias=True",
+            "Expected data with correct_bias=True",
         ),
         (lambda m, x: tfc.quantize(m, "int8", x[:0]), ValueError, "Expected at least one batch"),
         (

@@ -29,7 +29,7 @@ def network(recipe=None, seed=0):
     y = y if recipe else L.LSTM(24, name="lstm")(y)
     y = L.GlobalAveragePooling1D(name="pool")(y) if recipe else y
     model = keras.Model(x, L.Dense(30, name="dense")(y))
-    return model if recipe is None else tfc.quantize(model, recipe, calibration_data=X)
+    return model if recipe is None else tfc.quantize(model, recipe, data=X)
 
 
 def small(seed=0):

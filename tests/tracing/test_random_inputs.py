@@ -76,7 +76,7 @@ def sampling_model(precision):
     keras.utils.set_random_seed(0)
     if precision == "pruned":
         return tfc.prune(vae(), 0.5)
-    return tfc.quantize(vae(), "int8", calibration_data=X) if precision == "int8" else vae()
+    return tfc.quantize(vae(), "int8", data=X) if precision == "int8" else vae()
 
 
 @both_formats

@@ -149,7 +149,7 @@ def test_two_layers_of_a_quantized_model_are_alike_for_many_steps(format, tmp_pa
     heard = L.GRU(5, stateful=True, return_sequences=True, kernel_initializer=wide, recurrent_initializer=wide)
     plain = sequential(heard, L.SimpleRNN(4, stateful=True, kernel_initializer=wide), batch=1)
     x = np.random.default_rng(0).normal(size=(20, 3, 3)).cumsum(0).astype("float32") / 4
-    model = tfc.quantize(plain, "int8", calibration_data=x)
+    model = tfc.quantize(plain, "int8", data=x)
     artifact = tfc.export(model, tmp_path / f"m.{format}", stateful="io")
     pairs = list(run_in_steps(artifact, model, [part[None] for part in x]))  # nothing of the calibration is left
     step = model.layers[-1].spec.step(*model.layers[-1].range)

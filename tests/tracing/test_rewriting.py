@@ -53,7 +53,7 @@ def test_nearest_up_sampling_is_one_operator_that_microcontrollers_have(sizes, d
 def test_nearest_up_sampling_in_integers(sizes, tmp_path):
     inputs = keras.Input(sizes)
     model = keras.Model(inputs, L.Conv2D(3, 3)(L.UpSampling2D(2)(L.Conv2D(3, 3, padding="same")(inputs))))
-    quantized = tfc.quantize(model, "int8", calibration_data=floats(16, 4, 4, 3))
+    quantized = tfc.quantize(model, "int8", data=floats(16, 4, 4, 3))
     found = operators(export(quantized, tmp_path / "model.tflite").path.read_bytes())
     resize = next(op for op in found if op.name == "RESIZE_NEAREST_NEIGHBOR")
     assert resize.inputs[0] == resize.outputs[0] == "INT8"
@@ -133,7 +133,7 @@ def test_dilated_convolutions_of_free_sizes_in_floats_and_integers(name, suffix,
     model = keras.Model(inputs, layer()(inputs))
     x = floats(4, *(size or 17 for size in shape))
     plain = export(model, tmp_path / f"model{suffix}", verify=x)
-    quantized = tfc.quantize(model, "int8", calibration_data=x)
+    quantized = tfc.quantize(model, "int8", data=x)
     whole = export(quantized, tmp_path / f"int8{suffix}", verify=x)
     for given in (x, x[:, :13]):
         np.testing.assert_allclose(plain.predict(given), model(given), rtol=1e-5, atol=1e-5)

@@ -107,7 +107,7 @@ def prune(values: FlagValues) -> None:
         check_size(model, output)
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
     config = config_of(values, values.sparsity, steps)
-    pruned = tfc.prune(model, config, values.layers, data=data_for(config, data))
+    pruned = tfc.prune(model, config, layers=values.layers, data=data_for(config, data))
     stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
     loss = loss_for(model, data)
     how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
@@ -237,7 +237,7 @@ def convert(values: FlagValues) -> None:
     samples = _data(values).x_test[:256] if values.data else True
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
-    batch: Any = ... if asked is None else asked or None
+    batch: Any = "auto" if asked is None else asked or None
     for path in outputs:
         with stage(f"export {path.name}"):
             artifact = tfc.export(

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfcompress.core.arguments import check_flag, short
 from tfcompress.core.atomic_files import check_target, write_text
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.evaluate import both, check_options, check_targets, evaluate_predictor
@@ -246,10 +247,11 @@ class Report(Document):
         return self.table()
 
 
+@accepts_old_calls(names={"x": "data"})
 @says_memory
 def compare(
     models: Mapping[str, Source],
-    x: Any,
+    data: Any,
     y: Any = None,
     *,
     baseline: str | None = None,
@@ -265,12 +267,13 @@ def compare(
 ) -> Report:
     """Weigh, judge and time several models on the same data.
 
-    Latency is taken at batch 1 on the first sample of `x`, all models in turns.
+    Latency is taken at batch 1 on the first sample of `data`, all models in turns.
 
     Args:
         models: {name: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes}.
-        x: inputs, as for `tfc.evaluate`.
-        y: what is right, as for `tfc.evaluate`; a list is in the order of the baseline's outputs; None: `x` yields it.
+        data: inputs, as for `tfc.evaluate`.
+        y: what is right, as for `tfc.evaluate`; a list is in the order of the baseline's outputs; None: `data`
+            yields it.
         baseline: the name that the others are compared with; None: the first.
         threads: threads of one inference (.tflite, .onnx).
         latency: whether to time.
@@ -310,7 +313,7 @@ def compare(
     check_options(task, batch_size, from_logits)
     timing_module.check_options(runs, warmup, 1, seconds)
 
-    x, y = both(x, y)
+    x, y = both(data, y)
     predictors, inputs = {}, {}
     for name, model in named_models.items():
         predictors[name] = open_predictor(model, threads)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.arguments import check_choice, check_flag, short
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.uneven_rows import is_uneven
 from tfcompress.data.model_batches import check_batch_size
@@ -17,10 +18,11 @@ from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Predictor, Sourc
 from tfcompress.evaluation.scoring import TASKS, judge, names_of
 
 
+@accepts_old_calls(names={"model_or_path": "model", "x": "data"})
 @says_memory
 def evaluate(
-    model_or_path: Source,
-    x: Any,
+    model: Source,
+    data: Any,
     y: Any = None,
     *,
     task: str | Mapping[str, str] | None = None,
@@ -34,14 +36,14 @@ def evaluate(
     "multiclass", {0, 1} against one score "binary", all else "regression".
 
     Args:
-        model_or_path: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
-        x: inputs, (n, ...): an array, a list in the order of the model's inputs, or a dict by input name; or what
+        model: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
+        data: inputs, (n, ...): an array, a list in the order of the model's inputs, or a dict by input name; or what
             yields batches of inputs and targets, as `fit` takes them: a `tf.data.Dataset`, a `keras.utils.PyDataset`,
             a generator, or a function that returns one. For the quantized input of a `.tflite`, values of its own
             integer dtype go in as they are, others are quantized.
         y: what is right: (n,) or (n, 1) classes or values, (n, C) one-hot rows, or values of the output's
             shape; classes may be text, which is numbered as `class_names` are, or in the order of the alphabet. For
-            several outputs a dict by output name or a list in their order. None: `x` yields it.
+            several outputs a dict by output name or a list in their order. None: `data` yields it.
         task: "multiclass", "binary" or "regression", where the rule above is wrong; by output name for
             several.
         batch_size: samples at once, where the model leaves that free.
@@ -54,7 +56,7 @@ def evaluate(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: `x` or `y` doesn't fit the model, a label isn't a class, or a prediction is NaN.
+        ValueError: `data` or `y` doesn't fit the model, a label isn't a class, or a prediction is NaN.
 
     Example:
         >>> import keras, numpy as np
@@ -64,8 +66,8 @@ def evaluate(
         (0.667, [[1, 0], [1, 1]])
     """
     check_options(task, batch_size, from_logits)
-    x, y = both(x, y)
-    predictor = open_predictor(model_or_path)
+    x, y = both(data, y)
+    predictor = open_predictor(model)
     named = predictor.check(x)
     targets = check_targets(predictor, named, y)
     return evaluate_predictor(
@@ -79,11 +81,11 @@ def evaluate(
     )
 
 
-def both(x: Any, y: Any) -> tuple[Any, Any]:
-    """Return inputs and targets as arrays, where `x` yields batches."""
+def both(data: Any, y: Any) -> tuple[Any, Any]:
+    """Return inputs and targets as arrays, where `data` yields batches."""
     if y is None:
-        return collected(x)
-    return (joined_inputs(x), y) if yields_pairs(x) else (x, y)
+        return collected(data)
+    return (joined_inputs(data), y) if yields_pairs(data) else (data, y)
 
 
 def check_options(task: str | Mapping[str, str] | None, batch_size: int, from_logits: bool | None) -> None:

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfcompress.core.arguments import check_flag
 from tfcompress.core.keras_private import sublayers
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
@@ -88,6 +88,11 @@ class Summary:
     def sparsity(self) -> float:
         """Share of zeros in all kernels."""
         return sum(row.zeros for row in self.rows) / max(sum(row.size for row in self.rows), 1)
+
+    @property
+    def sparsities(self) -> dict[str, float]:
+        """Share of zeros in each kernel, by "layer/kernel"."""
+        return {f"{row.layer}/{row.weight}": row.sparsity for row in self.rows if row.weight}
 
     def table(self, width: int = 120) -> str:
         """Return the table as text, at most `width` columns wide."""
@@ -170,29 +175,32 @@ def summary(model: keras.Model) -> Summary:
     return Summary(model.name, tuple(rows), count_keras(model).parameters, tuple(remarks(model)))
 
 
-def sparsity(model: keras.Model, per_layer: bool = False) -> float | dict[str, float]:
+def _sparsities(model: keras.Model) -> dict[str, float]:
+    check_floats(model, "Count the zeros of")
+    return summary(model).sparsities
+
+
+@accepts_old_calls(
+    places=((1, "per_layer", None),), verbs={"per_layer": (_sparsities, "tfcompress.summary(model).sparsities")}
+)
+def sparsity(model: keras.Model) -> float:
     """Return the share of zeros in the kernels of a model, as its layers see them.
 
     Args:
         model: A built Keras model, wrapped or plain.
-        per_layer: Whether to return it for each kernel by itself, by "layer/kernel".
 
     Returns:
-        A number in [0, 1], or a dict of such numbers.
+        A number in [0, 1]; `tfcompress.summary(model).sparsities` has that of each kernel.
 
     Example:
 
     >>> import keras, tfcompress as tfc
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="dense")])
-    >>> tfc.sparsity(tfc.prune_once(model, 0.5), per_layer=True)
-    {'dense/kernel': 0.5}
+    >>> tfc.sparsity(tfc.prune_once(model, 0.5))
+    0.5
     """
-    check_flag("per_layer", per_layer)
     check_floats(model, "Count the zeros of")
-    shown = summary(model)
-    if not per_layer:
-        return shown.sparsity
-    return {f"{row.layer}/{row.weight}": row.sparsity for row in shown.rows if row.weight}
+    return summary(model).sparsity
 
 
 def _parts(model: keras.Model) -> Iterator[tuple[Any, Explanation | None]]:

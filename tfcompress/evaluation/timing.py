@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import check_count, check_number
+from tfcompress.core.arguments import check_count, check_number, is_whole
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.data.reading import inputs_of, yields_pairs
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
@@ -63,12 +64,13 @@ class Timing:
         )
 
 
+@accepts_old_calls(names={"path_or_model": "model", "x": "data"}, places=((1, "threads", is_whole),))
 @says_memory
 def benchmark(
-    path_or_model: Source,
-    threads: int = 1,
+    model: Source,
+    data: Any = None,
     *,
-    x: Any = None,
+    threads: int = 1,
     runs: int | None = None,
     warmup: int = 10,
     batch_size: int = 1,
@@ -81,11 +83,11 @@ def benchmark(
     runtime does them.
 
     Args:
-        path_or_model: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
-        threads: threads of one inference; Keras models run on the process's threads.
-        x: inputs as for `tfc.evaluate`, the first `batch_size` samples are used; None: random ones, of a Keras
+        model: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes.
+        data: inputs as for `tfc.evaluate`, the first `batch_size` samples are used; None: random ones, of a Keras
             model of what it knows of its inputs; the integer inputs of a file are 0. Free sizes grow until the
             model runs.
+        threads: threads of one inference; Keras models run on the process's threads.
         runs: timed runs; None: as many as fit into `seconds`, at least 10.
         warmup: untimed runs before, at least 1.
         batch_size: samples in one run; a file with a fixed batch keeps its own.
@@ -96,7 +98,7 @@ def benchmark(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a number is out of range, `x` doesn't fit the model, or is needed: the model runs with no size
+        ValueError: a number is out of range, `data` doesn't fit the model, or is needed: the model runs with no size
             that was tried, or is a subclassed one whose inputs nobody knows.
 
     Example:
@@ -107,12 +109,12 @@ def benchmark(
         (20, True)
     """
     check_options(runs, warmup, batch_size, seconds)
-    predictor = open_predictor(path_or_model, threads)
-    if x is not None and yields_pairs(x):
-        x = next(inputs_of(x, len(predictor.input_specs or [0])), None)
-        if x is None:
-            raise ValueError("Expected x to yield at least one batch. Received: none.")
-    batch = one_batch(predictor, predictor.check(x) if x is not None else None, batch_size)
+    predictor = open_predictor(model, threads)
+    if data is not None and yields_pairs(data):
+        data = next(inputs_of(data, len(predictor.input_specs or [0])), None)
+        if data is None:
+            raise ValueError("Expected data to yield at least one batch. Received: none.")
+    batch = one_batch(predictor, None if data is None else predictor.check(data), batch_size)
     return time_predictors([predictor], [batch], runs=runs, warmup=warmup, seconds=seconds)[0]
 
 

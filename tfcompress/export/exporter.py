@@ -4,13 +4,13 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from types import EllipsisType
 from typing import Any
 
 import keras
 
 from tfcompress.core.arguments import MOST, check_choice, check_flag, check_model, is_whole, short
 from tfcompress.core.atomic_files import check_target, draft
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
 from tfcompress.data.named_inputs import TensorInfo
@@ -32,7 +32,7 @@ from tfcompress.quantization.quantizers import activation_quantizers, wanted_act
 from tfcompress.runtime.runner import Runner, format_of
 from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
-from tfcompress.tracing.row_counts import rows_of_file
+from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
 from tfcompress.tracing.signature import read_signature
 from tfcompress.tracing.trace import Trace, trace
 from tfcompress.tracing.unsupported_operators import check_operators
@@ -47,13 +47,13 @@ LARGEST_FILE = 2**31 - 1
 """Bytes: the offsets of a flatbuffer and the length of a protobuf are signed 32 bit numbers."""
 
 
+@accepts_old_calls(values={"batch_size": (..., AUTO)})
 @takes_inputs
 def export(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    target: Any = None,
-    batch_size: int | EllipsisType | None = ...,
+    batch_size: BatchSize = AUTO,
     inference_io: str = "float32",
     precision: str = "float32",
     opset: int = 18,
@@ -77,8 +77,7 @@ def export(
     Args:
         model: built; functional, sequential or subclassed; plain or wrapped.
         path: the file to write; its suffix says the format.
-        target: the device to fit the file to; none is known yet.
-        batch_size: samples that the file takes at once; None: any number; `...`: as the format is used, 1 for
+        batch_size: samples that the file takes at once; None: any number; "auto": as the format is used, 1 for
             TFLite and any number for ONNX (or what the model's own inputs fix).
         inference_io: dtype of the file's floating inputs and outputs: "float32"; or "int8" or "uint8" for a model
             with quantized activations, whose scales and zero points are in the file.
@@ -133,7 +132,6 @@ def export(
     kind = _check_arguments(
         model,
         path,
-        target=target,
         batch_size=batch_size,
         inference_io=inference_io,
         precision=precision,
@@ -268,7 +266,6 @@ def _check_arguments(
     model: Any,
     path: Any,
     *,
-    target: Any,
     batch_size: Any,
     inference_io: Any,
     precision: Any,
@@ -282,13 +279,9 @@ def _check_arguments(
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
     kind = format_of(path)
-    if target is not None:
+    if not (is_whole(batch_size) and 1 <= batch_size <= MOST) and not is_named_size(batch_size):
         raise ValueError(
-            f"Expected target to be one of the known ones (none yet) or None. Received: target={target!r}."
-        )
-    if not (is_whole(batch_size) and 1 <= batch_size <= MOST) and batch_size is not None and batch_size is not ...:
-        raise ValueError(
-            "Expected batch_size to be an integer of at least 1, or None for any number of samples. "
+            "Expected batch_size to be an integer of at least 1, None for any number of samples, or 'auto'. "
             f"Received: batch_size={short(batch_size)}."
         )
     check_choice("precision", precision, PRECISIONS)

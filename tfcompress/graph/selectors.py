@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -181,6 +182,25 @@ class LayerChoice:
                 f"Expected `{self.argument}` to match layers of the model. Received: {text!r}, which matches none. "
                 f"Did you mean {' or '.join(map(repr, near))}?"
             )
+
+
+def chooses_layers(value: Any) -> bool:
+    """Return whether a value can be nothing but a choice of layers: not data, of which a function takes no argument.
+
+    >>> chooses_layers("dense"), chooses_layers(lambda layer: True), chooses_layers([[1.0]]), chooses_layers(None)
+    (True, True, False, False)
+    """
+    if isinstance(value, str | re.Pattern | type):
+        return True
+    if isinstance(value, list | tuple | set | frozenset):
+        return bool(value) and all(isinstance(entry, str | re.Pattern | type) for entry in value)
+    if not callable(value) or isinstance(value, Layer) or hasattr(value, "__iter__") or hasattr(value, "__getitem__"):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def _listed(layers: Any) -> list[Any]:

@@ -141,11 +141,11 @@ def compress_job(
             how: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "callbacks": callbacks}
             fit(given, data, loss, epochs=count, backup=backup, **how)
 
-    pruned = prune(dense, schedule, layers)  # which says what is wrong with `layers` before anything is done
+    pruned = prune(dense, schedule, layers=layers)  # which says what is wrong with `layers` before anything is done
     _prepare(written, dense)
     if model is None:
         train("dense", "train", dense, epochs, learning_rate)
-        pruned = prune(dense, schedule, layers)
+        pruned = prune(dense, schedule, layers=layers)
     save(dense, folder / "dense.keras", overwrite=True)
     train("pruned", f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
     final = strip(pruned)
@@ -154,7 +154,7 @@ def compress_job(
     if qat_epochs:
         config = settling(config, qat_epochs * batches)
     with stage("quantize to int8"):  # not the stripped model: its masks keep the zeros in training
-        quantized = quantize(pruned, config, calibration_data=calibration_samples(data))
+        quantized = quantize(pruned, config, data=calibration_samples(data))
     if qat_epochs:
         train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
     save(quantized, folder / "quantized.keras", overwrite=True)

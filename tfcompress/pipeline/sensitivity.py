@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import numbers
 import os
 import pathlib
 from collections.abc import Sequence, Set
@@ -16,6 +17,7 @@ import numpy as np
 
 from tfcompress.core.arguments import check_flag, short
 from tfcompress.core.atomic_files import check_target
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, inner_weights
@@ -35,6 +37,11 @@ from tfcompress.reports.progress import progress as progress_bar
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
 
 
+def _are_shares(value: Any) -> bool:
+    """Return whether a value holds numbers, as no choice of layers does."""
+    return isinstance(value, Sequence | Set | np.ndarray) and any(isinstance(x, numbers.Real) for x in value)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Kernel:
     """One weight that a scan changes.
@@ -50,14 +57,15 @@ class _Kernel:
     axes: tuple[int, ...] | None
 
 
+@accepts_old_calls(places=((2, "sparsities", _are_shares),))
 @says_memory
 def sensitivity(
     model: keras.Model,
     data: Any,
-    sparsities: Sequence[float] = SPARSITIES,
-    *,
-    bits: Sequence[int] | None = None,
     layers: Layers = None,
+    *,
+    sparsities: Sequence[float] | None = None,
+    bits: Sequence[int] | None = None,
     metric: Metric = "accuracy",
     resume: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -72,9 +80,9 @@ def sensitivity(
         model: A built Keras model of any kind; it is not changed.
         data: `(x, y)`, as `tfc.evaluate` takes them; or what yields batches `(x, y)` each time it is gone through: a
             list, a `tf.data.Dataset`, a `keras.utils.PyDataset`, a function that returns an iterator.
-        sparsities: Shares of zeros, in [0, 1).
-        bits: Widths of weights, 2 to 16, to be tried instead of sparsities.
         layers: Which layers, as in `tfc.prune`; `None`: all with a kernel.
+        sparsities: Shares of zeros, in [0, 1); `None`: 0.3, 0.5, 0.7 and 0.9, unless `bits` is given.
+        bits: Widths of weights, 2 to 16, to be tried instead of sparsities.
         metric: "accuracy", "macro_f1", "roc_auc", "r2", "mse" or "mae" of `tfc.evaluate`; or a function from
             (y, outputs) to a number of which more is better.
         resume: A `.json` file to which the result is written after each point. If it is there, and of the same model
@@ -168,17 +176,17 @@ def _quantized(kernel: _Kernel, bits: float) -> np.ndarray:
     return dequantize(*uniform_quantize(kernel.value, int(bits), **how), axis=kernel.axes)
 
 
-def _levels(sparsities: Sequence[float], bits: Sequence[int] | None) -> tuple[str, tuple[float, ...]]:
+def _levels(sparsities: Sequence[float] | None, bits: Sequence[int] | None) -> tuple[str, tuple[float, ...]]:
     """Return what is varied, and the levels, ascending, each once."""
     name = "sparsities" if bits is None else "bits"
-    given = sparsities if bits is None else bits
-    if bits is not None and sparsities is not SPARSITIES and tuple(sparsities) != SPARSITIES:
+    given: Any = bits if bits is not None else SPARSITIES if sparsities is None else sparsities
+    if bits is not None and sparsities is not None:
         raise ValueError(f"Expected sparsities or bits. Received: both, {short(sparsities)} and {short(bits)}.")
-    if not isinstance(given, Sequence | Set | np.ndarray) or isinstance(given, str | bytes) or not np.shape(given):
-        given = ()
-    if not given:
-        received = short(sparsities if bits is None else bits)
-        raise ValueError(f"Expected `{name}` to be several values, such as [0.5, 0.9] or [4, 8]. Received: {received}.")
+    single = isinstance(given, str | bytes) or (isinstance(given, np.ndarray) and not given.ndim)
+    if single or not isinstance(given, Sequence | Set | np.ndarray) or not len(given):
+        raise ValueError(
+            f"Expected `{name}` to be several values, such as [0.5, 0.9] or [4, 8]. Received: {short(given)}."
+        )
     if bits is None:
         return "sparsity", tuple(sorted({check_sparsity("sparsities", value) for value in given}))
     for value in given:

@@ -164,7 +164,7 @@ def sweep(
     how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     for level, config in zip(levels, configs, strict=True):
         keras.utils.set_random_seed(seed)
-        pruned = prune(model, config, layers)
+        pruned = prune(model, config, layers=layers)
         with stage(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
             fit(pruned, data, loss, callbacks=callbacks, backup=resume.backup(f"{level}") if resume else None, **how)
         final = strip(pruned)

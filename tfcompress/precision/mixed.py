@@ -13,6 +13,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.core.keras_private import flatten_layers, is_cast, own_variables
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import place_of
 from tfcompress.core.transform import read
@@ -31,9 +32,11 @@ from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
 from tfcompress.quantization.quantizers import activation_quantizers
 
 
+@accepts_old_calls(places=((2, "keep_float32", None),))
 def mixed_precision(
     model: keras.Model,
     policy: str | keras.DTypePolicy | LayerConfigs | Mapping[Any, Any] = "auto",
+    *,
     keep_float32: Layers = None,
 ) -> keras.Model:
     """Return a model like `model` that computes in 16 bits, with float32 weights (Micikevicius et al., 2018).

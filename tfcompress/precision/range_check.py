@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from keras.layers import Layer
 
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.data.model_batches import batches, check_batch_size
@@ -26,8 +27,9 @@ from tfcompress.precision.operation_kinds import has_policy
 from tfcompress.precision.range_report import Float16Report, Float16Row
 
 
+@accepts_old_calls(places=((2, "keep_float32", None),))
 @says_memory
-def check_float16(model: keras.Model, data: Any, keep_float32: Layers = None, *, batch_size: int = 32) -> Float16Report:
+def check_float16(model: keras.Model, data: Any, *, keep_float32: Layers = None, batch_size: int = 32) -> Float16Report:
     """Return which layers would overflow under mixed_float16, whose largest number is 65504.
 
     The model runs in inference, twice. In float32 the largest |value| of each layer is found: of its weights, of what

@@ -11,6 +11,7 @@ import keras
 
 from tfcompress.core.arguments import check_model
 from tfcompress.core.keras_private import loss_weights
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import remarks, wrapped_layers
 from tfcompress.graph import LayerChoice, check_built
@@ -18,7 +19,7 @@ from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.inputs.declared import takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.recursion_limit import as_given
-from tfcompress.graph.selectors import Layers
+from tfcompress.graph.selectors import Layers, chooses_layers
 from tfcompress.graph.strip import stripped
 from tfcompress.pruning.channel_pruning import prune_channels
 from tfcompress.pruning.gradient_statistics import Evidence, check_evidence
@@ -29,13 +30,14 @@ from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.schedules import ConstantSparsity
 
 
+@accepts_old_calls(places=((2, "layers", chooses_layers),))
 @takes_inputs
 def prune(
     model: keras.Model,
     config: PruneConfig | Any,
+    data: Any = None,
     layers: Layers = None,
     *,
-    data: Any = None,
     loss: Any = None,
     batch_size: int = 32,
     input_shapes: Any = None,
@@ -53,12 +55,12 @@ def prune(
         config: A `PruneConfig`, a schedule, or the share of zeros in [0, 1) from the first step on; or one for each
             layer (`tfc.LayerConfigs`): {name, regular expression, class or function: config or `None`}, of which the
             first key that matches a layer counts. With scope "global" the layers of one key share a budget.
+        data: For criteria that look at data: `(x, y)` arrays, or an iterable of such batches; `x` alone for
+            "activation_frequency". Statistics of gradients are gathered from it now, and in training without it.
         layers: Which layers: `None` for all with a kernel; a name or regular expression, or several; or a
             function from a layer to bool. Layers inside of nested models and composite layers go by the
             names that `tfc.summary` shows. Channels that several layers make together are pruned if all of these
             are meant.
-        data: For criteria that look at data: `(x, y)` arrays, or an iterable of such batches; `x` alone for
-            "activation_frequency". Statistics of gradients are gathered from it now, and in training without it.
         loss: For "gradient" and "movement" with `data`; by default the one that `model` is compiled with, with its
             `loss_weights`.
         batch_size: Samples in a batch of arrays.
@@ -119,15 +121,30 @@ def _prune(
 
 
 @takes_inputs
-def prune_once(model: keras.Model, sparsity: Any, data: Any = None, **config: Any) -> keras.Model:
+def prune_once(
+    model: keras.Model,
+    sparsity: Any,
+    data: Any = None,
+    layers: Layers = None,
+    *,
+    loss: Any = None,
+    batch_size: int = 32,
+    input_shapes: Any = None,
+    input_dtypes: Any = None,
+    **config: Any,
+) -> keras.Model:
     """Return a copy of a model whose least important weights are zero, without training.
 
     Args:
         model: A built Keras model of any kind; it is not changed.
         sparsity: Share of zeros, in [0, 1); or one for each layer, as `prune` takes its config.
         data: For criteria that look at data, as in `prune`; "magnitude" doesn't.
-        **config: `layers`, `loss`, `batch_size`, `input_shapes` and `input_dtypes`, as in `prune`, and the fields of
-            `PruneConfig`, such as `scope="global"`.
+        layers: Which layers, as in `prune`.
+        loss: As in `prune`.
+        batch_size: Samples in a batch of arrays.
+        input_shapes: As in `prune`.
+        input_dtypes: As in `prune`.
+        **config: The fields of `PruneConfig`, such as `scope="global"`.
 
     Returns:
         A model of plain layers, not compiled: functional, or a Sequential where the model is one.
@@ -144,10 +161,6 @@ def prune_once(model: keras.Model, sparsity: Any, data: Any = None, **config: An
     0.75
     """
     check_model(model)
-    layers = config.pop("layers", None)
-    for name in ("input_shapes", "input_dtypes"):
-        config.pop(name, None)  # `takes_inputs` has read them
-    evidence = Evidence(data, config.pop("loss", None), config.pop("batch_size", 32))
     known = [field.name for field in dataclasses.fields(PruneConfig) if field.name != "schedule"]
     for name in config.keys() - set(known):
         raise TypeError(f"Expected layers, loss, batch_size or one of {', '.join(known)}. Received: {name}=.")
@@ -156,7 +169,7 @@ def prune_once(model: keras.Model, sparsity: Any, data: Any = None, **config: An
         return PruneConfig(ConstantSparsity(share, frequency=1), **config)
 
     with place_of(model):
-        pruned = _prune(model, sparsity, layers, evidence, at_once=True, read=read)
+        pruned = _prune(model, sparsity, layers, Evidence(data, loss, batch_size), at_once=True, read=read)
         update_masks(pruned)
         for text in remarks(pruned):
             warnings.warn(text, stacklevel=2)

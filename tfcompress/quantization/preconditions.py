@@ -19,7 +19,7 @@ def check_data(config: QuantizeConfig, data: Any, **switches: bool) -> None:
     """Raise ValueError where what is asked for needs data, and there is none."""
     for name, on in switches.items():
         if on and data is None:
-            raise ValueError(f"Expected calibration_data with {name}=True. Received: None.")
+            raise ValueError(f"Expected data with {name}=True. Received: None.")
 
 
 def check_kernels(model: keras.Model, choice: LayerChoice, chosen: dict[str, bool]) -> None:

@@ -9,6 +9,7 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.core.arguments import check_flags
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
@@ -50,11 +51,12 @@ MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
 
 
+@accepts_old_calls(names={"calibration_data": "data"})
 @takes_inputs
 def quantize(
     model: keras.Model,
     config: str | QuantizeConfig = "int8",
-    calibration_data: Any = None,
+    data: Any = None,
     layers: Layers = None,
     *,
     equalize: bool = False,
@@ -73,7 +75,7 @@ def quantize(
         model: A built Keras model of any kind, plain or pruned; it is not changed. The masks of a pruned one stay.
         config: A recipe, "int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8" or "float16"; or a
             `QuantizeConfig`.
-        calibration_data: A few hundred samples, as `tfcompress.calibrate` takes them; recipes without ranges need
+        data: A few hundred samples to calibrate with, as `tfcompress.calibrate` takes them; recipes without ranges need
             none.
         layers: Which layers are quantized: `None` for all; a name or regular expression, or several; or a function
             from a layer to bool. A choice of layers with kernels alone leaves it at that: what has none, such as a
@@ -82,7 +84,7 @@ def quantize(
         equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.equalization`).
         correct_bias: Whether to correct biases for what quantization shifts (`quantization.correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
-        batch_size: Samples in a batch, where `calibration_data` holds arrays.
+        batch_size: Samples in a batch, where `data` holds arrays.
         input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
@@ -104,7 +106,7 @@ def quantize(
     >>> dense = keras.layers.Dense(4, activation="relu", name="dense")
     >>> model = keras.Sequential([keras.Input((8,), name="x"), dense])
     >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
-    >>> quantized = tfc.quantize(model, "int8", calibration_data=x)
+    >>> quantized = tfc.quantize(model, "int8", data=x)
     >>> [layer.name for layer in quantized.layers][1:4]
     ['x_quantizer', 'dense_linear', 'dense_relu']
     """
@@ -113,30 +115,30 @@ def quantize(
     check_flags(equalize=equalize, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     check_built(model)
     check_batch_size(batch_size)
-    check_data(config, calibration_data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
+    check_data(config, data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
     warn_of_remarks(model, stacklevel=3)
-    calibration_data = again(calibration_data)
-    with place_of(model), inputs_given(shapes_of(model, calibration_data)):
+    data = again(data)
+    with place_of(model), inputs_given(shapes_of(model, data)):
         how = {"equalize": equalize, "keep_reference": correct_bias}
-        quantized, reference = _quantized(model, config, choice, calibration_data, batch_size, **how)
+        quantized, reference = _quantized(model, config, choice, data, batch_size, **how)
         warn_without_integers(quantized)
         warn_of_lost_grids(quantized)
         for wrapper in wrapped_layers(quantized):
             for _, transform in wrapper.transforms:
                 if isinstance(transform, WeightQuantizer):
                     transform.fit(wrapper.value_before(transform))
-        if calibration_data is not None and any(q.learns for q in activation_quantizers(quantized)):
-            find_ranges(quantized, calibration_data, batch_size)
+        if data is not None and any(q.learns for q in activation_quantizers(quantized)):
+            find_ranges(quantized, data, batch_size)
             warn_of_float(quantized)
         if reestimate_batch_norm:
             from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
 
-            reestimate_batch_norms(quantized, calibration_data, batch_size)
+            reestimate_batch_norms(quantized, data, batch_size)
         if reference is not None:
             from tfcompress.quantization.ptq.bias_correction import correct_bias as corrected
 
-            corrected(quantized, reference, calibration_data, batch_size)
+            corrected(quantized, reference, data, batch_size)
     return quantized
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.data.named_inputs import TensorInfo, fit_inputs
 from tfcompress.data.reading import is_array, joined_inputs, yields_pairs
+from tfcompress.tracing.row_counts import AUTO
 from tfcompress.tracing.signature import Signature, read_signature, unique
 
 MOST_SAMPLES = 1024
@@ -125,9 +126,9 @@ def check_streaming(model: keras.Model, stateful: Any, batch_size: Any, inferenc
     if not isinstance(stateful, str) or stateful != "io":
         raise ValueError(f"Expected stateful to be 'io' or None. Received: stateful={stateful!r}.")
     sizes = {spec.shape[0] for spec in streaming_signature(model).states.values()}
-    if len(sizes) > 1 or batch_size not in (..., *sizes):
+    if len(sizes) > 1 or batch_size not in (AUTO, *sizes):
         listed = " and ".join(str(size) for size in sorted(sizes, key=str))
-        received = "as it is used by default" if batch_size is ... else f"batch_size={batch_size!r}"
+        received = "as it is used by default" if batch_size == AUTO else f"batch_size={batch_size!r}"
         raise ValueError(
             f"Expected the batch size with which the stateful layers of {model.name!r} were made: {listed}. "
             f"Received: {received}. For another, make the model with Input(batch_shape=(n, ...)) and set_weights."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import EllipsisType
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,9 +11,19 @@ from tfcompress.core.uneven_rows import fixes_rows, is_uneven
 from tfcompress.graph.inputs.declared import given_shapes
 from tfcompress.tracing.signature import Signature
 
+BatchSize = int | Literal["auto"] | None
+"""Samples that a file takes at once: so many, as its format is used, or any number."""
+
+AUTO: Literal["auto"] = "auto"
+
+
+def is_named_size(batch_size: Any) -> bool:
+    """Return whether a batch size is one that isn't a number: "auto" or None."""
+    return batch_size is None or (isinstance(batch_size, str) and batch_size == AUTO)
+
 
 def rows_of_file(
-    signature: Signature, kind: str, batch_size: int | EllipsisType | None, given: Mapping[str, np.ndarray] | None
+    signature: Signature, kind: str, batch_size: BatchSize, given: Mapping[str, np.ndarray] | None
 ) -> int | dict[str, int | None] | None:
     """Return the first dimension of a file's inputs: of all of them, or of each by its name; None: free.
 
@@ -29,7 +39,7 @@ def rows_of_file(
     rows = _rows(signature, given)
     if rows is not None:
         return _of_whole(signature, rows, kind, batch_size)
-    if not isinstance(batch_size, EllipsisType):
+    if not isinstance(batch_size, str):
         return batch_size
     fixed = [spec.shape[0] for spec in signature.inputs.values() if spec.shape and spec.shape[0]]
     if fixed:
@@ -51,13 +61,13 @@ def _rows(signature: Signature, given: Mapping[str, np.ndarray] | None) -> dict[
 
 
 def _of_whole(
-    signature: Signature, rows: dict[str, int | None], kind: str, batch_size: int | EllipsisType | None
+    signature: Signature, rows: dict[str, int | None], kind: str, batch_size: BatchSize
 ) -> dict[str, int | None]:
     """Return the rows of a file's inputs: those that the model fixes, and for the rest what was asked for."""
     own = {name: spec.shape[0] if spec.shape else None for name, spec in signature.inputs.items()}
-    if batch_size is None or (isinstance(batch_size, EllipsisType) and kind == "onnx"):
+    if batch_size is None or (batch_size == AUTO and kind == "onnx"):
         return own
-    if not isinstance(batch_size, EllipsisType) and batch_size not in rows.values():
+    if batch_size != AUTO and batch_size not in rows.values():
         raise ValueError(
             f"Expected batch_size=None (any number of rows) or none at all, since the inputs have different numbers of "
             f"rows, {rows}, of which the file takes as many. Received: batch_size={batch_size}."

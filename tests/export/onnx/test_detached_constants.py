@@ -60,7 +60,7 @@ def test_the_file_is_the_same_however_much_counts_as_large(recipe, tmp_path, mon
     model = network()
     if recipe is not None:
         samples = np.random.default_rng(0).normal(size=(8, 9, 9, 3)).astype("float32")
-        model = tfc.quantize(model, recipe, calibration_data=samples)
+        model = tfc.quantize(model, recipe, data=samples)
     found = []
     for least in (100, 1 << 30):
         monkeypatch.setattr(module, "LARGE", least)

@@ -159,7 +159,7 @@ def test_float_kernels_that_would_be_slow_are_widened(tmp_path):
 @pytest.mark.parametrize("recipe", ["int8", "dynamic_int8"])
 def test_int8_kernels_take_blocks_of_16(recipe, tmp_path):
     model = mlp(0.1, 16, (128, 160, 32))
-    quantized = tfc.quantize(model, recipe, calibration_data=random(64, 128))
+    quantized = tfc.quantize(model, recipe, data=random(64, 128))
     dense = tfc.export(quantized, tmp_path / "dense.tflite")
     found = tfc.export(quantized, tmp_path / "sparse.tflite", sparse=True)
     assert kernels_of(found.path)[0][("FULLY_CONNECTED", SPARSE_VERSION)] == 2
@@ -182,7 +182,7 @@ def test_int8_kernels_take_blocks_of_16(recipe, tmp_path):
 @pytest.mark.parametrize(("recipe", "stored"), [("int8", 2), ("dynamic_int8", 0)])
 def test_int8_kernels_that_are_faster_without_zeros(recipe, stored, tmp_path):
     model = mlp(0.04, 16, (128, 160, 64))
-    quantized = tfc.quantize(model, recipe, calibration_data=random(64, 128))
+    quantized = tfc.quantize(model, recipe, data=random(64, 128))
     found = tfc.export(quantized, tmp_path / "auto.tflite", sparse="auto")
     assert len(kernels_of(found.path)[1]) == stored
     assert ("faster than dense" in found.notes[0]) == bool(stored)
@@ -190,7 +190,7 @@ def test_int8_kernels_that_are_faster_without_zeros(recipe, stored, tmp_path):
 
 def test_int8_without_blocks_stays_dense_and_says_so(tmp_path):
     model = mlp(0.2, 1, (64, 96, 40))
-    quantized = tfc.quantize(model, "int8", calibration_data=random(64, 64))
+    quantized = tfc.quantize(model, "int8", data=random(64, 64))
     found = tfc.export(quantized, tmp_path / "m.tflite", sparse=True)
     assert kernels_of(found.path)[1] == []
     assert len(found.notes) == 3
@@ -202,7 +202,7 @@ def test_convolutions_of_every_scheme(recipe, tmp_path):
     model, data = cnn(), random(16, 12, 12, 8)
     precision = "float16" if recipe == "float16" else "float32"
     if not recipe.startswith("float"):
-        model = tfc.quantize(model, recipe, calibration_data=data)
+        model = tfc.quantize(model, recipe, data=data)
     dense = tfc.export(model, tmp_path / "dense.tflite", precision=precision)
     found = tfc.export(model, tmp_path / "sparse.tflite", precision=precision, sparse=True)
     assert found.nbytes < dense.nbytes

@@ -71,7 +71,7 @@ def pruned(**how):
 
 
 def quantized():
-    return tfc.quantize(plain(), "int8", calibration_data=data()[0].astype("float32"))
+    return tfc.quantize(plain(), "int8", data=data()[0].astype("float32"))
 
 
 MODELS = {

@@ -168,7 +168,7 @@ def test_what_computes_with_its_kernel_stays_float(make, name, suffix, tmp_path)
     x = np.random.default_rng(0).normal(size=(16, *shape)).astype("float32")
     pruned = tfc.prune_once(model, 0.5)
     with pytest.warns(UserWarning, match=rf"^Layer '{name}' stays float: its `call` computes with the kernel first"):
-        quantized = tfc.quantize(pruned, calibration_data=x)
+        quantized = tfc.quantize(pruned, data=x)
     (row,) = [row for row in tfc.summary(quantized).rows if row.layer == name]
     assert (row.status, row.island, row.bits) == ("float: its call computes with the kernel first", True, 32)
     assert row.sparsity == pytest.approx(0.5, abs=0.01)
@@ -189,5 +189,5 @@ def test_a_kernel_that_is_turned_first_is_stored_in_8_bits(tmp_path):
     turned = Own(lambda one: ops.transpose(one.w), name="turned")
     model = keras.Sequential([keras.Input((SIZE,)), layers.Dense(SIZE, activation="relu"), turned, layers.Dense(2)])
     x = np.random.default_rng(0).normal(size=(16, SIZE)).astype("float32")
-    quantized = tfc.quantize(model, calibration_data=x)
+    quantized = tfc.quantize(model, data=x)
     tfc.export(quantized, tmp_path / "m.tflite", verify=x)  # which refuses weights that are float in the file

@@ -58,7 +58,7 @@ def test_augmentation_does_nothing_in_inference(name):
 
 @pytest.mark.parametrize("name", MOVING)
 def test_what_moves_values_is_integers_in_the_files(name, tmp_path):
-    quantized = tfc.quantize(between_convolutions(MOVING[name]()), calibration_data=images())
+    quantized = tfc.quantize(between_convolutions(MOVING[name]()), data=images())
     assert {q.source for q in activation_quantizers(quantized)} == {"x", "before", "behind"}
     assert tfc.summary(quantized).islands == ()
     for suffix, floats_in in ((".tflite", floats_in_tflite), (".onnx", floats_in_onnx)):
@@ -70,7 +70,7 @@ def test_what_moves_values_is_integers_in_the_files(name, tmp_path):
 def test_whole_numbers_that_are_moved_and_made_real_are_quantized(tmp_path):
     inputs = keras.Input(SIZE, name="x", dtype="uint8")
     model = keras.Model(inputs, L.Conv2D(4, 3, name="conv")(L.RandomFlip(name="flip")(inputs)))
-    quantized = tfc.quantize(model, calibration_data=images().astype("uint8"))
+    quantized = tfc.quantize(model, data=images().astype("uint8"))
     assert {q.source for q in activation_quantizers(quantized)} == {"flip", "conv"}
     for suffix, floats_in in ((".tflite", floats_in_tflite), (".onnx", floats_in_onnx)):
         path = tfc.export(quantized, tmp_path / f"model{suffix}", verify=False).path

@@ -262,7 +262,7 @@ def test_data_that_comes_later_is_looked_at_too():
         tfc.calibrate(quantized, data[::-1])  # the same sizes again: nothing new is to be said
         assert nodes == [len(layer._inbound_nodes) + len(layer._outbound_nodes) for layer in quantized.operations]
     with pytest.warns(UserWarning, match="stays float"):
-        kept = tfc.quantize(fitting(x), "int8", calibration_data=x)
+        kept = tfc.quantize(fitting(x), "int8", data=x)
     tfc.calibrate(kept, x * np.float32([1, 9, 1, 1]))
 
 
@@ -271,7 +271,7 @@ def test_recipes_without_ranges_say_it_where_there_is_data(recipe, said):
     x = columns()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        tfc.quantize(fitting(x), recipe, calibration_data=x)
-        tfc.quantize(network(normalization(x)), recipe, calibration_data=x)
+        tfc.quantize(fitting(x), recipe, data=x)
+        tfc.quantize(network(normalization(x)), recipe, data=x)
     told = [str(each.message) for each in caught if "Channels of 'table' differ" in str(each.message)]
     assert len(told) == bool(said) and all(said in each and "layers=" in each for each in told)

@@ -279,6 +279,6 @@ def test_states_are_no_draws_and_begin_anew():
     x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
     layers = [keras.Input(batch_shape=(1, 3, 2)), keras.layers.GRU(3, stateful=True, name="memory")]
     model = keras.Sequential([*layers, keras.layers.Dense(2, activation="relu"), keras.layers.Dense(2, name="out")])
-    quantized = tfc.quantize(model, "int8", calibration_data=x, correct_bias=True)
+    quantized = tfc.quantize(model, "int8", data=x, correct_bias=True)
     assert np.any(quantized.get_layer("out_linear").layer.bias)
     assert not np.any(quantized.get_layer("memory").states[0])

@@ -250,7 +250,7 @@ def test_data_that_does_not_serve(data, message):
 def test_batch_sizes_that_are_none(batch_size):
     for call in (
         lambda: tfc.quantize(model_of(), "int8", samples(), batch_size=batch_size),
-        lambda: tfc.calibrate(tfc.quantize(model_of()), samples(), batch_size),
+        lambda: tfc.calibrate(tfc.quantize(model_of()), samples(), batch_size=batch_size),
     ):
         with pytest.raises(ValueError, match="Expected batch_size to be an integer of at least 1. Received: b"):
             call()
@@ -297,14 +297,14 @@ def test_data_may_hold_none_of_something():
     model = keras.Model(inputs, outputs)
     x = [np.random.default_rng(0).normal(size=(16, 4)).astype("float32"), np.zeros((16, 0, 4), "float32")]
     with pytest.warns(UserWarning, match="nothing but zeros from 'summed'"):
-        quantized = tfc.quantize(model, "int8", calibration_data=x)
+        quantized = tfc.quantize(model, "int8", data=x)
     np.testing.assert_allclose(quantized(x), model(x), atol=0.1)
 
 
 def test_states_are_those_of_the_data_alone_and_left_as_they_were():
     x = np.random.default_rng(0).normal(size=(6, 3, 2)).astype("float32")
     layers = [keras.Input(batch_shape=(1, 3, 2)), L.GRU(3, stateful=True, name="memory"), L.Dense(2)]
-    model = tfc.quantize(keras.Sequential(layers), "int8", calibration_data=x)
+    model = tfc.quantize(keras.Sequential(layers), "int8", data=x)
     memory = model.get_layer("memory")
     assert not np.any(memory.states[0])
     found = [quantizer.range for quantizer in activation_quantizers(model)]

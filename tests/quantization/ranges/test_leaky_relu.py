@@ -25,7 +25,7 @@ from tfcompress.quantization.ranges import leaky_relu
 def test_next_to_no_integer_is_off_behind_a_leaky_relu(layer, slope, low, high, tmp_path):
     inputs = keras.Input((1,))
     model = keras.Model(inputs, layer()(inputs))
-    quantized = tfc.quantize(model, "int8", calibration_data=np.linspace(low, high, 1001, dtype="float32")[:, None])
+    quantized = tfc.quantize(model, "int8", data=np.linspace(low, high, 1001, dtype="float32")[:, None])
     before, behind = activation_quantizers(quantized)
     least = high - slope * low
     assert least <= behind.range[1] - behind.range[0] <= 1.05 * least

@@ -66,7 +66,7 @@ def warn_of_lost(model: keras.Model, data: Any, batch_size: int) -> None:
     for sentence in found:
         warnings.warn(
             f"{sentence} This model was quantized without data, or with other data: quantize the float model with "
-            "calibration_data=, which keeps float, or moves, what that takes.",
+            "data=, which keeps float, or moves, what that takes.",
             stacklevel=5,
         )
 

@@ -12,6 +12,7 @@ from keras import ops
 
 from tfcompress.core.arguments import check_model
 from tfcompress.core.keras_private import run_through_graph
+from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import put, read
@@ -41,8 +42,9 @@ _WIDEST = float(np.finfo("float32").max)
 _WIDTHS = np.ldexp(1.0 / SIDE, _EXPONENTS).astype("float32")
 
 
+@accepts_old_calls(places=((2, "batch_size", None),))
 @says_memory
-def calibrate(model: keras.Model, data: Any, batch_size: int = 32) -> None:
+def calibrate(model: keras.Model, data: Any, *, batch_size: int = 32) -> None:
     """Find the ranges of a quantized model's activations from data; what it had learned of them is forgotten.
 
     The data runs through the model with quantized weights and float activations; for each batch the extremes, and

@@ -1,0 +1,138 @@
+"""How the public verbs are called: the order and the names of their arguments, and what was called otherwise before."""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import tfcompress as tfc
+
+X, Y = np.ones((8, 4), "float32"), np.arange(8) % 3
+
+SIGNATURES = {
+    "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0",
+    "calibrate": "model, data, *, batch_size=32",
+    "check_float16": "model, data, *, keep_float32=None, batch_size=32",
+    "compare": "models, data, y=None, *, baseline=None, threads=1, latency=True, task=None, batch_size=32, "
+    "class_names=None, from_logits=None, runs=None, warmup=10, seconds=2.0",
+    "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
+    "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
+    "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
+    "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None",
+    "export": "model, path, *, batch_size='auto', inference_io='float32', precision='float32', opset=18, sparse=False, "
+    "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
+    "random=None, external_data=None",
+    "full_precision": "model",
+    "load": "path, unsafe=False, *, model=None",
+    "mixed_precision": "model, policy='auto', *, keep_float32=None",
+    "prune": "model, config, data=None, layers=None, *, loss=None, batch_size=32, input_shapes=None, input_dtypes=None",
+    "prune_once": "model, sparsity, data=None, layers=None, *, loss=None, batch_size=32, input_shapes=None, "
+    "input_dtypes=None, **config",
+    "quantization_error": "x, bits=8, **how",
+    "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
+    "reestimate_batch_norm=False, batch_size=32, input_shapes=None, input_dtypes=None",
+    "save": "model, path, *, overwrite=False",
+    "sensitivity": "model, data, layers=None, *, sparsities=None, bits=None, metric='accuracy', resume=None, "
+    "progress=True, batch_size=32",
+    "shrink": "model",
+    "sparsity": "model",
+    "strip": "model",
+    "summary": "model",
+    "uniform_quantize": "x, bits=8, *, symmetric=False, narrow=False, axis=None, group_size=None, minimum=None, "
+    "maximum=None, mode='round'",
+    "verify": "model, path, data, *, batch_size=32, threads=1",
+    "xnnpack_prunable": "model",
+}
+
+
+def written(verb):
+    """Return the arguments of a function as they are written, without types."""
+    parameters = [
+        part.replace(annotation=inspect.Parameter.empty) for part in inspect.signature(verb).parameters.values()
+    ]
+    return str(inspect.Signature(parameters))[1:-1]
+
+
+def test_the_signatures_of_all_verbs():
+    verbs = {name: getattr(tfc, name) for name in tfc.__all__ if inspect.isfunction(getattr(tfc, name))}
+    assert {name: written(verb) for name, verb in verbs.items()} == SIGNATURES
+    for name, verb in verbs.items():
+        documented = verb.__doc__.partition("Args:")[2]
+        for argument in inspect.signature(verb).parameters:
+            assert f" {argument}: " in documented or f"**{argument}: " in documented, (name, argument)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    hidden = keras.layers.Dense(5, activation="relu", name="hidden")
+    return keras.Sequential([keras.Input((4,), name="x"), hidden, keras.layers.Dense(3, name="y")])
+
+
+OLD_CALLS = {
+    "quantize, calibration_data": (
+        lambda model: tfc.quantize(model, "int8", calibration_data=X),
+        "argument data= of quantize. Received: calibration_data=",
+    ),
+    "prune, layers": (lambda model: tfc.prune(model, 0.5, "hidden"), "Write layers='hidden'"),
+    "prune, several layers": (lambda model: tfc.prune(model, 0.5, ["hidden"]), r"Write layers=\['hidden'\]"),
+    "prune, a function": (lambda model: tfc.prune(model, 0.5, lambda layer: layer.name == "y"), "Write layers=<func"),
+    "calibrate, batch_size": (
+        lambda model: tfc.calibrate(tfc.quantize(model, "int8"), X, 4),
+        r"Expected batch_size=, by name, in the call of calibrate. Received: 4 as argument 3",
+    ),
+    "mixed_precision, keep_float32": (
+        lambda model: tfc.mixed_precision(model, "mixed_bfloat16", "hidden"),
+        "Write keep_float32='hidden'",
+    ),
+    "check_float16, keep_float32": (lambda model: tfc.check_float16(model, X, "hidden"), "Write keep_float32='hidden'"),
+    "sensitivity, sparsities": (
+        lambda model: tfc.sensitivity(model, (X, Y), (0.5,), progress=False),
+        r"Write sparsities=\(0\.5,\)",
+    ),
+    "evaluate, x": (lambda model: tfc.evaluate(model, x=X, y=Y), "argument data= of evaluate. Received: x="),
+    "evaluate, model_or_path": (
+        lambda model: tfc.evaluate(model_or_path=model, data=X, y=Y),
+        "argument model= of evaluate. Received: model_or_path=",
+    ),
+    "compare, x": (
+        lambda model: tfc.compare({"a": model}, x=X, y=Y, latency=False),
+        "argument data= of compare. Received: x=",
+    ),
+    "benchmark, threads": (lambda model: tfc.benchmark(model, 1, runs=1, warmup=1), "Write threads=1"),
+    "benchmark, x": (lambda model: tfc.benchmark(model, x=X, runs=1, warmup=1), "argument data= of benchmark"),
+    "benchmark, path_or_model": (
+        lambda model: tfc.benchmark(path_or_model=model, runs=1, warmup=1),
+        "argument model= of benchmark",
+    ),
+    "sparsity, per_layer": (
+        lambda model: tfc.sparsity(model, per_layer=True),
+        r"Write tfcompress.summary\(model\)\.sparsities",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OLD_CALLS)
+def test_calls_in_their_old_form_work_and_warn(name, model):
+    call, said = OLD_CALLS[name]
+    with pytest.warns(DeprecationWarning, match=said) as caught:
+        assert call(model) is not None or name.startswith("calibrate")
+    ours = [warning for warning in caught if "Received: " in str(warning.message)]  # TensorFlow warns too
+    assert [warning.filename for warning in ours] == [__file__]
+
+
+def test_an_old_call_returns_what_the_new_one_does(model):
+    with pytest.warns(DeprecationWarning):
+        old = tfc.prune(model, 0.5, "hidden")
+        figures = tfc.sparsity(tfc.prune_once(model, 0.5, layers="hidden"), per_layer=True)
+    assert old.get_config() == tfc.prune(model, 0.5, layers="hidden").get_config()
+    assert figures == {"hidden/kernel": 0.5, "y/kernel": 0.0}
+
+
+def test_the_old_form_of_any_batch_size(model, tmp_path):
+    with pytest.warns(DeprecationWarning, match="Expected batch_size='auto' in the call of export"):
+        artifact = tfc.export(model, tmp_path / "model.tflite", batch_size=...)
+    assert artifact.inputs["x"].shape == (1, 4)
