@@ -92,7 +92,7 @@ def test_the_longest_name_that_there_is(suffix, tmp_path):
 def test_what_killed_programs_left_is_removed_and_what_others_write_is_not(tmp_path):
     program = (
         "import os, pathlib, signal, sys\n"
-        "from tfcompress import files\n"
+        "from tfcompress.core import atomic_files as files\n"
         "with files.draft(pathlib.Path(sys.argv[1])) as beside:\n"
         "    beside.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

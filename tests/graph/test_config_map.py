@@ -124,7 +124,7 @@ def test_prune(model, tmp_path):
     x, y = np.ones((8, 8, 8, 3), "float32"), np.zeros((8, 4), "float32")
     pruned.fit(x, y, batch_size=2, verbose=0)
     wanted = {"conv_1/kernel": 0.75, "conv_2/kernel": 0.5, "hidden/kernel": 0.25, "logits/kernel": 0.0}
-    found = tfc.sparsity(pruned, per_layer=True)
+    found = tfc.summary(pruned).sparsities
     assert found == pytest.approx(wanted, abs=0.005)
     blocks = np.asarray(tfc.strip(pruned).get_layer("conv_2").kernel).reshape(-1, 2, 4) != 0
     assert (blocks.any(-1) == blocks.all(-1)).all()
@@ -134,7 +134,7 @@ def test_prune(model, tmp_path):
         t.config.to_dict() for w in _wrappers(pruned) for _, t in w.transforms
     ]
     again.fit(x, y, batch_size=2, verbose=0)
-    assert tfc.sparsity(again, per_layer=True) == pytest.approx(wanted, abs=0.005)
+    assert tfc.summary(again).sparsities == pytest.approx(wanted, abs=0.005)
 
 
 def _wrappers(model):
@@ -156,11 +156,11 @@ def test_layers_of_one_key_share_a_global_budget(model):
 def test_prune_with_channels_of_one_key_and_weights_of_another(model):
     configs = {"conv_1": tfc.PruneConfig(0.5, granularity="channel"), "logits": 0.5}
     pruned = tfc.prune_once(model, {"logits": 0.5})
-    assert tfc.sparsity(pruned, per_layer=True)["logits/kernel"] == 0.5
+    assert tfc.summary(pruned).sparsities["logits/kernel"] == 0.5
     trained = tfc.prune(model, configs)
     trained.compile("sgd", "mse")
     trained.fit(np.ones((2, 8, 8, 3), "float32"), np.zeros((2, 4), "float32"), verbose=0)
-    assert tfc.sparsity(trained, per_layer=True) == pytest.approx(
+    assert tfc.summary(trained).sparsities == pytest.approx(
         {"conv_1/kernel": 0.5, "conv_2/kernel": 0.5, "hidden/kernel": 0.0, "logits/kernel": 0.5}, abs=0.01
     )
 
