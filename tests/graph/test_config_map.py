@@ -115,7 +115,7 @@ def test_names_that_are_no_plain_text_are_found_again():
 def test_prune(model, tmp_path):
     configs = {
         "logits": None,
-        "conv_1": tfc.PruneConfig(tfc.PolynomialDecay(0.0, 0.75, 0, 2, frequency=1)),
+        "conv_1": tfc.PruneConfig(tfc.PolynomialSparsity(0.0, 0.75, 0, 2, frequency=1)),
         "conv_2": tfc.PruneConfig(0.5, granularity=tfc.Block(1, 4)),
         L.Dense: tfc.PruneConfig(tfc.ConstantSparsity(0.25, frequency=1), criterion="random"),
     }
