@@ -143,7 +143,7 @@ def place_of(model: keras.Model) -> Iterator[None]:
         yield
 
 
-def predict_on_batch(model: keras.Model, batch: Any) -> Any:
+def predict_on_batch(model: keras.Model, batch: Any, beside: Any = None, any_size: bool = False) -> Any:
     """Return what a model gives for one batch, in inference, wherever its variables are.
 
     `model.predict_on_batch` gives it once for each replica of a `tf.distribute` strategy, one behind the other, and
@@ -153,9 +153,28 @@ def predict_on_batch(model: keras.Model, batch: Any) -> Any:
     Args:
         model: A built model.
         batch: Arrays, in the structure of its inputs.
+        beside: More tensors, which are no samples; the model is then called with both, in a tuple.
+        any_size: Whether batches of other sizes follow: TensorFlow then traces the model once for all of them.
     """
     with running(f"the model {model.name!r}", batch):
-        return _predicted(model, batch)
+        if any_size and _on_tensorflow() and model.predict_function is None:
+            _trace_for_any_size(model, batch, beside)
+        return _predicted(model, batch if beside is None else (batch, beside))
+
+
+def _trace_for_any_size(model: keras.Model, batch: Any, beside: Any) -> None:
+    import tensorflow as tf
+
+    def spec(x: Any, size: Any = ()) -> Any:
+        return tf.TensorSpec((*size[: len(x.shape)], *x.shape[len(size) :]), x.dtype)
+
+    if any(array.dtype.kind not in "biuf" for array in tree.flatten(batch)):
+        return
+    samples = tree.map_structure(lambda x: spec(x, (None,)), batch)
+    model.make_predict_function()
+    model.predict_function.get_concrete_function(
+        [(samples if beside is None else (samples, tree.map_structure(spec, beside)),)]
+    )
 
 
 def _predicted(model: keras.Model, batch: Any) -> Any:

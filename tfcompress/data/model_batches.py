@@ -91,6 +91,30 @@ def shapes_of(model: keras.Model, data: Any) -> dict[str, tuple[int | None, ...]
     return {input_name(x): shape for x, shape in zip(model.inputs, shapes, strict=True)}
 
 
+def last_is_smaller(model: keras.Model, data: Any, batch_size: int) -> bool:
+    """Return whether arrays make batches of which the last is smaller; `False` where how many there are isn't known.
+
+    Args:
+        model: A functional model.
+        data: As for `batches`.
+        batch_size: Samples in a batch.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> [last_is_smaller(model, np.zeros((count, 4)), 32) for count in (20, 50, 64)]
+    [False, True, False]
+    """
+    count = len(model.inputs)
+    parts = list(data.values()) if isinstance(data, Mapping) else data if is_list(data, count) and count > 1 else [data]
+    shapes = [tuple(part.shape) for part in parts if is_array(part) and hasattr(part, "shape")]
+    rows = {shape[0] for shape in shapes if shape}
+    if len(shapes) < len(parts) or len(rows) != 1 or batch_of(tuple(x.shape) for x in model.inputs) is not None:
+        return False
+    samples = rows.pop()
+    return bool(samples > batch_size and samples % batch_size)
+
+
 def _filled(array: Any, size: int) -> Any:
     """Repeat the last sample until there are as many as a model with a fixed batch takes."""
     missing = size - len(array) if array.ndim else 0

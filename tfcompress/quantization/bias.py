@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -20,6 +23,18 @@ from tfcompress.quantization.graph.quantizer_sources import quantizer_of
 from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer
 
 Tensor = Any
+
+_ranges_unknown: contextvars.ContextVar[bool] = contextvars.ContextVar("ranges_unknown", default=False)
+
+
+@contextlib.contextmanager
+def ranges_unknown() -> Iterator[None]:
+    """Let no bias be rounded in the block whose unit depends on a range that is found from data."""
+    token = _ranges_unknown.set(True)
+    try:
+        yield
+    finally:
+        _ranges_unknown.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -49,6 +64,8 @@ class QuantizedLayer(CompressedLayer):
         if around is None:
             return None
         quantizer, affine, _ = around
+        if quantizer.learns and _ranges_unknown.get():
+            return None
         units = self._units(quantizer)
         if units is None:
             return None

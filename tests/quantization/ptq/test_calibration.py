@@ -15,7 +15,8 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.quantization.zoo import build, data_of
 from tfcompress.core.transform import read
-from tfcompress.quantization.quantizers import activation_quantizers
+from tfcompress.quantization.ptq.calibration import find_ranges
+from tfcompress.quantization.quantizers import WeightQuantizer, activation_quantizers
 
 
 def model_of():
@@ -114,6 +115,17 @@ def test_calibration_reads_what_is_there_and_leaves_nothing_behind():
     nodes = [len(layer._inbound_nodes) for layer in quantized._flatten_layers()]
     tfc.calibrate(quantized, samples())
     assert [len(layer._inbound_nodes) for layer in quantized._flatten_layers()] == nodes
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="counts TensorFlow's traces")
+def test_one_trace_serves_batches_of_all_sizes_and_holds_no_transforms_of_weights(monkeypatch):
+    quantized, made = tfc.quantize(model_of(), "int8"), []
+    apply = WeightQuantizer.apply
+    monkeypatch.setattr(WeightQuantizer, "apply", lambda self, value: made.append(value) or apply(self, value))
+    find_ranges(quantized, samples(100), batch_size=32)
+    assert len(made) == 2
+    function = next(value for name, value in vars(quantized).items() if name.endswith("_observer")).predict_function
+    assert function.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="looks at TensorFlow's graphs")

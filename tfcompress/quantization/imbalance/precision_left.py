@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.core.replicas import predict_on_batch
-from tfcompress.data.model_batches import batches
+from tfcompress.data.model_batches import batches, last_is_smaller
 from tfcompress.graph.recursion_limit import functional
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.graph.time_distributed import steps_at_once
@@ -121,10 +121,11 @@ def _deviation(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
 def _stream(model: keras.Model, outputs: list[Any], data: Any, batch_size: int, merge: Any) -> list[np.ndarray]:
     watching = functional(model.inputs, outputs)
     total: list[np.ndarray] | None = None
+    any_size = last_is_smaller(model, data, batch_size)
     with beginning(watching):
         for batch in batches(model, data, batch_size):
             with steps_at_once(watching):
-                made = predict_on_batch(watching, batch)
+                made = predict_on_batch(watching, batch, any_size=any_size)
             parts = [np.asarray(part, np.float64) for part in (made if isinstance(made, list | tuple) else [made])]
             total = parts if total is None else [merge(old, new) for old, new in zip(total, parts, strict=True)]
     assert total is not None

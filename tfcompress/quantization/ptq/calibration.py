@@ -16,12 +16,14 @@ from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import put, read
-from tfcompress.data.model_batches import again, batches
+from tfcompress.core.wrapper import materialized, wrapped_layers
+from tfcompress.data.model_batches import again, batches, last_is_smaller
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.rewrite import calls
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.graph.time_distributed import steps_at_once
+from tfcompress.quantization.bias import ranges_unknown
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.imbalance.input_statistics import Seen
 from tfcompress.quantization.imbalance.late_data import differs, warn_of_lost
@@ -91,7 +93,8 @@ def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
             quantizer.counts.assign(ops.zeros((2,), "int32"))  # nothing follows from the old range
         seen = Seen(model)
         with steps_at_once(model), beginning(model):
-            found = _found(model, quantizers, map(seen.add, batches(model, data, batch_size)))
+            any_size = last_is_smaller(model, data, batch_size)
+            found = _found(model, quantizers, map(seen.add, batches(model, data, batch_size)), any_size)
     finally:
         for quantizer, counts in zip(quantizers, before, strict=True):
             put(quantizer.counts, counts)
@@ -138,14 +141,15 @@ def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
 
 
 def _found(
-    model: keras.Model, quantizers: list[ActivationQuantizer], batches: Iterable[list[Any]]
+    model: keras.Model, quantizers: list[ActivationQuantizer], batches: Iterable[list[Any]], any_size: bool
 ) -> list[tuple[float, float, bool]]:
     """Return the range of each quantizer, and whether it is that of a lattice."""
     observer = _observer(model, quantizers)
     found = [observers.make(quantizer.spec) for quantizer in quantizers]
     values = {quantizer.name: Distinct() for quantizer in quantizers if quantizer.name in observer.scaled}
+    weights = observer.weights_now()
     for batch in batches:
-        statistics = predict_on_batch(observer, batch)
+        statistics = predict_on_batch(observer, batch, weights, any_size)
         for quantizer, estimator in zip(quantizers, found, strict=True):
             own = statistics[quantizer.name]
             low, high = map(float, own["extremes"])
@@ -181,12 +185,14 @@ class _Observer(keras.Model):
     """Gives, for each quantizer of a model, the extremes of what reaches it and, where it is asked for, a histogram.
 
     Where an input reaches it, moved, scaled and shifted at most, the values themselves are given too. It runs through
-    the model's own graph and adds nothing to it: what a call leaves in the layers would stay.
+    the model's own graph and adds nothing to it: what a call leaves in the layers would stay. It is called with the
+    model's inputs and its quantized weights, which are the same in all batches.
     """
 
     def __init__(self, model: keras.Model, quantizers: list[ActivationQuantizer]):
-        super().__init__(name="observer")
+        super().__init__(name="observer", autocast=False)
         self.model = model
+        self.wrappers = wrapped_layers(model)
         self.counting = {quantizer.name: observers.make(quantizer.spec).needs_histogram for quantizer in quantizers}
         graph = calls(model)
         producer = {id(x): call for call in graph for x in call.outputs}
@@ -197,7 +203,12 @@ class _Observer(keras.Model):
             and reached_by_input(call.inputs[0], lambda x: producer.get(id(x)))
         }
 
+    def weights_now(self) -> list[dict[int, Any]]:
+        """Return the quantized weights, as they are now."""
+        return [wrapper.transformed() for wrapper in self.wrappers]
+
     def call(self, inputs: Any) -> Any:
+        samples, weights = inputs
         graph = graph_of(self.model)
         found: dict[str, dict[str, Any]] = {}
 
@@ -217,9 +228,9 @@ class _Observer(keras.Model):
             return observe
 
         flat = [
-            ops.cast(x, declared.dtype) for x, declared in zip(keras.tree.flatten(inputs), graph.inputs, strict=True)
+            ops.cast(x, declared.dtype) for x, declared in zip(keras.tree.flatten(samples), graph.inputs, strict=True)
         ]
-        with values_alone():
+        with values_alone(), ranges_unknown(), materialized(self.wrappers, weights):
             run_through_graph(graph, flat, operation_fn=operation_fn)
         return found
 
