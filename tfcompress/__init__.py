@@ -11,6 +11,8 @@ from tfcompress.evaluation.summary import Summary, sparsity, summary
 from tfcompress.export import Artifact, ParityError, export
 from tfcompress.graph import strip
 from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.layers.register import register_layer
+from tfcompress.layers.traits import KernelAxes, LayerTraits
 from tfcompress.loading import load
 from tfcompress.parity.debug import DebugReport, debug
 from tfcompress.parity.verify import Verification, verify
@@ -59,7 +61,9 @@ __all__ = [
     "ExponentialSparsity",
     "Float16Report",
     "FunctionSchedule",
+    "KernelAxes",
     "LayerConfigs",
+    "LayerTraits",
     "Metrics",
     "NofM",
     "OneShot",
@@ -95,6 +99,7 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "register_layer",
     "save",
     "sensitivity",
     "shrink",

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 from keras import tree
 
-from tfcompress.channels.kernel_rules import equation_of
 from tfcompress.channels.tracker import channel_axis
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.inputs.samples import random_inputs
@@ -19,7 +18,9 @@ from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, calls
 from tfcompress.graph.selectors import kernel_positions
-from tfcompress.layers.kinds import kind_of
+from tfcompress.layers.catalogue import traits_of
+from tfcompress.layers.einsum_equations import equation_of
+from tfcompress.layers.names import name_of
 
 Shape = tuple[int, ...]
 
@@ -127,8 +128,10 @@ def _positions(call: Call, inputs: list[Shape], outputs: list[Shape]) -> Positio
     layer = innermost(call.operation)
     if not isinstance(layer, keras.layers.Layer) or not layer.weights or isinstance(layer, Parameter):
         return {}
-    rule = _POSITIONS.get(kind_of(layer), _other)
-    return rule(layer, inputs, outputs)
+    how = traits_of(layer).multiplications
+    if not isinstance(how, str):
+        return dict.fromkeys(kernel_positions(layer), how(layer, inputs, outputs))
+    return _POSITIONS[how](layer, inputs, outputs)
 
 
 def _space(layer: Any, shape: Shape) -> int:
@@ -141,7 +144,7 @@ def _none(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
 
 
 def _dense(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
-    return {0: math.prod(inputs[0][1:-1])}
+    return dict.fromkeys(kernel_positions(layer), math.prod(inputs[0][1:-1]))
 
 
 def _convolution(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
@@ -149,7 +152,7 @@ def _convolution(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Posit
 
 
 def _transposed(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
-    return {0: _space(layer, inputs[0])}
+    return dict.fromkeys(kernel_positions(layer), _space(layer, inputs[0]))
 
 
 def _recurrent(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
@@ -161,7 +164,7 @@ def _einsum_dense(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Posi
     if letters is None:
         return _other(layer, inputs, outputs)
     sizes = [size for letter, size in zip(letters.inputs, inputs[0], strict=True) if letter not in letters.kernel]
-    return {0: math.prod(sizes)}
+    return dict.fromkeys(kernel_positions(layer), math.prod(sizes))
 
 
 def _other(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
@@ -170,15 +173,15 @@ def _other(layer: Any, inputs: list[Shape], outputs: list[Shape]) -> Positions:
 
 
 _POSITIONS: dict[str, Callable[[Any, list[Shape], list[Shape]], Positions]] = {
+    "unknown": _other,
+    "none": _none,
     "dense": _dense,
-    "einsumdense": _einsum_dense,
-    "embedding": _none,
-    **{f"conv{rank}d": _convolution for rank in (1, 2, 3)},
-    **{f"depthwiseconv{rank}d": _convolution for rank in (1, 2)},
-    **{f"separableconv{rank}d": _convolution for rank in (1, 2)},
-    **{f"conv{rank}dtranspose": _transposed for rank in (1, 2, 3)},
-    **dict.fromkeys(("simplernn", "lstm", "gru", "bidirectional"), _recurrent),
+    "einsum_dense": _einsum_dense,
+    "convolution": _convolution,
+    "transposed": _transposed,
+    "recurrent": _recurrent,
 }
+"""By the names that the catalogue has for them."""
 
 
 # Products of two tensors ------------------------------------------------------------------------------
@@ -208,14 +211,14 @@ def products(model: keras.Model) -> list[TensorProduct]:
     200
     """
     made = calls(model)
-    if not any(kind_of(call.operation) in ("matmul", "einsum", "dotproductattention") for call in made):
+    if not any(name_of(call.operation) in ("matmul", "einsum", "dotproductattention") for call in made):
         return []
     shapes = _shapes(model)
     return [found for call in made for found in _products(call, [shapes[id(x)] for x in call.inputs])]
 
 
 def _products(call: Call, inputs: list[Shape]) -> list[TensorProduct]:
-    kind = kind_of(call.operation)
+    kind = name_of(call.operation)
     if kind == "matmul" and len(inputs) == 2 and min(map(len, inputs)) > 1:
         batch = "".join(chr(ord("A") + at) for at in range(max(map(len, inputs)) - 2))
         first, second = (batch[len(batch) + 2 - len(shape) :] for shape in inputs)

@@ -11,7 +11,6 @@ from keras import ops
 from keras.layers import Layer
 
 from tfcompress.channels.groups import Analysis
-from tfcompress.channels.kernel_rules import equation_of
 from tfcompress.channels.tracker import Axes
 from tfcompress.core.keras_private import copy_trainable
 from tfcompress.core.passthrough import PassThrough, innermost
@@ -21,7 +20,9 @@ from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.naming import free
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, calls, walk
-from tfcompress.layers.kinds import kind_of
+from tfcompress.layers.catalogue import traits_of
+from tfcompress.layers.einsum_equations import equation_of
+from tfcompress.layers.names import name_of
 
 
 def cut(
@@ -82,7 +83,7 @@ class _Cutter:
                 self.changes.setdefault(layer, {})[position, axis] = np.flatnonzero(self.stays[site.labels])
         self.new_layers: dict[int, Layer] = {}
         self.reshapes: dict[tuple[int, tuple[int, ...]], Any] = {}
-        reshapes = {call.operation.name for call in calls(model) if kind_of(call.operation) == "reshape"}
+        reshapes = {call.operation.name for call in calls(model) if name_of(call.operation) == "reshape"}
         self.names = {operation.name for operation in graph_of(model).operations} - reshapes
 
     def run(self) -> keras.Model:
@@ -96,7 +97,7 @@ class _Cutter:
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         operation = call.operation
-        kind = kind_of(operation)
+        kind = name_of(operation)
         if kind == "reshape" and self.shrinks(self.axes[id(call.outputs[0])]):
             operation = self.reshaping(call)
         if kind == "dotproductattention":
@@ -208,26 +209,19 @@ def _output_site(layer: Layer) -> tuple[int, int]:
 
 def _sizes(layer: Layer, shapes: list[tuple[int, ...]], rank: int) -> dict[str, Any]:
     """Return what changes in the attributes of a layer whose weights have become smaller."""
-    kind = kind_of(layer)
-    if kind == "einsumdense":
+    traits = traits_of(layer)
+    if traits.channels == "einsum_dense":
         return {"partial_output_shape": _einsum_output(layer, shapes[0], rank)}
-    if kind.startswith("conv") and getattr(layer, "groups", 1) > 1:
+    if traits.channels == "group_normalization":
+        return {"groups": shapes[0][0]} if shapes else {}
+    if traits.channels == "convolution" and getattr(layer, "groups", 1) > 1:
         filters = shapes[0][-1]
         return {"filters": filters, "groups": filters // (layer.filters // layer.groups)}
     if isinstance(layer, Parameter):
         return {"shape": shapes[0]}
-    return {name: shapes[at][axis] for name, at, axis in _SIZES.get(kind, ()) if shapes}
-
-
-# By kind of layer: the name of its attribute, and of which weight it is which axis.
-_SIZES: dict[str, list[tuple[str, int, int]]] = {
-    "dense": [("units", 0, 1)],
-    "embedding": [("output_dim", 0, 1)],
-    "groupnormalization": [("groups", 0, 0)],
-    **{f"conv{rank}d": [("filters", 0, -1)] for rank in (1, 2, 3)},
-    **{f"conv{rank}dtranspose": [("filters", 0, -2)] for rank in (1, 2, 3)},
-    **{f"separableconv{rank}d": [("filters", 1, -1)] for rank in (1, 2)},
-}
+    places = {id(weight): at for at, weight in enumerate(layer.weights)}
+    sizes = traits.sizes.items()
+    return {name: shapes[places[id(getattr(layer, kernel))]][axis] for name, (kernel, axis) in sizes}
 
 
 def _einsum_output(layer: Layer, kernel: tuple[int, ...], rank: int) -> tuple[int | None, ...]:

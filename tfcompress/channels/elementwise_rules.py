@@ -10,31 +10,8 @@ import numpy as np
 from keras import tree
 
 from tfcompress.channels.tracker import Axes, Labels, Step, channel_axis
-from tfcompress.layers.kinds import plain_name
-
-_UNARY = """
-    relu relu6 leakyrelu elu selu gelu celu silu hardsilu sigmoid hardsigmoid sparsesigmoid tanh hardtanh tanhshrink
-    softplus softsign softshrink hardshrink squareplus sparseplus logsigmoid exponential exp exp2 expm1 linear mish
-    threshold absolute fabs negative square sqrt rsqrt cbrt reciprocal log log1p log2 log10 sin cos tan sinh cosh
-    arctan arcsinh erf erfc sign round floor ceil trunc clip cast saturatecast stopgradient identity copy nantonum
-    converttotensor isfinite isnan logicalnot dropout spatialdropout1d spatialdropout2d spatialdropout3d alphadropout
-    gaussiandropout gaussiannoise activityregularization
-"""
-UNARY = frozenset(_UNARY.split())
-"""What looks at each value by itself (in inference)."""
-
-_NARY = """
-    add subtract multiply divide truedivide dividenonan average maximum minimum fmax fmin power mod floordivide where
-    squareddifference arctan2 hypot logaddexp equal notequal greater greaterequal less lessequal logicaland logicalor
-    logicalxor customscalelayer
-"""
-NARY = frozenset(_NARY.split())
-"""What combines several tensors value by value."""
-
-_REDUCTIONS = """
-    mean sum max min amax amin prod std var any all logsumexp median countnonzero argmax argmin
-"""
-REDUCTIONS = frozenset(_REDUCTIONS.split())
+from tfcompress.layers.catalogue import traits_of_function
+from tfcompress.layers.names import name_of_function
 
 
 def unary(step: Step) -> list[Axes]:
@@ -84,10 +61,10 @@ def _constants(call: Any) -> list[Any]:
 def activate(step: Step, axes: Axes) -> Axes:
     """Follow the activation that a layer applies to its output."""
     activation = getattr(step.layer, "activation", None)
-    name = "linear" if activation is None else plain_name(activation)
-    if name in ("softmax", "logsoftmax"):
-        step.block(axes[-1], f"applies {name} over it")
-    elif name not in UNARY:
+    rule = "unary" if activation is None else traits_of_function(activation).channels
+    if rule == "normalizes":
+        step.block(axes[-1], f"applies {name_of_function(activation)} over it")
+    elif rule != "unary":
         for labels in axes:
             step.block(labels, f"has an activation, {activation!r}, that is not known to keep channels apart")
     return axes

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 
 from tfcompress.channels.elementwise_rules import activate
 from tfcompress.channels.tracker import Axes, Labels, Step, channel_axis
+from tfcompress.layers.einsum_equations import equation_of
 
 
 def dense(step: Step) -> list[Axes]:
@@ -91,34 +89,6 @@ def parameter(step: Step) -> list[Axes]:
         return [()]
     labels = step.site(weight, -1, "producer").labels
     return [(*(None,) * (len(weight.shape) - 1), labels)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Equation:
-    """The letters of an EinsumDense: one for each axis of its input, kernel and output."""
-
-    inputs: str
-    kernel: str
-    output: str
-
-
-def equation_of(layer: Any, rank: int) -> Equation | None:
-    """Return the letters of an EinsumDense that is called with a tensor of `rank` axes; `None` if there is no telling.
-
-    Example:
-
-    >>> import keras
-    >>> equation_of(keras.layers.EinsumDense("...x,xy->...y", output_shape=4), 3)
-    Equation(inputs='ABx', kernel='xy', output='ABy')
-    """
-    left, output = layer.equation.replace(" ", "").split("->")
-    inputs, kernel = left.split(",")
-    extra = "".join(chr(ord("A") + at) for at in range(rank - len(inputs.replace("...", ""))))
-    if "..." in inputs and "..." not in kernel and not set(extra) & set(inputs + kernel):
-        inputs, output = inputs.replace("...", extra), output.replace("...", extra)
-    if "..." in inputs + kernel + output or any(len(set(part)) != len(part) for part in (inputs, kernel, output)):
-        return None
-    return Equation(inputs, kernel, output)
 
 
 def einsum_dense(step: Step) -> list[Axes]:

@@ -8,7 +8,7 @@ import keras
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.graph.rewrite import Call, walk
-from tfcompress.layers.kinds import kind_of
+from tfcompress.layers.names import name_of
 
 
 def widened(model: keras.Model) -> keras.Model:
@@ -30,7 +30,7 @@ def widened(model: keras.Model) -> keras.Model:
                 part.dtype_policy = "float32"
 
     def visit(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        narrows = kind_of(call.operation) == "cast" and call.operation.dtype == "float16"
+        narrows = name_of(call.operation) == "cast" and call.operation.dtype == "float16"
         if narrows and keras.backend.is_float_dtype(arguments[0].dtype):
             return arguments[0]
         return call.operation(*arguments, **keywords)

@@ -31,6 +31,7 @@ from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.graph.clone import has_mask
 from tfcompress.graph.free_sizes import FreeSize
 from tfcompress.graph.own_weights import plain
+from tfcompress.layers.names import is_registered
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
 _COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention", "Pipeline", "Sequential")
@@ -52,7 +53,7 @@ class FollowsModel:
 
 def may_open(layer: Layer, arguments: Any) -> bool:
     """Return whether a layer is made of layers only, so that its `call` may be a plain graph of them."""
-    if isinstance(layer, PassThrough) or not sublayers(layer) or not passes_training_on(layer):
+    if isinstance(layer, PassThrough) or is_registered(layer) or not sublayers(layer) or not passes_training_on(layer):
         return False
     if type(layer).__module__.startswith("keras."):
         if type(layer).__name__ not in _COMPOSITE:

@@ -16,19 +16,23 @@ from tfcompress.core.arguments import short
 from tfcompress.core.error_messages import told
 from tfcompress.core.keras_private import flatten_layers, own_trainable, own_variables
 from tfcompress.core.passthrough import innermost
+from tfcompress.layers.catalogue import CATALOGUE
+from tfcompress.layers.names import is_registered
+from tfcompress.layers.register import kernels_of
 
 Selector = str | re.Pattern[str] | type[Layer]
 Layers = Selector | Sequence[Selector] | Callable[[Layer], bool] | None
 
 # Chosen by name and not by rank: the bias of a GRU has two dimensions.
-_KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+_KERNELS = frozenset(name for traits in CATALOGUE.values() for name in traits.kernels)
 _NEVER = ("bias", "gamma", "beta", "alpha", "moving", "scale", "mean", "variance", "count", "seed")
 
 
 def kernel_positions(layer: Layer) -> list[int]:
     """Return the positions in `layer.weights` of the weights that may be compressed: kernels and embeddings.
 
-    Of a layer that isn't Keras' own these are the float weights with two or more dimensions that aren't
+    Of a registered layer (`tfcompress.register_layer`) these are the kernels that it was registered with. Of another
+    that isn't Keras' own these are the float weights with two or more dimensions that aren't
     called a bias, scale, mean or the like, or what its method `get_prunable_weights()` returns. State, made with
     `trainable=False`, is none; the weights of a layer that is frozen are.
 
@@ -47,10 +51,17 @@ def kernel_positions(layer: Layer) -> list[int]:
         return []  # it divides the kernel by its norm, in place, in every training step
     parts = flatten_layers(inner)
     own = {id(weight) for part in parts if _is_keras(part) for weight in _direct(part)}
+    registered = list(filter(is_registered, parts))
+    described = {id(weight) for part in registered for weight in _direct(part)}
+    chosen = {id(weight) for part in registered for weight in kernels_of(part)}
     # A weight stays among these where it is frozen.
     learned = {id(weight) for part in parts for weight in own_trainable(part)}
     weights = [(position, weight) for position, weight in enumerate(inner.weights) if id(weight) in learned]
-    return [position for position, weight in weights if _is_kernel(weight, id(weight) in own)]
+    return [
+        position
+        for position, weight in weights
+        if (id(weight) in chosen if id(weight) in described else _is_kernel(weight, id(weight) in own))
+    ]
 
 
 def _is_keras(layer: Any) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers as L
 
 from tfcompress.core.passthrough import innermost
+from tfcompress.layers.catalogue import traits_of
+from tfcompress.layers.einsum_equations import equation_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +45,8 @@ class Channels:
 def channels_of(layer: L.Layer) -> Channels | None:
     """Return which weights of a built layer make which channel; `None` if it is no linear map with channels last.
 
-    Known are Dense, EinsumDense, and all convolutions: plain, grouped, depthwise, separable, transposed.
+    Known are Dense, EinsumDense, all convolutions (plain, grouped, depthwise, separable, transposed), and what is
+    registered to be like one.
 
     Args:
         layer: A built layer, or a wrapper of this package around one.
@@ -56,63 +60,69 @@ def channels_of(layer: L.Layer) -> Channels | None:
     [[0, 1], [2, 3]]
     """
     layer = innermost(layer)
-    if not type(layer).call.__module__.startswith("keras.") or getattr(layer, "data_format", None) == "channels_first":
+    if not isinstance(layer, L.Layer) or getattr(layer, "data_format", None) == "channels_first":
         return None
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
         return None  # the kernel isn't what the layer multiplies by
-    return next((find(layer) for classes, find in _KNOWN if isinstance(layer, classes)), None)
+    find = _BY_RULE.get(traits_of(layer).channels)
+    return find(layer) if find is not None and takes_bias(layer) else None
 
 
-def _channels_of_conv(layer: L.Layer) -> Channels:
+def takes_bias(layer: Any) -> bool:
+    """Return whether a layer has a bias, or can be made again with one: a registered one may have no way to."""
+    return layer.bias is not None or any(hasattr(layer, name) for name in ("use_bias", "bias_axes"))
+
+
+def _channels_of_conv(layer: Any) -> Channels:
     inputs, outputs = layer.kernel.shape[-2:]
     groups = getattr(layer, "groups", 1)
     first = np.arange(outputs) // (outputs // groups) * inputs if groups > 1 else np.zeros(1, int)
     return Channels("kernel", np.arange(outputs), "kernel", np.arange(inputs)[:, None] + first)
 
 
-def _channels_of_transpose(layer: L.Layer) -> Channels:
+def _channels_of_transpose(layer: Any) -> Channels:
     outputs, inputs = layer.kernel.shape[-2:]
     return Channels("kernel", np.arange(outputs)[:, None], "kernel", np.arange(inputs)[None])
 
 
-def _channels_of_depthwise(layer: L.Layer) -> Channels:
+def _channels_of_depthwise(layer: Any) -> Channels:
     inputs, multiplier = layer.kernel.shape[-2:]
     index = np.arange(inputs * multiplier).reshape(inputs, multiplier)
     return Channels("kernel", index, "kernel", np.arange(inputs)[:, None])
 
 
-def _channels_of_separable(layer: L.Layer) -> Channels:
+def _channels_of_separable(layer: Any) -> Channels:
     inputs, outputs = layer.depthwise_kernel.shape[-2], layer.pointwise_kernel.shape[-1]
     return Channels("pointwise_kernel", np.arange(outputs), "depthwise_kernel", np.arange(inputs)[:, None])
 
 
-def _channels_of_einsum(layer: L.EinsumDense) -> Channels | None:
-    terms, outputs = layer.equation.replace(" ", "").split("->")
-    inputs, kernel = terms.split(",")
+def _channels_of_einsum(layer: Any) -> Channels | None:
+    letters = equation_of(layer)
+    if letters is None or letters.output[-1] not in letters.kernel:
+        return None
+    kernel = letters.kernel
 
-    def index(label: str) -> np.ndarray:
-        axis = kernel.index(label)
+    def index(letter: str) -> np.ndarray:
+        axis = kernel.index(letter)
         return np.arange(layer.kernel.shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(kernel))])
 
-    if kernel.count(outputs[-1]) != 1 or "." in kernel:
-        return None
-    takes = kernel.count(inputs[-1]) == 1
+    takes = letters.inputs[-1] in kernel
     return Channels(
         "kernel",
-        index(outputs[-1]),
+        index(letters.output[-1]),
         "kernel" if takes else None,
-        index(inputs[-1]) if takes else np.zeros(0, int),
+        index(letters.inputs[-1]) if takes else np.zeros(0, int),
     )
 
 
-# The first that fits counts: some are subclasses of others.
-_KNOWN: list[tuple[tuple[type, ...], Callable[[L.Layer], Channels | None]]] = [
-    ((L.EinsumDense,), _channels_of_einsum),
-    ((L.SeparableConv1D, L.SeparableConv2D), _channels_of_separable),
-    ((L.DepthwiseConv1D, L.DepthwiseConv2D), _channels_of_depthwise),
-    ((L.Conv1DTranspose, L.Conv2DTranspose, L.Conv3DTranspose), _channels_of_transpose),
-    ((L.Dense, L.Conv1D, L.Conv2D, L.Conv3D), _channels_of_conv),
-]
+_BY_RULE: dict[str, Callable[[Any], Channels | None]] = {
+    "dense": _channels_of_conv,
+    "convolution": _channels_of_conv,
+    "transposed": _channels_of_transpose,
+    "depthwise": _channels_of_depthwise,
+    "separable": _channels_of_separable,
+    "einsum_dense": _channels_of_einsum,
+}
 
 
 def is_linear(layer: L.Layer) -> bool:

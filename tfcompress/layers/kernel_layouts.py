@@ -11,6 +11,9 @@ from keras import ops
 
 from tfcompress.core.keras_private import flatten_layers, own_variables
 from tfcompress.core.passthrough import innermost
+from tfcompress.layers.catalogue import traits_of_base
+from tfcompress.layers.names import is_registered
+from tfcompress.layers.traits import KernelAxes
 
 Tensor = Any
 Shape = tuple[int, ...]
@@ -76,19 +79,40 @@ def layout_of(layer: Any, position: int) -> Layout:
     >>> layout_of(layer, 0).matrices
     (1, 16, 16)
     """
-    layer, shape = owner_of(layer, position), tuple(innermost(layer).weights[position].shape)
-    last = len(shape) - 1
-    if isinstance(layer, keras.layers.EinsumDense):
-        terms, outputs = layer.equation.replace(" ", "").split("->")
-        given, kernel = terms.split(",")
-        ins = tuple(axis for axis, label in enumerate(kernel) if label in given and label not in outputs)
-        outs = tuple(axis for axis, label in enumerate(kernel) if label in outputs and label not in given)
-        if "." not in kernel and ins and outs:
-            return Layout(shape, ins, outs)
-    transposed = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-    if isinstance(layer, transposed):
-        return Layout(shape, (last,), (last - 1,))
-    return Layout(shape, (last - 1,), (last,))
+    axes = axes_of(layer, position)
+    return Layout(tuple(innermost(layer).weights[position].shape), axes.inputs, axes.outputs)
+
+
+def channel_axes(layer: Any, position: int) -> tuple[int, ...]:
+    """Return the axes of a kernel along which each channel has a scale of its own.
+
+    Args:
+        layer: As for `layout_of`.
+        position: As for `layout_of`.
+
+    >>> import keras
+    >>> conv = keras.layers.DepthwiseConv2D(3); conv.build((None, 8, 8, 4))
+    >>> channel_axes(conv, 0)
+    (2, 3)
+    """
+    scales = axes_of(layer, position).scales
+    assert scales is not None
+    return tuple(sorted(scales))
+
+
+def axes_of(layer: Any, position: int) -> KernelAxes:
+    """Return the axes of a kernel, counted from the first; arguments as of `layout_of`."""
+    owner, weight = owner_of(layer, position), innermost(layer).weights[position]
+    axes = kernel_of(owner, weight) or KernelAxes()
+    return axes.of_rank(len(weight.shape))
+
+
+def kernel_of(layer: Any, weight: keras.Variable) -> KernelAxes | None:
+    """Return what the catalogue says of a weight of a layer; `None` if it isn't one of its kernels."""
+    for name, axes in traits_of_base(layer).kernels.items():
+        if getattr(layer, name, None) is weight or (weight.name == name and not is_registered(layer)):
+            return axes if isinstance(axes, KernelAxes) else axes(layer)
+    return None
 
 
 def owner_of(layer: Any, position: int) -> Any:

@@ -1,4 +1,4 @@
-"""Under which name the tables know a layer, operation or activation."""
+"""What a layer, operation or activation is: the name under which the catalogue knows it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import keras
 
 from tfcompress.core.passthrough import innermost
 
+NAMES: dict[type, str] = {}
+"""The name of each class that was registered (see `tfcompress.layers.register`)."""
+
+_LIBRARIES = ("keras", "tf_keras", "tensorflow", "jax", "torch")
+
 
 def name_of(operation: Any) -> str:
-    """Return the name under which `RULES` knows a layer or operation.
+    """Return the name under which the catalogue knows a layer or operation; "" if it isn't known to be in it.
+
+    A class that is neither Keras' nor registered is what it derives from if it adds nothing to what that computes.
 
     >>> import keras
     >>> name_of(keras.layers.Activation("leaky_relu")), name_of(keras.layers.LeakyReLU())
@@ -19,11 +26,37 @@ def name_of(operation: Any) -> str:
     """
     inner = innermost(operation)
     if isinstance(inner, keras.layers.Activation):
-        return plain_name(inner.activation)
-    for cls in type(inner).__mro__:  # a subclass that adds nothing to the computation is what it derives from
-        if cls.__module__.startswith("keras."):
-            return "" if _computes_otherwise(type(inner), cls) else plain_name(cls)
-    return ""
+        return name_of_function(inner.activation)
+    cls = described_class(inner)
+    if cls is None or _computes_otherwise(type(inner), cls):
+        return ""
+    name = NAMES.get(cls) or plain_name(cls)
+    # The operation of that name is a weighted mean over an axis.
+    return "weightedaverage" if name == "average" and not isinstance(inner, keras.layers.Layer) else name
+
+
+def described_class(operation: Any) -> type | None:
+    """Return the nearest class of a layer or operation, itself or one it derives from, that is Keras' or registered."""
+    classes = type(operation).__mro__
+    return next((cls for cls in classes if cls in NAMES or cls.__module__.startswith("keras.")), None)
+
+
+def is_registered(layer: Any) -> bool:
+    """Return whether a layer is of a class that was registered, or of one that adds nothing to what that computes."""
+    cls = described_class(layer)
+    return cls in NAMES and not _computes_otherwise(type(layer), cls)
+
+
+def name_of_function(function: Any) -> str:
+    """Return the name of an activation; "" for a function of the user's own, whatever it is called.
+
+    >>> import keras
+    >>> def relu(x): return x
+    >>> name_of_function(keras.activations.relu), name_of_function(relu)
+    ('relu', '')
+    """
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return plain_name(function) if module.split(".")[0] in _LIBRARIES else ""
 
 
 _HARMLESS = ("build", "get_config", "from_config", "get_build_config", "build_from_config", "get_compile_config")

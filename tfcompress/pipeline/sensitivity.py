@@ -22,9 +22,9 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, inner_weights
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
-from tfcompress.graph.affine_forms import channel_axes
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers
+from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.pipeline.repeated_metric import METRICS, Measure, Metric
 from tfcompress.pipeline.sensitivity_curves import Sensitivity, SensitivityRow
 from tfcompress.pruning.mask import Mask

@@ -16,7 +16,9 @@ from tfcompress.export.tflite.float16_weights import LARGEST
 from tfcompress.graph import LayerChoice
 from tfcompress.graph.rewrite import Call, calls
 from tfcompress.graph.selectors import Layers
+from tfcompress.layers.catalogue import CATALOGUE, traits_of, traits_of_base
 from tfcompress.layers.names import plain_name
+from tfcompress.layers.traits import UNKNOWN
 from tfcompress.precision.custom_calls import operations_in_half
 from tfcompress.precision.graph_positions import ends, raw
 from tfcompress.precision.operation_kinds import has_policy, is_of_keras, is_preprocessing
@@ -35,64 +37,10 @@ NEEDS_RANGE = "exponentials, powers and sums need float32's range"
 ASKED = "keep_float32 names it"
 FAKE_QUANT = "fake-quant"
 
-_LAYERS = {
-    "Softmax": SOFTMAX,
-    "Attention": SOFTMAX,
-    "AdditiveAttention": SOFTMAX,
-    "UnitNormalization": NORM,
-    "SpectralNormalization": NORM,
-    "Masking": MASK,
-    "ActivityRegularization": LOSS,
-    "Lambda": CODE,
-    "TFSMLayer": CODE,
-    "JaxLayer": CODE,
-    "FlaxLayer": CODE,
-    "TorchModuleWrapper": CODE,
-}
-"""Layers of Keras, and classes derived from them."""
+_LAYERS = {"exponential": SOFTMAX, "norm": NORM, "mask": MASK, "loss": LOSS, "code": CODE}
+"""Of a layer, or what it derives from, by what the catalogue says; "range" holds of operations alone."""
 
 _ATTENTION = (L.MultiHeadAttention, L.GroupQueryAttention)
-
-_ACTIVATIONS = ("softmax", "logsoftmax", "sparsemax", "exponential", "squareplus")
-
-_EXPONENTIALS = ("softmax", "logsoftmax", "logsumexp", "sparsemax", "softplus", "squareplus", "sinh", "cosh")
-_POWERS = (
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "logaddexp",
-    "power",
-    "square",
-    "rsqrt",
-    "reciprocal",
-)
-_SUMS = ("sum", "prod", "cumsum", "cumprod", "nansum", "nanprod", "var", "std", "nanvar", "nanstd", "moments", "norm")
-_INVERSES = ("normalize", "tan", "arccos", "arcsin", "erfinv")
-_SOLVERS = ("cholesky", "choleskyinverse", "det", "eig", "eigh", "inv", "lufactor", "lstsq", "qr", "solve", "svd")
-_SIGNALS = (
-    "fft",
-    "fft2",
-    "ifft2",
-    "rfft",
-    "irfft",
-    "stft",
-    "istft",
-    "histogram",
-    "quantile",
-    "median",
-    "solvetriangular",
-)
-_LOSSES = ("ctcloss", "ctcdecode", "psnr", "binarycrossentropy", "categoricalcrossentropy")
-
-_OPERATIONS = frozenset(
-    (*_EXPONENTIALS, *_POWERS, *_SUMS, *_INVERSES, *_SOLVERS, *_SIGNALS, *_LOSSES, "sparsecategoricalcrossentropy")
-)
-"""By the names of Keras' operations: what autocast of PyTorch and TensorFlow computes in float32, and what
-has no kernel for 16 bits."""
 
 
 def named(keep_float32: Layers) -> LayerChoice:
@@ -169,7 +117,7 @@ def _why_code(layer: Any, call: Call, policy: str) -> str:
 
 
 def _why_part(layer: Any) -> str:
-    known = next((_LAYERS[cls.__name__] for cls in type(layer).__mro__ if _is_listed(cls)), "")
+    known = _LAYERS.get(traits_of_base(layer).float32, "")
     if known:
         return known
     if is_preprocessing(layer):
@@ -179,17 +127,16 @@ def _why_part(layer: Any) -> str:
     if layer.activity_regularizer is not None:
         return LOSS
     used = (getattr(layer, name, None) for name in ("activation", "recurrent_activation"))
-    return SOFTMAX if any(f is not None and plain_name(f) in _ACTIVATIONS for f in used) else ""
+    return SOFTMAX if any(f is not None and _is_exponential(f) for f in used) else ""
 
 
-def _is_listed(cls: type) -> bool:
-    # Each backend has a base of all layers, and that of JAX is called JaxLayer too.
-    of_keras = cls.__module__.startswith("keras.") and ".backend." not in cls.__module__
-    return of_keras and cls.__name__ in _LAYERS
+def _is_exponential(activation: Any) -> bool:
+    """Return whether an activation is called like one that needs float32's range, also where it is a user's own."""
+    return CATALOGUE.get(plain_name(activation), UNKNOWN).float32 == "exponential"
 
 
 def _why_operation(call: Call, policy: str) -> str:
-    if plain_name(type(call.operation)) in _OPERATIONS:
+    if traits_of(call.operation).float32 in ("exponential", "range"):
         return NEEDS_RANGE
     if policy == "mixed_float16":
         given = [x for x in tree.flatten((call.arguments, call.keywords)) if not keras.utils.is_keras_tensor(x)]

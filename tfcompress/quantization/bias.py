@@ -14,9 +14,10 @@ from keras import ops
 from tfcompress.core.keras_private import inbound_nodes, outbound_nodes, producer, producing_node
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.wrapper import CompressedLayer
-from tfcompress.graph.affine_forms import constant_map, matrix_form
+from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.rewrite import Call, call_of
 from tfcompress.layers.channel_axes import channels_of
+from tfcompress.layers.einsum_equations import matrix_form
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.op_policies import AFFINE, rule_of
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of

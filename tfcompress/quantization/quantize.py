@@ -14,13 +14,13 @@ from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
 from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
-from tfcompress.graph.affine_forms import channel_axes
 from tfcompress.graph.inputs.declared import inputs_given, takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.lora import merge_lora
 from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, calls, readers_of, walk
 from tfcompress.graph.selectors import Layers
+from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, warn_of_float

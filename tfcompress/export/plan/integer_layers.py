@@ -12,9 +12,9 @@ from keras import ops
 
 from tfcompress.core.transform import read
 from tfcompress.export.scheme import HIGHEST, LOWEST
-from tfcompress.graph.affine_forms import MatrixForm, matrix_form
 from tfcompress.graph.clone import has_mask
 from tfcompress.graph.rewrite import Call
+from tfcompress.layers.einsum_equations import MatrixForm, matrix_form
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 

@@ -18,7 +18,8 @@ from tfcompress.core.transform import read
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, calls
-from tfcompress.layers.kinds import kind_of
+from tfcompress.layers.catalogue import traits_of, traits_of_function
+from tfcompress.layers.names import name_of
 from tfcompress.pruning.shrinking.constant_outputs import MAKERS, ZERO, Values, is_zero
 
 
@@ -45,12 +46,12 @@ def constants(model: keras.Model) -> dict[int, Values]:
 
 def _values_of(call: Call, inputs: list[Values]) -> list[Values]:
     inner = innermost(call.operation)
-    kind = "parameter" if isinstance(inner, Parameter) else kind_of(inner)
+    kind, channels = name_of(inner), "parameter" if isinstance(inner, Parameter) else traits_of(inner).channels
     found: list[Values] = [{} for _ in call.outputs]
     if getattr(call.operation, "pinned", None) or call.keywords.get("training"):
         pass  # it does in inference what others do in training
-    elif kind in MAKERS:
-        found = [_activated(inner, MAKERS[kind](inner, call, inputs[0]))]
+    elif channels in MAKERS:
+        found = [_activated(inner, MAKERS[channels](inner, call, inputs[0]))]
     elif kind == "batchnormalization":
         found = [_normalized(inner, call, inputs[0])]
     elif not any(inputs):
@@ -61,7 +62,7 @@ def _values_of(call: Call, inputs: list[Values]) -> list[Values]:
         found = [_product(call, inputs)]
     elif kind in _STILL:
         found = [inputs[0] for _ in call.outputs]
-    elif kind in elementwise_rules.UNARY or kind in ("rescaling", "prelu"):
+    elif channels == "unary" or kind in ("rescaling", "prelu"):
         found = [_evaluated(call, inputs[0], kind) for _ in call.outputs]
     elif any(getattr(inner, name, None) for name in ("fill_value", "initial")):
         pass  # a Resizing that fills up borders, a maximum with a start
@@ -145,7 +146,7 @@ def _activated(layer: Any, values: Values) -> Values:
     activation = getattr(layer, "activation", None)
     if activation in (None, keras.activations.linear):
         return values
-    if elementwise_rules.plain_name(activation) not in elementwise_rules.UNARY:
+    if traits_of_function(activation).channels != "unary":
         return {}
     found: Values = {}
     for axis, value in values.items():
@@ -188,7 +189,7 @@ def _combined(call: Call, inputs: list[Values], function: Callable[..., np.ndarr
             parts.append(value if value is not None and len(value) == size else np.full(size, np.nan))
         with np.errstate(all="ignore"):
             found[axis] = functools.reduce(function, parts)
-            if function is np.add and kind_of(call.operation) == "average":
+            if function is np.add and name_of(call.operation) == "average":
                 found[axis] = found[axis] / len(parts)
     return found
 
@@ -214,7 +215,7 @@ _COMBINED: dict[str, Callable[..., np.ndarray]] = {
 
 def _product(call: Call, inputs: list[Values]) -> Values:
     """Zero is what has a zero factor along the same letter."""
-    kind = kind_of(call.operation)
+    kind = name_of(call.operation)
     if kind == "dotproductattention":
         values = inputs[2]
         return {axis: np.where(is_zero(v), 0.0, np.nan) for axis, v in values.items() if axis in (2, 3)}

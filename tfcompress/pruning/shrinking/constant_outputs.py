@@ -11,7 +11,7 @@ from tfcompress.channels.kernel_rules import equation_of
 from tfcompress.channels.tracker import channel_axis
 from tfcompress.core.transform import read
 from tfcompress.graph.rewrite import Call
-from tfcompress.layers.kinds import kind_of
+from tfcompress.layers.catalogue import traits_of
 
 Values = dict[int, np.ndarray]
 """By axis of a tensor, for each index the value of all elements there, float64; NaN where they may differ."""
@@ -69,7 +69,7 @@ def _convolved(layer: Any, call: Call, values: Values) -> Values:
     axis = channel_axis(layer, rank)
     value = _input(call, values, axis)
     kernel = read(layer.kernel).astype("float64")
-    transposed = kind_of(layer).endswith("transpose")
+    transposed = traits_of(layer).channels == "transposed"
     if transposed:
         kernel = np.swapaxes(kernel, -1, -2)
     kernel = kernel.reshape(-1, *kernel.shape[-2:])
@@ -143,12 +143,12 @@ def _einsum_dense(layer: Any, call: Call, values: Values) -> Values:
 
 MAKERS: dict[str, Callable[[Any, Call, Values], Values]] = {
     "dense": _dense,
-    "einsumdense": _einsum_dense,
+    "einsum_dense": _einsum_dense,
     "embedding": _columns,
     "parameter": _columns,
-    **{f"conv{rank}d": _convolved for rank in (1, 2, 3)},
-    **{f"conv{rank}dtranspose": _convolved for rank in (1, 2, 3)},
-    **{f"depthwiseconv{rank}d": _depthwise for rank in (1, 2)},
-    **{f"separableconv{rank}d": _separable for rank in (1, 2)},
+    "convolution": _convolved,
+    "transposed": _convolved,
+    "depthwise": _depthwise,
+    "separable": _separable,
 }
-"""What each kind of layer makes of constants: a function of (layer, call, constants of its input)."""
+"""What a layer makes of constants, by its rule of channels: a function of (layer, call, constants of its input)."""

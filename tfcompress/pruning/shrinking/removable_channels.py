@@ -12,7 +12,8 @@ from tfcompress.channels.tracker import Read
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.graph.rewrite import calls
-from tfcompress.layers.kinds import kind_of
+from tfcompress.layers.catalogue import traits_of
+from tfcompress.layers.channel_axes import takes_bias
 from tfcompress.pruning.shrinking.constant_channels import constants
 from tfcompress.pruning.shrinking.constant_outputs import Values, depthwise_values, is_zero, pads
 
@@ -86,7 +87,7 @@ class _Planner:
         if value is None:
             value = np.full(len(one.site.labels) // one.repeats, np.nan)
         layer = innermost(one.call.operation)
-        if not kind_of(layer).startswith("separableconv"):
+        if traits_of(layer).channels != "separable":
             return value
         return depthwise_values(layer, read(layer.depthwise_kernel), value)
 
@@ -177,10 +178,9 @@ class _Planner:
 def _folds(one: Read) -> bool:
     """Return whether constants that a layer reads can become part of its bias."""
     layer = innermost(one.call.operation)
-    kind = kind_of(layer)
-    if kind == "dense" or kind.startswith("separableconv"):
-        return True
-    return kind.startswith("conv") and not kind.endswith("transpose") and layer.groups == 1 and not pads(layer)
+    rule = traits_of(layer).channels
+    plain = rule in ("dense", "separable") or (rule == "convolution" and layer.groups == 1 and not pads(layer))
+    return plain and takes_bias(layer)
 
 
 def _equal(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from tfcompress.graph.changed_arguments import built_anew
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.rewrite import Call, calls, walk
 from tfcompress.graph.selectors import Layers
+from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of, is_linear
 
 
@@ -110,12 +111,12 @@ def folded(layer: L.Layer, scale: np.ndarray, offset: np.ndarray) -> L.Layer:
             f"activation. Received: {layer.name!r} of class {type(innermost(layer)).__name__}. Leave it as it is."
         )
     old = innermost(layer)
-    if isinstance(old, L.EinsumDense):
+    if traits_of(old).channels == "einsum_dense":
         last = old.equation[-1]
         axes = old.bias_axes or ""
         changes: dict[str, Any] = {"bias_axes": axes if last in axes else axes + last}
     else:
-        changes = {"use_bias": True}
+        changes = {"use_bias": True} if old.bias is None else {}
     made = remade(layer, **changes)
     new = innermost(made)
     factors = np.asarray(scale, "float64")

@@ -19,10 +19,10 @@ from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import asks_for_training, innermost
 from tfcompress.core.tensorflow_private import function_in
 from tfcompress.graph import kernel_positions, rebuild
-from tfcompress.graph.affine_forms import channel_axes
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, walk
+from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.quantization.graph.float_layers import COMPUTED, KeptFloat
 from tfcompress.quantization.quantize_config import QuantizeConfig
 

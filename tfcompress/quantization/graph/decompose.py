@@ -1,4 +1,4 @@
-"""Splitting layers between whose steps a quantizer has to stand: one table, by the name of the layer."""
+"""Splitting layers between whose steps a quantizer has to stand, as the catalogue says."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transfo
 from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.naming import free
 from tfcompress.graph.rewrite import Call, calls, walk
-from tfcompress.layers.names import name_of, plain_name
-from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RULES
+from tfcompress.layers.catalogue import traits_of
+from tfcompress.layers.names import name_of, name_of_function
+from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL
 
 Tensor = Any
 
@@ -54,17 +55,16 @@ class _Lowering:
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         operation = call.operation
-        name = name_of(operation)
-        arguments = self.made_real(call, name, arguments)
-        split = _SPLITS.get(name)
+        arguments = self.made_real(call, arguments)
+        split = _SPLITS.get(traits_of(operation).decomposition)
         if split is not None and not isinstance(operation, PassThrough) and self.includes(operation):
             made = split(self, call, arguments, keywords)
             if made is not None:
                 return made
-        if not self.has_kernel(name) or not self.includes(operation):
+        if not self.has_kernel(operation) or not self.includes(operation):
             return operation(*arguments, **keywords)
         activation = self.take_activation(operation)
-        if name.startswith("separableconv"):
+        if traits_of(operation).decomposition == "separable":
             outputs = arguments[0]
             for part in self.separable(operation):
                 outputs = part(outputs)
@@ -72,9 +72,9 @@ class _Lowering:
             outputs = operation(*arguments, **keywords)
         return self.activate(outputs, activation, operation.name)
 
-    def made_real(self, call: Call, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    def made_real(self, call: Call, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the arguments of an affine map with a cast behind whole numbers, to the dtype that it gives."""
-        affine = (name in RULES and RULES[name].kind == AFFINE) or constant_map(call) is not None
+        affine = traits_of(call.operation).quantization == AFFINE or constant_map(call) is not None
         real = [keras.backend.is_float_dtype(x.dtype) for x in (*call.inputs[:1], *call.outputs)]
         if not affine or real != [False, True]:
             return arguments
@@ -84,8 +84,9 @@ class _Lowering:
         return (*arguments[:place], cast, *arguments[place + 1 :])
 
     @staticmethod
-    def has_kernel(name: str) -> bool:
-        return name.startswith("separableconv") or (name in RULES and RULES[name].kind == KERNEL)
+    def has_kernel(operation: Any) -> bool:
+        traits = traits_of(operation)
+        return traits.decomposition == "separable" or traits.quantization == KERNEL
 
     def name(self, wanted: str) -> str:
         made = free(wanted, self.names)
@@ -97,7 +98,7 @@ class _Lowering:
         inner = innermost(operation)
         if id(inner) not in self.activations:
             activation = getattr(inner, "activation", None)
-            linear = activation is None or plain_name(activation) == "linear"
+            linear = activation is None or name_of_function(activation) == "linear"
             self.activations[id(inner)] = None if linear else activation
             if not linear:
                 inner.activation = keras.activations.linear
@@ -107,7 +108,7 @@ class _Lowering:
         """Apply an activation as layers of their own."""
         if activation is None:
             return x
-        name = plain_name(activation)
+        name = name_of_function(activation)
         gate = {"silu": "sigmoid", "hardsilu": "hard_sigmoid"}.get(name)
         if gate:
             gated = layers.Activation(gate, name=self.name(f"{prefix}_{gate}"), dtype=x.dtype)(x)
@@ -184,8 +185,8 @@ def _carry(wrapper: Any, sources: list[keras.Variable], layer: Any) -> Any:
     return new
 
 
-# Layers and operations that are split, each by a function of (lowering, call, arguments, keywords) that returns the
-# outputs, or None where it is left as it is.
+# How what is split is split, each by a function of (lowering, call, arguments, keywords) that returns the outputs, or
+# None where it is left as it is.
 
 
 def _activation(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> Any:
@@ -253,9 +254,10 @@ def _is(value: Any, number: float) -> bool:
 
 _SPLITS: dict[str, Callable[..., Any]] = {
     "silu": _activation,
-    "hardsilu": _hard_silu,
+    "hard_silu": _hard_silu,
     "average": _average,
-    "customscalelayer": _scaled_sum,
-    "dotproductattention": _attention,
-    "multiply": _product,
+    "scaled_sum": _scaled_sum,
+    "attention": _attention,
+    "gate_factor": _product,
 }
+"""By the decomposition that the catalogue names; separable convolutions are split with their weights."""

@@ -1,4 +1,4 @@
-"""How integer runtimes see each kind of layer: one table, by the name of the layer, operation or activation."""
+"""How integer runtimes see each call of a graph: what the catalogue says of its layer or operation, and when not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import keras
 
 from tfcompress.core.keras_private import build_shapes, kept_axes
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.affine_forms import constant_map, matrix_form
+from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.rewrite import Call
 from tfcompress.graph.time_distributed import STEPPING, why_not_together
+from tfcompress.layers.catalogue import traits_of
+from tfcompress.layers.einsum_equations import matrix_form
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.float_layers import kept_reason
 
@@ -42,46 +44,6 @@ class Rule:
     same: bool = False
 
 
-def _names(kind: str, names: str, **how: Any) -> dict[str, Rule]:
-    return {name: Rule(kind, **how) for name in names.split()}
-
-
-RULES: dict[str, Rule] = {
-    **_names(
-        KERNEL,
-        "dense einsumdense conv1d conv2d depthwiseconv1d depthwiseconv2d",
-    ),
-    **_names(KERNEL, "conv1dtranspose conv2dtranspose", note="float in ONNX"),
-    # Wherever they stand: after a kernel they are folded into it, with a negative scale too.
-    **_names(AFFINE, "batchnormalization rescaling normalization layerscale"),
-    **_names(RELU, "relu relu6"),
-    **_names(INTEGER, "add multiply matmul averagepooling1d averagepooling2d"),
-    **_names(INTEGER, "globalaveragepooling1d globalaveragepooling2d mean leakyrelu adaptivemaxpooling1d"),
-    **_names(INTEGER, "sigmoid softmax", output=(0, 1)),
-    **_names(INTEGER, "tanh", output=(-1, 1), note="float in ONNX"),
-    # relu6(x + 3) / 6 is an affine map that its range (0, 1) cuts off.
-    **_names(INTEGER, "hardsigmoid", output=(0, 1)),
-    **_names(INTEGER, "subtract prelu gelu elu maximum minimum", note="float in ONNX"),
-    **_names(INTEGER, "adaptiveaveragepooling1d adaptiveaveragepooling2d adaptivemaxpooling2d", note="float in ONNX"),
-    **_names(CONCATENATE, "concatenate"),
-    **_names(TRANSPARENT, "maxpooling1d maxpooling2d maxpooling3d"),
-    **_names(TRANSPARENT, "globalmaxpooling1d globalmaxpooling2d globalmaxpooling3d"),
-    **_names(TRANSPARENT, "reshape flatten permute transpose squeeze expanddims moveaxis swapaxes repeat"),
-    **_names(TRANSPARENT, "zeropadding1d zeropadding2d zeropadding3d cropping1d cropping2d cropping3d centercrop"),
-    **_names(TRANSPARENT, "upsampling1d upsampling2d upsampling3d resizing repeatvector"),
-    **_names(TRANSPARENT, "identity linear getitem split stopgradient activityregularization"),
-    # These do something in training, and nothing in inference.
-    **_names(TRANSPARENT, "dropout spatialdropout1d spatialdropout2d spatialdropout3d alphadropout"),
-    **_names(TRANSPARENT, "gaussiandropout gaussiannoise augmix cutmix mixup randaugment equalization solarization"),
-    **_names(TRANSPARENT, "randombrightness randomcolordegeneration randomcolorjitter randomcontrast randomcrop"),
-    **_names(TRANSPARENT, "randomelastictransform randomerasing randomflip randomgaussianblur randomgrayscale"),
-    **_names(TRANSPARENT, "randomhue randominvert randomperspective randomposterization randomrotation"),
-    **_names(TRANSPARENT, "randomsaturation randomsharpness randomshear randomtranslation randomzoom"),
-    **_names(TRANSPARENT, "maxnumboundingboxes"),
-    **_names(TABLE, "embedding reversibleembedding"),
-}
-"""Whatever isn't here is "float"."""
-
 RESIZING = ("upsampling2d", "resizing")
 POOLING = ("maxpooling", "globalmaxpooling")
 _OF_TWO = ("add", "subtract", "multiply", "maximum", "minimum", "matmul")
@@ -93,6 +55,14 @@ def computes(operation: Any, rule: Rule) -> bool:
 
 
 NO_INTEGER_KERNEL = Rule(FLOAT, note="float island: no integer kernel")
+
+
+def policy_of(operation: Any) -> Rule:
+    """Return the rule for a layer or operation, whatever it is called with."""
+    traits = traits_of(operation)
+    if traits.quantization == FLOAT:
+        return NO_INTEGER_KERNEL
+    return Rule(traits.quantization, traits.output_range, "" if traits.integer_in_onnx else "float in ONNX")
 
 
 def rule_of(call: Call, bits: int = 8) -> Rule:
@@ -112,7 +82,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     kept = kept_reason(call.operation)
     if kept is not None:
         return Rule(FLOAT, note=f"float: {kept}")
-    rule = RULES.get(name, NO_INTEGER_KERNEL) if constant_map(call) is None else Rule(AFFINE)
+    rule = policy_of(inner) if constant_map(call) is None else Rule(AFFINE)
     if name in RESIZING and inner.interpolation == "bilinear":
         rule = Rule(INTEGER, note="float in ONNX", same=True)
     if name == "averagepooling2d" and inner.padding == "same":
@@ -158,13 +128,10 @@ def _is_smaller(image: Sequence[int | None], crop: Any) -> bool:
 
 
 def _along_last_axis(layer: Any, name: str) -> bool:
-    axis = getattr(layer, "axis", -1)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis or ())
+    if name not in ("normalization", "batchnormalization"):
+        return True
     rank = len(build_shapes(layer).get("input_shape", ()))
     if name == "normalization":
-        if layer.invert:
-            return False
-        return all(a in (-1, rank - 1) for a in kept_axes(layer))
-    if name == "batchnormalization":
-        return axes in ((-1,), (rank - 1,))
-    return True
+        return not layer.invert and all(a in (-1, rank - 1) for a in kept_axes(layer))
+    axes = (layer.axis,) if isinstance(layer.axis, int) else tuple(layer.axis)
+    return axes in ((-1,), (rank - 1,))

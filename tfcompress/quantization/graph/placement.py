@@ -1,4 +1,4 @@
-"""Where quantizers stand in a graph, decided once from the rules of `rules.RULES`."""
+"""Where quantizers stand in a graph, decided once from the rules of `op_policies`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.rewrite import Call, readers_of
 from tfcompress.layers.channel_axes import channels_of
-from tfcompress.layers.names import name_of, plain_name
+from tfcompress.layers.names import name_of, name_of_function
 from tfcompress.quantization.graph.float_layers import LEFT_OUT
 from tfcompress.quantization.graph.op_policies import (
     AFFINE,
@@ -154,7 +154,7 @@ class _Placer:
         inner = innermost(before.operation)
         if self.rules[before].kind == KERNEL and channels_of(inner) is None:
             return False
-        linear = plain_name(getattr(inner, "activation", None) or keras.activations.linear) == "linear"
+        linear = name_of_function(getattr(inner, "activation", None) or keras.activations.linear) == "linear"
         return linear and not self.shared(before) and not self.shared(call)
 
     def shared(self, call: Call) -> bool:

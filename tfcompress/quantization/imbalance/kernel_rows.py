@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.affine_forms import channel_axes
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.channel_axes import channels_of
+from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.quantization.arrays import dequantize, uniform_quantize
 from tfcompress.quantization.graph.batch_norm_folding import seen
 from tfcompress.quantization.imbalance.precision_left import FEW, Spread

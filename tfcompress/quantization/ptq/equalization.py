@@ -13,20 +13,12 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.rewrite import Call, walk
+from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import Channels, channels_of
+from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.batch_norm_folding import Flow, close, fold_batch_norms, remade, seen
 
-# Layers that keep channels apart and give s * f(x) for s * x, s > 0.
-_TRANSPARENT = (
-    *(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D, L.AveragePooling1D, L.AveragePooling2D, L.AveragePooling3D),
-    *(L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D),
-    *(L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.GlobalAveragePooling3D),
-    *(L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D),
-    *(L.UpSampling1D, L.UpSampling2D, L.UpSampling3D),
-    *(L.Identity, L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D, L.SpatialDropout3D, L.LeakyReLU, L.PReLU),
-)
 _HOMOGENEOUS = (None, keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
-_OPERATIONS = ("Relu", "LeakyRelu", "Identity")
 
 
 @dataclasses.dataclass(eq=False)
@@ -246,17 +238,17 @@ def _next(flow: Flow, call: Call, replace_relu6: bool) -> tuple[L.Layer, list[Ca
 def _kind(call: Call) -> str | None:
     """Return "scales" if what a call gives scales with its input (or kernel), "relu6", or `None`."""
     operation = innermost(call.operation)
-    name = type(operation).__name__
-    if not type(operation).call.__module__.startswith("keras."):
+    if not name_of(operation):
         return None
-    if isinstance(operation, L.ReLU) or name == "ReLU":  # the second is keras.activations.relu
+    if isinstance(operation, L.ReLU) or type(operation).__name__ == "ReLU":  # the second is keras.activations.relu
         return _kind_of_relu(operation)
     if not isinstance(operation, L.Layer):
-        return {**dict.fromkeys(_OPERATIONS, "scales"), "Relu6": "relu6"}.get(name)
+        scales = "scales" if traits_of(operation).homogeneous else None
+        return "relu6" if name_of(operation) == "relu6" else scales
     if channels_of(operation) is not None or isinstance(operation, L.Activation):
         return _kind_of_function(operation.activation)
     last = getattr(operation, "data_format", "channels_last") != "channels_first"
-    return "scales" if isinstance(operation, _TRANSPARENT) and last else None
+    return "scales" if traits_of(operation).homogeneous and last else None
 
 
 def _kind_of_function(activation: Any) -> str | None:
