@@ -6,9 +6,11 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 import tfcompress as tfc
 from tests.layers import LAYERS
@@ -17,7 +19,14 @@ from tfcompress.pruning import Mask
 from tfcompress.pruning.running_statistics import DECAY
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+CENTRAL = ("dense", "conv2d", "lstm", "attention", "residual_block", "custom")
+"""Layers of `tests.layers` of which one of each kind of wrapping, of weights and of calls is there."""
 ALMOST = {"rtol": 0, "atol": 1e-5}
+
+
+def on_jax(cases: Any, central: Any) -> list[Any]:
+    """Return cases for `parametrize`, of which those that are central run on JAX in `make test`, too."""
+    return [pytest.param(case, marks=pytest.mark.on_jax) if case in central else case for case in cases]
 
 
 def data_for(name: str, samples: int = 8) -> tuple[np.ndarray, np.ndarray]:

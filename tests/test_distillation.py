@@ -47,6 +47,7 @@ def loss_of(distilled, x, y, **how):
     return distilled.evaluate(x, y, verbose=0, batch_size=len(x), return_dict=True, **how)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.5), (4.0, 0.25), (3.0, 0.0), (2.0, 1.0)])
 def test_the_loss_is_hintons(temperature, alpha):
     teacher, student = make_teacher(), make_teacher(name="student")
@@ -59,6 +60,7 @@ def test_the_loss_is_hintons(temperature, alpha):
     assert found["distillation_loss"] == pytest.approx(soft(theirs, ours, temperature).mean(), rel=1e-4)
 
 
+@pytest.mark.on_jax
 def test_sample_weights_and_regularizers_count():
     teacher, (x, y) = make_teacher(), make_data()
     inputs = keras.Input((12,))
@@ -97,6 +99,7 @@ def test_a_single_unit_is_two_classes():
     assert found["loss"] == pytest.approx(soft(*two, 2.0).mean(), rel=1e-3)
 
 
+@pytest.mark.on_jax
 def test_masks_follow_the_schedule_and_the_teacher_stays(tmp_path):
     teacher, (x, y) = make_teacher(), make_data()
     before, trainable = values(teacher), [layer.trainable for layer in teacher.layers]
@@ -129,6 +132,7 @@ def test_masks_follow_the_schedule_and_the_teacher_stays(tmp_path):
         assert tfc.sparsity(loaded) == pytest.approx(0.75, abs=0.01)
 
 
+@pytest.mark.on_jax
 def test_a_quantized_student_learns_in_mixed_precision():
     teacher, (x, y) = make_teacher(), make_data()
     inputs = keras.Input((12,))
@@ -152,6 +156,7 @@ def test_the_teacher_alone_needs_no_labels():
         tfc.distill(student, teacher).compile("sgd")
 
 
+@pytest.mark.on_jax
 def test_several_outputs():
     def model(name):
         inputs = keras.Input((12,))

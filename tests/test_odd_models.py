@@ -88,6 +88,7 @@ def test_a_model_that_computes_with_a_layers_weight_is_refused(model):
         tfc.prune(made, 0.5)
 
 
+@pytest.mark.on_jax
 @pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer:UserWarning")
 def test_a_layer_with_tied_weights_is_kept_whole_and_trains_tied():
     model = keras.Sequential([keras.Input((3,), dtype="int32"), TiedLayer(name="tied")])
@@ -140,6 +141,7 @@ def test_an_incomplete_get_config_does_not_matter():
     assert tfc.sparsity(tfc.prune_once(model, 0.5)) == 0.5
 
 
+@pytest.mark.on_jax
 def test_global_budgets_of_two_models_stay_apart():
     def small():
         return keras.Sequential([keras.Input((8,)), L.Dense(8)])
@@ -177,6 +179,7 @@ class Compares(L.Layer):
         return (*input_shape[:-1], 3)
 
 
+@pytest.mark.on_jax
 @pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer:UserWarning")
 def test_a_layer_that_looks_at_training_is_kept_whole():
     model = keras.Sequential([keras.Input((4,)), Compares(name="whole")])
@@ -204,6 +207,7 @@ def test_inherited_and_other_steps_are_said_to_be_lost():
         tfc.prune(model, 0.5)
 
 
+@pytest.mark.on_jax
 def test_a_models_own_weights_keep_what_they_are():
     class Own(keras.Model):
         def __init__(self):
@@ -346,6 +350,7 @@ def test_a_model_of_two_arguments_is_refused_and_another_output_in_training_is_s
     np.testing.assert_allclose(pruned(floats(2, 4)), auxiliary(floats(2, 4)), rtol=1e-6)
 
 
+@pytest.mark.on_jax
 def test_a_schedule_of_the_users_own():
     import dataclasses
 

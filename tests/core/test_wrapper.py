@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, check_exports, check_wrapper, data_for, train, zeros_of
+from tests.check import CENTRAL, ON_TENSORFLOW, check_exports, check_wrapper, data_for, on_jax, train, zeros_of
 from tests.layers import LAYERS, model_of
 from tfcompress.core.passthrough import FixedTraining
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
@@ -22,7 +22,7 @@ MORE = [(name, mode) for name in LAYERS for mode in ("eager", "xla")] if ON_TENS
 IN_HALF = LAYERS if ON_TENSORFLOW else ["dense", "conv2d", "lstm", "attention", "custom"]
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", on_jax(LAYERS, CENTRAL))
 def test_every_layer_in_a_graph_and_exported(name, tmp_path):
     model, (x, y) = model_of(name), data_for(name)
     check_wrapper(model, x, y, tmp_path)
@@ -30,7 +30,7 @@ def test_every_layer_in_a_graph_and_exported(name, tmp_path):
         check_exports(tfc.prune(model, 0.5), x, tmp_path)
 
 
-@pytest.mark.parametrize("name", IN_HALF)
+@pytest.mark.parametrize("name", on_jax(IN_HALF, ["dense"]))
 def test_every_layer_in_half_precision(name, tmp_path):
     keras.config.set_dtype_policy(HALF)
     try:
@@ -44,7 +44,7 @@ def test_every_layer_eagerly_and_compiled(name, mode, tmp_path):
     check_wrapper(model_of(name), *data_for(name), tmp_path, **MODES[mode])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", on_jax(MODES, ["graph"]))
 def test_a_shared_layer_counts_one_step(mode, tmp_path):
     shared = L.Dense(6, name="shared")
     inputs = keras.Input((6,))
@@ -60,6 +60,7 @@ def test_a_shared_layer_counts_one_step(mode, tmp_path):
     check_wrapper(model, x[:8], y[:8], tmp_path, **MODES[mode])
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("steps", [1, 4])
 def test_steps_per_execution(steps):
     model, (x, y) = model_of("dense"), data_for("dense", 32)
@@ -70,6 +71,7 @@ def test_steps_per_execution(steps):
     assert tfc.sparsity(pruned) == 0.5
 
 
+@pytest.mark.on_jax
 def test_the_wrapped_layer_keeps_its_own_losses_statistics_and_seeds():
     layer = L.Dense(4, name="hidden", activity_regularizer=keras.regularizers.L2(0.1), kernel_regularizer="l2")
     model = keras.Sequential([keras.Input((6,)), layer, L.BatchNormalization(), L.Dropout(0.5, seed=1)])
@@ -92,6 +94,7 @@ def test_the_wrapped_layer_keeps_its_own_losses_statistics_and_seeds():
     assert reported > max(expected)
 
 
+@pytest.mark.on_jax
 def test_state_inside_of_the_wrapped_layer_moves():
     layer = L.TimeDistributed(L.BatchNormalization())
     inputs = keras.Input((3, 6))
@@ -137,6 +140,7 @@ def test_the_users_constraint_still_holds():
     assert isinstance(tfc.strip(pruned).layers[-1].kernel.constraint, keras.constraints.NonNeg)
 
 
+@pytest.mark.on_jax
 def test_masks_of_a_layer_are_kept_when_a_second_layer_is_pruned():
     model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="first"), L.Dense(4, name="second")])
     once = tfc.prune(model, 0.5, layers="first")
@@ -176,6 +180,7 @@ class Behind(L.Layer):
         return self.sees(self.first(x))
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", ["pinned off", "pinned on", "freezing", "pruned", "kept"])
 def test_a_layer_keeps_its_training_to_itself(kind, training):
@@ -206,6 +211,7 @@ def test_a_layer_keeps_its_training_to_itself(kind, training):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(seen), float(training))
 
 
+@pytest.mark.on_jax
 def test_training_goes_on_behind_a_layer_that_is_pinned():
     """Of a model with `self.norm(x, training=False)` the rest is pruned, normalized and dropped as ever."""
 

@@ -75,6 +75,7 @@ def net():
     return model
 
 
+@pytest.mark.on_jax
 def test_subclassed_model_is_opened(net):
     again = assert_same(net, images())
     names = [layer.name for layer in again.layers]
@@ -86,6 +87,7 @@ def test_subclassed_model_is_opened(net):
     assert set(again(images())) == {"logits", "features"}
 
 
+@pytest.mark.on_jax
 def test_training_that_a_call_pins_stays_pinned(net, tmp_path):
     pruned = tfc.prune(net, 0.5)
     assert isinstance(pruned.get_layer("frozen"), FixedTraining)
@@ -337,6 +339,7 @@ def test_a_composite_layer_that_cannot_be_opened_is_kept_whole(tmp_path):
     np.testing.assert_array_equal(pruned.predict(x, verbose=0), loaded.predict(x, verbose=0))
 
 
+@pytest.mark.on_jax
 def test_functional_subclass_keeps_its_own_train_step():
     calls = []
 
@@ -372,6 +375,7 @@ def test_a_lost_train_step_is_said():
         tfc.prune(model, 0.5)
 
 
+@pytest.mark.on_jax
 def test_mixed_precision_subclass_casts_as_before():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -411,6 +415,7 @@ def test_bad_models_are_refused():
         rebuild(Net())
 
 
+@pytest.mark.on_jax
 def test_weights_of_a_subclassed_model_itself_stay_trainable(tmp_path):
     class Positions(keras.Model):
         def __init__(self):
@@ -479,6 +484,7 @@ def test_weights_of_a_model_in_lists_and_dicts():
     assert isinstance(model.several[0], keras.Variable)
 
 
+@pytest.mark.on_jax
 def test_state_is_no_kernel():
     class Codebook(L.Layer):
         def build(self, shape):
@@ -558,6 +564,7 @@ class OfKeywords(Masked):
         return self.both(words, x, words_mask)
 
 
+@pytest.mark.on_jax
 @pytest.mark.filterwarnings("ignore:.*does not support masking", "ignore:No activation")
 @pytest.mark.parametrize(
     "use",

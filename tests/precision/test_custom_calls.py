@@ -112,6 +112,7 @@ class Penalty(L.Layer):
         return {**super().get_config(), "wide": self.wide}
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("pruned", [False, True])
 def test_a_layer_that_adds_a_loss(wide, pruned):
@@ -132,6 +133,7 @@ class Noisy(L.Layer):
         return x + keras.random.normal(ops.shape(x), dtype="float32") if training else x
 
 
+@pytest.mark.on_jax
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX promotes")
 def test_a_layer_that_fails_in_training_alone():
     model = between(Noisy(name="noisy"))

@@ -9,7 +9,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, data_for, run_program
+from tests.check import ON_TENSORFLOW, data_for, on_jax, run_program
 from tests.layers import LAYERS, model_of
 from tests.precision import networks
 from tests.precision.networks import DTYPE, HALF, assert_same, floats, innermost, inputs_of, precisions, predictions
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:U
 MAKERS = [networks.cnn, networks.mlp, networks.transformer, networks.two_outputs]
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", on_jax(MAKERS, [networks.mlp]))
 def test_weights_outputs_and_the_given_model(make):
     model = make()
     x = inputs_of(model)
@@ -61,7 +61,7 @@ def test_saved_and_loaded(make, tmp_path):
         assert_same(mixed, loaded, x)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if ON_TENSORFLOW or name in ("dense", "lstm", "attention")])
+@pytest.mark.parametrize("name", on_jax(LAYERS if ON_TENSORFLOW else ("dense", "lstm", "attention"), ["dense", "lstm"]))
 def test_every_layer(name):
     model, (x, y) = model_of(name), data_for(name)
     mixed = tfc.mixed_precision(model, HALF)
@@ -76,6 +76,7 @@ def test_every_layer(name):
     assert_same(model, tfc.full_precision(tfc.mixed_precision(model, HALF)), x)
 
 
+@pytest.mark.on_jax
 def test_training_goes_the_same_way():
     model, x = networks.mlp(), floats(64, 8)
     y = ops.convert_to_numpy(ops.matmul(x, floats(8, 3, seed=1)))
@@ -155,6 +156,7 @@ class Counting(keras.Model):
         return super().compute_loss(x, y, y_pred, sample_weight, training) + 100.0
 
 
+@pytest.mark.on_jax
 def test_a_step_of_the_models_own_stays():
     inputs = keras.Input((4,))
     model = Counting(inputs, L.Dense(2)(L.Dense(3, name="hidden")(inputs)))

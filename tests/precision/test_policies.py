@@ -137,6 +137,7 @@ def test_a_slow_device_is_a_warning(device, policy, message, monkeypatch):
         tfc.mixed_precision(networks.mlp(), policy)
 
 
+@pytest.mark.on_jax
 def test_a_device_that_cannot(monkeypatch):
     monkeypatch.setattr(policies, "why_it_fails", lambda dtype: f"no dot product of {dtype}")
     with pytest.raises(ValueError, match="can run. Received: 'mixed_bfloat16'.*no dot product of bfloat16"):
@@ -153,6 +154,7 @@ def test_auto_falls_back_to_float32(monkeypatch, capsys):
     )
 
 
+@pytest.mark.on_jax
 @pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
 def test_a_layer_that_the_device_cannot_run():
     if ON_TENSORFLOW:  # has no such kernel on a CPU
@@ -165,6 +167,7 @@ def test_a_layer_that_the_device_cannot_run():
         tfc.mixed_precision(model, "mixed_float16")
 
 
+@pytest.mark.on_jax
 def test_of_this_machine():
     here = devices.device()
     assert here.kind == "cpu"

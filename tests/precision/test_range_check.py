@@ -26,6 +26,7 @@ def growing():
     return keras.Model(inputs, L.Dense(1, name="last", kernel_initializer="ones")(x), name="growing")
 
 
+@pytest.mark.on_jax
 def test_the_largest_of_each_layer():
     x = np.array([[1.0, -3.0], [2.0, 0.5]], "float32")
     report = tfc.check_float16(growing(), x, batch_size=1)
@@ -39,6 +40,7 @@ def test_the_largest_of_each_layer():
     assert [row.precision for row in report.rows] == ["float16"] * 3 + ["float32"]
 
 
+@pytest.mark.on_jax
 def test_what_it_says_is_what_happens():
     model, x = growing(), np.ones((4, 2), "float32")
     report = tfc.check_float16(model, x)

@@ -35,6 +35,7 @@ def test_pruned_then_cast_or_cast_then_pruned():
     assert_same(first, second, x, tolerance=2e-2)
 
 
+@pytest.mark.on_jax
 def test_masks_and_steps_go_along():
     model, x = networks.mlp(), floats(16, 8)
     pruned = tfc.prune(model, tfc.PolynomialSparsity(0.0, 0.75, 0, 8, frequency=1))
@@ -50,6 +51,7 @@ def test_masks_and_steps_go_along():
     assert tfc.sparsity(tfc.strip(full)) == tfc.sparsity(mixed)
 
 
+@pytest.mark.on_jax
 def test_quantization_aware_training():
     model, x = networks.cnn(), floats(32, 8, 8, 3)
     y = np.abs(floats(32, 5))

@@ -151,6 +151,7 @@ def test_each_kernel_keeps_one_unit_and_that_is_said(scope, granularity):
     assert (kept[0].sum() * size, kept[1].sum() * size) == (size, rest)
 
 
+@pytest.mark.on_jax
 def test_regrowth_leaves_each_kernel_a_weight():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="faint"), L.Dense(8, name="loud")])
@@ -189,6 +190,7 @@ def test_bad_targets_are_refused():
             refused()
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_regrowth_exchanges_the_smallest_for_those_with_the_largest_gradient(scope):
     keras.utils.set_random_seed(0)

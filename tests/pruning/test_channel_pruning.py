@@ -79,6 +79,7 @@ def test_nothing_behind_depends_on_pruned_channels():
     np.testing.assert_array_equal(pruned.predict(x, verbose=0), expected)
 
 
+@pytest.mark.on_jax
 def test_in_training_on_schedule_saved_and_shrunk(tmp_path):
     pruned = tfc.prune(
         residual(), PruneConfig(tfc.PolynomialSparsity(0.0, 0.5, 1, 5, frequency=2), granularity="channel")
@@ -174,6 +175,7 @@ def test_a_global_budget_leaves_each_layer_one_channel():
             assert set(range(len(size[unit]))) - set(zero_channels(pruned, unit, 3)) == channels
 
 
+@pytest.mark.on_jax
 def test_how_often_units_fire_decides():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), L.Dense(6, name="hidden"), L.ReLU(), L.Dense(2, name="head")])
@@ -221,6 +223,7 @@ def test_units_fire_at_positions_and_not_behind_a_pooling(reduce):
     assert zero_channels(tfc.strip(pruned), "conv", 3) == [0, 1]
 
 
+@pytest.mark.on_jax
 def test_all_calls_of_a_shared_layer_count():
     keras.utils.set_random_seed(0)
     shared, inputs = L.Dense(3, activation="relu", name="shared"), [keras.Input((2,)), keras.Input((2,))]
@@ -234,6 +237,7 @@ def test_all_calls_of_a_shared_layer_count():
     np.testing.assert_allclose(numpy(mask.frequency), (x @ kernel > 0).mean(axis=(0, 1)), atol=1e-6)
 
 
+@pytest.mark.on_jax
 @pytest.mark.skipif(ON_TENSORFLOW, reason="TensorFlow has no such convolution on a CPU")
 def test_channels_in_front_of_the_image_are_counted_as_channels():
     inputs = keras.Input((1, 6, 5))
@@ -249,6 +253,7 @@ def test_channels_in_front_of_the_image_are_counted_as_channels():
     np.testing.assert_allclose(numpy(mask.frequency), expected, atol=1e-6)
 
 
+@pytest.mark.on_jax
 def test_scales_of_batch_normalization_decide_and_are_masked():
     model = residual()
     scales = np.random.default_rng(3).normal(size=6)
@@ -261,6 +266,7 @@ def test_scales_of_batch_normalization_decide_and_are_masked():
         tfc.prune_once(model, 0.5, granularity="channel", criterion="bn_scale", layers="last")
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("criterion", ["gradient", "movement"])
 def test_gradients_of_channels_from_data_and_in_training(criterion):
     keras.utils.set_random_seed(0)

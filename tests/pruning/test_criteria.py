@@ -39,6 +39,7 @@ def kept_of(model):
     return numpy(model.get_layer("dense").kernel) != 0
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize(("criterion", "sign"), [("gradient", None), ("movement", -1)])
 def test_statistics_from_data_are_those_of_the_mean_loss(criterion, sign):
     model, data = line(), batches()
@@ -87,6 +88,7 @@ def test_one_set_of_data_gives_one_statistic_however_it_is_cut_and_ordered(reduc
         np.testing.assert_array_equal(old, numpy(variable))
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize(
     ("loss", "weighted"),
     [
@@ -135,6 +137,7 @@ def test_statistics_are_gathered_in_training(how):
     assert tfc.sparsity(pruned) == 0.5
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("criterion", ["gradient", "movement"])
 def test_what_is_gathered_survives_saving_and_does_not_count_as_parameters(criterion, tmp_path):
     pruned = tfc.prune(line(), PruneConfig(tfc.PolynomialSparsity(0.0, 0.5, 2, 4, frequency=2), criterion=criterion))
@@ -249,6 +252,7 @@ def test_what_a_criterion_lacks_is_said_before_any_work():
             refused()
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("criterion", ["gradient", "movement"])
 def test_a_layer_that_is_called_twice_counts_the_gradient_of_both_calls(criterion):
     keras.utils.set_random_seed(0)
@@ -317,6 +321,7 @@ def products(y, outputs):
     return keras.ops.sum(y * keras.ops.cast(outputs, y.dtype), axis=-1)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("size", [1e5, 1e-8])
 def test_data_goes_through_half_precision_in_full(size):
     keras.utils.set_random_seed(0)
@@ -387,6 +392,7 @@ def test_a_users_function_is_tried_before_any_work():
             tfc.prune(line(), PruneConfig(0.5, criterion=function))
 
 
+@pytest.mark.on_jax
 def test_half_precision_gathers_in_full():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

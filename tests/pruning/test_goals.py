@@ -29,6 +29,7 @@ def ramp(**how):
     )
 
 
+@pytest.mark.on_jax
 def test_weights_that_early_stopping_restored():
     """From before the schedule began: nothing is pruned, and every verb says so."""
     model = keras.Sequential([keras.Input((8,)), L.Dense(16, activation="relu"), L.Dense(4)])

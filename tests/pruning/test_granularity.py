@@ -72,6 +72,7 @@ def test_n_of_m_keeps_the_largest_of_each_group(n, m, shape):
     np.testing.assert_array_equal(kept, expected.reshape(kept.shape))
 
 
+@pytest.mark.on_jax
 def test_n_of_m_with_ties_and_a_rest_keeps_no_more_than_n():
     kept = np.asarray(NofM(2, 4).pattern(keras.ops.ones((1, 7, 2))))
     np.testing.assert_array_equal(kept[0, :, 0], [True, True, False, False, True, True, False])
@@ -98,6 +99,7 @@ def test_n_of_m_equals_tfmots(tfmot, shape, n, m):
     np.testing.assert_array_equal(np.reshape(ours, shape), mask != 0)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("granularity", [Block(2, 2), NofM(2, 4)])
 def test_in_training_from_a_later_step_and_saved(granularity, tmp_path):
     model = keras.Sequential(

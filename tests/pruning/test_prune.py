@@ -53,6 +53,7 @@ def test_masks_equal_tfmots(tfmot, sparsity):
     np.testing.assert_array_equal(ours, mask.numpy() != 0)
 
 
+@pytest.mark.on_jax
 def test_layer_scope_prunes_each_and_global_scope_all_together():
     model = small()
     model.get_layer("dense").kernel.assign(numpy(model.get_layer("dense").kernel) * 100)
@@ -69,6 +70,7 @@ def test_layer_scope_prunes_each_and_global_scope_all_together():
     assert tfc.sparsity(together) == 0.5
 
 
+@pytest.mark.on_jax
 def test_global_scope_in_training_survives_saving(tmp_path):
     pruned = tfc.prune(small(), tfc.PruneConfig(tfc.ConstantSparsity(0.6, frequency=1), scope="global"))
     x, y = np.random.default_rng(0).normal(size=(16, 8, 8, 2)), np.zeros((16, 3))
@@ -134,6 +136,7 @@ def test_ties_do_not_stop_pruning():
     assert tfc.sparsity(tfc.prune_once(model, 0.5)) == 0.5
 
 
+@pytest.mark.on_jax
 def test_sparsity_rises_on_schedule_and_pruned_weights_stay_pruned():
     model = keras.Sequential([keras.Input((16,)), L.Dense(32, name="dense")])
     schedule = tfc.PolynomialSparsity(0.0, 0.75, begin_step=1, end_step=7, frequency=2)
@@ -166,6 +169,7 @@ def test_summary_says_what_became_of_every_layer():
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.on_jax
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_callback_prints_and_writes_what_masks_are(tmp_path, capsys):
     pruned = tfc.prune(small(), tfc.ConstantSparsity(0.5, frequency=1))

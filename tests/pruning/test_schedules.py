@@ -131,6 +131,7 @@ def vector(step):
     return ops.ones((3,)) * 0.5
 
 
+@pytest.mark.on_jax
 def test_a_users_function_is_a_schedule():
     schedule = tfc.FunctionSchedule(halving, begin_step=1, end_step=7, frequency=3)
     due, sparsities = values(schedule, range(10))
@@ -157,6 +158,7 @@ def test_functions_that_cannot_be_schedules_are_refused():
         tfc.PruneConfig(tfc.OneShot)
 
 
+@pytest.mark.on_jax
 def test_a_model_with_a_function_of_its_own_is_saved_and_loaded(tmp_path):
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)])
     pruned = tfc.prune(model, tfc.FunctionSchedule(halving, end_step=6, frequency=2))

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from tfcompress.pruning.top_k import keep_count, largest
 
+pytestmark = pytest.mark.on_jax
 floats = st.floats(-1e6, 1e6, width=32)
 # Few different values, so that ties are common.
 ties = st.sampled_from([0.0, 0.5, -0.5, 1.0, 2.0, -2.0])

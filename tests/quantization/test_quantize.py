@@ -153,6 +153,7 @@ def test_without_ranges_activations_stay_float():
     )
 
 
+@pytest.mark.on_jax
 def test_zeros_of_a_pruned_model_stay_in_training():
     model = build("residual")
     x = data_of(model)

@@ -37,6 +37,7 @@ def test_a_fixed_symmetric_range_has_the_grid_of_the_runtimes():
     np.testing.assert_allclose(steps, x * 2**15, rtol=0, atol=0.51)
 
 
+@pytest.mark.on_jax
 def test_the_moving_average_has_no_bias():
     momentum = 0.9
     quantizer = ActivationQuantizer(tfc.ActivationSpec(momentum=momentum))
@@ -84,6 +85,7 @@ def test_means_of_what_it_quantized_leave_the_range_alone_and_halves_go_up():
     assert int(read(quantizer.counts)[1]) == 1
 
 
+@pytest.mark.on_jax
 def test_a_frozen_range_stays():
     quantizer = ActivationQuantizer(tfc.ActivationSpec(momentum=0.5), freeze_step=2)
     for seed in range(2):
@@ -93,6 +95,7 @@ def test_a_frozen_range_stays():
     assert quantizer.range == before
 
 
+@pytest.mark.on_jax
 def test_frozen_from_the_start_still_needs_one_batch():
     quantizer = ActivationQuantizer(tfc.ActivationSpec(), freeze_step=0)
     quantizer(values(), training=True)
@@ -102,6 +105,7 @@ def test_frozen_from_the_start_still_needs_one_batch():
     assert quantizer.range == before
 
 
+@pytest.mark.on_jax
 def test_calibrated_ranges_move_slowly_in_training():
     quantizer = ActivationQuantizer(tfc.ActivationSpec(momentum=0.9))
     quantizer.build((None, 2))
@@ -124,11 +128,13 @@ def test_symmetric_and_dynamic():
         _ = dynamic.range
 
 
+@pytest.mark.on_jax
 def test_half_precision_comes_in_and_goes_out():
     quantizer = ActivationQuantizer(tfc.ActivationSpec(), fixed=(0.0, 1.0))
     assert keras.backend.standardize_dtype(quantizer(ops.cast(values(), "float16")).dtype) == "float16"
 
 
+@pytest.mark.on_jax
 def test_an_activation_quantizer_is_saved_with_its_range(tmp_path):
     inputs = keras.Input((5,))
     model = keras.Model(inputs, ActivationQuantizer(tfc.ActivationSpec(bits=6), source="x", name="q")(inputs))
@@ -155,6 +161,7 @@ def test_weights_lie_on_a_symmetric_grid(axis, bits):
     assert np.round(integers).max() <= most and np.round(integers).min() >= -most
 
 
+@pytest.mark.on_jax
 def test_the_gradient_of_a_quantized_weight_passes_straight_through():
     layer = keras.layers.Dense(3, use_bias=False, name="dense")
     inputs = keras.Input((4,))

@@ -91,7 +91,10 @@ if not ON_TENSORFLOW:  # it compiles by default, and runs eagerly at a snail's p
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        *((name, "graph") for name in MODELS),
+        *(
+            pytest.param(name, "graph", marks=pytest.mark.on_jax) if name.startswith("pruned") else (name, "graph")
+            for name in MODELS
+        ),
         *(item for item in (("pruned", "several steps"), ("plain", "xla"), ("pruned", "eager")) if item[1] in MODES),
     ],
 )
@@ -115,6 +118,7 @@ def test_training_is_the_same_bit_by_bit(name, mode, half):
     assert report["hidden"].overflow is not None
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("mode", MODES)
 def test_skipped_steps_are_those_that_keras_skips(mode, half):
     model = plain()
@@ -164,6 +168,7 @@ def test_steps_are_counted_where_their_number_is_not_known_before(given, half):
     assert watch.report.skipped == 7 - int(model.optimizer.iterations)
 
 
+@pytest.mark.on_jax
 def test_the_layer_whose_activations_overflow_is_named(half, tmp_path):
     x = inputs = keras.Input((8,))
     x = L.Dense(8, name="before")(x)
@@ -190,6 +195,7 @@ def test_the_layer_whose_activations_overflow_is_named(half, tmp_path):
     assert [row["layer"] for row in document["rows"]] == ["(input)", "before", "loud", "after"]
 
 
+@pytest.mark.on_jax
 def test_the_largest_activation_is_beside_the_range():
     inputs = keras.Input((2,))
     ones = {"kernel_initializer": "ones", "use_bias": False}
@@ -262,6 +268,7 @@ def mean_of_outputs(y_true, y_pred):
     return ops.mean(ops.cast(y_pred, "float32"), axis=-1)
 
 
+@pytest.mark.on_jax
 def test_underflow_is_what_is_zero_in_half_precision_alone():
     layer = L.Dense(1, use_bias=False, name="dense", dtype=HALF)
     model = keras.Sequential([keras.Input((8,)), layer])
@@ -275,6 +282,7 @@ def test_underflow_is_what_is_zero_in_half_precision_alone():
     assert watch.report["dense"].overflow == 0.0
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("policy", [HALF, "mixed_bfloat16"])
 def test_a_tiny_loss_underflows_unless_it_is_scaled(policy):
     found = {}
@@ -470,6 +478,7 @@ def test_names_of_subclassed_models_and_their_own_weights():
     assert list(named_operations(model)) == ["first", "mine"]
 
 
+@pytest.mark.on_jax
 def test_a_train_step_of_ones_own_is_shown_without_gradients():
     class Mine(keras.Model):
         def train_step(self, *args):
@@ -493,6 +502,7 @@ def test_data_of_ones_own_is_looked_at():
     assert watch.report["dense"].largest == 128.0
 
 
+@pytest.mark.on_jax
 def test_the_model_has_its_train_function_back_and_trains_on(half):
     model = plain()
     model.compile("sgd", "mse")

@@ -56,6 +56,7 @@ def assert_same(model, smaller, atol=1e-5):
 SOME = NETWORKS if ON_TENSORFLOW else ("plain", "transformer", "siamese")
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("name", SOME)
 def test_channels_that_are_not_read_are_removed_and_no_others(name, tmp_path):
     model = rebuild(randomise(NETWORKS[name].make()), check=False)

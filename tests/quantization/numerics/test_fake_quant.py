@@ -68,6 +68,7 @@ def with_ops(bits, narrow, axes):
     return lambda *arguments: fake_quant._fake_quant_with_ops(*arguments, bits=bits, narrow=narrow, axes=axes)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("bits", BITS)
 def test_the_values_but_for_halves_and_the_gradients_are_tensorflows_bit_by_bit(bits, narrow):
@@ -98,6 +99,7 @@ def halves_in(bits):
     return F(steps / 4), F(np.rint(steps) / 4)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("bits", [2, 3, 8, 16])
 def test_halves_go_to_even_before_the_zero_point_is_added(bits, compiled):
@@ -153,6 +155,7 @@ def test_integers_are_those_of_onnx_runtime(low, high):
     np.testing.assert_array_equal(own, expected)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("bits, narrow", [(2, False), (4, True), (8, False), (8, True), (16, False)])
 def test_compiling_changes_no_bit(bits, narrow):
     rng = np.random.default_rng(bits)
@@ -202,6 +205,7 @@ def test_an_empty_range_gives_zeros_and_passes_the_gradient(bits, narrow, compil
         assert dlow == dhigh == 0
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_public_function_equals_tensorflows_op_between_halves(compiled):
     rng = np.random.default_rng(0)
@@ -269,6 +273,7 @@ def test_symmetric_gives_integers_times_the_scale_and_keeps_zero():
     assert (value[::3] == 0).all()
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_computed_in_float32(dtype):
     x = ops.cast(np.random.default_rng(0).normal(size=(20, 3)), dtype)
@@ -285,6 +290,7 @@ def test_half_precision_is_computed_in_float32(dtype):
             )
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_layer_that_learns_its_range_trains(jit_compile):
     class Quantized(keras.layers.Layer):

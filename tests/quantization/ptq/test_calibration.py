@@ -38,6 +38,7 @@ def ranges_of(model):
     return {q.source: q.range for q in activation_quantizers(model)}
 
 
+@pytest.mark.on_jax
 def test_minmax_is_what_the_float_activations_reach():
     model, x = model_of(), samples()
     quantized = tfc.quantize(model, config("minmax"), x)
@@ -67,6 +68,7 @@ def test_all_of_a_free_number_of_steps_are_seen_behind_a_mask():
     assert ranges_of(tfc.quantize(model, config("minmax"), x))["steps"][1] == pytest.approx(12, rel=0.01)
 
 
+@pytest.mark.on_jax
 def test_ema_is_the_average_of_the_batches():
     x = samples(64)
     spec = tfc.ActivationSpec(range="ema", momentum=0.5)
@@ -196,6 +198,7 @@ def test_outliers_are_cut_off(how):
     assert 1.0 < ranges_of(quantized)["x"][1] < 200
 
 
+@pytest.mark.on_jax
 def test_data_of_any_kind_gives_the_same_ranges():
     x = samples(96)
     expected = ranges_of(tfc.quantize(model_of(), "int8", x))
@@ -268,6 +271,7 @@ def test_batch_sizes_that_are_none(batch_size):
             call()
 
 
+@pytest.mark.on_jax
 def test_inputs_of_one_batch_hold_as_many_samples():
     model = build("two_heads")
     data = data_of(model, 8)
@@ -313,6 +317,7 @@ def test_data_may_hold_none_of_something():
     np.testing.assert_allclose(quantized(x), model(x), atol=0.1)
 
 
+@pytest.mark.on_jax
 def test_states_are_those_of_the_data_alone_and_left_as_they_were():
     x = np.random.default_rng(0).normal(size=(6, 3, 2)).astype("float32")
     layers = [keras.Input(batch_shape=(1, 3, 2)), L.GRU(3, stateful=True, name="memory"), L.Dense(2)]
