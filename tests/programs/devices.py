@@ -1,8 +1,10 @@
 """Trains on one device and on several, and writes what all copies of all variables are; in a process of its own.
 
-python -m tests.programs.devices FOLDER mirrored
-python -m tests.programs.devices FOLDER jax
+python -m tests.programs.devices FOLDER mirrored TECHNIQUES
+python -m tests.programs.devices FOLDER jax TECHNIQUES
 python -m tests.programs.devices FOLDER two_processes PROCESS PORT
+
+TECHNIQUES are names of `tests.programs.techniques`, between commas.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import os
 import pathlib
 import sys
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 DEVICES = 4
+IN_PARTS = ("elements", "channels")
+"""What is trained with weights in parts, too."""
 
 
 def copies(variable: Any) -> list[Any]:
@@ -29,13 +34,13 @@ def copies(variable: Any) -> list[Any]:
     return list(getattr(value, "values", [value]))
 
 
-def train(scope: Any, part: slice = slice(None), names: Any = None) -> dict[str, Any]:
+def train(scope: Any, names: Iterable[str], part: slice = slice(None)) -> dict[str, Any]:
     """Return the copies of each variable, by technique and path, after training within `scope`.
 
     Args:
         scope: Makes the context.
+        names: Of techniques.
         part: What is fed of each batch.
-        names: Of techniques; `None`: all.
     """
     import keras
     import numpy as np
@@ -46,11 +51,9 @@ def train(scope: Any, part: slice = slice(None), names: Any = None) -> dict[str,
     size = x.shape[1]
     x, y = (array.reshape(-1, *array.shape[2:]) for array in (x, y))
     found = {}
-    for name, make in TECHNIQUES.items():
-        if names is not None and name not in names:
-            continue
+    for name in names:
         with scope():
-            model = make()
+            model = TECHNIQUES[name]()
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss)
             history = model.fit(x, y, batch_size=size, epochs=EPOCHS, shuffle=False, verbose=0).history
@@ -65,7 +68,7 @@ def train(scope: Any, part: slice = slice(None), names: Any = None) -> dict[str,
     return found
 
 
-def on_tensorflow(folder: pathlib.Path) -> None:
+def on_tensorflow(folder: pathlib.Path, names: list[str]) -> None:
     """Train on one device, then on four; ship a model from there."""
     import numpy as np
     import tensorflow as tf
@@ -74,8 +77,8 @@ def on_tensorflow(folder: pathlib.Path) -> None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
     refuse(tf.distribute.MultiWorkerMirroredStrategy())
     strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(DEVICES)])
-    np.savez(folder / "tensorflow.npz", **train(contextlib.nullcontext))
-    np.savez(folder / "mirrored.npz", **train(strategy.scope))
+    np.savez(folder / "tensorflow.npz", **train(contextlib.nullcontext, names))
+    np.savez(folder / "mirrored.npz", **train(strategy.scope, names))
     freeze(strategy)
     ship(strategy, folder)
 
@@ -158,19 +161,19 @@ def ship(strategy: Any, folder: pathlib.Path) -> None:
         assert tfc.verify(inside, path, x)["y"].max_steps < 1.01
 
 
-def on_jax(folder: pathlib.Path) -> None:
+def on_jax(folder: pathlib.Path, names: list[str]) -> None:
     """Train on one device, then on four, with whole weights and with weights in parts."""
     import keras
     import numpy as np
 
     assert len(keras.distribution.list_devices()) == DEVICES
-    np.savez(folder / "jax.npz", **train(contextlib.nullcontext))
-    np.savez(folder / "data_parallel.npz", **train(keras.distribution.DataParallel().scope))
+    np.savez(folder / "jax.npz", **train(contextlib.nullcontext, names))
+    np.savez(folder / "data_parallel.npz", **train(keras.distribution.DataParallel().scope, names))
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), keras.distribution.list_devices())
     layouts = keras.distribution.LayoutMap(mesh)
     divide(layouts)
     parallel = keras.distribution.ModelParallel(layout_map=layouts)
-    np.savez(folder / "model_parallel.npz", **train(parallel.scope, names=["elements", "channels"]))
+    np.savez(folder / "model_parallel.npz", **train(parallel.scope, [name for name in names if name in IN_PARTS]))
     copy_from_there(mesh)
     learn_from_elsewhere()
 
@@ -248,12 +251,12 @@ def in_two_processes(folder: pathlib.Path, process: int, port: int) -> None:
     keras.distribution.initialize(f"127.0.0.1:{port}", 2, process)
     parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
     half = slice(8 * process, 8 * (process + 1))
-    found = train(parallel.scope, half, ["elements"])
+    found = train(parallel.scope, ["elements"], half)
     mesh = keras.distribution.DeviceMesh((1, DEVICES), ("batch", "model"), keras.distribution.list_devices())
     layouts = keras.distribution.LayoutMap(mesh)
     divide(layouts)
     divided = keras.distribution.ModelParallel(layout_map=layouts, auto_shard_dataset=False)
-    found |= train(divided.scope, slice(None), ["channels"])
+    found |= train(divided.scope, ["channels"])
     np.savez(folder / f"process_{process}.npz", **found)
     watch(parallel, process, folder)
     model = take_over(divided, process, folder)
@@ -336,14 +339,14 @@ def alone(model: Any) -> None:
 if __name__ == "__main__":
     target, mode = pathlib.Path(sys.argv[1]), sys.argv[2]
     if mode == "mirrored":
-        on_tensorflow(target)
+        on_tensorflow(target, sys.argv[3].split(","))
     else:
         count = DEVICES if mode == "jax" else DEVICES // 2
         os.environ["KERAS_BACKEND"] = "jax"
         os.environ["PJRT_NPROC"] = "16"  # as `tfcompress.pipeline.distribution.start` has it, for the same reason
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
         if mode == "jax":
-            on_jax(target)
+            on_jax(target, sys.argv[3].split(","))
         else:
             try:
                 in_two_processes(target, int(sys.argv[3]), int(sys.argv[4]))

@@ -30,14 +30,24 @@ class Kill(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(backup: str, output: str, kill_in: int, scope: str) -> None:
-    """Train for six epochs of five steps; without dropout, whose seeds Keras itself does not back up."""
+def main(backup: str, output: str, kill_in: int) -> None:
+    """Train for six epochs of five steps; without dropout, whose seeds Keras itself does not back up.
+
+    One layer is pruned by itself, two share a budget.
+    """
     keras.utils.set_random_seed(0)
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(40, 10)), generator.normal(size=(40, 3))
-    model = keras.Sequential([keras.Input((10,)), L.Dense(16, activation="relu"), L.BatchNormalization(), L.Dense(3)])
+    layers = [
+        L.Dense(16, activation="relu", name="a"),
+        L.BatchNormalization(),
+        L.Dense(8, name="b"),
+        L.Dense(3, name="c"),
+    ]
+    model = keras.Sequential([keras.Input((10,)), *layers])
     schedule = tfc.PolynomialSparsity(0.0, 0.75, begin_step=2, end_step=26, frequency=3)
-    pruned = tfc.prune(model, tfc.PruneConfig(schedule, scope=scope))
+    pruned = tfc.prune(model, tfc.PruneConfig(schedule), layers="a")
+    pruned = tfc.prune(pruned, tfc.PruneConfig(schedule, scope="global"), layers=["b", "c"])
     pruned.compile(keras.optimizers.Adam(0.01), "mse")
     callbacks = [keras.callbacks.BackupAndRestore(backup)]
     if kill_in >= 0:
@@ -48,4 +58,4 @@ def main(backup: str, output: str, kill_in: int, scope: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

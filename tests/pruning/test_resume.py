@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from tests.check import run_program
+from tests.programs.interrupted import main
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_killed_and_resumed_equals_undisturbed(scope, tmp_path):
-    program = "tests.programs.interrupted"
+def test_killed_and_resumed_equals_undisturbed(tmp_path):
+    """With masks of a layer alone and with those of a budget for several; only what is killed is another process."""
     undisturbed, resumed = tmp_path / "undisturbed.npz", tmp_path / "resumed.npz"
-    run_program(program, str(tmp_path / "a"), str(undisturbed), "-1", scope)
+    main(str(tmp_path / "a"), str(undisturbed), -1)
     with pytest.raises(subprocess.CalledProcessError) as killed:
-        run_program(program, str(tmp_path / "b"), str(resumed), "3", scope)
+        run_program("tests.programs.interrupted", str(tmp_path / "b"), str(resumed), "3")
     assert killed.value.returncode == -signal.SIGKILL
     assert not resumed.exists()
-    run_program(program, str(tmp_path / "b"), str(resumed), "-1", scope)
+    main(str(tmp_path / "b"), str(resumed), -1)
     with np.load(undisturbed) as want, np.load(resumed) as got:
         assert want.files == got.files
         masks = [want[name] for name in want.files if want[name].dtype == bool]
