@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import keras
 import numpy as np
@@ -11,39 +10,15 @@ import pytest
 from keras import layers as L
 
 from tests.check import ON_TENSORFLOW
+from tests.private_names import Cases
 from tfcompress.core import keras_private as private
 
-SEEN = ("3.15",)
-"""The releases of Keras in which every name was seen."""
-
-CASES = {}
-"""{test: the functions of `keras_private` that it is for}."""
+KERAS = Cases(private, "Keras", keras.__version__, seen="3.15.1")
+case = KERAS.case
 
 
-def case(*names):
-    """Say which functions of `keras_private` a test is for: by default the one of its name."""
-
-    def register(test):
-        CASES[test] = names or (test.__name__,)
-        return test
-
-    return register
-
-
-def instead(name):
-    """Return what the docstring of a function says is to be done without Keras' name."""
-    found = re.search(r"Instead: (.+)", inspect.getdoc(getattr(private, name)), re.S)
-    return " ".join(found[1].split())
-
-
-def test_every_function_has_a_test_and_says_what_to_do_without_the_name():
-    functions = {
-        name: value
-        for name, value in vars(private).items()
-        if inspect.isfunction(value) and value.__module__ == private.__name__ and not name.startswith("_")
-    }
-    assert sorted(functions) == sorted(name for names in CASES.values() for name in names)
-    assert all(map(instead, functions))
+def test_every_function_has_a_test():
+    KERAS.check_complete()
 
 
 class Outer(L.Layer):
@@ -441,13 +416,6 @@ def test_copies_know_their_classes():
     assert all(isinstance(node, private.Node) for node in private.nodes_in_order(graph()))
 
 
-@pytest.mark.parametrize("test", CASES, ids=["-".join(names) for names in CASES.values()])
-def test_keras_has_what_is_relied_on(test):
-    try:
-        test()
-    except Exception as error:
-        rest = "; ".join(f"{name}: {instead(name)}" for name in CASES[test])
-        pytest.fail(
-            f"Expected Keras as {' and '.join(SEEN)} is, for what keras_private takes from it. Received: Keras "
-            f"{keras.__version__}, {type(error).__name__}: {error}. Find the new names, or do without them. {rest}"
-        )
+@pytest.mark.parametrize("names", KERAS.tests)
+def test_keras_has_what_is_relied_on(names):
+    KERAS.check(names)

@@ -131,14 +131,6 @@ def forget_function(name: str) -> None:
         context().remove_function(name)
 
 
-def drop_loaded_model(converter: Any) -> None:
-    """Free the weights that a `TFLiteConverter` has loaded once more to look at the signatures.
-
-    Instead: nothing; it takes the memory of one more model.
-    """
-    converter._trackable_obj = None
-
-
 def around_last_pass(converter: Any, around: Callable[[Callable[..., bytes], bytes], bytes]) -> None:
     """Let `around(optimize, content)` return a converted file, where the converter drops constants that are repeated.
 

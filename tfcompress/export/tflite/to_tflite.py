@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.core.error_messages import told
 from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of_memory
 from tfcompress.core.quiet_output import quiet
-from tfcompress.core.tensorflow_private import around_last_pass, drop_loaded_model
+from tfcompress.core.tensorflow_private import around_last_pass
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.integer_kernels import lower
@@ -54,7 +54,6 @@ def to_tflite(
         try:
             tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            drop_loaded_model(converter)
             give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
             converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
