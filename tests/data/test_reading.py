@@ -76,12 +76,43 @@ def test_evaluate_and_compare_take_what_fit_takes(form, files):
     assert report["b"].metrics.accuracy == pytest.approx(expected.accuracy)
 
 
-@pytest.mark.parametrize("form", ["tf.data", "PyDataset", "generator", "function", "list"])
-def test_verify_and_benchmark_take_what_fit_takes(form, files):
+INPUTS = {
+    "array": lambda: X,
+    "arrays": lambda: [X[:16], X[16:]],
+    "inputs": lambda: tf.data.Dataset.from_tensor_slices(X).batch(7),
+    "inputs, once": lambda: iter([X[:16], X[16:]]),
+    "with weights": lambda: (X, Y, np.ones(40)),
+}
+"""What verbs take besides that look at inputs alone."""
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    model = tfc.quantize(classifier(), "int8", X)
+    return model, tfc.export(model, tmp_path_factory.mktemp("quantized") / "m.onnx").path
+
+
+@pytest.mark.parametrize("form", {**both(X, Y), **INPUTS})
+def test_verbs_of_inputs_take_what_fit_takes(form, files, quantized, tmp_path):
+    make, (integer, file) = {**both(X, Y), **INPUTS}[form], quantized
     for path in files:
-        assert tfc.verify(classifier(), path, both(X, Y)[form]()).samples == 40
-    if form != "list":
-        assert tfc.benchmark(classifier(), data=both(X, Y)[form](), runs=1, warmup=1, batch_size=3).batch_size == 3
+        assert tfc.verify(classifier(), path, make()).samples == 40
+    assert tfc.benchmark(classifier(), make(), runs=1, warmup=1, batch_size=3).batch_size == 3
+    assert tfc.export(classifier(), tmp_path / "m.onnx", verify=make()).parity is not None
+    assert tfc.debug(integer, file, make()).samples == 40
+    assert tfc.check_float16(classifier(), make()).samples == 40
+    weights = integer.get_weights()
+    tfc.calibrate(integer, make())
+    for one, other in zip(weights, integer.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)  # one set of data gives one range
+
+
+@pytest.mark.parametrize("form", both(X, Y))
+def test_verbs_of_inputs_and_targets_take_what_fit_takes(form):
+    make, how = both(X, Y)[form], {"sparsities": (0.5,), "progress": False}
+    assert tfc.sensitivity(classifier(), make(), **how) == tfc.sensitivity(classifier(), (X, Y), **how)
+    how = {"criterion": "gradient", "loss": "sparse_categorical_crossentropy"}
+    assert tfc.sparsity(tfc.prune_once(classifier(), 0.5, make(), **how)) == 0.5
 
 
 def test_dicts_of_batches():

@@ -107,11 +107,11 @@ def test_data_of_several_kinds_gives_the_same(trained):
             return (*batches[index], np.ones(len(batches[index][1])))
 
     expected = tfc.sensitivity(trained, (x, y), sparsities=(0.8,))
-    for data in (batches, lambda: iter(batches), Batches()):
+    for data in (batches, lambda: iter(batches), iter(batches)):
         found = tfc.sensitivity(trained, data, sparsities=(0.8,), batch_size=7)
         assert found == expected
-    with pytest.raises(TypeError, match="each time"):
-        tfc.sensitivity(trained, iter(batches), sparsities=(0.8,))
+    with pytest.warns(UserWarning, match="Sample weights are left out"):
+        assert tfc.sensitivity(trained, Batches(), sparsities=(0.8,), batch_size=7) == expected
     with pytest.raises(ValueError, match="at least one batch"):
         tfc.sensitivity(trained, [], sparsities=(0.8,))
     with pytest.raises(ValueError, match=r"Expected batches \(x, y\)"):

@@ -11,7 +11,16 @@ import numpy as np
 
 from tfcompress.core.arguments import check_count, running
 from tfcompress.core.uneven_rows import check_rows, cut, is_uneven
-from tfcompress.data.reading import array_of, check_finite, inputs_of, is_array, is_list, unnested, without_lists
+from tfcompress.data.reading import (
+    array_of,
+    check_finite,
+    inputs_of,
+    is_array,
+    is_list,
+    unnested,
+    without_lists,
+    without_targets,
+)
 from tfcompress.graph.inputs.sizes import batch_of, is_free
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name
 
@@ -23,8 +32,9 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
         model: A functional model.
         data: An array (one input); a dict or, for several inputs, a list or tuple of arrays, by input or in their
             order; or anything that yields batches of these, also with targets behind them: a `tf.data.Dataset`, a
-            `keras.utils.PyDataset`, a list of batches, a generator, or a function that returns one. Arrays with
-            different numbers of rows, as the nodes and the edges of a graph, are one batch, if the model takes them.
+            `keras.utils.PyDataset`, a list of batches, a generator, or a function that returns one. Targets behind
+            all inputs, `(x, y)`, are left out. Arrays with different numbers of rows, as the nodes and the edges of a
+            graph, are one batch, if the model takes them.
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Raises:
@@ -42,7 +52,7 @@ def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[lis
     if data is None:
         raise ValueError("Expected calibration data: an array, or something that yields batches. Received: None.")
     count = len(model.inputs)
-    data = without_lists(data, count)
+    data = without_lists(without_targets(data, count), count)
     fixed = batch_of(tuple(x.shape) for x in model.inputs)
     batch_size = fixed or batch_size
     if is_array(data) or isinstance(data, Mapping) or (is_list(data, count) and count > 1):

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfcompress.core.uneven_rows import check_rows, cut
 from tfcompress.data.named_inputs import TensorInfo, count_samples, fit_inputs
-from tfcompress.data.reading import inputs_of
+from tfcompress.data.reading import inputs_of, is_array, joined_inputs, without_targets, yields_pairs
 
 Arrays = dict[str, np.ndarray]
+
+MOST_SAMPLES = 1024
+"""Of batches no more are gone through to compare on than hold so many: some never end."""
 
 
 def stream(data: Any, specs: Mapping[str, TensorInfo], batch_size: int) -> Iterator[Arrays]:
@@ -45,6 +49,34 @@ def stream(data: Any, specs: Mapping[str, TensorInfo], batch_size: int) -> Itera
             "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
             "pass an array, a dataset, or a function that returns a new iterator."
         )
+
+
+def first_samples(data: Any, specs: Mapping[str, TensorInfo] | None, most: int = MOST_SAMPLES) -> Any:
+    """Return arrays as they are, and the first of what yields batches as arrays, in both cases without targets.
+
+    Args:
+        data: as `stream` takes it.
+        specs: of the inputs; None: they aren't known.
+        most: batches are gone through until they hold so many samples.
+
+    Example:
+        >>> first_samples(iter([np.zeros((2, 4)), np.zeros((2, 4)), np.zeros((2, 4))]), None, most=3).shape
+        (4, 4)
+    """
+    count = 1 if specs is None else len(specs)
+    data = without_targets(data, count)
+    return joined_inputs(data, count, most) if yields_pairs(data) or _lists_batches(data, specs) else data
+
+
+def _lists_batches(data: Any, specs: Mapping[str, TensorInfo] | None) -> bool:
+    """Return whether data is a list of batches, rather than one of inputs, of samples or of numbers."""
+    if not isinstance(data, list) or not data:
+        return False
+    first = data[0]
+    if isinstance(first, tuple | list | Mapping):
+        return any(map(is_array, keras.tree.flatten(first)))
+    one = None if specs is None or len(specs) > 1 else next(iter(specs.values()), None)
+    return one is not None and is_array(first) and np.ndim(first) == len(one.shape)
 
 
 class Carried:

@@ -199,9 +199,33 @@ def one_hot_classes(y: np.ndarray) -> np.ndarray | None:
     return y.argmax(axis=-1)
 
 
+def without_targets(data: Any, count: int = 1) -> Any:
+    """Return the inputs of `(x, y)` or `(x, y, weights)`, which `fit` takes as such; anything else as it is.
+
+    >>> without_targets((np.zeros((3, 2)), np.zeros(3))).shape, len(without_targets([np.zeros((3, 2))] * 2))
+    ((3, 2), 2)
+    """
+    return data[0] if is_pair(data, count) else data
+
+
+def is_pair(data: Any, count: int = 1) -> bool:
+    """Return whether data is a tuple of a model's inputs and of targets, all samples in each, and not of batches."""
+    if not isinstance(data, tuple) or not 2 <= len(data) <= 3 or (count > 1 and is_list(data, count)):
+        return False
+    x, y = data[:2]
+    if isinstance(x, Mapping):
+        return is_array(y) or (isinstance(y, Mapping) and set(y) != set(x))
+    return ((count == 1 and is_array(x)) or is_list(x, count)) and (is_array(y) or isinstance(y, Mapping))
+
+
+def warn_of_weights() -> None:
+    """Warn that the weights of samples don't count."""
+    warnings.warn("Sample weights are left out: every sample counts the same.", stacklevel=4)
+
+
 def inputs_of(data: Any, count: int = 1) -> Iterator[Any]:
     """Yield the inputs of `parts`, without targets and weights."""
-    for part in parts(data, count):
+    for part in parts(without_targets(data, count), count):
         yield part[0] if isinstance(part, list | tuple) and part and not (count > 1 and is_list(part, count)) else part
 
 
@@ -241,11 +265,11 @@ def collected(data: Any) -> tuple[Any, Any]:
     for part in [data] if isinstance(data, tuple) and len(data) in (2, 3) else parts(data):
         if not isinstance(part, list | tuple) or not 2 <= len(part) <= 3:
             raise ValueError(
-                f"Expected batches (x, y), or y beside x. Received: a batch that is {_described(part)}. Give the "
+                f"Expected batches (x, y), or y beside data. Received: a batch that is {_described(part)}. Give the "
                 "targets too."
             )
         if len(part) == 3 and part[2] is not None and not found:
-            warnings.warn("Sample weights are left out: every sample counts the same.", stacklevel=3)
+            warn_of_weights()
         found.append((arrays(part[0], "x"), arrays(part[1], "y")))
         if len(found) > 1 and is_uneven(keras.tree.flatten(found[0][0])):
             raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 from tfcompress.core.arguments import check_count, check_number, is_whole
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
-from tfcompress.data.reading import inputs_of, yields_pairs
+from tfcompress.data.named_batches import first_samples
 from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
 from tfcompress.evaluation.random_samples import samples_for
 
@@ -110,11 +110,10 @@ def benchmark(
     """
     check_options(runs, warmup, batch_size, seconds)
     predictor = open_predictor(model, threads)
-    if data is not None and yields_pairs(data):
-        data = next(inputs_of(data, len(predictor.input_specs or [0])), None)
-        if data is None:
-            raise ValueError("Expected data to yield at least one batch. Received: none.")
-    batch = one_batch(predictor, None if data is None else predictor.check(data), batch_size)
+    named = None
+    if data is not None:
+        named = predictor.check(first_samples(data, predictor.input_specs, most=predictor.batch_size or batch_size))
+    batch = one_batch(predictor, named, batch_size)
     return time_predictors([predictor], [batch], runs=runs, warmup=warmup, seconds=seconds)[0]
 
 

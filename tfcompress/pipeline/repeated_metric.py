@@ -11,7 +11,8 @@ import numpy as np
 
 from tfcompress.core.arguments import check_count, short
 from tfcompress.core.error_messages import told
-from tfcompress.data.reading import arrays, called
+from tfcompress.data.model_batches import again
+from tfcompress.data.reading import arrays, called, is_pair, warn_of_weights
 from tfcompress.evaluation.predictor import Arrays, KerasPredictor, name_arrays, predict
 from tfcompress.evaluation.scoring import judge
 
@@ -27,8 +28,9 @@ class Measure:
 
     Args:
         model: A functional model.
-        data: `(x, y)`, arrays as `tfc.evaluate` takes them; or what yields batches `(x, y)`, over and over: a list, a
-            `tf.data.Dataset`, a `keras.utils.PyDataset`, or a function that returns an iterator.
+        data: `(x, y)`, arrays as `tfc.evaluate` takes them; or what yields batches `(x, y)`: a list, a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator, whose batches are kept, or a function that
+            returns one.
         metric: A key of `METRICS`, for a model with one output; or a function from (y, outputs) to a number of which
             more is better; for several outputs both are dicts by their names.
         batch_size: Samples at once.
@@ -52,7 +54,7 @@ class Measure:
                 f"Received: {metric!r}."
             )
         check_count("batch_size", batch_size)
-        self.pairs = _passes(data)
+        self.pairs = _passes(data, len(model.inputs))
         self.predictor = KerasPredictor(model)
         self.metric = metric
         self.batch_size = batch_size
@@ -109,17 +111,15 @@ def _joined(parts: list[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _passes(data: Any) -> Callable[[], Iterator[Pair]]:
+def _passes(data: Any, inputs: int) -> Callable[[], Iterator[Pair]]:
     """Return a function that goes through the data once more each time it is called."""
-    if isinstance(data, tuple) and len(data) == 2:
-        return lambda: iter([data])
+    if isinstance(data, tuple) and (len(data) == 2 or is_pair(data, inputs)):
+        return lambda: iter([_pair(data)])
     if isinstance(data, keras.utils.PyDataset):
         return lambda: (_pair(data[i]) for i in range(len(data)))
     if callable(data) and not isinstance(data, Iterable):
         return lambda: map(_pair, _several(called(data)))
-    if isinstance(data, Iterator):
-        raise _no_batches(data)
-    several = _several(data)
+    several = _several(again(data))
     return lambda: map(_pair, several)
 
 
@@ -131,12 +131,14 @@ def _several(data: Any) -> Iterable[Any]:
 
 def _no_batches(data: Any) -> TypeError:
     return TypeError(
-        "Expected (x, y), or something that yields batches (x, y) each time it is gone through: a list, a dataset "
-        f"or a function that returns an iterator. Received: data of type {type(data).__name__}."
+        "Expected (x, y), or something that yields batches (x, y): a list, a dataset, a generator or a function that "
+        f"returns one. Received: data of type {type(data).__name__}."
     )
 
 
 def _pair(batch: Any) -> Pair:
     if not isinstance(batch, list | tuple) or not 2 <= len(batch) <= 3:
         raise ValueError(f"Expected batches (x, y). Received: one of type {type(batch).__name__}.")
+    if len(batch) == 3 and batch[2] is not None:
+        warn_of_weights()
     return batch[0], batch[1]

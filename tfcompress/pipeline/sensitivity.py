@@ -78,8 +78,8 @@ def sensitivity(
 
     Args:
         model: A built Keras model of any kind; it is not changed.
-        data: `(x, y)`, as `tfc.evaluate` takes them; or what yields batches `(x, y)` each time it is gone through: a
-            list, a `tf.data.Dataset`, a `keras.utils.PyDataset`, a function that returns an iterator.
+        data: `(x, y)`, as `tfc.evaluate` takes them; or what yields batches `(x, y)`: a list, a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, a function that returns an iterator, or a generator, whose batches are kept.
         layers: Which layers, as in `tfc.prune`; `None`: all with a kernel.
         sparsities: Shares of zeros, in [0, 1); `None`: 0.3, 0.5, 0.7 and 0.9, unless `bits` is given.
         bits: Widths of weights, 2 to 16, to be tried instead of sparsities.

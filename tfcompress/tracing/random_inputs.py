@@ -176,7 +176,7 @@ def with_noise(model: keras.Model, traced: Trace, kind: str, data: Any) -> tuple
     signature = made.signature
     if isinstance(data, bool) or not isinstance(signature, NoiseSignature):
         return made, None
-    return made, signature.fitted(model, first_samples(data, len(signature.own_inputs)))
+    return made, signature.fitted(model, first_samples(data, signature.own_inputs))
 
 
 def draws_as_inputs(model: keras.Model, traced: Trace, kind: str | None = None) -> Trace:

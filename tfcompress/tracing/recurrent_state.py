@@ -10,13 +10,10 @@ import keras
 import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
+from tfcompress.data.named_batches import first_samples
 from tfcompress.data.named_inputs import TensorInfo, fit_inputs
-from tfcompress.data.reading import is_array, joined_inputs, yields_pairs
 from tfcompress.tracing.row_counts import AUTO
 from tfcompress.tracing.signature import Signature, read_signature, unique
-
-MOST_SAMPLES = 1024
-"""Of batches no more are gone through to compare on than hold so many: some never end."""
 
 Key = tuple[str, int]
 """The name of a layer, and how many of that name are before it: the same in a model and what is made of it."""
@@ -144,16 +141,9 @@ def fitted(model: keras.Model, data: Any, stateful: str | None) -> dict[str, np.
     """Return data to compare on by input name, with states where the file takes them; refuse what doesn't fit."""
     if stateful is not None:
         streaming = streaming_signature(model)
-        return with_states(first_samples(data, len(streaming.own_inputs)), streaming)
+        return with_states(first_samples(data, streaming.own_inputs), streaming)
     inputs = read_signature(model).inputs
-    return fit_inputs(first_samples(data, len(inputs)), inputs, finite=True)
-
-
-def first_samples(data: Any, count: int) -> Any:
-    """Return arrays as they are, and the first of what yields batches as arrays."""
-    first = data[0] if isinstance(data, list) and data else None
-    batches = isinstance(first, tuple | list | Mapping) and any(map(is_array, keras.tree.flatten(first)))
-    return joined_inputs(data, count, MOST_SAMPLES) if batches or yields_pairs(data) else data
+    return fit_inputs(first_samples(data, inputs), inputs, finite=True)
 
 
 def with_states(data: Any, signature: StreamingSignature) -> dict[str, np.ndarray]:
