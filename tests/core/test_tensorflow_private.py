@@ -88,17 +88,25 @@ def functions_of_a_library():
     private.forget_function("of_a_library")  # nothing to do
 
 
-@case()
-def around_last_pass():
+@case("around_last_pass", "convert_saved_model", "convert_graph")
+def conversions():
     module = tf.Module()
     module.weight = tf.Variable(tf.ones((2, 2)))
     module.call = tf.function(lambda x: x @ module.weight, input_signature=[tf.TensorSpec((1, 2))])
     seen = []
+
+    def set_up(converter):
+        private.around_last_pass(converter, lambda optimize, content: seen.append(len(optimize(content))) or content)
+
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": module.call})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        private.around_last_pass(converter, lambda optimize, content: seen.append(len(optimize(content))) or content)
-        assert len(converter.convert()) > 0 and len(seen) == 1
+        content = private.convert_saved_model(folder, "serving_default", set_up)
+    assert len(seen) == 1 and b"serving_default" in content
+    double = traced(lambda x: x * 2, (1, 2))
+    made = private.convert_graph(
+        double, double.graph.as_graph_def(), double.inputs, double.outputs, lambda converter: None
+    )
+    assert made[4:8] == content[4:8] == b"TFL3"
 
 
 def test_every_function_has_a_test():

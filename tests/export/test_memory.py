@@ -37,7 +37,7 @@ def test_exporting(format, tmp_path, monkeypatch):
     from tf2onnx import tfonnx
 
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", fails(error))
+    monkeypatch.setattr(tf.saved_model, "save", fails(error))
     monkeypatch.setattr(tfonnx, "process_tf_graph", fails(error))
     with pytest.raises(MemoryError, match="Expected memory enough to convert model 'small'"):
         tfc.export(model(), tmp_path / f"m.{format}")

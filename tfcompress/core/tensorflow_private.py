@@ -7,7 +7,7 @@ TensorFlow is imported when a function here is called.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 DEPENDENCIES = "_self_unconditional_dependency_names"
@@ -142,3 +142,49 @@ def around_last_pass(converter: Any, around: Callable[[Callable[..., bytes], byt
         converter._optimize_tflite_model = lambda content, *args, **kwargs: around(
             lambda content: optimize(content, *args, **kwargs), content
         )
+
+
+def convert_graph(
+    concrete: Any, graph_def: Any, inputs: Sequence[Any], outputs: Sequence[Any], set_up: Callable[[Any], None]
+) -> bytes:
+    """Return the TFLite file of a graph without variables, as it comes from the converter: without a signature.
+
+    What is public freezes the function in Python, or writes a SavedModel and loads it twice.
+    Instead: `tf.lite.TFLiteConverter.from_concrete_functions`.
+
+    Args:
+        concrete: The function that the graph was made from; where operations come from is said of it.
+        graph_def: The graph.
+        inputs: The function's tensors that are the file's inputs.
+        outputs: Those that are its outputs.
+        set_up: Called with the converter, to set what is public of it.
+    """
+    from tensorflow.lite.python import lite
+
+    converter = lite.TFLiteFrozenGraphConverterV2([concrete])
+    set_up(converter)
+    around_last_pass(converter, lambda optimize, content: content)
+    return bytes(lite.TFLiteConverterBaseV2.convert(converter, graph_def, inputs, outputs))
+
+
+def convert_saved_model(folder: str, signature: str, set_up: Callable[[Any], None]) -> bytes:
+    """Return the TFLite file of a SavedModel, whose variables the converter's C++ reads.
+
+    What is public loads them in Python too, to look at the signature and once more for where operations come from.
+    Instead: `tf.lite.TFLiteConverter.from_saved_model(folder, [signature])`.
+
+    Args:
+        folder: Of the SavedModel.
+        signature: The name of the signature.
+        set_up: Called with the converter, to set what is public of it.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import lite
+    from tensorflow.python.saved_model.loader_impl import SavedModelLoader
+
+    tags = {tf.saved_model.SERVING}
+    converter = lite.TFLiteSavedModelConverterV2(folder, tags, [signature])
+    set_up(converter)
+    converter._debug_info = None
+    graph_def = SavedModelLoader(folder).get_meta_graph_def_from_tags(tags).graph_def
+    return bytes(converter._convert_from_saved_model(graph_def))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,25 @@ class File:
         builder.Finish(aligned.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
 
+    def add_signature(self, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Give the main graph a signature.
+
+        Args:
+            key: Its name.
+            inputs: The names of the graph's inputs, in their order.
+            outputs: The names of the graph's outputs, in their order.
+        """
+        made = self.schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = key.encode(), 0
+        made.inputs, made.outputs = [], []
+        graph = self.model.subgraphs[0]
+        for entries, names, indices in ((made.inputs, inputs, graph.inputs), (made.outputs, outputs, graph.outputs)):
+            for name, index in zip(names, indices, strict=True):
+                entry = self.schema.TensorMapT()
+                entry.name, entry.tensorIndex = name.encode(), int(index)
+                entries.append(entry)
+        self.model.signatureDefs = [*(self.model.signatureDefs or []), made]
+
     def code(self, name: str, version: int) -> int:
         """Return the index of an operator's code, added where it is new."""
         number = getattr(self.schema.BuiltinOperator, name)
@@ -108,15 +128,29 @@ class File:
         metadata = self.model.metadata or []
         # The first buffer is empty: the one of all tensors that are not constant.
         used = {0, *(tensor.buffer for tensor in tensors), *(entry.buffer for entry in metadata)}
-        places = {old: new for new, old in enumerate(sorted(used))}
-        self.model.buffers = [self.model.buffers[old] for old in sorted(used)]
+        first = self._equal_buffers(used)
+        remaining = sorted(set(first.values()))
+        places = {old: new for new, old in enumerate(remaining)}
+        self.model.buffers = [self.model.buffers[old] for old in remaining]
         for owner in [*tensors, *metadata]:
-            owner.buffer = places[owner.buffer]
+            owner.buffer = places[first[owner.buffer]]
         steps = [op for graph in self.graphs for op in graph.operators]
         codes = {old: new for new, old in enumerate(sorted({op.opcodeIndex for op in steps}))}
         self.model.operatorCodes = [self.model.operatorCodes[old] for old in codes]
         for op in steps:
             op.opcodeIndex = codes[op.opcodeIndex]
+
+    def _equal_buffers(self, used: Iterable[int]) -> dict[int, int]:
+        """Return {index of a buffer: the first with the same bytes}; empty ones, of no constant, stay apart."""
+        known: dict[tuple[int, bytes], int] = {}
+        first = {}
+        for index in sorted(used):
+            data = self.model.buffers[index].data
+            empty = data is None or not len(data)
+            values = None if empty else np.ascontiguousarray(data, np.uint8)
+            key = (-1, b"%d" % index) if values is None else (len(values), hashlib.sha256(values.data).digest())
+            first[index] = known.setdefault(key, index)
+        return first
 
 
 class Graph:

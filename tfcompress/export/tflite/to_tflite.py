@@ -11,9 +11,10 @@ import numpy as np
 from tfcompress.core.error_messages import told
 from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of_memory
 from tfcompress.core.quiet_output import quiet
-from tfcompress.core.tensorflow_private import around_last_pass
+from tfcompress.core.tensorflow_private import around_last_pass, convert_graph, convert_saved_model
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
+from tfcompress.export.tflite.frozen_graph import frozen
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
 from tfcompress.tracing.trace import Trace
@@ -44,28 +45,54 @@ def to_tflite(
         ValueError: the model needs an operator that no stock interpreter has; the message names it. Or its inputs
             or outputs can't be integers.
     """
+    with quiet():
+        try:
+            # A float file isn't taken apart, so it has to come with its signature.
+            graph_def = None if scheme is None else frozen(trace)
+            content = _of_saved_model(trace, precision) if graph_def is None else _of_graph(trace, graph_def)
+        except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
+            raise _explain(trace, error) from error
+    if scheme is None:
+        return _in_model_order(trace, content)
+    file = File(_in_model_order(trace, content) if graph_def is None else content)
+    if graph_def is not None:
+        file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
+    return _quantize(file, scheme, inference_io)
+
+
+def _of_graph(trace: Trace, graph_def: Any) -> bytes:
+    """Convert a graph without variables; the file has no signature, and repeated constants are joined later."""
+    concrete = trace.concrete
+    outputs = [concrete.structured_outputs[name] for name in trace.outputs]
+    return convert_graph(concrete, graph_def, concrete.inputs[: len(trace.inputs)], outputs, _set_up)
+
+
+def _of_saved_model(trace: Trace, precision: str) -> bytes:
+    """Convert a trace by way of a SavedModel, whatever it does with its variables."""
     import tensorflow as tf
+
+    def set_up(converter: Any) -> None:
+        _set_up(converter)
+        if precision == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        _read_once(converter)
 
     # A module that holds what the function captures: without it the converter leaves the variables unfrozen
     # (NaN).
     holder = tf.Module()
     holder.variables_of_trace = list(trace.concrete.variables)
-    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder, quiet():
-        try:
-            tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
-            converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if precision == "float16":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-                converter.target_spec.supported_types = [tf.float16]
-            _read_once(converter)
-            content = converter.convert()
-        except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
-            raise _explain(trace, error) from error
-    content = _in_model_order(trace, content)
-    return content if scheme is None else _quantize(content, scheme, inference_io)
+    with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
+        tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
+        give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
+        return convert_saved_model(folder, SIGNATURE, set_up)
+
+
+def _set_up(converter: Any) -> None:
+    import tensorflow as tf
+
+    converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
 
 
 def _read_once(converter: Any) -> None:
@@ -94,8 +121,7 @@ def _repeated(content: bytes) -> int:
     return sum(size * (len(group) - len({hashlib.sha256(x).digest() for x in group})) for size, group in groups)
 
 
-def _quantize(content: bytes, scheme: Scheme, inference_io: str) -> bytes:
-    file = File(content)
+def _quantize(file: File, scheme: Scheme, inference_io: str) -> bytes:
     if scheme.activations == "static":
         lower(file, scheme, inference_io)
     # Islands of float have kernels on a grid, too.
