@@ -16,8 +16,9 @@ from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import Census, read_census
+from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
 from tfcompress.export.plan.claims import compare, make_plan, require_integers
-from tfcompress.export.plan.deployment import Deployment, deploy, scheme_of
+from tfcompress.export.plan.deployment import Deployment, deploy
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
@@ -28,7 +29,6 @@ from tfcompress.parity.first_difference import opened
 from tfcompress.parity.first_difference import prove as prove_file
 from tfcompress.parity.tolerance import Parity
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 from tfcompress.runtime.runner import Runner, format_of
 from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
@@ -144,7 +144,7 @@ def export(
     )
     check_exports(model)
     given = None if isinstance(verify, bool) or random else fitted(model, verify, stateful)
-    _check_io(model, inference_io)
+    check_inference_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     check_free(final, overwrite, bool(external_data))
     remarks = warn_of_remarks(model, stacklevel=3)
@@ -157,7 +157,7 @@ def export(
     if random:
         traced, given = with_noise(plain, traced, kind, verify)
         signature = traced.signature
-    _check_no_whole_inputs(traced, inference_io)
+    check_no_whole_inputs(traced, inference_io)
     check_operators(traced)
 
     def convert(traced: Trace, path: pathlib.Path) -> None:
@@ -233,33 +233,6 @@ def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str,
     return {
         name: TensorInfo(spec.shape, inference_io) if spec.dtype == "float32" else spec for name, spec in specs.items()
     }
-
-
-def _check_io(model: keras.Model, inference_io: str) -> None:
-    scheme = scheme_of(model)
-    static = scheme is not None and scheme.activations == "static" and scheme.activation_bits == 8
-    if inference_io == "float32" or static:
-        return
-    wanted = wanted_activations(model)
-    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
-        raise ValueError(
-            f"Expected inference_io='float32', since no layer of {model.name!r} that is quantized has an integer "
-            f"kernel: all of it is computed in float. Received: inference_io={inference_io!r}. tfcompress.summary "
-            "says why, layer by layer."
-        )
-    raise ValueError(
-        "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
-        f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
-    )
-
-
-def _check_no_whole_inputs(traced: Trace, inference_io: str) -> None:
-    whole = [name for name, spec in traced.inputs.items() if name in traced.integral or "float" not in spec.dtype]
-    if inference_io != "float32" and whole:
-        raise ValueError(
-            f"Expected inference_io='float32', since input {whole[0]!r} holds whole numbers (as an Embedding takes "
-            f"them), not quantized ones. Received: inference_io={inference_io!r}."
-        )
 
 
 def _check_arguments(

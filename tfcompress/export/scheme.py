@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from tfcompress.quantization.quantizers import activation_quantizers, weight_quantizers
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.quantization.quantize_config import ActivationSpec
+from tfcompress.quantization.quantizers import WeightQuantizer, activation_quantizers, weight_quantizers
 
 LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
@@ -25,9 +27,9 @@ class Scheme:
     Attributes:
         activations: "static": ranges stand in the graph as fake-quantizers; "dynamic": found at run time from each
             input of a kernel; `None`: activations stay float.
-        activation_bits: 8, or 16 where they are static.
-        weight_bits: Of the kernels, which lie on a grid of that many bits already.
-        per_channel: Whether each output channel of a kernel has a grid of its own.
+        activation_bits: 8, or 16 where they are static; of layers with several, the most.
+        weight_bits: Of the kernels, which lie on a grid of that many bits already; of several, the most.
+        per_channel: Whether each output channel of a kernel has a grid of its own; of several, whether of any.
     """
 
     activations: str | None
@@ -77,32 +79,58 @@ def no_grid(what: str, name: str, inference_io: str) -> ValueError:
     )
 
 
-def check_bits(scheme: Scheme, model: str) -> None:
-    """Raise ValueError where no runtime has kernels of that many bits."""
-    if scheme.activations is not None and scheme.activation_bits not in ACTIVATION_BITS[scheme.activations]:
-        bits = " or ".join(map(str, ACTIVATION_BITS[scheme.activations]))
-        where = " whose ranges are found at run time" if scheme.activations == "dynamic" else ""
-        raise ValueError(
-            f"Expected activations of {bits} bits{where}, which the runtimes have kernels for. Received: "
-            f"{scheme.activation_bits} bits in {model!r}. Quantize with bits=8, or strip the model."
-        )
-    if scheme.weight_bits > 8:
-        raise ValueError(
-            f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {scheme.weight_bits} "
-            f"bits in {model!r}. Quantize with bits=8, or strip the model."
-        )
+def check_bits(model: keras.Model, kind: str) -> None:
+    """Raise ValueError where no runtime has kernels of so many bits, or for such ranges; the message names the layer.
+
+    Args:
+        model: Quantized.
+        kind: "tflite" or "onnx".
+    """
+    for quantizer in activation_quantizers(model):
+        spec = quantizer.spec
+        known = ACTIVATION_BITS["dynamic" if spec.dynamic else "static"]
+        if spec.bits not in known:
+            where = " whose ranges are found at run time" if spec.dynamic else ""
+            raise ValueError(
+                f"Expected activations of {' or '.join(map(str, known))} bits{where}, which the runtimes have kernels "
+                f"for. Received: {spec.bits} bits in {model.name!r}{_asked(model, spec)}. Quantize with bits=8, or "
+                "strip the model."
+            )
+        if kind == "tflite" and spec.bits == 16 and not spec.symmetric:
+            raise ValueError(
+                "Expected symmetric ranges for activations of 16 bits: TFLite's kernels for them know no zero point. "
+                f"Received: symmetric=False in {model.name!r}{_asked(model, spec)}. Quantize with "
+                "ActivationSpec(bits=16, symmetric=True), or export to .onnx."
+            )
+    for layer in wrapped_layers(model):
+        bits = max((t.spec.bits for _, t in layer.transforms if isinstance(t, WeightQuantizer)), default=0)
+        if bits > 8:
+            raise ValueError(
+                f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {bits} bits in "
+                f"{model.name!r}, at layer {layer.name!r}. Quantize with bits=8, or strip the model."
+            )
+
+
+def _asked(model: keras.Model, spec: ActivationSpec) -> str:
+    """Return for which layers a specification was given, in words."""
+    names = [
+        repr(layer.name)
+        for layer in wrapped_layers(model)
+        if any(isinstance(t, WeightQuantizer) and t.activations == spec for _, t in layer.transforms)
+    ]
+    return f", for {', '.join(names[:3])}{' ...' if names[3:] else ''}" if names else ""
 
 
 def scheme_of(model: keras.Model) -> Scheme | None:
     """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
     activations = [quantizer.spec for quantizer in activation_quantizers(model)]
-    weights = weight_quantizers(model)
+    weights = [quantizer.spec for quantizer in weight_quantizers(model)]
     if not activations and not weights:
         return None
     kind = None if not activations else "dynamic" if activations[0].dynamic else "static"
     return Scheme(
         kind,
-        activations[0].bits if activations else 8,
-        weights[0].spec.bits if weights else 8,
-        not weights or weights[0].spec.granularity == "per_channel",
+        max((spec.bits for spec in activations), default=8),
+        max((spec.bits for spec in weights), default=8),
+        not weights or any(spec.granularity == "per_channel" for spec in weights),
     )

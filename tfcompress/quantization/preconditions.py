@@ -10,28 +10,15 @@ import numpy as np
 
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import inner_weights
-from tfcompress.graph import LayerChoice, kernel_positions
-from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.graph import kernel_positions
 from tfcompress.quantization.quantizers import activation_quantizers, wanted_activations
 
 
-def check_data(config: QuantizeConfig, data: Any, **switches: bool) -> None:
+def check_data(data: Any, **switches: bool) -> None:
     """Raise ValueError where what is asked for needs data, and there is none."""
     for name, on in switches.items():
         if on and data is None:
             raise ValueError(f"Expected data with {name}=True. Received: None.")
-
-
-def check_kernels(model: keras.Model, choice: LayerChoice, chosen: dict[str, bool]) -> None:
-    """Raise ValueError if `layers` chooses none with a kernel, though there are some."""
-    kernels = [layer.name for layer in model.layers if kernel_positions(layer)]
-    if kernels and not any(chosen[name] for name in kernels):
-        others = [name for name, wanted in chosen.items() if wanted]
-        raise ValueError(
-            f"Expected layers with a kernel. Received: layers={choice.given!r}, which chooses "
-            f"{', '.join(map(repr, others[:3]))}{' ...' if others[3:] else ''}, without one. Choose some of "
-            f"{', '.join(map(repr, kernels[:8]))}{' ...' if kernels[8:] else ''} too."
-        )
 
 
 def check_finite(model: keras.Model) -> None:

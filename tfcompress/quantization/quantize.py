@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
 from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.inputs.declared import inputs_given, takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.lora import merge_lora
@@ -28,15 +29,21 @@ from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
 from tfcompress.quantization.graph.computed_kernels import keep_computed
 from tfcompress.quantization.graph.decompose import lower
 from tfcompress.quantization.graph.float_inputs import Unrounded
-from tfcompress.quantization.graph.float_layers import LEFT_OUT, KeptFloat, with_float_outputs
-from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT, Rule
-from tfcompress.quantization.graph.placement import NOT_CHOSEN, Placement, place
+from tfcompress.quantization.graph.float_layers import LEFT_OUT, WEIGHTS_ALONE, KeptFloat, with_float_outputs
+from tfcompress.quantization.graph.layer_precisions import (
+    BY_ITS_CONFIG,
+    LayerPrecisions,
+    chosen_layers,
+    is_left_alone,
+)
+from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT
+from tfcompress.quantization.graph.placement import NOT_CHOSEN, ONLY_WEIGHTS, Placement, place
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.imbalance.channel_slices import layer_of, tensors_of
 from tfcompress.quantization.imbalance.detection import Includes, mend
 from tfcompress.quantization.imbalance.late_data import warn_of_raw
 from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
-from tfcompress.quantization.preconditions import check_data, check_finite, check_kernels, warn_without_integers
+from tfcompress.quantization.preconditions import check_data, check_finite, warn_without_integers
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.quantizers import (
@@ -55,7 +62,7 @@ MARGIN = 1 / 254
 @takes_inputs
 def quantize(
     model: keras.Model,
-    config: str | QuantizeConfig = "int8",
+    config: str | QuantizeConfig | LayerConfigs | Mapping[Any, Any] = "int8",
     data: Any = None,
     layers: Layers = None,
     *,
@@ -74,7 +81,10 @@ def quantize(
     Args:
         model: A built Keras model of any kind, plain or pruned; it is not changed. The masks of a pruned one stay.
         config: A recipe, "int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8" or "float16"; or a
-            `QuantizeConfig`.
+            `QuantizeConfig`. Or one for each layer (`tfc.LayerConfigs`): {name, regular expression, class or function:
+            config or `None`}, of which the first key that matches a layer counts. A layer without a kernel that no
+            key matches has the config of what is before it; what is computed together, as a convolution with batch
+            normalization and ReLU, that of the kernel. Between layers of 8 and 16 bits tensors are quantized again.
         data: A few hundred samples to calibrate with, as `tfcompress.calibrate` takes them; recipes without ranges need
             none.
         layers: Which layers are quantized: `None` for all; a name or regular expression, or several; or a function
@@ -110,18 +120,23 @@ def quantize(
     >>> [layer.name for layer in quantized.layers][1:4]
     ['x_quantizer', 'dense_linear', 'dense_relu']
     """
-    config = QuantizeConfig.get(config)
+    configs = LayerConfigs.given(config)
+    single = None if configs is not None else QuantizeConfig.get(config)
     choice = LayerChoice(layers)
     check_flags(equalize=equalize, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     check_built(model)
     check_batch_size(batch_size)
-    check_data(config, data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
+    check_data(data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
     warn_of_remarks(model, stacklevel=3)
     data = again(data)
     with place_of(model), inputs_given(shapes_of(model, data)):
         how = {"equalize": equalize, "keep_reference": correct_bias}
-        quantized, reference = _quantized(model, config, choice, data, batch_size, **how)
+        flat = rebuild(model)
+        merge_lora(flat)
+        check_finite(flat)
+        chosen, precisions = chosen_layers(flat, choice, configs, single)
+        quantized, reference = _quantized(flat, precisions, chosen, data, batch_size, **how)
         warn_without_integers(quantized)
         warn_of_lost_grids(quantized)
         for wrapper in wrapped_layers(quantized):
@@ -143,9 +158,9 @@ def quantize(
 
 
 def _quantized(
-    model: keras.Model,
-    config: QuantizeConfig,
-    choice: LayerChoice,
+    flat: keras.Model,
+    precisions: LayerPrecisions,
+    chosen: dict[str, bool],
     data: Any,
     batch_size: int,
     *,
@@ -153,21 +168,23 @@ def _quantized(
     keep_reference: bool,
 ) -> tuple[keras.Model, keras.Model | None]:
     """Return the model with quantizers whose ranges are still to be found, and the float model if it is kept."""
-    flat = rebuild(model)
-    merge_lora(flat)
-    check_finite(flat)
-    chosen = {layer.name: choice.includes(layer) for layer in flat.layers}
-    choice.check()
-    check_kernels(flat, choice, chosen)
     kernels = {layer.name for layer in flat.layers if kernel_positions(layer)}
-    if not any(chosen[name] for name in chosen.keys() - kernels):  # the other layers follow those with kernels
-        chosen = {name: name not in kernels or wanted for name, wanted in chosen.items()}
-    if equalize or (config.weights.granularity == "per_tensor" and not config.float16):
+
+    def per_tensor(layer: Layer) -> bool:
+        config = precisions.of(layer)
+        return config.weights.granularity == "per_tensor" and not config.float16
+
+    whole = {layer.name for layer in flat.layers if layer.name in kernels and chosen[layer.name] and per_tensor(layer)}
+    if equalize or whole:
         from tfcompress.quantization.graph.batch_norm_folding import fold_graph
         from tfcompress.quantization.ptq.equalization import equalize_graph
 
-        keep = LayerChoice(lambda layer: layer.name not in kernels and not chosen.get(layer.name, True))
-        flat = fold_graph(flat, keep)  # one scale for all channels holds for the folded kernel alone
+        def stays(layer: Layer) -> bool:
+            if layer.name in kernels:
+                return not equalize and bool(precisions.own) and layer.name not in whole
+            return not chosen.get(layer.name, True)
+
+        flat = fold_graph(flat, LayerChoice(stays))  # one scale for all channels holds for the folded kernel alone
         if equalize:
             flat = equalize_graph(flat)
     # Splitting changes the layers, and biases are compared with those of before.
@@ -179,13 +196,13 @@ def _quantized(
 
     names = list(flat.output_names)
     included: Includes
-    lowered, included = keep_computed(lower(flat, includes), config, includes)
+    lowered, included = keep_computed(lower(flat, includes), precisions, includes)
     apart: frozenset[str] = frozenset()
-    if config.activations is not None and not config.activations.dynamic and not config.float16:
-        lowered, included, apart = mend(lowered, config, included, data, batch_size)
-    elif data is not None and not config.float16:
-        warn_of_raw(lowered, config, included, data, batch_size)
-    return keep_output_names(_Inserter(lowered, config, included, apart).run(), names), reference
+    if precisions.static:
+        lowered, included, apart = mend(lowered, precisions, included, data, batch_size)
+    elif data is not None and not precisions.common.float16:
+        warn_of_raw(lowered, precisions, included, data, batch_size)
+    return keep_output_names(_Inserter(lowered, precisions, included, apart).run(), names), reference
 
 
 def is_quantized(model: keras.Model) -> bool:
@@ -200,20 +217,22 @@ def is_quantized(model: keras.Model) -> bool:
 class _Inserter:
     """Wraps kernels and puts quantizers behind tensors, as a placement says."""
 
-    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Any, apart: Collection[str]):
+    def __init__(self, model: keras.Model, precisions: LayerPrecisions, includes: Any, apart: Collection[str]):
         self.model = model
-        self.config = config
+        self.precisions = precisions
         self.includes = includes
         self.graph = calls(model)
-        spec = None if config.float16 else config.activations
-        self.placement: Placement = place(self.graph, model.outputs, spec, includes, apart)
+        self.configs = precisions.of_calls(self.graph)
+        configs = None if precisions.common.float16 else self.configs
+        self.placement: Placement = place(self.graph, model.outputs, configs, includes, apart)
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.readers = readers_of(self.graph)
         self.layers: dict[int, Layer] = {}
         self.wrapped: dict[int, Layer] = {}
         self.quantizers: dict[int, ActivationQuantizer] = {}
-        self.dynamic: dict[int, Any] = {}
+        self.again: dict[tuple[int, QuantizeConfig], Any] = {}
+        self.crossed: dict[tuple[int, QuantizeConfig], ActivationQuantizer] = {}
         self.raw = Unrounded(self.producer, self.placement, apart)
 
     def run(self) -> keras.Model:
@@ -230,19 +249,21 @@ class _Inserter:
 
     @property
     def on_demand(self) -> bool:
-        return self.config.activations is not None and self.config.activations.dynamic
+        return self.precisions.dynamic
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         arguments, keywords = self.raw.given(call, arguments, keywords)
+        arguments, keywords = self.crossing(call, arguments, keywords)
         operation = self.wrap(call)
         if operation is not call.operation and not isinstance(call.operation, Layer):
             arguments, keywords = tensors_of(arguments, keywords), {}
         if self.on_demand and self.placement.rules[call].kind == KERNEL:
-            old = call.inputs[0]
+            old, config = call.inputs[0], self.configs[call]
             if id(old) in self.placement.tensors:  # only this reader sees the quantized tensor
-                if id(old) not in self.dynamic:
-                    self.dynamic[id(old)] = self.quantizer(old, arguments[0], call.operation.name)
-                arguments = (self.dynamic[id(old)], *arguments[1:])
+                key = id(old), config
+                if key not in self.again:
+                    self.again[key] = self.inserted(old, arguments[0], call.operation.name, config)(arguments[0])
+                arguments = (self.again[key], *arguments[1:])
         outputs = operation(*arguments, **keywords)
         if self.on_demand:
             return outputs
@@ -250,38 +271,69 @@ class _Inserter:
         made = [self.quantizer(old, new, call.operation.name) for old, new in zip(call.outputs, flat, strict=True)]
         return keras.tree.pack_sequence_as(outputs, made)
 
+    def crossing(
+        self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call, those quantized again that are on a grid of other bits."""
+        configs = self.placement.crossings.get(call)
+        if configs is None:
+            return arguments, keywords
+
+        def crossed(old: Any, new: Any) -> Any:
+            if not keras.utils.is_keras_tensor(old) or id(old) not in configs:
+                return new
+            key = id(old), configs[id(old)]
+            if key not in self.again:
+                source = str(old._keras_history.operation.name)
+                self.crossed[key] = self.inserted(old, new, source, configs[id(old)], again=True)
+                self.again[key] = self.crossed[key](new)
+            return self.again[key]
+
+        given = tuple(call.arguments), dict(call.keywords)
+        both = keras.tree.map_structure(crossed, given, (tuple(arguments), dict(keywords)))
+        return tuple(both[0]), dict(both[1])
+
     def quantizer(self, old: Any, new: Any, source: str) -> Any:
         """Put a quantizer behind a tensor of the new graph, if the old one is in the placement."""
-        if id(old) not in self.placement.tensors or self.config.activations is None:
+        if id(old) not in self.placement.tensors:
             return new
         maker = self.producer.get(id(old))
         if maker is not None and self.placement.rules[maker].same:
-            before = self.quantizer_of(maker.inputs[0])
+            before = self.quantizer_of(maker.inputs[0], self.placement.configs[id(old)])
             if before is not None:
                 self.quantizers[id(old)] = before
                 return before(new, observe=False)
         self.raw.note(old, new)
+        self.quantizers[id(old)] = self.inserted(old, new, source, self.placement.configs[id(old)])
+        return self.quantizers[id(old)](new)
+
+    def inserted(
+        self, old: Any, new: Any, source: str, config: QuantizeConfig, again: bool = False
+    ) -> ActivationQuantizer:
+        """Return a new quantizer for a tensor; `again`: for one that is on another grid already."""
+        assert config.activations is not None
+        maker = self.producer.get(id(old))
         name = free(f"{source}_quantizer", self.names)
         self.names.add(name)
-        layer = ActivationQuantizer(
-            self.config.activations,
-            fixed=self.placement.tensors[id(old)],
-            freeze_step=self.config.freeze_ranges_step,
+        return ActivationQuantizer(
+            config.activations,
+            fixed=None if again else self.placement.tensors[id(old)],
+            freeze_step=config.freeze_ranges_step,
             source=source,
             margin=self.margin(old),
             nonnegative=maker is not None and self.placement.rules[maker].kind == RELU,
             scores=is_scored(old, self.readers, lambda one: self.placement.rules[one].kind, self.model.outputs),
             name=name,
         )
-        self.quantizers[id(old)] = layer
-        return layer(new)
 
-    def quantizer_of(self, x: Any) -> ActivationQuantizer | None:
-        """Return the quantizer of a tensor, or of what it is moved from."""
+    def quantizer_of(self, x: Any, config: QuantizeConfig) -> ActivationQuantizer | None:
+        """Return the quantizer of a tensor, or of what it is moved from, where something with a config reads it."""
+        if (id(x), config) in self.crossed:
+            return self.crossed[id(x), config]
         maker = self.producer.get(id(x))
         if id(x) in self.quantizers or maker is None or self.placement.rules[maker].kind != TRANSPARENT:
             return self.quantizers.get(id(x))
-        return self.quantizer_of(maker.inputs[0])
+        return self.quantizer_of(maker.inputs[0], config)
 
     def margin(self, x: Any) -> float:
         """Return by how much a range of a tensor that is learned without calibration is widened.
@@ -297,9 +349,9 @@ class _Inserter:
                 return layer
             layer = self.layers.setdefault(id(layer), layer_of(call))
         if id(layer) not in self.wrapped:
-            self.wrapped[id(layer)] = self.wrapper(layer, self.placement.rules[call])
+            self.wrapped[id(layer)] = self.wrapper(layer, call)
             if self.is_map(call):
-                self.wrapped[id(layer)] = QuantizedMap(self.wrapped[id(layer)], self.config.weights.bits)
+                self.wrapped[id(layer)] = QuantizedMap(self.wrapped[id(layer)], self.configs[call].weights.bits)
                 self.wrapped[id(layer)].build()
         return self.wrapped[id(layer)]
 
@@ -311,16 +363,22 @@ class _Inserter:
         hard = rule.kind == INTEGER and name_of(call.operation) == "hardsigmoid"
         return hard or (rule.kind == AFFINE and call not in self.placement.folded)
 
-    def wrapper(self, layer: Layer, rule: Rule) -> Layer:
-        wrapped = self.transformed(layer, rule.kind)
-        if rule != NOT_CHOSEN or kernel_positions(layer) or not self.placement.tensors:
+    def wrapper(self, layer: Layer, call: Call) -> Layer:
+        rule = self.placement.rules[call]
+        wrapped = self.transformed(layer, call)
+        if rule == ONLY_WEIGHTS:
+            reason = WEIGHTS_ALONE
+        elif rule == NOT_CHOSEN and not kernel_positions(layer) and self.placement.tensors:
+            reason = BY_ITS_CONFIG if is_left_alone(layer, self.precisions) else LEFT_OUT
+        else:
             return wrapped
-        kept = KeptFloat(wrapped, LEFT_OUT)
+        kept = KeptFloat(wrapped, reason)
         kept.build()
         return kept
 
-    def transformed(self, layer: Layer, kind: str) -> Layer:
-        step = self.config.freeze_batch_norm_step
+    def transformed(self, layer: Layer, call: Call) -> Layer:
+        config, kind = self.configs[call], self.placement.rules[call].kind
+        step = config.freeze_batch_norm_step
         if step is not None and isinstance(layer, keras.layers.BatchNormalization):
             frozen = FreezingBatchNorm(layer, step)
             frozen.build()
@@ -328,20 +386,21 @@ class _Inserter:
         positions = kernel_positions(layer)
         if not positions or not self.includes(layer):
             return layer
-        if self.config.float16:
+        if config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
-        weights, activations = self.config.weights, self.config.activations
-        per_channel = weights.granularity == "per_channel" and kind != TABLE
+        per_channel = config.weights.granularity == "per_channel" and kind != TABLE
         return with_transforms(
             layer,
             [
                 (
                     position,
-                    WeightQuantizer(weights, channel_axes(layer, position) if per_channel else None, activations),
+                    WeightQuantizer(
+                        config.weights, channel_axes(layer, position) if per_channel else None, config.activations
+                    ),
                 )
                 for position in positions
             ],
-            QuantizedLayer if kind == KERNEL else None,
+            QuantizedLayer if kind == KERNEL and call not in self.placement.alone else None,
         )
 
 

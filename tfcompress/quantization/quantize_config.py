@@ -171,7 +171,7 @@ class QuantizeConfig:
         return cls(**values)
 
     @classmethod
-    def get(cls, config: str | QuantizeConfig) -> QuantizeConfig:
+    def get(cls, config: Any) -> QuantizeConfig:
         """Return a configuration itself, or the recipe of that name.
 
         >>> QuantizeConfig.get("int8_wieghts")

@@ -345,6 +345,12 @@ def weight_quantizers(model: keras.Model) -> list[WeightQuantizer]:
     return [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
 
 
+def keeps_activations(layer: Any) -> bool:
+    """Return whether weights alone of a wrapped layer are quantized."""
+    found = [t for _, t in getattr(layer, "transforms", ()) if isinstance(t, WeightQuantizer)]
+    return bool(found) and all(t.activations is None for t in found)
+
+
 def wanted_activations(model: keras.Model) -> ActivationSpec | None:
     """Return how a model's activations are meant to be quantized, even if no layer has an integer kernel."""
     found = (part.spec for part in activation_quantizers(model))

@@ -15,6 +15,10 @@ from tfcompress.quantization.graph.computed_kernels import computing_layers
 SIZE = 16
 
 
+def _per_channel(layer):
+    return True
+
+
 class Own(layers.Layer):
     """A product with what `of` makes of the kernel."""
 
@@ -113,10 +117,12 @@ def test_kernels_that_are_computed_with_are_found():
     ]
     outputs = [*(one(vectors) for one in named.values()), *(one(images) for one in convolutions)]
     model = rebuild(keras.Model([images, vectors], outputs), check=False)
-    found = computing_layers(model, True, lambda layer: True)
+    found = computing_layers(model, _per_channel, lambda layer: True)
     assert set(found) == {*COMPUTED, *(one.name for one in convolutions)}
-    assert "weight_normalized" in computing_layers(model, False, lambda layer: True)  # one scale for all channels
-    assert computing_layers(model, True, lambda layer: layer.name == "plain") == {}
+    assert "weight_normalized" in computing_layers(
+        model, lambda layer: False, lambda layer: True
+    )  # one scale for all channels
+    assert computing_layers(model, _per_channel, lambda layer: layer.name == "plain") == {}
 
 
 class OfConstants(keras.Model):
@@ -133,7 +139,7 @@ class OfConstants(keras.Model):
 def test_data_may_be_constant():
     model = OfConstants()
     model(np.zeros((2, 1), "int32"))
-    assert computing_layers(rebuild(model, check=False), True, lambda layer: True) == {}
+    assert computing_layers(rebuild(model, check=False), _per_channel, lambda layer: True) == {}
 
 
 class Held(keras.Model):

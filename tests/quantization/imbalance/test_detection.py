@@ -257,7 +257,7 @@ def test_data_that_comes_later_is_looked_at_too():
     for model, data, name in [(fitting(x), x, "'table'"), (joined, scaled, "'det_linear'")]:
         quantized = tfc.quantize(model, "int8")
         nodes = [len(layer._inbound_nodes) + len(layer._outbound_nodes) for layer in quantized.operations]
-        with pytest.warns(UserWarning, match=f"Channels of {name} differ .* quantize the float model with cal"):
+        with pytest.warns(UserWarning, match=f"Channels of {name} differ .* quantize the float model with data"):
             tfc.calibrate(quantized, iter([data]))
         tfc.calibrate(quantized, data[::-1])  # the same sizes again: nothing new is to be said
         assert nodes == [len(layer._inbound_nodes) + len(layer._outbound_nodes) for layer in quantized.operations]

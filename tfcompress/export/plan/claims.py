@@ -69,8 +69,8 @@ def make_plan(model: keras.Model, kind: str, scheme: Scheme | None, sources: Map
         return Plan(layers, frozenset(), stored, {}, sources, why)
     reasons, integer = {}, set()
     for found in explained:
-        if scheme.activation_bits > 8 and kind == "onnx":
-            reasons[found.name] = f"ONNX Runtime has no kernels of {scheme.activation_bits} bits"
+        if found.bits > 8 and kind == "onnx":
+            reasons[found.name] = f"ONNX Runtime has no kernels of {found.bits} bits"
         elif found.island or (kind == "onnx" and "float in ONNX" in found.status):
             reasons[found.name] = found.status
         elif found.name in stored:

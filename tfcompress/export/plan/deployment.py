@@ -23,11 +23,19 @@ from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
 from tfcompress.quantization.graph.batch_norm_folding import folded
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
+from tfcompress.quantization.graph.operator_status import alone
 from tfcompress.quantization.graph.placement import place, shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 from tfcompress.quantization.numerics.fake_quant import nudge
-from tfcompress.quantization.quantizers import UP, ActivationQuantizer, Float16Weight, activation_quantizers
+from tfcompress.quantization.quantizers import (
+    UP,
+    ActivationQuantizer,
+    Float16Weight,
+    WeightQuantizer,
+    activation_quantizers,
+    weight_quantizers,
+)
 from tfcompress.tracing.signature import read_signature
 
 SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
@@ -86,14 +94,7 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
             f"{bare[0]!r}. Call tfcompress.calibrate(model, data), or train it."
         )
     if scheme is not None:
-        check_bits(scheme, model.name)
-        symmetric = all(quantizer.spec.symmetric for quantizer in activation_quantizers(model))
-        if kind == "tflite" and scheme.activations == "static" and scheme.activation_bits == 16 and not symmetric:
-            raise ValueError(
-                "Expected symmetric ranges for activations of 16 bits: TFLite's kernels for them know no zero point. "
-                f"Received: symmetric=False in {model.name!r}. Quantize with ActivationSpec(bits=16, symmetric=True), "
-                "or export to .onnx."
-            )
+        check_bits(model, kind)
     return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
 
 
@@ -106,7 +107,7 @@ class _Deployer:
         self.scheme = scheme
         self.half = half
         self.graph = calls(model)
-        self.placement = place(self.graph, model.outputs, None)
+        self.placement = place(self.graph, model.outputs)
         self.static = scheme is not None and scheme.activations == "static"
         self.readers: dict[int, list[Call]] = {}
         for call in self.graph:
@@ -114,6 +115,9 @@ class _Deployer:
                 self.readers.setdefault(id(x), []).append(call)
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.floating = {call for call in self.graph if self.is_floating(call)}
+        # Files of before don't say what is meant of activations.
+        said = self.static and any(t.activations is not None for t in weight_quantizers(model))
+        self.alone = {call for call in self.graph if said and self.is_alone(call)}
         self.folded = self.folds()
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
@@ -149,6 +153,10 @@ class _Deployer:
         unfit = isinstance(call.operation, QuantizedMap) and not call.operation.fits()
         return self.static and (unfit or kept_reason(call.operation) is not None)
 
+    def is_alone(self, call: Call) -> bool:
+        """Return whether weights alone of a kernel are integers, between tensors of integers."""
+        return self.placement.rules[call].kind in (KERNEL, TABLE) and alone(call.operation)
+
     def name(self, wanted: str) -> str:
         made = free(wanted, self.names)
         self.names.add(made)
@@ -168,13 +176,13 @@ class _Deployer:
         operation_here = self.operation(call)
         if isinstance(operation_here, AffineMap | MatrixProduct | ScalarMap):  # they take neither masks nor constants
             arguments, keywords = (_tensor(arguments),), {}
-        between = call in self.floating and any(map(self.on_grid, call.inputs))
+        between = call in self.floating | self.alone and any(map(self.on_grid, call.inputs))
         if between and self.kind == "tflite":  # whose converter quantizes some of it by itself
             arguments, keywords = keras.tree.map_structure(opened, (arguments, keywords))
         outputs = operation_here(*arguments, **keywords)
         if between and (self.kind == "tflite" or self.read_by_quantizers(call)):
             return keras.tree.map_structure(closed, outputs)
-        if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer):
+        if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer) and call not in self.alone:
             return self.on_its_grid(operation, outputs)
         return outputs
 
@@ -211,7 +219,7 @@ class _Deployer:
             window = window_of(operation, call)
             if window is not None:
                 return WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
-        if name_of(operation) == "hardsigmoid" and self.static and self.scheme and self.scheme.activation_bits == 8:
+        if name_of(operation) == "hardsigmoid" and isinstance(call.operation, QuantizedMap):
             return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
         return operation
 
@@ -323,14 +331,19 @@ class _Deployer:
         call = self.producer.get(id(x))
         if call is None:
             return False
-        if isinstance(call.operation, ActivationQuantizer) or self.placement.rules[call].kind == TABLE:
+        if isinstance(call.operation, ActivationQuantizer):
             return True
+        if self.placement.rules[call].kind == TABLE:
+            return call not in self.alone
         return self.placement.rules[call].kind == TRANSPARENT and any(self.on_grid(y) for y in call.inputs)
 
     def on_its_grid(self, layer: CompressedLayer, outputs: Any) -> Any:
         """Put a quantizer with the range of an embedding's rows behind them."""
         limit = float(np.abs(read(layer.layer.embeddings)).max())
-        bits = self.scheme.activation_bits if self.scheme else 8
+        wanted = [t.activations for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
+        bits = next(
+            (spec.bits for spec in wanted if spec is not None), self.scheme.activation_bits if self.scheme else 8
+        )
         name = self.name(f"{layer.name}_quantizer")
         return FixedQuantizer(-limit, limit, bits, True, name=name)(outputs)
 

@@ -48,7 +48,8 @@ def lower(file: File, scheme: Scheme, inference_io: str = "float32") -> None:
 class _Lowering:
     def __init__(self, file: File, graph: Graph, scheme: Scheme, inference_io: str):
         self.file, self.graph, self.inference_io = file, graph, inference_io
-        self.bits = scheme.activation_bits
+        self.bits = 8
+        """Of the activations of the operator that is looked at: 8 or 16."""
         self._weights = scheme.weight_bits, scheme.per_channel
         self.done: list[Any] = []
         self.grid: dict[int, Grid] = {}
@@ -121,8 +122,12 @@ class _Lowering:
             return self.integer[index]
         key = self.integer[index], grid
         if key not in self.regridded:
+            source = self.integer[index]
+            if grid.bits != self.grid[index].bits:  # no kernel goes from 8 bits to 16, or back
+                self._float(index)
+                source = index
             self.regridded[key] = self._new(index, grid)
-            self._emit("QUANTIZE", 1 if grid.bits == 8 else 2, [self.integer[index]], [self.regridded[key]])
+            self._emit("QUANTIZE", 1 if grid.bits == 8 else 2, [source], [self.regridded[key]])
         return self.regridded[key]
 
     def _quantize(self, op: Any) -> None:
@@ -196,9 +201,11 @@ class _Lowering:
     def _to_integers(self, op: Any, name: str) -> bool:
         """Emit the integer form of an operator; return False where there is none, or where it is to stay float."""
         rule = RULES.get(name)
-        if rule is None or not (rule.int8 if self.bits == 8 else rule.int16):
-            return False
         inputs = [int(index) for index in op.inputs]
+        bits = self._bits_of(op, rule) if rule is not None else None
+        if rule is None or bits is None or not (rule.int8 if bits == 8 else rule.int16):
+            return False
+        self.bits = bits
         floats = [index for index in inputs if index >= 0 and self.graph.type(index) == "FLOAT32"]
         if isinstance(rule, KernelRule):
             return self._kernel(op, name, rule, inputs)
@@ -223,6 +230,14 @@ class _Lowering:
         else:
             self._write(op, name, rule, integers, outputs)
         return True
+
+    def _bits_of(self, op: Any, rule: Rule) -> int | None:
+        """Return the bits of what an operator reads, and makes if it rounds; `None` if they are several."""
+        found = {self.grid[index].bits for index in map(int, op.inputs) if index in self.grid}
+        wanted = self.wanted.get(int(op.outputs[0])) if len(op.outputs) else None
+        if wanted is not None and (rule.kind not in ("carry", "index") or not found):
+            found.add(wanted.bits)
+        return found.pop() if len(found) == 1 else None
 
     def _choose(self, name: str, rule: Rule, floats: list[int], output: int) -> tuple[Grid | None, Grid] | None:
         """Return the grid that the inputs are brought to (`None`: each keeps its own) and the output's."""

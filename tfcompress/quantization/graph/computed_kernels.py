@@ -24,7 +24,7 @@ from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.quantization.graph.float_layers import COMPUTED, KeptFloat
-from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 
 _MOVES = (
     *("Identity", "IdentityN", "Cast", "StopGradient", "PreventGradient", "EnsureShape", "Neg", "Reshape", "Transpose"),
@@ -41,13 +41,13 @@ _BODIES = ("f", "body", "then_branch", "else_branch")
 
 
 def keep_computed(
-    model: keras.Model, config: QuantizeConfig, includes: Callable[[Any], bool]
+    model: keras.Model, precisions: LayerPrecisions, includes: Callable[[Any], bool]
 ) -> tuple[keras.Model, Callable[[Any], bool]]:
     """Keep layers float that compute with a kernel before a product reads it, with a warning.
 
     Args:
         model: A lowered graph; its layers are used in the result.
-        config: How kernels are quantized.
+        precisions: How kernels are quantized.
         includes: Which layers are quantized.
 
     Returns:
@@ -56,7 +56,11 @@ def keep_computed(
     Raises:
         ValueError: If no other layer has a kernel.
     """
-    found = {} if config.float16 else computing_layers(model, config.weights.granularity == "per_channel", includes)
+
+    def per_channel(layer: Any) -> bool:
+        return precisions.of(layer).weights.granularity == "per_channel"
+
+    found = {} if precisions.common.float16 else computing_layers(model, per_channel, includes)
     if not found:
         return model, includes
     names = ", ".join(map(repr, found))
@@ -89,7 +93,9 @@ def keep_computed(
     return walk(model, visit), lambda layer: layer.name not in found and includes(layer)
 
 
-def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[Any], bool]) -> dict[str, bool]:
+def computing_layers(
+    model: keras.Model, per_channel: Callable[[Any], bool], includes: Callable[[Any], bool]
+) -> dict[str, bool]:
     """Return the layers that compute with a kernel before a product reads it, and whether with all of theirs.
 
     They are found where Keras runs on TensorFlow, which is what exports need: the model is traced once, with its
@@ -97,7 +103,7 @@ def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[
 
     Args:
         model: A flat functional model.
-        per_channel: Whether each channel of a kernel has a grid of its own, so that it may be scaled by itself.
+        per_channel: Whether each channel of a layer's kernel has a grid of its own, so that it may be scaled by itself.
         includes: Which layers are looked at.
     """
     if keras.backend.backend() != "tensorflow" or not any(map(_is_own, filter(includes, model.layers))):
@@ -108,7 +114,7 @@ def computing_layers(model: keras.Model, per_channel: bool, includes: Callable[[
         for layer in filter(_is_own, filter(includes, copy.layers)):
             inner = innermost(layer)
             for at in kernel_positions(layer):
-                kernels.append((layer.name, inner.weights[at], channel_axes(inner, at) if per_channel else ()))
+                kernels.append((layer.name, inner.weights[at], channel_axes(inner, at) if per_channel(layer) else ()))
         tracing = _Tracing(copy, kernels)
         symbols = [keras.KerasTensor(weight.shape, weight.dtype) for _, weight, _ in kernels]
         tracing.compute_output_spec([keras.KerasTensor(x.shape, x.dtype) for x in graph_of(copy).inputs], symbols)

@@ -10,7 +10,7 @@ import keras
 from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.graph.op_policies import FLOAT, TRANSPARENT
-from tfcompress.quantization.graph.placement import NOT_CHOSEN, Placement
+from tfcompress.quantization.graph.placement import NOT_CHOSEN, ONLY_WEIGHTS, Placement
 
 
 class Unrounded:
@@ -29,7 +29,7 @@ class Unrounded:
     def note(self, old: Any, new: Any) -> None:
         """Take in a tensor of the old graph, and what stands for it before it is quantized."""
         maker = self.producer.get(id(old))
-        if maker is None or self.placement.rules[maker].kind == FLOAT:
+        if maker is None or self.placement.rules[maker].kind == FLOAT or maker in self.placement.alone:
             self.found[id(old)] = new
 
     def given(
@@ -48,8 +48,8 @@ class Unrounded:
 
     def reads_float(self, call: Call) -> bool:
         """Return whether a call stays float on purpose, or takes parts each of which is quantized by itself."""
-        kept = kept_reason(call.operation) is not None or self.placement.rules[call] == NOT_CHOSEN
-        return kept or call.operation.name in self.apart
+        kept = kept_reason(call.operation) is not None or self.placement.rules[call] in (NOT_CHOSEN, ONLY_WEIGHTS)
+        return kept or call in self.placement.alone or call.operation.name in self.apart
 
     def of(self, x: Any) -> Any:
         """Return the float tensor of the new graph that stands for one of the old; `None` if there is no other."""

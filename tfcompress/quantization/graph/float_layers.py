@@ -13,6 +13,9 @@ from tfcompress.graph.recursion_limit import class_of, functional
 LEFT_OUT = "left out by layers="
 """Why a layer stays float that the user didn't choose."""
 
+WEIGHTS_ALONE = "its config quantizes weights alone"
+"""Why a layer stays float beside others whose activations have ranges."""
+
 COMPUTED = "its call computes with the kernel first"
 """Why a layer stays float whose kernel is on a grid, and what it multiplies by isn't."""
 

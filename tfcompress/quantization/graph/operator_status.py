@@ -8,13 +8,21 @@ import keras
 
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.inputs.symbolic import is_graph
-from tfcompress.graph.rewrite import calls
+from tfcompress.graph.rewrite import Call, calls
+from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import FLOAT as FLOAT_MAP
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
-from tfcompress.quantization.graph.float_layers import kept_reason
+from tfcompress.quantization.graph.float_layers import WEIGHTS_ALONE, kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
-from tfcompress.quantization.graph.placement import place
-from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer, wanted_activations
+from tfcompress.quantization.graph.placement import Placement, place
+from tfcompress.quantization.graph.quantizer_sources import quantizer_of
+from tfcompress.quantization.quantizers import (
+    ActivationQuantizer,
+    Float16Weight,
+    WeightQuantizer,
+    keeps_activations,
+    wanted_activations,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +34,14 @@ class Explanation:
         status: In few words.
         island: Whether it computes in floating point though activations are quantized.
         quantizer: That of its output; `None` if there is none.
+        bits: Of its activations, if these have ranges; 0: they are float.
     """
 
     name: str
     status: str
     island: bool
     quantizer: ActivationQuantizer | None
+    bits: int
 
 
 def explain(model: keras.Model) -> dict[int, Explanation]:
@@ -50,37 +60,61 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
     graph = calls(model)
     wanted = wanted_activations(model)
     static = wanted is not None and not wanted.dynamic
-    bits = 8 if wanted is None else wanted.bits
-    placement = place(graph, model.outputs, None)
+    usual = wanted.bits if wanted is not None and static else 0
+    placement = place(graph, model.outputs)
     readers: dict[int, list[ActivationQuantizer]] = {}
     for call in graph:
         if isinstance(call.operation, ActivationQuantizer):
             readers.setdefault(id(call.inputs[0]), []).append(call.operation)
+    producer = {id(x): call for call in graph for x in call.outputs}
     found: dict[int, Explanation] = {}
     for call in graph:
         operation = call.operation
         if isinstance(operation, ActivationQuantizer):
             continue
-        rule = placement.rules[call]
         behind = next((q for x in call.outputs for q in readers.get(id(x), [])), None)
+        before = [quantizer_of(x, lambda y: producer.get(id(y))) for x in call.inputs]
+        bits = next((one.spec.bits for one in (behind, *before) if one is not None and not one.spec.dynamic), usual)
         weights = isinstance(operation, CompressedLayer) and any(
             isinstance(t, WeightQuantizer | Float16Weight) for _, t in operation.transforms
         )
-        status, island = "", False
-        if call in placement.folded:
-            status = "folded"
-        elif rule.kind in (KERNEL, TABLE):
-            status, island = (rule.note if static else "") if weights else "left float", static and not weights
-        elif rule.kind == FLOAT and (static or kept_reason(operation) is not None):
-            status, island = rule.note, static
-        elif isinstance(operation, QuantizedMap) and not operation.fits():
-            status, island = FLOAT_MAP, True
-        elif static and rule.kind == RELU:
-            status = f"int{bits}" if behind is not None else "fused"
-        elif static and rule.kind == AFFINE:
-            status = f"int{bits}, not folded"
-        elif static:
-            note = f", {rule.note}" if rule.note and rule.kind != CONCATENATE else ""
-            status = "moves" if rule.kind == TRANSPARENT else f"int{bits}{note}"
-        found[id(operation)] = Explanation(operation.name, status, island, behind)
+        status, island = _status(call, placement, static=static, weights=weights, behind=behind, bits=bits)
+        found[id(operation)] = Explanation(operation.name, status, island, behind, 0 if island else bits)
     return found
+
+
+def _status(
+    call: Call,
+    placement: Placement,
+    *,
+    static: bool,
+    weights: bool,
+    behind: ActivationQuantizer | None,
+    bits: int,
+) -> tuple[str, bool]:
+    """Return what became of a call, in few words, and whether it computes in float among integers."""
+    rule, operation = placement.rules[call], call.operation
+    status, island = "", False
+    if call in placement.folded:
+        status = "folded"
+    elif rule.kind == KERNEL and static and alone(operation):
+        status, island = f"float: {WEIGHTS_ALONE}", True
+    elif rule.kind in (KERNEL, TABLE):
+        status, island = (rule.note if static else "") if weights else "left float", static and not weights
+    elif rule.kind == FLOAT and (static or kept_reason(operation) is not None):
+        status, island = rule.note, static
+    elif isinstance(operation, QuantizedMap) and not operation.fits():
+        status, island = FLOAT_MAP, True
+    elif static and rule.kind == RELU:
+        status = f"int{bits}" if behind is not None else "fused"
+    elif static and rule.kind == AFFINE:
+        status = f"int{bits}, not folded"
+    elif static:
+        note = f", {rule.note}" if rule.note and rule.kind != CONCATENATE else ""
+        status = "moves" if rule.kind == TRANSPARENT else f"int{bits}{note}"
+    return status, island
+
+
+def alone(operation: object) -> bool:
+    """Return whether weights alone of a kernel are quantized in a model where activations of others have ranges."""
+    return keeps_activations(operation) and not isinstance(operation, QuantizedLayer)

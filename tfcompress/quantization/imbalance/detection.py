@@ -10,6 +10,7 @@ numbers that the grid holds exactly), and where what reads it makes something of
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Collection
@@ -26,6 +27,7 @@ from tfcompress.graph.rewrite import Call, calls, readers_of
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.bias import scale_and_offset
 from tfcompress.quantization.graph.float_layers import KeptFloat, kept_reason
+from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
 from tfcompress.quantization.graph.placement import Placement, place
 from tfcompress.quantization.imbalance.channel_parts import is_lost, parts_of
@@ -43,7 +45,7 @@ from tfcompress.quantization.imbalance.lost_channels import (
 )
 from tfcompress.quantization.imbalance.precision_left import FEW, Spread, measure
 from tfcompress.quantization.imbalance.remedies import Plan, carry_out
-from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.quantize_config import ActivationSpec
 from tfcompress.quantization.ranges.attention_masks import is_mask, may_mask, scaling, way_to_softmax
 
 Includes = Callable[[Any], bool]
@@ -52,13 +54,13 @@ ROUNDS = 8
 
 
 def mend(
-    model: keras.Model, config: QuantizeConfig, includes: Includes, data: Any, batch_size: int
+    model: keras.Model, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
 ) -> tuple[keras.Model, Includes, frozenset[str]]:
     """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
 
     Args:
         model: A lowered graph; its layers are used in the result.
-        config: How kernels and activations are quantized.
+        precisions: How kernels and activations are quantized.
         includes: Which layers are quantized.
         data: For calibration; `None`: what the statistics of normalizations at the inputs say is all that is known.
         batch_size: Samples in a batch, where `data` holds arrays.
@@ -74,7 +76,7 @@ def mend(
         return layer.name not in left and includes(layer)
 
     for _ in range(ROUNDS):
-        mender = _Mender(model, config, still, apart)
+        mender = _Mender(model, precisions, still, apart)
         plan = mender.plan(data, batch_size)
         if not plan.kept and not plan.moved and plan.apart <= apart:
             for note in plan.notes:
@@ -95,25 +97,41 @@ def mend(
     return model, still, frozenset(apart)
 
 
-def lost_on(model: keras.Model, config: QuantizeConfig, includes: Includes, data: Any, batch_size: int) -> list[str]:
+def lost_on(
+    model: keras.Model, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
+) -> list[str]:
     """Return what `mend` would find, a sentence for each tensor, and change nothing."""
-    return _Mender(model, config, includes).plan(data, batch_size).found
+    return _Mender(model, precisions, includes).plan(data, batch_size).found
 
 
 class _Mender:
-    def __init__(self, model: keras.Model, config: QuantizeConfig, includes: Includes, apart: Collection[str] = ()):
-        spec = config.activations or QuantizeConfig.get("dynamic_int8").activations
-        assert spec is not None
-        self.model, self.spec, self.weights = model, spec, config.weights
-        self.weights_alone = config.activations is None
+    def __init__(
+        self, model: keras.Model, precisions: LayerPrecisions, includes: Includes, apart: Collection[str] = ()
+    ):
+        self.model, self.static = model, precisions.static
         self.graph = calls(model)
-        self.placement: Placement = place(self.graph, model.outputs, self.spec, includes, apart)
+        self.configs = precisions.of_calls(self.graph)
+        # Where no activation is rounded, kernels are looked at as if those that they read were.
+        rounded = {call: dataclasses.replace(one, activations=self.spec(call)) for call, one in self.configs.items()}
+        self.placement: Placement = place(
+            self.graph, model.outputs, self.configs if self.static else rounded, includes, apart
+        )
         self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.readers = readers_of(self.graph)
         self.outputs = {id(x) for x in model.outputs}
 
     def kind(self, call: Call) -> str:
         return self.placement.rules[call].kind
+
+    def spec(self, call: Call) -> ActivationSpec:
+        """Return how a call's activations are rounded; if they aren't, at run time."""
+        return self.configs[call].activations or ActivationSpec(dynamic=True)
+
+    def spec_at(self, x: Any) -> ActivationSpec:
+        """Return how a tensor that is quantized is rounded."""
+        config = self.placement.configs.get(id(x))
+        assert config is not None and config.activations is not None
+        return config.activations
 
     def plan(self, data: Any, batch_size: int) -> Plan:
         plan = Plan()
@@ -130,11 +148,13 @@ class _Mender:
                     self.look_at_front(call, spread, plan)
             return plan
         wholes = self.wholes()
-        if self.spec.dynamic:  # only what kernels read is rounded, and nothing with a range of before
+        if not self.static:  # only what kernels read is rounded, and nothing with a range of before
             fronts, joints, wholes, sums = [one for one in fronts if self.kind(one) == KERNEL], [], [], []
         groups = [[call.inputs[0]] for call in fronts] + [list(call.inputs) for call in joints]
         groups += [[x] for x in wholes] + [[x] for call in sums for x in call.inputs]
-        spreads = measure(self.model, groups, self.spec, data, batch_size)
+        specs = [*map(self.spec, fronts), *map(self.spec, joints), *map(self.spec_at, wholes)]
+        specs += [self.spec(call) for call in sums for _ in call.inputs]
+        spreads = measure(self.model, groups, specs, data, batch_size)
         for call, spread in zip(fronts, spreads, strict=False):
             self.look_at_front(call, spread, plan)
         for call, spread in zip(joints, spreads[len(fronts) :], strict=False):
@@ -221,7 +241,7 @@ class _Mender:
             mean, deviation = -offset / scale, 1 / scale
         channels = call.inputs[0].shape[-1]
         mean, deviation = (np.broadcast_to(part, (channels,)) for part in (mean, deviation))
-        return Spread.of_uniform(mean - 3 * deviation, mean + 3 * deviation, deviation, self.spec)
+        return Spread.of_uniform(mean - 3 * deviation, mean + 3 * deviation, deviation, self.spec(call))
 
     def look_at_front(self, call: Call, spread: Spread, plan: Plan) -> None:
         channels = call.inputs[0].shape[-1]
@@ -229,10 +249,14 @@ class _Mender:
             scale = self.scale(call, channels)
             lost = np.zeros(channels, bool) if scale is None else lost_behind(spread, scale)
         else:
-            lost = lost_in_sum(spread, gains_of(call, channels)) & (not self.weights_alone)
+            lost = lost_in_sum(spread, gains_of(call, channels)) & (self.configs[call].activations is not None)
         name = _name_of(call.inputs[0])
         chain = self.chain(call)
-        rows = lost_in_rows(call, spread, self.weights) if self.kind(call) == KERNEL and not lost.any() else lost
+        rows = (
+            lost_in_rows(call, spread, self.configs[call].weights)
+            if self.kind(call) == KERNEL and not lost.any()
+            else lost
+        )
         if not lost.any() and rows.any():
             plan.kept.update((one, reason(name)) for one in chain)
             plan.say(said_of_rows(name, call.operation.name, rows), f"{_and(chain)} stays float.")

@@ -12,6 +12,7 @@ import numpy as np
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.rewrite import Call, calls_forgotten, walk
+from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.imbalance.detection import lost_on
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer, wanted_activations
@@ -47,22 +48,27 @@ def warn_of_lost(model: keras.Model, data: Any, batch_size: int) -> None:
         data: For calibration.
         batch_size: Samples in a batch, where `data` holds arrays.
     """
-    transforms = [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
+    quantizers = {
+        layer.name: t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)
+    }
     activations = wanted_activations(model)
-    if not transforms or activations is None:
+    if not quantizers or activations is None:
         return
-    config = QuantizeConfig(weights=transforms[0].spec, activations=activations)
-    rounded = {layer.name for layer in wrapped_layers(model) if any(t in transforms for _, t in layer.transforms)}
+    own = {name: QuantizeConfig(weights=t.spec, activations=t.activations) for name, t in quantizers.items()}
+    first = next(iter(own.values()))
+    alike = all(config == first for config in own.values())  # in files of before, without what is meant of activations
+    common = QuantizeConfig(weights=first.weights, activations=activations)
+    precisions = LayerPrecisions(common, {} if alike else own)
 
     def without_quantizers(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         passes = isinstance(call.operation, ActivationQuantizer)
         return arguments[0] if passes else call.operation(*arguments, **keywords)
 
     def includes(layer: Any) -> bool:
-        return layer.name in rounded or not kernel_positions(layer)
+        return layer.name in quantizers or not kernel_positions(layer)
 
     with calls_forgotten(model):
-        found = lost_on(walk(model, without_quantizers), config, includes, data, batch_size)
+        found = lost_on(walk(model, without_quantizers), precisions, includes, data, batch_size)
     for sentence in found:
         warnings.warn(
             f"{sentence} This model was quantized without data, or with other data: quantize the float model with "
@@ -72,18 +78,18 @@ def warn_of_lost(model: keras.Model, data: Any, batch_size: int) -> None:
 
 
 def warn_of_raw(
-    model: keras.Model, config: QuantizeConfig, includes: Callable[[Any], bool], data: Any, size: int
+    model: keras.Model, precisions: LayerPrecisions, includes: Callable[[Any], bool], data: Any, size: int
 ) -> None:
     """Warn of inputs of very different size that kernels read, where a recipe keeps nothing float for that.
 
     Args:
         model: A lowered graph.
-        config: A recipe that rounds activations at run time, or weights alone.
+        precisions: Of a recipe that rounds activations at run time, or weights alone.
         includes: Which layers are quantized.
         data: Like what the model will see.
         size: Samples in a batch, where `data` holds arrays.
     """
-    for sentence in lost_on(model, config, includes, data, size):
+    for sentence in lost_on(model, precisions, includes, data, size):
         warnings.warn(
             f"{sentence} This recipe rounds all the same: keep the layer that reads them float with layers=, take "
             "config='int8', or scale them with a Normalization in front.",

@@ -67,7 +67,7 @@ class Spread:
 
 
 def measure(
-    model: keras.Model, groups: Sequence[Sequence[Any]], spec: ActivationSpec, data: Any, batch_size: int
+    model: keras.Model, groups: Sequence[Sequence[Any]], specs: Sequence[ActivationSpec], data: Any, batch_size: int
 ) -> list[Spread]:
     """Return what calibration data puts into the channels of tensors.
 
@@ -78,7 +78,7 @@ def measure(
         model: A functional model.
         groups: Its symbolic tensors, those that share a grid together; their channels, the last axes, are counted
             on from one to the next.
-        spec: How they are quantized.
+        specs: How those of each group are quantized.
         data: As `calibrate` takes it.
         batch_size: Samples in a batch, where `data` holds arrays.
     """
@@ -95,15 +95,19 @@ def measure(
         low, high = np.concatenate([ends[next(places)] for _ in group], axis=1)
         found.append((low, high))
         grids += [(float(low.min()), float(high.max()))] * len(group)
-    steps = [_step(low.min(), high.max(), spec) for low, high in found]
-    if not any(_has_few(*ends, few(spec) * step) for ends, step in zip(found, steps, strict=True)):
+    steps = [_step(low.min(), high.max(), spec) for (low, high), spec in zip(found, specs, strict=True)]
+    if not any(_has_few(*ends, few(spec) * step) for ends, step, spec in zip(found, steps, specs, strict=True)):
         none = [np.zeros_like(low) for low, _ in found]
-        return [Spread(s, few(spec), *f, f[1] - f[0], n) for s, f, n in zip(steps, found, none, strict=True)]
-    watched = [_Moments(*grid, one.mean(0), spec)(x) for grid, one, x in zip(grids, ends, flat, strict=True)]
+        parts = zip(steps, specs, found, none, strict=True)
+        return [Spread(step, few(spec), *ends, ends[1] - ends[0], error) for step, spec, ends, error in parts]
+    of_each = [spec for group, spec in zip(groups, specs, strict=True) for _ in group]
+    watched = [
+        _Moments(*grid, one.mean(0), spec)(x) for grid, one, spec, x in zip(grids, ends, of_each, flat, strict=True)
+    ]
     sums = _stream(model, watched, data, batch_size, np.add)
     places = iter(range(len(flat)))
     spreads = []
-    for group, (low, high), step in zip(groups, found, steps, strict=True):
+    for group, (low, high), step, spec in zip(groups, found, steps, specs, strict=True):
         count, x, xx, e, ee = np.concatenate([sums[next(places)] for _ in group], axis=1)
         deviation, error = (_deviation(one / count, square / count) for one, square in ((x, xx), (e, ee)))
         spreads.append(Spread(step, few(spec), low, high, np.where(high > low, deviation, 0), error))

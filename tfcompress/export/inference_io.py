@@ -1,0 +1,67 @@
+"""Whether a file's inputs and outputs can be integers; looked at before any work."""
+
+from __future__ import annotations
+
+import keras
+
+from tfcompress.export.scheme import scheme_of
+from tfcompress.graph.rewrite import calls
+from tfcompress.quantization.graph.quantizer_sources import quantizer_of
+from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers, wanted_activations
+from tfcompress.tracing.trace import Trace
+
+
+def check_inference_io(model: keras.Model, inference_io: str) -> None:
+    """Raise ValueError unless a model's inputs and outputs can have the dtype of `inference_io`."""
+    if inference_io == "float32":
+        return
+    scheme = scheme_of(model)
+    if scheme is not None and scheme.activations == "static":
+        wide = _wide_ends(model) if scheme.activation_bits != 8 else []
+        if not wide:
+            return
+        raise ValueError(
+            f"Expected inference_io='float32': an integer input or output needs activations of 8 bits around it. "
+            f"Received: inference_io={inference_io!r}, and {', '.join(wide)}. Quantize those layers with 8 bits."
+        )
+    wanted = wanted_activations(model)
+    if wanted is not None and not wanted.dynamic and not activation_quantizers(model):
+        raise ValueError(
+            f"Expected inference_io='float32', since no layer of {model.name!r} that is quantized has an integer "
+            f"kernel: all of it is computed in float. Received: inference_io={inference_io!r}. tfcompress.summary "
+            "says why, layer by layer."
+        )
+    raise ValueError(
+        "Expected inference_io='float32': integer inputs and outputs need a quantized model with activations of 8 "
+        f"bits, as tfcompress.quantize(model, 'int8') makes. Received: inference_io={inference_io!r}."
+    )
+
+
+def _wide_ends(model: keras.Model) -> list[str]:
+    """Return the inputs and outputs of a quantized model that are on grids of other than 8 bits, in words."""
+    graph = calls(model)
+    producer = {id(x): call for call in graph for x in call.outputs}
+    found = []
+    for call in graph:
+        quantizer = call.operation
+        if (
+            isinstance(quantizer, ActivationQuantizer)
+            and quantizer.spec.bits != 8
+            and id(call.inputs[0]) not in producer
+        ):
+            found.append(f"input {call.inputs[0].name!r} with {quantizer.spec.bits} bits")
+    for name, x in zip(model.output_names, model.outputs, strict=True):
+        made = quantizer_of(x, lambda y: producer.get(id(y)))
+        if made is not None and made.spec.bits != 8:
+            found.append(f"output {name!r} with {made.spec.bits} bits")
+    return found
+
+
+def check_no_whole_inputs(traced: Trace, inference_io: str) -> None:
+    """Raise ValueError if inputs that are to be quantized integers hold whole numbers."""
+    whole = [name for name, spec in traced.inputs.items() if name in traced.integral or "float" not in spec.dtype]
+    if inference_io != "float32" and whole:
+        raise ValueError(
+            f"Expected inference_io='float32', since input {whole[0]!r} holds whole numbers (as an Embedding takes "
+            f"them), not quantized ones. Received: inference_io={inference_io!r}."
+        )
