@@ -72,7 +72,12 @@ def is_cast(operation: Any) -> bool:
 Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
-def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda x: x) -> keras.Model:
+def walk(
+    model: keras.Model,
+    visit: Visit,
+    enter: Callable[[Any], Any] = lambda x: x,
+    changes: Callable[[Call], bool] = lambda call: True,
+) -> keras.Model:
     """Make the graph of a flat functional model again, with each call done by `visit`.
 
     Args:
@@ -82,6 +87,7 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
             the old graph does.
         enter: `enter(x)` returns what stands for an input of the model where calls read it; where the model returns
             it, it stays itself, as its name does.
+        changes: Whether a call is visited; one that isn't, and reads nothing that is new, isn't made again either.
 
     Returns:
         A functional model with inputs and outputs in the same structure; layers that `visit` calls are shared with
@@ -104,6 +110,9 @@ def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda 
         return new[id(x)] if keras.utils.is_keras_tensor(x) else x
 
     for call in calls(model):
+        if not changes(call) and all(new[id(x)] is x for x in call.inputs):
+            new.update((id(x), x) for x in call.outputs)
+            continue
         arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
         outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
         new.update(zip(map(id, call.outputs), outputs, strict=True))

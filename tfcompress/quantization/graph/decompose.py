@@ -51,7 +51,20 @@ class _Lowering:
         self.producers = {id(x): call for call in calls(model) for x in call.outputs}
 
     def run(self) -> keras.Model:
-        return walk(self.model, self.visit)
+        return walk(self.model, self.visit, changes=self.changes)
+
+    def changes(self, call: Call) -> bool:
+        """Return whether `visit` may do anything else than the call itself."""
+        operation = call.operation
+        decomposition = traits_of(operation).decomposition
+        if self.is_made_real(call):
+            return True
+        if not self.includes(operation):
+            return False
+        if decomposition in _SPLITS and not isinstance(operation, PassThrough):
+            return True
+        splits = decomposition == "separable"
+        return splits or (self.has_kernel(operation) and self.take_activation(operation) is not None)
 
     def visit(self, call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         operation = call.operation
@@ -74,14 +87,19 @@ class _Lowering:
 
     def made_real(self, call: Call, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the arguments of an affine map with a cast behind whole numbers, to the dtype that it gives."""
-        affine = traits_of(call.operation).quantization == AFFINE or constant_map(call) is not None
-        real = [keras.backend.is_float_dtype(x.dtype) for x in (*call.inputs[:1], *call.outputs)]
-        if not affine or real != [False, True]:
+        if not self.is_made_real(call):
             return arguments
         place = next(place for place, given in enumerate(call.arguments) if given is call.inputs[0])
         cast = ops.cast(arguments[place], call.outputs[0].dtype)
         producer(cast).name = self.name(f"{call.operation.name}_cast")
         return (*arguments[:place], cast, *arguments[place + 1 :])
+
+    @staticmethod
+    def is_made_real(call: Call) -> bool:
+        """Return whether a call is an affine map that gives real numbers for whole ones."""
+        real = [keras.backend.is_float_dtype(x.dtype) for x in (*call.inputs[:1], *call.outputs)]
+        affine = traits_of(call.operation).quantization == AFFINE
+        return real == [False, True] and (affine or constant_map(call) is not None)
 
     @staticmethod
     def has_kernel(operation: Any) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfcompress.graph.inputs.symbolic import input_name
+
+HEAD = 4096
+"""Rows among which most channels have a value that isn't whole: only the others are looked at further."""
 
 MOST_CHANNELS = 4096
 """Of an input with more, such as a sequence without channels, the range of all together is kept."""
@@ -49,8 +53,28 @@ class Seen:
 def _part(values: np.ndarray) -> list[np.ndarray]:
     channels = values.shape[-1] if values.shape[-1] <= MOST_CHANNELS else 1
     flat = values.reshape(-1, channels)
-    whole = np.ones(channels, bool) if values.dtype.kind != "f" else np.all(flat == np.floor(flat), axis=0)
-    return [flat.min(axis=0).astype(float), flat.max(axis=0).astype(float), whole]
+    low, high = (_reduced(reduce, flat).astype(float) for reduce in (np.minimum.reduce, np.maximum.reduce))
+    return [low, high, _whole(flat) if values.dtype.kind == "f" else np.ones(channels, bool)]
+
+
+def _reduced(reduce: Callable[..., np.ndarray], flat: np.ndarray) -> np.ndarray:
+    """Return the reduction of each column, of long rows first: of short ones NumPy is slow."""
+    rows, channels = flat.shape
+    together = max(1, MOST_CHANNELS // channels)
+    end = rows - rows % together
+    parts = [flat[end:]]
+    if end:
+        parts.append(reduce(flat[:end].reshape(-1, together * channels), axis=0).reshape(together, channels))
+    return reduce(np.concatenate(parts), axis=0)
+
+
+def _whole(flat: np.ndarray) -> np.ndarray:
+    """Return which columns hold whole numbers alone."""
+    found = np.all(flat[:HEAD] == np.floor(flat[:HEAD]), axis=0)
+    if found.any():
+        rest = flat[HEAD:, found]
+        found[found] = np.all(rest == np.floor(rest), axis=0)
+    return found
 
 
 def _merged(old: list[np.ndarray] | None, new: list[np.ndarray]) -> list[np.ndarray]:
