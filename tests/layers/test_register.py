@@ -116,11 +116,7 @@ def said_of(model):
 
 
 def test_a_registered_layer_goes_the_whole_way_as_keras_own(tmp_path):
-    pruned = [tfc.prune_once(model, 0.5) for model in both()]
-    own, plain = (tfc.quantize(model, "int8", SAMPLES) for model in pruned)
-    assert list(tfc.sparsity(pruned[0], per_layer=True).values()) == list(
-        tfc.sparsity(pruned[1], per_layer=True).values()
-    )
+    own, plain = (tfc.quantize(tfc.prune_once(model, 0.5), "int8", SAMPLES) for model in both())
     assert said_of(own) == said_of(plain)
     np.testing.assert_array_equal(own(SAMPLES), plain(SAMPLES))
     for suffix in (".tflite", ".onnx"):

@@ -15,6 +15,7 @@ from keras.layers import Layer
 
 from tfcompress.core.keras_private import producing_node
 from tfcompress.core.passthrough import innermost
+from tfcompress.layers.names import is_of_keras
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
@@ -146,7 +147,7 @@ def _as_many(x: Any, size: FreeSize) -> bool:
     while x is not size.terms[1]:
         node = producing_node(x)
         inner, before = innermost(node.operation), node.input_tensors
-        if not isinstance(inner, keras.layers.Layer) or not type(inner).__module__.startswith("keras."):
+        if not isinstance(inner, keras.layers.Layer) or not is_of_keras(inner):
             return False
         if isinstance(inner, keras.Model) or len(before) != 1:
             return False

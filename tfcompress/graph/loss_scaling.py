@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfcompress.core.keras_private import flatten_layers, own_policy, set_policy
+from tfcompress.layers.names import is_of_keras
 
 
 def policy_of_layers(model: keras.Model) -> keras.DTypePolicy | None:
@@ -48,7 +49,7 @@ def scaled(model: keras.Model) -> keras.Model:
     policy = policy_of_layers(model)
     if policy is None or isinstance(model, MixedPrecisionModel):
         return model
-    if type(model).__module__.startswith("keras."):
+    if is_of_keras(model):
         return MixedPrecisionModel(model.input, model.output, name=model.name)
     return scale_loss(model)  # of a class of the user's own
 

@@ -31,7 +31,7 @@ from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.graph.clone import has_mask
 from tfcompress.graph.free_sizes import FreeSize
 from tfcompress.graph.own_weights import plain
-from tfcompress.layers.names import is_registered
+from tfcompress.layers.names import is_of_keras, is_registered
 
 # Layers of Keras that are plain graphs of layers; all others of Keras' own are left whole.
 _COMPOSITE = ("MultiHeadAttention", "GroupedQueryAttention", "Pipeline", "Sequential")
@@ -55,7 +55,7 @@ def may_open(layer: Layer, arguments: Any) -> bool:
     """Return whether a layer is made of layers only, so that its `call` may be a plain graph of them."""
     if isinstance(layer, PassThrough) or is_registered(layer) or not sublayers(layer) or not passes_training_on(layer):
         return False
-    if type(layer).__module__.startswith("keras."):
+    if is_of_keras(layer):
         if type(layer).__name__ not in _COMPOSITE:
             return False
     elif own_trainable(layer) or own_state(layer) or seed_generators(layer):
@@ -80,14 +80,14 @@ def why_whole(layer: Layer) -> str | None:
     inner = innermost(layer)
     if not isinstance(inner, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
         return None
-    if not type(inner).__module__.startswith("keras."):
+    if not is_of_keras(inner):
         return "it is a layer whose `call` can't be opened"
     return "it gets a Keras mask and can't be opened; leave mask_zero out and pass attention_mask= explicitly"
 
 
 def passes_training_on(layer: Layer) -> bool:
     """Return whether a `call` does nothing with `training` but pass it on; a model may also say `if training:`."""
-    if type(layer).__module__.startswith("keras."):
+    if is_of_keras(layer):
         return True
     try:
         parsed = ast.parse(textwrap.dedent(inspect.getsource(type(layer).call)))

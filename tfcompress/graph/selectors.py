@@ -17,7 +17,7 @@ from tfcompress.core.error_messages import told
 from tfcompress.core.keras_private import flatten_layers, own_trainable, own_variables
 from tfcompress.core.passthrough import innermost
 from tfcompress.layers.catalogue import CATALOGUE
-from tfcompress.layers.names import is_registered
+from tfcompress.layers.names import is_of_keras, is_registered
 from tfcompress.layers.register import kernels_of
 
 Selector = str | re.Pattern[str] | type[Layer]
@@ -50,7 +50,7 @@ def kernel_positions(layer: Layer) -> list[int]:
     if isinstance(inner, keras.layers.SpectralNormalization):
         return []  # it divides the kernel by its norm, in place, in every training step
     parts = flatten_layers(inner)
-    own = {id(weight) for part in parts if _is_keras(part) for weight in _direct(part)}
+    own = {id(weight) for part in parts if is_of_keras(part) for weight in _direct(part)}
     registered = list(filter(is_registered, parts))
     described = {id(weight) for part in registered for weight in _direct(part)}
     chosen = {id(weight) for part in registered for weight in kernels_of(part)}
@@ -62,10 +62,6 @@ def kernel_positions(layer: Layer) -> list[int]:
         for position, weight in weights
         if (id(weight) in chosen if id(weight) in described else _is_kernel(weight, id(weight) in own))
     ]
-
-
-def _is_keras(layer: Any) -> bool:
-    return type(layer).__module__.startswith("keras.")
 
 
 def _direct(layer: Layer) -> list[keras.Variable]:

@@ -107,6 +107,12 @@ def axes_of(layer: Any, position: int) -> KernelAxes:
     return axes.of_rank(len(weight.shape))
 
 
+def is_depthwise(layer: Any, position: int) -> bool:
+    """Return whether each input channel of a kernel has outputs of its own; arguments as of `layout_of`."""
+    axes = axes_of(layer, position)
+    return axes.scales is not None and set(axes.inputs) <= set(axes.scales)
+
+
 def kernel_of(layer: Any, weight: keras.Variable) -> KernelAxes | None:
     """Return what the catalogue says of a weight of a layer; `None` if it isn't one of its kernels."""
     for name, axes in traits_of_base(layer).kernels.items():

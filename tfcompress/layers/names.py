@@ -35,10 +35,20 @@ def name_of(operation: Any) -> str:
     return "weightedaverage" if name == "average" and not isinstance(inner, keras.layers.Layer) else name
 
 
+def is_of_keras(thing: Any) -> bool:
+    """Return whether the class of a layer, operation or model is Keras' own."""
+    return is_keras(type(thing))
+
+
+def is_keras(cls: type) -> bool:
+    """Return whether a class is Keras' own."""
+    return cls.__module__.startswith("keras.")
+
+
 def described_class(operation: Any) -> type | None:
     """Return the nearest class of a layer or operation, itself or one it derives from, that is Keras' or registered."""
     classes = type(operation).__mro__
-    return next((cls for cls in classes if cls in NAMES or cls.__module__.startswith("keras.")), None)
+    return next((cls for cls in classes if cls in NAMES or is_keras(cls)), None)
 
 
 def is_registered(layer: Any) -> bool:

@@ -12,7 +12,7 @@ from keras.layers import Layer
 
 from tfcompress.core.arguments import short
 from tfcompress.layers.catalogue import CATALOGUE
-from tfcompress.layers.names import NAMES, described_class, plain_name
+from tfcompress.layers.names import NAMES, described_class, is_keras, plain_name
 from tfcompress.layers.traits import VALUES, KernelAxes, LayerTraits
 
 L = TypeVar("L", bound=type[Layer])
@@ -43,9 +43,9 @@ def register_layer(cls: Any = None, *, like: type[Layer] | str | None = None, tr
     Args:
         cls: A class derived from `keras.layers.Layer`; left out where this is used as a decorator.
         like: The layer of Keras, or registered one, that it computes the same as in inference: a class, or its name
-            such as "Dense". The layer has that one's attributes, such as `kernel`, `bias` (which may be `None`),
-            `activation` and `units` of a Dense; a property will do. Removing channels sets `units` (`filters`) of a
-            copy, and builds it again.
+            such as "Dense". The layer has that one's attributes, such as `kernel`, `bias`, `activation` and `units` of
+            a Dense; a property will do, and `None` for a bias or activation that isn't there. Where channels are
+            removed `units` (or `filters`) of a copy is set, which is built again.
         traits: What is to be said of a layer that is like none of Keras'; in place of `like`.
 
     Returns:
@@ -61,6 +61,7 @@ def register_layer(cls: Any = None, *, like: type[Layer] | str | None = None, tr
     >>> import keras, numpy as np, tfcompress as tfc
     >>> @tfc.register_layer(like="Dense")
     ... class Linear(keras.layers.Layer):
+    ...     activation = None
     ...     def __init__(self, units, **kwargs):
     ...         super().__init__(**kwargs)
     ...         self.units = units
@@ -107,7 +108,7 @@ def _check_class(cls: Any) -> None:
         elif isinstance(cls, type) and issubclass(cls, keras.Model):
             what = "a model: register the classes of its layers"
         raise TypeError(f"Expected a class derived from keras.layers.Layer. Received: {short(cls)}, {what}.")
-    if cls.__module__.startswith("keras."):
+    if is_keras(cls):
         raise ValueError(
             f"Expected a class of your own. Received: keras.layers.{cls.__name__}, which is Keras'. Derive one from "
             "it, and register that."
@@ -125,7 +126,7 @@ def _name_of(like: Any) -> str:
         and (name := plain_name(cls)) in CATALOGUE
         and not issubclass(cls, keras.layers.Wrapper)
     }
-    keras_class = isinstance(like, type) and like.__module__.startswith("keras.")
+    keras_class = isinstance(like, type) and is_keras(like)
     name = plain_name(like) if keras_class else like.lower().replace("_", "") if isinstance(like, str) else ""
     if name in known:
         return name
@@ -201,8 +202,8 @@ def kernels_of(layer: Any) -> list[keras.Variable]:
     if missing:
         raise ValueError(
             f"Expected a layer registered like {name!r} to have its attributes. Received: {said}, without "
-            f"{', '.join(map(repr, missing))}. Make each an attribute or a property (a bias may be None), or describe "
-            "the class with traits=tfcompress.LayerTraits(...)."
+            f"{', '.join(map(repr, missing))}. Make each an attribute or a property (None for a bias or activation "
+            "that isn't there), or describe the class with traits=tfcompress.LayerTraits(...)."
         )
     kernels = {kernel: getattr(layer, kernel) for kernel in traits.kernels}
     for kernel, weight in kernels.items():

@@ -24,7 +24,8 @@ from tfcompress.core.passthrough import Inserted, has_no_build, innermost
 from tfcompress.graph.clone import copy_layer
 from tfcompress.graph.copy_objects import Copies
 from tfcompress.graph.rewrite import Call, is_cast, walk
-from tfcompress.precision.operation_kinds import dtype_of, has_policy, is_of_keras
+from tfcompress.layers.names import is_of_keras
+from tfcompress.precision.operation_kinds import dtype_of, has_policy
 from tfcompress.precision.policies import HALVES
 
 

@@ -17,11 +17,11 @@ from tfcompress.graph import LayerChoice
 from tfcompress.graph.rewrite import Call, calls
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.catalogue import CATALOGUE, traits_of, traits_of_base
-from tfcompress.layers.names import plain_name
+from tfcompress.layers.names import is_of_keras, plain_name
 from tfcompress.layers.traits import UNKNOWN
 from tfcompress.precision.custom_calls import operations_in_half
 from tfcompress.precision.graph_positions import ends, raw
-from tfcompress.precision.operation_kinds import has_policy, is_of_keras, is_preprocessing
+from tfcompress.precision.operation_kinds import has_policy, is_preprocessing
 
 SOFTMAX = "a softmax, or another exponential, needs float32's range"
 NORM = "Keras computes its norm in the layer's own precision"

@@ -23,9 +23,10 @@ from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.rewrite import calls
 from tfcompress.graph.selectors import Layers
+from tfcompress.layers.names import is_of_keras
 from tfcompress.precision.casting import CastError, in_float32, with_policy
 from tfcompress.precision.float32_rule import ASKED, LOSS, named, reasons
-from tfcompress.precision.operation_kinds import has_policy, is_of_keras
+from tfcompress.precision.operation_kinds import has_policy
 from tfcompress.precision.policies import AUTO, HALVES, policy_name, resolve
 from tfcompress.precision.trial_run import Trial
 from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids

@@ -10,11 +10,6 @@ from keras.layers import Layer
 from tfcompress.precision.policies import HALVES
 
 
-def is_of_keras(thing: Any) -> bool:
-    """Return whether the class of a layer or operation is Keras' own."""
-    return type(thing).__module__.startswith("keras.")
-
-
 def is_preprocessing(layer: Any) -> bool:
     """Return whether a layer is one of Keras' for preprocessing and augmentation, or derived from one."""
     modules = (cls.__module__ for cls in type(layer).__mro__)

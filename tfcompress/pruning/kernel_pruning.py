@@ -20,7 +20,7 @@ from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.transform import put, read
 from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transforms
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
-from tfcompress.layers.kernel_layouts import Layout, layout_of, owner_of
+from tfcompress.layers.kernel_layouts import Layout, is_depthwise, layout_of
 from tfcompress.pruning.allocation import erdos_renyi, erdos_renyi_kernel
 from tfcompress.pruning.gradient_statistics import Evidence, gather_gradients
 from tfcompress.pruning.granularity import Block, NofM
@@ -120,13 +120,7 @@ def positions_for(layer: Layer, config: PruneConfig) -> list[int]:
     positions = kernel_positions(layer)
     if not isinstance(config.granularity, NofM):
         return positions
-    return [position for position in positions if not _is_depthwise(layer, position)]
-
-
-def _is_depthwise(layer: Layer, position: int) -> bool:
-    owner = owner_of(layer, position)
-    depthwise = isinstance(owner, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D)
-    return depthwise or inner_weights(layer)[position].name == "depthwise_kernel"
+    return [position for position in positions if not is_depthwise(layer, position)]
 
 
 def _say_what_is_short(pattern: NofM, made: Sequence[_Masked]) -> None:

@@ -42,7 +42,7 @@ class Region:
     @staticmethod
     def pointwise(call: Call) -> bool:
         """Return whether a call is a convolution of 1x1 pixels."""
-        return isinstance(_layer(call), keras.layers.Conv2D) and tuple(_layer(call).kernel_size) == (1, 1)
+        return name_of(call.operation) == "conv2d" and tuple(_layer(call).kernel_size) == (1, 1)
 
 
 def kernel_calls(model: keras.Model, has_kernel: Callable[[Any], bool]) -> dict[str, list[Call]]:
@@ -122,7 +122,7 @@ class _Graph:
         found, lost = self.search(first, lambda call: not self.entry_problem(call), self.read_by)
         if found and lost is None:
             return found
-        tried = [call for call in self.calls if type(_layer(call)) is keras.layers.Conv2D]
+        tried = [call for call in self.calls if name_of(call.operation) == "conv2d"]
         near = f"{tried[0].operation.name!r} {self.entry_problem(tried[0])}" if tried else "no Conv2D"
         raise ValueError(
             "Expected a model that begins, on every way from its inputs, with a Conv2D of 3x3 pixels on 3 channels "
@@ -172,7 +172,7 @@ class _Graph:
     def entry_problem(self, call: Call) -> str | None:
         """Return what a call lacks of a first convolution; `None` if it is one."""
         layer = _layer(call)
-        if not isinstance(layer, keras.layers.Conv2D) or layer.data_format != "channels_last":
+        if name_of(layer) != "conv2d" or layer.data_format != "channels_last":
             return "is no Conv2D"
         if tuple(layer.kernel.shape[:3]) != (3, 3, 3):
             return f"has a kernel of the shape {tuple(layer.kernel.shape)}"
@@ -184,7 +184,7 @@ class _Graph:
     def problem(self, call: Call) -> str | None:
         """Return why an operation has no sparse form; `None` if it has."""
         layer, name, before = _layer(call), name_of(call.operation), self.before(call)
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
+        if name == "depthwiseconv2d":
             return self.depthwise_problem(call, layer)
         if before is not None and name_of(before.operation) == "zeropadding2d":
             return "has padding before it, which only a depthwise convolution takes in"
@@ -267,7 +267,7 @@ def _activation_problem(layer: Any) -> str | None:
 
 
 def _is_pooling(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.GlobalAveragePooling2D)
+    return name_of(layer) == "globalaveragepooling2d"
 
 
 def _layer(call: Call) -> Any:

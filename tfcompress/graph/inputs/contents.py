@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers as L
 from keras import tree
 
 from tfcompress.core.keras_private import flatten_layers, nodes_in_order
@@ -27,9 +26,10 @@ from tfcompress.graph.inputs.input_paths import (
     moved,
     passes,
 )
-from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name
+from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name, tables
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import call_of
+from tfcompress.layers.names import is_of_keras, name_of
 
 
 class _Reader:
@@ -65,7 +65,7 @@ class _Reader:
             inner = graph_of(operation)
             given = {id(x): lines[id(y)] for x, y in zip(inner.inputs, call.inputs, strict=False) if id(y) in lines}
             return self.read(inner, given) if given else []
-        if type(operation).__name__ in ("Concatenate", "Stack"):
+        if name_of(operation) in ("concatenate", "stack"):
             return [_joined([lines.get(id(x)) for x in call.inputs])]
         made: list[Line | None] = []
         for x in call.inputs:
@@ -90,8 +90,7 @@ def _joined(lines: list[Line | None]) -> Line | None:
 
 def vocabulary(model: keras.Model) -> int:
     """Return how many different integers are safe as inputs: the smallest `input_dim` of an Embedding, or 2."""
-    sizes = [layer.input_dim for layer in flatten_layers(model) if isinstance(layer, L.Embedding)]
-    return min(sizes, default=2)
+    return min(tables(model), default=2)
 
 
 def contents(model: keras.Model) -> list[Content]:
@@ -179,17 +178,17 @@ def _calibrated(content: Content, seen: Any) -> Content:
 
 def _follow(reader: _Reader, operation: Any, call: Any, x: Any, line: Line) -> Iterator[Line | None]:
     """Note what an operation tells of a line, and yield the lines of its outputs."""
-    kind = type(operation).__name__
+    kind = name_of(operation)
     if isinstance(operation, Inserted):
         yield line
-    elif kind in ("Normalization", "BatchNormalization"):
+    elif kind in ("normalization", "batchnormalization"):
         _normalized(reader, operation, x, line)
     elif passes(kind, call):
-        if kind == "Masking":
+        if kind == "masking":
             for source in line.sources:
                 reader.masks[source] = float(np.ravel(line.back(np.asarray(operation.mask_value, float)))[0])
         yield from moved(kind, call, x, line)
-    elif kind in ("GetItem", "Split"):
+    elif kind in ("getitem", "split"):
         yield from columns_of(operation, call, x, line)
     elif (mapped := affine(operation, kind, call, x)) is not None:
         scale, offset = mapped
@@ -207,7 +206,7 @@ def _follow(reader: _Reader, operation: Any, call: Any, x: Any, line: Line) -> I
 
 
 def _normalized(reader: _Reader, operation: Any, x: Any, line: Line) -> None:
-    batch = isinstance(operation, L.BatchNormalization)
+    batch = name_of(operation) == "batchnormalization"
     names = ("moving_mean", "moving_variance") if batch else ("mean", "variance")
     if getattr(operation, "invert", False) or any(getattr(operation, name, None) is None for name in names):
         return
@@ -229,26 +228,26 @@ def _normalized(reader: _Reader, operation: Any, x: Any, line: Line) -> None:
 
 def _ends(reader: _Reader, operation: Any, call: Any, x: Any, line: Line) -> None:
     """Note what an operation that isn't followed tells of what it reads."""
-    kind = type(operation).__name__
+    kind = name_of(operation)
     size = _table_size(operation, kind, call, x)
     if size is not None:
         low, high = np.ceil(line.back(0.0)), np.floor(line.back(float(size - 1)))
-        padded = 0.0 if kind == "Embedding" and np.all(low <= 0) else None
+        padded = 0.0 if kind == "embedding" and np.all(low <= 0) else None
         about = f"whole numbers of the table of {operation.name!r}, both ends included"
         reader.note("table", line, Content(about, np.maximum(low, 0.0), np.maximum(high, 0.0), True, padded=padded))
-    elif kind == "IntegerLookup":
+    elif kind == "integerlookup":
         known = [int(value) for value in operation.get_vocabulary(include_special_tokens=False)] or [0]
         about = f"whole numbers that {operation.name!r} knows, and others"
         reader.note("table", line, Content(about, float(min(known) - 1), float(max(known) + 1), True))
-    elif kind == "Discretization":
+    elif kind == "discretization":
         reader.point(line, operation.bin_boundaries)
-    elif kind in ("Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "Maximum", "Minimum"):
+    elif kind in ("greater", "greaterequal", "less", "lessequal", "equal", "notequal", "maximum", "minimum"):
         others = [value for value in call.arguments if value is not x]
         if others and isinstance(others[0], int | float | np.ndarray | np.number):
             reader.point(line, others[0])
-    elif kind == "ReLU" and (operation.threshold or operation.max_value is not None):
-        reader.point(line, [operation.threshold, *([operation.max_value] if operation.max_value is not None else [])])
-    elif kind in ("Clip", "Digitize", "Threshold", "SearchSorted"):
+    elif kind == "relu" and (limits := _limits(operation)):
+        reader.point(line, limits)
+    elif kind in ("clip", "digitize", "threshold", "searchsorted"):
         values = [getattr(operation, name, None) for name in ("x_min", "x_max", "threshold")]
         values += [value for value in call.arguments[1:] if isinstance(value, int | float | np.ndarray | list | tuple)]
         points = [float(v) for value in values if value is not None for v in np.ravel(np.asarray(value, float))]
@@ -258,21 +257,25 @@ def _ends(reader: _Reader, operation: Any, call: Any, x: Any, line: Line) -> Non
         _pixels(reader, line)
 
 
+def _limits(relu: Any) -> list[float]:
+    """Return where a ReLU begins and ends; nothing if it begins at 0 and has no end."""
+    least, most = getattr(relu, "threshold", 0.0), getattr(relu, "max_value", None)
+    if most is None:
+        return [least] if least else []
+    return [least, most]
+
+
 def _table_size(operation: Any, kind: str, call: Any, x: Any) -> int | None:
-    if kind == "Take" and len(call.arguments) > 1 and call.arguments[1] is x:
+    if kind == "take" and len(call.arguments) > 1 and call.arguments[1] is x:
         table = call.arguments[0]
         return None if operation.axis is None else table.shape[operation.axis]
-    if kind in ("OneHot", "MultiHot"):
+    if kind in ("onehot", "multihot"):
         return int(operation.num_classes)
-    if kind == "CategoryEncoding":
+    if kind == "categoryencoding":
         return int(operation.num_tokens)
     if isinstance(operation, keras.layers.Layer) and not isinstance(operation, Parameter):
-        sizes = [part.input_dim for part in flatten_layers(operation) if isinstance(part, L.Embedding)]
-        if (
-            not sizes
-            and "int" in keras.backend.standardize_dtype(x.dtype)
-            and not type(operation).__module__.startswith("keras.")
-        ):
+        sizes = tables(operation)
+        if not sizes and "int" in keras.backend.standardize_dtype(x.dtype) and not is_of_keras(operation):
             sizes = [weight.shape[0] for weight in operation.weights if len(weight.shape) == 2]
         return min(sizes, default=None)
     return None

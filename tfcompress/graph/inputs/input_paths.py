@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.sharding import gathered
+from tfcompress.layers.names import name_of
 
 Ends = Any
 """A float, or an array of one for each channel, along the last axis."""
@@ -63,11 +64,11 @@ class Line:
 
 
 _PASS = re.compile(
-    "Identity|(Spatial)?Dropout([123]D)?|Gaussian(Noise|Dropout)|Cast|Masking|Resizing|CenterCrop|Cropping[123]D|"
-    "ZeroPadding[123]D|Pad|StopGradient|ActivityRegularization|ConvertToTensor|Copy|Random.*"
+    "identity|linear|(spatial|alpha)?dropout([123]d)?|gaussian(noise|dropout)|cast|masking|resizing|centercrop|pad|copy|"
+    "cropping[123]d|zeropadding[123]d|stopgradient|activityregularization|converttotensor|random.*"
 )
-_MOVES = re.compile("Reshape|Flatten|Permute|Transpose|ExpandDims|Squeeze|Ravel|RepeatVector|Unstack")
-_ARITHMETIC = ("Add", "Subtract", "Multiply", "TrueDivide", "Divide")
+_MOVES = re.compile("reshape|flatten|permute|transpose|expanddims|squeeze|ravel|repeatvector|unstack")
+_ARITHMETIC = ("add", "subtract", "multiply", "truedivide", "divide")
 
 
 def passes(kind: str, call: Any) -> bool:
@@ -79,7 +80,7 @@ def moved(kind: str, call: Any, x: Any, line: Line) -> list[Line]:
     """Return the lines of what an operation that `passes` makes: none if it moves channels that are told apart."""
     alike = np.ndim(line.scale) == 0 and np.ndim(line.offset) == 0 and line.columns is None
     keeps = not _MOVES.fullmatch(kind) or (
-        kind in ("Reshape", "ExpandDims") and call.outputs[0].shape[-1] == x.shape[-1]
+        kind in ("reshape", "expanddims") and call.outputs[0].shape[-1] == x.shape[-1]
     )
     return [line] * len(call.outputs) if keeps or alike else []
 
@@ -91,7 +92,7 @@ def columns_of(operation: Any, call: Any, x: Any, line: Line) -> Iterator[Line |
         return
     rank, width = len(x.shape), x.shape[-1]
     before = np.arange(width) if line.columns is None and width is not None else line.columns
-    if type(operation).__name__ == "Split":
+    if name_of(operation) == "split":
         if operation.axis in (-1, rank - 1) and width is not None:
             parts = np.split(before, operation.indices_or_sections)
             yield from (_part(line, before, part) for part in parts)
@@ -119,8 +120,8 @@ def _part(line: Line, before: Any, part: Any) -> Line:
 
 def affine(operation: Any, kind: str, call: Any, x: Any) -> tuple[Ends, Ends] | None:
     """Return the factor and the term of an operation with constants, along the last axis at most."""
-    if kind in ("Rescaling", "Negative"):
-        return (-1.0, 0.0) if kind == "Negative" else tuple(map(_of_channels, (operation.scale, operation.offset)))
+    if kind in ("rescaling", "negative"):
+        return (-1.0, 0.0) if kind == "negative" else tuple(map(_of_channels, (operation.scale, operation.offset)))
     if kind not in _ARITHMETIC or len(call.inputs) != 1 or len(call.arguments) != 2:
         return None
     first = call.arguments[0] is x
@@ -129,11 +130,11 @@ def affine(operation: Any, kind: str, call: Any, x: Any) -> tuple[Ends, Ends] | 
         constant = _of_channels(other)
     except (TypeError, ValueError):
         return None
-    if kind in ("Add", "Subtract"):
-        return (1.0 if first or kind == "Add" else -1.0), (-constant if kind == "Subtract" and first else constant)
-    if kind != "Multiply" and (not first or np.any(constant == 0)):
+    if kind in ("add", "subtract"):
+        return (1.0 if first or kind == "add" else -1.0), (-constant if kind == "subtract" and first else constant)
+    if kind != "multiply" and (not first or np.any(constant == 0)):
         return None
-    return (constant if kind == "Multiply" else 1.0 / constant), 0.0
+    return (constant if kind == "multiply" else 1.0 / constant), 0.0
 
 
 def _of_channels(value: Any) -> Any:

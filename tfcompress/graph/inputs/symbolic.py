@@ -19,6 +19,7 @@ from tfcompress.core.sharding import gathered
 from tfcompress.core.uneven_rows import fixes_rows
 from tfcompress.graph.inputs.declared import given_dtypes, given_shapes, whole_structure
 from tfcompress.graph.inputs.sizes import Sizes, find_sizes, hints_of, with_batch
+from tfcompress.layers.catalogue import traits_of_base
 
 
 def is_graph(layer: Any) -> bool:
@@ -107,6 +108,12 @@ def called_dtypes(model: keras.Model) -> list[str]:
     return [given.get(leaf.name, dtype) for leaf, dtype in zip(leaves, found, strict=True)]
 
 
+def tables(layer: Any) -> list[int]:
+    """Return how many rows each embedding of a model or layer has."""
+    parts = flatten_layers(layer)
+    return [part.input_dim for part in parts if traits_of_base(part).quantization == "table"]
+
+
 _FOUND: weakref.WeakKeyDictionary[keras.Model, list[str]] = weakref.WeakKeyDictionary()
 """Of each model, what `called_dtypes` found by trying."""
 
@@ -116,7 +123,7 @@ MOST_COMBINED = 4
 
 def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: str) -> list[str]:
     """Try floats, then whole numbers where nothing else will do; what is only looked up in a table is whole."""
-    tables = [part.input_dim for part in flatten_layers(model) if isinstance(part, keras.layers.Embedding)]
+    rows_of_tables = tables(model)
     names = [leaf.name for leaf in leaves]
     shapes = with_batch(given_shapes(names, [leaf.shape for leaf in leaves]), 2)
     rows = [(leaf.rows,) for leaf in leaves]
@@ -127,7 +134,7 @@ def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: s
         random = np.random.default_rng(0)
         arrays = [
             (random.integers(0, words, size) + extra).astype(dtype)
-            if "int" in dtype or tables
+            if "int" in dtype or rows_of_tables
             else random.standard_normal(size).astype("float32")
             for size, dtype, extra in zip(sizes, dtypes, more, strict=True)
         ]
@@ -142,14 +149,14 @@ def _dtypes_that_run(model: keras.Model, named: Any, leaves: list[_Leaf], own: s
         ways = [[own] * count, ["int32"] * count]
     still = [0.0] * count
     # Beside ids there may be lengths, which are at most as large as a sequence is long.
-    for words, way in itertools.product(dict.fromkeys((min(tables, default=2), 2)), ways):
+    for words, way in itertools.product(dict.fromkeys((min(rows_of_tables, default=2), 2)), ways):
         try:
             run = functools.partial(outputs, words=words, dtypes=way)
             sizes = find_sizes(shapes, functools.partial(run, more=still), hints_of(model, shapes))
             before = run(sizes, more=still)
         except Exception:  # whatever the model raises
             continue
-        if tables:
+        if rows_of_tables:
             for place in range(count):
                 looked_up = functools.partial(outputs, sizes, words, way)
                 if way[place] == own and _only_looked_up(before, looked_up, place, count):

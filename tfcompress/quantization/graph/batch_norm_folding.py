@@ -21,6 +21,7 @@ from tfcompress.graph.rewrite import Call, calls, walk
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of, is_linear
+from tfcompress.layers.names import name_of
 
 
 def remade(layer: L.Layer, **changes: Any) -> L.Layer:
@@ -247,7 +248,7 @@ def _check_no_transforms(norm: L.Layer) -> None:
 def _foldable(call: Call, layer: L.Layer, flow: Flow) -> bool:
     """Return whether a call of what follows `layer` is a plain batch normalization over the last axis."""
     norm = innermost(call.operation)
-    if not isinstance(norm, L.BatchNormalization) or type(norm).call is not L.BatchNormalization.call:
+    if name_of(norm) != "batchnormalization":
         return False
     if len(call.inputs) != 1 or len(call.arguments) != 1:
         return False  # it has a mask

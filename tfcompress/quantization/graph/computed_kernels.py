@@ -23,6 +23,7 @@ from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.kernel_layouts import channel_axes
+from tfcompress.layers.names import is_of_keras
 from tfcompress.quantization.graph.float_layers import COMPUTED, KeptFloat
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 
@@ -131,7 +132,7 @@ def computing_layers(
 def _is_own(layer: Any) -> bool:
     """Return whether a layer has kernels, and isn't made of Keras' layers alone."""
     parts = flatten_layers(innermost(layer))
-    return bool(kernel_positions(layer)) and not all(type(part).__module__.startswith("keras.") for part in parts)
+    return bool(kernel_positions(layer)) and not all(map(is_of_keras, parts))
 
 
 class _Tracing(keras.Operation):

@@ -46,7 +46,6 @@ class Rule:
 
 RESIZING = ("upsampling2d", "resizing")
 POOLING = ("maxpooling", "globalmaxpooling")
-_OF_TWO = ("add", "subtract", "multiply", "maximum", "minimum", "matmul")
 
 
 def computes(operation: Any, rule: Rule) -> bool:
@@ -110,7 +109,9 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         "an image smaller than the crop": name == "centercrop" and _is_smaller(call.inputs[0].shape, inner),
         "from an embedding back to words": name == "reversibleembedding" and bool(call.keywords.get("reverse")),
         "whole numbers": rule.kind in (AFFINE, INTEGER, CONCATENATE, KERNEL) and whole,
-        "a constant operand": rule.kind == INTEGER and name in _OF_TWO and len(call.inputs) < 2,
+        "a constant operand": rule.kind == INTEGER
+        and traits_of(inner).channels in ("nary", "matmul")
+        and len(call.inputs) < 2,
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
         f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu"),
     }

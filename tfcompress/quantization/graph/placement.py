@@ -10,6 +10,7 @@ import keras
 
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.rewrite import Call, readers_of
+from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of, name_of_function
 from tfcompress.quantization.graph.float_layers import LEFT_OUT, WEIGHTS_ALONE
@@ -33,7 +34,6 @@ from tfcompress.quantization.ranges.divisors import floats_for_divisors
 _QUANTIZED = (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE)
 _CUTS = ("maximum", "minimum")
 """What they cut off of their inputs need not be within a range."""
-_FUSES_RELU = ("add", "subtract", "multiply", *_CUTS)
 
 NOT_CHOSEN = Rule(FLOAT, note=f"float: {LEFT_OUT}")
 ONLY_WEIGHTS = Rule(FLOAT, note=f"float: {WEIGHTS_ALONE}")
@@ -246,7 +246,7 @@ class _Placer:
         if before is None or not self.single(x) or before in self.alone:
             return False
         return self.rules[before].kind in (KERNEL, AFFINE) or (
-            self.rules[before].kind == INTEGER and name_of(before.operation) in _FUSES_RELU
+            self.rules[before].kind == INTEGER and traits_of(before.operation).channels == "nary"
         )
 
     def taken_on(self, x: Any) -> bool:

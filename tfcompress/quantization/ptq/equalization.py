@@ -246,7 +246,7 @@ def _kind(call: Call) -> str | None:
         scales = "scales" if traits_of(operation).homogeneous else None
         return "relu6" if name_of(operation) == "relu6" else scales
     if channels_of(operation) is not None or isinstance(operation, L.Activation):
-        return _kind_of_function(operation.activation)
+        return _kind_of_function(getattr(operation, "activation", None))
     last = getattr(operation, "data_format", "channels_last") != "channels_first"
     return "scales" if traits_of(operation).homogeneous and last else None
 
