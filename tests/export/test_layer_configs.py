@@ -100,6 +100,20 @@ def test_both_compute_what_the_model_does(made, data):
     assert zeros["logits/kernel"] == 0.75
 
 
+def test_summary_shows_each_config(made):
+    """Also of a model that was saved and loaded."""
+    shown = tfc.summary(made[0])
+    rows = {row.layer: row.config for row in shown.rows if row.weight}
+    assert rows == {
+        "first": "25% zeros, int8",
+        "wide": "int16x8",
+        "weights": "int8 weights",
+        "hidden": "50% zeros in blocks of 1x4, int8",
+        "logits": "75% zeros",
+    }
+    assert "config" in str(shown)
+
+
 def test_integer_inputs_need_8_bits_there(made, data, tmp_path):
     wide = tfc.quantize(_network(), {"first": "int16x8", "logits": "int16x8", ".*": "int8"}, data)
     with pytest.raises(ValueError, match="input 'image' with 16 bits, output 'logits' with 16 bits"):

@@ -72,6 +72,10 @@ class WeightTransform:
         """
         return []
 
+    def brief(self) -> str:
+        """Return what was asked for, in few words: where layers have configs of their own, `tfc.summary` shows it."""
+        return ""
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {}

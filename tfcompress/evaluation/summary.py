@@ -16,7 +16,7 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, without_marks
+from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, without_marks, wrapped_layers
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.keras_quantized import check_floats, mode_of
 from tfcompress.graph.rewrite import calls
@@ -43,6 +43,8 @@ class WeightRow:
     """Whether the layer computes in floating point among quantized ones."""
     precision: str = ""
     """The dtype that the layer computes in while it is trained, such as "bfloat16"; empty for an operation."""
+    config: str = ""
+    """What was asked for, in few words, such as "75% zeros, int16x8"."""
 
     @property
     def size(self) -> int:
@@ -69,12 +71,14 @@ class Summary:
         rows: One row for each kernel, and one for each layer without any.
         parameters: Number of all weights, biases and statistics included.
         remarks: What has become of the weights otherwise than it was meant, such as a sparsity that wasn't reached.
+        by_layer: Whether layers have different configs, which the table then shows.
     """
 
     name: str
     rows: tuple[WeightRow, ...]
     parameters: int
     remarks: tuple[str, ...] = ()
+    by_layer: bool = False
 
     def __str__(self) -> str:
         return self.table()
@@ -116,6 +120,8 @@ class Summary:
             table.add_column(heading, no_wrap=heading != "layer", overflow="fold")
         for heading in figures:
             table.add_column(heading, justify="right", no_wrap=True)
+        if self.by_layer:
+            table.add_column("config", overflow="fold")
         for heading in ("output", "status") if quantized else ("status",):
             table.add_column(heading, no_wrap=heading == "output" or not quantized, overflow="fold")
         for row in self.rows:
@@ -129,6 +135,7 @@ class Summary:
                 "distinct": f"{row.distinct:,}" if row.weight else "",
                 "bytes": f"{row.nbytes:,}" if row.weight else "",
                 "computes in": row.precision,
+                "config": row.config,
                 "output": row.output,
                 "status": row.status,
             }
@@ -151,7 +158,8 @@ def summary(model: keras.Model) -> Summary:
         One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it, and
         for every layer whether it was pruned, quantized, left as it is, or has nothing to compress; of a quantized
         model also the range of each output, and which layers stay float islands; in mixed precision also what each
-        layer computes in (`tfcompress.precision.explain` says why).
+        layer computes in (`tfcompress.precision.explain` says why). Where layers have configs of their own, the table
+        shows each, in few words.
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -172,7 +180,12 @@ def summary(model: keras.Model) -> Summary:
         rows += _rows(layer, explanation)
     from tfcompress.evaluation.size import count_keras
 
-    return Summary(model.name, tuple(rows), count_keras(model).parameters, tuple(remarks(model)))
+    asked: dict[type, set[str]] = {}
+    for wrapper in wrapped_layers(model):
+        for _, transform in wrapper.transforms:
+            asked.setdefault(type(transform), set()).add(transform.brief())
+    by_layer = any(len(briefs) > 1 for briefs in asked.values())
+    return Summary(model.name, tuple(rows), count_keras(model).parameters, tuple(remarks(model)), by_layer)
 
 
 def _sparsities(model: keras.Model) -> dict[str, float]:
@@ -269,6 +282,7 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
                 output,
                 island,
                 precision,
+                ", ".join(dict.fromkeys(brief for transform in chain if (brief := transform.brief()))),
             )
         )
     return rows

@@ -212,6 +212,25 @@ class Mask(WeightTransform):
         """Return what is known of the weight."""
         return Statistics(**self.gathering.known(), seed=self.seed)
 
+    def brief(self) -> str:
+        """Return the share of zeros at the schedule's end, and what of the config isn't as usual.
+
+        >>> Mask(PruneConfig(0.5, granularity=Block(1, 4))).brief()
+        '50% zeros in blocks of 1x4'
+        """
+        config, final = self.config, self.config.schedule.known_final()
+        words = ["zeros on schedule" if final is None else f"{100 * final:.3g}% zeros"]
+        if isinstance(config.granularity, Block):
+            words.append(f"in blocks of {config.granularity.rows}x{config.granularity.cols}")
+        elif isinstance(config.granularity, NofM):
+            words = [f"{config.granularity.n} of {config.granularity.m}"]
+        elif config.granularity != "element":
+            words.append(f"of {config.granularity}s")
+        if config.criterion != "magnitude":
+            words.append(f"by {config.criterion if isinstance(config.criterion, str) else config.criterion.__name__}")
+        words += [f"with a {config.scope} budget"] if config.scope != "layer" else []
+        return " ".join(words)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         names = ("group", "group_size", "share", "cost", "fixed", "seed", "given", "inputs", "outputs")

@@ -88,6 +88,21 @@ class WeightQuantizer(WeightTransform):
         largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.axis)))
         put(self.ratio, np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
 
+    def brief(self) -> str:
+        """Return the bits of activations and weights, and what of the specifications isn't as usual.
+
+        >>> WeightQuantizer(WeightSpec(bits=4, granularity="per_tensor"), None, ActivationSpec()).brief()
+        'int8x4 per tensor'
+        """
+        bits, spec = self.spec.bits, self.activations
+        words = [] if self.spec.granularity == "per_channel" else ["per tensor"]
+        words += [f"{self.spec.range} weights"] if self.spec.range != "minmax" else []
+        if spec is None:
+            return " ".join([f"int{bits} weights", *words])
+        words += [f"{spec.range} activations"] if spec.range != "minmax" else []
+        kind = f"int{bits}" if spec.bits == bits else f"int{spec.bits}x{bits}"
+        return " ".join([f"dynamic {kind}" if spec.dynamic else kind, *words])
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         activations = None if self.activations is None else dataclasses.asdict(self.activations)
@@ -112,6 +127,10 @@ class Float16Weight(WeightTransform):
         """Return the rounded values, in the dtype they had."""
         rounded = ops.cast(ops.cast(value, "float16"), value.dtype)
         return value + ops.stop_gradient(rounded - value)
+
+    def brief(self) -> str:
+        """Return what it is."""
+        return "float16"
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
