@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import graphlib
 import subprocess
 import sys
+
+import grimp
 
 import tfcompress as tfc
 
@@ -32,3 +35,22 @@ def test_every_public_name_is_there_and_described():
 def test_import_does_not_change_the_environment():
     code = "import os, keras; before = dict(os.environ); import tfcompress; assert dict(os.environ) == before"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = grimp.build_graph("tfcompress", cache_dir=None)  # with imports in functions and those for types
+    imports = {}
+    for module in graph.modules:
+        imports[module] = set()
+        for other in graph.find_modules_directly_imported_by(module):
+            names = other.split(".")
+            packages = {".".join(names[:end]) for end in range(1, len(names))}  # which are run before
+            imports[module] |= {other, *(package for package in packages if not f"{module}.".startswith(f"{package}."))}
+    assert len(imports) > 200 and imports["tfcompress.export.exporter"]
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(
+            f"Expected imports that point one way. Received: {' <- '.join(error.args[1])}. Move what both need into a "
+            "module of its own; an import in a function, or for types alone, doesn't help."
+        ) from None

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfcompress.evaluation.comparison import Candidate, Comparison
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.reports import charts
 from tfcompress.reports.tables import number
-
-if TYPE_CHECKING:
-    from tfcompress.evaluation.compare import Candidate, Report
 
 MAX_TABLE_CLASSES = 20
 
@@ -72,7 +69,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-def page(report: Report, title: str) -> str:
+def page(report: Comparison, title: str) -> str:
     """Return the page: the table, the charts, each candidate's classes, the environment.
 
     Args:
@@ -104,7 +101,7 @@ def page(report: Report, title: str) -> str:
     )
 
 
-def _main_table(report: Report) -> str:
+def _main_table(report: Comparison) -> str:
     titles = report.headings()
     lines = []
     for cells in report.rows():
@@ -131,7 +128,7 @@ def _judgement(title: str, cell: str) -> str:
     return ' class="better"' if (value > 0) == (title == "Δ points") else ' class="worse"'
 
 
-def _charts(report: Report) -> str:
+def _charts(report: Comparison) -> str:
     candidates = report.candidates
     panels: dict[str, Sequence[float | None]] = {"file, kB": [c.size.file_bytes / 1000 for c in candidates]}
     panels["zipped, kB"] = [c.size.zipped_bytes / 1000 for c in candidates]

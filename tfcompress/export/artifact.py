@@ -7,7 +7,8 @@ import pathlib
 from typing import Any
 
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.export.file_arithmetic import FloatOperator, Operators, read_census
+from tfcompress.export.file_arithmetic import read_census
+from tfcompress.export.file_operators import FloatOperator, Operators
 from tfcompress.parity.tolerance import OutputParity, Parity
 from tfcompress.runtime import integer_io
 from tfcompress.runtime.external_data import external_files

@@ -15,7 +15,8 @@ from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.file_arithmetic import Census, read_census
+from tfcompress.export.file_arithmetic import read_census
+from tfcompress.export.file_operators import Census
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
 from tfcompress.export.plan.claims import compare, make_plan, require_integers
 from tfcompress.export.plan.deployment import Deployment, deploy

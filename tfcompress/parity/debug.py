@@ -18,9 +18,11 @@ from tfcompress.data.model_batches import check_batch_size
 from tfcompress.data.named_batches import Arrays, stream
 from tfcompress.data.named_inputs import count_samples
 from tfcompress.graph.rewrite import calls_forgotten
+from tfcompress.parity.debug_plot import draw
 from tfcompress.parity.probing.file_tensors import open_observer
 from tfcompress.parity.probing.model_tensors import flat, is_dynamic
 from tfcompress.parity.probing.tensor_comparison import Comparison, FloatComparison
+from tfcompress.parity.tensor_difference import TensorDifference
 from tfcompress.parity.verify import pair
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import held, io_grids, quantize
@@ -32,47 +34,6 @@ SHARE_OF_PEAK = 1 / 1024
 
 DYNAMIC_SHARE = 1 / 32
 """The same where ranges are found at run time: Keras finds them for each sample, the runtimes for what they get."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorDifference:
-    """One tensor of the model, in Keras and in the file.
-
-    The figures that begin with `own_` are those of the layer alone: Keras computes it from the file's own tensors
-    before it. The others hold what came from all layers before, too.
-
-    Attributes:
-        name: of the quantizer, or of the layer in a model without.
-        layer: whose output it is.
-        tensor: its name in the file; None: not found there, and all figures are None.
-        step: of its quantization grid; None: float.
-        sqnr: variance of Keras' values over the mean squared difference, in dB; None also if nothing differs.
-        max_abs: largest absolute difference.
-        max_steps: that in steps.
-        equal: share of equal values: on a grid the same integer.
-        own_sqnr: as `sqnr`, of the layer alone.
-        own_max_abs: as `max_abs`.
-        own_max_steps: as `max_steps`.
-        own_equal: as `equal`.
-        differs: whether the layer alone differs by more than the threshold.
-        float_sqnr: power of the float model's values over what quantization changed in Keras, in dB; None also
-            without `reference`.
-    """
-
-    name: str
-    layer: str
-    tensor: str | None
-    step: float | None = None
-    sqnr: float | None = None
-    max_abs: float | None = None
-    max_steps: float | None = None
-    equal: float | None = None
-    own_sqnr: float | None = None
-    own_max_abs: float | None = None
-    own_max_steps: float | None = None
-    own_equal: float | None = None
-    differs: bool = False
-    float_sqnr: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,11 +147,9 @@ class DebugReport:
             FileNotFoundError: the folder doesn't exist.
             ValueError: another suffix.
         """
-        from tfcompress.parity.debug_plot import draw
-
         target = check_target(path, ".png", overwrite)
         with draft(target) as beside:
-            draw(self, beside)
+            draw(self.tensors, f"{self.path.name} against Keras", beside)
         return target
 
 

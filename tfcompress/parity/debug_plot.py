@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tfcompress.parity.debug import DebugReport
+from tfcompress.parity.tensor_difference import TensorDifference
 
 CEILING = 100.0
 """dB at which the axis ends: what is better, or exact, is drawn there."""
@@ -16,17 +15,17 @@ CEILING = 100.0
 ALL, OWN, WRONG = "#2f81c7", "#8a94a3", "#d1242f"
 
 
-def draw(report: DebugReport, target: pathlib.Path) -> None:
+def draw(tensors: Sequence[TensorDifference], title: str, target: pathlib.Path) -> None:
     """Draw the SQNR of each tensor as a bar, that of each layer alone as a dot; write the picture to `target`.
 
     Args:
-        report: what to draw; with a hundred tensors the picture grows, the names stay readable.
+        tensors: what to draw; with a hundred the picture grows, the names stay readable.
+        title: of the picture.
         target: a `.png` file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tensors = report.tensors
     count = len(tensors)
     figure = Figure(figsize=(9.0, 0.19 * count + 1.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -48,7 +47,7 @@ def draw(report: DebugReport, target: pathlib.Path) -> None:
     axis.set_ylim(count - 0.4, -0.6)
     axis.set_xlim(0, CEILING * 1.02)
     axis.set_xlabel(f"SQNR in dB ({CEILING:.0f}: that or better)")
-    axis.set_title(f"{report.path.name} against Keras", fontsize=10, parse_math=False)
+    axis.set_title(title, fontsize=10, parse_math=False)
     axis.grid(axis="x", linewidth=0.4)
     axis.set_axisbelow(True)
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0 + 0.4 / (0.19 * count + 1)), ncols=3, fontsize=8)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,15 +23,13 @@ from tfcompress.graph.inputs.sizes import MANY, NoSizeFits, batch_of, hints_of, 
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
+from tfcompress.parity.quantized_model import QuantizedModel
 from tfcompress.parity.tolerance import OutputParity, Parity, ParityError, compare
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.runtime.integer_io import held, io_grids, predict
 from tfcompress.runtime.runner import DEFAULT_BATCH_SIZE, Runner, fill
 from tfcompress.tracing.float32_view import float32_view
 from tfcompress.tracing.trace import Trace
-
-if TYPE_CHECKING:
-    from tfcompress.export.plan.deployment import Deployment
 
 __all__ = ["OutputParity", "Parity", "ParityError", "compare", "verify"]
 
@@ -55,7 +53,7 @@ def verify(  # noqa: PLR0917
     runner: Runner,
     precision: str,
     data: Any = None,
-    deployment: Deployment | None = None,
+    deployment: QuantizedModel | None = None,
 ) -> Parity:
     """Run a file and its Keras model on the same data, and compare.
 
@@ -124,7 +122,7 @@ def input_ranges(model: keras.Model) -> list[tuple[float, float] | None]:
 
 
 def alike_outputs(
-    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: Deployment
+    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: QuantizedModel
 ) -> list[dict[str, np.ndarray]]:
     """Return what the model gives when its roundings fall otherwise."""
     if deployment.scheme is not None and is_dynamic(deployment):
@@ -150,7 +148,7 @@ def alike_outputs(
     return made
 
 
-def is_dynamic(deployment: Deployment | None) -> bool:
+def is_dynamic(deployment: QuantizedModel | None) -> bool:
     """Return whether a model's activations have ranges that are found at run time."""
     scheme = deployment.scheme if deployment is not None else None
     return scheme is not None and scheme.activations == "dynamic"

@@ -9,9 +9,18 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tfcompress.core.atomic_files import check_target
+from tfcompress.pipeline.scan_plots import canvas, finish, save
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import number, plain, significant, to_text
+
+SHOWN = 10
+"""Lines with a colour and a name of their own; what is less sensitive is drawn in grey."""
+
+GREY, BASELINE = "#c4c9d1", "#57606a"
+MARKERS = "osD^vPX*<>"
 
 UNITS = {"sparsity": "zeros", "bits": "bits"}
 
@@ -119,10 +128,8 @@ class Sensitivity(Document):
             FileNotFoundError: the folder doesn't exist.
             ValueError: another suffix.
         """
-        from tfcompress.pipeline.scan_plots import draw_sensitivity, save
-
         target = None if path is None else check_target(path, ".png", overwrite)
-        figure = draw_sensitivity(self)
+        figure = _draw(self)
         return figure if target is None else save(figure, target)
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,3 +165,40 @@ class Sensitivity(Document):
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
+
+
+def _draw(result: Sensitivity) -> Any:
+    """Return a picture of a scan, a line per layer: the metric against the sparsity or the bits.
+
+    Args:
+        result: What to draw; of more than ten layers the ten most sensitive have colours and names.
+    """
+    figure, axis = canvas()
+    per_cent = result.metric == "accuracy"
+    factor = 100.0 if per_cent else 1.0
+    ranking = result.ranking()
+    shown = [layer for layer in result.sizes if layer in ranking[:SHOWN]]  # in the order of the model
+    others = [layer for layer in ranking if layer not in shown]
+    sparsity = result.kind == "sparsity"
+    axis.axhline(factor * result.baseline, color=BASELINE, linewidth=1.0, linestyle="--", label="as given")
+    for layer in (*others, *shown):
+        points = sorted((row.level, row.value) for row in result.rows if row.layer == layer)
+        x, y = (np.array(part, float) for part in zip(*points, strict=True))
+        if sparsity:
+            x, y = np.r_[0.0, 100 * x], np.r_[result.baseline, y]
+        if layer in others:
+            label = f"{len(others)} less sensitive" if layer == others[0] else "_"
+            axis.plot(x, factor * y, color=GREY, linewidth=0.9, label=label, zorder=1)
+            continue
+        place = shown.index(layer)
+        name = layer if len(layer) <= 32 else layer[:15] + "\u2026" + layer[-16:]
+        style: dict[str, Any] = {"color": f"C{place}", "marker": MARKERS[place], "markersize": 4, "linewidth": 1.4}
+        # A label that begins with "_" is matplotlib's sign for "no legend".
+        axis.plot(x, factor * y, label="\u200b" + name, **style)
+    axis.set_xlabel("zeros in the layer, %" if sparsity else "bits of the layer's weights")
+    if not sparsity:
+        axis.set_xticks(result.levels)
+    axis.set_ylabel(f"{result.metric}, %" if per_cent else result.metric, parse_math=False)
+    axis.set_title(f"One layer {'pruned' if sparsity else 'quantized'}, the others as they were", fontsize=10)
+    finish(axis)
+    return figure

@@ -17,6 +17,7 @@ from tfcompress.graph.selectors import Layers
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.compress_job import Stage, rising_schedule, silent
 from tfcompress.pipeline.datasets import Data
+from tfcompress.pipeline.scan_plots import canvas, finish, save
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity
@@ -100,15 +101,31 @@ class Sweep(Document):
             FileNotFoundError: the folder doesn't exist.
             ValueError: another suffix.
         """
-        from tfcompress.pipeline.scan_plots import draw_sweep, save
-
         target = None if path is None else check_target(path, ".png", overwrite)
-        figure = draw_sweep(self)
+        figure = _draw(self)
         return figure if target is None else save(figure, target)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return plain({"version": 1, **dataclasses.asdict(self)})
+
+
+def _draw(result: Sweep) -> Any:
+    """Return a picture of a sweep: the metric on training and on test data against the sparsity."""
+    figure, axis = canvas()
+    factor = 100.0 if result.metric == "accuracy" else 1.0
+    given, *trained = result.rows
+    zeros = [100 * row.sparsity for row in trained]
+    for name, colour, marker in (("train", "C0", "o"), ("test", "C1", "s")):
+        value = factor * getattr(given, name)
+        axis.axhline(value, color=colour, linewidth=0.8, linestyle="--", label=f"{name}, as given")
+        values = [factor * getattr(row, name) for row in trained]
+        axis.plot(zeros, values, color=colour, marker=marker, markersize=5, label=f"{name}, pruned and fine-tuned")
+    axis.set_xlabel("zeros in all kernels, %")
+    axis.set_ylabel(f"{result.metric}, %" if factor == 100 else result.metric)
+    axis.set_title(f"{result.model} on {result.data}", fontsize=10, parse_math=False)
+    finish(axis)
+    return figure
 
 
 def sweep(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.file_arithmetic import Census, Step, label
+from tfcompress.export.file_operators import Census, Step, label
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.runtime.external_data import raw_values
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import keras
 
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.export.file_arithmetic import Census, FloatOperator, Operators, Step
+from tfcompress.export.file_operators import Census, FloatOperator, Operators, Step
 from tfcompress.export.scheme import Scheme
 from tfcompress.quantization.graph.operator_status import explain
 from tfcompress.quantization.quantizers import WeightQuantizer

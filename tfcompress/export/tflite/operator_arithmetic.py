@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.file_arithmetic import Census, Step, label
+from tfcompress.export.file_operators import Census, Step, label
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
 """What only changes the form of numbers."""

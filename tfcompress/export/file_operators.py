@@ -1,0 +1,108 @@
+"""What is known of the operators of a written file: which compute in integers, which in floats, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatOperator:
+    """An operator that computes in floating point.
+
+    Attributes:
+        kind: As the format calls it, "CONV_2D" or "Conv".
+        tensor: Name of what it makes.
+        layer: Whose work it does; `None`: not known.
+        reason: Why it isn't computed in integers; empty for a model that isn't quantized.
+    """
+
+    kind: str
+    tensor: str
+    layer: str | None = None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operators:
+    """What the operators of a file compute in.
+
+    What turns floats into integers or back, constants that are unpacked when the file is loaded, and what works on
+    indices and shapes alone count as neither.
+
+    Attributes:
+        integer: How many compute in integers.
+        floats: Those that compute in floating point.
+    """
+
+    integer: int
+    floats: tuple[FloatOperator, ...]
+
+    def lines(self) -> list[str]:
+        """Return what a reader is told: the two counts, and by layer what is float beside integers."""
+        said = [f"{self.integer} operators compute in integers, {len(self.floats)} in float"]
+        groups: dict[tuple[str | None, str], list[str]] = {}
+        for op in self.floats if self.integer else ():
+            groups.setdefault((op.layer, op.reason), []).append(op.kind)
+        for (layer, reason), kinds in groups.items():
+            said.append(f"  float: {'layer ' + repr(layer) if layer else 'no layer known'}: {', '.join(kinds)}")
+            said[-1] += f" ({reason})" if reason else ""
+        return said
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """An operator of a file that computes.
+
+    Attributes:
+        kind: As the format calls it.
+        tensor: Name of what it makes.
+        names: What may say which layer it comes from, likeliest first.
+        integer: Whether it computes in integers.
+        weights: What its constant weights are stored as, "int8", "float16" or "float32"; `None`: it has none.
+        size: Number of its weights.
+        before: Positions of the steps that make its inputs.
+    """
+
+    kind: str
+    tensor: str
+    names: tuple[str, ...]
+    integer: bool
+    weights: str | None = None
+    size: int = 0
+    before: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Census:
+    """What was read in a file.
+
+    Attributes:
+        steps: Its operators that compute, in their order.
+        precision: As `Artifact.precision`.
+    """
+
+    steps: tuple[Step, ...]
+    precision: str
+
+
+def label(kernels: Iterable[int], activations: int | str | None, halves: bool) -> str:
+    """Return the name of a precision.
+
+    Args:
+        kernels: The largest |integer| of each constant weight that is stored in integers.
+        activations: The bits of activations; "dynamic": those of products are rounded at run time; `None`: float.
+        halves: Whether weights are stored in 16 bits floats.
+
+    >>> label([127], 16, False), label([127], 8, False), label([7], "dynamic", False), label([100], None, False)
+    ('int16x8', 'int8', 'dynamic int4', 'int8 weights')
+    """
+    largest = list(kernels)
+    bits = max((max(most, 1).bit_length() + 1 for most in largest), default=8)
+    if activations == "dynamic":
+        return f"dynamic int{bits}"
+    if isinstance(activations, int):
+        return f"int{activations}" if activations == bits else f"int{activations}x{bits}"
+    if largest:
+        return f"int{bits} weights"
+    return "float16" if halves else "float32"

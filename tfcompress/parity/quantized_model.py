@@ -1,0 +1,30 @@
+"""What the proof has to know of a quantized model, whoever says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Numbers(Protocol):
+    """In what numbers a model computes."""
+
+    @property
+    def activations(self) -> str | None:
+        """Whether the ranges of activations are "static" or "dynamic"; `None`: they are floats."""
+
+    @property
+    def activation_bits(self) -> int:
+        """The bits of activations."""
+
+
+class QuantizedModel(Protocol):
+    """A quantized model as a file is to compute it."""
+
+    @property
+    def scheme(self) -> Numbers | None:
+        """In what numbers; `None`: in float."""
+
+    @property
+    def steps(self) -> Mapping[str, float | None]:
+        """The step of each output's grid, in the model's order; `None`: it has none."""
