@@ -9,6 +9,7 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.core.arguments import check_flags
+from tfcompress.core.keras_private import producer
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, with_transforms, wrapped_layers
@@ -284,7 +285,7 @@ class _Inserter:
                 return new
             key = id(old), configs[id(old)]
             if key not in self.again:
-                source = str(old._keras_history.operation.name)
+                source = str(producer(old).name)
                 self.crossed[key] = self.inserted(old, new, source, configs[id(old)], again=True)
                 self.again[key] = self.crossed[key](new)
             return self.again[key]
