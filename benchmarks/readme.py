@@ -96,7 +96,7 @@ def _joined(names: list[str]) -> str:
 
 
 def _rank(group: tuple[tuple[str, ...], list[str]]) -> tuple[int, ...]:
-    order = ("yes", "float island", "refused", "-")
+    order = ("yes", "float fallback", "refused", "-")
     pruning, *others, note = group[0]
     return (bool(note), *(order.index(verdict) for verdict in (*others, pruning)))
 

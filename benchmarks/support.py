@@ -3,7 +3,7 @@
     python -m benchmarks.support [--layers=LSTM,GRU]
 
 Each layer is put into a small model, pruned, quantized, exported to both formats, run there and compared with the
-quantized Keras model. "yes": pruned; computed in integers. "float island": computed in float between integers,
+quantized Keras model. "yes": pruned; computed in integers. "float fallback": computed in float between integers,
 with the same numbers. "-": it has no kernel, or does nothing in inference. "refused": with the reason.
 `tests/test_support_matrix.py` finds the same table again. A layer that has no entry here is an error.
 """
@@ -30,7 +30,7 @@ from benchmarks.results import FOLDER, save, show
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 NAME = "support"
-YES, ISLAND, NOTHING = "yes", "float island", "-"
+YES, FALLBACK, NOTHING = "yes", "float fallback", "-"
 COLUMNS = ("pruning", "int8", "TFLite", "ONNX")
 SAMPLES = 16
 STEM, HEAD = "stem", "head"
@@ -326,9 +326,9 @@ def examine(name: str) -> Verdict:
         row["int8"], quantized = "refused", model
         notes.append(reason(error))
     else:
-        islands = floats_in_keras(model)
-        row["int8"] = ISLAND if islands else YES
-        notes += islands
+        fallbacks = floats_in_keras(model)
+        row["int8"] = FALLBACK if fallbacks else YES
+        notes += fallbacks
     expected = expected_outputs(quantized, case)
     for column, suffix, floats_of in (("TFLite", ".tflite", floats_in_tflite), ("ONNX", ".onnx", floats_in_onnx)):
         with tempfile.TemporaryDirectory() as folder:
@@ -369,7 +369,7 @@ def floats_in_keras(model: keras.Model) -> list[str]:
     flat = lower(rebuild(model, check=False))
     placement = place(calls(flat), flat.outputs, ActivationSpec())
     found = [
-        rule.note.removeprefix("float island: ") or "no integer kernel"
+        rule.note.removeprefix("float fallback: ") or "no integer kernel"
         for call, rule in placement.rules.items()
         if rule.kind == FLOAT
     ]
@@ -412,7 +412,7 @@ def shipped(
     problem = ", ".join(problems)
     floats = [name for name in dict.fromkeys(floats_of(path)) if name not in MOVES]
     note = f"{kind} in float: {', '.join(floats)}" if floats else ""
-    return (ISLAND if floats else YES), problem, note
+    return (FALLBACK if floats else YES), problem, note
 
 
 MOVES = (

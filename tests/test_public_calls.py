@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tfcompress as tfc
+from tfcompress.pipeline import Data
 
 X, Y = np.ones((8, 4), "float32"), np.arange(8) % 3
 
@@ -25,6 +26,7 @@ SIGNATURES = {
     "export": "model, path, *, batch_size='auto', inference_io='float32', precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
     "random=None, external_data=None",
+    "explain": "model",
     "full_precision": "model",
     "load": "path, unsafe=False, *, model=None",
     "mixed_precision": "model, policy='auto', *, keep_float32=None",
@@ -34,13 +36,17 @@ SIGNATURES = {
     "quantization_error": "x, bits=8, **how",
     "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
     "reestimate_batch_norm=False, batch_size=32, input_shapes=None, input_dtypes=None",
+    "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",
     "sensitivity": "model, data, layers=None, *, sparsities=None, bits=None, metric='accuracy', resume=None, "
     "progress=True, batch_size=32",
     "shrink": "model",
+    "shrink_report": "model",
     "sparsity": "model",
     "strip": "model",
     "summary": "model",
+    "sweep": "model, sparsities, data, layers=None, *, test_data=None, epochs=10, batch_size=32, learning_rate=0.002, "
+    "scope='layer', seed=0, stage=None, resume=None",
     "uniform_quantize": "x, bits=8, *, symmetric=False, narrow=False, axis=None, group_size=None, minimum=None, "
     "maximum=None, mode='round'",
     "verify": "model, path, data, *, batch_size=32, threads=1",
@@ -108,6 +114,12 @@ OLD_CALLS = {
         lambda model: tfc.benchmark(path_or_model=model, runs=1, warmup=1),
         "argument model= of benchmark",
     ),
+    "sweep, data": (
+        lambda model: tfc.sweep(model, Data("d", X, Y, X, Y), [0.5], epochs=2, batch_size=2),
+        r"Expected data=, by name, in the call of sweep. Received: Data\(.* as argument 2",
+    ),
+    "summary, islands": (lambda model: tfc.summary(model).islands, r"Write \.fallbacks\."),
+    "summary, island": (lambda model: tfc.summary(model).rows[0].island, r"Write \.fallback\."),
     "sparsity, per_layer": (
         lambda model: tfc.sparsity(model, per_layer=True),
         r"Write tfcompress.summary\(model\)\.sparsities",

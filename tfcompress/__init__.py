@@ -18,7 +18,8 @@ from tfcompress.parity.debug import DebugReport, debug
 from tfcompress.parity.verify import Verification, verify
 from tfcompress.pipeline.sensitivity import sensitivity
 from tfcompress.pipeline.sensitivity_curves import Sensitivity
-from tfcompress.precision import Float16Report, check_float16, full_precision, mixed_precision
+from tfcompress.pipeline.sweep import Sweep, sweep
+from tfcompress.precision import Float16Report, PrecisionReport, check_float16, explain, full_precision, mixed_precision
 from tfcompress.pruning import (
     Block,
     ConstantSparsity,
@@ -31,11 +32,13 @@ from tfcompress.pruning import (
     PruneConfig,
     Regrowth,
     Schedule,
+    ShrinkReport,
     XNNPackLayers,
     allocation,
     prune,
     prune_once,
     shrink,
+    shrink_report,
     xnnpack_prunable,
 )
 from tfcompress.pruning.schedules import OLD_NAMES
@@ -69,6 +72,7 @@ __all__ = [
     "OneShot",
     "ParityError",
     "PolynomialSparsity",
+    "PrecisionReport",
     "PruneConfig",
     "QuantizationError",
     "QuantizeConfig",
@@ -76,7 +80,9 @@ __all__ = [
     "Report",
     "Schedule",
     "Sensitivity",
+    "ShrinkReport",
     "Summary",
+    "Sweep",
     "Timing",
     "Verification",
     "WeightSpec",
@@ -91,6 +97,7 @@ __all__ = [
     "dequantize",
     "distill",
     "evaluate",
+    "explain",
     "export",
     "full_precision",
     "load",
@@ -103,9 +110,11 @@ __all__ = [
     "save",
     "sensitivity",
     "shrink",
+    "shrink_report",
     "sparsity",
     "strip",
     "summary",
+    "sweep",
     "uniform_quantize",
     "verify",
     "xnnpack_prunable",

@@ -114,11 +114,11 @@ def test_what_is_float_is_named_with_its_reason(format, tmp_path):
     artifact = tfc.export(quantized, tmp_path / f"m.{format}")
     assert artifact.precision == "int8"
     reasons = {op.layer: op.reason for op in artifact.operators.floats}
-    expected = {"norm": "float island: no integer kernel"}
+    expected = {"norm": "float fallback: no integer kernel"}
     expected |= {"pointwise_tanh": "int8, float in ONNX"} if format == "onnx" else {}
     assert reasons == expected
     assert "layer 'norm'" in str(artifact)
-    with pytest.raises(ValueError, match=r"require_integer=True.*layer 'norm' \(float island: no integer kernel\)"):
+    with pytest.raises(ValueError, match=r"require_integer=True.*layer 'norm' \(float fallback: no integer kernel\)"):
         tfc.export(quantized, tmp_path / f"n.{format}", require_integer=True)
     assert [path.name for path in tmp_path.iterdir()] == [f"m.{format}"]
 

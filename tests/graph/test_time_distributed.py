@@ -150,7 +150,7 @@ def test_with_a_mask_it_is_one_layer_and_says_why():
     model = keras.Model(inputs, L.TimeDistributed(L.Dense(4), name="each")(x))
     assert isinstance(rebuild(model).get_layer("each"), L.TimeDistributed)
     rows = tfc.summary(tfc.quantize(model, "int8")).rows
-    assert any("float island: it gets a Keras mask" in str(row) for row in rows if row.layer == "each")
+    assert any("float fallback: it gets a Keras mask" in str(row) for row in rows if row.layer == "each")
 
 
 def test_what_has_a_state_is_one_layer():

@@ -136,11 +136,11 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
 
 def test_a_sweep_goes_on(tmp_path):
     how = {"epochs": 2, "batch_size": 16}
-    undisturbed = sweep(network(), data(), [0.5, 0.8], resume=Resume(tmp_path / "a", {}), **how)
+    undisturbed = sweep(network(), [0.5, 0.8], data(), resume=Resume(tmp_path / "a", {}), **how)
     resume, stop = Resume(tmp_path / "b", {}), Stop(3)
     with pytest.raises(Killed):
-        sweep(network(), data(), [0.5, 0.8], stage=lambda *_: contextlib.nullcontext([stop]), resume=resume, **how)
-    assert sweep(network(), data(), [0.5, 0.8], resume=Resume(tmp_path / "b", {}), **how) == undisturbed
+        sweep(network(), [0.5, 0.8], data(), stage=lambda *_: contextlib.nullcontext([stop]), resume=resume, **how)
+    assert sweep(network(), [0.5, 0.8], data(), resume=Resume(tmp_path / "b", {}), **how) == undisturbed
 
 
 def test_files_are_told_apart_by_what_they_hold(tmp_path):

@@ -34,7 +34,7 @@ def make_model():
 def test_each_sparsity_is_trained_from_the_model_as_given():
     model, data = make_model(), flat_digits()
     before = model.get_weights()
-    result = sweep(model, data, [0.95, 0.5], epochs=1)
+    result = sweep(model, [0.95, 0.5], data, epochs=1)
     assert [row.target for row in result.rows] == [None, 0.0, 0.5, 0.95]
     np.testing.assert_allclose([row.sparsity for row in result.rows], [0, 0, 0.5, 0.95], atol=2e-3)
     assert (result.model, result.data, result.metric, result.epochs) == ("small", "digits", "accuracy", 1)
@@ -45,7 +45,7 @@ def test_each_sparsity_is_trained_from_the_model_as_given():
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     # Alone a sparsity ends as in company: each begins at the same weights and seed.
-    alone = sweep(model, data, [0.95], epochs=1)
+    alone = sweep(model, [0.95], data, epochs=1)
     assert alone.rows == (*result.rows[:2], result.rows[3])
 
 
@@ -75,9 +75,11 @@ def test_table_json_and_plot(tmp_path):
         ({"sparsities": []}, "a sparsity above 0"),
         ({"sparsities": [0.5], "epochs": 0}, "epochs=0"),
         ({"sparsities": [0.5], "scope": "model"}, "scope"),
+        ({"sparsities": [0.5], "test_data": (np.ones((3, 8, 8, 1)), np.zeros(3))}, "test_data of type tuple"),
+        ({"sparsities": [0.5], "data": (np.ones((3, 8, 8, 1)), np.zeros(3))}, "test_data of type NoneType"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_trained(arguments, message):
     model = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10)])
     with pytest.raises(ValueError, match=message):
-        sweep(model, flat_digits(20), **arguments)
+        sweep(model, **{"data": flat_digits(20), **arguments})

@@ -73,7 +73,7 @@ def between(layer):
 def test_what_the_call_computes(compute, why):
     model = between(Scaled(compute, name="mine"))
     mixed = tfc.mixed_precision(model, HALF)
-    row = next(row for row in tfc.precision.explain(mixed).rows if row.layer == "mine")
+    row = next(row for row in tfc.explain(mixed).rows if row.layer == "mine")
     assert row.why.startswith(why)
     assert row.precision == ("float32" if why else DTYPE)
     assert mixed.get_layer("first").compute_dtype == DTYPE
@@ -92,7 +92,7 @@ def test_reading_leaves_nothing_behind():
 
 def test_a_constant_that_float16_cannot_hold():
     model = between(Scaled(lambda layer, x: x + (1.0 - ops.relu(x)) * 1e-9 * -1e9, name="mine"))
-    found = {row.layer: row.why for row in tfc.precision.explain(tfc.mixed_precision(model, "mixed_bfloat16")).rows}
+    found = {row.layer: row.why for row in tfc.explain(tfc.mixed_precision(model, "mixed_bfloat16")).rows}
     assert found["mine"] == ""
     graph = calls(model)
     kept = float32_rule.reasons(model, float32_rule.named(None), "mixed_float16")

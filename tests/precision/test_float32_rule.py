@@ -27,7 +27,7 @@ def between(*layers, shape=(8,)):
 
 
 def reasons(model, policy=HALF, **how):
-    return {row.layer: row.why for row in tfc.precision.explain(tfc.mixed_precision(model, policy, **how)).rows}
+    return {row.layer: row.why for row in tfc.explain(tfc.mixed_precision(model, policy, **how)).rows}
 
 
 def test_of_a_network():
@@ -65,7 +65,7 @@ def test_of_a_network():
     ],
 )
 def test_of_a_layer_or_operation(layer, why):
-    rows = tfc.precision.explain(tfc.mixed_precision(between(layer), HALF)).rows
+    rows = tfc.explain(tfc.mixed_precision(between(layer), HALF)).rows
     assert [row.why for row in rows] == ["", why, float32_rule.OUTPUT]
     assert [row.precision for row in rows] == [DTYPE, "float32" if why else DTYPE, "float32"]
 
@@ -171,6 +171,6 @@ def test_keep_float32_that_means_nothing(keep, error, message):
 
 
 def test_the_table():
-    text = str(tfc.precision.explain(tfc.mixed_precision(networks.cnn(), "mixed_bfloat16")))
+    text = str(tfc.explain(tfc.mixed_precision(networks.cnn(), "mixed_bfloat16")))
     assert "6 of 10 in 16 bits" in text
     assert "sees raw data" in text

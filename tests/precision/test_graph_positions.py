@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:U
 
 
 def why(model):
-    return {row.layer: row.why for row in tfc.precision.explain(tfc.mixed_precision(model, HALF)).rows}
+    return {row.layer: row.why for row in tfc.explain(tfc.mixed_precision(model, HALF)).rows}
 
 
 def test_columns_of_a_table_before_their_normalization():

@@ -65,7 +65,7 @@ def test_saved_and_loaded(make, tmp_path):
 def test_every_layer(name):
     model, (x, y) = model_of(name), data_for(name)
     mixed = tfc.mixed_precision(model, HALF)
-    rows = tfc.precision.explain(mixed).rows
+    rows = tfc.explain(mixed).rows
     assert DTYPE in {row.precision for row in rows}
     assert rows[-1].precision == "float32"
     assert_same(model, mixed, x, tolerance=2e-2 if HALF == "mixed_float16" else 1e-1)

@@ -275,16 +275,16 @@ def test_bad_input(call, error, message):
         call(model, data_of(model))
 
 
-ISLANDS = {
+FALLBACKS = {
     "recurrent": ((6, 3), lambda: [L.LSTM(4, name="a"), L.RepeatVector(6), L.GRU(3, name="b")], {"a", "b"}),
     "three dimensions": ((4, 4, 4, 2), lambda: [L.Conv3D(3, 2, name="a")], {"a"}),
     "channels first": ((3, 8, 8), lambda: [L.Conv2D(4, 3, data_format="channels_first", name="a")], {"a"}),
 }
 
 
-@pytest.mark.parametrize("name", ISLANDS)
-def test_a_model_of_islands_alone_says_so(name, tmp_path):
-    shape, layers, islands = ISLANDS[name]
+@pytest.mark.parametrize("name", FALLBACKS)
+def test_a_model_of_float_fallbacks_alone_says_so(name, tmp_path):
+    shape, layers, fallbacks = FALLBACKS[name]
     model = keras.Sequential([keras.Input(shape), *layers()], name="m")
     x = np.random.default_rng(0).normal(size=(8, *shape)).astype("float32")
     with pytest.warns(UserWarning, match="No activation of 'm' is quantized, since no layer .* has an integer kernel"):
@@ -292,12 +292,12 @@ def test_a_model_of_islands_alone_says_so(name, tmp_path):
     quantized.save(tmp_path / "q.keras")
     for one in (quantized, keras.models.load_model(tmp_path / "q.keras")):
         shown = tfc.summary(one)
-        assert set(shown.islands) == islands
-        assert all("float island: " in row.status for row in shown.rows if row.layer in islands)
-        assert f"{len([r for r in shown.rows if r.island])} float island" in str(shown)
+        assert set(shown.fallbacks) == fallbacks
+        assert all("float fallback: " in row.status for row in shown.rows if row.layer in fallbacks)
+        assert f"{len([r for r in shown.rows if r.fallback])} float fallback" in str(shown)
         with pytest.raises(ValueError, match="no layer of 'm' that is quantized has an integer kernel"):
             tfc.export(one, tmp_path / "m.tflite", inference_io="int8")
-    assert not tfc.summary(tfc.quantize(model, "int8_weights")).islands
+    assert not tfc.summary(tfc.quantize(model, "int8_weights")).fallbacks
 
 
 def test_weights_that_are_not_finite_are_named():

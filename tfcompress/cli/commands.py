@@ -90,7 +90,6 @@ def prune(values: FlagValues) -> None:
     from tfcompress.cli.prune_flags import check, config_of, data_for
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
-    from tfcompress.pruning import shrink_report
     from tfcompress.pruning.granularity import STRUCTURES
 
     if values.sweep:
@@ -119,7 +118,7 @@ def prune(values: FlagValues) -> None:
     final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
     tfc.save(final, output, overwrite=overwrite)
     if whole_units:
-        print(shrink_report(pruned))
+        print(tfc.shrink_report(pruned))
     print(tfc.summary(final))
     print(tfc.evaluate(final, data.x_test, data.y_test))
     print(f"Written to {output}.")
@@ -129,7 +128,6 @@ def prune(values: FlagValues) -> None:
 def _sweep(values: FlagValues) -> None:
     """Prune a model to several sparsities, print and write what each does to training and test data."""
     import tfcompress as tfc
-    from tfcompress.pipeline.sweep import sweep
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
@@ -143,15 +141,15 @@ def _sweep(values: FlagValues) -> None:
     output = new_file(values.output, ".json", overwrite)
     picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
     data = _data(values)
-    result = sweep(
+    result = tfc.sweep(
         tfc.load(values.model, unsafe=values.unsafe),
-        data,
         [float(value) for value in values.sweep],
+        data,
         epochs=values.finetune_epochs,
         batch_size=values.batch_size,
         learning_rate=values.learning_rate,
-        scope=values.scope,
         layers=values.layers,
+        scope=values.scope,
         seed=values.seed,
         stage=stage,
         resume=resume,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Mapping
@@ -95,10 +96,11 @@ def accepts_old_calls(
 
 
 def accepts_old_fields(**names: str) -> Callable[[_Kind], _Kind]:
-    """Let a dataclass be made with, and give, fields by the names that they had before: old=new."""
+    """Let a dataclass be made with, and give, fields and properties by the names that they had before: old=new."""
 
     def decorate(kind: _Kind) -> _Kind:
-        made = accepts_old_calls(names=names)
+        fields = {field.name for field in dataclasses.fields(kind)}
+        made = accepts_old_calls(names={old: new for old, new in names.items() if new in fields})
         # What `dataclasses` writes has the field's names alone: it is wrapped, not replaced.
         setattr(kind, "__init__", made(vars(kind)["__init__"]))  # noqa: B010
         for old, new in names.items():

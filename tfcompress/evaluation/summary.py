@@ -1,4 +1,4 @@
-"""What became of each layer: shape, sparsity, distinct values, bytes, and whether it is compressed."""
+"""The status of each layer: shape, sparsity, distinct values, bytes, and whether it is compressed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.core.keras_private import sublayers
-from tfcompress.core.old_calls import accepts_old_calls
+from tfcompress.core.old_calls import accepts_old_calls, accepts_old_fields
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
@@ -20,11 +20,12 @@ from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, wit
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.keras_quantized import check_floats, mode_of
 from tfcompress.graph.rewrite import calls
-from tfcompress.quantization.graph.operator_status import Explanation, explain
+from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.quantizers import ActivationQuantizer, Float16Weight, WeightQuantizer
 
 
+@accepts_old_fields(island="fallback")
 @dataclasses.dataclass(frozen=True)
 class WeightRow:
     """One kernel, or a layer without one (`weight` is then empty and the figures are 0)."""
@@ -39,7 +40,7 @@ class WeightRow:
     status: str
     output: str = ""
     """Bits and range of the quantizer behind the layer; "not calibrated" where it has no range yet."""
-    island: bool = False
+    fallback: bool = False
     """Whether the layer computes in floating point among quantized ones."""
     precision: str = ""
     """The dtype that the layer computes in while it is trained, such as "bfloat16"; empty for an operation."""
@@ -62,6 +63,7 @@ class WeightRow:
         return (self.size * self.bits + 7) // 8
 
 
+@accepts_old_fields(islands="fallbacks")
 @dataclasses.dataclass(frozen=True)
 class Summary:
     """All layers of a model, one row per kernel; `print` shows the table.
@@ -84,9 +86,9 @@ class Summary:
         return self.table()
 
     @property
-    def islands(self) -> tuple[str, ...]:
+    def fallbacks(self) -> tuple[str, ...]:
         """The layers that compute in floating point among quantized ones."""
-        return tuple(dict.fromkeys(row.layer for row in self.rows if row.island))
+        return tuple(dict.fromkeys(row.layer for row in self.rows if row.fallback))
 
     @property
     def sparsity(self) -> float:
@@ -108,10 +110,10 @@ class Summary:
 
         mixed = any(row.precision in ("float16", "bfloat16") for row in self.rows)
         title = f"{self.name}: {self.parameters:,} parameters, kernels {self.sparsity:.1%} zero"
-        quantized = any(row.output or row.island for row in self.rows)
+        quantized = any(row.output or row.fallback for row in self.rows)
         if quantized:
-            islands = [row.layer for row in self.rows if row.island]
-            title += f", {len(islands)} float island{'' if len(islands) == 1 else 's'}"
+            count = sum(row.fallback for row in self.rows)
+            title += f", {count} float fallback{'' if count == 1 else 's'}"
         table = Table(title=title, box=box.SIMPLE)
         # A row of a quantized model says more: what "distinct" counts is bounded by the bits there.
         texts = ("layer", "class", "shape") if quantized else ("layer", "class", "kernel", "shape")
@@ -149,7 +151,7 @@ class Summary:
 
 @says_memory
 def summary(model: keras.Model) -> Summary:
-    """Return what became of each layer of a model.
+    """Return the status of each layer of a model.
 
     Args:
         model: A built Keras model, wrapped or plain.
@@ -157,8 +159,8 @@ def summary(model: keras.Model) -> Summary:
     Returns:
         One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it, and
         for every layer whether it was pruned, quantized, left as it is, or has nothing to compress; of a quantized
-        model also the range of each output, and which layers stay float islands; in mixed precision also what each
-        layer computes in (`tfcompress.precision.explain` says why). Where layers have configs of their own, the table
+        model also the range of each output, and which layers stay float fallbacks; in mixed precision also what each
+        layer computes in (`tfcompress.explain` says why). Where layers have configs of their own, the table
         shows each, in few words.
 
     Raises:
@@ -176,8 +178,8 @@ def summary(model: keras.Model) -> Summary:
 
     check_built(model)
     rows: list[WeightRow] = []
-    for layer, explanation in _parts(model):
-        rows += _rows(layer, explanation)
+    for layer, found in _parts(model):
+        rows += _rows(layer, found)
     from tfcompress.evaluation.size import count_keras
 
     asked: dict[type, set[str]] = {}
@@ -216,17 +218,17 @@ def sparsity(model: keras.Model) -> float:
     return summary(model).sparsity
 
 
-def _parts(model: keras.Model) -> Iterator[tuple[Any, Explanation | None]]:
-    """Yield the layers of a model; of a quantized one also its operations, each with what became of it."""
+def _parts(model: keras.Model) -> Iterator[tuple[Any, OperatorStatus | None]]:
+    """Yield the layers of a model; of a quantized one also its operations, each with its status."""
     if not is_quantized(model):
         yield from ((layer, None) for layer in _leaves(model))
         return
-    explanations = explain(model)
+    statuses = operator_status(model)
     seen: set[int] = set()
     for call in calls(model):
-        if id(call.operation) in explanations and id(call.operation) not in seen:
+        if id(call.operation) in statuses and id(call.operation) not in seen:
             seen.add(id(call.operation))
-            yield call.operation, explanations[id(call.operation)]
+            yield call.operation, statuses[id(call.operation)]
 
 
 def _leaves(layer: Layer) -> Iterator[Layer]:
@@ -244,20 +246,20 @@ def _leaves(layer: Layer) -> Iterator[Layer]:
             yield part
 
 
-def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]:
+def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
     inner = innermost(layer)
     kind = type(inner).__name__
-    output = "" if explanation is None else _output(explanation.quantizer)
-    island = explanation is not None and explanation.island
+    output = "" if found is None else _output(found.quantizer)
+    fallback = found is not None and found.fallback
     precision = str(inner.compute_dtype) if isinstance(inner, Layer) else ""
-    said = explanation.status if explanation is not None else ""
+    said = "" if found is None else found.status
     positions = kernel_positions(layer) if isinstance(layer, Layer) else []
     mode = mode_of(inner)
     if mode:
         said = f"quantized by Keras itself ({mode})"
     if not positions:
         status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
-        return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, island, precision)]
+        return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, fallback, precision)]
     weights = inner_weights(layer)
     layer = without_marks(layer)
     names = _distinct_names([weights[position] for position in positions])
@@ -280,7 +282,7 @@ def _rows(layer: Any, explanation: Explanation | None = None) -> list[WeightRow]
                 bits or 8 * value.dtype.itemsize,
                 ", ".join([*done, *([said] if said else [])]) or "as it is",
                 output,
-                island,
+                fallback,
                 precision,
                 ", ".join(dict.fromkeys(brief for transform in chain if (brief := transform.brief()))),
             )

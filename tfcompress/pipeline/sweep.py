@@ -10,6 +10,8 @@ from typing import Any
 import keras
 
 from tfcompress.core.atomic_files import check_target
+from tfcompress.core.old_calls import accepts_old_calls
+from tfcompress.data.reading import collected
 from tfcompress.evaluation import evaluate
 from tfcompress.evaluation.summary import summary
 from tfcompress.graph import strip
@@ -128,18 +130,20 @@ def _draw(result: Sweep) -> Any:
     return figure
 
 
+@accepts_old_calls(places=((1, "data", lambda value: isinstance(value, Data)),))
 def sweep(
     model: keras.Model,
-    data: Data,
     sparsities: Sequence[float],
+    data: Any,
+    layers: Layers = None,
     *,
+    test_data: Any = None,
     epochs: int = 10,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     scope: str = "layer",
-    layers: Layers = None,
     seed: int = 0,
-    stage: Stage = silent,
+    stage: Stage | None = None,
     resume: Resume | None = None,
 ) -> Sweep:
     """Prune a trained model to each of several sparsities while it is trained, and judge each on both sets of data.
@@ -149,15 +153,18 @@ def sweep(
 
     Args:
         model: A trained model with one input and one output; it is not changed.
-        data: What to train and to judge with.
         sparsities: Shares of zeros, in [0, 1).
+        data: What to train with: `(x, y)`, or what yields batches of them, as for `tfc.evaluate`; or a
+            `tfcompress.pipeline.Data`, which holds what to judge with too.
+        layers: Which layers are pruned, as in `tfc.prune`.
+        test_data: What to judge with, that training never sees, in any of these forms.
         epochs: Epochs of each training.
         batch_size: Samples per training step.
         learning_rate: Adam's, at the beginning.
         scope: "layer" or "global", as in `tfc.PruneConfig`.
-        layers: Which layers are pruned, as in `tfc.prune`.
         seed: Of what is random in a training.
-        stage: `with stage(text, epochs) as callbacks:` surrounds each training; for a progress bar.
+        stage: `with stage(text, epochs) as callbacks:` surrounds each training, for a progress bar; `None`: nothing
+            is shown.
         resume: Where trainings are backed up, so that they go on where they were killed.
 
     Returns:
@@ -165,6 +172,14 @@ def sweep(
 
     Raises:
         ValueError: If the model, the data or an argument doesn't fit.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    >>> data = np.random.default_rng(0).normal(size=(32, 8)).astype("float32"), np.arange(32) % 3
+    >>> [row.sparsity for row in sweep(model, [0.5], data, test_data=data, epochs=2, batch_size=8).rows]
+    [0.0, 0.0, 0.5]
     """
     levels = sorted({0.0, *(check_sparsity("sparsities", value) for value in sparsities)})
     if len(levels) < 2 or epochs < 1 or batch_size < 1:
@@ -172,6 +187,7 @@ def sweep(
             "Expected a sparsity above 0, at least 1 epoch and 1 sample per batch. Received: sparsities="
             f"{list(sparsities)!r}, epochs={epochs}, batch_size={batch_size}."
         )
+    data = _both(data, test_data)
     check_fits(model, data)
     loss = loss_for(model, data)
     steps = epochs * steps_per_epoch(data, batch_size)
@@ -182,12 +198,22 @@ def sweep(
     for level, config in zip(levels, configs, strict=True):
         keras.utils.set_random_seed(seed)
         pruned = prune(model, config, layers=layers)
-        with stage(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
+        with (stage or silent)(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
             fit(pruned, data, loss, callbacks=callbacks, backup=resume.backup(f"{level}") if resume else None, **how)
         final = strip(pruned)
         metric, train, test = _judged(final, data)
         rows.append(SweepRow(level, summary(final).sparsity, train, test))
     return Sweep(model.name, data.name, metric, epochs, tuple(rows))
+
+
+def _both(data: Any, test_data: Any) -> Data:
+    """Return what to train and what to judge with, as arrays."""
+    if isinstance(data, Data) != (test_data is None):
+        raise ValueError(
+            "Expected data to train with, and test_data to judge with; or a tfcompress.pipeline.Data, which holds "
+            f"both, alone. Received: data of type {type(data).__name__}, test_data of type {type(test_data).__name__}."
+        )
+    return data if isinstance(data, Data) else Data("data", *collected(data), *collected(test_data))
 
 
 def _judged(model: keras.Model, data: Data) -> tuple[str, float, float]:

@@ -58,7 +58,7 @@ def mixed_precision(
       as Keras would do it; Lambda, which says nothing of itself, doesn't;
     - what is computed in integers or float64 stays so, and what `keep_float32` names is float32.
 
-    `print(tfcompress.precision.explain(mixed))` says for each layer what it computes in, and why. `compile` scales the
+    `print(tfcompress.explain(mixed))` says for each layer what it computes in, and why. `compile` scales the
     loss under float16 as Keras does; in a loop of your own take a `keras.optimizers.LossScaleOptimizer`. Prune,
     quantize and distill what comes back as any model; files are float32, or float16 if `tfcompress.export` is told so.
 

@@ -53,7 +53,7 @@ class WeightQuantizer(WeightTransform):
         spec: Bits, granularity and range.
         axis: The axes of the weight whose entries have a scale of their own; `None`: one scale for all.
         activations: How activations are meant to be quantized in the model that it is part of, which no quantizer
-            says where each layer stays a float island; `None`: they aren't.
+            says where each layer stays a float fallback; `None`: they aren't.
     """
 
     def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None, activations: ActivationSpec | None = None):

@@ -274,7 +274,7 @@ def transposed(q):
     return keras.Model(inputs, q(layers.Conv2D(4, 1)(x)))
 
 
-def islands(q):
+def fallbacks(q):
     inputs = sequence()
     x = q(layers.LayerNormalization()(q(inputs)))
     x = q(layers.Activation("elu")(q(layers.Conv1D(8, 3)(x))))
@@ -282,7 +282,7 @@ def islands(q):
 
 
 def inputs_of(build):
-    if build in (one_dimensional, global_maximum, attention, islands):
+    if build in (one_dimensional, global_maximum, attention, fallbacks):
         return sequences()
     if build is shared:
         return [vectors(), vectors()[::-1].copy()]
@@ -354,8 +354,8 @@ def test_runs_in_integers_from_end_to_end(build):
 
 @pytest.mark.parametrize(
     ("build", "float_parts"),
-    [(transposed, {"ConvTranspose": 1}), (islands, {"Elu": 1, "LSTM": 1})],
-    ids=["transposed", "islands"],
+    [(transposed, {"ConvTranspose": 1}), (fallbacks, {"Elu": 1, "LSTM": 1})],
+    ids=["transposed", "fallbacks"],
 )
 def test_what_has_no_integer_kernel_is_float_between_integers(build, float_parts):
     data = inputs_of(build)

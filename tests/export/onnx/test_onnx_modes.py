@@ -15,9 +15,9 @@ from tests.export.onnx.test_onnx_int8 import (
     branches,
     convolutions,
     embedding,
+    fallbacks,
     images,
     inputs_of,
-    islands,
     negative_padded_pool,
     on_grid,
     one_dimensional,
@@ -50,7 +50,7 @@ def large_floats(graph):
     return [tensor for tensor in found if np.prod(tensor.dims) > 512]
 
 
-@pytest.mark.parametrize("build", [convolutions, transposed, attention, embedding, islands, one_dimensional])
+@pytest.mark.parametrize("build", [convolutions, transposed, attention, embedding, fallbacks, one_dimensional])
 def test_weights_alone_change_nothing(build):
     traced, data = trace(plain(build), None), inputs_of(build)
     full, stored = to_onnx(traced), to_onnx(traced, scheme=WEIGHTS)

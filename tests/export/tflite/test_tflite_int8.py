@@ -185,7 +185,7 @@ def test_scales_that_are_almost_one_are_joined(tmp_path):
     assert export(made, tmp_path / "m.tflite", verify=x).parity.outputs
 
 
-def test_layer_normalization_is_a_float_island_whose_mean_is_not_rounded():
+def test_layer_normalization_is_a_float_fallback_whose_mean_is_not_rounded():
     samples, norm, dense = images(shape=(16,)), layers.LayerNormalization(), layers.Dense(8)
     model = quantized(lambda q, x: q(dense(q(norm(q(x))))), samples)
     content = convert(model)
@@ -327,7 +327,7 @@ def test_an_embedding_is_stored_as_integers():
 
 @pytest.mark.parametrize("layer", [layers.LSTM, layers.GRU])
 @pytest.mark.parametrize("unroll", [False, True])
-def test_recurrent_layers_are_float_islands(layer, unroll):
+def test_recurrent_layers_are_float_fallbacks(layer, unroll):
     samples = images(shape=(5, 4), n=8)
     recurrent, first, dense = layer(6, unroll=unroll), layers.Conv1D(4, 2, padding="same"), layers.Dense(3)
     model = quantized(lambda q, x: q(dense(q(recurrent(q(first(q(x))))))), samples)

@@ -74,7 +74,7 @@ def test_both_files_compute_the_same(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         quantized = tfc.quantize(model, "int8", x)
-    assert not tfc.summary(quantized).islands
+    assert not tfc.summary(quantized).fallbacks
     assert most_steps(quantized, x, tmp_path) < 0.01
 
 
@@ -83,7 +83,7 @@ def test_what_is_too_large_stays_float(name, tmp_path):
     model, x = between(FAR[name])
     with pytest.warns(UserWarning, match="stays float: its scale or offset is too large"):
         quantized = tfc.quantize(model, "int8", x)
-    assert len(tfc.summary(quantized).islands) == 1
+    assert len(tfc.summary(quantized).fallbacks) == 1
     assert most_steps(quantized, x, tmp_path) < 0.01
 
 

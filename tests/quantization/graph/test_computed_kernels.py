@@ -176,7 +176,7 @@ def test_what_computes_with_its_kernel_stays_float(make, name, suffix, tmp_path)
     with pytest.warns(UserWarning, match=rf"^Layer '{name}' stays float: its `call` computes with the kernel first"):
         quantized = tfc.quantize(pruned, data=x)
     (row,) = [row for row in tfc.summary(quantized).rows if row.layer == name]
-    assert (row.status, row.island, row.bits) == ("float: its call computes with the kernel first", True, 32)
+    assert (row.status, row.fallback, row.bits) == ("float: its call computes with the kernel first", True, 32)
     assert row.sparsity == pytest.approx(0.5, abs=0.01)
     artifact = tfc.export(quantized, tmp_path / f"m.{suffix}", verify=x)
     assert {one.kind for one in artifact.operators.floats} <= {"CONV_2D", "MatMul", "Max"}

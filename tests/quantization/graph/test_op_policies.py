@@ -60,7 +60,7 @@ def test_augmentation_does_nothing_in_inference(name):
 def test_what_moves_values_is_integers_in_the_files(name, tmp_path):
     quantized = tfc.quantize(between_convolutions(MOVING[name]()), data=images())
     assert {q.source for q in activation_quantizers(quantized)} == {"x", "before", "behind"}
-    assert tfc.summary(quantized).islands == ()
+    assert tfc.summary(quantized).fallbacks == ()
     for suffix, floats_in in ((".tflite", floats_in_tflite), (".onnx", floats_in_onnx)):
         path = tfc.export(quantized, tmp_path / f"model{suffix}", verify=False).path
         assert floats_in(path) == []
@@ -95,7 +95,7 @@ def test_what_does_something_in_inference(layer, kind, note):
     assert (rule.kind, note in rule.note) == (kind, True)
 
 
-def test_noise_that_a_model_wants_in_inference_too_is_an_island():
+def test_noise_that_a_model_wants_in_inference_too_is_a_float_fallback():
     class Noisy(keras.Model):
         def __init__(self):
             super().__init__()
@@ -106,7 +106,7 @@ def test_noise_that_a_model_wants_in_inference_too_is_an_island():
 
     model = Noisy()
     model(np.ones((2, 3), "float32"))
-    assert rules(model)["noise"].note == "float island: called with training=True"
+    assert rules(model)["noise"].note == "float fallback: called with training=True"
 
 
 def test_a_subclass_with_a_transformation_of_its_own_is_unknown():
@@ -117,13 +117,13 @@ def test_a_subclass_with_a_transformation_of_its_own_is_unknown():
     assert (name_of(L.RandomFlip()), name_of(Halved())) == ("randomflip", "")
 
 
-def test_an_embedding_is_a_table_one_way_and_an_island_the_other():
+def test_an_embedding_is_a_table_one_way_and_a_float_fallback_the_other():
     inputs = keras.Input((5,), dtype="int32")
     embedding = L.ReversibleEmbedding(9, 4, name="words")
     model = keras.Model(inputs, embedding(L.Dense(4)(embedding(inputs)), reverse=True))
     kinds = [rule_of(call).kind for call in calls(model) if call.operation is embedding]
     assert kinds == [TABLE, FLOAT]
-    assert tfc.summary(tfc.quantize(model)).islands == ("words",)
+    assert tfc.summary(tfc.quantize(model)).fallbacks == ("words",)
 
 
 class Standardized(L.Conv2D):

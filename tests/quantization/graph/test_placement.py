@@ -51,7 +51,7 @@ PATTERNS = {
         lambda x: L.Concatenate(name="j")([(y := conv("a")(x)), conv("b")(y)]),
         {"x", "a", "j"},
     ),
-    "concat of an island": (
+    "concat of a float layer": (
         lambda x: L.Concatenate(name="j")([L.LayerNormalization(name="n")(conv("a")(x)), conv("b")(x)]),
         {"x", "a", "j"},
     ),
@@ -64,9 +64,9 @@ PATTERNS = {
     "softmax": (lambda x: L.Softmax(name="s")(conv()(x)), {"x", "c", "s"}),
     "swish": (conv(activation="silu"), {"x", "c", "c_sigmoid", "c_silu"}),
     "relu alone": (lambda x: L.ReLU(name="r")(L.AveragePooling2D(2, name="p")(x)), {"x", "p", "r"}),
-    "an island": (lambda x: conv("b")(L.LayerNormalization(name="n")(conv("a")(x))), {"x", "a", "n", "b"}),
-    "an island at the end": (lambda x: L.LayerNormalization()(conv("a")(x)), {"x", "a"}),
-    "an island first": (lambda x: conv("b")(L.Activation("selu", name="e")(x)), {"e", "b"}),
+    "a float layer": (lambda x: conv("b")(L.LayerNormalization(name="n")(conv("a")(x))), {"x", "a", "n", "b"}),
+    "a float layer at the end": (lambda x: L.LayerNormalization()(conv("a")(x)), {"x", "a"}),
+    "a float layer first": (lambda x: conv("b")(L.Activation("selu", name="e")(x)), {"e", "b"}),
 }
 
 
@@ -97,14 +97,14 @@ def test_ranges_that_the_runtimes_fix():
     assert wide["s_sigmoid"] == wide["t_tanh"] == (-32767 / 32768, 32767 / 32768)
 
 
-def test_layers_that_are_left_out_are_islands():
+def test_layers_that_are_left_out_are_float_fallbacks():
     def make(x):
         return conv("b")(L.Conv2D(4, 1, name="a", activation="relu")(conv("first")(x)))
 
     assert sources(make, layers=["first", "b"]) == {"x", "first", "a", "b"}
     inputs = keras.Input(IMAGE)
     quantized = tfc.quantize(keras.Model(inputs, make(inputs)), layers=["first", "b"])
-    assert tfc.summary(quantized).islands == ("a",)
+    assert tfc.summary(quantized).fallbacks == ("a",)
     assert "relu" in quantized.get_layer("a").activation.__name__
 
 
@@ -128,7 +128,7 @@ def test_a_layer_without_a_kernel_is_kept_float(name, tmp_path):
     layers = "(?!kept$).*" if name == "leaky" else lambda layer: layer.name != "kept"
     tfc.quantize(model, "int8", data, layers=layers).save(tmp_path / "q.keras")
     quantized = keras.models.load_model(tmp_path / "q.keras")
-    kept = [row for row in tfc.summary(quantized).rows if row.island]
+    kept = [row for row in tfc.summary(quantized).rows if row.fallback]
     assert [(row.layer, row.status) for row in kept] == [("kept", "float: left out by layers=")]
     for suffix in ("tflite", "onnx"):
         parity = tfc.export(quantized, tmp_path / f"m.{suffix}", verify=data[:8]).parity.outputs
@@ -148,7 +148,7 @@ def test_a_choice_of_kernels_alone_takes_the_other_layers_along():
         assert sources(make, layers=layers) == everything
     inputs = keras.Input(IMAGE)
     quantized = tfc.quantize(keras.Model(inputs, make(inputs)), layers=["a", "b", "input.*|x"])
-    assert tfc.summary(quantized).islands == ("relu",)
+    assert tfc.summary(quantized).fallbacks == ("relu",)
 
 
 def test_dynamic_ranges_stand_before_kernels_only():
@@ -161,15 +161,15 @@ def test_weight_only_has_no_ranges():
     assert sources(conv(), config="int8_weights") == set()
 
 
-def test_the_summary_names_the_islands():
+def test_the_summary_names_the_float_fallbacks():
     inputs = keras.Input(IMAGE)
     x = L.Activation("selu", name="selu")(conv("a")(inputs))
     x = L.Conv2D(3, 3, name="b")(L.LayerNormalization(name="norm")(x))
     quantized = tfc.quantize(keras.Model(inputs, x))
     shown = tfc.summary(quantized)
-    assert shown.islands == ("selu", "norm")
-    assert "2 float islands" in str(shown)
-    assert all("no integer kernel" in row.status for row in shown.rows if row.island)
+    assert shown.fallbacks == ("selu", "norm")
+    assert "2 float fallbacks" in str(shown)
+    assert all("no integer kernel" in row.status for row in shown.rows if row.fallback)
     assert {row.layer: row.bits for row in shown.rows if row.weight} == {"a": 8, "b_linear": 8}
 
 

@@ -131,15 +131,15 @@ CASES = {
 def test_no_channel_is_lost(build):
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
-    said, islands = CASES[build]
+    said, fallbacks = CASES[build]
     x = table() if build in (columns, stacked) else noise()
     model = build(keras.Input((x.shape[1],), name="x"))
     quantized, remarks = told(model, x)
     assert said in remarks
     assert correlation(quantized(x, training=False), model(x, training=False)) > 0.98
-    if islands is not None:
-        assert {name.partition("_")[0] for name in tfc.summary(quantized).islands} == {
-            name.partition("_")[0] for name in islands
+    if fallbacks is not None:
+        assert {name.partition("_")[0] for name in tfc.summary(quantized).fallbacks} == {
+            name.partition("_")[0] for name in fallbacks
         }
 
 
@@ -170,7 +170,7 @@ def test_of_many_outputs_few_that_hardly_vary_are_said_and_quantized():
     scores.kernel.assign(kernel)
     quantized, remarks = told(model, noise())
     assert "channel 7 of 40 would hold" in remarks and "'scores' float with layers=" in remarks
-    assert not tfc.summary(quantized).islands
+    assert not tfc.summary(quantized).fallbacks
 
 
 def test_parts_of_channels():

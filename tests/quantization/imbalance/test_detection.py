@@ -73,7 +73,7 @@ def test_a_map_in_front_stays_float(front, config, tmp_path):
     with pytest.warns(UserWarning, match="Channels of 'table' differ too much in size .* channels 0, 1, 3 of 4"):
         quantized = tfc.quantize(model, config, x)
     assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.995
-    assert tfc.summary(quantized).islands
+    assert tfc.summary(quantized).fallbacks
     assert "float: channels of 'table' differ" in str(tfc.summary(quantized).rows[0].status)
     if config == "int8":
         assert run_both(quantized, x[:32], tmp_path) <= 1.01
@@ -94,7 +94,7 @@ def test_a_kernel_in_front_stays_float_where_the_small_columns_count():
     with pytest.warns(UserWarning, match="'hidden' with 'hidden_relu' stays float"):
         quantized = tfc.quantize(model, "int8", x)
     assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.99
-    assert tfc.summary(quantized).islands == ("hidden", "hidden_relu")
+    assert tfc.summary(quantized).fallbacks == ("hidden", "hidden_relu")
 
 
 def test_an_iterator_is_gone_through_twice():
@@ -131,7 +131,7 @@ def test_a_concatenation_that_is_an_output_stays_float(name, tmp_path):
 def test_a_concatenation_of_like_sizes_is_integer():
     x = RNG.normal(size=(256, 8)).astype("float32")
     quantized = tfc.quantize(boxes(L.Concatenate(name="det"), size=2.0), "int8", x)
-    assert not tfc.summary(quantized).islands
+    assert not tfc.summary(quantized).fallbacks
 
 
 def wide_and_narrow(behind, x):
@@ -221,7 +221,7 @@ def test_ordinary_channels_are_left_alone(name):
     model, x = next((model, x) for label, model, x in ordinary() if label == name)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert not tfc.summary(tfc.quantize(model, "int8", x)).islands
+        assert not tfc.summary(tfc.quantize(model, "int8", x)).fallbacks
 
 
 def test_weights_that_fit_channels_of_different_size_are_not_rounded_away():
@@ -232,7 +232,7 @@ def test_weights_that_fit_channels_of_different_size_are_not_rounded_away():
     inputs = keras.Input((8, 8, 4), name="image")
     made = L.GlobalAveragePooling2D()(L.Conv2D(8, 3, activation="relu", name="conv")(inputs))
     model = keras.Model(inputs, L.Dense(3)(made))
-    assert not tfc.summary(tfc.quantize(model, "int8", x)).islands  # weights of one size, and no warning of them
+    assert not tfc.summary(tfc.quantize(model, "int8", x)).fallbacks  # weights of one size, and no warning of them
     conv = model.get_layer("conv")
     conv.kernel.assign(np.asarray(conv.kernel) / np.float32([255, 255, 255, 1])[:, None])
     with pytest.warns(UserWarning, match=r"'conv' reads them with: those of channels 0, 1, 2 of 4 .* stays float"):

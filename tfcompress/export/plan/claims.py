@@ -10,7 +10,7 @@ import keras
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.file_operators import Census, FloatOperator, Operators, Step
 from tfcompress.export.scheme import Scheme
-from tfcompress.quantization.graph.operator_status import explain
+from tfcompress.quantization.graph.operator_status import operator_status
 from tfcompress.quantization.quantizers import WeightQuantizer
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
@@ -62,7 +62,7 @@ def make_plan(model: keras.Model, kind: str, scheme: Scheme | None, sources: Map
         if any(isinstance(t, WeightQuantizer) for _, t in layer.transforms)
     )
     static = scheme is not None and scheme.activations == "static"
-    explained = list(explain(model).values())
+    explained = list(operator_status(model).values())
     layers = frozenset(found.name for found in explained)
     if scheme is None or not static:
         why = "activations are float" if scheme is None or scheme.activations is None else "only products are rounded"
@@ -71,7 +71,7 @@ def make_plan(model: keras.Model, kind: str, scheme: Scheme | None, sources: Map
     for found in explained:
         if found.bits > 8 and kind == "onnx":
             reasons[found.name] = f"ONNX Runtime has no kernels of {found.bits} bits"
-        elif found.island or (kind == "onnx" and "float in ONNX" in found.status):
+        elif found.fallback or (kind == "onnx" and "float in ONNX" in found.status):
             reasons[found.name] = found.status
         elif found.name in stored:
             integer.add(found.name)

@@ -124,7 +124,7 @@ def _repeated(content: bytes) -> int:
 def _quantize(file: File, scheme: Scheme, inference_io: str) -> bytes:
     if scheme.activations == "static":
         lower(file, scheme, inference_io)
-    # Islands of float have kernels on a grid, too.
+    # Float fallbacks have kernels on a grid, too.
     store_integers(file, scheme)
     return file.to_bytes()
 

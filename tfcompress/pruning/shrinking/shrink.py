@@ -103,7 +103,7 @@ def shrink(model: keras.Model) -> keras.Model:
     work with) is removed, with what belongs to it in all layers that it goes through, if nothing reads it with weights
     other than zero, if it is zero wherever it is read, or if it is a constant that can become part of a bias. Which
     channels depend on each other is found in the model's graph; what isn't understood stays as it is.
-    `tfcompress.pruning.shrink_report` tells what became of each group, and why.
+    `tfcompress.shrink_report` tells what became of each group, and why.
 
     Args:
         model: A built Keras model of any kind, pruned with `granularity="channel"` or otherwise; wrapped or stripped.
@@ -133,7 +133,7 @@ def shrink(model: keras.Model) -> keras.Model:
         warnings.warn(
             f"Expected a model with channels that nothing depends on. Received: {model.name!r}, in which no channel "
             "is wholly zero, so that its copy is as large as it is. Prune it with "
-            'tfcompress.PruneConfig(..., granularity="channel"); `print(tfcompress.pruning.shrink_report(model))` '
+            'tfcompress.PruneConfig(..., granularity="channel"); `print(tfcompress.shrink_report(model))` '
             "tells for each layer what stands against removing its channels.",
             stacklevel=3,
         )

@@ -31,7 +31,7 @@ class Rule:
             an offset for each channel: folded into the kernel before it, else a depthwise convolution. "relu": part
             of what is before it. "integer": quantized before and behind. "concatenate": likewise, but inputs
             that nothing else reads have the range of the output. "transparent": moves values, which stay on their
-            grid. "table": an embedding, whose rows lie on a grid. "float": no integer kernel, an island.
+            grid. "table": an embedding, whose rows lie on a grid. "float": no integer kernel, a float fallback.
         output: The range that the runtimes fix for the output, as a part of [-1, 1]: (0, 1) or (-1, 1); `None`: a
             calibrated one.
         note: What a reader of the summary should know.
@@ -53,7 +53,7 @@ def computes(operation: Any, rule: Rule) -> bool:
     return rule.kind != TRANSPARENT or name_of(operation).startswith(POOLING)
 
 
-NO_INTEGER_KERNEL = Rule(FLOAT, note="float island: no integer kernel")
+NO_INTEGER_KERNEL = Rule(FLOAT, note="float fallback: no integer kernel")
 
 
 def policy_of(operation: Any) -> Rule:
@@ -77,7 +77,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     if not floats or isinstance(inner, STEPPING):
         return Rule(TRANSPARENT)
     if isinstance(inner, keras.layers.TimeDistributed):
-        return Rule(FLOAT, note=f"float island: {why_not_together(inner, call.inputs) or 'it is one layer'}")
+        return Rule(FLOAT, note=f"float fallback: {why_not_together(inner, call.inputs) or 'it is one layer'}")
     kept = kept_reason(call.operation)
     if kept is not None:
         return Rule(FLOAT, note=f"float: {kept}")
@@ -87,7 +87,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     if name == "averagepooling2d" and inner.padding == "same":
         rule = Rule(INTEGER, same=True)  # without padding it is a depthwise convolution there
     refused = _why_float(inner, name, call, rule, bits)
-    return Rule(FLOAT, note=f"float island: {refused}") if refused else rule
+    return Rule(FLOAT, note=f"float fallback: {refused}") if refused else rule
 
 
 def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:

@@ -1,4 +1,4 @@
-"""What became of each call in a quantized model: integer, folded, fused, or a float island."""
+"""Quantization status per operator: integer, folded, fused, or a float fallback."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from tfcompress.quantization.quantizers import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Explanation:
-    """What became of one layer or operation.
+class OperatorStatus:
+    """The quantization status of one layer or operation.
 
     Attributes:
         name: Of the layer or operation.
         status: In few words.
-        island: Whether it computes in floating point though activations are quantized.
+        fallback: Whether it computes in floating point though activations are quantized.
         quantizer: That of its output; `None` if there is none.
         bits: Of its activations, if these have ranges; 0: they are float.
     """
 
     name: str
     status: str
-    island: bool
+    fallback: bool
     quantizer: ActivationQuantizer | None
     bits: int
 
 
-def explain(model: keras.Model) -> dict[int, Explanation]:
-    """Return what became of each layer and operation of a quantized model, by id; empty for other models.
+def operator_status(model: keras.Model) -> dict[int, OperatorStatus]:
+    """Return the status of each layer and operation of a quantized model, by id; empty for other models.
 
     Example:
 
     >>> import keras, tfcompress as tfc
     >>> layers = [keras.Input((8,)), keras.layers.Dense(4), keras.layers.LayerNormalization(name="norm")]
     >>> quantized = tfc.quantize(keras.Sequential(layers), "int8")
-    >>> explain(quantized)[id(quantized.get_layer("norm"))].status
-    'float island: no integer kernel'
+    >>> operator_status(quantized)[id(quantized.get_layer("norm"))].status
+    'float fallback: no integer kernel'
     """
     if not is_graph(model):
         return {}
@@ -67,7 +67,7 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
         if isinstance(call.operation, ActivationQuantizer):
             readers.setdefault(id(call.inputs[0]), []).append(call.operation)
     producer = {id(x): call for call in graph for x in call.outputs}
-    found: dict[int, Explanation] = {}
+    found: dict[int, OperatorStatus] = {}
     for call in graph:
         operation = call.operation
         if isinstance(operation, ActivationQuantizer):
@@ -78,8 +78,8 @@ def explain(model: keras.Model) -> dict[int, Explanation]:
         weights = isinstance(operation, CompressedLayer) and any(
             isinstance(t, WeightQuantizer | Float16Weight) for _, t in operation.transforms
         )
-        status, island = _status(call, placement, static=static, weights=weights, behind=behind, bits=bits)
-        found[id(operation)] = Explanation(operation.name, status, island, behind, 0 if island else bits)
+        status, fallback = _status(call, placement, static=static, weights=weights, behind=behind, bits=bits)
+        found[id(operation)] = OperatorStatus(operation.name, status, fallback, behind, 0 if fallback else bits)
     return found
 
 
@@ -92,19 +92,19 @@ def _status(
     behind: ActivationQuantizer | None,
     bits: int,
 ) -> tuple[str, bool]:
-    """Return what became of a call, in few words, and whether it computes in float among integers."""
+    """Return the status of a call, in few words, and whether it computes in float among integers."""
     rule, operation = placement.rules[call], call.operation
-    status, island = "", False
+    status, fallback = "", False
     if call in placement.folded:
         status = "folded"
     elif rule.kind == KERNEL and static and alone(operation):
-        status, island = f"float: {WEIGHTS_ALONE}", True
+        status, fallback = f"float: {WEIGHTS_ALONE}", True
     elif rule.kind in (KERNEL, TABLE):
-        status, island = (rule.note if static else "") if weights else "left float", static and not weights
+        status, fallback = (rule.note if static else "") if weights else "left float", static and not weights
     elif rule.kind == FLOAT and (static or kept_reason(operation) is not None):
-        status, island = rule.note, static
+        status, fallback = rule.note, static
     elif isinstance(operation, QuantizedMap) and not operation.fits():
-        status, island = FLOAT_MAP, True
+        status, fallback = FLOAT_MAP, True
     elif static and rule.kind == RELU:
         status = f"int{bits}" if behind is not None else "fused"
     elif static and rule.kind == AFFINE:
@@ -112,7 +112,7 @@ def _status(
     elif static:
         note = f", {rule.note}" if rule.note and rule.kind != CONCATENATE else ""
         status = "moves" if rule.kind == TRANSPARENT else f"int{bits}{note}"
-    return status, island
+    return status, fallback
 
 
 def alone(operation: object) -> bool:
