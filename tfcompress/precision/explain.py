@@ -138,12 +138,12 @@ def _of_quantized(model: keras.Model) -> Iterator[PrecisionRow]:
         seen.add(id(operation))
         weights = _weight_quantizer(operation)
         kernel = "" if weights is None else f"int{weights.spec.bits} kernel"
-        dynamic = weights is not None and weights.activations is not None and weights.activations.dynamic
+        activations = None if weights is None else weights.activations
         precision, why = precision_of(call), found.status
         if found.bits:
             precision, why = f"int{found.bits}", found.status or kernel
-        elif weights is not None and dynamic:
-            precision, why = f"int{weights.activations.bits}", f"{kernel}, ranges at run time"
+        elif activations is not None and activations.dynamic:
+            precision, why = f"int{activations.bits}", f"{kernel}, ranges at run time"
         elif not why and kernel:
             why = f"weight-only: {kernel}"
         yield PrecisionRow(operation.name, type(innermost(operation)).__name__, precision, why)
