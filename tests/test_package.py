@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import importlib.metadata
 import subprocess
 import sys
 
@@ -30,6 +31,10 @@ def test_import_is_light():
 def test_every_public_name_is_there_and_described():
     for name in tfc.__all__:
         assert getattr(tfc, name).__doc__, name
+
+
+def test_version_is_that_of_the_package():
+    assert tfc.__version__ == importlib.metadata.version("tfcompress")
 
 
 def test_import_does_not_change_the_environment():

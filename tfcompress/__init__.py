@@ -5,6 +5,7 @@ from typing import Any
 from tfcompress import callbacks
 from tfcompress.core.atomic_files import save
 from tfcompress.core.old_calls import old_attribute
+from tfcompress.core.version import VERSION
 from tfcompress.distillation import distill
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
 from tfcompress.evaluation.summary import Summary, sparsity, summary
@@ -53,6 +54,8 @@ from tfcompress.quantization import (
     quantize,
     uniform_quantize,
 )
+
+__version__ = VERSION
 
 __all__ = [
     "ActivationSpec",

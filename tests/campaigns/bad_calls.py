@@ -185,7 +185,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "q": "array", "scale": "array", "zero_point": "array", "axis": "choice"}),
         "quantization_error": (tfc.quantization_error, {"x": X, "bits": 8}, {"x": "array", "bits": "count"}),
         "WeightSpec": (tfc.WeightSpec, {}, {
-            "bits": "count", "granularity": "choice", "symmetric": "flag", "codebook": "choice", "range": "choice"}),
+            "bits": "count", "granularity": "choice", "range": "choice"}),
         "ActivationSpec": (tfc.ActivationSpec, {}, {
             "bits": "count", "range": "choice", "symmetric": "flag", "dynamic": "flag", "percentile": "share",
             "momentum": "share"}),

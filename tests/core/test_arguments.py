@@ -23,7 +23,6 @@ FLAGS = {
     "load.unsafe": lambda value: tfc.load("model.keras", unsafe=value),
     "save.overwrite": lambda value: tfc.save(model(), "model.keras", overwrite=value),
     "export.overwrite": lambda value: tfc.export(model(), "model.onnx", overwrite=value),
-    "weights.symmetric": lambda value: tfc.WeightSpec(symmetric=value),
     "activations.symmetric": lambda value: tfc.ActivationSpec(symmetric=value),
     "activations.dynamic": lambda value: tfc.ActivationSpec(dynamic=value),
     "config.float16": lambda value: tfc.QuantizeConfig(float16=value),

@@ -17,6 +17,14 @@ def test_recipes_survive_json(name):
     assert tfc.QuantizeConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+def test_fields_that_took_one_value_are_dropped():
+    spec = tfc.WeightSpec(bits=4, range="mse")
+    old = {"bits": 4, "granularity": "per_channel", "symmetric": True, "codebook": "uniform", "range": "mse"}
+    assert tfc.WeightSpec.from_dict(old) == spec  # as models of that time say, without a warning
+    with pytest.warns(DeprecationWarning, match="Expected no argument codebook= of WeightSpec"):
+        assert tfc.WeightSpec(bits=4, range="mse", codebook="uniform") == spec
+
+
 def test_numbers_of_numpy_become_plain_ones():
     spec = tfc.ActivationSpec(bits=np.uint8(8), percentile=np.float32(99.5), momentum=np.float64(0.5))
     config = tfc.QuantizeConfig(tfc.WeightSpec(bits=np.int64(4)), spec, freeze_ranges_step=np.int32(7))
@@ -46,8 +54,9 @@ def test_bits_out_of_range(spec, bits):
     [
         (lambda: tfc.WeightSpec(granularity="per_chanel"), "Did you mean 'per_channel'"),
         (lambda: tfc.WeightSpec(range="max"), "Expected range to be one of"),
-        (lambda: tfc.WeightSpec(symmetric=False), "Expected symmetric=True"),
-        (lambda: tfc.WeightSpec(codebook="kmeans"), "Expected codebook to be one of"),
+        (lambda: tfc.WeightSpec(symmetric=False), "Expected no argument symmetric= of WeightSpec"),
+        (lambda: tfc.WeightSpec(codebook="kmeans"), "codebook='uniform' is all there is"),
+        (lambda: tfc.WeightSpec.from_dict({"codebook": "kmeans"}), "codebook"),
         (lambda: tfc.ActivationSpec(range="mean"), "Expected range to be one of"),
         (lambda: tfc.ActivationSpec(percentile=30), "Expected percentile above 50"),
         (lambda: tfc.ActivationSpec(percentile="99"), "Expected percentile above 50, up to 100. Received: .*'99'"),

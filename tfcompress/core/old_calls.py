@@ -118,6 +118,43 @@ def _field(instance: Any, *, old: str, new: str) -> Any:
     return getattr(instance, new)
 
 
+def drops_old_fields(**gone: Any) -> Callable[[_Kind], _Kind]:
+    """Let a dataclass be made with fields that are gone, since each took one value: name=that value.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @drops_old_fields(colour="black")
+    ... @dataclasses.dataclass
+    ... class Car:
+    ...     wheels: int = 4
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     Car(wheels=3, colour="black")
+    Car(wheels=3)
+    >>> print(caught[0].message)
+    Expected no argument colour= of Car. Received: colour='black', the only value that it took. Leave it out.
+    """
+
+    def decorate(kind: _Kind) -> _Kind:
+        init = vars(kind)["__init__"]
+
+        @functools.wraps(init)
+        def made(instance: Any, *args: Any, **kwargs: Any) -> None:
+            for name in gone.keys() & kwargs.keys():
+                value = kwargs.pop(name)
+                expected = f"Expected no argument {name}= of {kind.__name__}. Received: {name}={short(value)}"
+                if value != gone[name]:
+                    raise ValueError(f"{expected}; {name}={gone[name]!r} is all there is. Leave it out.")
+                _warn(f"{expected}, the only value that it took. Leave it out.")
+            init(instance, *args, **kwargs)
+
+        setattr(kind, "__init__", made)  # noqa: B010
+        return kind
+
+    return decorate
+
+
 def old_attribute(module: str, names: Mapping[str, tuple[str, Any]], name: str, freed: str = "") -> Any:
     """Return what a module called `name` before: for its `__getattr__`.
 

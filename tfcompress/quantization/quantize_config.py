@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tfcompress.core.arguments import MOST, check_choice, check_fields, check_flag, is_whole
+from tfcompress.core.old_calls import drops_old_fields
 
 LEAST_BITS, MOST_BITS = 2, 16
 
 WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
 WEIGHT_RANGES = ("minmax", "mse")
-CODEBOOKS = ("uniform",)
 ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
 
 
@@ -49,34 +49,36 @@ def _set(spec: Any, **values: Any) -> None:
         object.__setattr__(spec, name, value)
 
 
+_OF_WEIGHTS = {"symmetric": True, "codebook": "uniform"}
+"""What a `WeightSpec` had before, and what the files of that time say of it."""
+
+
+@drops_old_fields(**_OF_WEIGHTS)
 @dataclasses.dataclass(frozen=True)
 class WeightSpec:
-    """How kernels are quantized.
+    """How kernels are quantized: on a uniform grid in whose middle is zero, as integer kernels want it.
 
     Attributes:
         bits: 2 to 16.
         granularity: "per_channel", one scale for each output channel, or "per_tensor".
-        symmetric: Whether zero is the middle of the range; integer kernels want it.
-        codebook: "uniform".
         range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate.
     """
 
     bits: int = 8
     granularity: str = "per_channel"
-    symmetric: bool = True
-    codebook: str = "uniform"
     range: str = "minmax"
 
     def __post_init__(self) -> None:
-        _set(self, bits=check_bits(self.bits), symmetric=check_flag("symmetric", self.symmetric))
+        _set(self, bits=check_bits(self.bits))
         check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
-        check_choice("codebook", self.codebook, CODEBOOKS)
         check_choice("range", self.range, WEIGHT_RANGES)
-        if not self.symmetric:
-            raise ValueError(
-                "Expected symmetric=True: neither runtime has kernels for weights with a zero point. "
-                "Received: symmetric=False."
-            )
+
+    @classmethod
+    def from_dict(cls, values: Any) -> WeightSpec:
+        """Return what a dict says, such as `dataclasses.asdict` makes; also one of an earlier version."""
+        if isinstance(values, dict):
+            values = {name: value for name, value in values.items() if _OF_WEIGHTS.get(name, ...) != value}
+        return cls(**_fields_of(cls, values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +166,7 @@ class QuantizeConfig:
         """Return the configuration that `to_dict` was called on."""
         values = _fields_of(cls, values, least=("weights", "activations"))
         activations = values["activations"]
-        values["weights"] = WeightSpec(**_fields_of(WeightSpec, values["weights"]))
+        values["weights"] = WeightSpec.from_dict(values["weights"])
         values["activations"] = (
             None if activations is None else ActivationSpec(**_fields_of(ActivationSpec, activations))
         )

@@ -113,7 +113,7 @@ class WeightQuantizer(WeightTransform):
         """Make a quantizer from `get_config`'s result."""
         activations = config.get("activations")
         return cls(
-            WeightSpec(**config["spec"]),
+            WeightSpec.from_dict(config["spec"]),
             config["axis"],
             None if activations is None else ActivationSpec(**activations),
         )

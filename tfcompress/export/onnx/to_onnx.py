@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.metadata
 import logging
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import numpy as np
 from tfcompress.core.error_messages import told
 from tfcompress.core.out_of_memory import memory_error, out_of_memory
 from tfcompress.core.quiet_output import quiet
+from tfcompress.core.version import VERSION
 from tfcompress.export.onnx import fake_quant_nodes
 from tfcompress.export.onnx.canonical import make_canonical
 from tfcompress.export.onnx.detached_constants import fill, lean, park, to_opset
@@ -269,7 +269,7 @@ def _errors_raised(trace: Trace) -> Iterator[None]:
 def _set_header(proto: Any, trace: Trace) -> None:
     """Say who made it, give free dimensions names that mean something, and drop the shapes between."""
     proto.producer_name = "tfcompress"
-    proto.producer_version = importlib.metadata.version("tfcompress")
+    proto.producer_version = VERSION
     proto.doc_string = ""
     proto.graph.doc_string = ""
     proto.graph.name = trace.scope
