@@ -81,6 +81,19 @@ class LowRank(L.Layer):
         return ops.matmul(ops.matmul(x, ops.transpose(self.down)), self.up) + ops.sum(self.table)
 
 
+@tfc.register_layer(
+    traits=tfc.LayerTraits(kernels={"table": tfc.KernelAxes(inputs=(1,), outputs=(0,))}, quantization="kernel")
+)
+class Turned(L.Layer):
+    """A product with a kernel whose outputs are in front, which no layer of Keras has."""
+
+    def build(self, input_shape):
+        self.table = self.add_weight(shape=(6, input_shape[-1]), name="table")
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.table))
+
+
 def like_keras(own):
     """Return a network of one's own layers, or of Keras' in their places."""
     conv, noise, dense = (Conv, Noise, Linear) if own else (L.Conv2D, L.Identity, L.Dense)
@@ -122,6 +135,14 @@ def test_a_registered_layer_goes_the_whole_way_as_keras_own(tmp_path):
     for suffix in (".tflite", ".onnx"):
         found = tfc.export(own, tmp_path / f"model{suffix}").operators
         assert found.integer >= 4 and not found.floats
+
+
+def test_a_layer_that_is_like_none_of_keras_has_integers_too(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8, "relu"), Turned(name="turned"), L.ReLU(), L.Dense(3)])
+    quantized = tfc.quantize(model, "int8", SAMPLES.reshape(-1, 8))
+    assert {row.layer: row.status for row in tfc.summary(quantized).rows}["turned"] == "int8 per channel"
+    for suffix in (".tflite", ".onnx"):
+        assert not tfc.export(quantized, tmp_path / f"model{suffix}").operators.floats
 
 
 def test_channels_of_registered_layers_are_removed_and_counted_as_keras_own():
@@ -194,6 +215,7 @@ class OwnModel(keras.Model):
         (Own, {"traits": tfc.LayerTraits(kernels={"w": (0, 1)})}, r"KernelAxes\(...\) for kernel 'w'"),
         (Own, {"traits": tfc.LayerTraits(kernels={"w": tfc.KernelAxes((0,), (0,))})}, "other axes for the inputs"),
         (Own, {"traits": tfc.LayerTraits(quantization="kernel")}, "quantization='kernel' without kernels"),
+        (Own, {"traits": dataclasses.replace(LOW_RANK, quantization="kernel")}, "with several kernels"),
         (Own, {"traits": dataclasses.replace(LOW_RANK, channels="unary")}, "channels='unary' with kernels"),
         (Own, {"traits": dataclasses.replace(LOW_RANK, quantization="integer")}, "'integer' with kernels"),
         (Own, {"traits": tfc.LayerTraits(homogeneous=True)}, "without channels that stay apart"),

@@ -172,6 +172,9 @@ def check_traits(traits: Any) -> None:
             )
     contradictions = {
         "quantization='kernel' without kernels": traits.quantization == "kernel" and not traits.kernels,
+        "quantization='kernel' with several kernels, between which nothing would be quantized": traits.quantization
+        == "kernel"
+        and len(traits.kernels) > 1,
         f"quantization={traits.quantization!r} with kernels": traits.quantization in ("integer", "transparent")
         and bool(traits.kernels),
         f"channels={traits.channels!r} with kernels, whose axes these channels may be": traits.channels != "unknown"

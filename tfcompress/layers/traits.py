@@ -102,7 +102,8 @@ class LayerTraits:
         channels: How channels go through: `ChannelRule`.
         multiplications: At how many places a kernel is applied for one sample: `Multiplications`; or a function
             `(layer, input_shapes, output_shapes) -> int`.
-        quantization: What integer runtimes compute: `Quantization`.
+        quantization: What integer runtimes compute: `Quantization`. "kernel": a product of what it is called with and
+            its one kernel, whose outputs are the last axis, and maybe a bias.
         output_range: The range that the runtimes fix for the output, as a part of [-1, 1]; `None`: a calibrated one.
         integer_in_onnx: Whether ONNX Runtime has an integer kernel, too.
         decomposition: Into what it is split before it is quantized: `Decomposition`.

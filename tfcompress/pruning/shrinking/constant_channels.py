@@ -60,7 +60,7 @@ def _values_of(call: Call, inputs: list[Values]) -> list[Values]:
         found = [_combined(call, inputs, _COMBINED[kind])]
     elif kind in ("einsum", "matmul", "dotproductattention"):
         found = [_product(call, inputs)]
-    elif kind in _STILL:
+    elif channels == "unary" and traits_of(inner).quantization == "transparent":
         found = [inputs[0] for _ in call.outputs]
     elif channels == "unary" or kind in ("rescaling", "prelu"):
         found = [_evaluated(call, inputs[0], kind) for _ in call.outputs]
@@ -73,10 +73,6 @@ def _values_of(call: Call, inputs: list[Values]) -> list[Values]:
     return found
 
 
-_STILL = (
-    *("identity", "stopgradient", "copy", "linear", "dropout", "spatialdropout1d", "spatialdropout2d"),
-    *("spatialdropout3d", "alphadropout", "gaussiandropout", "gaussiannoise", "activityregularization"),
-)
 _MOVING = ("mean", "max", "min", "amax", "amin", "sum")
 _MOVING_RULES = (
     *(
