@@ -11,9 +11,11 @@ from tests.export import models
 from tfcompress.export import Artifact, ParityError, export, open_runner
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.tflite.flatbuffer import File
+from tfcompress.parity import proof
 from tfcompress.parity.proof import alike_outputs, compare, dithered, input_ranges, reference, verify
 from tfcompress.parity.tolerance import TIMES_NOISE
 from tfcompress.quantization.quantize import quantize
+from tfcompress.quantization.quantizers import WeightQuantizer
 from tfcompress.runtime.integer_io import METADATA, io_grids, predict
 from tfcompress.tracing.signature import read_signature
 from tfcompress.tracing.trace import trace
@@ -360,3 +362,23 @@ def test_values_next_to_zero_are_rounded_otherwise_too():
     moved = max(map(change, alike_outputs(quantized, traced, {"x": x}, made)))
     assert min(change(dithered(quantized, traced, {"x": x}, seed)) for seed in range(2)) > 2 * moved
     assert change(reference(quantized, traced, {"x": x})) == 0  # nothing is left of it
+
+
+def test_the_proof_transforms_weights_once_and_computes_what_the_model_does(monkeypatch):
+    keras.utils.set_random_seed(0)
+    made_of = [keras.Input((4,), name="x"), layers.Dense(16, activation="relu"), layers.Dense(3, name="y")]
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    quantized = quantize(keras.Sequential(made_of), "int8", x)
+    made = deploy(quantized, "tflite")
+    traced = trace(made.model, None, "tflite", read_signature(made.model))
+    expected, seen, compared = reference(quantized, traced, {"x": x})["y"], [], []
+    apply = WeightQuantizer.apply
+    monkeypatch.setattr(WeightQuantizer, "apply", lambda self, value: seen.append(self) or apply(self, value))
+    monkeypatch.setattr(proof, "compare", lambda *given: compared.append(given) or {})
+    monkeypatch.setattr(proof, "io_grids", lambda runner: {})
+    monkeypatch.setattr(proof, "predict", lambda runner, inputs: {"y": expected})
+    proof.verify(quantized, traced, None, "float32", x, made)
+    assert len(seen) == len(set(seen)) == 2
+    ((outputs, _, _, _, alike),) = compared
+    assert np.array_equal(outputs["y"], expected) and not any(np.array_equal(each["y"], expected) for each in alike)
+    assert np.array_equal(reference(quantized, traced, {"x": x})["y"], expected)  # nothing is left of it

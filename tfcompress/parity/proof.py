@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfcompress.core.arguments import running
+from tfcompress.core.transform import read
 from tfcompress.core.uneven_rows import cut, fixes_rows, is_uneven
 from tfcompress.data.named_inputs import count_samples, fit_inputs
 from tfcompress.graph import rebuild
@@ -25,6 +26,7 @@ from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
 from tfcompress.parity.quantized_model import QuantizedModel
 from tfcompress.parity.tolerance import OutputParity, Parity, ParityError, compare
+from tfcompress.quantization.bias import weights_unchanged
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers
 from tfcompress.runtime.integer_io import held, io_grids, predict
 from tfcompress.runtime.runner import DEFAULT_BATCH_SIZE, Runner, fill
@@ -85,16 +87,17 @@ def verify(  # noqa: PLR0917
         inputs, about = _generated(model, trace)
     if io_grids(runner):  # what an integer input can't hold, no output can show
         inputs = held(runner, inputs)
-    expected = reference(model, trace, inputs)
+    steps, alike = None, []
+    with _weights_once(model):
+        expected = _on_generated(model, trace, inputs) if data is None else _usual(model, trace, inputs)
+        if deployment is not None and rounds:
+            # By position: the names of a file's outputs are the keys of a dict that the model returns.
+            grids = [*deployment.steps.values(), *[None] * (len(trace.outputs) - len(deployment.steps))]  # of states
+            steps = dict(zip(trace.outputs, grids, strict=True))
+            alike = alike_outputs(model, trace, inputs, deployment)
     received = predict(runner, inputs)
     if not isinstance(received, Mapping):
         received = {runner.output_names[0]: received}
-    steps, alike = None, []
-    if deployment is not None and rounds:
-        # By position: the names of a file's outputs are the keys of a dict that the model returns.
-        grids = [*deployment.steps.values(), *[None] * (len(trace.outputs) - len(deployment.steps))]  # states have none
-        steps = dict(zip(trace.outputs, grids, strict=True))
-        alike = alike_outputs(model, trace, inputs, deployment)
     try:
         try:
             differences = compare(expected, received, precision, steps, alike)
@@ -133,19 +136,48 @@ def alike_outputs(
             with _dynamic_bits(model, bits):
                 made.append(reference(model, trace, inputs))
         return made
-    learned = [quantizer for quantizer in activation_quantizers(model) if quantizer.learns]
     graph = calls(model) if has_graph(model) else []
     leaky = {id(x) for call in graph if name_of(call.operation) == "leakyrelu" for x in call.outputs}
     coarse = {id(call.operation) for call in graph for x in call.inputs if id(x) in leaky}
     made = []
     for sign in (1, -1):
-        state = []
-        for quantizer in learned:
-            shift = SHIFT * (COARSE if id(quantizer) in coarse else 1)
-            factor = 1 + sign * shift * 2.0 ** (1 - quantizer.spec.bits)
-            state.append((quantizer.ends, quantizer.ends.value * factor))
-        made.append(reference(model, trace, inputs, state))
+        with _ranges_as_numbers(model, sign * SHIFT, coarse):
+            made.append(reference(model, trace, inputs))
     return made
+
+
+@contextlib.contextmanager
+def _weights_once(model: keras.Model) -> Iterator[None]:
+    """Let the weights of a model be transformed once for all calls of it in the block."""
+    with contextlib.ExitStack() as stack:
+        with float32_view(model):
+            stack.enter_context(weights_unchanged(model))
+        yield
+
+
+@contextlib.contextmanager
+def _ranges_as_numbers(model: keras.Model, shift: float = 0.0, coarse: Collection[int] = ()) -> Iterator[None]:
+    """Let the ranges that were found from data be numbers for the time of the block, of which grids are made at once.
+
+    Args:
+        model: calibrated.
+        shift: by how much of a step their ends move.
+        coarse: the `id`s of the quantizers of which they move `COARSE` times as much.
+    """
+    with contextlib.ExitStack() as undo:
+        for quantizer in activation_quantizers(model):
+            if quantizer.learns and quantizer.calibrated:
+                moved = shift * (COARSE if id(quantizer) in coarse else 1)
+                factor = np.float32(1 + moved * 2.0 ** (1 - quantizer.spec.bits))
+                low, high = np.asarray(read(quantizer.ends), np.float32) * factor
+                undo.callback(object.__setattr__, quantizer, "fixed", None)
+                object.__setattr__(quantizer, "fixed", (float(low), float(high)))
+        yield
+
+
+def _usual(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    with _ranges_as_numbers(model):
+        return reference(model, trace, inputs)
 
 
 def is_dynamic(deployment: QuantizedModel | None) -> bool:
@@ -223,14 +255,18 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
         times = -(-MANY // fixed)
         sizes = [(size[0] * times, *size[1:]) if size else () for size in sizes]
     inputs = make(sizes)
+    return inputs, in_words(known, list(trace.inputs))
+
+
+def _on_generated(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the outputs of Keras for generated inputs, which a model may not take."""
     try:
-        reference(model, trace, next(cut(inputs, fixed or 2)))
+        return _usual(model, trace, inputs)
     except Exception as error:  # whatever the model raises
         raise ValueError(
             f"Expected a model that runs on random inputs of {_shapes(inputs)}. Received: {model.name!r}, which "
             f"failed: {error}. Give data of your own with verify=x, with as many rows in each input as it needs."
         ) from error
-    return inputs, in_words(known, list(trace.inputs))
 
 
 def _known(model: keras.Model, trace: Trace) -> list[Content]:
@@ -260,10 +296,8 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
     return [*made, *[NOISE] * states, *[as_drawn] * (drawn - states)]
 
 
-def reference(
-    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], state: Sequence[tuple[Any, Any]] = ()
-) -> dict[str, np.ndarray]:
-    """Return the outputs of Keras, some variables having other values (`state`) for the time being.
+def reference(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the outputs of Keras.
 
     As many samples are computed at once as the file takes; of one that takes a single one, more, since Keras then shows
     what depends on the others of the batch.
@@ -282,8 +316,7 @@ def reference(
         if here < step == asked:
             batch = [fill(array, step) for array in batch]
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]
-        scope = keras.StatelessScope(state_mapping=list(state))
-        with float32_view(model), running(f"the model {model.name!r}", batch), scope:
+        with float32_view(model), running(f"the model {model.name!r}", batch), keras.StatelessScope():
             outputs = call(tensors)
         made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}
         if here < step == asked:

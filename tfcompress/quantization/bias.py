@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from keras import ops
 
 from tfcompress.core.keras_private import inbound_nodes, outbound_nodes, producer, producing_node
 from tfcompress.core.passthrough import PassThrough, innermost
-from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrapper import CompressedLayer, materialized, wrapped_layers
 from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.rewrite import Call, call_of
 from tfcompress.layers.channel_axes import channels_of
@@ -28,6 +28,12 @@ Tensor = Any
 _ranges_unknown: contextvars.ContextVar[bool] = contextvars.ContextVar("ranges_unknown", default=False)
 
 
+# What a bias is rounded with beside a range, by the wrapper's `id`, where it was computed before.
+_sums: contextvars.ContextVar[Mapping[int, tuple[Tensor, Tensor] | None] | None] = contextvars.ContextVar(
+    "sums", default=None
+)
+
+
 @contextlib.contextmanager
 def ranges_unknown() -> Iterator[None]:
     """Let no bias be rounded in the block whose unit depends on a range that is found from data."""
@@ -36,6 +42,27 @@ def ranges_unknown() -> Iterator[None]:
         yield
     finally:
         _ranges_unknown.reset(token)
+
+
+@contextlib.contextmanager
+def weights_unchanged(model: keras.Model) -> Iterator[None]:
+    """Transform the weights of a model once for all calls of it in the block, in inference, whatever their ranges are.
+
+    Args:
+        model: A model whose weights and biases stay in the block.
+    """
+    wrappers = wrapped_layers(model)
+    found = {}
+    for layer in wrappers:
+        around = surroundings(layer) if isinstance(layer, QuantizedLayer) else None
+        if around is not None:
+            found[id(layer)] = layer.sums(around[1])
+    token = _sums.set(found)
+    try:
+        with materialized(wrappers, [layer.transformed() for layer in wrappers]):
+            yield
+    finally:
+        _sums.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -67,16 +94,12 @@ class QuantizedLayer(CompressedLayer):
         quantizer, affine, _ = around
         if quantizer.learns and _ranges_unknown.get():
             return None
-        units = self._units(quantizer)
-        if units is None:
+        known = _sums.get()
+        sums = self.sums(affine) if known is None or id(self) not in known else known[id(self)]
+        if sums is None:
             return None
-        bias = getattr(self.layer, "bias", None)
-        total = ops.zeros_like(units) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(units)
-        folded = with_maps(total, affine)
-        if folded is None:
-            return None
-        total = folded[0]
-        units = units + ops.zeros_like(total)
+        total, steps = sums
+        units = steps * quantizer.step + ops.zeros_like(total)
         safe = ops.where(units > 0, units, 1.0)
         rounded = ops.where(units > 0, ops.round(total / safe) * safe, total)
         change = rounded - total
@@ -84,8 +107,20 @@ class QuantizedLayer(CompressedLayer):
             change = ops.where(ops.convert_to_tensor(quantizer.counts.value)[0] > 0, change, 0.0)
         return ops.stop_gradient(change)
 
-    def _units(self, quantizer: ActivationQuantizer) -> Tensor | None:
-        """Return the accumulator's unit for each output channel: the input's step times the weight's."""
+    def sums(self, affine: list[Call]) -> tuple[Tensor, Tensor] | None:
+        """Return the bias with the affine maps behind it, and the weight's step for each output channel.
+
+        `None` where one isn't known.
+        """
+        steps = self._steps()
+        if steps is None:
+            return None
+        bias = getattr(self.layer, "bias", None)
+        total = ops.zeros_like(steps) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(steps)
+        folded = with_maps(total, affine)
+        return None if folded is None else (folded[0], steps)
+
+    def _steps(self) -> Tensor | None:
         chosen = [t for _, t in self.transforms if isinstance(t, WeightQuantizer)]
         if len(chosen) != 1:
             return None
@@ -99,8 +134,7 @@ class QuantizedLayer(CompressedLayer):
                 return None
         elif transform.axis is not None:
             limit = ops.reshape(limit, (-1,))
-        steps = 2 ** (transform.spec.bits - 1) - 1
-        return limit / steps * quantizer.step
+        return limit / (2 ** (transform.spec.bits - 1) - 1)
 
 
 # What surrounds a wrapper in its graph, found once.

@@ -148,15 +148,18 @@ def _fake_quant_with_ops(
     narrow: bool,
     axes: tuple[int, ...] | None,
     fused: bool = False,
+    known: tuple[Any, Any, Any, Any] | None = None,
 ) -> Tensor:
-    """Return `fake_quant` of float32 tensors; `fused`: with TensorFlow's kernel for the gradients."""
+    """Return `fake_quant` of float32 tensors.
+
+    `fused`: with TensorFlow's kernel for the gradients. `known`: what `nudged_grid` makes of a range that is numbers.
+    """
     others = [axis for axis in range(len(x.shape)) if axes is None or axis not in axes]
 
     @differentiable
     def quantized(x: Tensor, minimum: Tensor, maximum: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        low, high, scale, inverse, _ = nudged_grid(
-            ops, _spread(minimum, x, axes, "minimum"), _spread(maximum, x, axes, "maximum"), bits, narrow
-        )
+        ends = (_spread(minimum, x, axes, "minimum"), _spread(maximum, x, axes, "maximum"))
+        low, high, scale, inverse = known or nudged_grid(ops, *ends, bits, narrow)[:4]
         output = integers(ops, x, (low, high), inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,10 +232,13 @@ def fake_quant(
     minimum, maximum = _float32(minimum)[0], _float32(maximum)[0]
     for name, end in (("minimum", minimum), ("maximum", maximum)):
         _spread(end, x, axes, name)
+    known = None
     if _is_host(*given):
-        checked_range(*given)
+        ends = checked_range(*given)
+        known = nudged_grid(np, *ends, bits, narrow)[:4] if axes is None else None
     fused = axes is None and keras.backend.backend() == "tensorflow"
-    return ops.cast(_fake_quant_with_ops(x, minimum, maximum, bits=bits, narrow=narrow, axes=axes, fused=fused), dtype)
+    how: dict[str, Any] = {"bits": bits, "narrow": narrow, "axes": axes, "fused": fused, "known": known}
+    return ops.cast(_fake_quant_with_ops(x, minimum, maximum, **how), dtype)
 
 
 def fake_quant_nonnegative(
@@ -261,12 +267,12 @@ def fake_quant_nonnegative(
     [0.0, 0.333, 1.0]
     """
     x, dtype = _float32(x)
-    ends = checked_range(minimum, maximum) if _is_host(minimum, maximum) else (minimum, maximum)
-    low, high = (ops.stop_gradient(_float32(end)[0]) for end in ends)
+    known = nudged_grid(np, *checked_range(minimum, maximum), bits, narrow) if _is_host(minimum, maximum) else None
+    low, high = (ops.stop_gradient(_float32(end)[0]) for end in (minimum, maximum))
 
     @differentiable
     def quantized(x: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        _, end, scale, inverse, _ = nudged_grid(ops, low, high, bits, narrow)
+        _, end, scale, inverse, _ = known or nudged_grid(ops, low, high, bits, narrow)
         output = ops.round(ops.minimum(x, end) * inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> Tensor:
