@@ -16,8 +16,8 @@ from unittest import mock
 import keras
 from keras import tree
 from keras.layers import Layer
-from keras.src.backend import get_keras_mask
 from keras.src.backend.common import global_state
+from keras.src.backend.common.masking import get_keras_mask
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.model import Trainer
 from keras.src.ops.function import map_graph
