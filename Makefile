@@ -22,7 +22,7 @@ unit: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not rare'
 
 # What runs on Keras' JAX backend, too.
-ON_JAX := tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
+ON_JAX := tests/core/test_keras_private.py tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
 	tests/quantization/numerics/test_fake_quant.py tests/quantization/test_quantizers.py tests/quantization/ptq/test_calibration.py \
 	tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training \
 	tests/cli/test_scripts.py::test_a_process_says_what_is_missing_before_it_waits_for_others
@@ -41,7 +41,7 @@ test-all: lint
 # backend, so that it stays one layer.
 test-nightly: .venv-nightly/.installed
 	.venv-nightly/bin/python -c "import keras; print('Keras', keras.__version__)"
-	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal -k 'not attention' tests/core/test_wrapper.py tests/graph/test_flatten.py tests/pruning/test_prune.py \
+	.venv-nightly/bin/python -m pytest -n $(WORKERS) --dist worksteal -k 'not attention' tests/core/test_keras_private.py tests/core/test_wrapper.py tests/graph/test_flatten.py tests/pruning/test_prune.py \
 		tests/tracing/test_trace.py tests/export/tflite/test_to_tflite.py tests/export/onnx/test_to_onnx.py tests/quantization/test_quantize.py
 
 # Long runs that try many models, calls and faults, and print counts.
