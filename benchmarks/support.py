@@ -360,14 +360,14 @@ def around(model: keras.Model) -> list[Any]:
 def floats_in_keras(model: keras.Model) -> list[str]:
     """Return what quantization leaves in float, in words."""
     from tfcompress.graph import rebuild
-    from tfcompress.graph.rewrite import calls
+    from tfcompress.graph.index import index_of
     from tfcompress.quantization.graph.decompose import lower
     from tfcompress.quantization.graph.op_policies import FLOAT
     from tfcompress.quantization.graph.placement import place
-    from tfcompress.quantization.quantize_config import ActivationSpec
+    from tfcompress.quantization.quantize_config import QuantizeConfig
 
-    flat = lower(rebuild(model, check=False))
-    placement = place(calls(flat), flat.outputs, ActivationSpec())
+    graph = index_of(lower(rebuild(model, check=False)))
+    placement = place(graph, dict.fromkeys(graph, QuantizeConfig.get("int8")))
     found = [
         rule.note.removeprefix("float fallback: ") or "no integer kernel"
         for call, rule in placement.rules.items()

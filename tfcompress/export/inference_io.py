@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from tfcompress.export.scheme import scheme_of
-from tfcompress.graph.rewrite import calls
+from tfcompress.graph.index import index_of
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
 from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers, wanted_activations
 from tfcompress.tracing.trace import Trace
@@ -39,19 +39,18 @@ def check_inference_io(model: keras.Model, inference_io: str) -> None:
 
 def _wide_ends(model: keras.Model) -> list[str]:
     """Return the inputs and outputs of a quantized model that are on grids of other than 8 bits, in words."""
-    graph = calls(model)
-    producer = {id(x): call for call in graph for x in call.outputs}
+    graph = index_of(model)
     found = []
     for call in graph:
         quantizer = call.operation
         if (
             isinstance(quantizer, ActivationQuantizer)
             and quantizer.spec.bits != 8
-            and id(call.inputs[0]) not in producer
+            and graph.producer(call.inputs[0]) is None
         ):
             found.append(f"input {call.inputs[0].name!r} with {quantizer.spec.bits} bits")
     for name, x in zip(model.output_names, model.outputs, strict=True):
-        made = quantizer_of(x, lambda y: producer.get(id(y)))
+        made = quantizer_of(x, graph.producer)
         if made is not None and made.spec.bits != 8:
             found.append(f"output {name!r} with {made.spec.bits} bits")
     return found

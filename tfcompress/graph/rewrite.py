@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -53,15 +53,6 @@ def call_of(node: Any) -> Call:
     """Return the call that Keras recorded as a node."""
     arguments = node.arguments
     return Call(node.operation, arguments.args, arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs), node)
-
-
-def readers_of(graph: Iterable[Call]) -> dict[int, list[Call]]:
-    """Return which calls of a graph read each tensor, by id."""
-    found: dict[int, list[Call]] = {}
-    for call in graph:
-        for x in call.inputs:
-            found.setdefault(id(x), []).append(call)
-    return found
 
 
 def is_cast(operation: Any) -> bool:

@@ -14,7 +14,8 @@ from tfcompress.core.keras_private import attention_dropout, flatten_layers, sub
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.export.tflite.float16_weights import LARGEST
 from tfcompress.graph import LayerChoice
-from tfcompress.graph.rewrite import Call, calls
+from tfcompress.graph.index import index_of
+from tfcompress.graph.rewrite import Call
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.catalogue import CATALOGUE, traits_of, traits_of_base
 from tfcompress.layers.names import is_of_keras, plain_name
@@ -56,7 +57,7 @@ def reasons(model: keras.Model, choice: LayerChoice, policy: str) -> dict[int, s
         choice: What was asked to stay float32; may be of nothing.
         policy: "mixed_float16" or "mixed_bfloat16".
     """
-    graph = calls(model)
+    graph = index_of(model)
     last, before = set(ends(graph, model.outputs)), set(raw(graph, model.inputs))
     found: dict[int, str] = {}
     for call in graph:

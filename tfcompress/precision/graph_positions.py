@@ -11,19 +11,19 @@ from keras.layers import Layer
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted, innermost
+from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call, is_cast
 from tfcompress.precision.operation_kinds import is_preprocessing
 
 
-def ends(graph: Sequence[Call], outputs: Sequence[Any]) -> Iterator[int]:
+def ends(graph: GraphIndex, outputs: Sequence[Any]) -> Iterator[int]:
     """Yield the ids of what makes outputs: the last layer with weights, or where tensors meet, and what follows."""
-    producer = {id(x): call for call in graph for x in call.outputs}
     for x in outputs:
-        call = producer.get(id(x))
+        call = graph.producer(x)
         while call is not None:
             yield id(call.operation)
             weights = [] if isinstance(call.operation, Inserted) else getattr(call.operation, "weights", [])
-            call = producer.get(id(call.inputs[0])) if len(call.inputs) == 1 and not weights else None
+            call = graph.producer(call.inputs[0]) if len(call.inputs) == 1 and not weights else None
 
 
 def raw(graph: Sequence[Call], inputs: Sequence[Any]) -> Iterator[int]:

@@ -15,11 +15,11 @@ from tfcompress.core.keras_private import producer
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.data.model_batches import batches
+from tfcompress.graph.index import GraphIndex, index_of
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.naming import free
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.recursion_limit import functional
-from tfcompress.graph.rewrite import Call, calls
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.pruning.gradient_statistics import Evidence
 
@@ -62,7 +62,7 @@ def gather_frequencies(
         ValueError: If a group has no such place, if there is no batch, or one doesn't fit the model.
     """
     number = {group.name: index for index, group in enumerate(analysis.groups)}
-    made = calls(model)
+    made = index_of(model)
     places = {group.name: list(_places(made, analysis, group, number[group.name])) for group in groups}
     for group in groups:
         if group.kind != "channel" or not places[group.name]:
@@ -86,13 +86,9 @@ def gather_frequencies(
     return found
 
 
-def _places(made: Sequence[Call], analysis: Analysis, group: ChannelGroup, number: int) -> Iterator[tuple[Tensor, int]]:
+def _places(made: GraphIndex, analysis: Analysis, group: ChannelGroup, number: int) -> Iterator[tuple[Tensor, int]]:
     """Yield the tensors behind the activations of a group's channels, and the axis along which these lie."""
     group_of, _ = analysis.channels
-    readers: dict[int, list[Call]] = {}
-    for call in made:
-        for x in call.inputs:
-            readers.setdefault(id(x), []).append(call)
 
     def axis_of(x: Tensor) -> int | None:
         for axis, labels in enumerate(analysis.axes[id(x)]):
@@ -113,7 +109,7 @@ def _places(made: Sequence[Call], analysis: Analysis, group: ChannelGroup, numbe
         if axis is None or id(x) in seen:
             continue
         seen.add(id(x))
-        read_by = readers.get(id(x), [])
+        read_by = made.readers(x)
         passed = [call for call in read_by if rule_of(call.operation) in _PASSED]
         if len(passed) < len(read_by):
             yield x, axis

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.core.passthrough import innermost
+from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call, calls
 from tfcompress.layers.names import name_of, plain_name
 
@@ -92,15 +93,8 @@ class _Graph:
     """The calls of a flat model, with what is before and behind each."""
 
     def __init__(self, model: keras.Model):
-        self.calls = calls(model)
-        self.producer = {id(x): call for call in self.calls for x in call.outputs}
-        self.readers: dict[int, list[Call]] = {}
-        for call in self.calls:
-            for x in call.inputs:
-                self.readers.setdefault(id(x), []).append(call)
-
-    def read_by(self, call: Call) -> list[Call]:
-        return [reader for x in call.outputs for reader in self.readers.get(id(x), [])]
+        self.graph = index_of(model)
+        self.read_by = self.graph.readers_of_call
 
     def closure(self, found: Iterable[Call]) -> set[Call]:
         """Return all that comes after some calls."""
@@ -114,15 +108,15 @@ class _Graph:
         return seen
 
     def before(self, call: Call) -> Call | None:
-        return self.producer.get(id(call.inputs[0]))
+        return self.graph.producer(call.inputs[0])
 
     def starts(self, model: keras.Model) -> set[Call]:
         """Return the first convolutions: one in every branch from the inputs."""
-        first = [reader for x in model.inputs for reader in self.readers.get(id(x), [])]
+        first = [reader for x in model.inputs for reader in self.graph.readers(x)]
         found, lost = self.search(first, lambda call: not self.entry_problem(call), self.read_by)
         if found and lost is None:
             return found
-        tried = [call for call in self.calls if name_of(call.operation) == "conv2d"]
+        tried = [call for call in self.graph if name_of(call.operation) == "conv2d"]
         near = f"{tried[0].operation.name!r} {self.entry_problem(tried[0])}" if tried else "no Conv2D"
         raise ValueError(
             "Expected a model that begins, on every way from its inputs, with a Conv2D of 3x3 pixels on 3 channels "
@@ -133,10 +127,10 @@ class _Graph:
 
     def ends(self, model: keras.Model) -> set[Call]:
         """Return the last global average poolings: one in every branch to the outputs."""
-        last = [self.producer[id(x)] for x in model.outputs if id(x) in self.producer]
+        last = [call for x in model.outputs if (call := self.graph.producer(x))]
 
         def sources(call: Call) -> list[Call]:
-            return [self.producer[id(x)] for x in call.inputs if id(x) in self.producer]
+            return [one for x in call.inputs if (one := self.graph.producer(x))]
 
         found, lost = self.search(last, lambda call: _is_pooling(_layer(call)), sources)
         if found and lost is None:

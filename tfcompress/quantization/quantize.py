@@ -16,11 +16,12 @@ from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, with_trans
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
 from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.declared import inputs_given, takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.lora import merge_lora
 from tfcompress.graph.naming import free, keep_output_names
-from tfcompress.graph.rewrite import Call, calls, readers_of, walk
+from tfcompress.graph.rewrite import Call, walk
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import name_of
@@ -222,19 +223,17 @@ class _Inserter:
         self.model = model
         self.precisions = precisions
         self.includes = includes
-        self.graph = calls(model)
+        self.graph = index_of(model)
         self.configs = precisions.of_calls(self.graph)
         configs = None if precisions.common.float16 else self.configs
-        self.placement: Placement = place(self.graph, model.outputs, configs, includes, apart)
+        self.placement: Placement = place(self.graph, configs, includes, apart)
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
-        self.producer = {id(x): call for call in self.graph for x in call.outputs}
-        self.readers = readers_of(self.graph)
         self.layers: dict[int, Layer] = {}
         self.wrapped: dict[int, Layer] = {}
         self.quantizers: dict[int, ActivationQuantizer] = {}
         self.again: dict[tuple[int, QuantizeConfig], Any] = {}
         self.crossed: dict[tuple[int, QuantizeConfig], ActivationQuantizer] = {}
-        self.raw = Unrounded(self.producer, self.placement, apart)
+        self.raw = Unrounded(self.graph, self.placement, apart)
 
     def run(self) -> keras.Model:
         made = walk(self.model, self.visit, self.enter)
@@ -298,7 +297,7 @@ class _Inserter:
         """Put a quantizer behind a tensor of the new graph, if the old one is in the placement."""
         if id(old) not in self.placement.tensors:
             return new
-        maker = self.producer.get(id(old))
+        maker = self.graph.producer(old)
         if maker is not None and self.placement.rules[maker].same:
             before = self.quantizer_of(maker.inputs[0], self.placement.configs[id(old)])
             if before is not None:
@@ -313,7 +312,7 @@ class _Inserter:
     ) -> ActivationQuantizer:
         """Return a new quantizer for a tensor; `again`: for one that is on another grid already."""
         assert config.activations is not None
-        maker = self.producer.get(id(old))
+        maker = self.graph.producer(old)
         name = free(f"{source}_quantizer", self.names)
         self.names.add(name)
         return ActivationQuantizer(
@@ -323,7 +322,7 @@ class _Inserter:
             source=source,
             margin=self.margin(old),
             nonnegative=maker is not None and self.placement.rules[maker].kind == RELU,
-            scores=is_scored(old, self.readers, lambda one: self.placement.rules[one].kind, self.model.outputs),
+            scores=is_scored(old, self.graph, lambda one: self.placement.rules[one].kind),
             name=name,
         )
 
@@ -331,7 +330,7 @@ class _Inserter:
         """Return the quantizer of a tensor, or of what it is moved from, where something with a config reads it."""
         if (id(x), config) in self.crossed:
             return self.crossed[id(x), config]
-        maker = self.producer.get(id(x))
+        maker = self.graph.producer(x)
         if id(x) in self.quantizers or maker is None or self.placement.rules[maker].kind != TRANSPARENT:
             return self.quantizers.get(id(x))
         return self.quantizer_of(maker.inputs[0], config)
@@ -341,7 +340,7 @@ class _Inserter:
 
         What maps whole numbers to a symmetric range, as pixels to -1..1, puts each of them between two integers.
         """
-        return MARGIN if reached_by_input(x, lambda y: self.producer.get(id(y))) else 0.0
+        return MARGIN if reached_by_input(x, self.graph.producer) else 0.0
 
     def wrap(self, call: Call) -> Any:
         layer = call.operation

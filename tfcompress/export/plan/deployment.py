@@ -15,8 +15,9 @@ from tfcompress.export.plan.baking import baked, scale_and_offset, window_of
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
 from tfcompress.export.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
+from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
-from tfcompress.graph.rewrite import Call, calls, walk
+from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
@@ -106,14 +107,9 @@ class _Deployer:
         self.kind = kind
         self.scheme = scheme
         self.half = half
-        self.graph = calls(model)
-        self.placement = place(self.graph, model.outputs)
+        self.graph = index_of(model)
+        self.placement = place(self.graph)
         self.static = scheme is not None and scheme.activations == "static"
-        self.readers: dict[int, list[Call]] = {}
-        for call in self.graph:
-            for x in call.inputs:
-                self.readers.setdefault(id(x), []).append(call)
-        self.producer = {id(x): call for call in self.graph for x in call.outputs}
         self.floating = {call for call in self.graph if self.is_floating(call)}
         # Files of before don't say what is meant of activations.
         said = self.static and any(t.activations is not None for t in weight_quantizers(model))
@@ -128,9 +124,9 @@ class _Deployer:
         labels = read_signature(self.model).output_names or ()
         steps = {name: self.step(x) for name, x in zip(labels, self.model.outputs, strict=True)}
         for name, x in zip(labels, self.model.outputs, strict=True):
-            before = self.producer.get(id(x))
+            before = self.graph.producer(x)
             while before is not None and isinstance(before.operation, ActivationQuantizer):
-                before = self.producer.get(id(before.inputs[0]))
+                before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(walk(self.model, self.visit), names)
         return Deployment(made, self.scheme, self.half, steps, self.sources)
@@ -141,10 +137,10 @@ class _Deployer:
         for call in self.graph:
             if call not in self.placement.folded:
                 continue
-            before = self.producer[id(call.inputs[0])]
+            before = self.graph.producer(call.inputs[0])
             if before in self.floating:
                 self.floating.add(call)
-            elif self.static or before in found or self.placement.rules[before].kind == KERNEL:
+            elif self.static or before in found or (before and self.placement.rules[before].kind == KERNEL):
                 found.add(call)
         return found
 
@@ -251,24 +247,25 @@ class _Deployer:
 
     def source(self, x: Any) -> ActivationQuantizer | None:
         """Return the quantizer that a tensor, or what it is moved from, comes from."""
-        return quantizer_of(x, lambda y: self.producer.get(id(y)))
+        return quantizer_of(x, self.graph.producer)
 
     def following(self, call: Call) -> tuple[Any, Any] | None:
         """Return the affine maps that are folded into a call, as one."""
         total: tuple[Any, Any] | None = None
-        readers = self.readers.get(id(call.outputs[0]), [])
+        readers = self.graph.readers(call.outputs[0])
         while len(readers) == 1 and readers[0] in self.folded:
             scale, offset = scale_and_offset(readers[0])
             total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
-            readers = self.readers.get(id(readers[0].outputs[0]), [])
+            readers = self.graph.readers(readers[0].outputs[0])
         return total
 
     def quantized(self, call: Call, x: Any) -> Any:
         """Return a tensor behind the constant quantizer of a call."""
         averaged = not call.keywords.get("observe", True)
-        if averaged and self.kind == "onnx" and name_of(self.producer[id(call.inputs[0])].operation) in RESIZING:
+        before = self.graph.producer(call.inputs[0])
+        if averaged and self.kind == "onnx" and before and name_of(before.operation) in RESIZING:
             x = keras.ops.add(x, np.float32(UP * call.operation.step))  # TFLite's kernel rounds so by itself
-        return self.quantizer(call.operation, name_of_call(call, self.producer))(x)
+        return self.quantizer(call.operation, name_of_call(call, self.graph))(x)
 
     @staticmethod
     def quantizer(layer: ActivationQuantizer, name: str) -> FixedQuantizer:
@@ -279,7 +276,7 @@ class _Deployer:
     def behind(self, x: Any) -> list[ActivationQuantizer] | None:
         """Return the quantizers that read a tensor, also those that a concatenation takes on; `None` if others do."""
         found: list[ActivationQuantizer] = []
-        for call in self.readers.get(id(x), []):
+        for call in self.graph.readers(x):
             if isinstance(call.operation, ActivationQuantizer):
                 found.append(call.operation)
             elif self.static and self.takes_on(call):
@@ -323,12 +320,12 @@ class _Deployer:
 
     def read_by_quantizers(self, call: Call) -> bool:
         """Return whether a quantizer reads what a call makes."""
-        readers = [reader for x in call.outputs for reader in self.readers.get(id(x), [])]
+        readers = self.graph.readers_of_call(call)
         return any(isinstance(reader.operation, ActivationQuantizer) for reader in readers)
 
     def on_grid(self, x: Any) -> bool:
         """Return whether a tensor, or what it is moved from, comes from a quantizer."""
-        call = self.producer.get(id(x))
+        call = self.graph.producer(x)
         if call is None:
             return False
         if isinstance(call.operation, ActivationQuantizer):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph import rebuild, strip
+from tfcompress.graph.index import GraphIndex, index_of
 from tfcompress.graph.inputs.symbolic import is_graph
-from tfcompress.graph.rewrite import Call, calls
+from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.graph.op_policies import TRANSPARENT, rule_of
 from tfcompress.quantization.graph.placement import place as placed
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
@@ -65,11 +66,10 @@ def probes(model: keras.Model) -> list[Probe]:
     Of a model with ranges, the output of each quantizer; of another one, that of each layer; then the model's
     outputs that are none of these.
     """
-    graph = calls(model)
-    producer = {id(x): call for call in graph for x in call.outputs}
+    graph = index_of(model)
     places = {id(x): place for place, x in enumerate(model.outputs)}
     quantized = bool(static_quantizers(model))
-    folded = {} if quantized or not is_quantized(model) else _folded(graph, model.outputs)
+    folded = {} if quantized or not is_quantized(model) else _folded(graph)
     found = []
     for call in graph:
         isolated = isinstance(call.operation, ActivationQuantizer)
@@ -77,9 +77,9 @@ def probes(model: keras.Model) -> list[Probe]:
             continue
         floats = [x for x in call.outputs if keras.backend.is_float_dtype(x.dtype)]
         for place, x in enumerate(floats):
-            own = name_of_call(call, producer) if isolated else call.operation.name
+            own = name_of_call(call, graph) if isolated else call.operation.name
             name = own if len(floats) == 1 else f"{own}[{place}]"
-            names = (own, *_before(call, producer)) if quantized else (own,)
+            names = (own, *_before(call, graph)) if quantized else (own,)
             step = call.operation.spec.step(*call.operation.range) if isolated else None
             first = isolated and call.keywords.get("observe", True)
             source = (call.operation.source if first else "") or names[-1]
@@ -88,30 +88,29 @@ def probes(model: keras.Model) -> list[Probe]:
     there = {id(probe.tensor) for probe in found}
     for x in model.outputs:
         if id(x) not in there:
-            last = producer.get(id(x))
+            last = graph.producer(x)
             source = last.operation.name if last else x.name
-            step = grid_step(x, producer) if quantized else None
+            step = grid_step(x, graph) if quantized else None
             found.append(Probe(model.output_names[places[id(x)]], source, x, step, (source,), places[id(x)]))
     return found
 
 
-def _folded(graph: Sequence[Call], outputs: Sequence[Any]) -> dict[Call, str]:
+def _folded(graph: GraphIndex) -> dict[Call, str]:
     """Return {call: name of the last affine map that is folded into it}."""
     found: dict[Call, str] = {}
-    producer = {id(x): call for call in graph for x in call.outputs}
-    maps = placed(graph, outputs, None).folded
+    maps = placed(graph).folded
     for call in (call for call in graph if call in maps):
-        before = producer.get(id(call.inputs[0]))
+        before = graph.producer(call.inputs[0])
         while before is not None:
             found[before] = call.operation.name
-            before = producer.get(id(before.inputs[0])) if before in maps else None
+            before = graph.producer(before.inputs[0]) if before in maps else None
     return found
 
 
-def _before(call: Call, producer: Mapping[int, Call]) -> Iterator[str]:
+def _before(call: Call, graph: GraphIndex) -> Iterator[str]:
     """Yield the names of what is before a quantizer, up to the one before it or to where branches meet."""
     while len(call.inputs) == 1:
-        before = producer.get(id(call.inputs[0]))
+        before = graph.producer(call.inputs[0])
         if before is None:
             yield call.inputs[0].name
             return
@@ -121,9 +120,9 @@ def _before(call: Call, producer: Mapping[int, Call]) -> Iterator[str]:
         call = before
 
 
-def grid_step(x: Any, producer: Mapping[int, Call]) -> float | None:
+def grid_step(x: Any, graph: GraphIndex) -> float | None:
     """Return the step of the grid on which a tensor lies: its quantizer's, or that of what is only moved to it."""
-    quantizer = quantizer_of(x, lambda y: producer.get(id(y)))
+    quantizer = quantizer_of(x, graph.producer)
     return None if quantizer is None or quantizer.spec.dynamic else quantizer.spec.step(*quantizer.range)
 
 
@@ -131,8 +130,8 @@ def output_steps(model: keras.Model) -> list[float | None]:
     """Return the step of the grid of each output of a model, in their order; None where it has none."""
     if not static_quantizers(model):
         return []
-    producer = {id(x): call for call in calls(model) for x in call.outputs}
-    return [grid_step(x, producer) for x in model.outputs]
+    graph = index_of(model)
+    return [grid_step(x, graph) for x in model.outputs]
 
 
 def is_dynamic(model: keras.Model) -> bool:

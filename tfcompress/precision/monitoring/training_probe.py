@@ -18,8 +18,8 @@ from tfcompress.core.keras_private import (
     seed_generators,
     takes_training,
 )
+from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import is_graph
-from tfcompress.graph.rewrite import calls
 from tfcompress.precision.monitoring.activation_maxima import Observer, named_operations, same_noise
 from tfcompress.precision.monitoring.gradient_capture import compiled, value_and_gradients
 from tfcompress.precision.policies import HALVES
@@ -245,7 +245,7 @@ class Probe:
 
 def _read_in(graph: keras.Model, x: Any) -> str | None:
     """Return the dtype that all readers of a graph's input cast it to; `None` if one takes it as it is."""
-    readers = [call.operation for call in calls(graph) if any(given is x for given in call.inputs)]
+    readers = [call.operation for call in dict.fromkeys(index_of(graph).readers(x))]
     layers = [reader for reader in readers if isinstance(reader, keras.layers.Layer) and not is_graph(reader)]
     dtypes = {getattr(layer, "innermost", layer).compute_dtype for layer in layers if layer.autocast}
     alike = len(dtypes) == 1 and len(layers) == len(readers) and all(layer.autocast for layer in layers)

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as L
-from keras import tree
 
 from tfcompress.core.keras_private import copy_trainable
 from tfcompress.core.passthrough import PassThrough, innermost
@@ -16,8 +15,8 @@ from tfcompress.core.transform import carry, read
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph import LayerChoice, rebuild
 from tfcompress.graph.changed_arguments import built_anew
-from tfcompress.graph.inputs.symbolic import graph_of
-from tfcompress.graph.rewrite import Call, calls, walk
+from tfcompress.graph.index import index_of
+from tfcompress.graph.rewrite import Call, walk
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of, is_linear
@@ -268,14 +267,10 @@ class Flow:
     """
 
     def __init__(self, model: keras.Model):
-        self.calls = calls(model)
-        self._outputs = {id(x) for x in tree.flatten(graph_of(model).output)}
-        self._consumers: dict[int, list[Call]] = {}
+        self.calls = index_of(model)
         self._of: dict[int, list[Call]] = {}
         for call in self.calls:
             self._of.setdefault(id(call.operation), []).append(call)
-            for tensor in call.inputs:
-                self._consumers.setdefault(id(tensor), []).append(call)
 
     def of(self, operation: Any) -> list[Call]:
         """Return the calls of one layer or operation."""
@@ -287,11 +282,8 @@ class Flow:
 
     def is_output(self, call: Call) -> bool:
         """Return whether a call gives an output of the model."""
-        return any(id(tensor) in self._outputs for tensor in call.outputs)
+        return any(map(self.calls.is_output, call.outputs))
 
     def only_consumer(self, call: Call) -> Call | None:
         """Return the one call that reads what `call` gives; `None` if there are others, or it is an output."""
-        readers = self._consumers.get(id(call.outputs[0]), [])
-        if len(call.outputs) != 1 or len(readers) != 1 or self.is_output(call):
-            return None
-        return readers[0]
+        return self.calls.only_reader(call.outputs[0]) if len(call.outputs) == 1 else None

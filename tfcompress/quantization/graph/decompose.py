@@ -14,8 +14,9 @@ from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.transform import carry
 from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transforms
 from tfcompress.graph.affine_forms import constant_map
+from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free
-from tfcompress.graph.rewrite import Call, calls, walk
+from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.names import name_of, name_of_function
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL
@@ -45,10 +46,10 @@ class _Lowering:
     def __init__(self, model: keras.Model, includes: Callable[[Any], bool]):
         self.model = model
         self.includes = includes
-        self.names = {call.operation.name for call in calls(model)} | {x.name for x in model.inputs}
+        self.graph = index_of(model)
+        self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.activations: dict[int, Any] = {}
         self.parts: dict[int, tuple[Any, Any]] = {}
-        self.producers = {id(x): call for call in calls(model) for x in call.outputs}
 
     def run(self) -> keras.Model:
         return walk(self.model, self.visit, changes=self.changes)
@@ -251,12 +252,12 @@ def _attention(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -
 def _product(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> Any:
     """relu6(x + 3) * (1 / 6), as MobileNetV3 has it, is a hard sigmoid."""
     found = constant_map(call)
-    clipped = lowering.producers.get(id(call.inputs[0])) if len(call.inputs) == 1 else None
+    clipped = lowering.graph.producer(call.inputs[0]) if len(call.inputs) == 1 else None
     if found is None or clipped is None or abs(float(found[0].reshape(-1)[0]) * 6 - 1) > 1e-6:
         return None
     inner = clipped.operation
     six = name_of(inner) == "relu6" or (name_of(inner) == "relu" and getattr(inner, "max_value", None) == 6)
-    before = lowering.producers.get(id(clipped.inputs[0])) if six else None
+    before = lowering.graph.producer(clipped.inputs[0]) if six else None
     shift = constant_map(before) if before is not None else None
     if before is None or shift is None or not _is(shift[0], 1.0) or not _is(shift[1], 3.0):
         return None

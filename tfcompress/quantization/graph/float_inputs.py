@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import keras
 
+from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.graph.op_policies import FLOAT, TRANSPARENT
@@ -17,18 +18,18 @@ class Unrounded:
     """Knows the tensors of a new graph that are quantized though something in float makes them.
 
     Args:
-        producer: The call of the old graph that makes each tensor, by id.
+        graph: The old one.
         placement: Of the old graph.
         apart: The names of operations that only move values, behind which quantizers stand by themselves.
     """
 
-    def __init__(self, producer: Mapping[int, Call], placement: Placement, apart: Collection[str]):
-        self.producer, self.placement, self.apart = producer, placement, apart
+    def __init__(self, graph: GraphIndex, placement: Placement, apart: Collection[str]):
+        self.graph, self.placement, self.apart = graph, placement, apart
         self.found: dict[int, Any] = {}
 
     def note(self, old: Any, new: Any) -> None:
         """Take in a tensor of the old graph, and what stands for it before it is quantized."""
-        maker = self.producer.get(id(old))
+        maker = self.graph.producer(old)
         if maker is None or self.placement.rules[maker].kind == FLOAT or maker in self.placement.alone:
             self.found[id(old)] = new
 
@@ -54,7 +55,7 @@ class Unrounded:
     def of(self, x: Any) -> Any:
         """Return the float tensor of the new graph that stands for one of the old; `None` if there is no other."""
         if id(x) not in self.found:
-            maker = self.producer.get(id(x))
+            maker = self.graph.producer(x)
             if maker is None or self.placement.rules[maker].kind != TRANSPARENT or len(maker.inputs) != 1:
                 return None
             before = self.of(maker.inputs[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -11,7 +11,8 @@ from keras.layers import Layer
 
 from tfcompress.graph import LayerChoice, kernel_positions
 from tfcompress.graph.config_map import LayerConfigs
-from tfcompress.graph.rewrite import Call, readers_of
+from tfcompress.graph.index import GraphIndex
+from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 
 BY_ITS_CONFIG = "left alone by its config"
@@ -56,7 +57,7 @@ class LayerPrecisions:
         """Return the config of a layer with a kernel."""
         return self.named(operation) or self.common
 
-    def of_calls(self, graph: Sequence[Call]) -> dict[Call, QuantizeConfig]:
+    def of_calls(self, graph: GraphIndex) -> dict[Call, QuantizeConfig]:
         """Return the config of each call of a graph.
 
         What has none of its own, as most layers without a kernel, has that of what is before it, the one with the most
@@ -65,15 +66,13 @@ class LayerPrecisions:
         if not self.own:
             return dict.fromkeys(graph, self.common)
         found: dict[Call, QuantizeConfig] = {}
-        producer = {id(x): call for call in graph for x in call.outputs}
-        readers = readers_of(graph)
         for call in graph:
-            before = [found[one] for x in call.inputs if (one := producer.get(id(x))) in found]
+            before = [found[one] for x in call.inputs if (one := graph.producer(x)) in found]
             config = self.named(call.operation) or max(before, key=_bits, default=None)
             if config is not None:
                 found[call] = config
         for call in reversed(graph):
-            behind = [found[one] for x in call.outputs for one in readers.get(id(x), []) if one in found]
+            behind = [found[one] for one in graph.readers_of_call(call) if one in found]
             found.setdefault(call, max(behind, key=_bits, default=self.common))
         return found
 

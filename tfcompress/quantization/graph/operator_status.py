@@ -7,8 +7,9 @@ import dataclasses
 import keras
 
 from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import is_graph
-from tfcompress.graph.rewrite import Call, calls
+from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import FLOAT as FLOAT_MAP
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
@@ -57,23 +58,22 @@ def operator_status(model: keras.Model) -> dict[int, OperatorStatus]:
     """
     if not is_graph(model):
         return {}
-    graph = calls(model)
+    graph = index_of(model)
     wanted = wanted_activations(model)
     static = wanted is not None and not wanted.dynamic
     usual = wanted.bits if wanted is not None and static else 0
-    placement = place(graph, model.outputs)
+    placement = place(graph)
     readers: dict[int, list[ActivationQuantizer]] = {}
     for call in graph:
         if isinstance(call.operation, ActivationQuantizer):
             readers.setdefault(id(call.inputs[0]), []).append(call.operation)
-    producer = {id(x): call for call in graph for x in call.outputs}
     found: dict[int, OperatorStatus] = {}
     for call in graph:
         operation = call.operation
         if isinstance(operation, ActivationQuantizer):
             continue
         behind = next((q for x in call.outputs for q in readers.get(id(x), [])), None)
-        before = [quantizer_of(x, lambda y: producer.get(id(y))) for x in call.inputs]
+        before = [quantizer_of(x, graph.producer) for x in call.inputs]
         bits = next((one.spec.bits for one in (behind, *before) if one is not None and not one.spec.dynamic), usual)
         weights = isinstance(operation, CompressedLayer) and any(
             isinstance(t, WeightQuantizer | Float16Weight) for _, t in operation.transforms

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
 
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.rewrite import Call, readers_of
+from tfcompress.graph.index import GraphIndex
+from tfcompress.graph.rewrite import Call
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of, name_of_function
@@ -67,8 +68,7 @@ class Placement:
 
 
 def place(
-    graph: Sequence[Call],
-    outputs: Sequence[Any],
+    graph: GraphIndex,
     configs: Mapping[Call, QuantizeConfig] | None = None,
     includes: Callable[[Any], bool] = lambda layer: True,
     apart: Collection[str] = (),
@@ -76,8 +76,7 @@ def place(
     """Decide where quantizers stand.
 
     Args:
-        graph: The calls of a lowered graph, in order.
-        outputs: The model's outputs.
+        graph: That of a lowered model.
         configs: How each call is quantized; `None`: no activation is.
         includes: Which layers are quantized.
         apart: The names of operations that only move values, behind which quantizers stand by themselves.
@@ -87,14 +86,13 @@ def place(
         and what is fused with it; where values are only moved, what is before counts. What is computed together has
         the config of the kernel.
     """
-    return _Placer(graph, outputs, configs, includes, apart).run()
+    return _Placer(graph, configs, includes, apart).run()
 
 
 class _Placer:
     def __init__(
         self,
-        graph: Sequence[Call],
-        outputs: Sequence[Any],
+        graph: GraphIndex,
         configs: Mapping[Call, QuantizeConfig] | None,
         includes: Callable[[Any], bool],
         apart: Collection[str],
@@ -106,9 +104,6 @@ class _Placer:
         self.dynamic = any(spec.dynamic for spec in specs)
         self.static = bool(specs) and not self.dynamic
         self.several = len(set(map(family, specs))) > 1
-        self.producer = {id(x): call for call in graph for x in call.outputs}
-        self.readers = readers_of(graph)
-        self.outputs = {id(x) for x in outputs}
         self.tensors: dict[int, tuple[float, float] | None] = {}
         self.configs: dict[int, QuantizeConfig] = {}
         self.demanded: set[int] = set()
@@ -138,7 +133,7 @@ class _Placer:
                 continue
             if self.folds(call):
                 found.add(call)
-                if self.producer[id(call.inputs[0])] in self.alone:
+                if self.graph.producer(call.inputs[0]) in self.alone:
                     self.alone.add(call)
             elif self.without_ranges(call):
                 self.rules[call] = ONLY_WEIGHTS
@@ -147,7 +142,9 @@ class _Placer:
     def config(self, call: Call) -> QuantizeConfig:
         """Return the config of what computes a call: of the kernel, for what is fused with it or folded into it."""
         while call in self.folded or self.fused(call):
-            call = self.producer[id(call.inputs[0])]
+            before = self.graph.producer(call.inputs[0])
+            assert before is not None  # it is computed together with that
+            call = before
         return self.given[call]
 
     def placement(self) -> Placement:
@@ -208,7 +205,7 @@ class _Placer:
 
     def family_at(self, x: Any) -> tuple[int, bool] | None:
         """Return bits and symmetry of the grid that a tensor, or what it is moved from, is on; `None`: of none."""
-        before = self.producer.get(id(x))
+        before = self.graph.producer(x)
         spec = self.configs[id(x)].activations if id(x) in self.configs else None
         if spec is None and before is not None and self.rules[before].kind == TABLE and before not in self.alone:
             spec = self.given[before].activations
@@ -220,12 +217,12 @@ class _Placer:
 
     def single(self, x: Any) -> bool:
         """Return whether exactly one call reads a tensor."""
-        return len(self.readers.get(id(x), ())) == 1 and id(x) not in self.outputs
+        return self.graph.only_reader(x) is not None
 
     def folds(self, call: Call) -> bool:
         """Return whether an affine map becomes part of what is before it."""
         x = call.inputs[0]
-        before = self.producer.get(id(x))
+        before = self.graph.producer(x)
         if before is None or not self.single(x) or self.rules[before].kind not in (KERNEL, AFFINE):
             return False
         inner = innermost(before.operation)
@@ -235,14 +232,14 @@ class _Placer:
         return linear and not self.shared(before) and not self.shared(call)
 
     def shared(self, call: Call) -> bool:
-        return sum(other.operation is call.operation for other in self.graph) > 1
+        return self.graph.times(call.operation) > 1
 
     def fused(self, call: Call) -> bool:
         """Return whether a ReLU is part of what is before it."""
         if self.rules[call].kind != RELU:
             return False
         x = call.inputs[0]
-        before = self.producer.get(id(x))
+        before = self.graph.producer(x)
         if before is None or not self.single(x) or before in self.alone:
             return False
         return self.rules[before].kind in (KERNEL, AFFINE) or (
@@ -251,10 +248,8 @@ class _Placer:
 
     def taken_on(self, x: Any) -> bool:
         """Return whether the one call that reads a tensor is fused with what makes it."""
-        if not self.single(x):
-            return False
-        reader = self.readers[id(x)][0]
-        return reader in self.folded or self.fused(reader)
+        reader = self.graph.only_reader(x)
+        return reader is not None and (reader in self.folded or self.fused(reader))
 
     def demand(self, x: Any, config: QuantizeConfig) -> None:
         """Quantize a tensor, or what it is moved from; what several demand, with the most bits of theirs."""
@@ -265,7 +260,7 @@ class _Placer:
             if id(x) in self.demanded and old is not None and new is not None and new.bits > old.bits:
                 self.configs[id(x)] = config
             return
-        before = self.producer.get(id(x))
+        before = self.graph.producer(x)
         kind = self.rules[before].kind if before is not None and before not in self.alone else FLOAT
         sources = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)] if before is not None else []
         if kind == TRANSPARENT and sources and before is not None and before.operation.name not in self.apart:
@@ -278,12 +273,12 @@ class _Placer:
 
     def share_range(self, call: Call) -> None:
         """Let the quantizer behind a concatenation or maximum serve for the inputs that nothing else reads."""
-        behind = [self.readers[id(x)][0].outputs[0] if self.taken_on(x) else x for x in call.outputs]
+        behind = [self.graph.readers(x)[0].outputs[0] if self.taken_on(x) else x for x in call.outputs]
         if not all(id(x) in self.tensors for x in behind):
             return
         own = self.config(call).activations
         for x in call.inputs:
-            before = self.producer.get(id(x))
+            before = self.graph.producer(x)
             # A float layer's numbers would be rounded twice, and XNNPACK maps the first integers to the second
             # inexactly.
             movable = before is not None and self.rules[before].kind in (KERNEL, AFFINE, RELU, INTEGER, FLOAT)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call, is_cast
 from tfcompress.quantization.graph.op_policies import AFFINE, TRANSPARENT, rule_of
 from tfcompress.quantization.quantizers import ActivationQuantizer
@@ -15,7 +16,7 @@ def quantizer_of(x: Any, producer: Callable[[Any], Call | None]) -> ActivationQu
 
     Args:
         x: A symbolic tensor.
-        producer: Gives the call that makes a tensor; `None` for an input of the model.
+        producer: Gives the call that makes a tensor, as a graph's index does; `None` for an input of the model.
 
     Returns:
         The quantizer; `None` if something computes in between, or there is none.
@@ -32,7 +33,7 @@ def reached_by_input(x: Any, producer: Callable[[Any], Call | None]) -> bool:
 
     Args:
         x: A symbolic tensor.
-        producer: Gives the call that makes a tensor; `None` for an input of the model.
+        producer: Gives the call that makes a tensor, as a graph's index does; `None` for an input of the model.
     """
     call = producer(x)
     while call is not None:
@@ -43,16 +44,17 @@ def reached_by_input(x: Any, producer: Callable[[Any], Call | None]) -> bool:
     return True
 
 
-def name_of_call(call: Call, producer: Mapping[int, Call]) -> str:
+def name_of_call(call: Call, graph: GraphIndex) -> str:
     """Return what the tensor that a quantizer's call makes is named after.
 
     Args:
         call: Of an `ActivationQuantizer`.
-        producer: The call that makes each tensor, by id.
+        graph: That in which it is.
 
     Returns:
         The name of the quantizer; where it serves a second tensor, that of the layer before, and "_quantizer".
     """
     if call.keywords.get("observe", True):
         return str(call.operation.name)
-    return f"{producer[id(call.inputs[0])].operation.name}_quantizer"
+    before = graph.producer(call.inputs[0])
+    return f"{before.operation.name if before else call.inputs[0].name}_quantizer"

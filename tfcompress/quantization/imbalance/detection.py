@@ -23,7 +23,8 @@ from tfcompress.core.keras_private import producer
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.graph import kernel_positions
-from tfcompress.graph.rewrite import Call, calls, readers_of
+from tfcompress.graph.index import index_of
+from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.bias import scale_and_offset
 from tfcompress.quantization.graph.float_layers import KeptFloat, kept_reason
@@ -109,16 +110,11 @@ class _Mender:
         self, model: keras.Model, precisions: LayerPrecisions, includes: Includes, apart: Collection[str] = ()
     ):
         self.model, self.static = model, precisions.static
-        self.graph = calls(model)
+        self.graph = index_of(model)
         self.configs = precisions.of_calls(self.graph)
         # Where no activation is rounded, kernels are looked at as if those that they read were.
         rounded = {call: dataclasses.replace(one, activations=self.spec(call)) for call, one in self.configs.items()}
-        self.placement: Placement = place(
-            self.graph, model.outputs, self.configs if self.static else rounded, includes, apart
-        )
-        self.producer = {id(x): call for call in self.graph for x in call.outputs}
-        self.readers = readers_of(self.graph)
-        self.outputs = {id(x) for x in model.outputs}
+        self.placement: Placement = place(self.graph, self.configs if self.static else rounded, includes, apart)
 
     def kind(self, call: Call) -> str:
         return self.placement.rules[call].kind
@@ -171,11 +167,11 @@ class _Mender:
 
     def way(self, call: Call) -> list[Call] | None:
         """Return the maps between a sum and the softmax that it is for."""
-        return way_to_softmax(call.outputs[0], self.readers, self.kind)
+        return way_to_softmax(call.outputs[0], self.graph, self.kind)
 
     def scaling(self, x: Any) -> list[Call]:
         """Return the maps that make a mask of zeros and ones a large one."""
-        return scaling(x, self.producer, self.kind, self.placement.folded)
+        return scaling(x, self.graph, self.kind, self.placement.folded)
 
     def keep_mask(self, call: Call, plan: Plan) -> None:
         floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
@@ -196,7 +192,7 @@ class _Mender:
         return self.from_input(call.inputs[0])
 
     def from_input(self, x: Any) -> bool:
-        before = self.producer.get(id(x))
+        before = self.graph.producer(x)
         if before is None:
             return True
         on = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)]
@@ -209,7 +205,7 @@ class _Mender:
         """Return an affine map or kernel and what is computed together with it: maps folded into it, a ReLU."""
         found = [call]
         while True:
-            readers = self.readers.get(id(found[-1].outputs[0]), [])
+            readers = self.graph.readers(found[-1].outputs[0])
             together = len(readers) == 1 and (readers[0] in self.placement.folded or self.kind(readers[0]) == RELU)
             if self.kind(call) not in (AFFINE, KERNEL) or not together:
                 return found
@@ -288,7 +284,7 @@ class _Mender:
             return
         name = call.operation.name
         about = said(name, spread, lost)
-        only = self.readers.get(id(call.outputs[0]), [])
+        only = self.graph.readers(call.outputs[0])
         if not is_output and joined and len(only) == 1 and only == hurt and self.movable(call, only[0]):
             plan.moved[only[0]] = call
             plan.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
@@ -299,14 +295,14 @@ class _Mender:
 
     def movable(self, joint: Call, call: Call) -> bool:
         """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
-        alone = sum(other.operation is call.operation for other in self.graph) == 1
+        alone = self.graph.times(call.operation) == 1
         whole = all(map(self.from_input, joint.inputs))  # in front of a model one map in float costs less than many
         return self.kind(call) == AFFINE and alone and not whole and sliced(call, 0, 1) is not None
 
     def ends_of(self, x: Any) -> tuple[bool, list[Call]]:
         """Return whether a tensor, or what is moved from it, is an output of the model, and which calls read it."""
-        is_output, found = id(x) in self.outputs, []
-        for reader in self.readers.get(id(x), []):
+        is_output, found = self.graph.is_output(x), []
+        for reader in self.graph.readers(x):
             if self.kind(reader) != TRANSPARENT:
                 found.append(reader)
                 continue
@@ -336,18 +332,18 @@ class _Mender:
         """Return the quantized tensors of whose channels parts are taken, or which are made here and are outputs."""
         found = [*self.model.inputs, *(x for call in self.graph for x in call.outputs)]
         found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and _has_channels(x)]
-        return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.readers.get(id(x), []))]
+        return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.graph.readers(x))]
 
     def is_end(self, x: Any) -> bool:
         """Return whether a tensor that is made here is an output of the model, or goes there in float for its size."""
-        maker = self.producer.get(id(x))
+        maker = self.graph.producer(x)
         if maker is None or self.kind(maker) not in (KERNEL, AFFINE, RELU, INTEGER):
             return False
         is_output, readers = self.ends_of(x)
         return is_output or any((kept_reason(one.operation) or "").startswith(DIFFER) for one in readers)
 
     def look_at_whole(self, x: Any, spread: Spread, plan: Plan) -> None:
-        readers = self.readers.get(id(x), [])
+        readers = self.graph.readers(x)
         parts = [part for one in readers for part in parts_of(one)]
         lost = np.zeros(len(spread.low), bool)
         for part in parts:
@@ -377,12 +373,12 @@ class _Mender:
     def made_with(self, x: Any) -> list[Call]:
         """Return what makes a tensor, and what is computed together with it; nothing where that is float already."""
         found: list[Call] = []
-        maker = self.producer.get(id(x))
+        maker = self.graph.producer(x)
         while maker is not None and self.kind(maker) in (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE):
             found.insert(0, maker)
             x = maker.inputs[0]
             together = maker in self.placement.folded or self.kind(maker) == RELU
-            maker = self.producer.get(id(x)) if together and id(x) not in self.placement.tensors else None
+            maker = self.graph.producer(x) if together and id(x) not in self.placement.tensors else None
         return found
 
     def can_stay_float(self, call: Call) -> bool:

@@ -18,9 +18,9 @@ from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import put, read
 from tfcompress.core.wrapper import materialized, wrapped_layers
 from tfcompress.data.model_batches import again, batches, last_is_smaller
+from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.keras_quantized import check_floats
-from tfcompress.graph.rewrite import calls
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.graph.time_distributed import steps_at_once
 from tfcompress.quantization.bias import ranges_unknown
@@ -194,13 +194,11 @@ class _Observer(keras.Model):
         self.model = model
         self.wrappers = wrapped_layers(model)
         self.counting = {quantizer.name: observers.make(quantizer.spec).needs_histogram for quantizer in quantizers}
-        graph = calls(model)
-        producer = {id(x): call for call in graph for x in call.outputs}
+        graph = index_of(model)
         self.scaled = {
             call.operation.name
             for call in graph
-            if isinstance(call.operation, ActivationQuantizer)
-            and reached_by_input(call.inputs[0], lambda x: producer.get(id(x)))
+            if isinstance(call.operation, ActivationQuantizer) and reached_by_input(call.inputs[0], graph.producer)
         }
 
     def weights_now(self) -> list[dict[int, Any]]:

@@ -7,7 +7,7 @@ range in front of the softmax begins where it makes 0 of what is below.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from keras import ops
 
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.affine_forms import constant_map
+from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.float_layers import KeptFloat
@@ -51,28 +52,26 @@ def is_softmax(call: Call) -> bool:
     return name_of(call.operation) == "softmax" and axis in (-1, [-1], (-1,), len(call.inputs[0].shape) - 1)
 
 
-def way_to_softmax(x: Any, readers: Mapping[int, Sequence[Call]], kind: Callable[[Call], str]) -> list[Call] | None:
+def way_to_softmax(x: Any, graph: GraphIndex, kind: Callable[[Call], str]) -> list[Call] | None:
     """Return the maps and sums between a tensor and the softmax that it is for; `None` if it is for something else."""
     found: list[Call] = []
-    for reader in readers.get(id(x), ()):
+    for reader in graph.readers(x):
         if is_softmax(reader):
             continue
         computes = may_mask(reader, kind) or (kind(reader) == AFFINE and has_layer(reader))
         summed = isinstance(reader.operation, KeptFloat) and name_of(reader.operation) == "add"
         if not (computes or summed or kind(reader) == TRANSPARENT):
             return None
-        behind = way_to_softmax(reader.outputs[0], readers, kind)
+        behind = way_to_softmax(reader.outputs[0], graph, kind)
         if behind is None:
             return None
         found += [*([reader] if computes else []), *behind]
-    return found if readers.get(id(x)) else None
+    return found if graph.readers(x) else None
 
 
-def is_scored(
-    x: Any, readers: Mapping[int, Sequence[Call]], kind: Callable[[Call], str], outputs: Sequence[Any]
-) -> bool:
+def is_scored(x: Any, graph: GraphIndex, kind: Callable[[Call], str]) -> bool:
     """Return whether a softmax alone reads a tensor, moved at most, and it is no output."""
-    return way_to_softmax(x, readers, kind) == [] and all(x is not y for y in outputs)
+    return way_to_softmax(x, graph, kind) == [] and not graph.is_output(x)
 
 
 def may_mask(call: Call, kind: Callable[[Call], str]) -> bool:
@@ -85,16 +84,16 @@ def is_mask(spans: Sequence[float]) -> bool:
     return max(spans) > LARGE and max(spans) > LARGER * min(spans)
 
 
-def scaling(x: Any, producer: Mapping[int, Call], kind: Callable[[Call], str], folded: Collection[Call]) -> list[Call]:
+def scaling(x: Any, graph: GraphIndex, kind: Callable[[Call], str], folded: Collection[Call]) -> list[Call]:
     """Return the maps that make a tensor, if a large constant is among them, as for a mask of zeros and ones."""
     found: list[Call] = []
     large = False
-    maker = producer.get(id(x))
+    maker = graph.producer(x)
     while maker is not None and len(maker.inputs) == 1 and kind(maker) in (AFFINE, TRANSPARENT):
         if kind(maker) == AFFINE and has_layer(maker):
             found.insert(0, maker)
             constant = constant_map(maker)
             large = large or (constant is not None and bool(np.max(np.abs(constant[0])) > LARGE))
-        maker = producer.get(id(maker.inputs[0]))
+        maker = graph.producer(maker.inputs[0])
     in_kernel = bool(found) and found[0] in folded  # into what no map here makes
     return found if large and not in_kernel else []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from tfcompress.graph.affine_forms import constant_map
+from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call
 from tfcompress.graph.tensorflow_functions import TensorFlowCall
 from tfcompress.layers.names import name_of, plain_name
@@ -23,20 +24,19 @@ DIVISOR = Rule(FLOAT, note="float: something is divided by it, or it is under a 
 SCALED = Rule(FLOAT, note="float: it multiplies by an inverse, which has no largest value")
 
 
-def floats_for_divisors(graph: Sequence[Call], rules: Mapping[Call, Rule]) -> dict[Call, Rule]:
+def floats_for_divisors(graph: GraphIndex, rules: Mapping[Call, Rule]) -> dict[Call, Rule]:
     """Return the rules of those calls that stay float, though they have an integer kernel, for what is behind them.
 
     A variance of 1e-4 beside one of 3 is 0 on a grid of 8 bits, and what is divided by its root is infinite.
 
     Args:
-        graph: The calls of a lowered graph, in order.
+        graph: That of a lowered model.
         rules: The rule that holds for each call by itself.
     """
-    producer = {id(x): call for call in graph for x in call.outputs}
     found: dict[Call, Rule] = {}
     waiting = [x for call in graph if rules[call].kind == FLOAT for x in divisors_of(call)]
     while waiting:
-        call = producer.get(id(waiting.pop()))
+        call = graph.producer(waiting.pop())
         if call is None or call in found:
             continue
         kind = rules[call].kind
@@ -48,7 +48,7 @@ def floats_for_divisors(graph: Sequence[Call], rules: Mapping[Call, Rule]) -> di
                 waiting += call.inputs
     for call in graph:
         multiplies = rules[call].kind == INTEGER and name_of(call.operation) == "multiply" and call not in found
-        if multiplies and any(_is_inverse(x, producer, rules) for x in call.inputs):
+        if multiplies and any(_is_inverse(x, graph, rules) for x in call.inputs):
             found[call] = SCALED
     return found
 
@@ -69,8 +69,8 @@ def _kind(call: Call) -> str:
     return plain_name(type(call.operation))
 
 
-def _is_inverse(x: Any, producer: Mapping[int, Call], rules: Mapping[Call, Rule]) -> bool:
-    call = producer.get(id(x))
+def _is_inverse(x: Any, graph: GraphIndex, rules: Mapping[Call, Rule]) -> bool:
+    call = graph.producer(x)
     while call is not None and (rules[call].kind == TRANSPARENT or constant_map(call) is not None):
-        call = producer.get(id(call.inputs[0]))
+        call = graph.producer(call.inputs[0])
     return call is not None and _kind(call) in _INVERSE

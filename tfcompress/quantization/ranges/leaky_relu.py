@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.rewrite import Call, calls
+from tfcompress.graph.index import index_of
+from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.numerics.fake_quant import nudge
 from tfcompress.quantization.quantizers import ActivationQuantizer
@@ -36,14 +37,13 @@ def align(model: keras.Model, quantizers: Collection[ActivationQuantizer]) -> No
         model: Quantized, with ranges of 8 bits; others stay.
         quantizers: Those whose ranges are to be set.
     """
-    graph = calls(model)
-    maker = {id(x): call for call in graph for x in call.outputs}
+    graph = index_of(model)
     for call in graph:
-        quantizer, leaky = call.operation, maker.get(id(call.inputs[0])) if call.inputs else None
+        quantizer, leaky = call.operation, graph.producer(call.inputs[0]) if call.inputs else None
         slope = None if leaky is None else slope_of(leaky)
         if slope is None or leaky is None or quantizer not in quantizers or quantizer.spec.bits != 8:
             continue
-        before = maker.get(id(leaky.inputs[0]))
+        before = graph.producer(leaky.inputs[0])
         source = None if before is None else before.operation
         if isinstance(source, ActivationQuantizer) and source.calibrated and not source.spec.dynamic:
             quantizer.set_range(*aligned(quantizer.range, source.range, slope, quantizer.spec.symmetric))
