@@ -64,3 +64,12 @@ def test_names():
 
 def test_axes_are_counted_from_the_first():
     assert KernelAxes(scales=(-2, -1)).of_rank(4) == KernelAxes((2,), (3,), (2, 3))
+
+
+def test_a_layer_that_is_built_in_its_own_way_computes_the_same_and_keeps_its_channels():
+    class Built(L.Dense):
+        def build(self, input_shape):
+            super().build(input_shape)
+
+    assert (name_of(Built(2)), rule_table.rule_of(Built(2))) == ("dense", rule_table.RULES["unknown"])
+    assert rule_table.rule_of(L.Dense(2)) is rule_table.RULES["dense"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfcompress.layers.einsum_equations import einsum_axes
-from tfcompress.layers.names import NAMES, described_class, name_of, name_of_function, plain_name
+from tfcompress.layers.names import base_name_of, name_of, name_of_function
 from tfcompress.layers.traits import UNKNOWN, KernelAxes, LayerTraits
 
 _PLAIN = KernelAxes()
@@ -253,5 +253,4 @@ def traits_of_function(function: Any) -> LayerTraits:
 
 def traits_of_base(operation: Any) -> LayerTraits:
     """Return what is known of the nearest class that an operation derives from, whatever it computes otherwise."""
-    cls = described_class(operation)
-    return UNKNOWN if cls is None else CATALOGUE.get(NAMES.get(cls) or plain_name(cls), UNKNOWN)
+    return CATALOGUE.get(base_name_of(operation), UNKNOWN)

@@ -51,6 +51,15 @@ def described_class(operation: Any) -> type | None:
     return next((cls for cls in classes if cls in NAMES or is_keras(cls)), None)
 
 
+def base_name_of(operation: Any) -> str:
+    """Return the name of the nearest class that an operation derives from, whatever it computes otherwise.
+
+    It tells what its weights and attributes are, where `name_of` tells what is computed with them.
+    """
+    cls = described_class(operation)
+    return "" if cls is None else NAMES.get(cls) or plain_name(cls)
+
+
 def is_registered(layer: Any) -> bool:
     """Return whether a layer is of a class that was registered, or of one that adds nothing to what that computes."""
     cls = described_class(layer)

@@ -44,8 +44,8 @@ def register_layer(cls: Any = None, *, like: type[Layer] | str | None = None, tr
         cls: A class derived from `keras.layers.Layer`; left out where this is used as a decorator.
         like: The layer of Keras, or registered one, that it computes the same as in inference: a class, or its name
             such as "Dense". The layer has that one's attributes, such as `kernel`, `bias`, `activation` and `units` of
-            a Dense; a property will do, and `None` for a bias or activation that isn't there. Where channels are
-            removed `units` (or `filters`) of a copy is set, which is built again.
+            a Dense, `None` for a bias or activation that isn't there; a property that can be set will do. Where
+            channels are removed `units` (or `filters`) of a copy is set, which is built again.
         traits: What is to be said of a layer that is like none of Keras'; in place of `like`.
 
     Returns:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-from keras import layers as L
 from keras.layers import Layer
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.graph.index import GraphIndex
+from tfcompress.graph.inputs.symbolic import tables
 from tfcompress.graph.rewrite import Call, is_cast
 from tfcompress.precision.operation_kinds import is_preprocessing
 
@@ -51,7 +51,7 @@ def raw(graph: Sequence[Call], inputs: Sequence[Any]) -> Iterator[int]:
 
 def takes_indices(layer: Any) -> bool:
     """Return whether a layer looks something up, itself or in a layer inside of it."""
-    return isinstance(layer, Layer) and any(isinstance(part, L.Embedding) for part in flatten_layers(layer))
+    return isinstance(layer, Layer) and bool(tables(layer))
 
 
 def _must_have_it_raw(call: Call) -> bool:

@@ -21,6 +21,7 @@ from tfcompress.data.reading import arrays, check_finite, one_hot_classes, parts
 from tfcompress.graph import kernel_positions, rebuild
 from tfcompress.graph.float32_layers import widened
 from tfcompress.graph.loss_scaling import policy_of_layers
+from tfcompress.layers.names import base_name_of
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.running_statistics import GATHERED
 from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
@@ -216,7 +217,7 @@ def _batches(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
 def _has_fresh_norms(model: keras.Model) -> bool:
     """Return whether all batch normalization of a flat model still has the statistics that it begins with."""
     norms = [innermost(layer) for layer in model.layers]
-    norms = [norm for norm in norms if isinstance(norm, keras.layers.BatchNormalization)]
+    norms = [norm for norm in norms if base_name_of(norm) == "batchnormalization"]
     return bool(norms) and all(
         not read(norm.moving_mean).any() and (read(norm.moving_variance) == 1).all() for norm in norms
     )

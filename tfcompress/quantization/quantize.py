@@ -24,7 +24,7 @@ from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, walk
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
-from tfcompress.layers.names import name_of
+from tfcompress.layers.names import base_name_of, name_of
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, warn_of_float
 from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
@@ -379,7 +379,7 @@ class _Inserter:
     def transformed(self, layer: Layer, call: Call) -> Layer:
         config, kind = self.configs[call], self.placement.rules[call].kind
         step = config.freeze_batch_norm_step
-        if step is not None and isinstance(layer, keras.layers.BatchNormalization):
+        if step is not None and base_name_of(layer) == "batchnormalization":
             frozen = FreezingBatchNorm(layer, step)
             frozen.build()
             return frozen

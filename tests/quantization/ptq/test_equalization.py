@@ -12,6 +12,7 @@ from tests.quantization.graph.test_batch_norm_folding import draw, infer, norms_
 from tfcompress.core.transform import read
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.pruning.prune import update_masks
+from tfcompress.quantization.graph.batch_norm_folding import fold_batch_norms
 from tfcompress.quantization.ptq.equalization import channel_ranges, equalize
 
 
@@ -139,7 +140,7 @@ def test_triple_with_a_depthwise_convolution_survives_8_bits_per_tensor():
     new = equalize(model)
     assert not norms_of(new)
     assert_same(model, new)
-    plain = tfc.quantization.folding.fold_batch_norms(model)
+    plain = fold_batch_norms(model)
     for index in range(3):
         name = f"conv_{index}"
         assert ratio(new.get_layer(name)) < ratio(plain.get_layer(name)) / 5, name
@@ -150,7 +151,7 @@ def test_triple_with_a_depthwise_convolution_survives_8_bits_per_tensor():
 def test_relu6_is_left_alone_unless_it_may_be_replaced():
     model = mobile("relu6")
     assert_same(model, equalize(model))
-    folded, left = tfc.quantization.folding.fold_batch_norms(model), equalize(model)
+    folded, left = fold_batch_norms(model), equalize(model)
     np.testing.assert_array_equal(read(left.get_layer("conv_1").kernel), read(folded.get_layer("conv_1").kernel))
     new = equalize(model, replace_relu6=True)
     assert ratio(new.get_layer("conv_1")) < ratio(folded.get_layer("conv_1")) / 5

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers as L
 from keras import ops
 
 from tfcompress.core.keras_private import flatten_layers, keras_mask
@@ -14,6 +13,7 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import put
 from tfcompress.data.model_batches import batches
+from tfcompress.layers.names import base_name_of
 from tfcompress.quantization.graph.batch_norm_folding import Flow
 from tfcompress.quantization.ptq.layerwise import Call, check_graph, in_stages, only_moving
 
@@ -52,11 +52,11 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
     layers = [
         layer
         for layer, _ in Flow(model).layers()
-        if isinstance(innermost(layer), L.BatchNormalization) and not getattr(layer, "pinned", None)
+        if base_name_of(innermost(layer)) == "batchnormalization" and not getattr(layer, "pinned", None)
     ]
     visible = {id(innermost(layer)) for layer, _ in Flow(model).layers()}
     for layer in flatten_layers(model):
-        if isinstance(layer, L.BatchNormalization) and id(layer) not in visible:
+        if base_name_of(layer) == "batchnormalization" and id(layer) not in visible:
             raise ValueError(
                 f"Expected a flat model. Received: one with {layer.name!r} inside of another layer. Open it with "
                 "tfcompress.graph.rebuild; what that keeps whole can't be estimated anew."

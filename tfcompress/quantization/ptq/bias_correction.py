@@ -20,6 +20,7 @@ from tfcompress.core.transform import put, read
 from tfcompress.data.model_batches import batches
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.layers.channel_axes import channels_of
+from tfcompress.layers.names import base_name_of
 from tfcompress.quantization.graph.batch_norm_folding import Flow, affine_of
 from tfcompress.quantization.ptq.layerwise import Call, check_graph, in_stages, only_moving, run
 from tfcompress.quantization.ptq.randomness import unsteady
@@ -184,7 +185,7 @@ def _names(layer: L.Layer) -> set[str]:
 def _point_of_norm(layer: Any, named: dict[str, L.Layer], rank: int) -> _Point | None:
     norm = innermost(layer)
     same = named.get(norm.name)
-    if not isinstance(norm, L.BatchNormalization) or not isinstance(innermost(same), L.BatchNormalization):
+    if {base_name_of(norm), base_name_of(innermost(same))} != {"batchnormalization"}:
         return None
     if norm.axis not in (-1, rank - 1) or getattr(layer, "pinned", None):
         return None
