@@ -17,7 +17,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -57,19 +57,19 @@ class Case:
     steps: float = 1.0
     relative: float = 0.02
 
-    def model(self) -> keras.Model:
-        """Return the model in which the layer is tried."""
+    def model(self, end: str = "") -> keras.Model:
+        """Return the model in which the layer is tried; names of the layers around it have the end given."""
         kind = "int32" if isinstance(self.data, int) else "float32"
-        inputs = [keras.Input(shape, dtype=kind, name=f"input_{i}") for i, shape in enumerate(self.shapes)]
+        inputs = [keras.Input(shape, dtype=kind, name=f"input_{i}{end}") for i, shape in enumerate(self.shapes)]
         tensors: list[Any] = list(inputs)
         if self.place == "behind":
-            stems = [L.Dense(shape[-1], name=f"{STEM}_{i}") for i, shape in enumerate(self.shapes)]
+            stems = [L.Dense(shape[-1], name=f"{STEM}_{i}{end}") for i, shape in enumerate(self.shapes)]
             tensors = [stem(x) for stem, x in zip(stems, tensors, strict=True)]
         outputs = self.make()(tensors[0] if len(tensors) == 1 else tensors)
         if self.place == "front":
-            outputs = L.Dense(4, name=HEAD)(outputs)
+            outputs = L.Dense(4, name=f"{HEAD}{end}")(outputs)
         if self.place == "beside":
-            outputs = [outputs, L.Dense(3, name=HEAD)(inputs[0])]
+            outputs = [outputs, L.Dense(3, name=f"{HEAD}{end}")(inputs[0])]
         model = keras.Model(inputs, outputs, name="model")
         random = np.random.default_rng(0)
         for weight in model.trainable_variables:
@@ -329,7 +329,7 @@ def examine(name: str) -> Verdict:
         fallbacks = floats_in_keras(model)
         row["int8"] = FALLBACK if fallbacks else YES
         notes += fallbacks
-    expected = expected_outputs(quantized, case)
+    expected = expected_outputs(quantized, case.samples(1))
     for column, suffix, floats_of in (("TFLite", ".tflite", floats_in_tflite), ("ONNX", ".onnx", floats_in_onnx)):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / f"model{suffix}"
@@ -338,6 +338,47 @@ def examine(name: str) -> Verdict:
         notes += [note] if note else []
     row["note"] = "; ".join(dict.fromkeys(notes))
     return Verdict(row, tuple(problems))
+
+
+def examine_together(names: Sequence[str]) -> dict[str, list[str]]:
+    """Prune layers, and quantize and export one model in which they stand side by side; each is to be all integer.
+
+    Returns:
+        {layer or file: what is wrong with it}.
+    """
+    from tfcompress.export import export
+    from tfcompress.quantization import quantize
+    from tfcompress.runtime.runner import open_runner
+
+    cases = [CASES[name] for name in names]
+    assert all(isinstance(case, Case) for case in cases)
+    parts = [case.model(f"_of_{i}") for i, case in enumerate(cases)]
+    model = keras.Model([x for part in parts for x in part.inputs], [y for part in parts for y in part.outputs])
+    rows = committed()
+    wrong: dict[str, list[str]] = {}
+    for name, part in zip(names, parts, strict=True):
+        if pruning(part) != rows[name]["pruning"]:
+            wrong[name] = [f"pruning isn't {rows[name]['pruning']!r}"]
+    owners = [(name, case) for name, case, part in zip(names, cases, parts, strict=True) for _ in part.outputs]
+    quantized = quantize(model, "int8", [x for case in cases for x in case.samples()])
+    new = [x for case in cases for x in case.samples(1)]
+    expected = expected_outputs(quantized, new)
+    wrong |= {"Keras": found} if (found := floats_in_keras(model)) else {}
+    for suffix, floats_of in ((".tflite", floats_in_tflite), (".onnx", floats_in_onnx)):
+        with tempfile.TemporaryDirectory() as folder:
+            path = export(quantized, pathlib.Path(folder) / f"model{suffix}", verify=False).path
+            values = list(open_runner(path).predict(new).values())
+            floats = [name for name in dict.fromkeys(floats_of(path)) if name not in MOVES]
+        wrong |= {suffix: floats} if floats else {}
+        for (name, case), value, (reference, step) in zip(owners, values, expected, strict=True):
+            if problem := difference(case, value, reference, step):
+                wrong.setdefault(name, []).append(f"{suffix} {problem}")
+    return wrong
+
+
+def integer_throughout(row: dict[str, str]) -> bool:
+    """Return whether nothing of a layer is float, or refused."""
+    return all(row[column] in (YES, NOTHING) for column in ("int8", "TFLite", "ONNX"))
 
 
 def pruning(model: keras.Model) -> str:
@@ -354,7 +395,7 @@ def pruning(model: keras.Model) -> str:
 
 
 def around(model: keras.Model) -> list[Any]:
-    return [layer for layer in model.layers if layer.name == HEAD or layer.name.startswith(f"{STEM}_")]
+    return [layer for layer in model.layers if layer.name.startswith((HEAD, f"{STEM}_"))]
 
 
 def floats_in_keras(model: keras.Model) -> list[str]:
@@ -376,12 +417,12 @@ def floats_in_keras(model: keras.Model) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def expected_outputs(model: keras.Model, case: Case) -> list[tuple[np.ndarray, float | None]]:
-    """Return each output of the Keras model on new data, and the step of the grid on which it lies."""
+def expected_outputs(model: keras.Model, data: list[np.ndarray]) -> list[tuple[np.ndarray, float | None]]:
+    """Return each output of the Keras model on data, and the step of the grid on which it lies."""
     from tfcompress.export.plan.deployment import deploy
     from tfcompress.quantization.quantize import is_quantized
 
-    outputs = [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(model(case.samples(1), training=False))]
+    outputs = [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(model(data, training=False))]
     steps = deploy(model, "tflite").steps.values() if is_quantized(model) else [None] * len(outputs)
     return list(zip(outputs, steps, strict=True))
 
@@ -403,16 +444,20 @@ def shipped(
         received = open_runner(path).predict(case.samples(1))
     except Exception as error:
         return "refused", "", f"{kind}: {reason(error)}"
-    problems = []
     values = list(received.values()) if isinstance(received, dict) else [received]
-    for value, (reference, step) in zip(values, expected, strict=True):
-        off, largest = np.abs(np.asarray(value, "float64") - reference).max(), np.abs(reference).max()
-        if not off <= (case.steps * 1.01 * step if step else case.relative * largest):
-            problems.append(f"differs by {off / step:.1f} steps" if step else f"differs by {off:.3g} of {largest:.3g}")
-    problem = ", ".join(problems)
+    pairs = zip(values, expected, strict=True)
+    problem = ", ".join(filter(None, (difference(case, value, *reference) for value, reference in pairs)))
     floats = [name for name in dict.fromkeys(floats_of(path)) if name not in MOVES]
     note = f"{kind} in float: {', '.join(floats)}" if floats else ""
     return (FALLBACK if floats else YES), problem, note
+
+
+def difference(case: Case, value: Any, reference: np.ndarray, step: float | None) -> str:
+    """Return by how much more than it may an output differs, in words, or nothing."""
+    off, largest = np.abs(np.asarray(value, "float64") - reference).max(), np.abs(reference).max()
+    if off <= (case.steps * 1.01 * step if step else case.relative * largest):
+        return ""
+    return f"differs by {off / step:.1f} steps" if step else f"differs by {off:.3g} of {largest:.3g}"
 
 
 MOVES = (
