@@ -18,7 +18,16 @@ from tfcompress.quantization.graph.float_layers import KeptFloat
 MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": True}}
 # JAX compiles by default, runs eagerly at a snail's pace, and has no float16 dot product on CPUs.
 HALF = "mixed_float16" if ON_TENSORFLOW else "mixed_bfloat16"
-MORE = [(name, mode) for name in LAYERS for mode in ("eager", "xla")] if ON_TENSORFLOW else [("dense", "eager")]
+
+
+def case(*values, on_jax=False):
+    """A layer in a mode other than the first is rare, unless it is there for all of its kind."""
+    marks = [pytest.mark.on_jax] if on_jax else []
+    return pytest.param(*values, marks=marks if values[0] in CENTRAL else pytest.mark.rare)
+
+
+EVERY = [case(name, mode) for name in LAYERS for mode in ("eager", "xla")]
+MORE = EVERY if ON_TENSORFLOW else [case("dense", "eager")]
 IN_HALF = LAYERS if ON_TENSORFLOW else ["dense", "conv2d", "lstm", "attention", "custom"]
 
 
@@ -30,7 +39,7 @@ def test_every_layer_in_a_graph_and_exported(name, tmp_path):
         check_exports(tfc.prune(model, 0.5), x, tmp_path)
 
 
-@pytest.mark.parametrize("name", on_jax(IN_HALF, ["dense"]))
+@pytest.mark.parametrize("name", [case(name, on_jax=name == "dense") for name in IN_HALF])
 def test_every_layer_in_half_precision(name, tmp_path):
     keras.config.set_dtype_policy(HALF)
     try:

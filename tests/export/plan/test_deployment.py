@@ -9,6 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.quantization.zoo import ZOO, build, data_of, outputs_of
+from tests.quantization.zoo import quantized as of_the_zoo
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.plan.deployment import deploy
@@ -22,9 +23,8 @@ from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 @pytest.mark.parametrize("name", ZOO)
 def test_it_computes_the_same(name, kind):
-    model = build(name)
-    x = data_of(model)
-    quantized = tfc.quantize(model, "int8", x)
+    quantized = of_the_zoo(name)
+    x = data_of(quantized)
     made = deploy(quantized, kind)
     assert made.scheme == Scheme("static", 8, 8, True)
     assert made.model.output_names == quantized.output_names
@@ -41,13 +41,13 @@ def test_it_computes_the_same(name, kind):
 
 def test_nothing_of_keras_training_is_left():
     for name in ("residual", "mobile", "nested"):
-        quantized = tfc.quantize(build(name), "int8", data_of(build(name)))
+        quantized = of_the_zoo(name)
         kinds = [name_of(call.operation) for call in calls(deploy(quantized, "onnx").model)]
         assert not {"batchnormalization", "relu", "relu6", "rescaling", "normalization", "hardsigmoid"} & set(kinds)
 
 
 def test_kernels_lie_on_the_grid_with_batch_normalization_folded():
-    quantized = tfc.quantize(build("residual"), "int8", data_of(build("residual")))
+    quantized = of_the_zoo("residual")
     made = deploy(quantized, "tflite").model
     checked = 0
     for call in calls(made):
@@ -61,7 +61,7 @@ def test_kernels_lie_on_the_grid_with_batch_normalization_folded():
 
 
 def test_inputs_of_a_concatenation_share_its_range():
-    quantized = tfc.quantize(build("residual"), "int8", data_of(build("residual")))
+    quantized = of_the_zoo("residual")
     made = deploy(quantized, "tflite").model
     ranges = {(layer.minimum, layer.maximum) for layer in made.layers if layer.name.startswith("joined_quantizer")}
     assert len(ranges) == 1
