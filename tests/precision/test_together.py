@@ -51,7 +51,6 @@ def test_masks_and_steps_go_along():
     assert tfc.sparsity(tfc.strip(full)) == tfc.sparsity(mixed)
 
 
-@pytest.mark.on_jax
 def test_quantization_aware_training():
     model, x = networks.cnn(), floats(32, 8, 8, 3)
     y = np.abs(floats(32, 5))

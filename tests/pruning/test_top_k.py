@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.check import ON_TENSORFLOW
 from tfcompress.pruning.top_k import keep_count, largest
 
-pytestmark = pytest.mark.on_jax
+EXAMPLES = 60 if ON_TENSORFLOW else 8
+"""JAX compiles each of them."""
 floats = st.floats(-1e6, 1e6, width=32)
 # Few different values, so that ties are common.
 ties = st.sampled_from([0.0, 0.5, -0.5, 1.0, 2.0, -2.0])
@@ -22,7 +24,8 @@ def select(scores, k):
     return [keras.ops.convert_to_numpy(mask) for mask in largest([np.abs(part) for part in scores], k)]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@pytest.mark.on_jax
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(st.lists(arrays, min_size=1, max_size=3), st.data())
 def test_exactly_the_largest(scores, data):
     size = sum(part.size for part in scores)
@@ -43,11 +46,13 @@ def test_a_higher_sparsity_keeps_a_subset(scores, sparsity):
     assert np.all(more[fewer])
 
 
+@pytest.mark.on_jax
 def test_of_equal_scores_the_first_are_kept():
     (mask,) = select([np.ones((3, 4), "float32")], 5)
     np.testing.assert_array_equal(mask.ravel(), [True] * 5 + [False] * 7)
 
 
+@pytest.mark.on_jax
 @pytest.mark.parametrize("values", [[np.inf, 1e-45, 0.0, 3e38], [1e-40, 2e-40, 3e-40, 0.0]])
 def test_extreme_floats_have_their_order(values):
     values = np.array(values, "float32")
@@ -63,6 +68,7 @@ def test_count(size, sparsity):
     assert int(keep_count(size, sparsity)) == expected
 
 
+@pytest.mark.on_jax
 def test_negative_scores_have_their_order():
     scores = np.array([-1.0, -3.0, -0.0, 0.0, -2.0, -np.inf, 5.0], "float32")
     for k, expected in [(1, [6]), (3, [2, 3, 6]), (4, [0, 2, 3, 6]), (6, [0, 1, 2, 3, 4, 6])]:
@@ -70,7 +76,7 @@ def test_negative_scores_have_their_order():
         assert np.flatnonzero(keras.ops.convert_to_numpy(mask)).tolist() == expected
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(st.lists(arrays, min_size=1, max_size=3), st.data())
 def test_a_budget_is_used_up_to_less_than_one_more(scores, data):
     costs = [float(data.draw(st.integers(1, 9))) for _ in scores]
