@@ -114,6 +114,14 @@ OLD_CALLS = {
         lambda model: tfc.benchmark(path_or_model=model, runs=1, warmup=1),
         "argument model= of benchmark",
     ),
+    "PruneConfig, targets": (
+        lambda model: tfc.PruneConfig(0.5, targets={"y": 0.5}),
+        "argument allocation= of PruneConfig. Received: targets=",
+    ),
+    "prune_once, targets": (
+        lambda model: tfc.prune_once(model, 0.5, targets="erdos_renyi"),
+        "argument allocation= of prune_once. Received: targets=",
+    ),
     "sweep, data": (
         lambda model: tfc.sweep(model, Data("d", X, Y, X, Y), [0.5], epochs=2, batch_size=2),
         r"Expected data=, by name, in the call of sweep. Received: Data\(.* as argument 2",

@@ -140,7 +140,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "input_dtypes": "dtypes"}),
         "prune_once": (tfc.prune_once, {"model": model, "sparsity": 0.5}, {
             "model": "model", "sparsity": "share", "layers": "layers", "scope": "choice", "criterion": "criterion",
-            "granularity": "choice", "targets": "choice", "none": "choice"}),
+            "granularity": "choice", "allocation": "choice", "none": "choice"}),
         "quantize": (tfc.quantize, {"model": model, "config": "int8", "data": X, **size}, {
             "model": "model", "config": "config", "data": "data", "layers": "layers", "equalize": "flag",
             "correct_bias": "flag", "reestimate_batch_norm": "flag", "batch_size": "count", "input_shapes": "shapes",
@@ -193,7 +193,7 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "weights": "config", "activations": "config", "float16": "flag", "freeze_ranges_step": "count"}),
         "PruneConfig": (tfc.PruneConfig, {"schedule": 0.5}, {
             "schedule": "config", "criterion": "criterion", "granularity": "choice", "scope": "choice",
-            "targets": "choice"}),
+            "allocation": "choice"}),
         "ConstantSparsity": (tfc.ConstantSparsity, {"target_sparsity": 0.5}, {
             "target_sparsity": "share", "begin_step": "count", "frequency": "count"}),
         "PolynomialSparsity": (tfc.PolynomialSparsity, {

@@ -252,5 +252,5 @@ def test_of_many_layers_the_plot_names_the_most_sensitive():
 def test_what_a_scan_finds_are_targets_of_pruning(trained):
     scan = tfc.sensitivity(trained, make_data(), sparsities=(0.3, 0.6, 0.9))
     wanted = tfc.allocation.from_sensitivity(scan, 0.6)
-    found = tfc.summary(tfc.prune_once(trained, 0.6, targets=wanted)).sparsities
+    found = tfc.summary(tfc.prune_once(trained, 0.6, allocation=wanted)).sparsities
     assert found == pytest.approx({f"{name}/kernel": value for name, value in wanted.items()}, abs=0.02)

@@ -71,9 +71,9 @@ def test_a_budget_that_cannot_be_met_is_refused():
 
 
 def test_layers_reach_sparsities_of_their_own():
-    found = tfc.summary(tfc.prune_once(small(), 0.5, targets={"dense": 0.9, "head": 0.2})).sparsities
+    found = tfc.summary(tfc.prune_once(small(), 0.5, allocation={"dense": 0.9, "head": 0.2})).sparsities
     assert found == pytest.approx({"conv/kernel": 0.5, "dense/kernel": 0.9, "head/kernel": 0.2}, abs=0.02)
-    spread = tfc.prune_once(small(), 0.8, targets="erdos_renyi_kernel")
+    spread = tfc.prune_once(small(), 0.8, allocation="erdos_renyi_kernel")
     assert abs(tfc.sparsity(spread) - 0.8) < 0.01
     each = tfc.summary(spread).sparsities
     assert each["dense/kernel"] > 0.8 > each["head/kernel"]
@@ -90,7 +90,7 @@ def test_random_graphs_of_attention_count_inputs_and_outputs_and_not_heads_and_w
         ("erdos_renyi", lambda shape: sum(shape[-2:]) / np.prod(shape[-2:])),
         ("erdos_renyi_kernel", lambda shape: sum(shape) / np.prod(shape)),
     ]:
-        found = tfc.prune_once(model, 0.8, targets=targets)
+        found = tfc.prune_once(model, 0.8, allocation=targets)
         raw = {name: of(shape) for name, shape in shapes.items()}
         whole = sum(np.prod(shape) for shape in shapes.values())
         scale = 0.2 * whole / sum(raw[name] * np.prod(shape) for name, shape in shapes.items())
@@ -168,7 +168,7 @@ def test_regrowth_leaves_each_kernel_a_weight():
 
 def test_a_rising_schedule_ends_at_each_layers_own():
     schedule = tfc.PolynomialSparsity(0.0, 0.5, 0, 4, frequency=2)
-    pruned = tfc.prune(small(), PruneConfig(schedule, targets={"dense": 0.8}))
+    pruned = tfc.prune(small(), PruneConfig(schedule, allocation={"dense": 0.8}))
     pruned.compile("sgd", "mse")
     pruned.fit(np.ones((12, 8, 8, 2)), np.ones((12, 3)), batch_size=2, verbose=0)
     assert tfc.summary(pruned).sparsities["dense/kernel"] == pytest.approx(0.8, abs=0.001)
@@ -178,13 +178,13 @@ def test_a_rising_schedule_ends_at_each_layers_own():
 def test_bad_targets_are_refused():
     for refused, words in [
         (
-            lambda: tfc.prune(small(), PruneConfig(0.5, targets={"dens": 0.9})),
+            lambda: tfc.prune(small(), PruneConfig(0.5, allocation={"dens": 0.9})),
             "'dens', which is none. Did you mean 'dense'",
         ),
-        (lambda: PruneConfig(0.5, targets={"dense": 1.0}), r"Received: 1.0 for layer 'dense'"),
-        (lambda: PruneConfig(0.5, targets="even"), "'erdos_renyi'"),
-        (lambda: PruneConfig(0.5, targets={"dense": 0.9}, scope="global"), "scope='global'"),
-        (lambda: tfc.prune(small(), PruneConfig(0.0, targets={"dense": 0.9})), "ends above 0"),
+        (lambda: PruneConfig(0.5, allocation={"dense": 1.0}), r"Received: 1.0 for layer 'dense'"),
+        (lambda: PruneConfig(0.5, allocation="even"), "'erdos_renyi'"),
+        (lambda: PruneConfig(0.5, allocation={"dense": 0.9}, scope="global"), "scope='global'"),
+        (lambda: tfc.prune(small(), PruneConfig(0.0, allocation={"dense": 0.9})), "ends above 0"),
     ]:
         with pytest.raises(ValueError, match=words):
             refused()

@@ -327,7 +327,7 @@ def test_heads_that_do_not_come_out_whole_are_refused():
     for share in (0.67, 2 / 3):
         pruned = tfc.prune_once(attention(3), share, granularity="attention_head")
         assert list(tfc.summary(pruned).sparsities.values()) == pytest.approx([2 / 3] * 4)
-    own = tfc.prune_once(attention(3), 0.5, granularity="attention_head", targets={"mha_query": 1 / 3})
+    own = tfc.prune_once(attention(3), 0.5, granularity="attention_head", allocation={"mha_query": 1 / 3})
     assert tfc.sparsity(own) == pytest.approx(1 / 3)
 
 
@@ -381,9 +381,9 @@ def test_the_summary_says_which_kernels_lose_channels():
 def test_targets_of_what_can_only_go_together_agree():
     model = residual()
     with pytest.raises(ValueError, match="one target for layers that make the same channels.*'stem': 0.25"):
-        tfc.prune_once(model, 0.5, granularity="channel", targets={"stem": 0.25, "outer": 0.75})
+        tfc.prune_once(model, 0.5, granularity="channel", allocation={"stem": 0.25, "outer": 0.75})
     with pytest.raises(ValueError, match="ends above 0"):
-        tfc.prune(model, PruneConfig(0.0, granularity="channel", targets={"inner": 0.5}))
+        tfc.prune(model, PruneConfig(0.0, granularity="channel", allocation={"inner": 0.5}))
 
 
 def test_that_a_layer_would_be_empty_is_said():
@@ -394,7 +394,7 @@ def test_that_a_layer_would_be_empty_is_said():
 
 
 def test_units_reach_sparsities_of_their_own():
-    pruned = tfc.prune_once(residual(), 0.5, granularity="channel", targets={"inner": 0.67, "last": 0.25})
+    pruned = tfc.prune_once(residual(), 0.5, granularity="channel", allocation={"inner": 0.67, "last": 0.25})
     assert [len(zero_channels(pruned, name, 3)) for name in ("stem", "inner", "last")] == [4, 4, 1]
 
 
@@ -416,14 +416,14 @@ def test_targets_of_a_scan_are_for_those_that_have_channels():
     found = tfc.allocation.from_sensitivity(Scanned(model), 0.5)
     assert set(found) == {"stem", "inner", "outer", "depthwise", "last", "head"}
     with pytest.warns(UserWarning, match="of layer 'depthwise', 'head' are passed over.*less sparse"):
-        pruned = tfc.prune_once(model, 0.5, granularity="channel", targets=found)
+        pruned = tfc.prune_once(model, 0.5, granularity="channel", allocation=found)
     gone = {"stem": min(found["stem"], found["outer"]) * 8, "inner": found["inner"] * 6, "last": found["last"] * 4}
     assert found["stem"] != found["outer"]
     assert {name: len(zero_channels(pruned, name, 3)) for name in gone} == {n: round(v) for n, v in gone.items()}
     with pytest.raises(ValueError, match="'depthwise', which is none"):  # by hand it is a mistake
-        tfc.prune_once(model, 0.5, granularity="channel", targets=dict(found))
+        tfc.prune_once(model, 0.5, granularity="channel", allocation=dict(found))
     with pytest.raises(ValueError, match="'steam', which is none. Did you mean 'stem'"):
-        tfc.prune_once(model, 0.5, granularity="channel", targets=type(found)(found, steam=0.5))
+        tfc.prune_once(model, 0.5, granularity="channel", allocation=type(found)(found, steam=0.5))
 
 
 @keras.saving.register_keras_serializable("tests")

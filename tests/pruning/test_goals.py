@@ -88,10 +88,10 @@ def test_whatever_is_pruned(config):
 def test_the_goal_of_targets_is_theirs():
     """128 weights to 0.3 and 64 to 0.9: 0.5 of all, whatever the schedule says."""
     for targets in ({"one": 0.3, "two": 0.9}, "erdos_renyi"):
-        pruned = trained(ramp(final_sparsity=0.8), 8, targets=targets)
+        pruned = trained(ramp(final_sparsity=0.8), 8, allocation=targets)
         goal = 0.5 if isinstance(targets, dict) else 0.8
         assert f"of {goal} at step 8 of 9" in remarks(pruned)[0]
-        assert remarks(trained(ramp(final_sparsity=0.8), 9, targets=targets)) == []
+        assert remarks(trained(ramp(final_sparsity=0.8), 9, allocation=targets)) == []
 
 
 def test_of_an_untrained_model_and_of_a_schedule_without_end_nothing_is_said():

@@ -244,7 +244,11 @@ def test_a_final_sparsity_that_is_never_reached_is_said():
 def test_configuration_round_trip(schedule):
     assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule)) == schedule
     config = tfc.PruneConfig(schedule, scope="global")
-    assert tfc.PruneConfig.from_dict(config.to_dict()) == config
+    fields = config.to_dict()
+    assert tfc.PruneConfig.from_dict(fields) == config
+    old = {**fields, "targets": fields["allocation"]}  # as saved models call it
+    del old["allocation"]
+    assert tfc.PruneConfig.from_dict(old) == config
 
 
 def test_bad_configurations_are_refused():

@@ -1,8 +1,10 @@
-"""What other libraries' errors say, in one line."""
+"""What other libraries' errors say, in one line; and where in the user's code a warning is from."""
 
 from __future__ import annotations
 
 import re
+import sys
+from types import FrameType
 
 MOST = 300
 """Characters of a line; of a longer one the middle is left out."""
@@ -43,3 +45,12 @@ def told(error: BaseException | str) -> str:
         return type(error).__name__
     line = _VALUE.sub(">", _PLACE.sub("", (said or lines)[0]))
     return line if len(line) <= MOST else f"{line[: MOST // 2]} ... {line[-MOST // 2 :]}"
+
+
+def user_level() -> int:
+    """Return the `stacklevel` with which a warning of the calling function names the line outside of this package."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(f"{__package__.partition('.')[0]}."):
+        frame, level = frame.f_back, level + 1
+    return level

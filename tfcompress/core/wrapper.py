@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfcompress.core.error_messages import user_level
 from tfcompress.core.keras_private import (
     call_context,
     context_of_its_own,
@@ -318,11 +319,11 @@ def remarks(model: keras.layers.Layer) -> list[str]:
     return [text for kind, members in found.items() for text in kind.remarks(members)]
 
 
-def warn_of_remarks(model: keras.layers.Layer, stacklevel: int) -> tuple[str, ...]:
-    """Warn of what `remarks` returns, and return it; `stacklevel` is that of `warnings.warn` in the caller."""
+def warn_of_remarks(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Warn of what `remarks` returns, and return it."""
     said = tuple(remarks(model))
     for text in said:
-        warnings.warn(text, stacklevel=stacklevel + 1)
+        warnings.warn(text, stacklevel=user_level())
     return said
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.arguments import short
+from tfcompress.core.error_messages import user_level
 from tfcompress.core.uneven_rows import is_uneven
 
 NUMBERS = "biuf"
@@ -220,7 +221,7 @@ def is_pair(data: Any, count: int = 1) -> bool:
 
 def warn_of_weights() -> None:
     """Warn that the weights of samples don't count."""
-    warnings.warn("Sample weights are left out: every sample counts the same.", stacklevel=4)
+    warnings.warn("Sample weights are left out: every sample counts the same.", stacklevel=user_level())
 
 
 def inputs_of(data: Any, count: int = 1) -> Iterator[Any]:

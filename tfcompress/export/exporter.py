@@ -148,7 +148,7 @@ def export(
     check_inference_io(model, inference_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     check_free(final, overwrite, bool(external_data))
-    remarks = warn_of_remarks(model, stacklevel=3)
+    remarks = warn_of_remarks(model)
     deployment = _deployment(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision

@@ -40,7 +40,7 @@ def strip(model: keras.Model) -> keras.Model:
     'Dense'
     """
     check_model(model)
-    warn_of_remarks(model, stacklevel=3)
+    warn_of_remarks(model)
     return as_given(stripped(model))
 
 

@@ -62,7 +62,7 @@ def chosen_groups(
             f"Expected a model with {_WORDS[kind]} that can be removed. Received: {flat.name!r}, in which none of "
             f"those that are meant can be{': ' + '; '.join(reasons[:5]) if reasons else ''}."
         )
-    _check_targets(config, chosen, layers)
+    _check_allocation(config, chosen, layers)
     if config.scope == "layer":
         _check_heads(config, chosen)
         _say_what_is_empty(config, chosen)
@@ -71,10 +71,10 @@ def chosen_groups(
 
 def share_of(config: PruneConfig, group: ChannelGroup) -> float:
     """Return what the schedule's sparsity is multiplied by for a group of channels."""
-    if not isinstance(config.targets, dict):
+    if not isinstance(config.allocation, dict):
         return 1.0
-    found = {name: config.targets[name] for name in group.producers if name in config.targets}
-    if len(set(found.values())) > 1 and not isinstance(config.targets, Spread):
+    found = {name: config.allocation[name] for name in group.producers if name in config.allocation}
+    if len(set(found.values())) > 1 and not isinstance(config.allocation, Spread):
         raise ValueError(
             "Expected one target for layers that make the same channels, since these can only go together. Received: "
             f"{found}. Name one of them, or give all the same."
@@ -82,25 +82,25 @@ def share_of(config: PruneConfig, group: ChannelGroup) -> float:
     return min(found.values()) / config.schedule.final() if found else 1.0
 
 
-def _check_targets(config: PruneConfig, chosen: Sequence[ChannelGroup], layers: dict[str, Layer]) -> None:
-    """Raise ValueError unless the targets are for layers whose channels are pruned; a function may know others."""
-    if config.targets == "uniform":
+def _check_allocation(config: PruneConfig, chosen: Sequence[ChannelGroup], layers: dict[str, Layer]) -> None:
+    """Raise ValueError unless the sparsities are for layers whose channels are pruned; a function may know others."""
+    if config.allocation == "uniform":
         return
-    if not isinstance(config.targets, dict):
+    if not isinstance(config.allocation, dict):
         raise ValueError(
-            f"Expected targets='uniform' or {{layer: sparsity}} with granularity={config.granularity!r}. Received: "
-            f"targets={config.targets!r}, which is for single weights."
+            f"Expected allocation='uniform' or {{layer: sparsity}} with granularity={config.granularity!r}. Received: "
+            f"allocation={config.allocation!r}, which is for single weights."
         )
     check_final(config)
     names = [producer for group in chosen for producer in group.producers]
-    passed = [name for name in config.targets if name in layers and name not in names]
-    if not isinstance(config.targets, Spread):
+    passed = [name for name in config.allocation if name in layers and name not in names]
+    if not isinstance(config.allocation, Spread):
         passed = []
-    check_names([name for name in config.targets if name not in passed], names)
-    passed = [name for name in passed if config.targets[name]]
+    check_names([name for name in config.allocation if name not in passed], names)
+    passed = [name for name in passed if config.allocation[name]]
     if passed:
         warnings.warn(
-            f"The targets of layer {', '.join(map(repr, passed))} are passed over, since none of its "
+            f"The sparsities of layer {', '.join(map(repr, passed))} are passed over, since none of its "
             f"{_WORDS[str(config.granularity)]} are pruned: the whole becomes less sparse than was planned.",
             stacklevel=6,
         )
@@ -118,7 +118,7 @@ def _check_heads(config: PruneConfig, chosen: Sequence[ChannelGroup]) -> None:
             raise ValueError(
                 f"Expected a sparsity that takes whole heads. Received: {share:.4g} for {group.name!r}, which has "
                 f"{group.size} heads. Give {' or '.join(f'{at / group.size:.4g}' for at in places)}, for this layer "
-                "alone with `targets`."
+                "alone with `allocation`."
             )
 
 

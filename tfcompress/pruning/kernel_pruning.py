@@ -181,16 +181,16 @@ def check_criterion(config: PruneConfig, weight: keras.Variable) -> None:
 
 def _set_shares(config: PruneConfig, made: Sequence[_Masked]) -> None:
     """Let each kernel reach a sparsity of its own, where the configuration says so."""
-    if config.targets == "uniform":
+    if config.allocation == "uniform":
         return
     final = check_final(config)
-    if isinstance(config.targets, str):
+    if isinstance(config.allocation, str):
         shapes = {f"{one.layer}/{one.position}": one.layout.plain for one in made}
-        found = {"erdos_renyi": erdos_renyi, "erdos_renyi_kernel": erdos_renyi_kernel}[config.targets](shapes, final)
+        found = {"erdos_renyi": erdos_renyi, "erdos_renyi_kernel": erdos_renyi_kernel}[config.allocation](shapes, final)
         wanted = [found[f"{one.layer}/{one.position}"] for one in made]
     else:
-        check_names(config.targets, [one.layer for one in made])
-        wanted = [config.targets.get(one.layer, final) for one in made]
+        check_names(config.allocation, [one.layer for one in made])
+        wanted = [config.allocation.get(one.layer, final) for one in made]
     for one, sparsity in zip(made, wanted, strict=True):
         one.mask.share = sparsity / final
 
@@ -200,19 +200,19 @@ def check_final(config: PruneConfig) -> float:
     final = config.schedule.final()
     if not final:
         raise ValueError(
-            f"Expected a schedule that ends above 0 with targets={config.targets!r}, which divide its sparsity among "
-            f"the layers. Received: {config.schedule!r}."
+            f"Expected a schedule that ends above 0 with allocation={config.allocation!r}, which divides its sparsity "
+            f"among the layers. Received: {config.schedule!r}."
         )
     return final
 
 
-def check_names(targets: Iterable[str], names: Sequence[str]) -> None:
+def check_names(given: Iterable[str], names: Sequence[str]) -> None:
     """Raise ValueError, with the nearest names, if a target's layer isn't among those that are pruned."""
-    for name in targets:
+    for name in given:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or list(names)[:8]
             raise ValueError(
-                f"Expected `targets` for layers that are pruned. Received: {name!r}, which is none. "
+                f"Expected `allocation` for layers that are pruned. Received: {name!r}, which is none. "
                 f"Did you mean {' or '.join(map(repr, near))}?"
             )
 

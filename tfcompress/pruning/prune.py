@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from tfcompress.core.arguments import check_model
 from tfcompress.core.keras_private import loss_weights
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
-from tfcompress.core.wrapper import remarks, wrapped_layers
+from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
 from tfcompress.graph import LayerChoice, check_built
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.inputs.declared import takes_inputs
@@ -26,7 +25,7 @@ from tfcompress.pruning.gradient_statistics import Evidence, check_evidence
 from tfcompress.pruning.granularity import STRUCTURES
 from tfcompress.pruning.kernel_pruning import prune_kernels
 from tfcompress.pruning.prune_by_layer import prune_by_layer
-from tfcompress.pruning.prune_config import PruneConfig
+from tfcompress.pruning.prune_config import OLD_FIELDS, PruneConfig
 from tfcompress.pruning.schedules import ConstantSparsity
 
 
@@ -120,6 +119,7 @@ def _prune(
     return one(model, config, choice, evidence)
 
 
+@accepts_old_calls(names=OLD_FIELDS)
 @takes_inputs
 def prune_once(
     model: keras.Model,
@@ -171,8 +171,7 @@ def prune_once(
     with place_of(model):
         pruned = _prune(model, sparsity, layers, Evidence(data, loss, batch_size), at_once=True, read=read)
         update_masks(pruned)
-        for text in remarks(pruned):
-            warnings.warn(text, stacklevel=2)
+        warn_of_remarks(pruned)
         return as_given(stripped(pruned))
 
 

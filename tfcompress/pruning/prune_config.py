@@ -11,13 +11,17 @@ from typing import Any
 import keras
 
 from tfcompress.core.arguments import check_fields, short
+from tfcompress.core.old_calls import accepts_old_fields
 from tfcompress.pruning.allocation import Spread
 from tfcompress.pruning.criteria import CRITERIA, Criterion, needs_of
 from tfcompress.pruning.granularity import NAMED, STRUCTURES, Granularity, NofM
 from tfcompress.pruning.schedules import Schedule, as_schedule
 
 SCOPES = ("layer", "global", "flops", "bytes")
-TARGETS = ("uniform", "erdos_renyi", "erdos_renyi_kernel")
+ALLOCATIONS = ("uniform", "erdos_renyi", "erdos_renyi_kernel")
+OLD_FIELDS = {"targets": "allocation"}
+"""Of `PruneConfig`, as in saved models: {the name that a field had: its name}."""
+
 OF_UNITS = ("activation_frequency", "scale")
 """Statistics that are known of whole units only."""
 
@@ -27,6 +31,7 @@ def _known(name: str, value: Any, known: Any, others: str = "") -> None:
         raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, known))}{others}. Received: {value!r}.")
 
 
+@accepts_old_fields(**OLD_FIELDS)
 @dataclasses.dataclass(frozen=True)
 class PruneConfig:
     """What is pruned, when and by how much.
@@ -50,7 +55,7 @@ class PruneConfig:
             the mean of the channels that go together (for "magnitude", "l2", "gradient" and "movement", whose scale
             is each layer's own; the scores of other criteria are compared as they are).
         threshold: With criterion "threshold": weights below it are pruned, but no larger share than the schedule's.
-        targets: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
+        allocation: Of the layers with scope "layer": "uniform": all reach the schedule's sparsity; "erdos_renyi",
             "erdos_renyi_kernel": sparsities after the layers' shapes, that on the whole reach it (Evci et al., 2020);
             or {layer's name: sparsity at the schedule's end}. What `tfcompress.allocation` makes may name layers
             without channels, and for those that make the same channels the least of several counts.
@@ -70,7 +75,7 @@ class PruneConfig:
     granularity: str | Granularity = "element"
     scope: str = "layer"
     threshold: float | None = None
-    targets: str | Mapping[str, float] = "uniform"
+    allocation: str | Mapping[str, float] = "uniform"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
@@ -83,7 +88,7 @@ class PruneConfig:
             _known("granularity", self.granularity, known, ", a tfcompress.Block or a tfcompress.NofM")
         _known("scope", self.scope, SCOPES)
         self._check_threshold()
-        self._check_targets()
+        self._check_allocation()
         self._check_pattern()
         of_units = [name for name in needs_of(self.criterion) if name in OF_UNITS]
         if of_units and self.granularity not in STRUCTURES:
@@ -131,23 +136,24 @@ class PruneConfig:
                 f"Received: threshold={value!r}."
             )
 
-    def _check_targets(self) -> None:
-        if isinstance(self.targets, Mapping):
-            if not self.targets:
-                raise ValueError("Expected `targets` to have a sparsity for a layer. Received: targets={}.")
-            for name, value in self.targets.items():
+    def _check_allocation(self) -> None:
+        if isinstance(self.allocation, Mapping):
+            if not self.allocation:
+                raise ValueError("Expected `allocation` to have a sparsity for a layer. Received: allocation={}.")
+            for name, value in self.allocation.items():
                 if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
                     raise ValueError(
-                        f"Expected sparsities in [0, 1) in `targets`. Received: {value!r} for layer {name!r}."
+                        f"Expected sparsities in [0, 1) in `allocation`. Received: {value!r} for layer {name!r}."
                     )
-            kind = Spread if isinstance(self.targets, Spread) else dict
-            object.__setattr__(self, "targets", kind((str(name), float(value)) for name, value in self.targets.items()))
+            kind = Spread if isinstance(self.allocation, Spread) else dict
+            shares = kind((str(name), float(value)) for name, value in self.allocation.items())
+            object.__setattr__(self, "allocation", shares)
         else:
-            _known("targets", self.targets, TARGETS, " or {layer: sparsity}")
-        if self.targets != "uniform" and (self.scope != "layer" or isinstance(self.granularity, NofM)):
+            _known("allocation", self.allocation, ALLOCATIONS, " or {layer: sparsity}")
+        if self.allocation != "uniform" and (self.scope != "layer" or isinstance(self.granularity, NofM)):
             raise ValueError(
-                "Expected targets='uniform' unless each layer has a sparsity of its own (scope='layer', no N:M). "
-                f"Received: targets={self.targets!r}, scope={self.scope!r}, granularity={self.granularity!r}."
+                "Expected allocation='uniform' unless each layer has a sparsity of its own (scope='layer', no N:M). "
+                f"Received: allocation={self.allocation!r}, scope={self.scope!r}, granularity={self.granularity!r}."
             )
 
     def _check_pattern(self) -> None:
@@ -194,6 +200,8 @@ class PruneConfig:
     def from_dict(cls, fields: dict[str, Any]) -> PruneConfig:
         """Return the configuration that `to_dict` was called on."""
         known = (field.name for field in dataclasses.fields(cls))
+        if isinstance(fields, Mapping):
+            fields = {OLD_FIELDS.get(name, name): value for name, value in fields.items()}
         fields = check_fields("a PruneConfig", fields, known, least=("schedule",))
         load = keras.saving.deserialize_keras_object
         made = {name: load(x) if isinstance(x, dict) and "class_name" in x else x for name, x in fields.items()}

@@ -130,7 +130,7 @@ def quantize(
     check_batch_size(batch_size)
     check_data(data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     _check_not_quantized(model)
-    warn_of_remarks(model, stacklevel=3)
+    warn_of_remarks(model)
     data = again(data)
     with place_of(model), inputs_given(shapes_of(model, data)):
         how = {"equalize": equalize, "keep_reference": correct_bias}

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.core.arguments import check_model
+from tfcompress.core.error_messages import user_level
 from tfcompress.core.keras_private import run_through_graph
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
@@ -107,7 +108,7 @@ def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
             f"Expected activations that vary. Received: nothing but zeros from {', '.join(map(repr, dead))} on the "
             "calibration data. What is quantized there has the range 0 to 1 now: train the model, or give other data, "
             "if these layers are meant to be alive.",
-            stacklevel=4,
+            stacklevel=user_level(),
         )
     small = [
         quantizer.source for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if 0 < high - low < LEAST
@@ -117,7 +118,7 @@ def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
             f"Expected activations that span {LEAST:g} at least, as TFLite files hold no smaller range. Received: less "
             f"from {', '.join(map(repr, small))} on the calibration data. These ranges are widened, and what is "
             "quantized there is coarse: scale what comes before, or keep these layers float with layers=.",
-            stacklevel=4,
+            stacklevel=user_level(),
         )
     for quantizer, (low, high, settled) in zip(quantizers, found, strict=True):
         if high > low:
