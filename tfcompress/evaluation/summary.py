@@ -17,6 +17,7 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, without_marks, wrapped_layers
+from tfcompress.evaluation.size import count_keras
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.keras_quantized import check_floats, mode_of
 from tfcompress.graph.rewrite import calls
@@ -180,8 +181,6 @@ def summary(model: keras.Model) -> Summary:
     rows: list[WeightRow] = []
     for layer, found in _parts(model):
         rows += _rows(layer, found)
-    from tfcompress.evaluation.size import count_keras
-
     asked: dict[type, set[str]] = {}
     for wrapper in wrapped_layers(model):
         for _, transform in wrapper.transforms:

@@ -18,9 +18,11 @@ from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_census
 from tfcompress.export.file_operators import Census
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
+from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.claims import compare, make_plan, require_integers
 from tfcompress.export.plan.deployment import Deployment, deploy
 from tfcompress.export.scheme import Scheme
+from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
 from tfcompress.graph.inputs.declared import check_given, takes_inputs
@@ -204,12 +206,8 @@ def export(
 def _convert(traced: Trace, kind: str, *, precision: str, scheme: Scheme | None, inference_io: str, opset: int) -> Any:
     """Return the bytes of a TFLite file, or an `onnx.ModelProto`."""
     if kind == "tflite":
-        from tfcompress.export.tflite.to_tflite import to_tflite
-
-        return to_tflite(traced, precision, scheme, inference_io)
-    from tfcompress.export.onnx.to_onnx import to_onnx
-
-    return to_onnx(traced, precision, opset, scheme, inference_io)
+        return to_tflite.to_tflite(traced, precision, scheme, inference_io)
+    return to_onnx.to_onnx(traced, precision, opset, scheme, inference_io)
 
 
 def _census(traced: Trace, path: pathlib.Path) -> Census:

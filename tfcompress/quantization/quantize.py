@@ -27,6 +27,7 @@ from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import base_name_of, name_of
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, warn_of_float
+from tfcompress.quantization.graph.batch_norm_folding import fold_graph
 from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
 from tfcompress.quantization.graph.computed_kernels import keep_computed
 from tfcompress.quantization.graph.decompose import lower
@@ -46,7 +47,10 @@ from tfcompress.quantization.imbalance.detection import Includes, mend
 from tfcompress.quantization.imbalance.late_data import warn_of_raw
 from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
 from tfcompress.quantization.preconditions import check_data, check_finite, warn_without_integers
+from tfcompress.quantization.ptq import bias_correction
+from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
 from tfcompress.quantization.ptq.calibration import find_ranges
+from tfcompress.quantization.ptq.equalization import equalize_graph
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.quantizers import (
     ActivationQuantizer,
@@ -149,13 +153,9 @@ def quantize(
             find_ranges(quantized, data, batch_size)
             warn_of_float(quantized)
         if reestimate_batch_norm:
-            from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
-
             reestimate_batch_norms(quantized, data, batch_size)
         if reference is not None:
-            from tfcompress.quantization.ptq.bias_correction import correct_bias as corrected
-
-            corrected(quantized, reference, data, batch_size)
+            bias_correction.correct_bias(quantized, reference, data, batch_size)
     return quantized
 
 
@@ -178,8 +178,6 @@ def _quantized(
 
     whole = {layer.name for layer in flat.layers if layer.name in kernels and chosen[layer.name] and per_tensor(layer)}
     if equalize or whole:
-        from tfcompress.quantization.graph.batch_norm_folding import fold_graph
-        from tfcompress.quantization.ptq.equalization import equalize_graph
 
         def stays(layer: Layer) -> bool:
             if layer.name in kernels:

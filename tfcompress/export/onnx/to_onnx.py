@@ -19,6 +19,7 @@ from tfcompress.export.onnx.detached_constants import fill, lean, park, to_opset
 from tfcompress.export.onnx.handlers import HANDLERS
 from tfcompress.export.onnx.large_constants import put_back, set_apart
 from tfcompress.export.onnx.large_lstms import LargeKernels
+from tfcompress.export.onnx.passes import apply
 from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once, without_copied_sizes
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.float16_weights import store_in_half
@@ -65,8 +66,6 @@ def to_onnx(
     if scheme is None:
         fill(proto, parked)
     else:
-        from tfcompress.export.onnx.passes import apply
-
         apply(proto, scheme, inference_io, parked)
         parked.clear()
         wide = scheme.activations == "static" and scheme.activation_bits > 8
