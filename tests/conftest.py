@@ -13,6 +13,11 @@ import pytest
 from tests.once import SEED, check_unchanged
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that take long."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same seed and an empty Keras session."""

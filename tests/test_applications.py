@@ -35,6 +35,7 @@ MODELS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 def test_all_integer_and_as_keras(name, tmp_path):
     model = MODELS[name]()

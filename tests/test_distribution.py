@@ -104,6 +104,7 @@ MIRRORED = ("elements", "channels")
 OTHERS = ("others", "scales", "heads", "half")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", [MIRRORED, pytest.param(OTHERS, marks=pytest.mark.rare)], ids=["most", "others"])
 def test_four_devices_under_mirrored_strategy(names, tmp_path):
     with program(tmp_path, "mirrored", ",".join(names)):
@@ -131,6 +132,7 @@ def check_on_jax(folder: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
     return one
 
 
+@pytest.mark.long
 def test_jax_on_four_devices(tmp_path, monkeypatch):
     """With a mask of each kind, a teacher, and ranges that are learned."""
     pytest.importorskip("jax")
@@ -138,6 +140,7 @@ def test_jax_on_four_devices(tmp_path, monkeypatch):
     check_on_jax(tmp_path, "elements")
 
 
+@pytest.mark.long
 @pytest.mark.rare  # minutes, of which most are spent in XLA's compiler
 def test_jax_with_every_technique_and_in_two_processes(tmp_path):
     pytest.importorskip("jax")

@@ -7,6 +7,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 
 from benchmarks.readme import ROOT, filled
 from tfcompress.channels.costs import total_multiply_adds
@@ -26,6 +27,7 @@ def test_the_first_python_is_near_the_top_and_short():
     assert len([line for line in block.split("```")[0].splitlines() if line.strip()]) <= 15
 
 
+@pytest.mark.long
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data = digits()

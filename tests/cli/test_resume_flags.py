@@ -10,6 +10,7 @@ import time
 
 import keras
 import numpy as np
+import pytest
 from keras import layers as L
 
 import tfcompress as tfc
@@ -17,6 +18,7 @@ from tests.cli.test_scripts import ROOT
 from tfcompress.core.atomic_files import PREFIX
 
 
+@pytest.mark.long
 def test_an_interrupted_program_leaves_no_drafts_and_goes_on(tmp_path, script):
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(40, 4)).astype("float32"), np.arange(40) % 2

@@ -56,6 +56,7 @@ def workshop(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop, script):
     flags = [
         f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output_dir={workshop / 'out'}",
@@ -99,6 +100,7 @@ def test_channels_are_pruned_and_taken_out(workshop, script):
     assert [layer.units for layer in small.layers if isinstance(layer, L.Dense)] == [16, 3]
 
 
+@pytest.mark.long
 def test_the_parts_one_after_the_other(workshop, script):
     model, data = workshop / "trained.keras", f"--data={workshop / 'data.npz'}"
     done = script("train", data, f"--output={model}", "--epochs=3", "--precision=mixed_bfloat16")
@@ -162,6 +164,7 @@ def one_device(workshop, epochs):
     return model
 
 
+@pytest.mark.long
 def test_training_on_several_devices(workshop, script):
     flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--distribution=mirrored"]
     output, quantized = workshop / "mirrored.keras", workshop / "mirrored_int8.keras"
@@ -177,6 +180,7 @@ def test_training_on_several_devices(workshop, script):
     assert int(tfc.load(quantized).optimizer.iterations) == 180 // 32
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "flags"),
     [

@@ -60,6 +60,7 @@ def test_again_in_the_same_process(suffix, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.long
 def test_built_anew_and_in_another_process(tmp_path):
     ours = digests(tmp_path)
     assert digests(tmp_path) == ours

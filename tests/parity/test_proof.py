@@ -197,6 +197,7 @@ def test_float_activations_have_no_grid(config, file, tmp_path):
     assert result.max_rel < (1e-4 if config == "int8_weights" else 0.05)
 
 
+@pytest.mark.long
 def test_deep_random_networks_pass(tmp_path):
     """Each rounding that falls otherwise grows on its way through sixty layers."""
     x = inputs = keras.Input((16,))

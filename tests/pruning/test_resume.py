@@ -12,6 +12,7 @@ from tests.check import run_program
 from tests.programs.interrupted import main
 
 
+@pytest.mark.long
 def test_killed_and_resumed_equals_undisturbed(tmp_path):
     """With masks of a layer alone and with those of a budget for several; only what is killed is another process."""
     undisturbed, resumed = tmp_path / "undisturbed.npz", tmp_path / "resumed.npz"

@@ -82,7 +82,7 @@ def test_finer_grids_are_nearer():
     x = data_of(model)
     expected = model.predict(x, verbose=0)
     errors = []
-    for bits in (4, 6, 8, 12):
+    for bits in (4, 6, 8):
         config = tfc.QuantizeConfig(tfc.WeightSpec(bits=bits), tfc.ActivationSpec(bits=bits))
         errors.append(np.square(tfc.quantize(model, config, x).predict(x, verbose=0) - expected).mean())
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
@@ -106,7 +106,8 @@ def test_training_lowers_the_loss_that_coarse_grids_cost():
     assert quantized.evaluate(x, y, verbose=0) < 0.85 * before
 
 
-@pytest.mark.parametrize("jit", [False, True])
+# With XLA a layer that learns its range is trained in the tests of its numbers.
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.rare)])
 def test_ranges_are_learned_without_calibration(jit):
     model = build("residual")
     x = data_of(model)

@@ -95,7 +95,9 @@ if not ON_TENSORFLOW:  # it compiles by default, and runs eagerly at a snail's p
             pytest.param(name, "graph", marks=pytest.mark.on_jax) if name.startswith("pruned") else (name, "graph")
             for name in MODELS
         ),
-        *(item for item in (("pruned", "several steps"), ("plain", "xla"), ("pruned", "eager")) if item[1] in MODES),
+        *(item for item in (("pruned", "several steps"), ("pruned", "eager")) if item[1] in MODES),
+        # With XLA other tests of the monitor train.
+        *(pytest.param("plain", mode, marks=pytest.mark.rare) for mode in ("xla",) if mode in MODES),
     ],
 )
 def test_training_is_the_same_bit_by_bit(name, mode, half):
