@@ -245,6 +245,11 @@ def test_a_layer_that_is_not_what_it_was_registered_as_is_refused_by_name():
             super().build(input_shape)
             self.units += 1
 
+    @tfc.register_layer(like=Linear)
+    class Squares(Linear):
+        def call(self, x):
+            return super().call(x) ** 2
+
     @tfc.register_layer(traits=tfc.LayerTraits(channels="unary"))
     class Weighs(L.Layer):
         def build(self, input_shape):
@@ -259,6 +264,10 @@ def test_a_layer_that_is_not_what_it_was_registered_as_is_refused_by_name():
             "like 'dense' to have its attributes. Received: layer 'own' of class Lacks, without 'un",
         ),
         (Miscounts(2, name="own"), "'units' to be as many as 'kernel' has channels along axis 1"),
+        (
+            Squares(2, name="own"),
+            "Squares to compute in inference what it is registered as, 'dense': .* off by",
+        ),
         (Weighs(name="own"), "channels='unary' to have no weights but single numbers"),
     ):
         model = keras.Sequential([keras.Input((3,)), layer, L.Dense(2)])

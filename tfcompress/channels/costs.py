@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import tree
 
 from tfcompress.channels.tracker import channel_axis
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.inputs.samples import random_inputs
+from tfcompress.graph.inputs.sample_values import sample_values
 from tfcompress.graph.inputs.sizes import batch_of
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
@@ -90,21 +89,8 @@ def uses(model: keras.Model) -> dict[tuple[str, int], int]:
 
 def _shapes(model: keras.Model) -> dict[int, Shape]:
     """Return the shapes of all tensors of a graph for one sample, by `id`: it is run on random ones."""
-    graph = graph_of(model)
-    structure = graph.input
-    made = dict(zip(map(id, tree.flatten(structure)), tree.flatten(random_inputs(model, 1)), strict=True))
-    values: dict[int, Any] = {id(x): made[id(x)] for x in graph.inputs}
-    with keras.StatelessScope():
-        for call in calls(model):
-
-            def fill(x: Any) -> Any:
-                return values[id(x)] if keras.utils.is_keras_tensor(x) else x
-
-            arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
-            outputs = tree.flatten(call.operation(*arguments, **keywords))
-            values.update(zip(map(id, call.outputs), outputs, strict=True))
-    batch = batch_of(tuple(x.shape) for x in graph.inputs) or 1
-    shapes = {key: tuple(map(int, value.shape)) for key, value in values.items()}
+    batch = batch_of(tuple(x.shape) for x in graph_of(model).inputs) or 1
+    shapes = {key: tuple(map(int, value.shape)) for key, value in sample_values(model).items()}
     return {key: (1, *shape[1:]) if shape and shape[0] == batch else shape for key, shape in shapes.items()}
 
 

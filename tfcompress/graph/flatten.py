@@ -46,6 +46,7 @@ from tfcompress.graph.openable import (
 )
 from tfcompress.graph.own_weights import in_graph, weights_as_layers
 from tfcompress.graph.recursion_limit import class_of, functional
+from tfcompress.graph.registered_layers import check_registered
 from tfcompress.graph.tensorflow_functions import recording, sums_recorded
 from tfcompress.graph.time_distributed import Ends, why_not_together
 
@@ -168,6 +169,7 @@ class _Opener:
         opened = functional(inputs, outputs, self.model.name, self.model_class())
         if check:
             check_equal(self.model, opened, self.follows.branched)
+            check_registered(opened)
         return opened
 
     def model_class(self) -> Any:

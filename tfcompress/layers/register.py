@@ -45,7 +45,8 @@ def register_layer(cls: Any = None, *, like: type[Layer] | str | None = None, tr
         like: The layer of Keras, or registered one, that it computes the same as in inference: a class, or its name
             such as "Dense". The layer has that one's attributes, such as `kernel`, `bias`, `activation` and `units` of
             a Dense, `None` for a bias or activation that isn't there; a property that can be set will do. Where
-            channels are removed `units` (or `filters`) of a copy is set, which is built again.
+            channels are removed `units` (or `filters`) of a copy is set, which is built again. That it computes so is
+            tried on random data.
         traits: What is to be said of a layer that is like none of Keras'; in place of `like`.
 
     Returns:
