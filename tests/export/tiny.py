@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tests.export.planning import planned
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File, operators
 from tfcompress.export.tflite.to_tflite import to_tflite
@@ -90,8 +91,9 @@ def run(content, samples):
     return np.concatenate(results)
 
 
-def convert(model, scheme=Scheme("static"), inference_io="float32", batch=1):  # noqa: B008 (frozen)
-    return to_tflite(trace(model, batch), scheme=scheme, inference_io=inference_io)
+def convert(model, scheme=Scheme("static"), inference_io="float32", batch=1, per_channel=True):  # noqa: B008 (frozen)
+    weights = planned(model, per_channel)
+    return to_tflite(trace(model, batch), scheme=scheme, inference_io=inference_io, weights=weights)
 
 
 def kernels(content):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -12,6 +12,18 @@ from keras import ops
 from tfcompress.core.sharding import gathered, lay_like, layout_of, of_first_process, spans_processes
 
 Tensor = Any
+
+
+class Encoded(Protocol):
+    """What a file can store of a weight in place of its values, such as integers with scales."""
+
+    def decode(self) -> np.ndarray:
+        """Return the values, float32."""
+
+
+def decoded(value: np.ndarray | Encoded) -> np.ndarray:
+    """Return the values of what `WeightTransform.encode` gives."""
+    return value if isinstance(value, np.ndarray) else value.decode()
 
 
 class WeightTransform:
@@ -38,6 +50,14 @@ class WeightTransform:
     def apply(self, value: Tensor) -> Tensor:
         """Return what the wrapped layer sees instead of `value` (float, any shape); differentiable."""
         raise NotImplementedError
+
+    def encode(self, value: np.ndarray | Encoded) -> np.ndarray | Encoded:
+        """Return what `apply` gives in the form in which a file stores it; by default its values.
+
+        Args:
+            value: What the transform before it has encoded; the weight itself, float32, for the first.
+        """
+        return gathered(self.apply(ops.convert_to_tensor(decoded(value))))
 
     def apply_in_training(self, value: Tensor, loss_scale: Tensor | None = None) -> Tensor:
         """Return what the layer sees in a training step: the same, but its gradient may be of use to the transform.

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfcompress.core.error_messages import user_level
@@ -25,7 +26,7 @@ from tfcompress.core.keras_private import (
 )
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.replicas import layout_like, not_distributed
-from tfcompress.core.transform import Projection, Tensor, WeightTransform, carried, read, remove_projection
+from tfcompress.core.transform import Encoded, Projection, Tensor, WeightTransform, carried, read, remove_projection
 
 
 class _Pass:
@@ -208,6 +209,14 @@ class CompressedLayer(PassThrough):
             value = ops.convert_to_tensor(weights[position].value) if value is None else value
             values[position] = transform.apply_in_training(value, scale) if training else transform.apply(value)
         return values
+
+    def encoded(self) -> dict[int, np.ndarray | Encoded]:
+        """Return, for the position of each transformed weight, what a file stores of what the layer sees."""
+        found: dict[int, np.ndarray | Encoded] = {}
+        for position, transform in self.transforms:
+            value = found[position] if position in found else read(self.layer.weights[position])
+            found[position] = transform.encode(value)
+        return found
 
     def value_before(self, transform: WeightTransform) -> Tensor:
         """Return the value that reaches one of this wrapper's transforms."""

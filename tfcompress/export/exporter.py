@@ -21,7 +21,6 @@ from tfcompress.export.inference_io import check_inference_io, check_no_whole_in
 from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.claims import compare, make_plan, require_integers
 from tfcompress.export.plan.deployment import Deployment, deploy
-from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
@@ -164,8 +163,8 @@ def export(
     check_operators(traced)
 
     def convert(traced: Trace, path: pathlib.Path) -> None:
-        how: dict[str, Any] = {"precision": precision, "scheme": scheme, "inference_io": inference_io}
-        write(path, _convert(traced, kind, **how, opset=int(opset)), external_data, LARGEST_FILE)
+        made = _convert(traced, kind, deployment, opset=int(opset), precision=precision, inference_io=inference_io)
+        write(path, made, external_data, LARGEST_FILE)
         give_back(path.stat().st_size)
 
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
@@ -203,11 +202,13 @@ def export(
     return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found, data_files)
 
 
-def _convert(traced: Trace, kind: str, *, precision: str, scheme: Scheme | None, inference_io: str, opset: int) -> Any:
+def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, precision: str, inference_io: str) -> Any:
     """Return the bytes of a TFLite file, or an `onnx.ModelProto`."""
+    how: dict[str, Any] = {"precision": precision, "inference_io": inference_io}
+    how |= {"scheme": deployment.scheme, "weights": deployment.weights}
     if kind == "tflite":
-        return to_tflite.to_tflite(traced, precision, scheme, inference_io)
-    return to_onnx.to_onnx(traced, precision, opset, scheme, inference_io)
+        return to_tflite.to_tflite(traced, **how)
+    return to_onnx.to_onnx(traced, opset=opset, **how)
 
 
 def _census(traced: Trace, path: pathlib.Path) -> Census:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -29,13 +28,11 @@ class Scheme:
             input of a kernel; `None`: activations stay float.
         activation_bits: 8, or 16 where they are static; of layers with several, the most.
         weight_bits: Of the kernels, which lie on a grid of that many bits already; of several, the most.
-        per_channel: Whether each output channel of a kernel has a grid of its own; of several, whether of any.
     """
 
     activations: str | None
     activation_bits: int = 8
     weight_bits: int = 8
-    per_channel: bool = True
 
     @property
     def label(self) -> str:
@@ -51,24 +48,6 @@ class Scheme:
         if self.activation_bits == self.weight_bits:
             return f"int{self.weight_bits}"
         return f"int{self.activation_bits}x{self.weight_bits}"
-
-
-def shared_grids(largest: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the largest values of grids that channels share, where an axis of channels was made of two.
-
-    A kernel of experts is (experts, inputs, units), with a grid for each unit; a file has (inputs, experts * units).
-
-    Args:
-        largest: The largest |value| of each channel.
-
-    >>> [found.tolist() for found in shared_grids(np.array([1, 5, 3, 2]))]
-    [[3, 5, 3, 5], [5, 5, 3, 3]]
-    """
-    count = len(largest)
-    for size in (size for size in range(2, count) if count % size == 0):
-        parts = largest.reshape(-1, size)
-        yield np.tile(parts.max(axis=0), count // size)
-        yield np.repeat(parts.max(axis=1), size)
 
 
 def no_grid(what: str, name: str, inference_io: str) -> ValueError:
@@ -132,5 +111,4 @@ def scheme_of(model: keras.Model) -> Scheme | None:
         kind,
         max((spec.bits for spec in activations), default=8),
         max((spec.bits for spec in weights), default=8),
-        not weights or any(spec.granularity == "per_channel" for spec in weights),
     )

@@ -14,8 +14,9 @@ from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted
 from tfcompress.core.replicas import range_over_replicas
 from tfcompress.core.sharding import gathered
-from tfcompress.core.transform import WeightTransform, put, read
+from tfcompress.core.transform import Encoded, WeightTransform, decoded, put, read
 from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.numerics.fake_quant import (
     fake_quant,
     fake_quant_nonnegative,
@@ -73,6 +74,11 @@ class WeightQuantizer(WeightTransform):
         x = ops.cast(value, "float32")
         quantized = fake_quant_symmetric(x, self.limit(ops.stop_gradient(x)), bits=self.spec.bits, axis=self.axis)
         return ops.cast(quantized, value.dtype)
+
+    def encode(self, value: np.ndarray | Encoded) -> Affine:
+        """Return the integers and scales of the values that `apply` gives."""
+        x = decoded(value).astype(np.float32, copy=False)
+        return Affine.symmetric(x, np.asarray(gathered(self.limit(x))), self.spec.bits, self.axis or ())
 
     def limit(self, value: Tensor) -> Tensor:
         """Return the largest |value| that the grid holds: a scalar, or one for each entry of `axis`."""

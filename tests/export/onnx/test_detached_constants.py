@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import keras
 import numpy as np
 import onnx
@@ -12,10 +10,9 @@ import pytest
 import tfcompress as tfc
 from tfcompress.export import exporter
 from tfcompress.export.onnx import detached_constants as module
-from tfcompress.export.onnx import grid_recovery
 from tfcompress.export.onnx.detached_constants import lean
 from tfcompress.export.onnx.to_onnx import to_onnx
-from tfcompress.export.tflite import recovery, to_tflite
+from tfcompress.export.tflite import to_tflite
 from tfcompress.tracing.trace import trace
 
 L = keras.layers
@@ -88,53 +85,6 @@ def test_repeated_constants_of_a_large_tflite_file_are_stored_once(tmp_path, mon
     parts = [L.Dense(50, kernel_initializer=keras.initializers.RandomNormal(seed=1), name=name)(x) for name in "ab"]
     artifact = tfc.export(keras.Model(x, L.Concatenate()([parts[0], L.ReLU()(parts[1])])), tmp_path / "m.tflite")
     assert artifact.nbytes < 2 * 40 * 50 * 4
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_integers_are_found_in_pieces(axis, per_channel, monkeypatch):
-    integers = np.random.default_rng(0).integers(-127, 128, (7, 5, 6)).astype(np.int8)
-    integers[0] = integers[:, 0] = integers[:, :, 0] = 127
-    shape = [1, 1, 1]
-    shape[axis] = integers.shape[axis]
-    scale = np.linspace(0.1, 2, shape[axis], dtype="float32").reshape(shape) if per_channel else np.float32(0.3)
-    monkeypatch.setattr(recovery, "PIECE", 64)
-    found = recovery.recover(integers * scale, axis, per_channel=per_channel)
-    np.testing.assert_array_equal(found.values, integers)
-    values = integers * scale
-    values[-1, -1, -1] += 0.4 * np.ravel(scale)[-1]
-    assert recovery.recover(values, axis, per_channel=per_channel) is None
-
-
-@pytest.mark.parametrize("axes", [(), (0,), (1,), (2,), (0, 2)])
-def test_integers_are_found_in_pieces_for_onnx(axes, monkeypatch):
-    random = np.random.default_rng(0)
-    integers = random.integers(-127, 128, (7, 5, 6)).astype(np.int8)
-    integers[0] = integers[:, 0] = integers[:, :, 0] = 127
-    shape = [size if axis in axes else 1 for axis, size in enumerate(integers.shape)]
-    values = integers * random.uniform(0.1, 2, shape).astype("float32")
-    whole = grid_recovery.recover(values, axes)
-    monkeypatch.setattr(grid_recovery, "PIECE", 64)
-    found = grid_recovery.recover(values, axes)
-    np.testing.assert_array_equal(found.values, integers)
-    np.testing.assert_array_equal(found.scale, whole.scale)
-    values[-1, -1, -1] *= 0.98
-    assert grid_recovery.recover(values, axes) is None
-
-
-@pytest.mark.parametrize(
-    "find", [lambda kernel: recovery.recover(kernel, 0), lambda kernel: grid_recovery.recover(kernel, (0,))]
-)
-def test_finding_integers_copies_no_kernel(find):
-    kernel = np.random.default_rng(0).integers(-127, 128, (2000, 2000)).astype("float32")
-    kernel[:, 0] = 127
-    tracemalloc.start()
-    try:
-        find(kernel)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 2.5 * kernel.nbytes
 
 
 def kernels(kind):

@@ -12,13 +12,12 @@ import onnxruntime
 import pytest
 from keras import layers, ops
 
+from tests.export.planning import onnx_of
 from tfcompress.export.onnx.to_onnx import to_onnx
-from tfcompress.export.scheme import Scheme
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 from tfcompress.tracing.trace import trace
 
 SIGMOID, TANH = (0.0, 255 / 256), (-1.0, 127 / 128)
-STATIC = Scheme("static")
 
 
 def session(proto, save=None):
@@ -343,7 +342,7 @@ INDICES = {"Cast", "Less", "Where", "Add"}
 def test_runs_in_integers_from_end_to_end(build):
     data = inputs_of(build)
     model = quantized(build, data)
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     found = operators(proto)
     ignored = MOVES | (INDICES if build is embedding else set())
     assert {name: count for name, count in found.items() if name not in ignored} == WHOLE[build]
@@ -360,7 +359,7 @@ def test_runs_in_integers_from_end_to_end(build):
 def test_what_has_no_integer_kernel_is_float_between_integers(build, float_parts):
     data = inputs_of(build)
     model = quantized(build, data)
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     found = operators(proto)
     assert {name: found[name] for name in float_parts} == float_parts
     assert not {"Conv", "FusedConv", "Gemm", "MatMul"} & set(found)
@@ -374,14 +373,14 @@ def test_what_has_no_integer_kernel_is_float_between_integers(build, float_parts
 def test_fixed_batch(build):
     data = inputs_of(build)[:2]
     model = quantized(build, data)
-    proto = to_onnx(trace(model, 2), scheme=STATIC)
+    proto = onnx_of(model, 2)
     assert steps(model, proto, data).max() < 1.01
     assert not {"Conv", "FusedConv", "Gemm", "MatMul", "Shape"} & set(operators(proto))
 
 
 def test_weights_are_the_integers_and_biases_are_32_bits():
     model = quantized(convolutions, images())
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     kernels = [value for value in constants.values() if value.dtype == np.int8 and value.ndim == 4]
     assert sorted(value.shape for value in kernels) == [(6, 8, 1, 1), (8, 1, 3, 3), (8, 3, 3, 3)]
@@ -400,7 +399,7 @@ def test_one_grid_for_a_whole_kernel():
     model = keras.Model(inputs, FixedQuantizer(-9, 9, name="last")(layers.Dense(8)(x)))
     dense = model.layers[2]
     dense.set_weights([on_grid(np.random.default_rng(0).normal(0, 0.3, (20, 8)).astype("float32"), ()), np.ones(8)])
-    proto = to_onnx(trace(model, None), scheme=Scheme("static", per_channel=False))
+    proto = onnx_of(model, per_channel=False)
     (kernel,) = [tensor for tensor in proto.graph.initializer if tuple(tensor.dims) == (20, 8)]
     assert kernel.data_type == onnx.TensorProto.INT8
     assert operators(proto)["QGemm"] == 1
@@ -408,7 +407,7 @@ def test_one_grid_for_a_whole_kernel():
 
 
 def test_a_shared_kernel_is_stored_once():
-    proto = to_onnx(trace(quantized(shared, inputs_of(shared)), None), scheme=STATIC)
+    proto = onnx_of(quantized(shared, inputs_of(shared)))
     assert sum(tuple(tensor.dims) == (20, 9) for tensor in proto.graph.initializer) == 1
 
 
@@ -416,8 +415,7 @@ def test_file_is_a_quarter():
     inputs = keras.Input((256,), name="x")
     x = FixedQuantizer(-4, 4, name="first")(inputs)
     model = bake(keras.Model(inputs, FixedQuantizer(-9, 9, name="last")(layers.Dense(256)(x))))
-    traced = trace(model, None)
-    ratio = to_onnx(traced, scheme=STATIC).ByteSize() / to_onnx(traced).ByteSize()
+    ratio = onnx_of(model).ByteSize() / to_onnx(trace(model, None)).ByteSize()
     assert 0.25 < ratio < 0.3
 
 
@@ -431,7 +429,7 @@ def test_dead_channel_and_a_bias_beyond_32_bits():
     grid = np.abs(kernel).max(0, keepdims=True) / np.float32(127)
     kernel = (np.rint(kernel / np.where(grid > 0, grid, 1)) * grid).astype("float32")
     model.layers[2].set_weights([kernel, np.array([1.0, -5.3, 7.7, 0.0], "float32")])
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     data = np.random.default_rng(1).uniform(-1, 1, (64, 8)).astype("float32")
     assert operators(proto)["QGemm"] == 1
     assert steps(model, proto, data).max() < 1.01
@@ -447,7 +445,7 @@ def test_a_kernel_off_the_grid_stays_float_and_exact():
     random = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(random.normal(0, 0.2, weight.shape))
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     found = operators(proto)
     assert not found["QLinearConv"] and not found["QGemm"] and not found["MatMulNBits"]
     difference = steps(model, proto, images())
@@ -460,13 +458,13 @@ def test_relu_stays_where_the_range_does_not_imply_it():
     x = FixedQuantizer(-1, 1, name="first")(layers.ReLU()(FixedQuantizer(-2, 2, name="zeroth")(inputs)))
     model = keras.Model(inputs, x)
     data = np.random.default_rng(0).normal(0, 1, (9, 8)).astype("float32")
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     assert steps(model, proto, data).max() < 0.01
 
 
 def test_tensors_are_named_after_the_layers_that_quantize_them():
     model = quantized(residual, images())
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     (entry,) = [json.loads(entry.value) for entry in proto.metadata_props if entry.key == "tfcompress.quantizers"]
     quantizers = [layer.name for layer in model.layers if isinstance(layer, FixedQuantizer)]
     assert sorted(entry) == sorted(quantizers)
@@ -483,7 +481,7 @@ def test_narrow_and_few_bits():
     x = FixedQuantizer(-3, 3, narrow=True, name="narrow")(layers.Dense(4)(x))
     model = bake(keras.Model(inputs, x))
     data = np.random.default_rng(0).normal(0, 0.6, (64, 8)).astype("float32")
-    proto = to_onnx(trace(model, None), scheme=STATIC)
+    proto = onnx_of(model)
     difference = steps(model, proto, data)
     assert difference.max() < 1.01
     assert (difference < 0.5).mean() > 0.95

@@ -30,11 +30,12 @@ from tests.export.onnx.test_onnx_int8 import (
     steps,
     transposed,
 )
+from tests.export.planning import onnx_of
 from tfcompress.export.onnx.to_onnx import to_onnx
 from tfcompress.export.scheme import Scheme
 from tfcompress.tracing.trace import trace
 
-WEIGHTS, DYNAMIC, STATIC = Scheme(None), Scheme("dynamic"), Scheme("static")
+WEIGHTS, DYNAMIC = Scheme(None), Scheme("dynamic")
 
 
 def plain(build):
@@ -52,8 +53,8 @@ def large_floats(graph):
 
 @pytest.mark.parametrize("build", [convolutions, transposed, attention, embedding, fallbacks, one_dimensional])
 def test_weights_alone_change_nothing(build):
-    traced, data = trace(plain(build), None), inputs_of(build)
-    full, stored = to_onnx(traced), to_onnx(traced, scheme=WEIGHTS)
+    model, data = plain(build), inputs_of(build)
+    stored, full = onnx_of(model, scheme=WEIGHTS), to_onnx(trace(model, None))
     assert operators(stored) == operators(full)
     for expected, actual in zip(run(full, data), run(stored, data), strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -65,8 +66,7 @@ def test_weights_alone_of_recurrent_layers(recurrent):
     """A GRU is a Loop, whose weights stand in a graph of their own."""
     inputs = keras.Input((3, 64), name="x")
     model = bake(keras.Model(inputs, recurrent(64)(inputs)))
-    traced = trace(model, None)
-    full, stored = to_onnx(traced), to_onnx(traced, scheme=WEIGHTS)
+    stored, full = onnx_of(model, scheme=WEIGHTS), to_onnx(trace(model, None))
     assert stored.ByteSize() < 0.4 * full.ByteSize()
     assert not large_floats(stored.graph)
     data = np.random.default_rng(0).normal(0, 1, (2, 3, 64)).astype("float32")
@@ -74,8 +74,8 @@ def test_weights_alone_of_recurrent_layers(recurrent):
 
 
 def test_weights_off_the_grid_are_left_as_they_are():
-    traced = trace(models.randomise(plain(convolutions)), None)
-    full, stored = to_onnx(traced), to_onnx(traced, scheme=WEIGHTS)
+    model = models.randomise(plain(convolutions))
+    stored, full = onnx_of(model, scheme=WEIGHTS), to_onnx(trace(model, None))
     assert [node.op_type for node in stored.graph.node] == [node.op_type for node in full.graph.node]
     assert [tensor.raw_data for tensor in stored.graph.initializer] == [
         tensor.raw_data for tensor in full.graph.initializer
@@ -85,7 +85,7 @@ def test_weights_off_the_grid_are_left_as_they_are():
 def test_dynamic_products_are_one_operator():
     data = inputs_of(shared)
     model = plain(shared)
-    proto = to_onnx(trace(model, None), scheme=DYNAMIC)
+    proto = onnx_of(model, scheme=DYNAMIC)
     found = operators(proto)
     # The last two read one tensor, which is quantized once.
     assert found["DynamicQuantizeMatMul"] == 2 and found["MatMulIntegerToFloat"] == 2
@@ -98,7 +98,7 @@ def test_dynamic_products_are_one_operator():
 def test_dynamic_convolutions_are_stored_in_8_bits_and_stay_float():
     inputs = keras.Input((8, 8, 16), name="image")
     model = bake(keras.Model(inputs, layers.Dense(4)(layers.Flatten()(layers.Conv2D(16, 3)(inputs)))))
-    proto = to_onnx(trace(model, None), scheme=DYNAMIC)
+    proto = onnx_of(model, scheme=DYNAMIC)
     assert not large_floats(proto.graph)
     found = operators(proto)
     assert found["Conv"] == 1 and found["DynamicQuantizeMatMul"] == 1
@@ -112,7 +112,7 @@ def test_dynamic_one_grid_for_a_whole_kernel():
     model = keras.Model(inputs, layers.Dense(8)(inputs))
     kernel = on_grid(np.random.default_rng(0).normal(0, 0.3, (20, 8)).astype("float32"), ())
     model.layers[1].set_weights([kernel, np.ones(8)])
-    proto = to_onnx(trace(model, None), scheme=Scheme("dynamic", per_channel=False))
+    proto = onnx_of(model, scheme=DYNAMIC, per_channel=False)
     assert operators(proto)["DynamicQuantizeMatMul"] == 1
     data = np.random.default_rng(0).normal(0, 1, (4, 20)).astype("float32")
     np.testing.assert_allclose(run(proto, data)[0], model.predict(data, verbose=0), atol=0.05)
@@ -124,7 +124,7 @@ def test_dynamic_one_grid_for_a_whole_kernel():
 def test_activations_of_16_bits(build):
     data = inputs_of(build)
     model = quantized(build, data, bits=16)
-    proto = to_onnx(trace(model, None), scheme=Scheme("static", activation_bits=16))
+    proto = onnx_of(model, scheme=Scheme("static", activation_bits=16))
     assert proto.opset_import[0].version == 21
     zeros = [tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.UINT16]
     assert zeros and not large_floats(proto.graph)
@@ -139,9 +139,9 @@ def test_activations_of_16_bits(build):
 @pytest.mark.parametrize("build", [convolutions, residual, shared, attention, embedding])
 def test_integer_inputs_and_outputs(build, dtype):
     data = inputs_of(build)
-    traced = trace(quantized(build, data), None)
+    model = quantized(build, data)
     data = data if isinstance(data, list) else [data]
-    full, small = to_onnx(traced, scheme=STATIC), to_onnx(traced, scheme=STATIC, inference_io=dtype)
+    full, small = onnx_of(model), onnx_of(model, inference_io=dtype)
     (grids,) = [json.loads(entry.value) for entry in small.metadata_props if entry.key == "tfcompress.inference_io"]
     limits = np.iinfo(dtype)
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -162,7 +162,7 @@ def test_integer_inputs_and_outputs(build, dtype):
 
 
 def test_uint8_ends_cost_nothing():
-    proto = to_onnx(trace(quantized(convolutions, images()), None), scheme=STATIC, inference_io="uint8")
+    proto = onnx_of(quantized(convolutions, images()), inference_io="uint8")
     assert operators(proto) == {"QLinearConv": 3}
 
 
@@ -170,10 +170,10 @@ def test_uint8_ends_cost_nothing():
 @pytest.mark.parametrize("build", [residual, attention])
 def test_opsets(build, opset):
     data = inputs_of(build)
-    traced = trace(quantized(build, data), None)
-    proto = to_onnx(traced, scheme=STATIC, opset=opset)
+    model = quantized(build, data)
+    proto = onnx_of(model, opset=opset)
     assert {entry.domain: entry.version for entry in proto.opset_import}[""] == opset
-    np.testing.assert_array_equal(run(proto, data)[0], run(to_onnx(traced, scheme=STATIC), data)[0])
+    np.testing.assert_array_equal(run(proto, data)[0], run(onnx_of(model), data)[0])
 
 
 def test_opset_of_a_float_model():

@@ -1,4 +1,4 @@
-"""The pieces of integer ONNX models: TensorFlow's grids, integers found again, names."""
+"""The pieces of integer ONNX models: TensorFlow's grids, names, graphs."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,6 @@ import tensorflow as tf
 
 from tfcompress.export.onnx.fake_quant_nodes import layer_name, nudge
 from tfcompress.export.onnx.graph_editor import Graph
-from tfcompress.export.onnx.grid_recovery import recover, recover_any
-from tfcompress.export.tflite import recovery
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -33,53 +31,6 @@ def test_grid_is_tensorflows(bits, narrow):
 )
 def test_layer_name(operation, layer):
     assert layer_name(operation) == layer
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("axes", [(), (0,), (2,), (0, 2)])
-def test_integers_are_found_again_bit_by_bit(axes, bits):
-    random = np.random.default_rng(0)
-    shape = (5, 7, 6)
-    levels = 2 ** (bits - 1) - 1
-    for _ in range(50):
-        integers = random.integers(-levels, levels + 1, shape)
-        integers[:, 0] = levels
-        scale = np.float32(10 ** random.uniform(-4, 1, [shape[axis] if axis in axes else 1 for axis in range(3)]))
-        array = integers.astype("float32") * scale
-        for found in (recover(array, axes, bits), recover_any(array, bits)):
-            np.testing.assert_array_equal(found.values, integers)
-            np.testing.assert_array_equal(found.values * found.scale, array)
-            assert found.scale.shape == scale.shape
-
-
-def test_what_lies_on_no_grid_is_not_forced_onto_one():
-    array = np.random.default_rng(0).normal(size=(9, 9)).astype("float32")
-    assert recover(array, (1,)) is None
-    assert recover_any(array) is None
-    assert recover(array.astype("float64"), (1,)) is None
-    array[0, 0] = np.inf
-    assert recover(array, (1,)) is None
-
-
-@pytest.mark.parametrize("shared", [0, 2], ids=["by expert", "by unit"])
-def test_integers_of_an_axis_made_of_two_of_which_one_has_the_grids(shared):
-    random = np.random.default_rng(0)
-    integers = random.integers(-126, 127, (3, 8, 5))
-    integers[(slice(None), 0, 0) if shared == 0 else (0, 0)] = 127
-    scale = np.float32(random.uniform(0.1, 1, (3, 1, 1) if shared == 0 else (1, 1, 5)))
-    array = (integers.astype("float32") * scale).transpose(1, 0, 2).reshape(8, 15)
-    for found in (recover_any(array), recovery.recover(array, 1)):
-        np.testing.assert_array_equal(found.values, integers.transpose(1, 0, 2).reshape(8, 15))
-        np.testing.assert_allclose(found.scale.ravel(), np.broadcast_to(scale, (3, 1, 5)).ravel(), rtol=1e-6)
-    array[-1, -1] += 0.3 * scale.ravel()[-1]
-    assert recover_any(array) is recovery.recover(array, 1) is None
-
-
-def test_channels_of_zeros():
-    array = np.zeros((4, 3), "float32")
-    array[:, 1] = [127, -1, 0, 5]
-    found = recover(array, (1,))
-    np.testing.assert_array_equal(found.values, array)
 
 
 def relu_chain():

@@ -75,7 +75,7 @@ def test_mixed_precision_needs_no_other_operators():
 
 def test_float16_stores_large_weights_alone():
     model = models.randomise(keras.Sequential([keras.Input((64,)), layers.Dense(32), layers.Dense(8, name="y")]))
-    proto = to_onnx(trace(model, None), "float16")
+    proto = to_onnx(trace(model, None), precision="float16")
     stored = {tuple(tensor.dims): tensor.data_type for tensor in proto.graph.initializer}
     assert stored[64, 32] == onnx.TensorProto.FLOAT16
     assert stored[8,] == onnx.TensorProto.FLOAT

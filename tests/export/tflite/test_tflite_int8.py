@@ -7,7 +7,6 @@ from keras import layers, ops
 
 from tests.export.tiny import bake, constants, convert, interpreter, kernels, quantized, run, steps
 from tfcompress.export import export
-from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import operators
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 from tfcompress.quantization.quantize import quantize
@@ -218,7 +217,7 @@ def parts():
 def test_weights_are_the_baked_integers(per_channel):
     samples, made = images(), parts()
     model = quantized(lambda q, x: network(q, x, made), samples, per_channel=per_channel)
-    content = convert(model, Scheme("static", per_channel=per_channel))
+    content = convert(model, per_channel=per_channel)
     assert set(kernels(content).values()) == {"INT8"}
     off = steps(model, content, samples)
     assert off.max() < 1.01

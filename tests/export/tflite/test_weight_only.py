@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers, ops
+from keras import layers
 
 from tests.export.tflite.test_tflite_int8 import images
 from tests.export.tiny import bake, constants, convert, kernels, run
@@ -106,12 +106,3 @@ def test_tables_with_a_grid_for_each_column():
     content = convert(model, Scheme(None))
     assert [len(quantization.scale) for _, quantization in constants(content)] == [4]
     np.testing.assert_allclose(run(content, samples), np.asarray(model(samples[0])), rtol=1e-6)
-
-
-def test_matrices_that_are_no_layers():
-    matrix = np.random.default_rng(0).integers(-127, 128, (2, 4, 5)).astype("float32")
-    matrix[:, 0] = 127
-    inputs = keras.Input((3, 4), batch_size=2)
-    model = keras.Model(inputs, ops.matmul(inputs, ops.convert_to_tensor(matrix * np.float32(0.01))))
-    content = to_tflite(trace(model, 2), scheme=Scheme(None))
-    assert [integers.dtype for integers, _ in constants(content)] == [np.int8]

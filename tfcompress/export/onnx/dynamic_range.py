@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.onnx.graph_editor import Graph
-from tfcompress.export.onnx.grid_recovery import Integers
 from tfcompress.export.onnx.qdq_kernels import weight_integers
+from tfcompress.export.plan.planned_weights import PlannedWeights
+from tfcompress.quantization.encoding import Affine
 
 
-def dynamic(proto: Any, bits: int, per_channel: bool, parked: Mapping[str, bytes] | None = None) -> None:
-    """Let products by constant matrices on the grid run in integers: DynamicQuantizeLinear, MatMulInteger, Mul.
+def dynamic(proto: Any, weights: PlannedWeights, parked: Mapping[str, bytes] | None = None) -> None:
+    """Let products by planned matrices run in integers: DynamicQuantizeLinear, MatMulInteger, Mul.
 
     ONNX Runtime makes one kernel of these and the bias behind them, DynamicQuantizeMatMul. Convolutions stay
     float: their integer kernel for such inputs is slower than float.
 
     Args:
         proto: an `onnx.ModelProto`, changed in place.
-        bits: of the weights' grid.
-        per_channel: whether each output channel has a grid of its own.
+        weights: those that are integers.
         parked: the values of constants that it lacks, by name.
     """
     import onnx
@@ -29,15 +29,15 @@ def dynamic(proto: Any, bits: int, per_channel: bool, parked: Mapping[str, bytes
     graph = Graph(proto, parked)
     quantized: dict[str, tuple[str, str, str]] = {}
     for node in graph.of_type("MatMul"):
-        found = weight_integers(graph, node, bits, per_channel)
-        if found is None or found.values.ndim != 2:
+        found = weight_integers(graph, node, weights)
+        if found is None or found.integers.ndim != 2:
             continue
         source, name, output = node.input[0], node.input[1], node.output[0]
         if source not in quantized:
             quantized[source] = _quantize(graph, source)
         integers, scale, zero = quantized[source]
         graph.remove(node)
-        weight = _stored(graph, f"{name}/int8", found.values)
+        weight = _stored(graph, f"{name}/int8", np.ascontiguousarray(found.integers))
         total = graph.fresh(f"{output}/int32")
         graph.add("MatMulInteger", [integers, weight, zero], total)
         floats = graph.add("Cast", [total], graph.fresh(f"{output}/float"), to=onnx.TensorProto.FLOAT)
@@ -54,9 +54,9 @@ def _quantize(graph: Graph, source: str) -> tuple[str, str, str]:
     return names[0], names[1], names[2]
 
 
-def _scale(graph: Graph, name: str, integers: Integers) -> str:
+def _scale(graph: Graph, name: str, integers: Affine) -> str:
     scale = integers.scale.reshape(-1)
-    return _stored(graph, f"{name}/scale", scale if integers.axis is not None else scale.reshape(()))
+    return _stored(graph, f"{name}/scale", scale if integers.axis else scale.reshape(()))
 
 
 def _stored(graph: Graph, name: str, value: np.ndarray) -> str:

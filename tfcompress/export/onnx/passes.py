@@ -8,23 +8,27 @@ from tfcompress.export.onnx.detached_constants import fill
 from tfcompress.export.onnx.dynamic_range import dynamic
 from tfcompress.export.onnx.static_range import static
 from tfcompress.export.onnx.stored_weights import store_in_int8
+from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.scheme import Scheme
 
 
-def apply(proto: Any, scheme: Scheme, inference_io: str = "float32", parked: dict[str, bytes] | None = None) -> None:
+def apply(
+    proto: Any, scheme: Scheme, weights: PlannedWeights, inference_io: str, parked: dict[str, bytes] | None = None
+) -> None:
     """Store and compute in integers what the scheme says, in place.
 
     Args:
         proto: An `onnx.ModelProto`.
         scheme: What is to be in integers.
+        weights: Those that are integers.
         inference_io: "float32", or "int8" or "uint8": the dtype of inputs and outputs that are quantized.
         parked: The values of its constants that it lacks (see `lean.park`); it gets them, as they are stored then.
     """
     parked = {} if parked is None else parked
     if scheme.activations == "static":
-        static(proto, scheme, inference_io, parked)
+        static(proto, weights, inference_io, parked)
     elif scheme.activations == "dynamic":
-        dynamic(proto, scheme.weight_bits, scheme.per_channel, parked)
+        dynamic(proto, weights, parked)
     else:
         fill(proto, parked)
-    store_in_int8(proto.graph, scheme.weight_bits)
+    store_in_int8(proto.graph, weights)

@@ -13,17 +13,17 @@ from tfcompress.export.onnx.propagate import carry
 from tfcompress.export.onnx.qdq_kernels import guard_float_kernels, integer_kernels
 from tfcompress.export.onnx.scalars import quantize_scalars
 from tfcompress.export.onnx.simplify import global_pools, simplify
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.runtime.integer_io import METADATA, QUANTIZERS
 
 
-def static(proto: Any, scheme: Scheme, inference_io: str, parked: Mapping[str, bytes] | None = None) -> None:
+def static(proto: Any, weights: PlannedWeights, inference_io: str, parked: Mapping[str, bytes] | None = None) -> None:
     """Put an ONNX model with quantized activations in the form that ONNX Runtime runs in integers.
 
     Args:
         proto: an `onnx.ModelProto` of opset 18 with a QuantizeLinear and DequantizeLinear for each fake-quantizer;
             changed in place.
-        scheme: `activations` is "static".
+        weights: those that are integers.
         inference_io: "float32", or "int8" or "uint8": the dtype of inputs and outputs that are quantized.
         parked: the values of constants that it lacks, by name.
     """
@@ -34,7 +34,7 @@ def static(proto: Any, scheme: Scheme, inference_io: str, parked: Mapping[str, b
     global_pools(graph)
     carry(graph)
     quantize_scalars(graph)
-    integer_kernels(graph, scheme.weight_bits, scheme.per_channel)
+    integer_kernels(graph, weights)
     guard_float_kernels(graph)
     ends = integer_ends(graph, inference_io) if inference_io != "float32" else {}
     graph.finish()

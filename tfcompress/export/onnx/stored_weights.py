@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.onnx.grid_recovery import recover_any
+from tfcompress.export.plan.planned_weights import PlannedWeights
 
 SMALLEST_STORED = 256
 """Elements from which a quarter of the bytes pays for two nodes."""
 
 
-def store_in_int8(graph: Any, bits: int = 8) -> None:
-    """Store the float32 constants of an ONNX graph that lie on a grid, subgraphs too, as int8 behind Cast and Mul.
+def store_in_int8(graph: Any, weights: PlannedWeights) -> None:
+    """Store the planned weights of an ONNX graph, subgraphs too, as int8 behind Cast and Mul.
 
     ONNX Runtime computes these two when it loads the file, so it runs as fast as the float32 file. (A
     DequantizeLinear in their place it computes at each run.)
 
     Args:
         graph: an `onnx.GraphProto`, changed in place.
-        bits: of the grid.
+        weights: those that are integers.
     """
     import onnx
 
@@ -29,12 +29,12 @@ def store_in_int8(graph: Any, bits: int = 8) -> None:
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_STORED or len(tensor.dims) < 2:
             continue
-        found = recover_any(onnx.numpy_helper.to_array(tensor), bits)
+        found = weights.find(onnx.numpy_helper.to_array(tensor))
         if found is None:
             continue
         name = tensor.name
         stored, scale, cast = f"{name}__int8", f"{name}__scale", f"{name}__cast"
-        tensor.CopyFrom(onnx.numpy_helper.from_array(found.values, stored))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(found.integers), stored))
         scales.append(onnx.numpy_helper.from_array(found.scale, scale))
         nodes.append(onnx.helper.make_node("Cast", [stored], [cast], cast, to=onnx.TensorProto.FLOAT))
         nodes.append(onnx.helper.make_node("Mul", [cast, scale], [name], f"{name}__mul"))
@@ -43,7 +43,7 @@ def store_in_int8(graph: Any, bits: int = 8) -> None:
     del graph.node[:]
     graph.node.extend([*nodes, *others])
     for inner in _subgraphs(graph):
-        store_in_int8(inner, bits)
+        store_in_int8(inner, weights)
 
 
 def _subgraphs(graph: Any) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from tfcompress.export.onnx.large_constants import put_back, set_apart
 from tfcompress.export.onnx.large_lstms import LargeKernels
 from tfcompress.export.onnx.passes import apply
 from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once, without_copied_sizes
+from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.float16_weights import store_in_half
 from tfcompress.tracing.trace import Trace
@@ -37,10 +38,12 @@ BATCH = "batch"
 
 def to_onnx(
     trace: Trace,
+    *,
     precision: str = "float32",
     opset: int = OPSET,
     scheme: Scheme | None = None,
     inference_io: str = "float32",
+    weights: PlannedWeights = NO_WEIGHTS,
 ) -> Any:
     """Convert a trace to an ONNX model.
 
@@ -50,6 +53,7 @@ def to_onnx(
         opset: of the ONNX standard; at least 21 is taken where activations have 16 bits.
         scheme: what is quantized; None: nothing is.
         inference_io: "float32", or "int8" or "uint8": the dtype of quantized inputs and outputs.
+        weights: those that are integers.
 
     Returns:
         An `onnx.ModelProto`: inputs and outputs with the trace's names and in its order, a free batch named
@@ -66,7 +70,7 @@ def to_onnx(
     if scheme is None:
         fill(proto, parked)
     else:
-        apply(proto, scheme, inference_io, parked)
+        apply(proto, scheme, weights, inference_io, parked)
         parked.clear()
         wide = scheme.activations == "static" and scheme.activation_bits > 8
         opset = max(opset, OPSET_OF_16_BITS) if wide else opset

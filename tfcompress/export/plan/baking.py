@@ -2,33 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfcompress.core.passthrough import PassThrough
-from tfcompress.core.transform import read, remove_projection
+from tfcompress.core.transform import Encoded, decoded, read, remove_projection
 from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.export.plan.integer_layers import MatrixProduct
+from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
 from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.rewrite import Call
+from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.graph.batch_norm_folding import affine_of
+from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.graph.batch_norm_folding import affine_of, folded
 
 
-def baked(operation: Any) -> Any:
-    """Return the layer inside of a wrapper, with the weights that it sees."""
-    while isinstance(operation, PassThrough):
-        if isinstance(operation, CompressedLayer):
-            for position, value in operation.transformed().items():
-                weight = operation.layer.weights[position]
-                weight.assign(value)
-                remove_projection(weight)
-        elif not operation.temporary:
-            return operation
-        operation.layer.name = operation.name
-        operation = operation.layer
-    return operation
+class Baking:
+    """Reads out what wrappers compute with; remembers as what a file stores it.
+
+    Attributes:
+        encodings: {id of a variable of the layers that it returns: its integers and scales}.
+    """
+
+    def __init__(self) -> None:
+        self.encodings: dict[int, Affine] = {}
+
+    def layer(self, operation: Any) -> Any:
+        """Return the layer inside of a wrapper, with the weights that it sees."""
+        while isinstance(operation, PassThrough):
+            if isinstance(operation, CompressedLayer):
+                for position, value in operation.encoded().items():
+                    weight = operation.layer.weights[position]
+                    remove_projection(weight)
+                    self.store(weight, value)
+            elif not operation.temporary:
+                return operation
+            operation.layer.name = operation.name
+            operation = operation.layer
+        return operation
+
+    def store(self, weight: keras.Variable, value: np.ndarray | Encoded) -> None:
+        """Let a variable have the values of what a file stores."""
+        weight.assign(decoded(value))
+        if isinstance(value, Affine):
+            self.encodings[id(weight)] = value
+
+    def folded(self, layer: Any, scale: np.ndarray, offset: np.ndarray) -> Any:
+        """Return a layer that computes `layer(x) * scale + offset`: the integers stay, but for signs."""
+        channels = channels_of(layer)
+        count = channels.output_count if channels is not None else 1
+        factors, offset = (np.broadcast_to(np.asarray(part, np.float64), (count,)) for part in (scale, offset))
+        made = folded(layer, factors, offset)
+        for old in layer.weights:
+            value = self.encodings.get(id(old))
+            if value is not None and channels is not None:
+                outputs = old is getattr(layer, channels.outputs)
+                value = value.scaled(factors[channels.output_index]) if outputs else value
+                self.store(getattr(made, old.name), value)
+        return made
+
+    def product(self, layer: Any, call: Call) -> Any:
+        """Return a Dense or EinsumDense as one product of matrices, where it is one."""
+        made = MatrixProduct.of(layer, call)
+        value = self.encodings.get(id(layer.kernel))
+        if made is not layer and value is not None:
+            self.store(made.kernel, value.transpose(made.form.kernel_axes).reshape(made.kernel.shape))
+        return made
+
+    def constant(self, layer: Any, axis: int) -> Any:
+        """Return a layer whose kernel holds one value for each place along an axis, on a grid for each of them."""
+        kernel = read(layer.kernel)
+        others = tuple(place for place in range(kernel.ndim) if place != axis)
+        self.store(layer.kernel, Affine.symmetric(kernel, np.abs(kernel).max(axis=others), 8, (axis,)))
+        return layer
+
+    def planned(self, model: keras.Model, sources: Mapping[str, str]) -> PlannedWeights:
+        """Return the weights of a model that a file stores as integers.
+
+        Args:
+            model: Of layers that were returned.
+            sources: {name of a layer: that of the quantized model that it stands for}.
+        """
+        variables = {
+            id(weight): (layer.name, weight) for layer in reversed(model._flatten_layers()) for weight in layer.weights
+        }
+        return PlannedWeights(
+            PlannedWeight(sources.get(layer, layer), weight.name, self.encodings[key])
+            for key, (layer, weight) in reversed(variables.items())
+            if key in self.encodings
+        )
 
 
 def scale_and_offset(call: Call) -> tuple[Any, Any]:
@@ -36,7 +102,7 @@ def scale_and_offset(call: Call) -> tuple[Any, Any]:
     constant = constant_map(call)
     if constant is not None:
         return constant
-    layer = baked(call.operation)
+    layer = Baking().layer(call.operation)
     name = name_of(layer)
     if name == "rescaling":
         return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)

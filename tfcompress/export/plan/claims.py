@@ -149,9 +149,9 @@ def _check(step: Step, layer: str | None, plan: Plan, kind: str, dynamic: bool) 
     if wanted:
         raise ValueError(
             f"Expected layer {layer!r} {wanted}, as the quantized model says. Received: a file in which its "
-            f"{step.kind} ({step.tensor!r}) has weights of {step.weights} and computes in float: they were not "
-            "recognized on their grid, on which the largest of each channel is the largest integer. Let the weights "
-            "be those that tfcompress.quantize makes, or leave that layer float with layers=."
+            f"{step.kind} ({step.tensor!r}) has weights of {step.weights} and computes in float: none of its constants "
+            "decodes to the planned integers, since the converter computes with something else than the layer's "
+            "weights. Leave that layer float with layers=, or write it with a Keras layer."
         )
 
 

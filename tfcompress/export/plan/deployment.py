@@ -11,17 +11,16 @@ import numpy as np
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
-from tfcompress.export.plan.baking import baked, scale_and_offset, window_of
+from tfcompress.export.plan.baking import Baking, scale_and_offset, window_of
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
+from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, walk
-from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
-from tfcompress.quantization.graph.batch_norm_folding import folded
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.operator_status import alone
@@ -60,6 +59,7 @@ class Deployment:
         half: Whether its kernels are float16 numbers.
         steps: The step of the grid of each output, by name; `None` where an output is float.
         sources: {name of a layer of `model`, or of an output: the layer of the quantized model that it stands for}.
+        weights: Those that the file stores as integers.
     """
 
     model: keras.Model
@@ -67,6 +67,7 @@ class Deployment:
     half: bool
     steps: dict[str, float | None]
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
+    weights: PlannedWeights = dataclasses.field(default_factory=PlannedWeights)
 
 
 def deploy(model: keras.Model, kind: str) -> Deployment:
@@ -118,6 +119,7 @@ class _Deployer:
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
         self.sources: dict[str, str] = {}
+        self.baking = Baking()
 
     def run(self) -> Deployment:
         names = list(self.model.output_names)
@@ -129,7 +131,8 @@ class _Deployer:
                 before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(walk(self.model, self.visit), names)
-        return Deployment(made, self.scheme, self.half, steps, self.sources)
+        weights = self.baking.planned(made, self.sources)
+        return Deployment(made, self.scheme, self.half, steps, self.sources, weights)
 
     def folds(self) -> set[Call]:
         """Return the affine maps that become part of what is before them: without integers, of a kernel alone."""
@@ -186,23 +189,21 @@ class _Deployer:
         """Return what does a call in the graph that is exported; made once for each layer."""
         key = id(call.operation)
         if key not in self.made:
-            self.made[key] = made = baked(call.operation) if call in self.floating else self.make(call)
+            self.made[key] = made = self.baking.layer(call.operation) if call in self.floating else self.make(call)
             if isinstance(made, AffineMap | MatrixProduct | ScalarMap):  # a Keras mask goes as far as it did
                 made.supports_masking = getattr(call.operation, "supports_masking", False)
             self.sources[self.made[key].name] = call.operation.name
         return self.made[key]
 
     def make(self, call: Call) -> Any:
-        operation = baked(call.operation)
+        operation = self.baking.layer(call.operation)
         kind = self.placement.rules[call].kind
         if kind == KERNEL:
             scale_offset = self.following(call)
             if scale_offset is not None:
-                channels = channels_of(operation)
-                count = channels.output_count if channels is not None else 1
-                operation = folded(operation, *(np.broadcast_to(part, (count,)) for part in scale_offset))
+                operation = self.baking.folded(operation, *scale_offset)
             if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
-                return MatrixProduct.of(operation, call)
+                return self.baking.product(operation, call)
             return operation
         if kind == AFFINE and self.static:
             scale, offset = scale_and_offset(call)
@@ -214,7 +215,8 @@ class _Deployer:
         if self.static and self.kind == "tflite":
             window = window_of(operation, call)
             if window is not None:
-                return WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
+                mean = WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
+                return self.baking.constant(mean, axis=2)
         if name_of(operation) == "hardsigmoid" and isinstance(call.operation, QuantizedMap):
             return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
         return operation
@@ -231,7 +233,8 @@ class _Deployer:
             and self.least_step(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * (grid[1] - grid[0]) / 255
         ):
             return ScalarMap(float(np.squeeze(scale)), float(np.squeeze(offset)), grid, name=name)
-        return AffineMap(np.broadcast_to(scale, (channels,)), np.broadcast_to(offset, (channels,)), name=name)
+        scale, offset = (np.broadcast_to(part, (channels,)) for part in (scale, offset))
+        return self.baking.constant(AffineMap(scale, offset, name=name), axis=2)
 
     def least_step(self, call: Call) -> float:
         """Return the finest step of the grids that a call's output is rounded to; infinite if there is none."""

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.scheme import Scheme, no_grid
+from tfcompress.export.plan.planned_weights import PlannedWeights
+from tfcompress.export.scheme import no_grid
 from tfcompress.export.tflite.flatbuffer import File, Graph
 from tfcompress.export.tflite.integer_operators import FIXED, RULES, Grid, KernelRule, Rule
-from tfcompress.export.tflite.recovery import Integers, largest_sum, leave_room, recover
 from tfcompress.export.tflite.required_grids import (
     drop_guards,
     drop_inserted,
@@ -28,29 +28,30 @@ from tfcompress.export.tflite.required_grids import (
     replace_border,
     split_by_grid,
 )
+from tfcompress.quantization.encoding import Affine, encode_bias
 
 
-def lower(file: File, scheme: Scheme, inference_io: str = "float32") -> None:
+def lower(file: File, weights: PlannedWeights, inference_io: str = "float32") -> None:
     """Let the file's main graph compute in integers, in place.
 
     Args:
         file: As converted, a QUANTIZE and a DEQUANTIZE where the model has a fake-quantizer.
-        scheme: Static; says the bits and grids of the kernels.
+        weights: Those that are integers.
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8".
 
     Raises:
         ValueError: An input or output that is to be integer has no fake-quantizer, or a range of 16 bits isn't
             symmetric.
     """
-    _Lowering(file, file.graphs[0], scheme, inference_io).run()
+    _Lowering(file, file.graphs[0], weights, inference_io).run()
 
 
 class _Lowering:
-    def __init__(self, file: File, graph: Graph, scheme: Scheme, inference_io: str):
+    def __init__(self, file: File, graph: Graph, weights: PlannedWeights, inference_io: str):
         self.file, self.graph, self.inference_io = file, graph, inference_io
         self.bits = 8
         """Of the activations of the operator that is looked at: 8 or 16."""
-        self._weights = scheme.weight_bits, scheme.per_channel
+        self.weights = weights
         self.done: list[Any] = []
         self.grid: dict[int, Grid] = {}
         """Of each tensor that lies on one."""
@@ -300,7 +301,7 @@ class _Lowering:
             narrow = False
         else:
             constant = self.graph.constant(weights)
-            found = None if constant is None else recover(constant, rule.axis, *self._weights)
+            found = None if constant is None else self.weights.find(constant, (rule.axis,))
             if found is None:
                 return False
             narrow = self._store(rule, inputs, found, values, np.float32(self.grid[data].scale))
@@ -313,28 +314,44 @@ class _Lowering:
         return True
 
     def _store(
-        self, rule: KernelRule, inputs: list[int], found: Integers, bias: np.ndarray | None, step: np.float32
+        self, rule: KernelRule, inputs: list[int], found: Affine, bias: np.ndarray | None, step: np.float32
     ) -> bool:
         """Let `inputs` have the integers of weights and bias; return whether 16 bits activations get a bias of 32."""
         narrow = False
         if bias is not None:
-            found = leave_room(found, step, bias)
-            scale = step * found.scale
-            integers = np.round(bias.astype(np.float64) / scale)
+            found, units = encode_bias(bias, step, found, rule.axis)
             # Its convolution is 3 times faster, but sums in 32 bits: only where no input can make that overflow.
-            narrow = self.bits == 16 and rule.narrow_bias > 0 and largest_sum(found, integers) < 2**31
+            narrow = self.bits == 16 and rule.narrow_bias > 0 and largest_sum(found, units, rule.axis) < 2**31
             wide = self.bits == 16 and not narrow
             inputs[rule.bias] = self.graph.add(
                 inputs[rule.bias],
                 "INT64" if wide else "INT32",
-                scale=scale,
-                data=integers.astype(np.int64 if wide else np.int32),
+                scale=units.scale,
+                data=units.integers.astype(np.int64 if wide else np.int32),
                 suffix="/integers",
             )
-        key = inputs[rule.weights], found.scale.tobytes()
+        scale = found.scale.reshape(-1)
+        key = inputs[rule.weights], scale.tobytes()
         if key not in self.stored:
             self.stored[key] = self.graph.add(
-                inputs[rule.weights], "INT8", scale=found.scale, axis=found.axis, data=found.values, suffix="/integers"
+                inputs[rule.weights], "INT8", scale=scale, axis=rule.axis, data=found.integers, suffix="/integers"
             )
         inputs[rule.weights] = self.stored[key]
         return narrow
+
+
+def largest_sum(weights: Affine, bias: Affine, axis: int) -> float:
+    """Return the largest magnitude that a sum over any input of 16 bits can reach, in units of the accumulator.
+
+    Args:
+        weights: Of a kernel.
+        bias: Its bias.
+        axis: The kernel's axis of output channels.
+
+    >>> weights = Affine(np.array([[3, -4]], "int8"), np.ones((1, 1), "float32"))
+    >>> largest_sum(weights, Affine(np.array([10]), np.ones(1, "float32")), axis=0)
+    229386.0
+    """
+    others = tuple(place for place in range(weights.integers.ndim) if place != axis)
+    sums = np.abs(weights.integers.astype(np.float64)).sum(axis=others)
+    return float((sums * 2**15 + np.abs(bias.integers)).max())

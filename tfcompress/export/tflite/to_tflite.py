@@ -12,6 +12,7 @@ from tfcompress.core.error_messages import told
 from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of_memory
 from tfcompress.core.quiet_output import quiet
 from tfcompress.core.tensorflow_private import around_last_pass, convert_graph, convert_saved_model
+from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.frozen_graph import frozen
@@ -27,7 +28,12 @@ MOST_REPEATED = 0.01
 
 
 def to_tflite(
-    trace: Trace, precision: str = "float32", scheme: Scheme | None = None, inference_io: str = "float32"
+    trace: Trace,
+    *,
+    precision: str = "float32",
+    scheme: Scheme | None = None,
+    inference_io: str = "float32",
+    weights: PlannedWeights = NO_WEIGHTS,
 ) -> bytes:
     """Convert a trace to a TFLite file.
 
@@ -37,6 +43,7 @@ def to_tflite(
         scheme: in what numbers the file computes; None: in float.
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8"; the integers are for
             a static scheme of 8 bits.
+        weights: those that are integers.
 
     Returns:
         The bytes of the file. Its signature has the names of the trace's inputs and outputs.
@@ -57,7 +64,7 @@ def to_tflite(
     file = File(_in_model_order(trace, content) if graph_def is None else content)
     if graph_def is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
-    return _quantize(file, scheme, inference_io)
+    return _quantize(file, scheme, inference_io, weights)
 
 
 def _of_graph(trace: Trace, graph_def: Any) -> bytes:
@@ -121,11 +128,11 @@ def _repeated(content: bytes) -> int:
     return sum(size * (len(group) - len({hashlib.sha256(x).digest() for x in group})) for size, group in groups)
 
 
-def _quantize(file: File, scheme: Scheme, inference_io: str) -> bytes:
+def _quantize(file: File, scheme: Scheme, inference_io: str, weights: PlannedWeights) -> bytes:
     if scheme.activations == "static":
-        lower(file, scheme, inference_io)
-    # Float fallbacks have kernels on a grid, too.
-    store_integers(file, scheme)
+        lower(file, weights, inference_io)
+    # Float fallbacks have integer weights, too.
+    store_integers(file, weights, scheme.activations == "dynamic")
     return file.to_bytes()
 
 

@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer import File, Graph
 from tfcompress.export.tflite.integer_operators import RULES, KernelRule
-from tfcompress.export.tflite.recovery import Integers, recover
-
-LEAST_VALUES_OF_A_GRID = 4
-"""One value alone lies on a grid of its own."""
+from tfcompress.quantization.encoding import Affine
 
 
-def store_integers(file: File, scheme: Scheme) -> None:
-    """Store as integers the float weights that lie on a grid, in place; the values stay what they were.
+def store_integers(file: File, weights: PlannedWeights, dynamic: bool) -> None:
+    """Store as integers the planned weights that operators compute with in float, in place; the values stay.
 
     Where activations are dynamic, the kernels that round their input at run time, and are faster for it, get the
     integers (convolutions and dense layers). All others get them through a DEQUANTIZE, which the runtime does once,
@@ -24,54 +21,43 @@ def store_integers(file: File, scheme: Scheme) -> None:
 
     Args:
         file: Converted from float; of its graphs the bodies of loops too.
-        scheme: Says the grids, and whether activations are dynamic.
+        weights: Those that are integers.
+        dynamic: Whether kernels round their input at run time.
     """
     for graph in file.graphs:
-        _store(graph, scheme)
+        _store(graph, weights, dynamic)
 
 
-def _store(graph: Graph, scheme: Scheme) -> None:
+def _store(graph: Graph, weights: PlannedWeights, dynamic: bool) -> None:
     steps: list[Any] = []
     behind: dict[int, int] = {}
     for op in graph.operators:
         name = graph.name(op)
         rule = RULES.get(name)
         if name == "GATHER":
-            steps += _table(graph, op, scheme)
+            steps += _table(graph, op, weights)
             continue
         place, axis = _weights_of(graph, op, name)
         if place is not None:
             index = int(op.inputs[place])
-            hybrid = rule.hybrid if isinstance(rule, KernelRule) and scheme.activations == "dynamic" else 0
+            hybrid = rule.hybrid if isinstance(rule, KernelRule) and dynamic else 0
             if index not in behind or hybrid:
                 constant = graph.constant(index)
-                found = None
-                if constant is not None:
-                    found = recover(constant, axis, scheme.weight_bits, scheme.per_channel)
-                if found is None and constant is not None and scheme.per_channel:
-                    found, hybrid = _along_another(constant, axis, scheme.weight_bits), 0
-                if found is not None and hybrid:
-                    steps.append(_with_integers(graph, op, place, found, hybrid))
-                    continue
-                if found is not None:
+                found = None if constant is None else weights.find(constant, (axis,))
+                if found is None and constant is not None:  # turned on its way: another axis has the scales
+                    found, hybrid = weights.find(constant), 0
+                if found is not None and len(found.axis) < 2:
+                    if hybrid:
+                        steps.append(_with_integers(graph, op, place, found, hybrid))
+                        continue
                     integers = _constant(graph, index, found)
                     behind[index] = graph.add(index, "FLOAT32")
-                    steps.append(
-                        graph.operator("DEQUANTIZE", 5 if found.per_channel else 2, [integers], [behind[index]])
-                    )
+                    steps.append(graph.operator("DEQUANTIZE", 5 if found.axis else 2, [integers], [behind[index]]))
             if index in behind:
                 op.inputs = np.array(op.inputs)
                 op.inputs[place] = behind[index]
         steps.append(op)
     graph.graph.operators = steps
-
-
-def _along_another(constant: np.ndarray, axis: int, bits: int) -> Integers | None:
-    """Return the integers of weights that were turned on their way, so that another axis than `axis` has the grids."""
-    others = (other for other in reversed(range(constant.ndim)) if other != axis and constant.shape[other] > 1)
-    few = constant.size // LEAST_VALUES_OF_A_GRID
-    found = (recover(constant, other, bits) for other in others if constant.shape[other] <= few)
-    return next((one for one in found if one is not None), None)
 
 
 def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
@@ -88,11 +74,12 @@ def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
     return None, 0
 
 
-def _constant(graph: Graph, like: int, found: Integers) -> int:
-    return graph.add(like, "INT8", scale=found.scale, axis=found.axis, data=found.values, suffix="/integers")
+def _constant(graph: Graph, like: int, found: Affine) -> int:
+    axis = found.axis[0] if found.axis else 0
+    return graph.add(like, "INT8", scale=found.scale.reshape(-1), axis=axis, data=found.integers, suffix="/integers")
 
 
-def _with_integers(graph: Graph, op: Any, place: int, found: Integers, version: int) -> Any:
+def _with_integers(graph: Graph, op: Any, place: int, found: Affine, version: int) -> Any:
     name = graph.name(op)
     inputs = [int(index) for index in op.inputs]
     inputs[place] = _constant(graph, inputs[place], found)
@@ -102,21 +89,18 @@ def _with_integers(graph: Graph, op: Any, place: int, found: Integers, version: 
     return new
 
 
-def _table(graph: Graph, op: Any, scheme: Scheme) -> list[Any]:
+def _table(graph: Graph, op: Any, weights: PlannedWeights) -> list[Any]:
     """Return a look-up in a table of integers, and what makes floats of the few that are found."""
     table = int(op.inputs[0])
     constant = graph.constant(table)
-    if constant is None:
+    found = None if constant is None else weights.find(constant)
+    if found is None or len(found.axis) > 1:
         return [op]
-    found = recover(constant, 0, scheme.weight_bits, per_channel=False)
-    if found is not None:
-        integers = graph.add(int(op.outputs[0]), "INT8", scale=found.scale)
+    if not found.axis:
+        integers = graph.add(int(op.outputs[0]), "INT8", scale=found.scale.reshape(-1))
         stored = _constant(graph, table, found)
         look = graph.operator("GATHER", max(2, graph.version(op)), [stored, int(op.inputs[1])], [integers], op)
         return [look, graph.operator("DEQUANTIZE", 2, [integers], op.outputs)]
-    found = recover(constant, constant.ndim - 1, scheme.weight_bits)
-    if found is None:
-        return [op]
     floats = graph.add(table, "FLOAT32")
     op.inputs = np.asarray([floats, int(op.inputs[1])], np.int32)
     return [graph.operator("DEQUANTIZE", 5, [_constant(graph, table, found)], [floats]), op]

@@ -1,0 +1,203 @@
+"""Which constant of a converted graph is which planned weight: found by its values, which are decoded bit by bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from tfcompress.quantization.encoding import Affine, pieces
+
+PROBES = 64
+"""How many values are compared before all are."""
+
+LEAST_VALUES = 4
+"""How many values must share a scale to be known by it: one alone is a multiple of any other."""
+
+FACTOR_TOLERANCE = 2.0**-19
+"""Of a channel's largest value: what float32 leaves of a weight that a converter has multiplied by a factor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedWeight:
+    """A weight that a file stores as integers.
+
+    Attributes:
+        layer: The layer of the quantized model.
+        name: Of the weight in its layer, such as "kernel".
+        encoding: Its integers and scales, in the layer's layout.
+    """
+
+    layer: str
+    name: str
+    encoding: Affine
+
+
+class PlannedWeights:
+    """The weights of a model that a file stores as integers, to be found among the constants of a converted graph.
+
+    Converters transpose and reshape weights; they cut them into parts, join and reorder these (the gates of recurrent
+    layers, groups of convolutions), and multiply them by what is behind. `find` sees through that.
+
+    Args:
+        weights: The planned weights.
+
+    Example:
+
+    >>> kernel = Affine.symmetric(np.array([[1.0, -4.0], [0.5, 2.0]], "float32"), [1.0, 4.0], bits=8, axis=(1,))
+    >>> planned = PlannedWeights([PlannedWeight("dense", "kernel", kernel)])
+    >>> planned.find(kernel.decode().T).integers.tolist()
+    [[127, 64], [-127, 64]]
+    >>> planned.find(np.ones((2, 2), "float32")) is None
+    True
+    """
+
+    def __init__(self, weights: Iterable[PlannedWeight] = ()):
+        self.weights = tuple(weights)
+        self._by_size: dict[int, list[Affine]] = {}
+        for one in self.weights:
+            self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)
+        self._vectors: dict[int, dict[bytes, Affine]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.weights)
+
+    def find(self, constant: np.ndarray, axes: Sequence[int] | None = None) -> Affine | None:
+        """Return a constant's encoding in the constant's own layout; `None` if it is no planned weight.
+
+        Args:
+            constant: float32.
+            axes: Those along which scales may differ; `None`: any.
+        """
+        if constant.dtype != np.float32 or not constant.size or not self.weights:
+            return None
+        for search in (self._whole, self._multiplied, self._cut):
+            for found in search(constant):
+                if axes is None or set(found.axis) <= {axis % constant.ndim for axis in axes}:
+                    return found
+        return None
+
+    def _laid_out(self, constant: np.ndarray) -> Iterator[tuple[Affine, tuple[int, ...]]]:
+        """Yield the planned weights of a constant's size, axes of size 1 dropped, and the orders of their axes."""
+        sizes = [size for size in constant.shape if size != 1] or [1]
+        for encoding in self._by_size.get(constant.size, ()):
+            plain = encoding.reshape([size for size in encoding.shape if size != 1] or [1])
+            orders = list(itertools.permutations(range(len(plain.shape))))
+            for order in sorted(orders, key=lambda order: [plain.shape[axis] for axis in order] != sizes):
+                yield plain, order
+
+    def _whole(self, constant: np.ndarray) -> Iterator[Affine]:
+        """Yield the planned weights that are the constant, transposed and reshaped."""
+        places = np.arange(PROBES) * (constant.size - 1) // (PROBES - 1)
+        wanted = constant.reshape(-1)[places]
+        for plain, order in self._laid_out(constant):
+            at = np.unravel_index(places, [plain.shape[axis] for axis in order])
+            there = tuple(at[order.index(axis)] for axis in range(len(order)))
+            scale = np.broadcast_to(plain.scale, plain.shape)[there]
+            if np.array_equal(np.multiply(plain.integers[there], scale, dtype=np.float32), wanted):
+                found = plain.transpose(order).reshape(constant.shape)
+                if _equal(found, constant):
+                    yield found
+
+    def _multiplied(self, constant: np.ndarray) -> Iterator[Affine]:
+        """Yield the planned weights that are the constant, but for a factor for each place along an axis."""
+        sizes = [size for size in constant.shape if size != 1]
+        for plain, order in self._laid_out(constant):
+            moved = plain.transpose(order)
+            if list(moved.shape) == sizes and np.isfinite(constant).all():
+                moved = moved.reshape(constant.shape)
+                for axis in moved.axis or range(constant.ndim):
+                    if constant.size // constant.shape[axis] < LEAST_VALUES:
+                        continue
+                    found = _with_factor(moved, constant, axis)
+                    if found is not None:
+                        yield found
+
+    def _cut(self, constant: np.ndarray) -> Iterator[Affine]:
+        """Yield the constant as vectors that are those of planned weights, each with its own scale."""
+        axes = range(constant.ndim)
+        for kept in [*((axis,) for axis in axes), *itertools.combinations(axes, 2)]:
+            length = constant.size // math.prod(constant.shape[axis] for axis in kept)
+            known = self._vectors_of(length) if length >= LEAST_VALUES else {}
+            rows = _rows(constant, kept)
+            if not known or any(rows[at].any() and rows[at].tobytes() not in known for at in range(len(rows))):
+                continue
+            integers = np.zeros(rows.shape, np.int8)
+            scale = np.ones(len(rows), np.float32)
+            bits = 8
+            for at, row in enumerate(rows):
+                if row.any():
+                    vector = known[row.tobytes()]
+                    integers[at], scale[at], bits = vector.integers, vector.scale.item(), vector.bits
+            others = [axis for axis in axes if axis not in kept]
+            inverse = np.argsort([*kept, *others])
+            sizes = [constant.shape[axis] for axis in kept]
+            whole = integers.reshape([*sizes, *(constant.shape[axis] for axis in others)]).transpose(inverse)
+            yield Affine(whole, scale.reshape([*sizes, *[1] * len(others)]).transpose(inverse), bits=bits)
+
+    def _vectors_of(self, length: int) -> dict[bytes, Affine]:
+        """Return {bytes of the values: encoding} of the vectors of a length that share a scale in planned weights."""
+        if length not in self._vectors:
+            found: dict[bytes, Affine] = {}
+            for one in self.weights:
+                encoding = one.encoding
+                for kept in [encoding.axis] if encoding.axis else [(axis,) for axis in range(len(encoding.shape))]:
+                    if math.prod(encoding.shape[axis] for axis in kept) * length == encoding.integers.size:
+                        found |= _vectors(encoding, kept)
+            self._vectors[length] = found
+        return self._vectors[length]
+
+
+NO_WEIGHTS = PlannedWeights()
+"""Of a model whose weights are floats in the file."""
+
+
+def _vectors(encoding: Affine, kept: Sequence[int]) -> dict[bytes, Affine]:
+    """Return {bytes of the values: encoding} of the vectors that are left where some axes are fixed."""
+    found: dict[bytes, Affine] = {}
+    others = [axis for axis in range(len(encoding.shape)) if axis not in kept]
+    scales = np.broadcast_to(
+        encoding.scale, [size if axis in kept else 1 for axis, size in enumerate(encoding.shape)]
+    ).reshape(-1)
+    for order in itertools.permutations(others):
+        rows = encoding.integers.transpose([*kept, *order]).reshape(len(scales), -1)
+        for row, scale in zip(rows, scales, strict=True):
+            values = np.multiply(row, scale, dtype=np.float32)
+            found.setdefault(values.tobytes(), Affine(row, np.asarray([scale]), bits=encoding.bits))
+    return found
+
+
+def _rows(constant: np.ndarray, kept: Sequence[int]) -> np.ndarray:
+    """Return a matrix with a row for each place along the axes that are kept."""
+    others = [axis for axis in range(constant.ndim) if axis not in kept]
+    moved = constant.transpose([*kept, *others])
+    return np.ascontiguousarray(moved.reshape(math.prod(constant.shape[axis] for axis in kept), -1))
+
+
+def _equal(found: Affine, constant: np.ndarray) -> bool:
+    """Return whether an encoding gives a constant bit by bit."""
+    for piece in pieces(constant.shape):
+        scale = found.scale[piece] if found.scale.shape[:1] != (1,) else found.scale
+        if not np.array_equal(np.multiply(found.integers[piece], scale, dtype=np.float32), constant[piece]):
+            return False
+    return True
+
+
+def _with_factor(encoding: Affine, constant: np.ndarray, axis: int) -> Affine | None:
+    """Return an encoding times what a constant is larger by, for each place along an axis; `None`: it is another."""
+    others = tuple(place for place in range(constant.ndim) if place != axis)
+    values = encoding.decode()
+    mine, theirs = (np.moveaxis(x, axis, 0).reshape(constant.shape[axis], -1) for x in (values, constant))
+    largest = np.abs(mine).argmax(axis=1)[:, None]
+    divisor, dividend = (np.take_along_axis(x, largest, 1)[:, 0].astype(np.float64) for x in (mine, theirs))
+    factor = np.where(divisor == 0, 1.0, dividend / np.where(divisor == 0, 1.0, divisor))
+    factor = factor.reshape([-1 if place == axis else 1 for place in range(constant.ndim)])
+    if not factor.all():
+        return None
+    room = FACTOR_TOLERANCE * np.abs(constant).max(axis=others, keepdims=True)
+    if (np.abs(values * factor - constant) > room).any():
+        return None
+    return encoding.scaled(factor)

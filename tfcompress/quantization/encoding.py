@@ -1,0 +1,271 @@
+"""What a compressed weight is in a file: integers with scales, or places in a table of values."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfcompress.quantization.numerics.fake_quant import integers, symmetric_grid
+
+PIECE = 1 << 20
+"""How many values are looked at together, so that temporaries stay small beside a large weight."""
+
+LARGEST_BIAS = 2.0**30
+"""Half of what an int32 accumulator holds, in units of input scale * weight scale; the other half is for products."""
+
+
+class Encoding(abc.ABC):
+    """A weight as a file can store it. `decode` gives, bit by bit, the float32 values that the layer computes with."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+
+    @abc.abstractmethod
+    def decode(self) -> np.ndarray:
+        """Return the values, float32."""
+
+    @property
+    @abc.abstractmethod
+    def zeros(self) -> np.ndarray:
+        """Where the value is exactly 0, bool, of the weight's shape."""
+
+    @abc.abstractmethod
+    def transpose(self, order: Sequence[int]) -> Encoding:
+        """Return the encoding of the weight with its axes in another order."""
+
+    @abc.abstractmethod
+    def scaled(self, factor: np.ndarray) -> Encoding:
+        """Return the encoding of the weight times a factor, which broadcasts with its shape.
+
+        A negative factor changes the signs; scales stay positive.
+        """
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Affine(Encoding):
+    """Integers on a uniform grid: `scale * (integers - zero_point)`, as in TFLite's quantization specification.
+
+    Attributes:
+        integers: int8 up to 8 bits, else int16; of the weight's shape.
+        scale: float32, of the weight's rank: along each axis as long as it (a scale for each place), 1 (one for all),
+            or a divisor of its length (a scale for each block).
+        zero_point: Integers that stand for 0; they broadcast with `scale`.
+        bits: Of the grid.
+
+    Example:
+
+    >>> kernel = np.array([[2.5, -63.5], [0.0, 127.0]], "float32")
+    >>> made = Affine.symmetric(kernel, np.abs(kernel).max(axis=1), bits=8, axis=(0,))
+    >>> made.integers.tolist(), made.scale.tolist(), made.axis
+    ([[5, -127], [0, 127]], [[0.5], [1.0]], (0,))
+    """
+
+    integers: np.ndarray
+    scale: np.ndarray
+    zero_point: Any = 0
+    bits: int = 8
+
+    @classmethod
+    def symmetric(cls, values: np.ndarray, limit: Any, bits: int, axis: Sequence[int] = ()) -> Affine:
+        """Return values on the narrow symmetric grid, as `fake_quant_symmetric` rounds them.
+
+        Args:
+            values: float32.
+            limit: The largest value of the grid, at least 0; of the values' shape along `axis`.
+            bits: 2 to 16; the largest integer is 2^(bits-1) - 1.
+            axis: The axes whose places have a scale of their own; (): one scale for all.
+        """
+        shape = [size if place in axis else 1 for place, size in enumerate(values.shape)]
+        low, high, scale, inverse = symmetric_grid(np, np.asarray(limit, np.float32).reshape(shape), bits)
+        found = np.empty(values.shape, np.int8 if bits <= 8 else np.int16)
+        for piece in pieces(values.shape):
+            ends = (_part(low, piece), _part(high, piece))
+            found[piece] = integers(np, values[piece], ends, _part(inverse, piece))
+        return cls(found, np.where(scale == 0, np.float32(1), scale).astype(np.float32), bits=bits)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+        return tuple(self.integers.shape)
+
+    @property
+    def axis(self) -> tuple[int, ...]:
+        """The axes along which scales differ."""
+        return tuple(place for place, size in enumerate(self.scale.shape) if size > 1)
+
+    @property
+    def block(self) -> int | None:
+        """How many values along an axis share a scale, where that is neither one nor all of them; None: no axis."""
+        sizes = (whole // own for whole, own in zip(self.shape, self.scale.shape, strict=True) if 1 < own < whole)
+        return next(sizes, None)
+
+    @property
+    def zeros(self) -> np.ndarray:
+        """Where the value is exactly 0."""
+        return np.asarray(self.integers == self._spread(np.asarray(self.zero_point)))
+
+    def decode(self) -> np.ndarray:
+        """Return the values, float32."""
+        scale = self._spread(self.scale)
+        if not np.any(self.zero_point):
+            return np.multiply(self.integers, scale, dtype=np.float32)
+        return ((self.integers.astype(np.int32) - self._spread(np.asarray(self.zero_point))) * scale).astype(np.float32)
+
+    def transpose(self, order: Sequence[int]) -> Affine:
+        """Return the encoding of the weight with its axes in another order."""
+        zero = np.asarray(self.zero_point)
+        zero = zero.transpose(order) if zero.ndim else zero
+        return Affine(self.integers.transpose(order), self.scale.transpose(order), zero, self.bits)
+
+    def reshape(self, shape: Sequence[int]) -> Affine:
+        """Return the encoding of the weight in another shape; axes that have scales may be joined with others."""
+        if np.any(self.zero_point):
+            raise ValueError("Expected a symmetric grid. Received: zero points. Reshape the values instead.")
+        made = self.integers.reshape(shape)
+        if self.scale.size == 1:
+            return Affine(made, self.scale.reshape([1] * made.ndim), bits=self.bits)
+        if [size for size in shape if size != 1] == [size for size in self.shape if size != 1]:
+            left = iter([own for own, whole in zip(self.scale.shape, self.shape, strict=True) if whole != 1])
+            return Affine(made, self.scale.reshape([1 if size == 1 else next(left) for size in shape]), bits=self.bits)
+        places = np.arange(self.scale.size, dtype=np.int32).reshape(self.scale.shape)
+        places = np.broadcast_to(self._spread(places), self.shape).reshape(made.shape)
+        for axis in range(made.ndim):
+            first = places.take([0], axis)
+            places = first if np.array_equal(np.broadcast_to(first, places.shape), places) else places
+        return Affine(made, self.scale.reshape(-1)[places], bits=self.bits)
+
+    def scaled(self, factor: np.ndarray) -> Affine:
+        """Return the encoding of the weight times a factor, which broadcasts with its shape."""
+        factor = np.asarray(factor, np.float64)
+        factor = factor.reshape((1,) * (self.integers.ndim - factor.ndim) + factor.shape)
+        signs = np.sign(factor).astype(np.int8)
+        centred = self.integers if not np.any(self.zero_point) else self.integers - self.zero_point
+        made = (centred * signs).astype(self.integers.dtype) + np.asarray(self.zero_point, self.integers.dtype)
+        scale = (self.scale * np.where(factor == 0, 1.0, np.abs(factor))).astype(np.float32)
+        return Affine(made, scale, self.zero_point, self.bits)
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        """Return scales or zero points so that they broadcast with the integers: blocks are repeated."""
+        for place, (whole, own) in enumerate(zip(self.shape, values.shape, strict=True) if values.ndim else ()):
+            values = np.repeat(values, whole // own, place) if 1 < own < whole else values
+        return values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table(Encoding):
+    """Places in a table of few values, a codebook: `values[indices]`.
+
+    Attributes:
+        indices: uint8, of the weight's shape.
+        values: float32; (values,): one table for all, or (places, values): one for each place along `axis`.
+        axis: The axis whose places have tables of their own; None: there is one table.
+
+    Example:
+
+    >>> Table(np.array([[0, 2], [1, 1]], "uint8"), np.array([0.0, 0.5, -2.0], "float32")).decode().tolist()
+    [[0.0, -2.0], [0.5, 0.5]]
+    """
+
+    indices: np.ndarray
+    values: np.ndarray
+    axis: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
+        return tuple(self.indices.shape)
+
+    @property
+    def zeros(self) -> np.ndarray:
+        """Where the value is exactly 0."""
+        return np.asarray(self.decode() == 0)
+
+    def decode(self) -> np.ndarray:
+        """Return the values, float32."""
+        if self.axis is None:
+            return np.asarray(self.values[self.indices])
+        places = [1] * self.indices.ndim
+        places[self.axis] = -1
+        return np.asarray(self.values[np.arange(len(self.values)).reshape(places), self.indices])
+
+    def transpose(self, order: Sequence[int]) -> Table:
+        """Return the encoding of the weight with its axes in another order."""
+        axis = None if self.axis is None else list(order).index(self.axis)
+        return Table(self.indices.transpose(order), self.values, axis)
+
+    def scaled(self, factor: np.ndarray) -> Table:
+        """Return the encoding of the weight times a factor that differs along one axis at most."""
+        factor = np.asarray(factor, np.float64)
+        factor = factor.reshape((1,) * (self.indices.ndim - factor.ndim) + factor.shape)
+        axes = [int(place) for place in np.flatnonzero(np.array(factor.shape) > 1)]
+        if not axes:
+            return Table(self.indices, (self.values * factor.item()).astype(np.float32), self.axis)
+        if len(axes) > 1 or self.axis not in (None, axes[0]):
+            raise ValueError(
+                f"Expected a factor along {'one axis' if self.axis is None else f'axis {self.axis}'}. Received: one of "
+                f"shape {factor.shape}. Decode the table instead."
+            )
+        return Table(self.indices, (self.values * factor.reshape(-1, 1)).astype(np.float32), axes[0])
+
+
+def encode_bias(bias: np.ndarray, input_scale: Any, weights: Affine, axis: int) -> tuple[Affine, Affine]:
+    """Return a kernel's weights and its bias as integers that one 32-bit accumulator sums.
+
+    The bias has the scale input scale * weight scale, as TFLite's quantization specification has it. Where it doesn't
+    fit into half of the accumulator so, the channel's weights get a coarser grid: they are tiny beside the bias, or
+    zero, and what is lost is less than 2**-22 of the bias for each product.
+
+    Args:
+        bias: float32, a value for each channel.
+        input_scale: Of the kernel's input.
+        weights: Of the kernel; one scale for all, or one for each channel.
+        axis: The kernel's axis of output channels.
+
+    Returns:
+        The weights, and the bias: int64, a scale for each of its values or one for all.
+
+    Example:
+
+    >>> kernel = Affine(np.array([[100], [1]], "int8"), np.array([[0.5], [0.5]], "float32"))
+    >>> weights, bias = encode_bias(np.array([3.0, 1.0], "float32"), 0.25, kernel, axis=0)
+    >>> bias.integers.tolist(), bias.scale.tolist()
+    ([24, 8], [0.125, 0.125])
+    """
+    step = np.float32(input_scale)
+    largest = np.abs(bias.astype(np.float64)).reshape(-1)
+    shape = [1] * weights.integers.ndim
+    if weights.axis:
+        shape[axis] = -1
+    else:
+        largest = largest.max(keepdims=True)
+    needed = (largest / (float(step) * LARGEST_BIAS)).reshape(shape)
+    others = tuple(place for place in range(weights.integers.ndim) if not weights.axis or place != axis)
+    empty = ~weights.integers.any(axis=others, keepdims=True)
+    # With no weights any scale will do: one that holds the bias to 20 bits.
+    roomy = np.where(empty & (needed > 0), needed * 2**10, np.maximum(weights.scale, needed)).astype(np.float32)
+    if (roomy != weights.scale).any():
+        coarse = np.round(weights.integers * (weights.scale.astype(np.float64) / roomy))
+        weights = Affine(coarse.astype(weights.integers.dtype), roomy, bits=weights.bits)
+    scale = (step * weights.scale.reshape(-1)).astype(np.float32)
+    units = np.round(bias.reshape(-1).astype(np.float64) / scale)
+    return weights, Affine(units.astype(np.int64), scale, bits=32)
+
+
+def pieces(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield places along the first axis that together are all of an array, each of about a million values."""
+    if shape and math.prod(shape):
+        rows = max(1, PIECE * shape[0] // math.prod(shape))
+        yield from ((slice(start, start + rows),) for start in range(0, shape[0], rows))
+    elif not shape:
+        yield ()
+
+
+def _part(values: np.ndarray, piece: tuple[slice, ...]) -> np.ndarray:
+    return values[piece] if values.shape[:1] != (1,) else values
