@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import sys
-from types import FrameType
 
 MOST = 300
 """Characters of a line; of a longer one the middle is left out."""
@@ -49,7 +48,8 @@ def told(error: BaseException | str) -> str:
 
 def user_level() -> int:
     """Return the `stacklevel` with which a warning of the calling function names the line outside of this package."""
-    frame: FrameType | None = sys._getframe(1)
+    frame = inspect.currentframe()
+    frame = frame.f_back if frame is not None else None
     level = 1
     while frame is not None and frame.f_globals.get("__name__", "").startswith(f"{__package__.partition('.')[0]}."):
         frame, level = frame.f_back, level + 1
