@@ -17,6 +17,7 @@ from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import Encoded, WeightTransform, decoded, put, read
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.fake_quant import (
     fake_quant,
     fake_quant_nonnegative,
@@ -219,6 +220,11 @@ class ActivationQuantizer(Inserted):
             )
         low, high = read(self.ends)
         return float(low), float(high)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid on which the tensor lies in a file; raises ValueError if there is no range."""
+        return Grid.of_range(*self.range, self.spec.bits, self.spec.symmetric)
 
     @property
     def step(self) -> Tensor:

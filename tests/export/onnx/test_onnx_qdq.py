@@ -1,24 +1,10 @@
-"""The pieces of integer ONNX models: TensorFlow's grids, names, graphs."""
+"""The pieces of integer ONNX models: names and graphs."""
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from tfcompress.export.onnx.fake_quant_nodes import layer_name, nudge
+from tfcompress.export.onnx.fake_quant_nodes import layer_name
 from tfcompress.export.onnx.graph_editor import Graph
-
-
-@pytest.mark.parametrize("narrow", [False, True])
-@pytest.mark.parametrize("bits", [4, 8, 16])
-def test_grid_is_tensorflows(bits, narrow):
-    random = np.random.default_rng(0)
-    for _ in range(200):
-        low, high = np.float32(10 ** random.uniform(-3, 2, 2)) * np.float32([-1, 1])
-        low = random.choice([low, -high, np.float32(0)])
-        grid = nudge(low, high, bits, narrow)
-        ends = tf.quantization.fake_quant_with_min_max_vars(np.float32([-1e9, 1e9]), low, high, bits, narrow)
-        assert grid.minimum == ends[0].numpy()
-        np.testing.assert_allclose(grid.maximum, ends[1].numpy(), rtol=1e-6, atol=1e-6 * abs(low))
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESI
 from tfcompress.quantization.graph.operator_status import alone
 from tfcompress.quantization.graph.placement import place, shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
+from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
-from tfcompress.quantization.numerics.fake_quant import nudge
 from tfcompress.quantization.quantizers import (
     UP,
     ActivationQuantizer,
@@ -230,7 +230,7 @@ class _Deployer:
             and np.all(scale)
             and channels in SLOW_DEPTHWISE[self.kind]
             and grid is not None
-            and self.least_step(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * (grid[1] - grid[0]) / 255
+            and self.least_step(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * grid.scale
         ):
             return ScalarMap(float(np.squeeze(scale)), float(np.squeeze(offset)), grid, name=name)
         scale, offset = (np.broadcast_to(part, (channels,)) for part in (scale, offset))
@@ -238,15 +238,12 @@ class _Deployer:
 
     def least_step(self, call: Call) -> float:
         """Return the finest step of the grids that a call's output is rounded to; infinite if there is none."""
-        return min((q.spec.step(*q.range) for q in self.behind(call.outputs[0]) or ()), default=np.inf)
+        return min((q.grid.scale for q in self.behind(call.outputs[0]) or ()), default=np.inf)
 
-    def grid(self, x: Any) -> tuple[float, float, int] | None:
-        """Return the nudged range, and the bits, of the 8 bits quantizer that a tensor comes from, if it does."""
+    def grid(self, x: Any) -> Grid | None:
+        """Return the grid of the 8 bits quantizer with a zero point that a tensor comes from, if it does."""
         quantizer = self.source(x)
-        if quantizer is None or quantizer.spec.symmetric or quantizer.spec.bits != 8:
-            return None
-        low, high, *_ = nudge(*quantizer.range, quantizer.spec.bits)
-        return float(low), float(high), quantizer.spec.bits
+        return None if quantizer is None or quantizer.spec.symmetric or quantizer.spec.bits != 8 else quantizer.grid
 
     def source(self, x: Any) -> ActivationQuantizer | None:
         """Return the quantizer that a tensor, or what it is moved from, comes from."""
@@ -350,7 +347,7 @@ class _Deployer:
     def step(self, x: Any) -> float | None:
         """Return the step of the grid on which an output lies."""
         quantizer = self.source(x) if self.static else None
-        return None if quantizer is None else quantizer.spec.step(*quantizer.range)
+        return None if quantizer is None else quantizer.grid.scale
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:

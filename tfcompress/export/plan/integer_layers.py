@@ -16,6 +16,7 @@ from tfcompress.graph.clone import has_mask
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.einsum_equations import MatrixForm, matrix_form
 from tfcompress.layers.names import name_of
+from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 
 
@@ -156,15 +157,14 @@ class ScalarMap(keras.layers.Layer):
     Args:
         scale: Any number but 0.
         offset: Any number.
-        grid: (minimum, maximum, bits): the nudged range of the input.
+        grid: That of the input.
     """
 
-    def __init__(self, scale: float, offset: float, grid: tuple[float, float, int], **kwargs: Any):
+    def __init__(self, scale: float, offset: float, grid: Grid, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.scale, self.offset = np.float32(scale), np.float32(offset)
-        low, high, bits = grid
-        least, most = sorted((low * float(scale), high * float(scale)))
-        self.quantizer = FixedQuantizer(least, most, bits, name=f"{self.name}_product")
+        least, most = sorted(float(end) * float(scale) for end in (grid.minimum, grid.maximum))
+        self.quantizer = FixedQuantizer(least, most, grid.bits, name=f"{self.name}_product")
         self.built = True
 
     def call(self, inputs: Any) -> Any:

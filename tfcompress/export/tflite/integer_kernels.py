@@ -19,7 +19,7 @@ import numpy as np
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.scheme import no_grid
 from tfcompress.export.tflite.flatbuffer import File, Graph
-from tfcompress.export.tflite.integer_operators import FIXED, RULES, Grid, KernelRule, Rule
+from tfcompress.export.tflite.integer_operators import FIXED, RULES, KernelRule, Rule
 from tfcompress.export.tflite.required_grids import (
     drop_guards,
     drop_inserted,
@@ -29,6 +29,7 @@ from tfcompress.export.tflite.required_grids import (
     split_by_grid,
 )
 from tfcompress.quantization.encoding import Affine, encode_bias
+from tfcompress.quantization.grid import Grid
 
 
 def lower(file: File, weights: PlannedWeights, inference_io: str = "float32") -> None:
@@ -117,7 +118,7 @@ class _Lowering:
         if index not in self.grid:
             constant = self.graph.constant(index)
             assert constant is not None
-            grid = grid or Grid.of(constant, self.bits, symmetric or self.bits == 16)
+            grid = grid or Grid.of_values(constant, self.bits, symmetric or self.bits == 16)
             return self._new(index, grid, grid.quantize(constant))
         if grid is None or grid == self.grid[index] or (not exact and grid.close(self.grid[index])):
             return self.integer[index]
@@ -277,7 +278,7 @@ class _Lowering:
         self.done[-1].builtinOptions = schema.MulOptionsT()
 
     def _minus_one(self, like: int) -> int:
-        grid = Grid.of(np.array(-1.0), self.bits, self.bits == 16)
+        grid = Grid.of_values(np.array(-1.0), self.bits, self.bits == 16)
         scalar = self._new(like, grid, grid.quantize(np.array(-1.0)))
         tensor = self.graph.tensors[scalar]
         tensor.shape, tensor.shapeSignature = np.zeros(0, np.int32), None

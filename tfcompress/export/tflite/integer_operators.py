@@ -4,59 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """The numbers that a tensor's integers stand for: `scale * (q - zero_point)`.
-
-    Attributes:
-        scale: The step.
-        zero_point: The integer that stands for zero.
-        bits: 8 or 16.
-    """
-
-    scale: float
-    zero_point: int
-    bits: int
-
-    @property
-    def type(self) -> str:
-        """The schema's type, "INT8" or "INT16"."""
-        return f"INT{self.bits}"
-
-    def quantize(self, values: np.ndarray) -> np.ndarray:
-        """Return the integers of `values`, rounded as the runtimes do: halves to even.
-
-        >>> Grid(0.5, -128, 8).quantize(np.array([-1.0, 0.25, 0.75, 3.0, 1e9], "float32"))
-        array([-128, -128, -126, -122,  127], dtype=int8)
-        """
-        lowest = -(2 ** (self.bits - 1))
-        integers = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
-        dtype = np.int8 if self.bits == 8 else np.int16
-        return np.clip(integers, lowest, -lowest - 1).astype(dtype)
-
-    @classmethod
-    def of(cls, values: np.ndarray, bits: int, symmetric: bool) -> Grid:
-        """Return the grid whose range is that of `values` and zero.
-
-        >>> Grid.of(np.array([127.5]), 8, symmetric=False)
-        Grid(scale=0.5, zero_point=-128, bits=8)
-        """
-        low, high = min(float(np.min(values)), 0.0), max(float(np.max(values)), 0.0)
-        most = 2 ** (bits - 1) - 1
-        if low == high:
-            return cls(1.0, 0, bits)
-        if symmetric:
-            return cls(float(np.float32(max(-low, high) / most)), 0, bits)
-        scale = float(np.float32((high - low) / (2**bits - 1)))
-        return cls(scale, round(-(2 ** (bits - 1)) - low / scale), bits)
-
-    def close(self, other: Grid) -> bool:
-        """Return whether two grids differ by no more than the rounding of their scale."""
-        same = (self.zero_point, self.bits) == (other.zero_point, other.bits)
-        return same and abs(self.scale - other.scale) <= 1e-6 * self.scale
+from tfcompress.quantization.grid import Grid
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 
 from tfcompress.export.scheme import HIGHEST, LOWEST
 from tfcompress.export.tflite.flatbuffer import File, Graph
-from tfcompress.export.tflite.integer_operators import RULES, Grid
+from tfcompress.export.tflite.integer_operators import RULES
+from tfcompress.quantization.grid import Grid
 
 
 def drop_inserted(file: File, graph: Graph) -> None:

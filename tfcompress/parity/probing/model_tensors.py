@@ -80,7 +80,7 @@ def probes(model: keras.Model) -> list[Probe]:
             own = name_of_call(call, graph) if isolated else call.operation.name
             name = own if len(floats) == 1 else f"{own}[{place}]"
             names = (own, *_before(call, graph)) if quantized else (own,)
-            step = call.operation.spec.step(*call.operation.range) if isolated else None
+            step = call.operation.grid.scale if isolated else None
             first = isolated and call.keywords.get("observe", True)
             source = (call.operation.source if first else "") or names[-1]
             moved = rule_of(call).kind == TRANSPARENT
@@ -123,7 +123,7 @@ def _before(call: Call, graph: GraphIndex) -> Iterator[str]:
 def grid_step(x: Any, graph: GraphIndex) -> float | None:
     """Return the step of the grid on which a tensor lies: its quantizer's, or that of what is only moved to it."""
     quantizer = quantizer_of(x, graph.producer)
-    return None if quantizer is None or quantizer.spec.dynamic else quantizer.spec.step(*quantizer.range)
+    return None if quantizer is None or quantizer.spec.dynamic else quantizer.grid.scale
 
 
 def output_steps(model: keras.Model) -> list[float | None]:
