@@ -133,7 +133,6 @@ def test_prune(model, tmp_path):
     assert [t.config.to_dict() for w in _wrappers(again) for _, t in w.transforms] == [
         t.config.to_dict() for w in _wrappers(pruned) for _, t in w.transforms
     ]
-    again.fit(x, y, batch_size=2, verbose=0)
     assert tfc.summary(again).sparsities == pytest.approx(wanted, abs=0.005)
 
 

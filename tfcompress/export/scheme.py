@@ -27,27 +27,10 @@ class Scheme:
         activations: "static": ranges stand in the graph as fake-quantizers; "dynamic": found at run time from each
             input of a kernel; `None`: activations stay float.
         activation_bits: 8, or 16 where they are static; of layers with several, the most.
-        weight_bits: Of the kernels, which lie on a grid of that many bits already; of several, the most.
     """
 
     activations: str | None
     activation_bits: int = 8
-    weight_bits: int = 8
-
-    @property
-    def label(self) -> str:
-        """What a reader is told: "int8", "int16x8", "dynamic int8", "int8 weights".
-
-        >>> Scheme("static", activation_bits=16).label
-        'int16x8'
-        """
-        if self.activations is None:
-            return f"int{self.weight_bits} weights"
-        if self.activations == "dynamic":
-            return f"dynamic int{self.weight_bits}"
-        if self.activation_bits == self.weight_bits:
-            return f"int{self.weight_bits}"
-        return f"int{self.activation_bits}x{self.weight_bits}"
 
 
 def no_grid(what: str, name: str, inference_io: str) -> ValueError:
@@ -103,12 +86,7 @@ def _asked(model: keras.Model, spec: ActivationSpec) -> str:
 def scheme_of(model: keras.Model) -> Scheme | None:
     """Return in what a model computes; `None` for one that isn't quantized (to integers)."""
     activations = [quantizer.spec for quantizer in activation_quantizers(model)]
-    weights = [quantizer.spec for quantizer in weight_quantizers(model)]
-    if not activations and not weights:
+    if not activations and not weight_quantizers(model):
         return None
     kind = None if not activations else "dynamic" if activations[0].dynamic else "static"
-    return Scheme(
-        kind,
-        max((spec.bits for spec in activations), default=8),
-        max((spec.bits for spec in weights), default=8),
-    )
+    return Scheme(kind, max((spec.bits for spec in activations), default=8))

@@ -26,7 +26,7 @@ def test_it_computes_the_same(name, kind):
     quantized = of_the_zoo(name)
     x = data_of(quantized)
     made = deploy(quantized, kind)
-    assert made.scheme == Scheme("static", 8, 8)
+    assert made.scheme == Scheme("static", 8)
     assert made.model.output_names == quantized.output_names
     assert not wrapped_layers(made.model)
     expected = outputs_of(quantized, x)
@@ -97,7 +97,7 @@ def test_16_bits_with_a_zero_point_are_for_onnx_alone(tmp_path):
 def test_dynamic_and_weight_only_have_no_quantizers():
     for recipe, activations in (("dynamic_int8", "dynamic"), ("int8_weights", None)):
         made = deploy(tfc.quantize(build("residual"), recipe), "onnx")
-        assert made.scheme == Scheme(activations, 8, 8)
+        assert made.scheme == Scheme(activations, 8)
         assert not any(isinstance(layer, FixedQuantizer) for layer in made.model.layers)
         assert set(made.steps.values()) == {None}
 
