@@ -5,6 +5,7 @@ import functools
 import logging
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -190,10 +191,22 @@ def _graph(trace: Trace, opset: int) -> Any:
             )
     recurrent.put_back(made)
     put_back(made, kernels)
+    _reshape_constants(made)
     made.delete_unused_nodes(made.outputs)
     _in_order(made)
     _resize_to_sizes(made)
     return made
+
+
+def _reshape_constants(graph: Any) -> None:
+    """Compute the reshapes of constants, such as depthwise kernels: tf2onnx sorts the whole graph behind each."""
+    for node in list(graph.get_nodes()):
+        if node.type != "Reshape" or not all(x is not None and x.is_const() for x in node.inputs):
+            continue
+        value, sizes = (x.get_tensor_value(as_list=False) for x in node.inputs)
+        shape = [own if size == 0 else size for own, size in zip_longest(value.shape[: len(sizes)], sizes)]
+        graph.remove_node(node.name)
+        graph.make_const(node.output[0], value.reshape(shape))
 
 
 def _resize_to_sizes(graph: Any) -> None:
