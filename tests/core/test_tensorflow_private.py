@@ -109,6 +109,21 @@ def conversions():
     assert made[4:8] == content[4:8] == b"TFL3"
 
 
+@case()
+def traced_for_xla():
+    seen = []
+
+    def called(x):
+        seen.append(private.traced_for_xla())
+        return x
+
+    tf.function(called, jit_compile=True)(tf.constant(1.0))
+    tf.function(called)(tf.constant(1.0))
+    called(tf.constant(1.0))
+    tf.function(tf.function(called), jit_compile=True)(tf.constant(1.0))
+    assert seen == [True, False, False, True]
+
+
 def test_every_function_has_a_test():
     TENSORFLOW.check_complete()
 

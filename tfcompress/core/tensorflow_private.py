@@ -188,3 +188,14 @@ def convert_saved_model(folder: str, signature: str, set_up: Callable[[Any], Non
     converter._debug_info = None
     graph_def = SavedModelLoader(folder).get_meta_graph_def_from_tags(tags).graph_def
     return bytes(converter._convert_from_saved_model(graph_def))
+
+
+def traced_for_xla() -> bool:
+    """Return whether what is called here is traced for XLA to compile, as in `tf.function(..., jit_compile=True)`.
+
+    Instead: False where the kernels used without XLA have some for XLA, too.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    return bool(not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))

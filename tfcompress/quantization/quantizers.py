@@ -18,12 +18,7 @@ from tfcompress.core.transform import Encoded, WeightTransform, decoded, put, re
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.grid import Grid
-from tfcompress.quantization.numerics.fake_quant import (
-    fake_quant,
-    fake_quant_nonnegative,
-    fake_quant_symmetric,
-    symmetric_limit,
-)
+from tfcompress.quantization.numerics.fake_quant import fake_quant_given, fake_quant_symmetric, symmetric_limit
 from tfcompress.quantization.numerics.finite import checked_range
 from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
 from tfcompress.quantization.ranges.attention_masks import unmasked
@@ -295,8 +290,8 @@ class ActivationQuantizer(Inserted):
 
     def quantized(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return a tensor fake-quantized in a range."""
-        quantize = fake_quant_nonnegative if self.nonnegative else fake_quant
-        return quantize(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric)
+        bits, narrow = self.spec.bits, self.spec.symmetric
+        return fake_quant_given(x, low, high, bits=bits, narrow=narrow, nonnegative=self.nonnegative)
 
     def _dynamic(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, len(x.shape)))
@@ -323,22 +318,24 @@ class ActivationQuantizer(Inserted):
             high = ops.maximum(-low, high)
             low = -high
         old, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
-        updates, step = counts[0], counts[1]
-        step_size = self.spec.step(old[0], old[1])
-        beyond = ops.logical_or(low < old[0] - step_size, high > old[1] + step_size)
+        (old_low, old_high), (updates, step) = ops.unstack(old, 2), ops.unstack(counts, 2)
+        step_size = self.spec.step(old_low, old_high)
+        beyond = ops.logical_or(low < old_low - step_size, high > old_high + step_size)
         moves = ops.logical_and(ops.isfinite(high - low), ops.logical_or(updates < LATTICE, beyond))
         if self.freeze_step is not None:
             moves = ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
         momentum = self.spec.momentum
         share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
         share = ops.where(updates == 0, 1.0, share)  # exactly
-        wider = ops.where(ops.logical_and(low < 0, updates < SETTLED), 1.0 + self.margin, 1.0)
-        ends = ops.where(moves, old + share * (ops.stack([low, high]) * wider - old), old)
-        width = ends[1] - ends[0]
-        ends = ends * ops.where(ops.logical_and(width > 0, width < LEAST), LEAST / ops.maximum(width, 1e-30), 1.0)
-        self.ends.assign(ends)
+        seen = ops.stack([low, high])
+        if self.margin and (self.spec.symmetric or not self.nonnegative):
+            seen = seen * ops.where(ops.logical_and(low < 0, updates < SETTLED), 1.0 + self.margin, 1.0)
+        low, high = ops.unstack(ops.where(moves, old + share * (seen - old), old), 2)
+        wider = ops.maximum(LEAST / ops.maximum(high - low, 1e-30), 1.0)
+        low, high = low * wider, high * wider
+        self.ends.assign(ops.stack([low, high]))
         self.counts.assign(ops.stack([ops.where(moves, ops.minimum(updates + 1, SETTLED), updates), step + 1]))
-        return ends[0], ends[1]
+        return low, high
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None, observe: bool = True) -> keras.KerasTensor:
         """Return the shape and dtype of the inputs."""

@@ -118,7 +118,7 @@ def test_halves_go_to_even_before_the_zero_point_is_added(bits, compiled):
     np.testing.assert_array_equal(value, np.maximum(expected, -high))
     positive = x > 0
     value, _ = pull(
-        lambda x: fake_quant.fake_quant_nonnegative(x, low, high, bits=bits),
+        lambda x: fake_quant.fake_quant_given(x, low, high, bits=bits, nonnegative=True),
         (x[positive],),
         upstream[positive],
         compiled,
@@ -337,7 +337,7 @@ def test_a_layer_that_learns_its_range_trains(jit_compile):
         (lambda x: fake_quant.fake_quant(x, 1.0, 0.0), "at least minimum"),
         (lambda x: fake_quant.fake_quant(x, 0.0, np.inf), "maximum to hold finite"),
         (lambda x: fake_quant.fake_quant(x, np.zeros(3), F([1, -1, 1]), axis=1), "at least minimum"),
-        (lambda x: fake_quant.fake_quant_nonnegative(x, 0.0, np.nan), "maximum to hold finite"),
+        (lambda x: fake_quant.fake_quant_given(x, 0.0, np.nan), "maximum to hold finite"),
         (lambda x: fake_quant.fake_quant_symmetric(x, -1.0), "limit to be at least 0. Received: -1"),
         (lambda x: fake_quant.fake_quant_symmetric(x, np.nan), "limit to hold finite"),
     ],

@@ -1,0 +1,74 @@
+"""TensorFlow's kernels for processors that do in one pass what `keras.ops` does in several, with the same bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfcompress.core.tensorflow_private import traced_for_xla
+from tfcompress.quantization.numerics.custom_gradient import differentiable
+
+Tensor = Any
+
+
+def available() -> bool:
+    """Return whether these kernels run what is called or traced here.
+
+    XLA, which fuses operations by itself, has one of them with other values for NaN and lacks the other; on a GPU they
+    wait for the range to be copied to the host.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not (traced_for_xla() or tf.config.optimizer.get_jit() or tf.config.list_logical_devices("GPU"))
+
+
+def rounded(x: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Return `x` as whole multiples of `scale`, halves to even, at most 2^bits - 1 of them; zeros where it is 0.
+
+    `integers(x, ..., 1 / scale) * scale` but for the ends. The kernel finds the scale and its inverse from the
+    range: of one that starts at -2^bits times the scale, a power of two, both are exactly those wanted.
+
+    Args:
+        x: float32.
+        scale: float32, a scalar.
+        bits: Those of the grid.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.QuantizeAndDequantizeV2(
+        input=x,
+        input_min=scale * -(2.0**bits),
+        input_max=0.0,
+        num_bits=bits + 1,
+        range_given=True,
+        round_mode="HALF_TO_EVEN",
+    )
+
+
+def within(upstream: Tensor, x: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """Return `upstream` where `x` lies between `first` and `last`, both included, else 0; differentiable.
+
+    Args:
+        upstream: float32.
+        x: Of its shape; nothing passes where it is NaN.
+        first: A scalar.
+        last: A scalar.
+    """
+    import tensorflow as tf
+
+    @differentiable
+    def masked(upstream: Tensor) -> tuple[Tensor, Any]:
+        passed = tf.raw_ops.QuantizeAndDequantizeV4Grad(gradients=upstream, input=x, input_min=first, input_max=last)
+        return passed.input_backprop, lambda upstream: within(upstream, x, first, last)
+
+    return masked(upstream)
+
+
+def gradients(upstream: Tensor, x: Tensor, ends: tuple[Tensor, Tensor], bits: int, narrow: bool) -> Any:
+    """Return the gradients of a fake-quantizer per tensor to `x` and to the ends of its range; XLA has it, too."""
+    import tensorflow as tf
+
+    return tf.quantization.fake_quant_with_min_max_vars_gradient(upstream, x, *ends, num_bits=bits, narrow_range=narrow)
