@@ -128,6 +128,7 @@ OLD_CALLS = {
     ),
     "summary, islands": (lambda model: tfc.summary(model).islands, r"Write \.fallbacks\."),
     "summary, island": (lambda model: tfc.summary(model).rows[0].island, r"Write \.fallback\."),
+    "ActivationSpec, step": (lambda model: tfc.ActivationSpec().step(0.0, 255.0), r"Write \.scale\."),
     "sparsity, per_layer": (
         lambda model: tfc.sparsity(model, per_layer=True),
         r"Write tfcompress.summary\(model\)\.sparsities",

@@ -42,7 +42,7 @@ def test_the_file_is_the_model(name, kind, tmp_path):
     artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=data_of(quantized))
     assert artifact.parity.samples == 48
     for label, parity in artifact.parity.outputs.items():
-        assert parity.step > 0, label
+        assert parity.scale > 0, label
         assert parity.mean_steps < 0.35, label
         assert parity.equal > 0.7, label
         assert parity.max_steps < 6, label
@@ -109,7 +109,7 @@ def test_means_lie_on_the_grid_of_what_they_are_means_of(make, least, tmp_path):
         assert output.equal > least, kind
         assert output.max_steps < 3.5, kind
         before, means = tfc.debug(quantized, path, x).tensors[-3:-1]
-        assert means.step == before.step, kind
+        assert means.scale == before.scale, kind
         assert means.own_max_steps < 1.01, kind
 
 

@@ -50,7 +50,7 @@ def test_every_quantizer_is_found_and_right(exported):
     assert report.same_outputs
     assert report.samples == len(x)
     for tensor in report.tensors:
-        assert tensor.step > 0
+        assert tensor.scale > 0
         assert tensor.own_max_steps < 1.01  # rounded otherwise, nothing else
         assert tensor.own_equal > 0.98
         assert tensor.sqnr is None or tensor.sqnr > 25

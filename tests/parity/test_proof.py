@@ -135,8 +135,8 @@ def moved(steps, share=1.0):
 
 @pytest.mark.parametrize(("steps", "share"), [(1, 0.5), (2, 0.1), (-1, 0.3)])
 def test_roundings_are_allowed_on_a_grid(steps, share):
-    result = compare({"out": GRID}, moved(steps, share), steps={"out": STEP})["out"]
-    assert result.step == STEP
+    result = compare({"out": GRID}, moved(steps, share), scales={"out": STEP})["out"]
+    assert result.scale == STEP
     assert result.max_steps == abs(steps)
     assert result.mean_steps == pytest.approx(abs(steps) * (1 - result.equal))
     assert result.equal == pytest.approx(1 - share, abs=0.12)
@@ -146,31 +146,31 @@ def test_roundings_are_allowed_on_a_grid(steps, share):
 @pytest.mark.parametrize(("steps", "share"), [(3, 1.0), (3, 0.02), (50, 0.02)])
 def test_more_than_roundings_are_not(steps, share):
     with pytest.raises(ParityError, match=rf"\({abs(steps)}.0 steps\)"):
-        compare({"out": GRID}, moved(steps, share), steps={"out": STEP})
+        compare({"out": GRID}, moved(steps, share), scales={"out": STEP})
 
 
 def test_what_is_allowed_follows_from_the_noise_of_the_model_itself():
     noise = np.random.default_rng(2).integers(-6, 7, GRID.shape) * STEP
     alike = [{"out": GRID + noise}]
     other = {"out": GRID + np.random.default_rng(3).integers(-6, 7, GRID.shape) * STEP}
-    result = compare({"out": GRID}, other, steps={"out": STEP}, alike=alike)["out"]
+    result = compare({"out": GRID}, other, scales={"out": STEP}, alike=alike)["out"]
     assert result.noise == pytest.approx(np.sqrt(np.mean(noise**2)))
     with pytest.raises(ParityError, match="roundings that fall otherwise"):
-        compare({"out": GRID}, {"out": GRID + 1.6 * TIMES_NOISE * noise}, steps={"out": STEP}, alike=alike)
+        compare({"out": GRID}, {"out": GRID + 1.6 * TIMES_NOISE * noise}, scales={"out": STEP}, alike=alike)
     with pytest.raises(ParityError):
-        compare({"out": GRID}, other, steps={"out": STEP}, alike=[{"out": GRID}])
+        compare({"out": GRID}, other, scales={"out": STEP}, alike=[{"out": GRID}])
 
 
 def test_a_chaotic_model_is_told():
     other = {"out": np.random.default_rng(5).permuted(GRID)}
     with pytest.warns(UserWarning, match="comparing it says little"):
-        compare({"out": GRID}, other, steps={"out": STEP}, alike=[other])
+        compare({"out": GRID}, other, scales={"out": STEP}, alike=[other])
 
 
 def test_a_few_ties_may_fall_otherwise():
     classes = {"out": np.arange(100)}
     other = {"out": np.where(np.arange(100) < 4, 7, np.arange(100))}
-    assert compare(classes, other, steps={"out": None}, alike=[classes])["out"].equal == 0.96
+    assert compare(classes, other, scales={"out": None}, alike=[classes])["out"].equal == 0.96
     with pytest.raises(ParityError, match="whole numbers"):
         compare(classes, other)
 
@@ -181,10 +181,10 @@ def test_quantized_models_are_compared_in_steps(config, file, tmp_path):
     artifact = export(cnn(config), tmp_path / file)
     result = artifact.parity.outputs["logits"]
     assert artifact.parity.samples == 16
-    assert 0 < result.step < 1
+    assert 0 < result.scale < 1
     assert result.max_steps < 3
     assert result.equal > 0.6
-    assert result.noise is not None and 0 < result.noise < 3 * result.step
+    assert result.noise is not None and 0 < result.noise < 3 * result.scale
     assert f"{result.max_steps:.0f} steps of its grid" in str(artifact)
 
 
@@ -192,7 +192,7 @@ def test_quantized_models_are_compared_in_steps(config, file, tmp_path):
 @pytest.mark.parametrize("config", ["int8_weights", "dynamic_int8"])
 def test_float_activations_have_no_grid(config, file, tmp_path):
     result = export(cnn(config), tmp_path / file).parity.outputs["logits"]
-    assert result.step is None and result.max_steps is None
+    assert result.scale is None and result.max_steps is None
     assert (result.noise is None) == (config == "int8_weights")
     assert result.max_rel < (1e-4 if config == "int8_weights" else 0.05)
 
@@ -261,7 +261,7 @@ def test_swapped_outputs_are_refused():
     one, two = {"a": GRID, "b": GRID[::-1]}, {"a": GRID[::-1], "b": GRID}
     alike = [{name: value + noise for name, value in one.items()}]
     with pytest.raises(ParityError, match="'a'.*'b'"):
-        compare(one, two, steps={"a": STEP, "b": STEP}, alike=alike)
+        compare(one, two, scales={"a": STEP, "b": STEP}, alike=alike)
 
 
 def test_generated_inputs_fill_the_calibrated_range():

@@ -20,7 +20,7 @@ def test_float_file_agrees_to_rounding(file, tmp_path):
     assert [output.name for output in found.outputs] == ["logits", "side"]
     assert found.samples == len(x)
     output = found["logits"]
-    assert output.step is None and output.max_steps is None
+    assert output.scale is None and output.max_steps is None
     assert output.max_rel < 1e-5
     assert output.argmax_agreement == 1
     assert output.sqnr is None or output.sqnr > 100
@@ -32,10 +32,10 @@ def test_quantized_file_agrees_to_a_step(file, tmp_path):
     artifact = export(model, tmp_path / file)
     found = verify(model, artifact.path, x)
     for output in found.outputs:
-        assert output.step is not None
+        assert output.scale is not None
         assert output.max_steps < 3
         assert output.equal > 0.8
-        assert output.max_abs == pytest.approx(output.max_steps * output.step)
+        assert output.max_abs == pytest.approx(output.max_steps * output.scale)
         assert output.mean_steps <= output.max_steps
     float_model, _ = make()
     assert verify(float_model, artifact.path, x)["logits"].sqnr < 45 < (found["logits"].sqnr or 99)

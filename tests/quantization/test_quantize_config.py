@@ -30,7 +30,7 @@ def test_numbers_of_numpy_become_plain_ones():
     config = tfc.QuantizeConfig(tfc.WeightSpec(bits=np.int64(4)), spec, freeze_ranges_step=np.int32(7))
     assert config == tfc.QuantizeConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert {type(config.weights.bits), type(spec.bits), type(config.freeze_ranges_step)} == {int}
-    assert spec.step(0.0, 255.0) == 1.0
+    assert spec.scale(0.0, 255.0) == 1.0
 
 
 @pytest.mark.parametrize("bits", [np.int8(8), np.uint8(8), np.int64(8)])

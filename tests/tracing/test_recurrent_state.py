@@ -152,7 +152,7 @@ def test_two_layers_of_a_quantized_model_are_alike_for_many_steps(format, tmp_pa
     model = tfc.quantize(plain, "int8", data=x)
     artifact = tfc.export(model, tmp_path / f"m.{format}", stateful="io")
     pairs = list(run_in_steps(artifact, model, [part[None] for part in x]))  # nothing of the calibration is left
-    step = model.layers[-1].spec.step(*model.layers[-1].range)
+    step = model.layers[-1].spec.scale(*model.layers[-1].range)
     assert max(np.abs(found - wanted).max() for found, wanted in pairs) < 1.01 * step
     assert np.mean([np.abs(found - wanted).max() < step / 2 for found, wanted in pairs]) > 0.9
 

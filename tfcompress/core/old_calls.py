@@ -100,9 +100,9 @@ def accepts_old_fields(**names: str) -> Callable[[_Kind], _Kind]:
 
     def decorate(kind: _Kind) -> _Kind:
         fields = {field.name for field in dataclasses.fields(kind)}
-        made = accepts_old_calls(names={old: new for old, new in names.items() if new in fields})
-        # What `dataclasses` writes has the field's names alone: it is wrapped, not replaced.
-        setattr(kind, "__init__", made(vars(kind)["__init__"]))  # noqa: B010
+        given = {old: new for old, new in names.items() if new in fields}
+        if given:
+            setattr(kind, "__init__", accepts_old_calls(names=given)(vars(kind)["__init__"]))  # noqa: B010
         for old, new in names.items():
             setattr(kind, old, property(functools.partial(_field, old=old, new=new)))
         return kind

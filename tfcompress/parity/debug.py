@@ -175,8 +175,8 @@ def debug(
         data: an array, a dict or list of arrays for several inputs, or anything that yields batches. A few samples
             are enough.
         reference: the float model that `model` was quantized from; shows for each layer what quantizing costs.
-        threshold: a layer differs if, alone, it is off by more than that: in steps of its grid; without a grid in
-            parts of 1/1024 of its largest value (1/32 where ranges are found at run time).
+        threshold: a layer differs if, alone, it is off by more than that: in scales of its quantization; of a
+            float tensor in parts of 1/1024 of its largest value (1/32 where ranges are found at run time).
         batch_size: samples at once, where the file leaves that free.
 
     Returns:
@@ -262,13 +262,13 @@ def _tensor(
     probe, tensor = comparison.probes[place], comparison.tensors[place]
     lost = None if floats is None else floats.sqnr(place)
     if tensor is None:
-        return TensorDifference(probe.name, probe.source, None, probe.step, float_sqnr=lost)
+        return TensorDifference(probe.name, probe.source, None, probe.scale, float_sqnr=lost)
     whole, own = comparison.whole[place], comparison.own[place]
     return TensorDifference(
         probe.name,
         probe.source,
         tensor.name,
-        probe.step,
+        probe.scale,
         whole.sqnr,
         whole.largest,
         whole.max_steps,
@@ -277,7 +277,7 @@ def _tensor(
         own.largest,
         own.max_steps,
         own.share,
-        own.largest > 1.005 * threshold * max(probe.step or 0.0, share * own.peak, 1e-30),
+        own.largest > 1.005 * threshold * max(probe.scale or 0.0, share * own.peak, 1e-30),
         lost,
     )
 

@@ -87,25 +87,25 @@ def verify(  # noqa: PLR0917
         inputs, about = _generated(model, trace)
     if io_grids(runner):  # what an integer input can't hold, no output can show
         inputs = held(runner, inputs)
-    steps, alike = None, []
+    scales, alike = None, []
     with _weights_once(model):
         expected = _on_generated(model, trace, inputs) if data is None else _usual(model, trace, inputs)
         if deployment is not None and rounds:
             # By position: the names of a file's outputs are the keys of a dict that the model returns.
             grids = [*deployment.steps.values(), *[None] * (len(trace.outputs) - len(deployment.steps))]  # of states
-            steps = dict(zip(trace.outputs, grids, strict=True))
+            scales = dict(zip(trace.outputs, grids, strict=True))
             alike = alike_outputs(model, trace, inputs, deployment)
     received = predict(runner, inputs)
     if not isinstance(received, Mapping):
         received = {runner.output_names[0]: received}
     try:
         try:
-            differences = compare(expected, received, precision, steps, alike)
+            differences = compare(expected, received, precision, scales, alike)
         except ParityError:
             if not alike or is_dynamic(deployment):
                 raise
             alike += [dithered(model, trace, inputs, seed) for seed in range(DITHERED)]
-            differences = compare(expected, received, precision, steps, alike)
+            differences = compare(expected, received, precision, scales, alike)
     except ParityError as error:
         error.inputs = inputs
         raise
@@ -197,7 +197,7 @@ def dithered(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray],
     def rounded(quantizer: ActivationQuantizer, x: Any, low: Any, high: Any) -> Any:
         known = None not in x.shape
         signs = random.choice(np.array([-1, 1], np.float32), tuple(x.shape)) if known else np.float32(1)
-        moved = x + DITHER * signs * quantizer.spec.step(low, high)
+        moved = x + DITHER * signs * quantizer.spec.scale(low, high)
         return type(quantizer).quantized(quantizer, moved, low, high)
 
     with contextlib.ExitStack() as undo:

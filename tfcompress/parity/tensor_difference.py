@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfcompress.core.old_calls import accepts_old_fields
 
+
+@accepts_old_fields(step="scale")
 @dataclasses.dataclass(frozen=True)
 class TensorDifference:
     """One tensor of the model, in Keras and in the file.
@@ -16,10 +19,10 @@ class TensorDifference:
         name: of the quantizer, or of the layer in a model without.
         layer: whose output it is.
         tensor: its name in the file; None: not found there, and all figures are None.
-        step: of its quantization grid; None: float.
+        scale: of its quantization; None: float.
         sqnr: variance of Keras' values over the mean squared difference, in dB; None also if nothing differs.
         max_abs: largest absolute difference.
-        max_steps: that in steps.
+        max_steps: that in scales, the steps from one integer to the next.
         equal: share of equal values: on a grid the same integer.
         own_sqnr: as `sqnr`, of the layer alone.
         own_max_abs: as `max_abs`.
@@ -33,7 +36,7 @@ class TensorDifference:
     name: str
     layer: str
     tensor: str | None
-    step: float | None = None
+    scale: float | None = None
     sqnr: float | None = None
     max_abs: float | None = None
     max_steps: float | None = None

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.old_calls import accepts_old_fields
+
 RELATIVE_TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """Largest difference allowed, as a part of the largest |reference| of the output."""
 
@@ -49,6 +51,7 @@ class ParityError(ValueError):
     inputs: Mapping[str, np.ndarray] | None = None
 
 
+@accepts_old_fields(step="scale")
 @dataclasses.dataclass(frozen=True)
 class OutputParity:
     """How close one output of the file is to Keras.
@@ -59,8 +62,8 @@ class OutputParity:
         tolerance: the largest absolute difference that was allowed.
         argmax_agreement: part of the rows (along the last axis) whose largest entry is the same one.
         non_finite: entries that are NaN or infinite in Keras, and in the file alike.
-        step: of the output's quantization grid; None where it has none.
-        max_steps: largest difference in such steps.
+        scale: of the output's quantization; None where it is float.
+        max_steps: largest difference in scales, the steps from one integer to the next.
         mean_steps: mean difference in such steps.
         equal: part of the values that are the same: on a grid the same integer.
         sqnr: variance of the reference over the mean squared difference, in dB; None if nothing differs.
@@ -73,7 +76,7 @@ class OutputParity:
     tolerance: float
     argmax_agreement: float
     non_finite: int = 0
-    step: float | None = None
+    scale: float | None = None
     max_steps: float | None = None
     mean_steps: float | None = None
     equal: float | None = None
@@ -114,7 +117,7 @@ def compare(
     expected: Mapping[str, np.ndarray],
     received: Mapping[str, np.ndarray],
     precision: str = "float32",
-    steps: Mapping[str, float | None] | None = None,
+    scales: Mapping[str, float | None] | None = None,
     alike: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> dict[str, OutputParity]:
     """Compare outputs by name.
@@ -123,7 +126,7 @@ def compare(
         expected: {name: array}, of Keras.
         received: {name: array}, of the file.
         precision: of the file; it sets the tolerance of what isn't quantized.
-        steps: {name: step of the output's quantization grid, None where it has none}; None: a float file.
+        scales: {name: scale of the output's quantization, None where it has none}; None: a float file.
         alike: {name: array}, what a quantized model gives when its roundings fall otherwise. How far that is from
             `expected` says what a difference means: in a deep net one step early on may be many at the end.
 
@@ -139,7 +142,7 @@ def compare(
         >>> one = np.array([[1.0, 2.0]])
         >>> compare({"out": one}, {"out": one + 1e-5})["out"].argmax_agreement
         1.0
-        >>> compare({"out": one}, {"out": one + 0.5}, steps={"out": 0.5})["out"].max_steps
+        >>> compare({"out": one}, {"out": one + 0.5}, scales={"out": 0.5})["out"].max_steps
         1.0
     """
     if set(expected) != set(received):
@@ -147,10 +150,10 @@ def compare(
     results: dict[str, OutputParity] = {}
     failures = []
     for name, reference in expected.items():
-        step = (steps or {}).get(name)
+        scale = (scales or {}).get(name)
         others = [np.asarray(other[name]) for other in alike]
         problem, results[name] = _compare_one(
-            np.asarray(reference), np.asarray(received[name]), precision, step, others
+            np.asarray(reference), np.asarray(received[name]), precision, scale, others
         )
         if problem:
             failures.append(f"output {name!r}: {problem}")
@@ -171,7 +174,7 @@ def _warn(name: str, result: OutputParity, reference: np.ndarray) -> None:
             "infinite (so has the file). Check the weights, or verify with data of your own: verify=x.",
             stacklevel=4,
         )
-    elif result.noise and result.noise > STEPS * (result.step or 0.0) and result.noise > 0.7 * reference.std():
+    elif result.noise and result.noise > STEPS * (result.scale or 0.0) and result.noise > 0.7 * reference.std():
         warnings.warn(
             f"Output {name!r} of the Keras model itself changes by {result.noise:.3g} (it varies by "
             f"{reference.std():.3g}) when its roundings fall otherwise, so comparing it says little. Verify with "
@@ -181,10 +184,10 @@ def _warn(name: str, result: OutputParity, reference: np.ndarray) -> None:
 
 
 def _compare_one(
-    reference: np.ndarray, value: np.ndarray, precision: str, step: float | None, alike: Sequence[np.ndarray]
+    reference: np.ndarray, value: np.ndarray, precision: str, scale: float | None, alike: Sequence[np.ndarray]
 ) -> tuple[str, OutputParity]:
     if reference.shape != value.shape:
-        nothing = OutputParity(np.inf, np.inf, 0.0, 0.0, step=step)
+        nothing = OutputParity(np.inf, np.inf, 0.0, 0.0, scale=scale)
         return f"expected shape {reference.shape}, received {value.shape}", nothing
     if reference.dtype.kind in "iub":
         return _compare_whole(reference, value, precision, alike)
@@ -198,22 +201,22 @@ def _compare_one(
     allowed = RELATIVE_TOLERANCE[precision] * largest + ABSOLUTE_FLOOR[precision]
     allowed_typical = np.inf
     noise = None
-    if step is not None or alike:
+    if scale is not None or alike:
         others = [_difference(reference, other.astype(np.float64)) for other in alike]
         noise = max((_rms(other) for other in others), default=0.0)
         spread = max((float(other.max(initial=0.0)) for other in others), default=0.0)
-        # Half a percent more, since the steps of the file's grid are rounded to float32 otherwise.
-        allowed_typical = TYPICAL_STEPS * step if step is not None else allowed
+        # Half a percent more, since the scales of the file are rounded to float32 otherwise.
+        allowed_typical = TYPICAL_STEPS * scale if scale is not None else allowed
         allowed_typical += TIMES_NOISE * noise
-        allowed = max(allowed, 1.005 * STEPS * (step or 0.0)) + LARGEST_TIMES_NOISE * spread
-    result = _figures(reference, value, difference, allowed, step=step, noise=noise)
+        allowed = max(allowed, 1.005 * STEPS * (scale or 0.0)) + LARGEST_TIMES_NOISE * spread
+    result = _figures(reference, value, difference, allowed, scale=scale, noise=noise)
     if strange.any():
         at = tuple(int(i) for i in np.argwhere(strange)[0])
         problem = f"expected {reference[at]} at {at}, received {value[at]}, and {strange.sum()} such entries"
         if result.non_finite:
             problem += f" (the Keras model itself gives {result.non_finite} NaN or infinite entries)"
         return problem, result
-    if result.max_abs <= allowed and (_rms(difference) <= allowed_typical or result.max_abs <= STEPS * (step or 0)):
+    if result.max_abs <= allowed and (_rms(difference) <= allowed_typical or result.max_abs <= STEPS * (scale or 0)):
         return "", result
     at = tuple(int(i) for i in np.unravel_index(difference.argmax(), difference.shape))
     found = f"expected {reference[at]:.6g} at {at}, received {value[at]:.6g}: differs by {result.max_abs:.3g}"
@@ -233,7 +236,7 @@ def _figures(
     difference: np.ndarray,
     allowed: float,
     *,
-    step: float | None,
+    scale: float | None,
     noise: float | None,
 ) -> OutputParity:
     finite = np.isfinite(reference)
@@ -245,10 +248,10 @@ def _figures(
         float(allowed),
         argmax_agreement(reference, value),
         int((~finite).sum()),
-        step,
-        max_abs / step if step else None,
-        float(difference.mean()) / step if step and difference.size else None,
-        float((difference < step / 2 if step else difference == 0).mean()) if difference.size else 1.0,
+        scale,
+        max_abs / scale if scale else None,
+        float(difference.mean()) / scale if scale and difference.size else None,
+        float((difference < scale / 2 if scale else difference == 0).mean()) if difference.size else 1.0,
         _sqnr(reference[finite], difference[finite]),
         noise,
     )

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 
 from tfcompress.core.arguments import check_model, running
+from tfcompress.core.old_calls import accepts_old_fields
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.data.model_batches import check_batch_size
 from tfcompress.data.named_batches import Arrays, Carried, stream
 from tfcompress.data.named_inputs import TensorInfo, count_samples
-from tfcompress.parity.probing.model_tensors import output_steps
+from tfcompress.parity.probing.model_tensors import output_scales
 from tfcompress.parity.probing.tensor_comparison import Values
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import predict
@@ -28,25 +29,26 @@ from tfcompress.tracing.recurrent_state import StreamingSignature, has_states, s
 from tfcompress.tracing.signature import read_signature
 
 
+@accepts_old_fields(step="scale")
 @dataclasses.dataclass(frozen=True)
 class OutputDifference:
     """How far one output of a file is from Keras.
 
     Attributes:
         name: of the output.
-        step: of its quantization grid; None where it has none.
+        scale: of its quantization; None where it is float.
         max_abs: largest absolute difference.
         mean_abs: mean absolute difference.
         max_rel: the largest as a part of the largest |value| of Keras.
-        max_steps: the largest in steps; None without a grid.
-        mean_steps: the mean in steps.
+        max_steps: the largest in scales, the steps from one integer to the next; None where it is float.
+        mean_steps: the mean in such steps.
         equal: share of equal values: on a grid the same integer, else the same number.
         argmax_agreement: share of the rows (along the last axis) whose largest entry is the same one.
         sqnr: variance of Keras' values over the mean squared difference, in dB; None if nothing differs.
     """
 
     name: str
-    step: float | None
+    scale: float | None
     max_abs: float
     mean_abs: float
     max_rel: float
@@ -164,7 +166,7 @@ def verify(
     call = signature.caller(model)
     random = np.random.default_rng(0)
     names = pair(signature.inputs, runner.input_specs, "input", path)
-    steps = output_steps(model)
+    scales = output_scales(model)
     sums: dict[str, Values] = {}
     agreeing: dict[str, list[int]] = {}
     ends: dict[str, str] = {}
@@ -180,9 +182,9 @@ def verify(
         keras_states.take(expected.values())
         if not sums:
             ends = pair(expected, runner.output_specs, "output", path)
-            known = [*steps, *[None] * len(states)]
+            known = [*scales, *[None] * len(states)]
             known = known if len(known) == len(expected) else [None] * len(expected)
-            sums = {name: Values(step) for name, step in zip(expected, known, strict=True)}
+            sums = {name: Values(scale) for name, scale in zip(expected, known, strict=True)}
             agreeing = {name: [0, 0] for name in expected}
         given = {**batch, **file_states.values}
         received = predict(runner, {names[name]: value for name, value in given.items()})
@@ -248,7 +250,7 @@ def reference(model: keras.Model, call: Callable[[Sequence[Any]], dict[str, Any]
 def _difference(name: str, values: Values, same: int, rows: int) -> OutputDifference:
     return OutputDifference(
         name,
-        values.step,
+        values.scale,
         values.largest,
         values.mean,
         values.largest / values.peak if values.peak else values.largest,

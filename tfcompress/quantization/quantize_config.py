@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfcompress.core.arguments import MOST, check_choice, check_fields, check_flag, is_whole
-from tfcompress.core.old_calls import drops_old_fields
+from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
 
 LEAST_BITS, MOST_BITS = 2, 16
 
@@ -81,6 +81,7 @@ class WeightSpec:
         return cls(**_fields_of(cls, values))
 
 
+@accepts_old_fields(step="scale")
 @dataclasses.dataclass(frozen=True)
 class ActivationSpec:
     """How activations are quantized.
@@ -115,10 +116,10 @@ class ActivationSpec:
             momentum=_checked_number("momentum", self.momentum, "in [0, 1)", lambda x: 0 <= x < 1),
         )
 
-    def step(self, low: Any, high: Any) -> Any:
-        """Return the step of the grid on a range; on a symmetric one the lowest integer stays unused.
+    def scale(self, low: Any, high: Any) -> Any:
+        """Return the scale of a range; on a symmetric one the lowest integer stays unused.
 
-        >>> ActivationSpec().step(0.0, 255.0), ActivationSpec(symmetric=True).step(-127.0, 127.0)
+        >>> ActivationSpec().scale(0.0, 255.0), ActivationSpec(symmetric=True).scale(-127.0, 127.0)
         (1.0, 1.0)
         """
         return (high - low) / float(2**self.bits - (2 if self.symmetric else 1))

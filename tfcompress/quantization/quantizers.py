@@ -229,7 +229,7 @@ class ActivationQuantizer(Inserted):
         else:
             ends = ops.convert_to_tensor(self.ends.value)
             low, high = ends[0], ends[1]
-        return self.spec.step(low, high)
+        return self.spec.scale(low, high)
 
     def see(self, seen: Mapping[str, Any] | None) -> None:
         """Keep what calibration has seen of the model's inputs, in plain lists: Keras tracks what is assigned."""
@@ -319,7 +319,7 @@ class ActivationQuantizer(Inserted):
             low = -high
         old, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
         (old_low, old_high), (updates, step) = ops.unstack(old, 2), ops.unstack(counts, 2)
-        step_size = self.spec.step(old_low, old_high)
+        step_size = self.spec.scale(old_low, old_high)
         beyond = ops.logical_or(low < old_low - step_size, high > old_high + step_size)
         moves = ops.logical_and(ops.isfinite(high - low), ops.logical_or(updates < LATTICE, beyond))
         if self.freeze_step is not None:

@@ -167,7 +167,7 @@ def test_int8_kernels_take_blocks_of_16(recipe, tmp_path):
     assert "slower than dense" in found.notes[0]
     x = random(50, 128, seed=9)
     ours, theirs = found.predict(x), dense.predict(x)
-    step = dense.parity.outputs["dense_1"].step or 1e-4  # what is rounded at run time alone comes out in float
+    step = dense.parity.outputs["dense_1"].scale or 1e-4  # what is rounded at run time alone comes out in float
     assert np.abs(ours - theirs).max() <= 1.01 * step
     assert count_tflite(found.path).nonzeros == count_tflite(dense.path).nonzeros
     # At a tenth of the blocks the integer kernel is the slower one.

@@ -64,7 +64,7 @@ def most_steps(quantized, x, folder):
     for suffix in ("tflite", "onnx"):
         tfc.export(quantized, folder / f"m.{suffix}", verify=x[:2])
         got = np.concatenate([open_runner(folder / f"m.{suffix}").predict(one[None]) for one in x])
-        found.append(np.abs(got - expected).max() / last.spec.step(*last.range))
+        found.append(np.abs(got - expected).max() / last.spec.scale(*last.range))
     return max(found)
 
 

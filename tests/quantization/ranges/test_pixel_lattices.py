@@ -128,7 +128,7 @@ def test_files_equal_the_simulation(name, inside, tmp_path):
     quantized = tfc.quantize(network(PLACES[name] if inside else None), "int8", x[:16])
     quantizer = activation_quantizers(quantized)[0]
     low, high = quantizer.range
-    away = np.abs(keras.ops.convert_to_numpy(quantizer(x)) - x) / quantizer.spec.step(low, high)
+    away = np.abs(keras.ops.convert_to_numpy(quantizer(x)) - x) / quantizer.spec.scale(low, high)
     assert away.mean() < 0.3
     # Sums of float32 are a little off, and so one integer in some thousand; between two integers a third of all was.
     least = 0.9 if PLACES.get(name) is PLACES["ImageNet"] and inside else 0.97

@@ -28,7 +28,7 @@ class Probe:
         name: of the quantizer or layer that makes it.
         source: of the layer whose output it is.
         tensor: symbolic.
-        step: of its grid; None: float.
+        scale: of its quantization; None: float.
         names: of the layers whose work it may hold: the quantizer, then what is before it.
         output: the place among the model's outputs, or None.
         folded: the name of what it is folded into in a file, so that it isn't there itself; or None.
@@ -38,7 +38,7 @@ class Probe:
     name: str
     source: str
     tensor: Any
-    step: float | None
+    scale: float | None
     names: tuple[str, ...]
     output: int | None = None
     folded: str | None = None
@@ -80,18 +80,18 @@ def probes(model: keras.Model) -> list[Probe]:
             own = name_of_call(call, graph) if isolated else call.operation.name
             name = own if len(floats) == 1 else f"{own}[{place}]"
             names = (own, *_before(call, graph)) if quantized else (own,)
-            step = call.operation.grid.scale if isolated else None
+            scale = call.operation.grid.scale if isolated else None
             first = isolated and call.keywords.get("observe", True)
             source = (call.operation.source if first else "") or names[-1]
             moved = rule_of(call).kind == TRANSPARENT
-            found.append(Probe(name, source, x, step, names, places.get(id(x)), folded.get(call), moved))
+            found.append(Probe(name, source, x, scale, names, places.get(id(x)), folded.get(call), moved))
     there = {id(probe.tensor) for probe in found}
     for x in model.outputs:
         if id(x) not in there:
             last = graph.producer(x)
             source = last.operation.name if last else x.name
-            step = grid_step(x, graph) if quantized else None
-            found.append(Probe(model.output_names[places[id(x)]], source, x, step, (source,), places[id(x)]))
+            scale = tensor_scale(x, graph) if quantized else None
+            found.append(Probe(model.output_names[places[id(x)]], source, x, scale, (source,), places[id(x)]))
     return found
 
 
@@ -120,18 +120,18 @@ def _before(call: Call, graph: GraphIndex) -> Iterator[str]:
         call = before
 
 
-def grid_step(x: Any, graph: GraphIndex) -> float | None:
-    """Return the step of the grid on which a tensor lies: its quantizer's, or that of what is only moved to it."""
+def tensor_scale(x: Any, graph: GraphIndex) -> float | None:
+    """Return the scale with which a tensor is quantized: its quantizer's, or that of what is only moved to it."""
     quantizer = quantizer_of(x, graph.producer)
     return None if quantizer is None or quantizer.spec.dynamic else quantizer.grid.scale
 
 
-def output_steps(model: keras.Model) -> list[float | None]:
-    """Return the step of the grid of each output of a model, in their order; None where it has none."""
+def output_scales(model: keras.Model) -> list[float | None]:
+    """Return the scale of each output of a model, in their order; None where it has none."""
     if not static_quantizers(model):
         return []
     graph = index_of(model)
-    return [grid_step(x, graph) for x in model.outputs]
+    return [tensor_scale(x, graph) for x in model.outputs]
 
 
 def is_dynamic(model: keras.Model) -> bool:

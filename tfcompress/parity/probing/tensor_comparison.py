@@ -34,11 +34,11 @@ class Values:
     """What two tensors differ by, summed up over batches.
 
     Attributes:
-        step: of the grid; None: float.
+        scale: of its quantization; None: float.
     """
 
-    def __init__(self, step: float | None):
-        self.step = step
+    def __init__(self, scale: float | None):
+        self.scale = scale
         self.count = 0
         self.equal = 0
         self.signal = self.sum = self.noise = self.absolute = self.largest = self.peak = 0.0
@@ -57,7 +57,7 @@ class Values:
         self.absolute += float(difference.sum())
         self.largest = max(self.largest, float(difference.max(initial=0.0)))
         self.peak = max(self.peak, float(np.abs(reference).max(initial=0.0)))
-        self.equal += int((difference < self.step / 2 if self.step else difference == 0).sum())
+        self.equal += int((difference < self.scale / 2 if self.scale else difference == 0).sum())
 
     @property
     def sqnr(self) -> float | None:
@@ -71,12 +71,12 @@ class Values:
     @property
     def max_steps(self) -> float | None:
         """Largest difference in steps."""
-        return self.largest / self.step if self.step else None
+        return self.largest / self.scale if self.scale else None
 
     @property
     def mean_steps(self) -> float | None:
         """Mean difference in steps."""
-        return self.absolute / self.count / self.step if self.step and self.count else None
+        return self.absolute / self.count / self.scale if self.scale and self.count else None
 
     @property
     def mean(self) -> float:
@@ -104,8 +104,8 @@ class Comparison:
         self.probes = probes(model)
         self.candidates = match(self.probes, observer, {operation.name for operation in model.operations})
         self.tensors: list[FileTensor | None] = [None] * len(self.probes)
-        self.whole = [Values(probe.step) for probe in self.probes]
-        self.own = [Values(probe.step) for probe in self.probes]
+        self.whole = [Values(probe.scale) for probe in self.probes]
+        self.own = [Values(probe.scale) for probe in self.probes]
         self.outputs: dict[str, np.ndarray] = {}
         self._found = [place for place, candidates in enumerate(self.candidates) if candidates.tensors]
         self._forward = functional(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])

@@ -43,7 +43,7 @@ def match(found: Sequence[Probe], observer: Observer, known: set[str]) -> list[C
             matched.append(Candidates(observer.named[probe.name], [observer.named[probe.name]]))
         elif probe.folded:
             matched.append(Candidates())
-        elif probe.step is not None:
+        elif probe.scale is not None:
             matched.append(_on_grid(probe, observer, scopes))
         else:
             matched.append(_of_layer(probe, observer, scopes, order, folded))
@@ -83,14 +83,14 @@ def _fits(probe: Probe, tensor: FileTensor) -> bool:
 
 def _on_grid(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes]) -> Candidates:
     """Return the tensors on a quantizer's grid: by grid and name, else by name, else by grid."""
-    assert probe.step is not None
+    assert probe.scale is not None
     ranked: dict[int, list[FileTensor]] = {}
     for tensor in observer.tensors:
         if not _fits(probe, tensor):
             continue
         layers = {layer for _, layer in scopes[tensor.key]}
         named = not layers.isdisjoint(probe.names)
-        same = tensor.scale is not None and abs(tensor.scale - probe.step) <= 1e-4 * probe.step
+        same = tensor.scale is not None and abs(tensor.scale - probe.scale) <= 1e-4 * probe.scale
         if tensor.scale is None:
             rank = 3 if probe.names[0] in layers else None  # else it is what is before the quantizer
         else:

@@ -147,7 +147,7 @@ def _range(low: float, high: float, spec: ActivationSpec) -> tuple[float, float]
 
 
 def _step(low: float, high: float, spec: ActivationSpec) -> float:
-    return float(spec.step(*_range(low, high, spec))) or 1.0
+    return float(spec.scale(*_range(low, high, spec))) or 1.0
 
 
 class _PerChannel(keras.layers.Layer):
