@@ -27,8 +27,8 @@ class Artifact:
         inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
         outputs: likewise.
         parity: the differences to Keras, measured before the file got its name; None: not verified.
-        notes: what a reader should know beside: that training ended before a schedule of pruning; what became of the
-            zeros, with `sparse`; how the states of a streaming model are used.
+        notes: what a reader should know beside: that training ended before a schedule of pruning; which zeros
+            aren't stored, with `sparse`; how the states of a streaming model are used.
         operators: how many of the file's operators compute in integers, and which in float and why (which layer is
             known of an exported model alone).
         data_files: the files beside it that hold its weights, where an ONNX model has them outside; they go where it

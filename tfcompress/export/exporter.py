@@ -88,7 +88,7 @@ def export(
         sparse: True: a `.tflite` file leaves out the zeros of each weight that gets smaller so and that its runtime
             reads right, which is seen by running it; "auto": only of those that cost no speed by it, and none of a
             `.onnx` file, whose runtime has no sparse weights; False: all zeros are stored, as delegates other than
-            XNNPACK want it. The artifact's `notes` say what became of each weight.
+            XNNPACK want it. The artifact's `notes` say of each weight how it is stored.
         overwrite: whether an existing file is replaced.
         verify: True: compare on seeded random inputs of what the model knows of each (the range of each channel that
             calibration or Normalization has seen, pixels, tables), noise otherwise; data as `fit` takes it, an array,

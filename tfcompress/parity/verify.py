@@ -115,7 +115,7 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         outputs = [dataclasses.asdict(output) for output in self.outputs]
-        about = {"version": 1, "model": self.model, "path": str(self.path), "format": self.format}
+        about = {"version": 2, "model": self.model, "path": str(self.path), "format": self.format}
         return plain({**about, "samples": self.samples, "outputs": outputs})
 
 

@@ -1,4 +1,4 @@
-"""Pruning a model: wrapping its layers, or at one stroke."""
+"""Pruning a model: wrapping its layers, to be trained so, or once and without training."""
 
 from __future__ import annotations
 

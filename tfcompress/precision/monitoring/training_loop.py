@@ -1,4 +1,4 @@
-"""What a training loop runs: how many steps, on which batch, and what became of the loss scale."""
+"""What a training loop runs: how many steps, on which batch, and the loss scale after each."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def shrink(model: keras.Model) -> keras.Model:
     work with) is removed, with what belongs to it in all layers that it goes through, if nothing reads it with weights
     other than zero, if it is zero wherever it is read, or if it is a constant that can become part of a bias. Which
     channels depend on each other is found in the model's graph; what isn't understood stays as it is.
-    `tfcompress.shrink_report` tells what became of each group, and why.
+    `tfcompress.shrink_report` tells the status of each group, and why.
 
     Args:
         model: A built Keras model of any kind, pruned with `granularity="channel"` or otherwise; wrapped or stripped.
