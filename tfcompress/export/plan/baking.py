@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.transform import Encoded, decoded, read, remove_projection
 from tfcompress.core.wrapper import CompressedLayer
@@ -88,7 +89,7 @@ class Baking:
             sources: {name of a layer: that of the quantized model that it stands for}.
         """
         variables = {
-            id(weight): (layer.name, weight) for layer in reversed(model._flatten_layers()) for weight in layer.weights
+            id(weight): (layer.name, weight) for layer in reversed(flatten_layers(model)) for weight in layer.weights
         }
         return PlannedWeights(
             PlannedWeight(sources.get(layer, layer), weight.name, self.encodings[key])
