@@ -13,7 +13,8 @@ from tfcompress.export.file_arithmetic import read_census
 from tfcompress.export.onnx.propagate import FUSED, PLAIN
 from tfcompress.quantization.quantizers import WeightQuantizer
 
-both_formats = pytest.mark.parametrize("format", ["tflite", "onnx"])
+FORMATS = ("tflite", "onnx")
+both_formats = pytest.mark.parametrize("format", FORMATS)
 IMAGE = (8, 8, 6)
 
 
@@ -52,52 +53,52 @@ def off_the_grid(monkeypatch):
     return lambda: monkeypatch.setattr(WeightQuantizer, "apply", clipped)
 
 
-@both_formats
 @pytest.mark.parametrize(
     ("recipe", "kind"),
     [("int8", kind) for kind in BAD]
     + [("int16x8", "conv"), ("dynamic_int8", "conv"), ("int8_weights", "folded"), ("int8_per_tensor", "depthwise")],
 )
-def test_a_kernel_that_stays_float_is_named(recipe, kind, format, tmp_path, off_the_grid):
+def test_a_kernel_that_stays_float_is_named(recipe, kind, tmp_path, off_the_grid):
     ranges = None if recipe in ("dynamic_int8", "int8_weights") else data()
     quantized = tfc.quantize(around(*BAD[kind]()), recipe, data=ranges)
     off_the_grid()
-    with pytest.raises(ValueError, match=r"Expected layer 'bad' to (compute in integers|have weights of 8 bits)"):
-        tfc.export(quantized, tmp_path / f"m.{format}")
+    for format in FORMATS:
+        with pytest.raises(ValueError, match=r"Expected layer 'bad' to (compute in integers|have weights of 8 bits)"):
+            tfc.export(quantized, tmp_path / f"m.{format}")
     assert not list(tmp_path.iterdir())
 
 
-@both_formats
-def test_all_in_integers(format, tmp_path):
+def test_all_in_integers(tmp_path):
     made = [L.BatchNormalization(), L.ReLU(), L.DepthwiseConv2D(3), L.MaxPooling2D(), L.Dense(5)]
     quantized = tfc.quantize(around(*made), "int8", data=data())
-    artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True)
-    assert (artifact.precision, artifact.operators.floats) == ("int8", ())
-    assert artifact.operators.integer >= 6
-    assert f"{artifact.operators.integer} operators compute in integers, 0 in float" in str(artifact)
+    for format in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True)
+        assert (artifact.precision, artifact.operators.floats) == ("int8", ()), format
+        assert artifact.operators.integer >= 6, format
+        assert f"{artifact.operators.integer} operators compute in integers, 0 in float" in str(artifact), format
 
 
-@both_formats
-def test_a_limit_within_a_wider_range_is_one_of_integers(format, tmp_path):
+def test_a_limit_within_a_wider_range_is_one_of_integers(tmp_path):
     inputs = keras.Input((6, 8))
     limited = [L.Dense(4, activation=name)(inputs) for name in ("relu", "relu6")]
     outputs = L.Dense(3)(L.Concatenate()([*limited, inputs]))
     x = 3 * data((6, 8))
     quantized = tfc.quantize(keras.Model(inputs, outputs), "int8", data=x)
-    artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True, verify=x)
-    assert artifact.parity.outputs[next(iter(artifact.parity.outputs))].max_steps < 1.01
+    for format in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{format}", require_integer=True, verify=x)
+        assert artifact.parity.outputs[next(iter(artifact.parity.outputs))].max_steps < 1.01, format
 
 
-@both_formats
-def test_a_product_behind_a_layer_is_not_taken_for_its_own(format, tmp_path):
+def test_a_product_behind_a_layer_is_not_taken_for_its_own(tmp_path):
     """A Fourier transform is written as products, which have no layer's name."""
     inputs = keras.Input((8, 6))
     x = L.Dense(6, name="before")(inputs)
     model = keras.Model(inputs, L.Dense(3, name="behind")(keras.ops.fft2((x, keras.ops.zeros_like(x)))[0] + x))
     quantized = tfc.quantize(model, "int8", data=data((8, 6)))
-    artifact = tfc.export(quantized, tmp_path / f"m.{format}")
-    assert artifact.operators.integer >= 2
-    assert len(artifact.operators.floats) >= 2
+    for format in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{format}")
+        assert artifact.operators.integer >= 2, format
+        assert len(artifact.operators.floats) >= 2, format
 
 
 def test_a_float_input_is_quantized_before_it_is_moved(tmp_path):
@@ -123,15 +124,14 @@ def test_what_is_float_is_named_with_its_reason(format, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [f"m.{format}"]
 
 
-@both_formats
-def test_a_layer_left_float_is_no_error(format, tmp_path):
+def test_a_layer_left_float_is_no_error(tmp_path):
     model = around(L.Conv2D(16, 3, padding="same", name="left"), L.ReLU())
     quantized = tfc.quantize(model, "int8", data=data(), layers=lambda layer: layer.name != "left")
-    artifact = tfc.export(quantized, tmp_path / f"m.{format}")
-    assert {op.layer for op in artifact.operators.floats} == {"left"}
+    for format in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{format}")
+        assert {op.layer for op in artifact.operators.floats} == {"left"}, format
 
 
-@both_formats
 @pytest.mark.parametrize(
     ("recipe", "precision"),
     [
@@ -143,17 +143,18 @@ def test_a_layer_left_float_is_no_error(format, tmp_path):
         (tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=4)), "int8x4"),
     ],
 )
-def test_precision_is_read_in_the_file(recipe, precision, format, tmp_path):
+def test_precision_is_read_in_the_file(recipe, precision, tmp_path):
     model = keras.Sequential([keras.Input((16,)), L.Dense(32, activation="relu"), L.Dense(32)])
     quantized = tfc.quantize(model, recipe)
     if precision in ("int8", "int16x8", "int8x4"):
         tfc.calibrate(quantized, data((16,)))
-    artifact = tfc.export(quantized, tmp_path / f"m.{format}")
-    opened = Artifact.open(artifact.path)
-    assert artifact.precision == opened.precision == precision
-    assert artifact.operators.integer == opened.operators.integer
     computes = precision.startswith(("int8", "dynamic", "int16")) and precision != "int8 weights"
-    assert bool(artifact.operators.integer) == (computes and (precision, format) != ("int16x8", "onnx"))
+    for format in FORMATS:
+        artifact = tfc.export(quantized, tmp_path / f"m.{format}")
+        opened = Artifact.open(artifact.path)
+        assert artifact.precision == opened.precision == precision, format
+        assert artifact.operators.integer == opened.operators.integer, format
+        assert bool(artifact.operators.integer) == (computes and (precision, format) != ("int16x8", "onnx")), format
 
 
 @both_formats

@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 from tests.export import models
+from tests.once import once
 from tfcompress.export import Artifact, ParityError, export, open_runner
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.tflite.flatbuffer import File
@@ -109,6 +110,7 @@ def test_signature_refuses_strings():
         read_signature(model)
 
 
+@once
 def cnn(config="int8", seed=0):
     """A quantized network for pixels from 0 to 255, with logits."""
     image = keras.Input((8, 8, 3), name="image")
