@@ -21,7 +21,6 @@ class Graph:
         parked: The values of constants that it lacks, by name: `finish` writes those of all.
 
     Attributes:
-        nodes: in topological order as far as they were there from the start; what was added stands behind.
         constants: {name: array}, in place of the initializers.
         shapes: {tensor name: tuple of sizes, None where it is free}, as far as shape inference knows.
     """
@@ -45,9 +44,9 @@ class Graph:
             value.name: _sizes(value) for value in [*inferred.value_info, *graph.input, *graph.output] if _ranked(value)
         }
         self.shapes.update((name, value.shape) for name, value in self.constants.items())
-        self.nodes: list[Any] = []
+        self._nodes: dict[int, Any] = {}  # by `id`
         self._producer: dict[str, Any] = {}
-        self._consumers: dict[str, list[Any]] = collections.defaultdict(list)
+        self._consumers: dict[str, dict[int, Any]] = collections.defaultdict(dict)
         self._captured: set[str] = set()
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -61,14 +60,19 @@ class Graph:
 
     def attach(self, node: Any) -> None:
         """Add a node whose outputs have new names."""
-        self.nodes.append(node)
+        self._nodes[id(node)] = node
         for name in node.output:
             self._producer[name] = node
-        for name in dict.fromkeys(node.input):
+        for name in node.input:
             if name:
-                self._consumers[name].append(node)
+                self._consumers[name][id(node)] = node
 
     # Reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> list[Any]:
+        """The nodes: in topological order as far as they were there from the start; what was added stands behind."""
+        return list(self._nodes.values())
 
     def of_type(self, *types: str) -> list[Any]:
         """Return the nodes of these operators of the standard domain, as they are now."""
@@ -81,7 +85,7 @@ class Graph:
 
     def consumers(self, name: str) -> list[Any]:
         """Return the nodes that read a tensor, each once."""
-        return list(self._consumers.get(name, ()))
+        return list(self._consumers[name].values()) if name in self._consumers else []
 
     def kept(self, name: str) -> bool:
         """Whether something else than a node of this graph reads a tensor: the caller, or a subgraph."""
@@ -89,7 +93,7 @@ class Graph:
 
     def only_consumer(self, name: str, *types: str) -> Any | None:
         """Return the node that alone reads a tensor, if it is one of `types` and nothing else needs the tensor."""
-        nodes = self._consumers.get(name, ())
+        nodes = self.consumers(name)
         if len(nodes) != 1 or self.kept(name) or (types and nodes[0].op_type not in types):
             return None
         return nodes[0]
@@ -129,9 +133,9 @@ class Graph:
         old = node.input[index]
         node.input[index] = name
         if old and old not in node.input:
-            self._consumers[old] = [other for other in self._consumers[old] if other is not node]
-        if name and not any(other is node for other in self._consumers[name]):
-            self._consumers[name].append(node)
+            self._consumers[old].pop(id(node), None)
+        if name:
+            self._consumers[name].setdefault(id(node), node)
 
     def append_input(self, node: Any, name: str) -> None:
         """Give a node one more input."""
@@ -156,13 +160,12 @@ class Graph:
 
     def remove(self, node: Any) -> None:
         """Take a node out. What read its outputs must read something else by now."""
-        self.nodes = [other for other in self.nodes if other is not node]
+        self._nodes.pop(id(node), None)
         for name in node.output:
             if self._producer.get(name) is node:
                 del self._producer[name]
-        for name in dict.fromkeys(node.input):
-            if name:
-                self._consumers[name] = [other for other in self._consumers[name] if other is not node]
+        for name in filter(None, node.input):
+            self._consumers[name].pop(id(node), None)
 
     def bypass(self, node: Any) -> None:
         """Take out a node of one output, and let all readers have its first input instead.
@@ -178,7 +181,7 @@ class Graph:
 
     def sort(self) -> None:
         """Bring the nodes into topological order."""
-        self.nodes = list(self._sorted())
+        self._nodes = {id(node): node for node in self._sorted()}
 
     def finish(self) -> None:
         """Write nodes and constants back to the proto, sorted, without what nothing needs."""
@@ -204,7 +207,7 @@ class Graph:
             if id(node) not in needed:
                 needed.add(id(node))
                 stack.extend(self._producer[name] for name in node.input if name in self._producer)
-        self.nodes = [node for node in self.nodes if id(node) in needed]
+        self._nodes = {place: node for place, node in self._nodes.items() if place in needed}
 
     def _sorted(self) -> Iterator[Any]:
         inside = {name: node for node in self.nodes for name in node.output}

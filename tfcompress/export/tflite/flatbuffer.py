@@ -176,6 +176,14 @@ class Graph:
         """The schema's tensors."""
         return self.graph.tensors
 
+    def readers(self) -> dict[int, list[tuple[Any, int]]]:
+        """Return {index of a tensor: what reads it, each operator with the place among its inputs}, as it is now."""
+        found: dict[int, list[tuple[Any, int]]] = {}
+        for op in self.operators:
+            for place, index in enumerate(map(int, op.inputs)):
+                found.setdefault(index, []).append((op, place))
+        return found
+
     def name(self, op: Any) -> str:
         """Return what kind of operator `op` is, as in the schema."""
         code = self.file.model.operatorCodes[op.opcodeIndex]

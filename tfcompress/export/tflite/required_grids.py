@@ -111,10 +111,7 @@ def split_by_grid(graph: Graph) -> None:
     Args:
         graph: As converted, a QUANTIZE where the model has a fake-quantizer.
     """
-    readers: dict[int, list[tuple[Any, int]]] = {}
-    for op in graph.operators:
-        for place, index in enumerate(map(int, op.inputs)):
-            readers.setdefault(index, []).append((op, place))
+    readers = graph.readers()
     wanted: dict[int, Grid] = {}  # of outputs that all that reads them rounds alike
     copies: dict[int, list[Any]] = {}
 

@@ -129,13 +129,10 @@ def plan(content: bytes, keep_speed: bool) -> Plan:
     """
     file = File(content)
     graph = file.graphs[0]
-    readers: dict[int, list[Any]] = {}
-    for op in graph.operators:
-        for index in map(int, op.inputs):
-            readers.setdefault(index, []).append(op)
     choices: list[Choice] = []
     dense: dict[str, str] = {}
-    for index, ops in readers.items():
+    for index, read in graph.readers().items():
+        ops = [op for op, _ in read]
         values = _values(graph, index)
         if values is None or index in graph.graph.outputs or values.all() or not values.any():
             continue
