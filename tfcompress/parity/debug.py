@@ -120,7 +120,7 @@ class DebugReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         document = {
-            "version": 1,
+            "version": 2,
             "model": self.model,
             "path": str(self.path),
             "format": self.format,

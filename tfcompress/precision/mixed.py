@@ -95,7 +95,7 @@ def mixed_precision(
     ['bfloat16', 'float32']
     """
     choice = named(keep_float32)
-    configs = LayerConfigs.given(policy)
+    configs = None if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else LayerConfigs.given(policy)
     name = "" if configs is not None else _resolved(policy)
     check_built(model)
     check_floats(model, "Cast")
