@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 
 import keras
@@ -13,10 +14,11 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.pipeline import Data, compress_job, fit
-from tfcompress.pipeline import compress_job as job_module
 from tfcompress.pipeline.checkpoints import PREFIX, Resume, digest
 from tfcompress.pipeline.distribution import ONE, Devices
 from tfcompress.pipeline.sweep import sweep
+
+job_module = importlib.import_module("tfcompress.pipeline.compress_job")  # the package has the function by that name
 
 
 class Killed(BaseException):
