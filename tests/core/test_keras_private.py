@@ -13,6 +13,7 @@ from tests.check import ON_TENSORFLOW
 from tests.private_names import Cases
 from tfcompress.core import keras_private as private
 
+pytestmark = pytest.mark.on_jax
 KERAS = Cases(private, "Keras", keras.__version__, seen="3.12.4, 3.15.1 and 3.16.0.dev2026102704")
 case = KERAS.case
 
