@@ -115,6 +115,7 @@ def last_is_smaller(model: keras.Model, data: Any, batch_size: int) -> bool:
     >>> [last_is_smaller(model, np.zeros((count, 4)), 32) for count in (20, 50, 64)]
     [False, True, False]
     """
+    check_batch_size(batch_size)
     count = len(model.inputs)
     parts = list(data.values()) if isinstance(data, Mapping) else data if is_list(data, count) and count > 1 else [data]
     shapes = [tuple(part.shape) for part in parts if is_array(part) and hasattr(part, "shape")]
