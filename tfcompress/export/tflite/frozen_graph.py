@@ -47,10 +47,10 @@ def frozen(trace: Trace) -> Any | None:
         node.attr.clear()
         node.attr["dtype"].type = outer.dtype.as_datatype_enum
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(outer.numpy(), outer.dtype))
-    kept = [node for node in graph_def.node if not isinstance(captured.get(node.name), tf.Variable)]
-    made = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    made.node.extend(kept)
-    return made
+    handles = [i for i, node in enumerate(graph_def.node) if isinstance(captured.get(node.name), tf.Variable)]
+    for place in reversed(handles):  # in place: all constants would be copied
+        del graph_def.node[place]
+    return graph_def
 
 
 def _only_read(graph_def: Any, captured: dict[str, Any]) -> bool:
