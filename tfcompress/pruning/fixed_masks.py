@@ -13,9 +13,7 @@ from tfcompress.graph import kernel_positions, rebuild
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.schedules import ConstantSparsity
-
-_NEVER = 2**31 - 1
-"""A training step that no training reaches: steps are counted in 32 bits."""
+from tfcompress.pruning.schedules.base import NEVER
 
 
 def with_masks(model: keras.Model, kept: Callable[[Any, int], np.ndarray | None]) -> keras.Model:
@@ -35,7 +33,7 @@ def with_masks(model: keras.Model, kept: Callable[[Any, int], np.ndarray | None]
         for position in kernel_positions(layer):
             mask = kept(layer, position)
             if mask is not None and mask.any() and not mask.all():
-                config = PruneConfig(ConstantSparsity(float(1 - mask.mean()), begin_step=_NEVER))
+                config = PruneConfig(ConstantSparsity(float(1 - mask.mean()), begin_step=NEVER))
                 found.append((position, Mask(config)))
                 masks.append((found[-1][1], mask))
         return with_transforms(layer, found) if found else layer

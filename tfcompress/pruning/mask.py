@@ -18,6 +18,7 @@ from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.granularity import Block, Granularity, NofM
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.running_statistics import GATHERED, Gathering, Statistics
+from tfcompress.pruning.schedules.base import NEVER
 from tfcompress.pruning.top_k import in_turn, keep_count, largest, sortable
 
 Tensor = Any
@@ -219,6 +220,8 @@ class Mask(WeightTransform):
         '50% zeros in blocks of 1x4'
         """
         config, final = self.config, self.config.schedule.known_final()
+        if getattr(config.schedule, "begin_step", 0) == NEVER:
+            return "its zeros kept"
         words = ["zeros on schedule" if final is None else f"{100 * final:.3g}% zeros"]
         if isinstance(config.granularity, Block):
             words.append(f"in blocks of {config.granularity.rows}x{config.granularity.cols}")

@@ -132,7 +132,7 @@ def test_a_layer_without_a_kernel_is_kept_float(name, tmp_path):
     assert [(row.layer, row.status) for row in kept] == [("kept", "float: left out by layers=")]
     for suffix in ("tflite", "onnx"):
         parity = tfc.export(quantized, tmp_path / f"m.{suffix}", verify=data[:8]).parity.outputs
-        assert parity["kept"].step is None and parity["kept"].max_abs < 1e-5
+        assert parity["kept"].scale is None and parity["kept"].max_abs < 1e-5
         assert parity["out"].max_steps < 0.01  # between float numbers and a kernel nothing is rounded otherwise
     computing = [op for op in operators((tmp_path / "m.tflite").read_bytes()) if op.name not in ("QUANTIZE", "RESHAPE")]
     assert any(op.inputs[0] == "FLOAT32" for op in computing)

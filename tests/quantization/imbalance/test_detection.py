@@ -61,7 +61,7 @@ def run_both(quantized, x, folder):
     steps = []
     for suffix in ("tflite", "onnx"):
         outputs = tfc.export(quantized, folder / f"m.{suffix}", verify=x).parity.outputs.values()
-        steps += [each.max_steps if each.step else each.max_abs * 1e4 for each in outputs]
+        steps += [each.max_steps if each.scale else each.max_abs * 1e4 for each in outputs]
     return max(steps)
 
 

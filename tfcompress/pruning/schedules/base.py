@@ -14,6 +14,9 @@ from tfcompress.core.arguments import MOST, is_whole
 
 Tensor = Any
 
+NEVER = 2**31 - 1
+"""A training step that no training reaches: steps are counted in 32 bits."""
+
 register = keras.saving.register_keras_serializable(package="tfcompress")
 
 MADE_AGAIN = contextvars.ContextVar("MADE_AGAIN", default=False)
