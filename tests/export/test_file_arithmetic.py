@@ -11,7 +11,7 @@ from tests.export import models
 from tfcompress.export import Artifact
 from tfcompress.export.file_arithmetic import read_census
 from tfcompress.export.onnx.propagate import FUSED, PLAIN
-from tfcompress.quantization.quantizers import WeightQuantizer
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 FORMATS = ("tflite", "onnx")
 both_formats = pytest.mark.parametrize("format", FORMATS)

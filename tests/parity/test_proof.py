@@ -16,7 +16,7 @@ from tfcompress.parity import proof
 from tfcompress.parity.proof import alike_outputs, compare, dithered, input_ranges, reference, verify
 from tfcompress.parity.tolerance import TIMES_NOISE
 from tfcompress.quantization.quantize import quantize
-from tfcompress.quantization.quantizers import WeightQuantizer
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.runtime.integer_io import METADATA, io_grids, predict
 from tfcompress.tracing.signature import read_signature
 from tfcompress.tracing.trace import trace

@@ -12,7 +12,7 @@ from tfcompress.quantization import encoding
 from tfcompress.quantization.encoding import Affine, Table, encode_bias
 from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric
 from tfcompress.quantization.quantize_config import WeightSpec
-from tfcompress.quantization.quantizers import WeightQuantizer
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 
 def weight(shape=(5, 7, 6), seed=0):

@@ -6,8 +6,8 @@ import keras
 
 from tfcompress.export.scheme import scheme_of
 from tfcompress.graph.index import index_of
+from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers, wanted_activations
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
-from tfcompress.quantization.quantizers import ActivationQuantizer, activation_quantizers, wanted_activations
 from tfcompress.tracing.trace import Trace
 
 

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.quantization.activation_quantizer import activation_quantizers
 from tfcompress.quantization.quantize_config import ActivationSpec
-from tfcompress.quantization.quantizers import WeightQuantizer, activation_quantizers, weight_quantizers
+from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 
 LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""

@@ -20,7 +20,7 @@ from tfcompress.precision.operation_kinds import has_policy
 from tfcompress.precision.policies import HALVES
 from tfcompress.quantization.graph.operator_status import operator_status
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.quantization.quantizers import WeightQuantizer
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.reports.tables import to_text
 
 BY_HAND = "named in keep_float32, adds a loss in its call, or takes no other policy"

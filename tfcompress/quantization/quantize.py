@@ -25,6 +25,7 @@ from tfcompress.graph.rewrite import Call, walk
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import base_name_of, name_of
+from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, warn_of_float
 from tfcompress.quantization.graph.batch_norm_folding import fold_graph
@@ -52,13 +53,9 @@ from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.ptq.equalization import equalize_graph
 from tfcompress.quantization.quantize_config import QuantizeConfig
-from tfcompress.quantization.quantizers import (
-    ActivationQuantizer,
-    Float16Weight,
-    WeightQuantizer,
-    activation_quantizers,
-)
 from tfcompress.quantization.ranges.attention_masks import is_scored
+from tfcompress.quantization.weights.float16 import Float16Weight
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""

@@ -12,8 +12,8 @@ from benchmarks.support import AUGMENTATION, AUGMENTATION_BY_FACTOR, floats_in_o
 from tfcompress.graph import rebuild
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
+from tfcompress.quantization.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.op_policies import FLOAT, INTEGER, TABLE, TRANSPARENT, rule_of
-from tfcompress.quantization.quantizers import activation_quantizers
 
 SIZE = (12, 12, 3)
 IDLE = {

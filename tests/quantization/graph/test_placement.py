@@ -10,8 +10,8 @@ from keras import ops
 
 import tfcompress as tfc
 from tfcompress.export.tflite.flatbuffer import operators
+from tfcompress.quantization.activation_quantizer import activation_quantizers
 from tfcompress.quantization.quantize import MARGIN
-from tfcompress.quantization.quantizers import activation_quantizers
 
 IMAGE = (8, 8, 4)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import keras
 
 import tfcompress as tfc
-from tests.quantization.test_quantizers import values
+from tests.quantization.test_activation_quantizer import values
 from tfcompress.graph.index import index_of
+from tfcompress.quantization.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
-from tfcompress.quantization.quantizers import ActivationQuantizer
 
 
 def test_what_is_only_moved_has_the_quantizer_of_what_is_before():

@@ -15,8 +15,9 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.quantization.zoo import build, data_of
 from tfcompress.core.transform import read
+from tfcompress.quantization.activation_quantizer import activation_quantizers
 from tfcompress.quantization.ptq.calibration import find_ranges
-from tfcompress.quantization.quantizers import WeightQuantizer, activation_quantizers
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 
 def model_of():

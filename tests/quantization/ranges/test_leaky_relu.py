@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tfcompress.quantization.quantizers import activation_quantizers
+from tfcompress.quantization.activation_quantizer import activation_quantizers
 from tfcompress.quantization.ranges import leaky_relu
 
 

@@ -11,7 +11,7 @@ from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.file_operators import Census, FloatOperator, Operators, Step
 from tfcompress.export.scheme import Scheme
 from tfcompress.quantization.graph.operator_status import operator_status
-from tfcompress.quantization.quantizers import WeightQuantizer
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
 LARGE_WEIGHTS = 256

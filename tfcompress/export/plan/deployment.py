@@ -20,6 +20,7 @@ from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.names import name_of
+from tfcompress.quantization.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
@@ -28,14 +29,8 @@ from tfcompress.quantization.graph.placement import place, shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
 from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
-from tfcompress.quantization.quantizers import (
-    UP,
-    ActivationQuantizer,
-    Float16Weight,
-    WeightQuantizer,
-    activation_quantizers,
-    weight_quantizers,
-)
+from tfcompress.quantization.weights.float16 import Float16Weight
+from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 from tfcompress.tracing.signature import read_signature
 
 SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}

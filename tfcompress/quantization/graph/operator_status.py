@@ -10,6 +10,7 @@ from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import is_graph
 from tfcompress.graph.rewrite import Call
+from tfcompress.quantization.activation_quantizer import ActivationQuantizer, wanted_activations
 from tfcompress.quantization.bias import QuantizedLayer
 from tfcompress.quantization.graph.affine_maps import FLOAT as FLOAT_MAP
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
@@ -17,13 +18,8 @@ from tfcompress.quantization.graph.float_layers import WEIGHTS_ALONE, kept_reaso
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.placement import Placement, place
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
-from tfcompress.quantization.quantizers import (
-    ActivationQuantizer,
-    Float16Weight,
-    WeightQuantizer,
-    keeps_activations,
-    wanted_activations,
-)
+from tfcompress.quantization.weights.float16 import Float16Weight
+from tfcompress.quantization.weights.uniform import WeightQuantizer, keeps_activations
 
 
 @dataclasses.dataclass(frozen=True)

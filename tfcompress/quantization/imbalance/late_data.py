@@ -12,10 +12,11 @@ import numpy as np
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.rewrite import Call, calls_forgotten, walk
+from tfcompress.quantization.activation_quantizer import ActivationQuantizer, wanted_activations
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.imbalance.detection import lost_on
 from tfcompress.quantization.quantize_config import QuantizeConfig
-from tfcompress.quantization.quantizers import ActivationQuantizer, WeightQuantizer, wanted_activations
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 OTHER = 4.0
 """By what factor the size of a channel of the inputs must have changed for the tensors to be looked at again."""

@@ -7,7 +7,8 @@ import warnings
 import keras
 
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.quantization.quantizers import WeightQuantizer, activation_quantizers
+from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 SIGNIFICAND = {"float16": 11, "bfloat16": 8}
 """Bits of the significand, the leading one included: grids of as many bits keep their values apart."""

@@ -1,9 +1,9 @@
-"""The transforms of quantization: of a weight, and of an activation; all their state is in variables."""
+"""The quantizer of an activation: its range is calibrated, learned or fixed, and kept in variables."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,16 +13,13 @@ from keras import ops
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted
 from tfcompress.core.replicas import range_over_replicas
-from tfcompress.core.sharding import gathered
-from tfcompress.core.transform import Encoded, WeightTransform, decoded, put, read
-from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.quantization.encoding import Affine
+from tfcompress.core.transform import put, read
 from tfcompress.quantization.grid import Grid
-from tfcompress.quantization.numerics.fake_quant import fake_quant_given, fake_quant_symmetric, symmetric_limit
+from tfcompress.quantization.numerics.fake_quant import fake_quant_given
 from tfcompress.quantization.numerics.finite import checked_range
-from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
+from tfcompress.quantization.quantize_config import ActivationSpec
 from tfcompress.quantization.ranges.attention_masks import unmasked
-from tfcompress.quantization.ranges.weight_limits import weight_limit
+from tfcompress.quantization.weights.uniform import weight_quantizers
 
 Tensor = Any
 
@@ -37,102 +34,6 @@ LEAST = 1.01e-6
 
 UP = 2.0**-10
 """In steps: what is added to means of whole numbers, so that halves go up, as in TFLite's kernels."""
-
-
-@keras.saving.register_keras_serializable(package="tfcompress")
-class WeightQuantizer(WeightTransform):
-    """Puts a weight on a uniform, symmetric grid; the gradient passes straight through.
-
-    The range is that of the weight itself in every call, so that it follows training. The lowest integer stays
-    unused, as in tfmot and in the specification of TFLite.
-
-    Args:
-        spec: Bits, granularity and range.
-        axis: The axes of the weight whose entries have a scale of their own; `None`: one scale for all.
-        activations: How activations are meant to be quantized in the model that it is part of, which no quantizer
-            says where each layer stays a float fallback; `None`: they aren't.
-    """
-
-    def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None, activations: ActivationSpec | None = None):
-        self.spec = spec
-        self.axis = None if axis is None else tuple(int(i) for i in axis)
-        self.activations = activations
-
-    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
-        """Create the state: for "mse" the ratio of the range to the largest |w|, 1 at first."""
-        self.ratio: keras.Variable | None = None
-        if self.spec.range == "mse":
-            shape = tuple(weight.shape[i] for i in self.axis or ())
-            self.ratio = add_state("ratio", shape, "float32", "ones")
-
-    def apply(self, value: Tensor) -> Tensor:
-        """Return the values on the grid."""
-        x = ops.cast(value, "float32")
-        quantized = fake_quant_symmetric(x, self.limit(ops.stop_gradient(x)), bits=self.spec.bits, axis=self.axis)
-        return ops.cast(quantized, value.dtype)
-
-    def encode(self, value: np.ndarray | Encoded) -> Affine:
-        """Return the integers and scales of the values that `apply` gives."""
-        x = decoded(value).astype(np.float32, copy=False)
-        return Affine.symmetric(x, np.asarray(gathered(self.limit(x))), self.spec.bits, self.axis or ())
-
-    def limit(self, value: Tensor) -> Tensor:
-        """Return the largest |value| that the grid holds: a scalar, or one for each entry of `axis`."""
-        limit = symmetric_limit(value, self.axis)
-        return limit if self.ratio is None else limit * ops.convert_to_tensor(self.ratio.value)
-
-    def fit(self, value: Tensor) -> None:
-        """Set the ratio to that of least squared error; nothing to do with "minmax"."""
-        if self.ratio is None:
-            return
-        x = np.asarray(gathered(value), np.float32)
-        best = np.asarray(weight_limit(x, self.axis, self.spec.bits, self.spec.range))
-        largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.axis)))
-        put(self.ratio, np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
-
-    def brief(self) -> str:
-        """Return the bits of activations and weights, and what of the specifications isn't as usual.
-
-        >>> WeightQuantizer(WeightSpec(bits=4, granularity="per_tensor"), None, ActivationSpec()).brief()
-        'int8x4 per tensor'
-        """
-        bits, spec = self.spec.bits, self.activations
-        words = [] if self.spec.granularity == "per_channel" else ["per tensor"]
-        words += [f"{self.spec.range} weights"] if self.spec.range != "minmax" else []
-        if spec is None:
-            return " ".join([f"int{bits} weights", *words])
-        words += [f"{spec.range} activations"] if spec.range != "minmax" else []
-        kind = f"int{bits}" if spec.bits == bits else f"int{spec.bits}x{bits}"
-        return " ".join([f"dynamic {kind}" if spec.dynamic else kind, *words])
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        activations = None if self.activations is None else dataclasses.asdict(self.activations)
-        return {"spec": dataclasses.asdict(self.spec), "axis": self.axis, "activations": activations}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WeightQuantizer:
-        """Make a quantizer from `get_config`'s result."""
-        activations = config.get("activations")
-        return cls(
-            WeightSpec.from_dict(config["spec"]),
-            config["axis"],
-            None if activations is None else ActivationSpec(**activations),
-        )
-
-
-@keras.saving.register_keras_serializable(package="tfcompress")
-class Float16Weight(WeightTransform):
-    """Rounds a weight to float16; the gradient passes straight through."""
-
-    def apply(self, value: Tensor) -> Tensor:
-        """Return the rounded values, in the dtype they had."""
-        rounded = ops.cast(ops.cast(value, "float16"), value.dtype)
-        return value + ops.stop_gradient(rounded - value)
-
-    def brief(self) -> str:
-        """Return what it is."""
-        return "float16"
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -366,17 +267,6 @@ class ActivationQuantizer(Inserted):
 def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:
     """Return the activation quantizers of a model, in the order of its layers."""
     return [layer for layer in flatten_layers(model) if isinstance(layer, ActivationQuantizer)]
-
-
-def weight_quantizers(model: keras.Model) -> list[WeightQuantizer]:
-    """Return the weight quantizers of a model, in the order of its layers."""
-    return [t for layer in wrapped_layers(model) for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
-
-
-def keeps_activations(layer: Any) -> bool:
-    """Return whether weights alone of a wrapped layer are quantized."""
-    found = [t for _, t in getattr(layer, "transforms", ()) if isinstance(t, WeightQuantizer)]
-    return bool(found) and all(t.activations is None for t in found)
 
 
 def wanted_activations(model: keras.Model) -> ActivationSpec | None:
