@@ -30,6 +30,7 @@ SIGNATURES = {
     "full_precision": "model",
     "load": "path, unsafe=False, *, model=None",
     "mixed_precision": "model, policy='auto', *, keep_float32=None",
+    "plan_export": "model, format='tflite'",
     "prune": "model, config, data=None, layers=None, *, loss=None, batch_size=32, input_shapes=None, input_dtypes=None",
     "prune_once": "model, sparsity, data=None, layers=None, *, loss=None, batch_size=32, input_shapes=None, "
     "input_dtypes=None, **config",

@@ -9,7 +9,7 @@ from tfcompress.core.version import VERSION
 from tfcompress.distillation import distill
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
 from tfcompress.evaluation.summary import Summary, sparsity, summary
-from tfcompress.export import Artifact, ParityError, export
+from tfcompress.export import Artifact, ExportPlan, ParityError, export, plan_export
 from tfcompress.graph import strip
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.layers.register import register_layer
@@ -65,6 +65,7 @@ __all__ = [
     "CosineSparsity",
     "DebugReport",
     "ExponentialSparsity",
+    "ExportPlan",
     "Float16Report",
     "FunctionSchedule",
     "KernelAxes",
@@ -105,6 +106,7 @@ __all__ = [
     "full_precision",
     "load",
     "mixed_precision",
+    "plan_export",
     "prune",
     "prune_once",
     "quantization_error",

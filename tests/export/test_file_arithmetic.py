@@ -4,14 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from keras import ops
 
 import tfcompress as tfc
 from tests.export import models
 from tfcompress.export import Artifact
 from tfcompress.export.file_arithmetic import read_census
 from tfcompress.export.onnx.propagate import FUSED, PLAIN
-from tfcompress.quantization.weights.uniform import WeightQuantizer
+from tfcompress.export.plan.planned_weights import PlannedWeights
 
 FORMATS = ("tflite", "onnx")
 both_formats = pytest.mark.parametrize("format", FORMATS)
@@ -39,18 +38,16 @@ BAD = {
 
 
 @pytest.fixture
-def off_the_grid(monkeypatch):
-    """Clip the kernels of the layer called "bad" below the largest integer of their grid."""
-    apply = WeightQuantizer.apply
+def other_constants(monkeypatch):
+    """Let converters compute with something else than the weights of the layer called "bad"."""
+    find = PlannedWeights.find
 
-    def clipped(self, value):
-        quantized = apply(self, value)
-        if tuple(value.shape) in ((3, 3, 6, 8), (16, 4), (8, 4), (32, 4), (40, 4)):
-            return quantized
-        largest = ops.max(ops.abs(quantized))
-        return ops.clip(quantized, -0.553 * largest, 0.553 * largest)
+    def found(self, constant, axes=None):
+        one = find(self, constant, axes)
+        bad = [weight.encoding.integers.size for weight in self.weights if weight.layer == "bad"]
+        return None if one is None or one.integers.size in bad else one
 
-    return lambda: monkeypatch.setattr(WeightQuantizer, "apply", clipped)
+    return lambda: monkeypatch.setattr(PlannedWeights, "find", found)
 
 
 @pytest.mark.parametrize(
@@ -58,10 +55,10 @@ def off_the_grid(monkeypatch):
     [("int8", kind) for kind in BAD]
     + [("int16x8", "conv"), ("dynamic_int8", "conv"), ("int8_weights", "folded"), ("int8_per_tensor", "depthwise")],
 )
-def test_a_kernel_that_stays_float_is_named(recipe, kind, tmp_path, off_the_grid):
+def test_a_kernel_that_stays_float_is_named(recipe, kind, tmp_path, other_constants):
     ranges = None if recipe in ("dynamic_int8", "int8_weights") else data()
     quantized = tfc.quantize(around(*BAD[kind]()), recipe, data=ranges)
-    off_the_grid()
+    other_constants()
     for format in FORMATS:
         with pytest.raises(ValueError, match=r"Expected layer 'bad' to (compute in integers|have weights of 8 bits)"):
             tfc.export(quantized, tmp_path / f"m.{format}")

@@ -2,7 +2,18 @@
 
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.exporter import export
+from tfcompress.export.plan.export_plan import ExportPlan, PlannedOperator, plan_export
 from tfcompress.parity.proof import Parity, ParityError
 from tfcompress.runtime.runner import Runner, open_runner
 
-__all__ = ["Artifact", "Parity", "ParityError", "Runner", "export", "open_runner"]
+__all__ = [
+    "Artifact",
+    "ExportPlan",
+    "Parity",
+    "ParityError",
+    "PlannedOperator",
+    "Runner",
+    "export",
+    "open_runner",
+    "plan_export",
+]

@@ -19,8 +19,9 @@ from tfcompress.export.file_arithmetic import read_census
 from tfcompress.export.file_operators import Census
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
 from tfcompress.export.onnx import to_onnx
-from tfcompress.export.plan.claims import compare, make_plan, require_integers
 from tfcompress.export.plan.deployment import Deployment, deploy
+from tfcompress.export.plan.export_plan import made_plan
+from tfcompress.export.plan.file_check import compare, require_integers
 from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
@@ -180,7 +181,7 @@ def export(
         convert(traced, beside)
         census = _census(traced, beside)  # before the runtime holds the weights too
         runner = None if verify is False else opened(traced, beside)
-        plan = make_plan(model, kind, scheme, deployment.sources) if is_quantized(model) else None
+        plan = made_plan(model, kind, deployment) if is_quantized(model) else None
         dynamic = scheme is not None and scheme.activations == "dynamic"
         found = compare(census, plan, traced, kind, dynamic)
         if keras_own := by_mode(plain):

@@ -88,9 +88,8 @@ class Baking:
             model: Of layers that were returned.
             sources: {name of a layer: that of the quantized model that it stands for}.
         """
-        variables = {
-            id(weight): (layer.name, weight) for layer in reversed(flatten_layers(model)) for weight in layer.weights
-        }
+        layers = flatten_layers(model, include_self=False)  # what is outside comes first, and has the name
+        variables = {id(weight): (layer.name, weight) for layer in reversed(layers) for weight in layer.weights}
         return PlannedWeights(
             PlannedWeight(sources.get(layer, layer), weight.name, self.encodings[key])
             for key, (layer, weight) in reversed(variables.items())

@@ -6,6 +6,7 @@ import dataclasses
 
 import keras
 
+from tfcompress.core.passthrough import innermost
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import is_graph
@@ -28,6 +29,7 @@ class OperatorStatus:
 
     Attributes:
         name: Of the layer or operation.
+        kind: Its class.
         status: In few words.
         fallback: Whether it computes in floating point though activations are quantized.
         quantizer: That of its output; `None` if there is none.
@@ -35,6 +37,7 @@ class OperatorStatus:
     """
 
     name: str
+    kind: str
     status: str
     fallback: bool
     quantizer: ActivationQuantizer | None
@@ -75,7 +78,9 @@ def operator_status(model: keras.Model) -> dict[int, OperatorStatus]:
             isinstance(t, WeightQuantizer | Float16Weight) for _, t in operation.transforms
         )
         status, fallback = _status(call, placement, static=static, weights=weights, behind=behind, bits=bits)
-        found[id(operation)] = OperatorStatus(operation.name, status, fallback, behind, 0 if fallback else bits)
+        found[id(operation)] = OperatorStatus(
+            operation.name, type(innermost(operation)).__name__, status, fallback, behind, 0 if fallback else bits
+        )
     return found
 
 

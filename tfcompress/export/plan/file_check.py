@@ -1,17 +1,11 @@
-"""What a quantized model says that its file computes in integers; held against the file."""
+"""A written file held against its plan."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-import keras
-
-from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.file_operators import Census, FloatOperator, Operators, Step
-from tfcompress.export.scheme import Scheme
-from tfcompress.quantization.graph.operator_status import operator_status
-from tfcompress.quantization.weights.uniform import WeightQuantizer
+from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
 LARGE_WEIGHTS = 256
@@ -26,59 +20,7 @@ FASTER = {"tflite": {"CONV_2D", "FULLY_CONNECTED"}, "onnx": {"MatMul", "Gemm"}}
 """Kernels that compute in integers where ranges are found at run time."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a quantized model says of its layers.
-
-    Attributes:
-        layers: All of them.
-        integer: The layers with kernels that have integer ones in the file.
-        stored: The layers whose weights are integers in the file, computed with or not.
-        reasons: {layer: why it computes in float}.
-        sources: {name of a layer of the exported graph, or of an output: layer of the model}.
-        otherwise: Why what has no entry computes in float.
-    """
-
-    layers: frozenset[str]
-    integer: frozenset[str]
-    stored: frozenset[str]
-    reasons: Mapping[str, str]
-    sources: Mapping[str, str]
-    otherwise: str
-
-
-def make_plan(model: keras.Model, kind: str, scheme: Scheme | None, sources: Mapping[str, str]) -> Plan:
-    """Return what a quantized model says that its file computes in.
-
-    Args:
-        model: Quantized.
-        kind: "tflite" or "onnx".
-        scheme: What it computes in.
-        sources: {name of a layer of the exported graph, or of an output: layer of the model}.
-    """
-    stored = frozenset(
-        layer.name
-        for layer in wrapped_layers(model)
-        if any(isinstance(t, WeightQuantizer) for _, t in layer.transforms)
-    )
-    static = scheme is not None and scheme.activations == "static"
-    explained = list(operator_status(model).values())
-    layers = frozenset(found.name for found in explained)
-    if scheme is None or not static:
-        why = "activations are float" if scheme is None or scheme.activations is None else "only products are rounded"
-        return Plan(layers, frozenset(), stored, {}, sources, why)
-    reasons, integer = {}, set()
-    for found in explained:
-        if found.bits > 8 and kind == "onnx":
-            reasons[found.name] = f"ONNX Runtime has no kernels of {found.bits} bits"
-        elif found.fallback or (kind == "onnx" and "float in ONNX" in found.status):
-            reasons[found.name] = found.status
-        elif found.name in stored:
-            integer.add(found.name)
-    return Plan(layers, frozenset(integer), stored, reasons, sources, "its surroundings are float, or no such kernel")
-
-
-def compare(census: Census, plan: Plan | None, trace: Trace, kind: str, dynamic: bool) -> Operators:
+def compare(census: Census, plan: ExportPlan | None, trace: Trace, kind: str, dynamic: bool) -> Operators:
     """Hold a file against the plan; return what its operators compute in.
 
     Args:
@@ -111,7 +53,7 @@ def compare(census: Census, plan: Plan | None, trace: Trace, kind: str, dynamic:
     return Operators(sum(step.integer for step in census.steps), tuple(floats))
 
 
-def _named(step: Step, plan: Plan | None, known: frozenset[str]) -> str | None:
+def _named(step: Step, plan: ExportPlan | None, known: frozenset[str]) -> str | None:
     """Return the layer that the names of an operator tell; `None`: none."""
     found = [plan.sources.get(name, name) if plan else name for name in _layers(step.names, known)]
     if plan is not None:  # a layer inside of another is none of the model's
@@ -137,7 +79,7 @@ def require_integers(found: Operators, name: str) -> None:
     )
 
 
-def _check(step: Step, layer: str | None, plan: Plan, kind: str, dynamic: bool) -> None:
+def _check(step: Step, layer: str | None, plan: ExportPlan, kind: str, dynamic: bool) -> None:
     """Raise ValueError if a layer's weights are float in the file, and are integers in the model."""
     if step.integer or step.kind not in KERNELS | TABLES or step.weights is None:
         return

@@ -1,0 +1,91 @@
+"""The plan says what a file computes in before it is written, and the file is so."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.once import once
+from tfcompress.runtime.integer_io import io_grids
+from tfcompress.runtime.runner import open_runner
+
+X = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
+
+
+@once
+def network(recipe):
+    x = keras.Input((8, 8, 3), name="x")
+    y = L.BatchNormalization(name="norm")(L.Conv2D(4, 3, use_bias=False, name="conv")(x))
+    y = L.ReLU(name="relu")(y)
+    y = L.LayerNormalization(name="layernorm")(y)
+    model = keras.Model(x, L.Dense(3, name="dense")(L.Flatten(name="flat")(y)), name="net")
+    return tfc.quantize(model, recipe, X if recipe in ("int8", "int16x8") else None)
+
+
+def arithmetic(plan):
+    return {one.layer: one.arithmetic for one in plan.operators}
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_static(format):
+    plan = tfc.plan_export(network("int8"), format)
+    assert arithmetic(plan) == {
+        "conv": "integer",
+        "norm": "integer",
+        "relu": "integer",
+        "layernorm": "float",
+        "flat": "integer",
+        "dense_linear": "integer",  # the quantizer behind it has the output's name
+    }
+    by_layer = {one.layer: one for one in plan.operators}
+    assert "no integer kernel" in by_layer["layernorm"].status and by_layer["norm"].status == "folded"
+    (kernel,) = by_layer["conv"].weights
+    assert kernel.encoding.shape == (3, 3, 3, 4) and kernel.encoding.axis == (3,)
+    assert by_layer["relu"].grid.bits == 8 and by_layer["relu"].grid.zero_point == -128
+    assert plan.integer == {"conv", "dense_linear"}
+
+
+def test_16_bits_are_float_in_onnx():
+    assert arithmetic(tfc.plan_export(network("int16x8"), "tflite"))["conv"] == "integer"
+    plan = tfc.plan_export(network("int16x8"), "onnx")
+    assert arithmetic(plan)["conv"] == "weight-only"
+    assert plan.reasons["conv"] == "ONNX Runtime has no kernels of 16 bits"
+
+
+def test_other_recipes():
+    weights = arithmetic(tfc.plan_export(network("int8_weights")))
+    assert weights["conv"] == weights["dense"] == "weight-only" and weights["relu"] == "float"
+    assert arithmetic(tfc.plan_export(network("dynamic_int8")))["dense"] == "dynamic"
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_file_has_the_grids_of_its_plan(format, tmp_path):
+    model = network("int8")
+    artifact = tfc.export(model, tmp_path / f"m.{format}", batch_size=1, inference_io="int8")
+    scale, zero_point = io_grids(open_runner(artifact.path))["dense"]
+    (dense,) = [one for one in tfc.plan_export(model, format).operators if one.layer == "dense_linear"]
+    np.testing.assert_allclose(scale, dense.grid.scale, rtol=1e-6)
+    assert zero_point == dense.grid.zero_point
+    assert "layernorm" in {op.layer for op in artifact.operators.floats} <= {"layernorm", "flat"}
+
+
+def test_table_and_json(tmp_path):
+    plan = tfc.plan_export(network("int8"))
+    text = str(plan)
+    assert "net as .tflite: 5 integer, 1 float" in text and "kernel int8 x 4 scales" in text
+    written = json.loads(plan.to_json(tmp_path / "plan.json").read_text())
+    assert written == plan.to_dict()
+    (conv,) = [one for one in written["operators"] if one["layer"] == "conv"]
+    assert len(conv["weights"][0]["scales"]) == 4 and conv["output"] is None
+
+
+def test_what_has_no_plan():
+    with pytest.raises(ValueError, match="Expected a quantized model"):
+        tfc.plan_export(keras.Sequential([keras.Input((2,)), L.Dense(2)]))
+    with pytest.raises(ValueError, match="Expected format to be one of"):
+        tfc.plan_export(network("int8"), "pb")
+    with pytest.raises(TypeError, match="Expected"):
+        tfc.plan_export("model.keras")

@@ -1,0 +1,217 @@
+"""What a file of a quantized model is to compute with, said before anything is converted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tfcompress.core.arguments import check_choice, check_model
+from tfcompress.export.plan.deployment import Deployment, deploy
+from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
+from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
+from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.quantize import is_quantized
+from tfcompress.reports.json_document import Document
+from tfcompress.reports.tables import to_text
+
+FORMATS = ("tflite", "onnx")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedOperator:
+    """What a layer or operation of a model becomes in a file.
+
+    Attributes:
+        layer: Its name.
+        kind: Its class.
+        arithmetic: "integer"; "dynamic": its input is rounded at run time where the runtime has a kernel for that;
+            "weight-only": integers that are computed with in float; "float".
+        status: In few words; of what is float, why.
+        weights: Those that the file stores as integers.
+        grid: Of its output; `None` where that is float, or lies on the grid of an input.
+    """
+
+    layer: str
+    kind: str
+    arithmetic: str
+    status: str
+    weights: tuple[PlannedWeight, ...] = ()
+    grid: Grid | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportPlan(Document):
+    """What each operator of a file computes in, each weight's encoding and each output's grid.
+
+    Attributes:
+        model: The quantized model's name.
+        format: "tflite" or "onnx".
+        operators: In the order in which they are called.
+        weights: All weights that the file stores as integers.
+        sources: {name of a layer of the exported graph, or of an output: layer of the model}.
+        otherwise: Why what has no entry computes in float.
+    """
+
+    model: str
+    format: str
+    operators: tuple[PlannedOperator, ...]
+    weights: PlannedWeights
+    sources: Mapping[str, str]
+    otherwise: str
+
+    def __str__(self) -> str:
+        from rich import box
+        from rich.table import Table
+
+        counts = ", ".join(
+            f"{count} {kind}"
+            for kind in ("integer", "dynamic", "weight-only", "float")
+            if (count := sum(one.arithmetic == kind for one in self.operators))
+        )
+        table = Table(title=f"{self.model} as .{self.format}: {counts}", box=box.SIMPLE)
+        for heading in ("layer", "class", "computes in", "weights", "output", "status"):
+            table.add_column(heading, no_wrap=heading == "computes in", overflow="fold")
+        for one in self.operators:
+            weights = ", ".join(f"{w.name} int{w.encoding.bits}{_scales(w)}" for w in one.weights)
+            output = (
+                "" if one.grid is None else f"{one.grid.type.lower()} {one.grid.minimum:.3g}..{one.grid.maximum:.3g}"
+            )
+            table.add_row(one.layer, one.kind, one.arithmetic, weights, output, one.status)
+        return to_text(table, width=120)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The names of all layers and operations."""
+        return frozenset(one.layer for one in self.operators)
+
+    @property
+    def integer(self) -> frozenset[str]:
+        """The layers with weights that have integer kernels in the file."""
+        return frozenset(one.layer for one in self.operators if one.arithmetic == "integer" and one.weights)
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """The layers whose weights are integers in the file, computed with or not."""
+        return frozenset(one.layer for one in self.operators if one.weights)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """{layer: why it computes in float}, of those that do among integers."""
+        return {one.layer: one.status for one in self.operators if one.arithmetic in ("float", "weight-only")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the integers themselves, ready for JSON."""
+        return {
+            "version": 1,
+            "model": self.model,
+            "format": self.format,
+            "operators": [
+                {
+                    "layer": one.layer,
+                    "class": one.kind,
+                    "arithmetic": one.arithmetic,
+                    "status": one.status,
+                    "output": None if one.grid is None else dataclasses.asdict(one.grid),
+                    "weights": [
+                        {
+                            "name": weight.name,
+                            "shape": list(weight.encoding.shape),
+                            "bits": weight.encoding.bits,
+                            "scale_axes": list(weight.encoding.axis),
+                            "scales": weight.encoding.scale.reshape(-1).tolist(),
+                        }
+                        for weight in one.weights
+                    ],
+                }
+                for one in self.operators
+            ],
+        }
+
+
+def plan_export(model: keras.Model, format: str = "tflite") -> ExportPlan:
+    """Return what a file of a quantized model will compute with, without writing one.
+
+    `tfcompress.export` makes the same plan, and refuses a file in which a layer came out otherwise.
+
+    Args:
+        model: From `tfcompress.quantize`, calibrated or trained.
+        format: "tflite" or "onnx".
+
+    Returns:
+        An `ExportPlan`: for each layer and operation what it computes in and why, its weights' integers and scales,
+        and the grid of its output; `print` shows it, `to_json` writes it.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it isn't quantized, or not calibrated, or no runtime has kernels of so many bits.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcompress as tfc
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="dense")])
+    >>> plan = tfc.plan_export(tfc.quantize(model, "int8", np.ones((8, 4))), "onnx")
+    >>> [(one.layer, one.arithmetic, [w.name for w in one.weights]) for one in plan.operators]
+    [('dense_linear', 'integer', ['kernel'])]
+    """
+    check_model(model)
+    check_choice("format", format, FORMATS)
+    if not is_quantized(model):
+        raise ValueError(
+            f"Expected a quantized model, as tfcompress.quantize makes it: of others every operator computes in float. "
+            f"Received: {model.name!r}."
+        )
+    return made_plan(model, format, deploy(model, format))
+
+
+def made_plan(model: keras.Model, kind: str, deployment: Deployment) -> ExportPlan:
+    """Return the plan for a quantized model.
+
+    Args:
+        model: Quantized.
+        kind: "tflite" or "onnx".
+        deployment: What is exported for it.
+    """
+    scheme = deployment.scheme
+    activations = None if scheme is None else scheme.activations
+    weights: dict[str, list[PlannedWeight]] = {}
+    for weight in deployment.weights.weights:
+        weights.setdefault(weight.layer, []).append(weight)
+    operators = []
+    for found in operator_status(model).values():
+        own = tuple(weights.get(found.name, ()))
+        arithmetic, status = _arithmetic(found, activations, kind, bool(own))
+        grid = _grid(found.quantizer) if arithmetic == "integer" else None
+        operators.append(PlannedOperator(found.name, found.kind, arithmetic, status, own, grid))
+    otherwise = {
+        "static": "its surroundings are float, or no such kernel",
+        "dynamic": "only products are rounded",
+        None: "activations are float",
+    }[activations]
+    return ExportPlan(model.name, kind, tuple(operators), deployment.weights, deployment.sources, otherwise)
+
+
+def _arithmetic(found: OperatorStatus, activations: str | None, kind: str, weights: bool) -> tuple[str, str]:
+    """Return what an operator computes in, and its status; of what is float, why."""
+    stored = "weight-only" if weights else "float"
+    if activations is None:
+        return stored, found.status
+    if activations == "dynamic":
+        return ("dynamic" if weights else "float"), found.status
+    if found.bits > 8 and kind == "onnx":
+        return stored, f"ONNX Runtime has no kernels of {found.bits} bits"
+    if found.fallback or (kind == "onnx" and "float in ONNX" in found.status):
+        return stored, found.status
+    return "integer", found.status
+
+
+def _grid(quantizer: ActivationQuantizer | None) -> Grid | None:
+    return None if quantizer is None or quantizer.spec.dynamic else quantizer.grid
+
+
+def _scales(weight: PlannedWeight) -> str:
+    count = weight.encoding.scale.size
+    return "" if count == 1 else f" x {count} scales"
