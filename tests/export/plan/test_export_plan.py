@@ -75,7 +75,7 @@ def test_a_file_has_the_grids_of_its_plan(format, tmp_path):
 def test_table_and_json(tmp_path):
     plan = tfc.plan_export(network("int8"))
     text = str(plan)
-    assert "net as .tflite: 5 integer, 1 float" in text and "kernel int8 x 4 scales" in text
+    assert "net as .tflite: 5 integer, 1 float" in text and "int8 per channel" in text
     written = json.loads(plan.to_json(tmp_path / "plan.json").read_text())
     assert written == plan.to_dict()
     (conv,) = [one for one in written["operators"] if one["layer"] == "conv"]

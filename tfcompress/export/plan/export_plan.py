@@ -76,10 +76,8 @@ class ExportPlan(Document):
         for heading in ("layer", "class", "computes in", "weights", "output", "status"):
             table.add_column(heading, no_wrap=heading == "computes in", overflow="fold")
         for one in self.operators:
-            weights = ", ".join(f"{w.name} int{w.encoding.bits}{_scales(w)}" for w in one.weights)
-            output = (
-                "" if one.grid is None else f"{one.grid.type.lower()} {one.grid.minimum:.3g}..{one.grid.maximum:.3g}"
-            )
+            weights, grid = ", ".join(map(_brief, one.weights)), one.grid
+            output = "" if grid is None else f"int{grid.bits} {grid.minimum:.3g}..{grid.maximum:.3g}"
             table.add_row(one.layer, one.kind, one.arithmetic, weights, output, one.status)
         return to_text(table, width=120)
 
@@ -212,6 +210,6 @@ def _grid(quantizer: ActivationQuantizer | None) -> Grid | None:
     return None if quantizer is None or quantizer.spec.dynamic else quantizer.grid
 
 
-def _scales(weight: PlannedWeight) -> str:
-    count = weight.encoding.scale.size
-    return "" if count == 1 else f" x {count} scales"
+def _brief(weight: PlannedWeight) -> str:
+    name = "" if weight.name == "kernel" else f"{weight.name} "
+    return f"{name}int{weight.encoding.bits}{' per channel' if weight.encoding.axis else ''}"
