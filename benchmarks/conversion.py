@@ -13,15 +13,13 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.apart import in_a_process
-from benchmarks.results import rows_of, save, show
+from benchmarks.harness import FOLDER, in_a_process, in_processes, peak_mb, processor_seconds, rows_of, save, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -36,39 +34,11 @@ DEPTHS = (10, 100, 500, 1000, 2000)
 Mark = Callable[[str], None]
 
 
-def ds_cnn() -> Any:
-    """Return the keyword spotting network of MLPerf Tiny, 25 thousand parameters."""
-    import keras
-    from keras import layers
-
-    def normalized(x: Any) -> Any:
-        return layers.ReLU()(layers.BatchNormalization()(x))
-
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((49, 10, 1))
-    x = normalized(layers.Conv2D(64, (10, 4), 2, padding="same", use_bias=False)(inputs))
-    for _ in range(4):
-        x = normalized(layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x))
-        x = normalized(layers.Conv2D(64, 1, padding="same", use_bias=False)(x))
-    x = layers.GlobalAveragePooling2D()(layers.Dropout(0.4)(x))
-    return keras.Model(inputs, layers.Dense(12, activation="softmax")(x))
-
-
-def chain(depth: int) -> Any:
-    """Return a network of so many dense layers, every other with a ReLU."""
-    import keras
-    from keras import layers
-
-    keras.utils.set_random_seed(0)
-    dense = (layers.Dense(16, "relu" if place % 2 else None) for place in range(depth))
-    return keras.Sequential([keras.Input((16,)), *dense])
-
-
 def network(name: str) -> tuple[Any, Any]:
     """Return a network and the samples that it is calibrated on."""
     import numpy as np
 
-    from benchmarks.quantization_networks import large
+    from benchmarks.networks import chain, ds_cnn, large
 
     depth = int(name.removeprefix("chain ")) if name.startswith("chain ") else 0
     model = chain(depth) if depth else ds_cnn() if name == "DS-CNN" else large(name)
@@ -134,21 +104,15 @@ WAYS = {
 }
 
 
-def used() -> float:
-    """Return the processor seconds of this process and its children."""
-    of_all = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in of_all)
-
-
 def once(kind: str, way: str, name: str) -> tuple[dict[str, float], int]:
     """Convert a network that is made anew; return the seconds of each stage, and the bytes of the file."""
     model, x = network(name)
     stages: dict[str, float] = {}
-    last = used()
+    last = processor_seconds()
 
     def mark(stage: str) -> None:
         nonlocal last
-        now = used()
+        now = processor_seconds()
         stages[stage], last = now - last, now
 
     with tempfile.TemporaryDirectory() as folder:
@@ -162,17 +126,13 @@ def measure(kind: str, way: str, name: str, times: int) -> dict[str, Any]:
     for _ in range(times - 1):
         once(kind, way, name)
     stages, size = once(kind, way, name)
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return {"seconds": sum(stages.values()), "stages": stages, "peak": max(peaks) / 1024, "bytes": size}
+    return {"seconds": sum(stages.values()), "stages": stages, "peak": peak_mb(), "bytes": size}
 
 
 def rows_for(name: str, rounds: int) -> list[dict[str, Any]]:
     """Measure all ways of a network in turns; return a row for each."""
     ways = [(kind, way) for kind, of_kind in WAYS.items() for way in of_kind]
-    taken: dict[tuple[str, str], list[dict[str, Any]]] = {pair: [] for pair in ways}
-    for turn in range(rounds):
-        for kind, way in ways if turn % 2 == 0 else reversed(ways):
-            taken[kind, way].append(in_a_process(NAME, "--here", kind, way, name))
+    taken = in_processes({(kind, way): (NAME, "--here", kind, way, name) for kind, way in ways}, rounds)
     rows = []
     for (kind, way), samples in taken.items():
         others = [taken[pair] for pair in ways if pair[0] == kind and pair[1] != OURS]
@@ -233,7 +193,7 @@ def main() -> None:
         return
     names = (given.network,) if given.network else NETWORKS
     rows = [row for name in names for row in rows_for(name, given.rounds)]
-    known = rows_of(NAME) if given.network and pathlib.Path(f"benchmarks/results/{NAME}.json").exists() else []
+    known = rows_of(NAME) if given.network and (FOLDER / f"{NAME}.json").exists() else []
     rows = [row for row in known if row["network"] not in names] + rows
     show("From a float Keras model to an int8 file", rows)
     save(NAME, rows, f"python -m benchmarks.conversion --rounds={given.rounds}")

@@ -25,7 +25,7 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import backbones
-from benchmarks.results import FOLDER, save, show
+from benchmarks.harness import FOLDER, save, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -13,7 +13,7 @@ import tempfile
 
 import keras
 
-from benchmarks.results import save, show
+from benchmarks.harness import save, show
 from tfcompress.pipeline import compress_job, digits
 
 

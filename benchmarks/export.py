@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks.results import save, show
+from benchmarks.harness import save, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -17,9 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks.apart import in_a_process
-from benchmarks.memory import Memory
-from benchmarks.results import collected, rows_of, show
+from benchmarks.harness import Memory, collected, in_a_process, rows_of, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -5,16 +5,14 @@ Fills the tables of README.md from benchmarks/results/*.json; with --check it on
 
 from __future__ import annotations
 
-import pathlib
 import re
 import sys
 from typing import Any
 
-from benchmarks import precision_accuracy, pruning_cifar10, pruning_mnist
+from benchmarks import precision as mixed
+from benchmarks import pruning_accuracy as pruning
 from benchmarks.backbones import CONFIGURATIONS
-from benchmarks.results import rows_of
-
-ROOT = pathlib.Path(__file__).parents[1]
+from benchmarks.harness import ROOT, rows_of
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -140,23 +138,19 @@ def sparse() -> str:
 
 def pruned_mnist() -> str:
     """Return the errors of pruned networks on MNIST."""
-    return table(pruning_mnist.summary(rows_of(pruning_mnist.NAME)))
+    return table(pruning.mnist_summary(rows_of(pruning.MNIST)))
 
 
 def pruned_cifar10() -> str:
     """Return the accuracies of the pruned ResNet-8."""
-    return table(pruning_cifar10.summary(rows_of(pruning_cifar10.NAME)))
+    return table(pruning.cifar10_summary(rows_of(pruning.CIFAR10)))
 
 
 def precision() -> str:
     """Return the accuracies of networks that were trained in mixed precision."""
     networks = {"precision_mnist": "small net, MNIST", "precision_cifar10": "ResNet-8, CIFAR-10"}
     return table(
-        [
-            {"network": title, **row}
-            for name, title in networks.items()
-            for row in precision_accuracy.summary(rows_of(name))
-        ]
+        [{"network": title, **row} for name, title in networks.items() for row in mixed.summary(rows_of(name))]
     )
 
 

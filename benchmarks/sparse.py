@@ -8,12 +8,11 @@ take, or anywhere; of MobileNetV2's 1x1 convolutions anywhere. The files of a ne
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
-import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import keras
 import numpy as np
 
 import tfcompress as tfc
-from benchmarks.results import save, show
+from benchmarks.harness import each_step, per_round, save, show
 
 ROUNDS = 40
 MILLISECONDS = 5
@@ -79,30 +78,15 @@ def write(model: keras.Model, numbers: str, folder: Path) -> list[tfc.Artifact]:
     ]
 
 
-def in_turns(artifacts: list[tfc.Artifact], rounds: int) -> np.ndarray:
-    """Return milliseconds of one inference, (rounds, files): each round takes all files in turn."""
+def inference(path: Path) -> Callable[[], object]:
+    """Return a function that runs a file on one thread, and neither sets inputs nor reads outputs."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreters = []
-    for artifact in artifacts:
-        interpreter = Interpreter(model_path=str(artifact.path), num_threads=1)
-        interpreter.allocate_tensors()
-        (taken,) = interpreter.get_input_details()
-        interpreter.set_tensor(taken["index"], np.random.default_rng(0).normal(size=taken["shape"]).astype("float32"))
-        for _ in range(20):
-            interpreter.invoke()
-        interpreters.append(interpreter)
-    start = time.perf_counter()
-    interpreters[0].invoke()
-    repeats = max(1, round(MILLISECONDS / 1e3 / (time.perf_counter() - start)))
-    times = np.zeros((rounds, len(interpreters)))
-    for row in range(rounds):
-        for column, interpreter in enumerate(interpreters):
-            start = time.perf_counter()
-            for _ in range(repeats):
-                interpreter.invoke()
-            times[row, column] = (time.perf_counter() - start) / repeats * 1e3
-    return times
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    (taken,) = interpreter.get_input_details()
+    interpreter.set_tensor(taken["index"], np.random.default_rng(0).normal(size=taken["shape"]).astype("float32"))
+    return interpreter.invoke
 
 
 def measure(rounds: int, folder: Path) -> list[dict[str, Any]]:
@@ -111,8 +95,9 @@ def measure(rounds: int, folder: Path) -> list[dict[str, Any]]:
     for name, model, kinds in networks():
         for numbers in kinds:
             artifacts = write(model, numbers, folder)
-            times = in_turns(artifacts, rounds)
-            for artifact, way, taken in zip(artifacts, SPARSE, times.T, strict=True):
+            steps = {way: inference(artifact.path) for way, artifact in zip(SPARSE, artifacts, strict=True)}
+            times = per_round(each_step(steps, rounds, milliseconds=MILLISECONDS))
+            for artifact, (way, taken) in zip(artifacts, times.items(), strict=True):
                 rows.append(
                     {
                         "network": name,
@@ -122,7 +107,7 @@ def measure(rounds: int, folder: Path) -> list[dict[str, Any]]:
                         "zip kB": f"{len(zlib.compress(artifact.path.read_bytes(), 9)) / 1000:,.1f}",
                         "smaller": f"{artifacts[0].nbytes / artifact.nbytes:.2f}x",
                         "ms": f"{np.median(taken):.4f}",
-                        "faster": f"{np.median(times[:, 0] / taken):.2f}x",
+                        "faster": f"{np.median(times['dense'] / taken):.2f}x",
                         "stored sparsely": artifact.notes[0].removeprefix("sparse: ") if artifact.notes else "",
                     }
                 )
@@ -131,7 +116,10 @@ def measure(rounds: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1].removeprefix("--rounds=")) if len(sys.argv) > 1 else ROUNDS
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(rounds, Path(folder))
     save("sparse", rows, command=f"python -m benchmarks.sparse --rounds={rounds}")

@@ -20,9 +20,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import tfcompress as tfc
-from benchmarks.quantization_networks import small
-from benchmarks.results import save, show
-from benchmarks.steps import compared_by_step, each_step, stepper
+from benchmarks.harness import compared, each_step, save, show, stepper
+from benchmarks.networks import small
 
 PERIOD = 100
 """One computation of the masks at the lower frequency."""
@@ -60,7 +59,7 @@ def variants(jit: bool) -> dict[str, Callable[[], None]]:
 def measure(jit: bool) -> list[dict[str, Any]]:
     """Return a row per model, beside its plain one."""
     taken = each_step(variants(jit), ROUNDS.value, PERIOD)
-    rows = compared_by_step(taken, lambda name: "tf_keras plain" if name.startswith(("tf_keras", "tfmot")) else "plain")
+    rows = compared(taken, lambda name: "tf_keras plain" if name.startswith(("tf_keras", "tfmot")) else "plain")
     return [{"XLA": "on" if jit else "off", **row} for row in rows]
 
 

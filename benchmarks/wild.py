@@ -25,9 +25,8 @@ from absl import app, flags, logging
 
 import tfcompress as tfc
 from benchmarks import peers
-from benchmarks.apart import in_a_process
-from benchmarks.quantization_files import NOTHING
-from benchmarks.results import collected, show
+from benchmarks.files import NOTHING
+from benchmarks.harness import collected, in_a_process, show
 from benchmarks.wild_networks import METRICS, NETWORKS, Data, trained
 from tfcompress.evaluation.predictor import open_predictor, predict
 

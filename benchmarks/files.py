@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -134,48 +132,7 @@ def likeness(file: File, scores: np.ndarray, simulated: np.ndarray) -> dict[str,
     }
 
 
-def in_turns(
-    steps: Sequence[Callable[[], object]], *, rounds: int, milliseconds: float = 60.0, least: int = 3
-) -> list[np.ndarray]:
-    """Time functions in many short rounds; in each one each has its turn, and every other round goes backwards.
-
-    It is the processor's time of this thread, in which all is computed: the clock's would be that of other programs
-    on the machine, too.
-
-    Args:
-        steps: What is timed.
-        rounds: How many.
-        milliseconds: Of one turn.
-        least: Calls in a turn at least.
-
-    Returns:
-        For each function the median time of a call in each round, milliseconds (rounds,).
-    """
-    for step in steps:
-        for _ in range(5):
-            step()
-    medians = np.zeros((len(steps), rounds))
-    for turn in range(rounds):
-        order = list(enumerate(steps))
-        for place, step in order if turn % 2 == 0 else reversed(order):
-            step()  # the others have emptied the caches
-            taken: list[float] = []
-            while len(taken) < least or sum(taken) < milliseconds:
-                begun = time.thread_time_ns()
-                step()
-                taken.append((time.thread_time_ns() - begun) / 1e6)
-            medians[place, turn] = statistics.median(taken)
-    return list(medians)
-
-
 def runner(path: pathlib.Path, x: np.ndarray) -> Callable[[], object]:
     """Return a function that runs a file once on one image and one thread."""
     predictor = open_predictor(path, threads=1)
     return predictor.step(predictor.check(x[:1]))
-
-
-def milliseconds(times: np.ndarray) -> dict[str, str]:
-    """Return the columns of a time: median, and the middle half of the rounds."""
-    low, median, high = np.percentile(times, [25, 50, 75])
-    digits = 4 if median < 1 else 2
-    return {"ms": f"{median:.{digits}f}", "middle half": f"{low:.{digits}f} to {high:.{digits}f}"}

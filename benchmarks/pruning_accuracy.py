@@ -1,15 +1,18 @@
-"""ResNet-8 on CIFAR-10 from its trained weights: zeros beside tfmot's, and half of its multiplications less.
+"""What pruning costs in accuracy: the two networks for MNIST that every paper prunes, and ResNet-8 on CIFAR-10.
 
-For zeros both tools train for as long, on the same batches, at the same rate, and reach the sparsity at the same step.
-Ours uses what tfmot has not: one budget for the whole network, and the network as it was for a teacher; once it goes
-without both, layer by layer.
+Of LeNet-300-100 and Caffe's LeNet-5, three seeds: how long, at which rate and with which weight decay they are pruned
+was chosen on other seeds. The dense network is also trained on for as long, in the same way but without masks.
+
+Of ResNet-8, from its trained weights, zeros beside tfmot's, and half of its multiplications less. For zeros both tools
+train for as long, on the same batches, at the same rate, and reach the sparsity at the same step. Ours uses what tfmot
+has not: one budget for the whole network, and the network as it was for a teacher; once it goes without both, layer by
+layer.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import pathlib
 from typing import Any
 
 import keras
@@ -17,20 +20,27 @@ import numpy as np
 
 import tfcompress as tfc
 from benchmarks import data, peers
-from benchmarks.fitting import Fit, fit
-from benchmarks.quantization_files import accuracy, outputs
-from benchmarks.quantization_networks import PIXEL, carry_weights, resnet8, trained_resnet8
-from benchmarks.results import collected, mean_and_each, rows_of, show
+from benchmarks.files import accuracy, outputs
+from benchmarks.harness import Setting, collected, mean_and_each, rows_of, show
+from benchmarks.networks import PIXEL, Fit, carry_weights, fit, lenet, resnet8, trained_resnet8
 from tfcompress.channels.costs import total_multiply_adds as total
 
 SEEDS = (0, 1, 2)
+
+MNIST = "pruning_mnist"
+SPARSITY = {"LeNet-300-100": 0.95, "LeNet-5": 0.98}
+MNIST_EPOCHS = {"LeNet-300-100": (15, 30), "LeNet-5": (10, 20)}
+"""Of the dense training, and of the pruning."""
+MNIST_RATE = 5e-3
+DECAY = 0.2
+
+CIFAR10 = "pruning_cifar10"
 EPOCHS = 16
 RATE = 2e-3
 CHANNELS_EPOCHS = (6, 26)
 """Whole channels: while they are chosen; of what `tfc.shrink` leaves, which learns anew rather than goes on."""
 CHANNELS_RATE = 6e-3
 FREQUENCY = 50
-NAME = "pruning_cifar10"
 WAYS = {
     "tfcompress": "70 % zeros, tfcompress",
     "layerwise": "70 % zeros, tfcompress as tfmot does it",
@@ -40,6 +50,64 @@ WAYS = {
 }
 SCOPES = {"tfcompress": "global", "layerwise": "layer"}
 """Of the ways that prune single weights: what has one budget."""
+
+
+def mnist(setting: Setting) -> None:
+    """Train, prune, print and save."""
+    train, test = data.mnist(setting.data)
+    for name in SPARSITY:
+        for seed in SEEDS:
+            key = {"network": name, "seed": seed}
+            collected(MNIST, setting.command, key, lambda name=name, seed=seed: on_mnist(name, seed, train, test))
+    show("MNIST", mnist_summary(rows_of(MNIST)))
+
+
+def mnist_summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each network: mean errors, and those of every seed."""
+    made = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        found = [row for row in rows if row["network"] == name]
+
+        def errors(key: str, found: list[dict[str, Any]] = found) -> str:
+            return mean_and_each([100 - row[key] for row in found])
+
+        made.append(
+            {
+                "network": name,
+                "weights": f"{found[0]['weights']:,}",
+                "zeros %": f"{100 * found[0]['sparsity']:.2f}",
+                "dense error %": errors("dense"),
+                "sparse error %": errors("sparse"),
+                "dense error %, trained on": errors("control"),
+            }
+        )
+    return made
+
+
+def on_mnist(name: str, seed: int, train: data.Arrays, test: data.Arrays) -> dict[str, Any]:
+    """Return the accuracies of one seed: of the dense network, of it trained on, and of it pruned."""
+    x = test[0].astype(np.float32)
+    keras.utils.set_random_seed(seed)
+    dense = lenet(name)
+    first, second = MNIST_EPOCHS[name]
+    fit(Fit(first, 1e-3, seed), keras, dense, train)
+    how = Fit(second, MNIST_RATE, seed + 100, weight_decay=DECAY)
+    control = keras.models.clone_model(dense)
+    control.set_weights(dense.get_weights())
+    fit(how, keras, control, train)
+    end = second * how.steps(train) * 2 // 5 // 50 * 50
+    schedule = tfc.PolynomialSparsity(0.0, SPARSITY[name], begin_step=0, end_step=end, frequency=50)
+    pruned = tfc.prune(dense, tfc.PruneConfig(schedule, scope="global"))
+    fit(how, keras, pruned, train)
+    sparse = tfc.strip(pruned)
+    return {
+        **{
+            way: accuracy(outputs(model, x), test[1])
+            for way, model in (("dense", dense), ("control", control), ("sparse", sparse))
+        },
+        "sparsity": tfc.sparsity(sparse),
+        "weights": sum(row.size for row in tfc.summary(sparse).rows),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,27 +131,29 @@ class Job:
         return self.how.epochs * self.how.steps(self.train) // 2 // FREQUENCY * FREQUENCY
 
 
-def run(folder: pathlib.Path, cache: pathlib.Path, rounds: int, command: str) -> None:
+def cifar10(setting: Setting) -> None:
     """Train, measure, print and save."""
-    del cache, rounds
-    train, test = data.cifar10(folder)
-    start = trained_resnet8(folder)
+    train, test = data.cifar10(setting.data)
+    start = trained_resnet8(setting.data)
 
     def before() -> dict[str, Any]:
         value = accuracy(outputs(start, test[0].astype(np.float32)), test[1])
         return {"accuracy": value, **figures_of(start, start)}
 
-    collected(NAME, command, {"way": "before", "seed": 0}, before)
+    collected(CIFAR10, setting.command, {"way": "before", "seed": 0}, before)
     # By seed first, so that a job that is cut short has compared something; what needs no pruning at the end.
     jobs = itertools.product(SEEDS, WAYS)
     for seed, way in sorted(jobs, key=lambda item: item[1] == "float32"):
         epochs, rate = (CHANNELS_EPOCHS[0], CHANNELS_RATE) if way == "channels" else (EPOCHS, RATE)
         job = Job(way, start, train, test, Fit(epochs, rate, seed, augment=True))
-        collected(NAME, command, {"way": way, "seed": seed}, lambda job=job: once(job))
-    show(f"ResNet-8 on CIFAR-10, {EPOCHS} epochs, with channels {sum(CHANNELS_EPOCHS)}", summary(rows_of(NAME)))
+        collected(CIFAR10, setting.command, {"way": way, "seed": seed}, lambda job=job: on_cifar10(job))
+    show(
+        f"ResNet-8 on CIFAR-10, {EPOCHS} epochs, with channels {sum(CHANNELS_EPOCHS)}",
+        cifar10_summary(rows_of(CIFAR10)),
+    )
 
 
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def cifar10_summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each way: the mean of its seeds, and every one."""
     made = []
     for way in ("before", *WAYS):
@@ -103,7 +173,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def once(job: Job) -> dict[str, Any]:
+def on_cifar10(job: Job) -> dict[str, Any]:
     """Return the figures of one run."""
     keras.utils.set_random_seed(job.how.seed)
     return with_tfmot(job) if job.way == "tfmot" else with_keras(job)
