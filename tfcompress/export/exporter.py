@@ -208,7 +208,7 @@ def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, pr
     how: dict[str, Any] = {"precision": precision, "inference_io": inference_io}
     how |= {"scheme": deployment.scheme, "weights": deployment.weights}
     if kind == "tflite":
-        return to_tflite.to_tflite(traced, **how)
+        return to_tflite.to_tflite(traced, **how, grids=deployment.grids.values())
     return to_onnx.to_onnx(traced, opset=opset, **how)
 
 

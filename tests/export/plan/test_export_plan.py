@@ -9,6 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.once import once
+from tfcompress.export.plan.deployment import Deployment
 from tfcompress.runtime.integer_io import io_grids
 from tfcompress.runtime.runner import open_runner
 
@@ -89,3 +90,14 @@ def test_what_has_no_plan():
         tfc.plan_export(network("int8"), "pb")
     with pytest.raises(TypeError, match="Expected"):
         tfc.plan_export("model.keras")
+
+
+def test_a_grid_that_is_not_planned_is_refused(tmp_path, monkeypatch):
+    """As TensorFlow's converter makes them by itself where it likes to."""
+    grids = Deployment.grids.fget
+    monkeypatch.setattr(
+        Deployment, "grids", property(lambda self: {k: v for k, v in grids(self).items() if k != "relu_quantizer"})
+    )
+    with pytest.raises(ValueError, match=r"Expected the grids that .* plans. Received: .* with scale"):
+        tfc.export(network("int8"), tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
@@ -63,6 +64,15 @@ class Deployment:
     steps: dict[str, float | None]
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     weights: PlannedWeights = dataclasses.field(default_factory=PlannedWeights)
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """{name of a quantizer of `model`: the grid that it rounds to}."""
+        return {
+            layer.name: Grid.of_range(layer.minimum, layer.maximum, layer.bits, layer.narrow)
+            for layer in flatten_layers(self.model)
+            if isinstance(layer, FixedQuantizer)
+        }
 
 
 def deploy(model: keras.Model, kind: str) -> Deployment:

@@ -12,6 +12,7 @@ of scale `input * weights` in 32 bits (64 with 16 bits activations).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tfcompress.export.scheme import no_grid
 from tfcompress.export.tflite.flatbuffer import File, Graph
 from tfcompress.export.tflite.integer_operators import FIXED, RULES, KernelRule, Rule
 from tfcompress.export.tflite.required_grids import (
+    check_grids,
     drop_guards,
     drop_inserted,
     find_wanted,
@@ -32,19 +34,22 @@ from tfcompress.quantization.encoding import Affine, encode_bias
 from tfcompress.quantization.grid import Grid
 
 
-def lower(file: File, weights: PlannedWeights, inference_io: str = "float32") -> None:
+def lower(
+    file: File, weights: PlannedWeights, inference_io: str = "float32", grids: Collection[Grid] | None = None
+) -> None:
     """Let the file's main graph compute in integers, in place.
 
     Args:
         file: As converted, a QUANTIZE and a DEQUANTIZE where the model has a fake-quantizer.
         weights: Those that are integers.
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8".
+        grids: Those that are planned; `None`: not known.
 
     Raises:
         ValueError: An input or output that is to be integer has no fake-quantizer, or a range of 16 bits isn't
             symmetric.
     """
-    _Lowering(file, file.graphs[0], weights, inference_io).run()
+    _Lowering(file, file.graphs[0], weights, inference_io).run(grids)
 
 
 class _Lowering:
@@ -64,8 +69,10 @@ class _Lowering:
         self.floating: set[int] = set()
         """Those of them whose float values are there too."""
 
-    def run(self) -> None:
+    def run(self, grids: Collection[Grid] | None) -> None:
         drop_inserted(self.file, self.graph)
+        if grids is not None:
+            check_grids(self.graph, grids)
         self.kept = drop_guards(self.file, self.graph)
         split_by_grid(self.graph)
         self.wanted = find_wanted(self.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,26 @@ def drop_inserted(file: File, graph: Graph) -> None:
         if index in instead:
             replace_border(file, graph.graph.outputs, place, instead[index])
     graph.graph.operators = steps
+
+
+def check_grids(graph: Graph, grids: Collection[Grid]) -> None:
+    """Raise ValueError if a graph rounds a tensor to a grid that isn't planned.
+
+    Args:
+        graph: As converted, a QUANTIZE where the model has a fake-quantizer.
+        grids: Those of the plan.
+    """
+    for op in graph.operators:
+        if graph.name(op) != "QUANTIZE":
+            continue
+        index = int(op.outputs[0])
+        found = grid_of(graph, index)
+        if not any(found.close(grid) for grid in grids):
+            raise ValueError(
+                f"Expected the grids that the quantized model plans. Received: {graph.tensor_name(index)!r} with scale "
+                f"{found.scale:.6g} and zero point {found.zero_point}, which TensorFlow's converter made by itself. "
+                "Leave that layer float with layers=, or export to .onnx."
+            )
 
 
 def drop_guards(file: File, graph: Graph) -> set[int]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.frozen_graph import frozen
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
+from tfcompress.quantization.grid import Grid
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
 
@@ -34,6 +35,7 @@ def to_tflite(
     scheme: Scheme | None = None,
     inference_io: str = "float32",
     weights: PlannedWeights = NO_WEIGHTS,
+    grids: Collection[Grid] | None = None,
 ) -> bytes:
     """Convert a trace to a TFLite file.
 
@@ -44,6 +46,7 @@ def to_tflite(
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8"; the integers are for
             a static scheme of 8 bits.
         weights: those that are integers.
+        grids: those of the activations; None: not known.
 
     Returns:
         The bytes of the file. Its signature has the names of the trace's inputs and outputs.
@@ -64,7 +67,11 @@ def to_tflite(
     file = File(_in_model_order(trace, content) if graph_def is None else content)
     if graph_def is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
-    return _quantize(file, scheme, inference_io, weights)
+    if scheme.activations == "static":
+        lower(file, weights, inference_io, grids)
+    # Float fallbacks have integer weights, too.
+    store_integers(file, weights, scheme.activations == "dynamic")
+    return file.to_bytes()
 
 
 def _of_graph(trace: Trace, graph_def: Any) -> bytes:
@@ -126,14 +133,6 @@ def _repeated(content: bytes) -> int:
         found.setdefault(len(values), []).append(values)
     groups = [(size, group) for size, group in found.items() if len(group) > 1]
     return sum(size * (len(group) - len({hashlib.sha256(x).digest() for x in group})) for size, group in groups)
-
-
-def _quantize(file: File, scheme: Scheme, inference_io: str, weights: PlannedWeights) -> bytes:
-    if scheme.activations == "static":
-        lower(file, weights, inference_io)
-    # Float fallbacks have integer weights, too.
-    store_integers(file, weights, scheme.activations == "dynamic")
-    return file.to_bytes()
 
 
 def _explain(trace: Trace, error: Exception) -> Exception:
