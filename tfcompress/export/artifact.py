@@ -9,6 +9,7 @@ from typing import Any
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.file_arithmetic import read_census
 from tfcompress.export.file_operators import FloatOperator, Operators
+from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.parity.tolerance import OutputParity, Parity
 from tfcompress.runtime import integer_io
 from tfcompress.runtime.external_data import external_files
@@ -33,6 +34,7 @@ class Artifact:
             known of an exported model alone).
         data_files: the files beside it that hold its weights, where an ONNX model has them outside; they go where it
             goes.
+        plan: of a quantized model that was exported: what each operator was to compute in, and why; None: not known.
     """
 
     path: pathlib.Path
@@ -45,6 +47,7 @@ class Artifact:
     notes: tuple[str, ...] = ()
     operators: Operators | None = None
     data_files: tuple[pathlib.Path, ...] = ()
+    plan: ExportPlan | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]

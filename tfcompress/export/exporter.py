@@ -200,7 +200,7 @@ def export(
     notes += signature.notes(list(traced.outputs))
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
     notes = (*remarks, *notes)
-    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found, data_files)
+    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found, data_files, plan)
 
 
 def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, precision: str, inference_io: str) -> Any:

@@ -67,7 +67,8 @@ def test_a_file_has_the_grids_of_its_plan(format, tmp_path):
     model = network("int8")
     artifact = tfc.export(model, tmp_path / f"m.{format}", batch_size=1, inference_io="int8")
     scale, zero_point = io_grids(open_runner(artifact.path))["dense"]
-    (dense,) = [one for one in tfc.plan_export(model, format).operators if one.layer == "dense_linear"]
+    (dense,) = [one for one in artifact.plan.operators if one.layer == "dense_linear"]
+    assert artifact.plan.to_dict() == tfc.plan_export(model, format).to_dict()
     np.testing.assert_allclose(scale, dense.grid.scale, rtol=1e-6)
     assert zero_point == dense.grid.zero_point
     assert "layernorm" in {op.layer for op in artifact.operators.floats} <= {"layernorm", "flat"}
