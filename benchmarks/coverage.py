@@ -141,7 +141,7 @@ def tflite_kernels(path: pathlib.Path) -> tuple[int, int, str]:
 
 def onnx_kernels(path: pathlib.Path) -> tuple[int, int, str]:
     """Return the same of the graph that ONNX Runtime makes of a file."""
-    from benchmarks.support import floats_in_onnx, optimized
+    from tests.layer_support import floats_in_onnx, optimized
 
     names = [node.op_type for node in optimized(path).node]
     floats = sum(name in ONNX_FLOAT_KERNELS for name in names)

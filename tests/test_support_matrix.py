@@ -5,17 +5,8 @@ from __future__ import annotations
 import keras
 import pytest
 
-from benchmarks.support import (
-    CASES,
-    COLUMNS,
-    Case,
-    classes,
-    committed,
-    examine,
-    examine_together,
-    integer_throughout,
-    known,
-)
+from tests.layer_cases import CASES, Case, classes, known
+from tests.layer_support import COLUMNS, committed, examine, examine_together, integer_throughout
 
 NEWEST = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 15)
 """What an older Keras makes of a layer may differ in words; the numbers must not."""
@@ -23,7 +14,7 @@ NEWEST = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 15)
 
 def test_every_layer_has_an_entry():
     entries = {name.split()[0] for name in CASES}
-    assert not classes() - entries, "a new layer of Keras: give it an entry in benchmarks/support.py"
+    assert not classes() - entries, "a new layer of Keras: give it an entry in tests/layer_cases.py"
     assert not NEWEST or not entries - classes(), "no layer of Keras any more"
 
 

@@ -8,7 +8,8 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from benchmarks.support import AUGMENTATION, AUGMENTATION_BY_FACTOR, floats_in_onnx, floats_in_tflite
+from tests.layer_cases import AUGMENTATION, AUGMENTATION_BY_FACTOR
+from tests.layer_support import floats_in_onnx, floats_in_tflite
 from tfcompress.graph import rebuild
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
