@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 
 import keras
 import numpy as np
@@ -300,6 +301,33 @@ def run_through_graph():
     for one, other in zip(outputs, model(x), strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
     assert called.count("shared") == 2
+
+
+@case()
+def activations_freed():
+    x = keras.Input((2,))
+    early = L.ReLU(name="early")(x)
+    inner_input = keras.Input((2,))
+    inner = keras.Model(inner_input, L.ReLU()(L.ReLU(name="within")(inner_input)))
+    late = inner(L.ReLU(name="between")(early))
+    model = keras.Model(x, [L.Add()([late, early]), early])
+    made, alive = {}, {}
+
+    def around(layer, call, args, kwargs):
+        outputs = call(*args, **kwargs)
+        if not isinstance(outputs, list):
+            made[layer.name] = weakref.ref(outputs)
+        alive[layer.name] = {name for name, tensor in made.items() if tensor() is not None}
+        return outputs
+
+    data = keras.ops.convert_to_tensor([[-1.0, 2.0]])
+    with private.layer_calls(around), private.activations_freed():
+        outputs = model(data)
+    assert "early" in alive["add"] and not {"within", "between"} & alive["add"]
+    assert [keras.ops.convert_to_numpy(y).tolist() for y in outputs] == [[[0, 4]], [[0, 2]]]
+    parts = keras.Model(model.inputs, [early, late])  # has calls of the other model
+    with private.activations_freed():
+        assert [keras.ops.convert_to_numpy(y).tolist() for y in parts(data)] == [[[0, 2]], [[0, 2]]]
 
 
 @case()

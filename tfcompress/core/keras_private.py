@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.model import Trainer
 from keras.src.ops.function import map_graph
 from keras.src.ops.node import Node
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.tracking import DotNotTrackScope, Tracker
@@ -466,6 +468,42 @@ def run_through_graph(graph: Any, inputs: Sequence[Any], operation_fn: Callable[
     Instead: call the operations in the order of `nodes_in_order`.
     """
     return graph._run_through_graph(list(inputs), operation_fn=operation_fn)
+
+
+@contextlib.contextmanager
+def activations_freed() -> Iterator[None]:
+    """Let functional models that run in the block keep no tensor that no operation reads any more.
+
+    Keras keeps all of them until the last is computed: of an image network hundreds of megabytes.
+    Instead: do without; what is computed is the same.
+    """
+    run, fill_in = keras.Function._run_through_graph, SymbolicArguments.fill_in
+    here = threading.local()  # the models that run in a thread, each within the one before
+
+    def freeing(graph: Any, *args: Any, **kwargs: Any) -> Any:
+        last = {id(x): id(node.arguments) for node in nodes_in_order(graph) for x in node.input_tensors}
+        kept = {id(x) for x in graph.outputs}
+        read: dict[int, list[int]] = {}
+        for tensor, arguments in last.items():
+            if tensor not in kept:
+                read.setdefault(arguments, []).append(tensor)
+        here.running = [*getattr(here, "running", ()), read]
+        try:
+            return run(graph, *args, **kwargs)
+        finally:
+            here.running.pop()
+
+    def filled(arguments: Any, values: dict[int, Any]) -> Any:
+        made = fill_in(arguments, values)
+        for tensor in here.running[-1].get(id(arguments), ()) if getattr(here, "running", ()) else ():
+            values.pop(tensor, None)
+        return made
+
+    with (
+        mock.patch.object(keras.Function, "_run_through_graph", freeing),
+        mock.patch.object(SymbolicArguments, "fill_in", filled),
+    ):
+        yield
 
 
 def keras_mask(x: Any) -> Any:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from tfcompress.core.keras_private import activations_freed
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.sharding import gathered, of_first_process, spans_processes
 from tfcompress.graph.inputs.samples import random_inputs
@@ -76,7 +77,7 @@ def close(old: list[np.ndarray], new: list[np.ndarray]) -> bool:
 
 def _infer(model: keras.Model, data: Any) -> list[np.ndarray]:
     """Return a model's outputs, with no variable changed."""
-    with keras.StatelessScope():
+    with keras.StatelessScope(), activations_freed():
         outputs = tree.flatten(model(data, training=False))
     return [gathered(ops.cast(x, "float32")) for x in outputs]
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.arguments import running
+from tfcompress.core.keras_private import activations_freed
 from tfcompress.core.transform import read
 from tfcompress.core.uneven_rows import cut, fixes_rows, is_uneven
 from tfcompress.data.named_inputs import count_samples, fit_inputs
@@ -316,7 +317,12 @@ def reference(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]
         if here < step == asked:
             batch = [fill(array, step) for array in batch]
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]
-        with float32_view(model), running(f"the model {model.name!r}", batch), keras.StatelessScope():
+        with (
+            float32_view(model),
+            running(f"the model {model.name!r}", batch),
+            keras.StatelessScope(),
+            activations_freed(),
+        ):
             outputs = call(tensors)
         made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}
         if here < step == asked:

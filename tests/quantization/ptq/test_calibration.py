@@ -14,8 +14,10 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.quantization.zoo import build, data_of
+from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import read
 from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.ptq import calibration
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
@@ -94,6 +96,21 @@ def test_one_set_of_data_gives_one_range_however_it_is_cut_and_ordered(how):
             np.testing.assert_allclose(other[source], expected, rtol=1e-5, err_msg=source)
     if how is None:
         assert found[0]["x"] == (0.0, x.max())
+
+
+@pytest.mark.parametrize(("how", "sizes"), [("minmax", [4] * 25), ("ema", [32, 32, 32, 4])])
+def test_batches_of_very_large_tensors_are_cut(how, sizes, monkeypatch):
+    model, x, seen = tfc.quantize(model_of(), config(how), samples()), samples(), []
+    before = ranges_of(model)
+
+    def watched(observer, batch, *rest):
+        seen.append(len(batch[0]))
+        return predict_on_batch(observer, batch, *rest)
+
+    monkeypatch.setattr(calibration, "predict_on_batch", watched)
+    monkeypatch.setattr(calibration, "LARGEST", 7 * 8 * 4)  # the hidden layer's output for seven samples
+    find_ranges(model, x, 32)
+    assert (seen, ranges_of(model)) == (sizes, before)
 
 
 def test_a_range_of_large_targets_is_not_cut_off():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,7 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import put, read
 from tfcompress.core.wrapper import materialized, wrapped_layers
-from tfcompress.data.model_batches import again, batches, last_is_smaller
+from tfcompress.data.model_batches import again, batches, check_batch_size, last_is_smaller
 from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.keras_quantized import check_floats
@@ -40,6 +41,9 @@ _EXPONENTS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
 _POWERS = np.ldexp(1.0, _EXPONENTS[:-1]).astype("float32")
 _KEPT = "__tfcompress_observer"
 """Where a model has its observer; Keras saves nothing whose name begins so."""
+
+LARGEST = 1 << 25
+"""Bytes of a tensor: so much of the data runs through a model at once as makes none larger, if `batch_size` is more."""
 
 _WIDEST = float(np.finfo("float32").max)
 _WIDTHS = np.ldexp(1.0 / SIDE, _EXPONENTS).astype("float32")
@@ -63,7 +67,8 @@ def calibrate(model: keras.Model, data: Any, *, batch_size: int = 32) -> None:
         data: A few hundred samples like those that the model will see: an array, a dict or list of arrays for
             several inputs, or anything that yields batches (targets behind the inputs are left out). Arrays with
             different numbers of rows, as the nodes and the edges of a graph, are one batch.
-        batch_size: Samples in a batch, where `data` holds arrays.
+        batch_size: Samples in a batch, where `data` holds arrays; fewer are computed at once where the activations of
+            so many would be very large, unless the range is "ema".
 
     Raises:
         TypeError: If `model` is no Keras model.
@@ -89,6 +94,7 @@ def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
     """Find the ranges, as `calibrate` does; how channels differ isn't looked at."""
     quantizers = _to_calibrate(model)
     before = [read(quantizer.counts) for quantizer in quantizers]
+    batch_size = _fitting(model, quantizers, batch_size)
     try:
         for quantizer in quantizers:
             quantizer.counts.assign(ops.zeros((2,), "int32"))  # nothing follows from the old range
@@ -139,6 +145,20 @@ def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
             f"Received: {model.name!r}, which has none."
         )
     return quantizers
+
+
+def _fitting(model: keras.Model, quantizers: list[ActivationQuantizer], batch_size: int) -> int:
+    """Return how many samples are computed at once: fewer, a power of two, where that makes very large tensors.
+
+    Tensors of free sizes aren't counted. Batches that the range itself depends on stay as they are.
+    """
+    check_batch_size(batch_size)
+    if any(quantizer.spec.range == "ema" for quantizer in quantizers):
+        return batch_size
+    shapes = [tuple(x.shape[1:]) for call in index_of(model) for x in call.outputs]
+    sizes = [4 * math.prod(shape) for shape in shapes if None not in shape]
+    most = max(1, LARGEST // max([1, *sizes]))
+    return batch_size if batch_size <= most else 1 << (most.bit_length() - 1)
 
 
 def _found(
