@@ -55,8 +55,8 @@ campaign: .venv/.dev
 	$(BIN)/python -m tests.campaigns.operators
 
 bench: .venv/.bench
-	$(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.pruning --part=training
+	$(BIN)/python -m benchmarks.export --part=time
 	$(BIN)/python -m benchmarks.quantization
 	$(BIN)/python -m benchmarks.sparse
 

@@ -1,13 +1,14 @@
-"""python -m benchmarks.pruning [--part=mnist|cifar10|speed|step|mask] [--data=FOLDER]
+"""python -m benchmarks.pruning [--part=mnist|cifar10|speed|training|step|mask] [--data=FOLDER]
 
-Pruning beside tfmot's; writes benchmarks/results/pruning_*.json. Without --part all are run, which takes hours:
-`cifar10` trains ResNet-8 twelve times.
+Pruning beside tfmot's; writes benchmarks/results/pruning_*.json and training.json. Without --part all are run, which
+takes hours: `cifar10` trains ResNet-8 twelve times.
 
-    mnist    LeNet-300-100 and LeNet-5 of Caffe, three seeds: test error of the dense and of the sparse network
-    cifar10  ResNet-8 with 70 % zeros, beside tfmot's; with half of its multiplications, in whole channels
-    speed    MobileNetV2 and ResNet50 with half of their channels, float32 and int8, TFLite and ONNX, on one thread
-    step     time of a training step with each criterion, granularity and scope, beside the plain step
-    mask     time and memory of one computation of the masks of 25 million weights, with one common budget
+    mnist     LeNet-300-100 and LeNet-5 of Caffe, three seeds: test error of the dense and of the sparse network
+    cifar10   ResNet-8 with 70 % zeros, beside tfmot's; with half of its multiplications, in whole channels
+    speed     MobileNetV2 and ResNet50 with half of their channels, float32 and int8, TFLite and ONNX, on one thread
+    training  time of a training step, masks computed every 100 steps or at every one, beside tfmot's on tf_keras
+    step      time of a training step with each criterion, granularity and scope, beside the plain step
+    mask      time and memory of one computation of the masks of 25 million weights, with one common budget
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import dataclasses
 import gc
 import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -27,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfcompress as tfc
+from benchmarks import peers
 from benchmarks.files import File, Folder, runner
 from benchmarks.harness import (
     AT_ONCE,
@@ -141,6 +144,37 @@ def step(setting: Setting) -> None:
         save("pruning_step", rows, setting.command)
 
 
+def beside_tfmot(jit: bool) -> dict[str, Callable[[], None]]:
+    """Return one step function for each model: plain; with masks computed once in `PERIOD` steps, or at every one."""
+    sparsity = peers.tfmot().sparsity.keras
+    import tf_keras
+
+    def of(module: Any, model: Any, callbacks: Sequence[Any] = ()) -> Callable[[], None]:
+        return stepper(module, model, jit, (28, 28, 1), BATCH_SIZE, callbacks=callbacks)
+
+    built = {"plain": of(keras, small(keras))}
+    for frequency in (PERIOD, 1):
+        model = tfc.prune(small(keras), tfc.ConstantSparsity(0.8, frequency=frequency))
+        built[f"tfcompress, frequency {frequency}"] = of(keras, model)
+    built["tf_keras plain"] = of(tf_keras, small(tf_keras))
+    for frequency in (PERIOD, 1):
+        schedule = sparsity.ConstantSparsity(0.8, 0, frequency=frequency)
+        model = sparsity.prune_low_magnitude(small(tf_keras), pruning_schedule=schedule)
+        built[f"tfmot, frequency {frequency}"] = of(tf_keras, model, [sparsity.UpdatePruningStep()])
+    return built
+
+
+def training(setting: Setting) -> None:
+    """Measure, print and save."""
+    rows: list[dict[str, Any]] = []
+    for jit in (False, True):
+        taken = each_step(beside_tfmot(jit), setting.rounds, PERIOD)
+        made = compared(taken, lambda way: "tf_keras plain" if way.startswith(("tf_keras", "tfmot")) else "plain")
+        rows += [{"XLA": "on" if jit else "off", **row} for row in made]
+    show(f"Time per training step, batch {BATCH_SIZE}", rows)
+    save("training", rows, setting.command)
+
+
 def mask(setting: Setting) -> None:
     """Measure, each in a process of its own; print and save."""
     rows = []
@@ -195,7 +229,7 @@ if __name__ == "__main__":
     run_parts(
         "pruning",
         __doc__,
-        {"mask": mask, "step": step, "speed": speed, "mnist": mnist, "cifar10": cifar10},
+        {"mask": mask, "step": step, "training": training, "speed": speed, "mnist": mnist, "cifar10": cifar10},
         rounds=31,
         needed={"mnist": ("mnist.npz",), "cifar10": ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")},
         apart={"masks": masks},
