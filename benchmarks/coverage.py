@@ -16,7 +16,6 @@ import inspect
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,11 +24,10 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import backbones
-from benchmarks.harness import FOLDER, save, show
+from benchmarks.harness import FOLDER, in_a_process, rows_of, save, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAME = "coverage"
 CLASSES = 10
 SAMPLES = 32
@@ -201,16 +199,13 @@ def reason(error: Exception) -> str:
 
 
 def run_one(name: str) -> dict[str, Any]:
-    """Run a model in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.coverage", f"--one={name}", f"--size={FLAGS.size}"]
+    """Return the row of a model that is run in a process of its own."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=FLAGS.timeout)
-    except subprocess.TimeoutExpired:
-        return {"model": name, "parameters": "", "quantized": f"no: it took over {FLAGS.timeout} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return {"model": name, "parameters": "", "quantized": f"no: exit code {done.returncode}: {last[:300]}"}
-    return json.loads(done.stdout.splitlines()[-1])
+        row: dict[str, Any] = in_a_process(NAME, f"--one={name}", f"--size={FLAGS.size}", timeout=FLAGS.timeout)
+    except SystemExit as error:
+        first, *others = str(error).strip().splitlines()
+        return {"model": name, "parameters": "", "quantized": f"no: {' '.join([first, *others[-1:]])[:300]}"}
+    return row
 
 
 def main(_: list[str]) -> None:
@@ -219,8 +214,7 @@ def main(_: list[str]) -> None:
         hub = FLAGS.one in backbones.CONFIGURATIONS
         print(json.dumps(backbones.measure(FLAGS.one, reason) if hub else measure(FLAGS.one, FLAGS.size)))
         return
-    file = FOLDER / f"{NAME}.json"
-    found = json.loads(file.read_text())["rows"] if file.exists() else []
+    found = rows_of(NAME) if (FOLDER / f"{NAME}.json").exists() else []
     rows = {row["model"]: row for row in found}
     names = [*builders(), *backbones.available()]
     for name in names:

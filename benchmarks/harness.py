@@ -108,18 +108,25 @@ def collected(name: str, command: str, key: dict[str, Any], make: Callable[[], d
     return row
 
 
-def in_a_process(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:
+def in_a_process(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float | None = None
+) -> Any:
     """Return what `python -m benchmarks.MODULE ARGUMENTS` prints last, as JSON; end with its errors if it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = f"{module} {' '.join(arguments)}"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        sys.exit(f"{program} took over {timeout} s")
     if done.returncode:
-        sys.exit(f"{module} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"{program} failed with exit code {done.returncode}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
