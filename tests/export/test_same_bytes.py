@@ -1,4 +1,4 @@
-"""The same model makes the same file: again, built anew, and in another process."""
+"""The same model makes the same file: again, and built anew in another process."""
 
 import hashlib
 import os
@@ -61,9 +61,8 @@ def test_again_in_the_same_process(suffix, tmp_path):
 
 
 @pytest.mark.long
-def test_built_anew_and_in_another_process(tmp_path):
+def test_built_anew_in_another_process(tmp_path):
     ours = digests(tmp_path)
-    assert digests(tmp_path) == ours
     program = f"from {__name__} import digests; print(sorted(digests({str(tmp_path)!r}).items()))"
     environment = {**os.environ, "PYTHONHASHSEED": "77", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import warnings
 import zipfile
 
@@ -270,19 +268,6 @@ def test_code_of_keras3_is_refused(tmp_path, name):
         load(tmp_path / name)
     x = image((2, 4))
     np.testing.assert_allclose(load(tmp_path / name, unsafe=True).predict(x, verbose=0), 3 * x)
-
-
-def test_a_wrapped_model_needs_only_the_import(tmp_path):
-    """In a process of its own, that imports tfcompress and nothing else of ours."""
-    tfc = pytest.importorskip("tfcompress")
-    if not hasattr(tfc, "prune"):
-        pytest.skip("pruning isn't there")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    tfc.prune(model, 0.5).save(tmp_path / "wrapped.keras")
-    program = f"import tfcompress, keras; print(keras.models.load_model({str(tmp_path / 'wrapped.keras')!r}).name)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == model.name
 
 
 def test_what_is_not_there_or_no_model(tmp_path):

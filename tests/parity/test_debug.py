@@ -124,19 +124,18 @@ def test_float_models_are_compared_layer_by_layer(file, tmp_path):
     assert debug(other, report.path, x[:3]).first == "second"
 
 
-@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("config", ["int8_weights", "dynamic_int8"])
-def test_float_activations(config, file, tmp_path):
+def test_float_activations(config, tmp_path):
     model, x = quantized(config)
-    report = debug(model, export(model, tmp_path / file).path, x[:3])
-    assert report.first is None
-    assert {"active", "depthwise_relu", "second_relu", "logits", "side"}.isdisjoint(report.missing)
-    assert "first" in report.missing  # batch normalization is folded into it
+    for file in FILES:
+        report = debug(model, export(model, tmp_path / file).path, x[:3])
+        assert report.first is None
+        assert {"active", "depthwise_relu", "second_relu", "logits", "side"}.isdisjoint(report.missing)
+        assert "first" in report.missing  # batch normalization is folded into it
 
 
-@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("config", ["int8_weights", "dynamic_int8"])
-def test_one_dimension(config, file, tmp_path):
+def test_one_dimension(config, tmp_path):
     """In a file such a convolution has an axis of length 1, the channels in front, or an input in another shape."""
     sound = keras.Input((20, 6), name="sound")
     x = layers.Conv1D(6, 3, padding="same", use_bias=False, name="conv")(sound)
@@ -146,15 +145,17 @@ def test_one_dimension(config, file, tmp_path):
     float_model = keras.Model(sound, layers.Dense(3, name="logits")(x))
     randomise(float_model)
     model = quantize(float_model, config)
-    path = export(model, tmp_path / file).path
+    paths = [export(model, tmp_path / file).path for file in FILES]
     data = np.random.default_rng(3).normal(size=(6, 20, 6)).astype("float32")
-    report = debug(model, path, data)
-    assert report.first is None
-    assert {"active", "separable_depthwise", "separable_relu", "mean", "logits"}.isdisjoint(report.missing)
-    assert all(tensor.own_max_abs < 0.05 for tensor in report.tensors if tensor.tensor)
+    for path in paths:
+        report = debug(model, path, data)
+        assert report.first is None
+        assert {"active", "separable_depthwise", "separable_relu", "mean", "logits"}.isdisjoint(report.missing)
+        assert all(tensor.own_max_abs < 0.05 for tensor in report.tensors if tensor.tensor)
     kernel = model.get_layer("separable_depthwise").layer.kernel
     kernel.assign(kernel * np.array([1, 1, -1], "float32").reshape(3, 1, 1))
-    assert debug(model, path, data).first == "separable_depthwise"
+    for path in paths:
+        assert debug(model, path, data).first == "separable_depthwise"
 
 
 def test_integer_inputs_and_fixed_batches(tmp_path):
@@ -266,25 +267,24 @@ def transformer():
 
 
 @pytest.mark.parametrize(
-    ("build", "recipe", "file"),
+    ("build", "recipe", "suffixes"),
     [
-        (masked_attention, "int8", "model.tflite"),
-        (masked_attention, "int8", "model.onnx"),
-        (masked_attention, None, "model.tflite"),
-        (masked_both_ways, None, "model.tflite"),
-        (transformer, None, "model.tflite"),
-        (transformer, None, "model.onnx"),
+        (masked_attention, "int8", [".tflite", ".onnx"]),
+        (masked_attention, None, [".tflite"]),
+        (masked_both_ways, None, [".tflite"]),
+        (transformer, None, [".tflite", ".onnx"]),
     ],
 )
-def test_masks_and_names_within_layers(build, recipe, file, tmp_path):
+def test_masks_and_names_within_layers(build, recipe, suffixes, tmp_path):
     keras.utils.set_random_seed(0)
     model = build()
     random = np.random.default_rng(0)
     ids = random.integers(1, 20, (16, 8)) * (np.arange(8) < random.integers(2, 9, (16, 1)))
     model = model if recipe is None else quantize(model, recipe, ids)
-    report = debug(model, export(model, tmp_path / file).path, ids[:6])
-    assert report.first is None, str(report)
-    matched = [tensor for tensor in report.tensors if tensor.tensor is not None]
-    assert all(tensor.own_max_steps is None or tensor.own_max_steps < 1.01 for tensor in matched)
-    assert all(tensor.sqnr is None or tensor.sqnr > 20 for tensor in matched)
-    assert len(report.missing) <= 1
+    for suffix in suffixes:
+        report = debug(model, export(model, tmp_path / f"model{suffix}").path, ids[:6])
+        assert report.first is None, str(report)
+        matched = [tensor for tensor in report.tensors if tensor.tensor is not None]
+        assert all(tensor.own_max_steps is None or tensor.own_max_steps < 1.01 for tensor in matched)
+        assert all(tensor.sqnr is None or tensor.sqnr > 20 for tensor in matched)
+        assert len(report.missing) <= 1

@@ -141,14 +141,14 @@ def test_files_are_those_of_the_float32_model(make, suffix, tmp_path):
 
 
 @only_tensorflow
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
-def test_an_int8_file_is_what_full_precision_says(suffix, tmp_path):
+def test_an_int8_file_is_what_full_precision_says(tmp_path):
     x = floats(64, 8, 8, 3)
     quantized = tfc.quantize(tfc.mixed_precision(networks.cnn(), HALF), "int8", x)
     train(quantized, x, np.abs(floats(64, 5)))
-    path = tmp_path / f"int8{suffix}"
-    artifact = tfc.export(quantized, path)
-    assert artifact.precision == "int8"
-    assert casts(path) == 0
     wanted = predictions(tfc.full_precision(quantized), x)[0]
-    np.testing.assert_allclose(artifact.predict(x), wanted, rtol=0, atol=1.01 / 256)
+    for suffix in (".tflite", ".onnx"):
+        path = tmp_path / f"int8{suffix}"
+        artifact = tfc.export(quantized, path)
+        assert artifact.precision == "int8"
+        assert casts(path) == 0
+        np.testing.assert_allclose(artifact.predict(x), wanted, rtol=0, atol=1.01 / 256, err_msg=suffix)

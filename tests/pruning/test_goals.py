@@ -72,11 +72,12 @@ def test_files_say_it(suffix, tmp_path):
     ],
 )
 def test_what_was_reached(schedule, steps, said):
-    found = remarks(trained(schedule, steps))
+    pruned = trained(schedule, steps)
+    found = remarks(pruned)
     assert len(found) == (0 if said is None else 1)
     if said is not None:
         with pytest.warns(UserWarning, match=said):
-            tfc.strip(trained(schedule, steps))
+            tfc.strip(pruned)
 
 
 @pytest.mark.parametrize("config", [{"scope": "global"}, {"granularity": "channel"}, {"granularity": tfc.Block(2, 2)}])

@@ -125,22 +125,21 @@ DILATED = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
 @pytest.mark.parametrize("name", DILATED)
-def test_dilated_convolutions_of_free_sizes_in_floats_and_integers(name, suffix, tmp_path):
+def test_dilated_convolutions_of_free_sizes_in_floats_and_integers(name, tmp_path):
     shape, layer = DILATED[name]
     inputs = keras.Input(shape)
     model = keras.Model(inputs, layer()(inputs))
     x = floats(4, *(size or 17 for size in shape))
-    plain = export(model, tmp_path / f"model{suffix}", verify=x)
     quantized = tfc.quantize(model, "int8", data=x)
-    whole = export(quantized, tmp_path / f"int8{suffix}", verify=x)
-    for given in (x, x[:, :13]):
-        np.testing.assert_allclose(plain.predict(given), model(given), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(whole.predict(given), quantized(given), rtol=1e-5, atol=1e-5)
-    if suffix == ".onnx":
-        found = [node.op_type for node in onnx.load(plain.path).graph.node]
-        assert "Conv" in found and not {"Shape", "Reshape", "Slice"} & set(found)
+    for suffix in (".tflite", ".onnx"):
+        plain = export(model, tmp_path / f"model{suffix}", verify=x)
+        whole = export(quantized, tmp_path / f"int8{suffix}", verify=x)
+        for given in (x, x[:, :13]):
+            np.testing.assert_allclose(plain.predict(given), model(given), rtol=1e-5, atol=1e-5, err_msg=suffix)
+            np.testing.assert_allclose(whole.predict(given), quantized(given), rtol=1e-5, atol=1e-5, err_msg=suffix)
+    found = [node.op_type for node in onnx.load(plain.path).graph.node]
+    assert "Conv" in found and not {"Shape", "Reshape", "Slice"} & set(found)
 
 
 def test_a_dilated_convolution_of_free_volumes(tmp_path):
