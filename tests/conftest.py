@@ -10,6 +10,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import pytest
 
+from tests import quick_timing
 from tests.once import SEED, check_unchanged
 
 
@@ -30,6 +31,12 @@ def unchanged():
     """No test changes what is made once for several."""
     yield
     check_unchanged()
+
+
+@pytest.fixture(autouse=True)
+def quickly_timed(monkeypatch):
+    """Tests needn't wait for latencies that are taken for seconds."""
+    monkeypatch.setattr(quick_timing.timing, "time_predictors", quick_timing.time_predictors)
 
 
 @pytest.fixture(scope="module", autouse=True)
