@@ -15,8 +15,7 @@ Tensor = Any
 def available() -> bool:
     """Return whether these kernels run what is called or traced here.
 
-    XLA, which fuses operations by itself, has one of them with other values for NaN and lacks the other; on a GPU they
-    wait for the range to be copied to the host.
+    XLA fuses operations by itself, and has no kernel for one of these; on GPUs they were never tried.
     """
     if keras.backend.backend() != "tensorflow":
         return False
