@@ -88,7 +88,7 @@ def functions_of_a_library():
     private.forget_function("of_a_library")  # nothing to do
 
 
-@case("around_last_pass", "convert_saved_model", "convert_graph")
+@case("around_last_pass", "convert_saved_model", "convert_graph", "GraphBytes")
 def conversions():
     module = tf.Module()
     module.weight = tf.Variable(tf.ones((2, 2)))
@@ -104,7 +104,7 @@ def conversions():
     assert len(seen) == 1 and b"serving_default" in content
     double = traced(lambda x: x * 2, (1, 2))
     made = private.convert_graph(
-        double, double.graph.as_graph_def(), double.inputs, double.outputs, lambda converter: None
+        double, private.GraphBytes(double.graph.as_graph_def()), double.inputs, double.outputs, lambda converter: None
     )
     assert made[4:8] == content[4:8] == b"TFL3"
 

@@ -144,8 +144,23 @@ def around_last_pass(converter: Any, around: Callable[[Callable[..., bytes], byt
         )
 
 
+class GraphBytes:
+    """A `GraphDef` as bytes, for the converter alone: its constants needn't be in memory twice.
+
+    Instead: give the converter the `GraphDef`.
+    """
+
+    def __init__(self, graph_def: Any):
+        content = graph_def.SerializeToString()
+        self.SerializeToString = lambda: content
+        lean = type(graph_def)(library=graph_def.library)
+        for node in graph_def.node:  # it looks for fake quantization, and for where operations come from
+            lean.node.add(name=node.name, op=node.op, experimental_debug_info=node.experimental_debug_info)
+        self.node, self.library = lean.node, lean.library
+
+
 def convert_graph(
-    concrete: Any, graph_def: Any, inputs: Sequence[Any], outputs: Sequence[Any], set_up: Callable[[Any], None]
+    concrete: Any, graph: GraphBytes, inputs: Sequence[Any], outputs: Sequence[Any], set_up: Callable[[Any], None]
 ) -> bytes:
     """Return the TFLite file of a graph without variables, as it comes from the converter: without a signature.
 
@@ -154,7 +169,7 @@ def convert_graph(
 
     Args:
         concrete: The function that the graph was made from; where operations come from is said of it.
-        graph_def: The graph.
+        graph: The graph.
         inputs: The function's tensors that are the file's inputs.
         outputs: Those that are its outputs.
         set_up: Called with the converter, to set what is public of it.
@@ -164,7 +179,7 @@ def convert_graph(
     converter = lite.TFLiteFrozenGraphConverterV2([concrete])
     set_up(converter)
     around_last_pass(converter, lambda optimize, content: content)
-    return bytes(lite.TFLiteConverterBaseV2.convert(converter, graph_def, inputs, outputs))
+    return bytes(lite.TFLiteConverterBaseV2.convert(converter, graph, inputs, outputs))
 
 
 def convert_saved_model(folder: str, signature: str, set_up: Callable[[Any], None]) -> bytes:

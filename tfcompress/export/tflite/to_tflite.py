@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.core.error_messages import told
 from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of_memory
 from tfcompress.core.quiet_output import quiet
-from tfcompress.core.tensorflow_private import around_last_pass, convert_graph, convert_saved_model
+from tfcompress.core.tensorflow_private import GraphBytes, around_last_pass, convert_graph, convert_saved_model
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
@@ -58,14 +58,14 @@ def to_tflite(
     with quiet():
         try:
             # A float file isn't taken apart, so it has to come with its signature.
-            graph_def = None if scheme is None else frozen(trace)
-            content = _of_saved_model(trace, precision) if graph_def is None else _of_graph(trace, graph_def)
+            graph = None if scheme is None else _frozen(trace)
+            content = _of_saved_model(trace, precision) if graph is None else _of_graph(trace, graph)
         except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
             raise _explain(trace, error) from error
     if scheme is None:
         return _in_model_order(trace, content)
-    file = File(_in_model_order(trace, content) if graph_def is None else content)
-    if graph_def is not None:
+    file = File(_in_model_order(trace, content) if graph is None else content)
+    if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
     if scheme.activations == "static":
         lower(file, weights, inference_io, grids)
@@ -74,11 +74,17 @@ def to_tflite(
     return file.to_bytes()
 
 
-def _of_graph(trace: Trace, graph_def: Any) -> bytes:
+def _frozen(trace: Trace) -> GraphBytes | None:
+    """Return the graph of a trace as bytes: what they were made of is freed before the converter works on them."""
+    graph_def = frozen(trace)
+    return None if graph_def is None else GraphBytes(graph_def)
+
+
+def _of_graph(trace: Trace, graph: GraphBytes) -> bytes:
     """Convert a graph without variables; the file has no signature, and repeated constants are joined later."""
     concrete = trace.concrete
     outputs = [concrete.structured_outputs[name] for name in trace.outputs]
-    return convert_graph(concrete, graph_def, concrete.inputs[: len(trace.inputs)], outputs, _set_up)
+    return convert_graph(concrete, graph, concrete.inputs[: len(trace.inputs)], outputs, _set_up)
 
 
 def _of_saved_model(trace: Trace, precision: str) -> bytes:
