@@ -33,7 +33,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     data = digits()
     model = default_model(data)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    fit(model, data, loss, epochs=3, batch_size=32, learning_rate=2e-3)
+    fit(model, data, loss, epochs=1, batch_size=32, learning_rate=2e-3)
     pathlib.Path("saved_models/digits").mkdir(parents=True)
     model.save("saved_models/digits/dense.keras")
     first, *others = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
