@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -45,6 +46,8 @@ def drop_inserted(file: File, graph: Graph) -> None:
 def check_grids(graph: Graph, grids: Collection[Grid]) -> None:
     """Raise ValueError if a graph rounds a tensor to a grid that isn't planned.
 
+    The converter may round a zero point that lies between two integers to the other of them.
+
     Args:
         graph: As converted, a QUANTIZE where the model has a fake-quantizer.
         grids: Those of the plan.
@@ -54,7 +57,8 @@ def check_grids(graph: Graph, grids: Collection[Grid]) -> None:
             continue
         index = int(op.outputs[0])
         found = grid_of(graph, index)
-        if not any(found.close(grid) for grid in grids):
+        moved = [dataclasses.replace(found, zero_point=found.zero_point + step) for step in (0, 1, -1)]
+        if not any(one.close(grid) for one in moved for grid in grids):
             raise ValueError(
                 f"Expected the grids that the quantized model plans. Received: {graph.tensor_name(index)!r} with scale "
                 f"{found.scale:.6g} and zero point {found.zero_point}, which TensorFlow's converter made by itself. "
