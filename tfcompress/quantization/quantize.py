@@ -97,7 +97,7 @@ def quantize(
         equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.equalization`).
         correct_bias: Whether to correct biases for what quantization shifts (`quantization.correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
-        batch_size: Samples in a batch, where `data` holds arrays.
+        batch_size: Samples in a batch, where `data` holds arrays, as `tfcompress.calibrate` takes it.
         input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
