@@ -55,6 +55,8 @@ def test_layouts_of_affine(axes):
     for shape in ((5, 1, 7, 6, 1), (35, 6), (5, 42), (210,)):
         found = made.reshape(shape)
         np.testing.assert_array_equal(found.decode(), made.decode().reshape(shape))
+    for axis in range(3):
+        np.testing.assert_array_equal(made.take([1, 3], axis).decode(), made.decode().take([1, 3], axis))
     assert made.reshape((5, 1, 7, 6, 1)).axis == tuple({0: 0, 1: 2, 2: 3}[axis] for axis in axes)
 
 

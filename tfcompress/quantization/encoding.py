@@ -141,6 +141,15 @@ class Affine(Encoding):
             places = first if np.array_equal(np.broadcast_to(first, places.shape), places) else places
         return Affine(made, self.scale.reshape(-1)[places], bits=self.bits)
 
+    def take(self, places: Sequence[int], axis: int) -> Affine:
+        """Return the encoding of some places of the weight along an axis."""
+
+        def part(values: Any) -> Any:
+            own = np.ndim(values) and np.shape(values)[axis] == self.shape[axis]
+            return np.take(values, places, axis) if own else values
+
+        return Affine(self.integers.take(places, axis), part(self.scale), part(self.zero_point), self.bits)
+
     def scaled(self, factor: np.ndarray) -> Affine:
         """Return the encoding of the weight times a factor, which broadcasts with its shape."""
         factor = np.asarray(factor, np.float64)

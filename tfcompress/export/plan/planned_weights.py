@@ -60,6 +60,7 @@ class PlannedWeights:
         self._by_size: dict[int, list[Affine]] = {}
         for one in self.weights:
             self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)
+        self._by_ends: dict[int, dict[tuple[float, float], list[Affine]]] = {}
         self._vectors: dict[int, dict[bytes, Affine]] = {}
 
     def __bool__(self) -> bool:
@@ -80,20 +81,19 @@ class PlannedWeights:
                     return found
         return None
 
-    def _laid_out(self, constant: np.ndarray) -> Iterator[tuple[Affine, tuple[int, ...]]]:
-        """Yield the planned weights of a constant's size, axes of size 1 dropped, and the orders of their axes."""
-        sizes = [size for size in constant.shape if size != 1] or [1]
-        for encoding in self._by_size.get(constant.size, ()):
-            plain = encoding.reshape([size for size in encoding.shape if size != 1] or [1])
-            orders = list(itertools.permutations(range(len(plain.shape))))
-            for order in sorted(orders, key=lambda order: [plain.shape[axis] for axis in order] != sizes):
-                yield plain, order
+    def _with_ends_of(self, constant: np.ndarray) -> list[Affine]:
+        """Return the planned weights of a constant's size whose least and largest values are the constant's."""
+        if constant.size not in self._by_ends:
+            known = self._by_ends[constant.size] = {}
+            for encoding in self._by_size.get(constant.size, ()):
+                known.setdefault(_ends(encoding), []).append(encoding)
+        return self._by_ends[constant.size].get((float(constant.min()), float(constant.max())), [])
 
     def _whole(self, constant: np.ndarray) -> Iterator[Affine]:
         """Yield the planned weights that are the constant, transposed and reshaped."""
         places = np.arange(PROBES) * (constant.size - 1) // (PROBES - 1)
         wanted = constant.reshape(-1)[places]
-        for plain, order in self._laid_out(constant):
+        for plain, order in _laid_out(self._with_ends_of(constant), constant):
             at = np.unravel_index(places, [plain.shape[axis] for axis in order])
             there = tuple(at[order.index(axis)] for axis in range(len(order)))
             scale = np.broadcast_to(plain.scale, plain.shape)[there]
@@ -105,16 +105,20 @@ class PlannedWeights:
     def _multiplied(self, constant: np.ndarray) -> Iterator[Affine]:
         """Yield the planned weights that are the constant, but for a factor for each place along an axis."""
         sizes = [size for size in constant.shape if size != 1]
-        for plain, order in self._laid_out(constant):
+        if not np.isfinite(constant).all():
+            return
+        for plain, order in _laid_out(self._by_size.get(constant.size, ()), constant):
             moved = plain.transpose(order)
-            if list(moved.shape) == sizes and np.isfinite(constant).all():
-                moved = moved.reshape(constant.shape)
-                for axis in moved.axis or range(constant.ndim):
-                    if constant.size // constant.shape[axis] < LEAST_VALUES:
-                        continue
-                    found = _with_factor(moved, constant, axis)
-                    if found is not None:
-                        yield found
+            if list(moved.shape) != sizes:
+                continue
+            moved = moved.reshape(constant.shape)
+            for axis in moved.axis or range(constant.ndim):
+                first = constant.take([0], axis)  # most are seen to be others from the first place
+                if first.size < LEAST_VALUES or _with_factor(moved.take([0], axis), first, axis) is None:
+                    continue
+                found = _with_factor(moved, constant, axis)
+                if found is not None:
+                    yield found
 
     def _cut(self, constant: np.ndarray) -> Iterator[Affine]:
         """Yield the constant as vectors that are those of planned weights, each with its own scale."""
@@ -155,6 +159,29 @@ NO_WEIGHTS = PlannedWeights()
 """Of a model whose weights are floats in the file."""
 
 
+def _laid_out(encodings: Iterable[Affine], constant: np.ndarray) -> Iterator[tuple[Affine, tuple[int, ...]]]:
+    """Yield encodings of a constant's size, axes of size 1 dropped, and the orders of their axes, likely ones first."""
+    sizes = [size for size in constant.shape if size != 1] or [1]
+    for encoding in encodings:
+        plain = encoding.reshape([size for size in encoding.shape if size != 1] or [1])
+        orders = list(itertools.permutations(range(len(plain.shape))))
+        for order in sorted(orders, key=lambda order: [plain.shape[axis] for axis in order] != sizes):
+            yield plain, order
+
+
+def _ends(encoding: Affine) -> tuple[float, float]:
+    """Return the least and the largest value."""
+    least, most = np.inf, -np.inf
+    for piece in pieces(encoding.shape):
+        values = np.multiply(encoding.integers[piece], _part(encoding.scale, piece), dtype=np.float32)
+        least, most = min(least, float(values.min())), max(most, float(values.max()))
+    return least, most
+
+
+def _part(scale: np.ndarray, piece: tuple[slice, ...]) -> np.ndarray:
+    return scale[piece] if scale.shape[:1] != (1,) else scale
+
+
 def _vectors(encoding: Affine, kept: Sequence[int]) -> dict[bytes, Affine]:
     """Return {bytes of the values: encoding} of the vectors that are left where some axes are fixed."""
     found: dict[bytes, Affine] = {}
@@ -180,8 +207,9 @@ def _rows(constant: np.ndarray, kept: Sequence[int]) -> np.ndarray:
 def _equal(found: Affine, constant: np.ndarray) -> bool:
     """Return whether an encoding gives a constant bit by bit."""
     for piece in pieces(constant.shape):
-        scale = found.scale[piece] if found.scale.shape[:1] != (1,) else found.scale
-        if not np.array_equal(np.multiply(found.integers[piece], scale, dtype=np.float32), constant[piece]):
+        if not np.array_equal(
+            np.multiply(found.integers[piece], _part(found.scale, piece), dtype=np.float32), constant[piece]
+        ):
             return False
     return True
 
