@@ -118,6 +118,11 @@ class Affine(Encoding):
             return np.multiply(self.integers, scale, dtype=np.float32)
         return ((self.integers.astype(np.int32) - self._spread(np.asarray(self.zero_point))) * scale).astype(np.float32)
 
+    def decode_in_pieces(self) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+        """Yield places along the first axis and the values there, of a symmetric grid, without all of them at once."""
+        for piece in pieces(self.shape):
+            yield piece, np.multiply(self.integers[piece], _part(self.scale, piece), dtype=np.float32)
+
     def transpose(self, order: Sequence[int]) -> Affine:
         """Return the encoding of the weight with its axes in another order."""
         zero = np.asarray(self.zero_point)

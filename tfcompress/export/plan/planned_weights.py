@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tfcompress.quantization.encoding import Affine, pieces
+from tfcompress.quantization.encoding import Affine
 
 PROBES = 64
 """How many values are compared before all are."""
@@ -172,14 +172,9 @@ def _laid_out(encodings: Iterable[Affine], constant: np.ndarray) -> Iterator[tup
 def _ends(encoding: Affine) -> tuple[float, float]:
     """Return the least and the largest value."""
     least, most = np.inf, -np.inf
-    for piece in pieces(encoding.shape):
-        values = np.multiply(encoding.integers[piece], _part(encoding.scale, piece), dtype=np.float32)
+    for _, values in encoding.decode_in_pieces():
         least, most = min(least, float(values.min())), max(most, float(values.max()))
     return least, most
-
-
-def _part(scale: np.ndarray, piece: tuple[slice, ...]) -> np.ndarray:
-    return scale[piece] if scale.shape[:1] != (1,) else scale
 
 
 def _vectors(encoding: Affine, kept: Sequence[int]) -> dict[bytes, Affine]:
@@ -206,12 +201,7 @@ def _rows(constant: np.ndarray, kept: Sequence[int]) -> np.ndarray:
 
 def _equal(found: Affine, constant: np.ndarray) -> bool:
     """Return whether an encoding gives a constant bit by bit."""
-    for piece in pieces(constant.shape):
-        if not np.array_equal(
-            np.multiply(found.integers[piece], _part(found.scale, piece), dtype=np.float32), constant[piece]
-        ):
-            return False
-    return True
+    return all(np.array_equal(values, constant[piece]) for piece, values in found.decode_in_pieces())
 
 
 def _with_factor(encoding: Affine, constant: np.ndarray, axis: int) -> Affine | None:
