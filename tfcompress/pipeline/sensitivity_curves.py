@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.atomic_files import check_target
-from tfcompress.pipeline.scan_plots import canvas, finish, save
-from tfcompress.reports.json_document import Document
+from tfcompress.pipeline.scan_plots import Scan, canvas, finish
 from tfcompress.reports.tables import number, plain, significant, to_text
 
 SHOWN = 10
@@ -41,7 +39,7 @@ class SensitivityRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sensitivity(Document):
+class Sensitivity(Scan):
     """What `tfc.sensitivity` found.
 
     Attributes:
@@ -113,24 +111,9 @@ class Sensitivity(Document):
             return significant(value)
         return f"{number(100 * value, 2)} %"
 
-    def plot(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Any:
-        """Draw the metric against the level, a line per layer.
-
-        Args:
-            path: ends in `.png`; None: nothing is written.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path, or without one matplotlib's `Figure`.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = None if path is None else check_target(path, ".png", overwrite)
-        figure = _draw(self)
-        return figure if target is None else save(figure, target)
+    def draw(self) -> Any:
+        """Return the picture."""
+        return _draw(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from tfcompress.core.atomic_files import check_target
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.data.reading import collected
 from tfcompress.evaluation import evaluate
@@ -19,11 +17,10 @@ from tfcompress.graph.selectors import Layers
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.compress_job import Stage, rising_schedule, silent
 from tfcompress.pipeline.datasets import Data
-from tfcompress.pipeline.scan_plots import canvas, finish, save
+from tfcompress.pipeline.scan_plots import Scan, canvas, finish
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity
-from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import number, plain, significant, to_text
 
 
@@ -45,7 +42,7 @@ class SweepRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep(Document):
+class Sweep(Scan):
     """What `sweep` found.
 
     Attributes:
@@ -88,24 +85,9 @@ class Sweep(Document):
         )
         return to_text(table, caption, width=width)
 
-    def plot(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Any:
-        """Draw the metric on both data against the sparsity.
-
-        Args:
-            path: ends in `.png`; None: nothing is written.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path, or without one matplotlib's `Figure`.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = None if path is None else check_target(path, ".png", overwrite)
-        figure = _draw(self)
-        return figure if target is None else save(figure, target)
+    def draw(self) -> Any:
+        """Return the picture."""
+        return _draw(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
