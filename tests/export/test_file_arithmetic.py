@@ -8,7 +8,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.export import models
 from tfcompress.export import Artifact
-from tfcompress.export.file_arithmetic import read_census
+from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx.propagate import FUSED, PLAIN
 from tfcompress.export.plan.planned_weights import PlannedWeights
 
@@ -174,7 +174,7 @@ def test_an_int8_model_without_integer_kernels_is_a_float_file(tmp_path):
         assert artifact.precision != "int8", format
 
 
-def test_the_census_agrees_with_onnx_runtime(tmp_path):
+def test_the_arithmetic_read_agrees_with_onnx_runtime(tmp_path):
     """The operators counted as integers are those that the runtime makes integer ones."""
     import onnx
     import onnxruntime
@@ -192,7 +192,7 @@ def test_the_census_agrees_with_onnx_runtime(tmp_path):
     onnxruntime.InferenceSession(str(artifact.path), options, providers=["CPUExecutionProvider"])
     run = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     computing = [name for name in run if name.startswith(("QLinear", "QGemm"))]
-    counted = [step.kind for step in read_census(artifact.path).steps if step.integer]
+    counted = [op.kind for op in read_arithmetic(artifact.path).operators if op.integer]
     assert len(computing) == len([kind for kind in counted if kind not in (*FUSED, *PLAIN)])
     assert sum(name == "ConvTranspose" for name in run) == 1
     assert {op.layer for op in artifact.operators.floats if op.kind == "ConvTranspose"} == {"conv2d_transpose"}

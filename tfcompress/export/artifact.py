@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.export.file_arithmetic import read_census
+from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.file_operators import FloatOperator, Operators
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.parity.tolerance import OutputParity, Parity
@@ -81,14 +81,14 @@ class Artifact:
         """
         runner = open_runner(path)
         file = pathlib.Path(path)
-        census = read_census(file)
-        floats = tuple(FloatOperator(step.kind, step.tensor) for step in census.steps if not step.integer)
-        operators = Operators(len(census.steps) - len(floats), floats)
+        arithmetic = read_arithmetic(file)
+        floats = tuple(FloatOperator(op.kind, op.tensor) for op in arithmetic.operators if not op.integer)
+        operators = Operators(len(arithmetic.operators) - len(floats), floats)
         specs = runner.input_specs, runner.output_specs
         data = tuple(external_files(file)) if runner.format == "onnx" else ()
         size = sum(each.stat().st_size for each in (file, *data))
         how: dict[str, Any] = {"operators": operators, "data_files": data}
-        return cls(file, runner.format, census.precision, size, *specs, **how)
+        return cls(file, runner.format, arithmetic.precision, size, *specs, **how)
 
     def predict(self, x: Any) -> Any:
         """Run the file on any number of samples, in the runtime that will run it.

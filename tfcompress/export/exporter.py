@@ -15,8 +15,8 @@ from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.file_arithmetic import read_census
-from tfcompress.export.file_operators import Census
+from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.file_operators import FileArithmetic
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
 from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.deployment import Deployment, deploy
@@ -179,14 +179,14 @@ def export(
             return check(opened(traced, beside))
 
         convert(traced, beside)
-        census = _census(traced, beside)  # before the runtime holds the weights too
+        arithmetic = _arithmetic(traced, beside)  # before the runtime holds the weights too
         runner = None if verify is False else opened(traced, beside)
         plan = made_plan(model, kind, deployment) if is_quantized(model) else None
         dynamic = scheme is not None and scheme.activations == "dynamic"
-        found = compare(census, plan, traced, kind, dynamic)
+        found = compare(arithmetic, plan, traced, kind, dynamic)
         if keras_own := by_mode(plain):
             of_keras = "; ".join(f"{mode}: {', '.join(names)}" for mode, names in keras_own.items())
-            notes += (f"Layers that Keras itself quantized ({of_keras}) are {census.precision} in this file.",)
+            notes += (f"Layers that Keras itself quantized ({of_keras}) are {arithmetic.precision} in this file.",)
         if require_integer:
             require_integers(found, model.name)
         parity = None if runner is None else check(runner)
@@ -200,7 +200,7 @@ def export(
     notes += signature.notes(list(traced.outputs))
     inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
     notes = (*remarks, *notes)
-    return Artifact(final, kind, census.precision, size, inputs, outputs, parity, notes, found, data_files, plan)
+    return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, notes, found, data_files, plan)
 
 
 def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, precision: str, inference_io: str) -> Any:
@@ -212,9 +212,9 @@ def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, pr
     return to_onnx.to_onnx(traced, opset=opset, **how)
 
 
-def _census(traced: Trace, path: pathlib.Path) -> Census:
+def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
     try:
-        return read_census(path)
+        return read_arithmetic(path)
     except Exception:
         opened(traced, path)  # what is no such file its runtime refuses, and says why
         raise

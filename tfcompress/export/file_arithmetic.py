@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tfcompress.export.file_operators import Census
+from tfcompress.export.file_operators import FileArithmetic
 from tfcompress.export.onnx import node_arithmetic
 from tfcompress.export.tflite import operator_arithmetic
 from tfcompress.runtime.runner import format_of
 
 
-def read_census(path: str | os.PathLike[str]) -> Census:
+def read_arithmetic(path: str | os.PathLike[str]) -> FileArithmetic:
     """Read in what numbers a file computes.
 
     Args:

@@ -51,7 +51,7 @@ class Operators:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class FileOperator:
     """An operator of a file that computes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Step:
         integer: Whether it computes in integers.
         weights: What its constant weights are stored as, "int8", "float16" or "float32"; `None`: it has none.
         size: Number of its weights.
-        before: Positions of the steps that make its inputs.
+        before: Positions of the operators that make its inputs.
     """
 
     kind: str
@@ -74,15 +74,15 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
-class Census:
-    """What was read in a file.
+class FileArithmetic:
+    """In what numbers a file computes, as read in it.
 
     Attributes:
-        steps: Its operators that compute, in their order.
+        operators: Those that compute, in their order.
         precision: As `Artifact.precision`.
     """
 
-    steps: tuple[Step, ...]
+    operators: tuple[FileOperator, ...]
     precision: str
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.file_operators import Census, Step, label
+from tfcompress.export.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.runtime.external_data import raw_values
 
@@ -31,7 +31,7 @@ LARGE = 1024
 """Bytes from which on the values of a constant can't be a shape."""
 
 
-def read(path: pathlib.Path) -> Census:
+def read(path: pathlib.Path) -> FileArithmetic:
     """Read a file."""
     import onnx
 
@@ -43,19 +43,19 @@ class _Reader:
         import onnx
 
         self.onnx, self.proto, self.path = onnx, proto, path
-        self.steps: list[Step] = []
+        self.operators: list[FileOperator] = []
         self.kernels: list[int] = []
         self.activations: int | str | None = None
         self.halves = False
 
-    def run(self) -> Census:
+    def run(self) -> FileArithmetic:
         self.stored = {tensor.name: self.integers_of(tensor) for tensor in self._initializers(self.proto.graph)}
         for tensor in self._initializers(self.proto.graph):  # what has been read needn't be copied again
             if len(tensor.raw_data) > LARGE:
                 tensor.ClearField("raw_data")
         self.inferred = self.onnx.shape_inference.infer_shapes(self.proto).graph
         self.read_graph(self.inferred, {})
-        return Census(tuple(self.steps), label(self.kernels, self.activations, self.halves))
+        return FileArithmetic(tuple(self.operators), label(self.kernels, self.activations, self.halves))
 
     def _initializers(self, graph: Any) -> Any:
         yield from graph.initializer
@@ -110,7 +110,7 @@ class _GraphReader:
             for inner in _inner(node):
                 self.reader.read_graph(inner, self.kinds)
             if not self._skipped(node):
-                self._step(node)
+                self._operator(node)
 
     def _skipped(self, node: Any) -> bool:
         given = [name for name in node.input if name]
@@ -153,7 +153,7 @@ class _GraphReader:
         self.grids[node.output[0]] = kind
         self._passes(node)
 
-    def _step(self, node: Any) -> None:
+    def _operator(self, node: Any) -> None:
         given = [name for name in node.input if name]
         moving = [name for name in given if name not in self.constant]
         floats = [name for name in (*moving, *node.output) if self._is_float(name)]
@@ -182,10 +182,10 @@ class _GraphReader:
             wide = any(self.grids.get(name) in ("uint16", "int16") for name in moving)
             self.reader.activations = 16 if wide else 8
         before = tuple(dict.fromkeys(self.made[name] for name in moving if name in self.made))
-        self.made.update((name, len(self.reader.steps)) for name in node.output)
+        self.made.update((name, len(self.reader.operators)) for name in node.output)
         names = tuple(name for name in (node.name, *node.output) if name)
-        self.reader.steps.append(
-            Step(node.op_type, node.output[0], names, integer, stored[0] or None, stored[1], before)
+        self.reader.operators.append(
+            FileOperator(node.op_type, node.output[0], names, integer, stored[0] or None, stored[1], before)
         )
 
     def _between(self, node: Any, moving: list[str]) -> bool:

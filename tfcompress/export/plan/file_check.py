@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tfcompress.export.file_operators import Census, FloatOperator, Operators, Step
+from tfcompress.export.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
@@ -20,11 +20,11 @@ FASTER = {"tflite": {"CONV_2D", "FULLY_CONNECTED"}, "onnx": {"MatMul", "Gemm"}}
 """Kernels that compute in integers where ranges are found at run time."""
 
 
-def compare(census: Census, plan: ExportPlan | None, trace: Trace, kind: str, dynamic: bool) -> Operators:
+def compare(arithmetic: FileArithmetic, plan: ExportPlan | None, trace: Trace, kind: str, dynamic: bool) -> Operators:
     """Hold a file against the plan; return what its operators compute in.
 
     Args:
-        census: What was read in the file.
+        arithmetic: What was read in the file.
         plan: Of a quantized model; `None`: a float one.
         trace: That the file was made from.
         kind: "tflite" or "onnx".
@@ -34,31 +34,31 @@ def compare(census: Census, plan: ExportPlan | None, trace: Trace, kind: str, dy
         ValueError: A layer that the model has in integers isn't in the file; it is named.
     """
     known = trace.layers | frozenset(plan.sources if plan else ())
-    named = [_named(step, plan, known) for step in census.steps]
-    having = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None}
+    named = [_named(op, plan, known) for op in arithmetic.operators]
+    having = {name for op, name in zip(arithmetic.operators, named, strict=True) if op.weights is not None}
     # A float product in front of a layer may have its name too, where a converter joins names.
-    done = {name for step, name in zip(census.steps, named, strict=True) if step.weights is not None and step.integer}
+    done = {name for op, name in zip(arithmetic.operators, named, strict=True) if op.weights is not None and op.integer}
     layers: list[str | None] = []
     floats = []
-    for step, own in zip(census.steps, named, strict=True):
-        before = (name for name in (layers[place] for place in step.before) if name is not None)
+    for op, own in zip(arithmetic.operators, named, strict=True):
+        before = (name for name in (layers[place] for place in op.before) if name is not None)
         layer = own if own is not None else next(before, None)
         layers.append(layer)
         # A product without a layer's name, as in a Fourier transform, isn't the one of the layer in front of it.
         if plan is not None and (own is not None or layer not in having) and layer not in done:
-            _check(step, layer, plan, kind, dynamic)
-        if not step.integer:
+            _check(op, layer, plan, kind, dynamic)
+        if not op.integer:
             reason = plan.reasons.get(layer or "", plan.otherwise) if plan is not None else ""
-            floats.append(FloatOperator(step.kind, step.tensor, layer, reason))
-    return Operators(sum(step.integer for step in census.steps), tuple(floats))
+            floats.append(FloatOperator(op.kind, op.tensor, layer, reason))
+    return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats))
 
 
-def _named(step: Step, plan: ExportPlan | None, known: frozenset[str]) -> str | None:
+def _named(op: FileOperator, plan: ExportPlan | None, known: frozenset[str]) -> str | None:
     """Return the layer that the names of an operator tell; `None`: none."""
-    found = [plan.sources.get(name, name) if plan else name for name in _layers(step.names, known)]
+    found = [plan.sources.get(name, name) if plan else name for name in _layers(op.names, known)]
     if plan is not None:  # a layer inside of another is none of the model's
         found.sort(key=lambda name: name not in plan.layers)
-        if step.weights is not None:  # the name may be that of an activation that is part of it
+        if op.weights is not None:  # the name may be that of an activation that is part of it
             found.sort(key=lambda name: name not in plan.stored)
     return found[0] if found else None
 
@@ -79,19 +79,19 @@ def require_integers(found: Operators, name: str) -> None:
     )
 
 
-def _check(step: Step, layer: str | None, plan: ExportPlan, kind: str, dynamic: bool) -> None:
+def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dynamic: bool) -> None:
     """Raise ValueError if a layer's weights are float in the file, and are integers in the model."""
-    if step.integer or step.kind not in KERNELS | TABLES or step.weights is None:
+    if op.integer or op.kind not in KERNELS | TABLES or op.weights is None:
         return
     wanted = ""
-    if layer in plan.integer or (dynamic and layer in plan.stored and step.kind in FASTER[kind]):
+    if layer in plan.integer or (dynamic and layer in plan.stored and op.kind in FASTER[kind]):
         wanted = "to compute in integers"
-    elif layer in plan.stored and step.weights != "int8" and step.size >= LARGE_WEIGHTS:
+    elif layer in plan.stored and op.weights != "int8" and op.size >= LARGE_WEIGHTS:
         wanted = "to have weights of 8 bits"
     if wanted:
         raise ValueError(
             f"Expected layer {layer!r} {wanted}, as the quantized model says. Received: a file in which its "
-            f"{step.kind} ({step.tensor!r}) has weights of {step.weights} and computes in float: none of its constants "
+            f"{op.kind} ({op.tensor!r}) has weights of {op.weights} and computes in float: none of its constants "
             "decodes to the planned integers, since the converter computes with something else than the layer's "
             "weights. Leave that layer float with layers=, or write it with a Keras layer."
         )

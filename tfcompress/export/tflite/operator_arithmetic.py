@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.file_operators import Census, Step, label
+from tfcompress.export.file_operators import FileArithmetic, FileOperator, label
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
 """What only changes the form of numbers."""
@@ -26,7 +26,7 @@ FLOATS = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
 INTEGERS = {"INT4": 8, "INT8": 8, "UINT8": 8, "INT16": 16}
 
 
-def read(path: pathlib.Path) -> Census:
+def read(path: pathlib.Path) -> FileArithmetic:
     """Read a file without taking it into memory as a whole."""
     return _Reader(path).run()
 
@@ -36,20 +36,20 @@ class _Reader:
         from ai_edge_litert import schema_py_generated as schema
 
         self.model = schema.Model.GetRootAs(np.memmap(path, np.uint8, "r"), 0)
-        self.operators = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
+        self.kinds = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
         self.types = {n: name for name, n in vars(schema.TensorType).items() if isinstance(n, int)}
-        self.steps: list[Step] = []
+        self.operators: list[FileOperator] = []
         self.kernels: list[int] = []
         self.activations: int | str | None = None
         self.halves = False
         self.outputs: dict[int, str] = {}
         """Of the graph that is read: the names of the model's outputs, by tensor."""
         self.made: dict[int, int] = {}
-        """Of it: the step that makes each tensor."""
+        """Of it: the operator that makes each tensor."""
         self.unpacked: dict[int, int] = {}
         """Of it: the stored constant behind each one that is unpacked."""
 
-    def run(self) -> Census:
+    def run(self) -> FileArithmetic:
         outputs: dict[int, str] = {}
         for place in range(self.model.SignatureDefsLength()):
             signature = self.model.SignatureDefs(place)
@@ -58,7 +58,7 @@ class _Reader:
                 outputs.update((entry.TensorIndex(), entry.Name().decode()) for entry in entries)
         for place in range(self.model.SubgraphsLength()):
             self.graph(self.model.Subgraphs(place), outputs if not place else {})
-        return Census(tuple(self.steps), label(self.kernels, self.activations, self.halves))
+        return FileArithmetic(tuple(self.operators), label(self.kernels, self.activations, self.halves))
 
     def graph(self, graph: Any, outputs: dict[int, str]) -> None:
         self.subgraph, self.outputs = graph, outputs
@@ -66,7 +66,7 @@ class _Reader:
         for place in range(graph.OperatorsLength()):
             op = graph.Operators(place)
             code = self.model.OperatorCodes(op.OpcodeIndex())
-            kind = self.operators.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
+            kind = self.kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
             kind = code.CustomCode().decode() if kind == "CUSTOM" and code.CustomCode() else kind
             inputs = [int(i) for i in op.InputsAsNumpy() if i >= 0] if op.InputsLength() else []
             results = [int(i) for i in op.OutputsAsNumpy()] if op.OutputsLength() else []
@@ -77,9 +77,9 @@ class _Reader:
                 self.made[results[0]] = self.made.get(inputs[0], -1)
                 continue
             if kind not in CONTROL:
-                self.step(kind, op, inputs, results)
+                self.operator(kind, op, inputs, results)
 
-    def step(self, kind: str, op: Any, inputs: list[int], results: list[int]) -> None:
+    def operator(self, kind: str, op: Any, inputs: list[int], results: list[int]) -> None:
         types = [self.type(i) for i in results]
         place = WEIGHTS.get(kind)
         weight = int(op.Inputs(place)) if place is not None and place < op.InputsLength() else -1
@@ -102,9 +102,9 @@ class _Reader:
             self.activations = max(INTEGERS.get(name, 8) for name in quantized)
         names = tuple(name for name in (self.outputs.get(i, self.name(i)) for i in results) if name)
         before = tuple(dict.fromkeys(self.made[i] for i in inputs if self.made.get(i, -1) >= 0))
-        self.made.update((i, len(self.steps)) for i in results)
+        self.made.update((i, len(self.operators)) for i in results)
         size = int(np.prod(self.subgraph.Tensors(weight).ShapeAsNumpy())) if stored else 0
-        self.steps.append(Step(kind, names[0] if names else "", names, integer, stored, size, before))
+        self.operators.append(FileOperator(kind, names[0] if names else "", names, integer, stored, size, before))
 
     def stored(self, index: int) -> str | None:
         """Return what a constant is stored as; `None` for what is no constant."""
