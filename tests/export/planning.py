@@ -5,7 +5,7 @@ from keras import layers
 
 from tfcompress.export.onnx.to_onnx import to_onnx
 from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.quantization.encoding import Affine
 from tfcompress.tracing.trace import trace
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tests.export.planning import planned
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File, operators
 from tfcompress.export.tflite.to_tflite import to_tflite
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer

@@ -14,7 +14,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.loading.test_loader import save
 from tfcompress.loading.tfmot import is_wrapped
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 NAMES = ["model.h5", "saved_model", "model.keras"]
 X = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")

@@ -14,7 +14,7 @@ from tests.precision.networks import DTYPE, HALF, assert_same, floats, innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph.strip import strip
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 pytestmark = pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
 only_tensorflow = pytest.mark.skipif(not ON_TENSORFLOW, reason="exporting needs TensorFlow")

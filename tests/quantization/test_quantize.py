@@ -12,7 +12,7 @@ from tests.layers import LAYERS, model_of
 from tests.quantization.zoo import ZOO, build, data_of, outputs_of
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
 from tfcompress.quantization.quantize_config import RECIPES
 

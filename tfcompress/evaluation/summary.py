@@ -21,7 +21,7 @@ from tfcompress.evaluation.size import count_keras
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.keras_quantized import check_floats, mode_of
 from tfcompress.graph.rewrite import calls
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.weights.float16 import Float16Weight

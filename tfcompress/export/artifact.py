@@ -8,8 +8,8 @@ from typing import Any
 
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.file_operators import FloatOperator, Operators
 from tfcompress.export.plan.export_plan import ExportPlan
+from tfcompress.export.plan.file_operators import FloatOperator, Operators
 from tfcompress.parity.tolerance import OutputParity, Parity
 from tfcompress.runtime import integer_io
 from tfcompress.runtime.external_data import external_files

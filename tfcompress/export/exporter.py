@@ -16,12 +16,12 @@ from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.file_operators import FileArithmetic
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
 from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.deployment import Deployment, deploy
 from tfcompress.export.plan.export_plan import made_plan
 from tfcompress.export.plan.file_check import compare, require_integers
+from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write

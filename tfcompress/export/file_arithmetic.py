@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tfcompress.export.file_operators import FileArithmetic
 from tfcompress.export.onnx import node_arithmetic
+from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.tflite import operator_arithmetic
 from tfcompress.runtime.runner import format_of
 

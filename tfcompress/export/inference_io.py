@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import keras
 
-from tfcompress.export.scheme import scheme_of
+from tfcompress.export.plan.scheme import scheme_of
 from tfcompress.graph.index import index_of
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers, wanted_activations
+from tfcompress.quantization.graph.activation_quantizer import (
+    ActivationQuantizer,
+    activation_quantizers,
+    wanted_activations,
+)
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
 from tfcompress.tracing.trace import Trace
 

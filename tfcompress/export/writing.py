@@ -12,7 +12,7 @@ import keras
 from tfcompress.core.atomic_files import check_target, exists
 from tfcompress.core.out_of_memory import give_back
 from tfcompress.export.onnx.detached_constants import constant_bytes, lean
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.float16_weights import check_half
 from tfcompress.runtime.external_data import data_file, external_files, move_out
 

@@ -17,7 +17,7 @@ import numpy as np
 from tfcompress.core.wrapper import inner_weights
 from tfcompress.loading.tfmot_private import layer_before, quantized_weights
 from tfcompress.pruning.fixed_masks import with_masks
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.quantize import quantize
 
 WRAPPERS = (

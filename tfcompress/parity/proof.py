@@ -27,8 +27,8 @@ from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
 from tfcompress.parity.quantized_model import QuantizedModel
 from tfcompress.parity.tolerance import OutputParity, Parity, ParityError, compare
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.bias import weights_unchanged
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.graph.bias_rounding import weights_unchanged
 from tfcompress.runtime.integer_io import held, io_grids, predict
 from tfcompress.runtime.runner import DEFAULT_BATCH_SIZE, Runner, fill
 from tfcompress.tracing.float32_view import float32_view

@@ -30,8 +30,8 @@ from tfcompress.pipeline.sensitivity_curves import Sensitivity, SensitivityRow
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.schedules.base import check_sparsity
 from tfcompress.pruning.top_k import keep_count, largest
-from tfcompress.quantization.arrays import dequantize, uniform_quantize
-from tfcompress.quantization.numerics.fake_quant import check_bits
+from tfcompress.quantization.numerics.arrays import dequantize, uniform_quantize
+from tfcompress.quantization.numerics.finite import check_bits
 from tfcompress.reports.progress import progress as progress_bar
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)

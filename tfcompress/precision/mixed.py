@@ -29,8 +29,8 @@ from tfcompress.precision.float32_rule import ASKED, LOSS, named, reasons
 from tfcompress.precision.operation_kinds import has_policy
 from tfcompress.precision.policies import AUTO, HALVES, policy_name, resolve
 from tfcompress.precision.trial_run import Trial
-from tfcompress.quantization.activation_quantizer import activation_quantizers
-from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.float16_grids import warn_of_lost_grids
 
 
 @accepts_old_calls(places=((2, "keep_float32", None),))

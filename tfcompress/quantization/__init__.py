@@ -1,6 +1,6 @@
 """Quantization: numerics, ranges, placement; calibrated or trained."""
 
-from tfcompress.quantization.arrays import QuantizationError, dequantize, quantization_error, uniform_quantize
+from tfcompress.quantization.numerics.arrays import QuantizationError, dequantize, quantization_error, uniform_quantize
 from tfcompress.quantization.ptq.calibration import calibrate
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig, WeightSpec

@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import inner_weights
 from tfcompress.graph import kernel_positions
-from tfcompress.quantization.activation_quantizer import activation_quantizers, wanted_activations
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers, wanted_activations
 
 
 def check_data(data: Any, **switches: bool) -> None:

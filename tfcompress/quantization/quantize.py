@@ -25,13 +25,16 @@ from tfcompress.graph.rewrite import Call, walk
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import base_name_of, name_of
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.bias import QuantizedLayer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, warn_of_float
+from tfcompress.quantization.graph.attention_masks import is_scored
 from tfcompress.quantization.graph.batch_norm_folding import fold_graph
 from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
+from tfcompress.quantization.graph.bias_rounding import QuantizedLayer
+from tfcompress.quantization.graph.channel_slices import layer_of, tensors_of
 from tfcompress.quantization.graph.computed_kernels import keep_computed
 from tfcompress.quantization.graph.decompose import lower
+from tfcompress.quantization.graph.float16_grids import warn_of_lost_grids
 from tfcompress.quantization.graph.float_inputs import Unrounded
 from tfcompress.quantization.graph.float_layers import LEFT_OUT, WEIGHTS_ALONE, KeptFloat, with_float_outputs
 from tfcompress.quantization.graph.layer_precisions import (
@@ -43,17 +46,14 @@ from tfcompress.quantization.graph.layer_precisions import (
 from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.placement import NOT_CHOSEN, ONLY_WEIGHTS, Placement, place
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
-from tfcompress.quantization.imbalance.channel_slices import layer_of, tensors_of
 from tfcompress.quantization.imbalance.detection import Includes, mend
 from tfcompress.quantization.imbalance.late_data import warn_of_raw
-from tfcompress.quantization.numerics.float16_grids import warn_of_lost_grids
 from tfcompress.quantization.preconditions import check_data, check_finite, warn_without_integers
 from tfcompress.quantization.ptq import bias_correction
 from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.ptq.equalization import equalize_graph
 from tfcompress.quantization.quantize_config import QuantizeConfig
-from tfcompress.quantization.ranges.attention_masks import is_scored
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
@@ -94,8 +94,8 @@ def quantize(
             from a layer to bool. A choice of layers with kernels alone leaves it at that: what has none, such as a
             ReLU or a Concatenate, goes along. One that is true of any other layer (the model's inputs count) holds for
             all: what it is false of stays float, with a kernel or without, as in `lambda layer: layer.name != "boxes"`.
-        equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.equalization`).
-        correct_bias: Whether to correct biases for what quantization shifts (`quantization.correction`).
+        equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.ptq.equalization`).
+        correct_bias: Whether to correct biases for what quantization shifts (`quantization.ptq.bias_correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
         batch_size: Samples in a batch, where `data` holds arrays, as `tfcompress.calibrate` takes it.
         input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves

@@ -10,21 +10,11 @@ from typing import Any
 
 from tfcompress.core.arguments import MOST, check_choice, check_fields, check_flag, is_whole
 from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
-
-LEAST_BITS, MOST_BITS = 2, 16
+from tfcompress.quantization.numerics.finite import check_bits
 
 WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
 WEIGHT_RANGES = ("minmax", "mse")
 ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
-
-
-def check_bits(bits: Any) -> int:
-    """Return `bits` as an int; raise ValueError unless it is a whole number, of any type, that a grid may have."""
-    if not is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
-        raise ValueError(
-            f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
-        )
-    return int(bits)
 
 
 def _checked_step(name: str, step: Any) -> int | None:

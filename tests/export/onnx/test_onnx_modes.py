@@ -32,7 +32,7 @@ from tests.export.onnx.test_onnx_int8 import (
 )
 from tests.export.planning import onnx_of
 from tfcompress.export.onnx.to_onnx import to_onnx
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.tracing.trace import trace
 
 WEIGHTS, DYNAMIC = Scheme(None), Scheme("dynamic")

@@ -14,7 +14,7 @@ from tfcompress.core.transform import read
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tests.export.tflite import test_tflite_int8 as eight
 from tests.export.tiny import constants, convert, kernels, quantized, steps
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import operators
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 

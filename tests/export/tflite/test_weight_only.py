@@ -7,7 +7,7 @@ from keras import layers
 
 from tests.export.tflite.test_tflite_int8 import images
 from tests.export.tiny import bake, constants, convert, kernels, run
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import operators
 from tfcompress.export.tflite.to_tflite import to_tflite
 from tfcompress.tracing.trace import trace

@@ -11,7 +11,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.core.passthrough import PassThrough
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.runtime.runner import open_runner
 
 SIZES = np.float32([1e-3, 1e-2, 1, 1, 30, 30])

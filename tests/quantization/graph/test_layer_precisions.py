@@ -9,7 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 FOUR = tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=4, granularity="per_tensor"))
 

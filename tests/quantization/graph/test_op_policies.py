@@ -13,7 +13,7 @@ from tests.layer_support import floats_in_onnx, floats_in_tflite
 from tfcompress.graph import rebuild
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.op_policies import FLOAT, INTEGER, TABLE, TRANSPARENT, rule_of
 
 SIZE = (12, 12, 3)

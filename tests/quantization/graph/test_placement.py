@@ -10,7 +10,7 @@ from keras import ops
 
 import tfcompress as tfc
 from tfcompress.export.tflite.flatbuffer import operators
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.quantize import MARGIN
 
 IMAGE = (8, 8, 4)

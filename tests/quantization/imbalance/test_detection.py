@@ -11,7 +11,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 RNG = np.random.default_rng(0)
 SIZES = {"small": (0, 1), "age": (18, 80), "income": (5000, 150_000), "flag": (0, 1)}

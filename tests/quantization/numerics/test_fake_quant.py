@@ -7,8 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tests.check import on_jax
-from tfcompress.quantization import arrays
-from tfcompress.quantization.numerics import fake_quant
+from tfcompress.quantization.numerics import arrays, fake_quant
 from tfcompress.quantization.ranges.weight_limits import weight_limit
 
 F = np.float32

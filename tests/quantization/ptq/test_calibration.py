@@ -16,7 +16,7 @@ from tests.check import ON_TENSORFLOW
 from tests.quantization.zoo import build, data_of
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import read
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.ptq import calibration
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.weights.uniform import WeightQuantizer

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfcompress.export.onnx.graph_editor import Graph
 from tfcompress.export.onnx.simplify import quantized_as
-from tfcompress.export.scheme import no_grid
+from tfcompress.export.plan.scheme import no_grid
 
 SHIFT = 128
 """From uint8, which the kernels take, to int8."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.trace import CALL_SUFFIX
 
 MARK = "tfcompress.quantizer:"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.export.onnx.propagate import FUSED
+from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.runtime.external_data import raw_values
 
 KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")

@@ -9,7 +9,7 @@ from tfcompress.export.onnx.dynamic_range import dynamic
 from tfcompress.export.onnx.static_range import static
 from tfcompress.export.onnx.stored_weights import store_in_int8
 from tfcompress.export.plan.planned_weights import PlannedWeights
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 
 
 def apply(

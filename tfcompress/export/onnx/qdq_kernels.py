@@ -9,7 +9,7 @@ import numpy as np
 from tfcompress.export.onnx.graph_editor import Graph, attributes
 from tfcompress.export.onnx.simplify import is_quantized, quantized_as
 from tfcompress.export.plan.planned_weights import PlannedWeights
-from tfcompress.export.scheme import LOWEST
+from tfcompress.export.plan.scheme import LOWEST
 from tfcompress.quantization.encoding import Affine, encode_bias
 
 

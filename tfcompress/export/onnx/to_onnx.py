@@ -23,7 +23,7 @@ from tfcompress.export.onnx.large_lstms import LargeKernels
 from tfcompress.export.onnx.passes import apply
 from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once, without_copied_sizes
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.float16_weights import store_in_half
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named

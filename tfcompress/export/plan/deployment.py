@@ -15,21 +15,21 @@ from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.baking import Baking, scale_and_offset, window_of
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
 from tfcompress.export.plan.planned_weights import PlannedWeights
-from tfcompress.export.scheme import Scheme, check_bits, scheme_of
+from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, walk
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.operator_status import alone
 from tfcompress.quantization.graph.placement import place, shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
-from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 from tfcompress.tracing.signature import read_signature

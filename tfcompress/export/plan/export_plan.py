@@ -11,9 +11,9 @@ import keras
 from tfcompress.core.arguments import check_choice, check_model
 from tfcompress.export.plan.deployment import Deployment, deploy
 from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import to_text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tfcompress.export.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators
 from tfcompress.export.plan.export_plan import ExportPlan
+from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
 LARGE_WEIGHTS = 256

@@ -11,13 +11,13 @@ import numpy as np
 from keras import ops
 
 from tfcompress.core.transform import read
-from tfcompress.export.scheme import HIGHEST, LOWEST
+from tfcompress.export.plan.scheme import HIGHEST, LOWEST
 from tfcompress.graph.clone import has_mask
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.einsum_equations import MatrixForm, matrix_form
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
+from tfcompress.quantization.numerics.grid import Grid
 
 
 class MatrixProduct(keras.layers.Layer):

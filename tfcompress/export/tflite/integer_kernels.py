@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.plan.planned_weights import PlannedWeights
-from tfcompress.export.scheme import no_grid
+from tfcompress.export.plan.scheme import no_grid
 from tfcompress.export.tflite.flatbuffer import File, Graph
 from tfcompress.export.tflite.integer_operators import FIXED, RULES, KernelRule, Rule
 from tfcompress.export.tflite.required_grids import (
@@ -31,7 +31,7 @@ from tfcompress.export.tflite.required_grids import (
     split_by_grid,
 )
 from tfcompress.quantization.encoding import Affine, encode_bias
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 
 
 def lower(

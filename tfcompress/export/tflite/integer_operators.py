@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.file_operators import FileArithmetic, FileOperator, label
+from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
 """What only changes the form of numbers."""

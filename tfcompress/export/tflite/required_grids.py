@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.scheme import HIGHEST, LOWEST
+from tfcompress.export.plan.scheme import HIGHEST, LOWEST
 from tfcompress.export.tflite.flatbuffer import File, Graph
 from tfcompress.export.tflite.integer_operators import RULES
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 
 
 def drop_inserted(file: File, graph: Graph) -> None:

@@ -13,12 +13,12 @@ from tfcompress.core.out_of_memory import LARGE, give_back, memory_error, out_of
 from tfcompress.core.quiet_output import quiet
 from tfcompress.core.tensorflow_private import GraphBytes, around_last_pass, convert_graph, convert_saved_model
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
-from tfcompress.export.scheme import Scheme
+from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.frozen_graph import frozen
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
 

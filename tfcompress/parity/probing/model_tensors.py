@@ -13,7 +13,7 @@ from tfcompress.graph import rebuild, strip
 from tfcompress.graph.index import GraphIndex, index_of
 from tfcompress.graph.inputs.symbolic import is_graph
 from tfcompress.graph.rewrite import Call
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.op_policies import TRANSPARENT, rule_of
 from tfcompress.quantization.graph.placement import place as placed
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of

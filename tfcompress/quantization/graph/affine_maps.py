@@ -18,8 +18,8 @@ from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.sharding import gathered
 from tfcompress.graph.rewrite import call_of
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
-from tfcompress.quantization.bias import scale_of_layer, surroundings, with_maps
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.bias_rounding import scale_of_layer, surroundings, with_maps
 from tfcompress.quantization.graph.op_policies import RELU, rule_of
 
 Tensor = Any

@@ -11,10 +11,10 @@ from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import is_graph
 from tfcompress.graph.rewrite import Call
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, wanted_activations
-from tfcompress.quantization.bias import QuantizedLayer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, wanted_activations
 from tfcompress.quantization.graph.affine_maps import FLOAT as FLOAT_MAP
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
+from tfcompress.quantization.graph.bias_rounding import QuantizedLayer
 from tfcompress.quantization.graph.float_layers import WEIGHTS_ALONE, kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.placement import Placement, place

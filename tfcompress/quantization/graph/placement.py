@@ -14,6 +14,7 @@ from tfcompress.graph.rewrite import Call
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of, name_of_function
+from tfcompress.quantization.graph.divisors import floats_for_divisors
 from tfcompress.quantization.graph.float_layers import LEFT_OUT, WEIGHTS_ALONE
 from tfcompress.quantization.graph.layer_precisions import family
 from tfcompress.quantization.graph.op_policies import (
@@ -30,7 +31,6 @@ from tfcompress.quantization.graph.op_policies import (
     rule_of,
 )
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
-from tfcompress.quantization.ranges.divisors import floats_for_divisors
 
 _QUANTIZED = (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE)
 _CUTS = ("maximum", "minimum")

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call, is_cast
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.op_policies import AFFINE, TRANSPARENT, rule_of
 
 

@@ -26,13 +26,14 @@ from tfcompress.graph import kernel_positions
 from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.bias import scale_and_offset
+from tfcompress.quantization.graph.attention_masks import is_mask, may_mask, scaling, way_to_softmax
+from tfcompress.quantization.graph.bias_rounding import scale_and_offset
+from tfcompress.quantization.graph.channel_slices import has_layer, sliced
 from tfcompress.quantization.graph.float_layers import KeptFloat, kept_reason
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
 from tfcompress.quantization.graph.placement import Placement, place
 from tfcompress.quantization.imbalance.channel_parts import is_lost, parts_of
-from tfcompress.quantization.imbalance.channel_slices import has_layer, sliced
 from tfcompress.quantization.imbalance.kernel_rows import lost_in_rows
 from tfcompress.quantization.imbalance.lost_channels import (
     DIFFER,
@@ -47,7 +48,6 @@ from tfcompress.quantization.imbalance.lost_channels import (
 from tfcompress.quantization.imbalance.precision_left import FEW, Spread, measure
 from tfcompress.quantization.imbalance.remedies import Plan, carry_out
 from tfcompress.quantization.quantize_config import ActivationSpec
-from tfcompress.quantization.ranges.attention_masks import is_mask, may_mask, scaling, way_to_softmax
 
 Includes = Callable[[Any], bool]
 ROUNDS = 8

@@ -8,9 +8,9 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.kernel_layouts import channel_axes
-from tfcompress.quantization.arrays import dequantize, uniform_quantize
 from tfcompress.quantization.graph.batch_norm_folding import seen
 from tfcompress.quantization.imbalance.precision_left import FEW, Spread
+from tfcompress.quantization.numerics.arrays import dequantize, uniform_quantize
 from tfcompress.quantization.quantize_config import WeightSpec
 from tfcompress.quantization.ranges.weight_limits import weight_limit
 

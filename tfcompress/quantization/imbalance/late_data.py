@@ -12,7 +12,7 @@ import numpy as np
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.rewrite import Call, calls_forgotten, walk
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, wanted_activations
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, wanted_activations
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.imbalance.detection import lost_on
 from tfcompress.quantization.quantize_config import QuantizeConfig

@@ -10,10 +10,10 @@ import keras
 from keras import layers as L
 
 from tfcompress.graph.rewrite import Call, walk
+from tfcompress.quantization.graph.channel_slices import layer_of, sliced, tensors_of
 from tfcompress.quantization.graph.float_layers import KeptFloat
 from tfcompress.quantization.graph.op_policies import KERNEL
 from tfcompress.quantization.graph.placement import Placement
-from tfcompress.quantization.imbalance.channel_slices import layer_of, sliced, tensors_of
 
 
 @dataclasses.dataclass

@@ -16,8 +16,7 @@ from keras import ops
 
 from tfcompress.quantization.numerics import tensorflow_kernels
 from tfcompress.quantization.numerics.custom_gradient import differentiable
-from tfcompress.quantization.numerics.finite import checked_limit, checked_range
-from tfcompress.quantization.quantize_config import check_bits
+from tfcompress.quantization.numerics.finite import check_bits, checked_limit, checked_range
 
 Tensor = Any
 Axis = int | tuple[int, ...] | None

@@ -6,8 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import short
+from tfcompress.core.arguments import is_whole, short
 from tfcompress.data.reading import check_unmasked
+
+LEAST_BITS, MOST_BITS = 2, 16
+
+
+def check_bits(bits: Any) -> int:
+    """Return `bits` as an int; raise ValueError unless it is a whole number, of any type, that a grid may have."""
+    if not is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
+        raise ValueError(
+            f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
+        )
+    return int(bits)
 
 
 def array_of(x: Any, name: str) -> np.ndarray:

@@ -25,17 +25,17 @@ from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.graph.time_distributed import steps_at_once
-from tfcompress.quantization.activation_quantizer import LEAST, ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.bias import ranges_unknown
+from tfcompress.quantization.graph.activation_quantizer import LEAST, ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.graph.bias_rounding import ranges_unknown
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.imbalance.input_statistics import Seen
 from tfcompress.quantization.imbalance.late_data import differs, warn_of_lost
 from tfcompress.quantization.numerics.custom_gradient import values_alone
 from tfcompress.quantization.ptq.layerwise import caller
+from tfcompress.quantization.ptq.leaky_relu_ranges import align
 from tfcompress.quantization.ranges import observers
+from tfcompress.quantization.ranges.discrete_values import Distinct
 from tfcompress.quantization.ranges.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
-from tfcompress.quantization.ranges.leaky_relu import align
-from tfcompress.quantization.ranges.pixel_lattices import Distinct
 
 _EXPONENTS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
 _POWERS = np.ldexp(1.0, _EXPONENTS[:-1]).astype("float32")

@@ -9,8 +9,8 @@ import numpy as np
 
 from tfcompress.core.arguments import check_choice
 from tfcompress.quantization.numerics.fake_quant import Axis, check_axes
-from tfcompress.quantization.numerics.finite import checked
-from tfcompress.quantization.quantize_config import WEIGHT_RANGES, check_bits
+from tfcompress.quantization.numerics.finite import check_bits, checked
+from tfcompress.quantization.quantize_config import WEIGHT_RANGES
 
 LEAST_RATIO = 1 / 128
 """Searches try ranges from that part of the extremes to all of it."""

@@ -7,7 +7,7 @@ import warnings
 import keras
 
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 SIGNIFICAND = {"float16": 11, "bfloat16": 8}

@@ -8,9 +8,9 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.numerics.fake_quant import nudge
-from tfcompress.quantization.ranges.pixel_lattices import MOST, Distinct, spacing
+from tfcompress.quantization.ranges.discrete_values import MOST, Distinct, spacing
 
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 PREPROCESSING = {

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.quantize_config import ActivationSpec
 from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 

@@ -10,7 +10,7 @@ from keras import ops
 
 import tfcompress as tfc
 from tests.quantization.imbalance.test_channel_parts import correlation, told
-from tfcompress.quantization.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 RNG = np.random.default_rng(0)
 SEEN = np.tril(np.ones((6, 6), "float32"))[RNG.integers(0, 6, 96)]

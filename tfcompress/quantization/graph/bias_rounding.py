@@ -19,7 +19,7 @@ from tfcompress.graph.rewrite import Call, call_of
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.einsum_equations import matrix_form
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.op_policies import AFFINE, rule_of
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
 from tfcompress.quantization.weights.uniform import WeightQuantizer

@@ -10,7 +10,7 @@ from keras import ops
 import tfcompress as tfc
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import with_transforms
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.numerics.fake_quant import fake_quant
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer

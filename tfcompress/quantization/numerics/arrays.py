@@ -17,8 +17,7 @@ from tfcompress.quantization.numerics.fake_quant import (
     nudged_grid,
     symmetric_grid,
 )
-from tfcompress.quantization.numerics.finite import array_of, checked, checked_range
-from tfcompress.quantization.quantize_config import check_bits
+from tfcompress.quantization.numerics.finite import array_of, check_bits, checked, checked_range
 
 MODES = ("round", "floor")
 

@@ -1,49 +1,23 @@
-"""Scores of which a softmax makes nothing: a mask of -1e9 puts them far below the others of their row.
-
-One scale for both would leave no step to the scores that count. So the sum of scores and mask stays float, and the
-range in front of the softmax begins where it makes 0 of what is below.
-"""
+"""Where a graph adds masks to the scores of an attention: a sum of scores and a mask of -1e9 stays float."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
+from tfcompress.quantization.graph.channel_slices import has_layer
 from tfcompress.quantization.graph.float_layers import KeptFloat
 from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, TRANSPARENT
-from tfcompress.quantization.imbalance.channel_slices import has_layer
-
-FAR = 4.0
-"""Times the depth at which a softmax makes 0 of a score: what is further down is masked, and no mere small score."""
-
-MASKED = -1000.0
-"""A row without a larger score is masked as a whole: nothing reads what becomes of it."""
 
 LARGE, LARGER = 64.0, 8.0
 """A summand is a mask if it spans more than that, and so many times what the other spans."""
-
-
-def unmasked(scores: Any, bits: int) -> Any:
-    """Return scores of a softmax along the last axis, those that are masked moved up to where it still makes 0 of them.
-
-    >>> scores = ops.convert_to_tensor([[1.0, 0.5, -1e9], [-1e9, -1e9, -1e9]])
-    >>> np.round(np.float64(unmasked(scores, 8)), 2).tolist()
-    [[1.0, 0.5, -6.34], [0.0, 0.0, 0.0]]
-    """
-    top = ops.max(scores, axis=-1, keepdims=True)
-    depth = (bits + 1) * math.log(2.0) + ops.log(ops.cast(ops.shape(scores)[-1], "float32"))
-    near = ops.where(scores < top - FAR * depth, top - depth, scores)
-    whole = top < MASKED
-    return ops.where(ops.logical_and(whole, ops.logical_not(ops.all(whole))), 0.0, near)
 
 
 def is_softmax(call: Call) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcompress.quantization.grid import Grid
+from tfcompress.quantization.numerics.grid import Grid
 
 
 @pytest.mark.parametrize("narrow", [False, True])

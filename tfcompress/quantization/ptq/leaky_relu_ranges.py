@@ -20,7 +20,7 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.activation_quantizer import ActivationQuantizer
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.numerics.fake_quant import nudge
 
 PARTS = 256

@@ -8,8 +8,8 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tfcompress.quantization.activation_quantizer import activation_quantizers
-from tfcompress.quantization.ranges import leaky_relu
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
+from tfcompress.quantization.ptq import leaky_relu_ranges as leaky_relu
 
 
 @pytest.mark.parametrize(

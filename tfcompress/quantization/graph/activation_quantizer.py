@@ -14,11 +14,11 @@ from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import Inserted
 from tfcompress.core.replicas import range_over_replicas
 from tfcompress.core.transform import put, read
-from tfcompress.quantization.grid import Grid
 from tfcompress.quantization.numerics.fake_quant import fake_quant_given
 from tfcompress.quantization.numerics.finite import checked_range
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.quantization.quantize_config import ActivationSpec
-from tfcompress.quantization.ranges.attention_masks import unmasked
+from tfcompress.quantization.ranges.masked_scores import unmasked
 from tfcompress.quantization.weights.uniform import weight_quantizers
 
 Tensor = Any
