@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tfcompress.graph.inputs.input_paths import NOISE
-from tfcompress.graph.inputs.samples import draw
+from tfcompress.graph.sample_inputs.input_paths import NOISE
+from tfcompress.graph.sample_inputs.samples import draw
 
 
 def randomise(model, seed=0):

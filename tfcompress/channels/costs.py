@@ -11,11 +11,11 @@ import keras
 
 from tfcompress.channels.tracker import channel_axis
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.inputs.sample_values import sample_values
 from tfcompress.graph.inputs.sizes import batch_of
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
 from tfcompress.graph.rewrite import Call, calls
+from tfcompress.graph.sample_inputs.sample_values import sample_values
 from tfcompress.graph.selectors import kernel_positions
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.einsum_equations import equation_of

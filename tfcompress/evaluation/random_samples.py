@@ -11,12 +11,12 @@ import numpy as np
 from tfcompress.core.quiet_output import quiet
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.evaluation.predictor import Arrays, KerasPredictor, Predictor
-from tfcompress.graph.inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.inputs.declared import given_shapes
-from tfcompress.graph.inputs.input_paths import NOISE, Content
-from tfcompress.graph.inputs.samples import draw, sample_shapes
 from tfcompress.graph.inputs.sizes import NoSizeFits, hints_of
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph
+from tfcompress.graph.sample_inputs.contents import flat_contents, vocabulary
+from tfcompress.graph.sample_inputs.input_paths import NOISE, Content
+from tfcompress.graph.sample_inputs.samples import draw, sample_shapes
 from tfcompress.tracing.signature import read_signature
 
 

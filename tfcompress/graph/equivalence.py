@@ -11,7 +11,7 @@ from keras import ops, tree
 from tfcompress.core.keras_private import activations_freed
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.sharding import gathered, of_first_process, spans_processes
-from tfcompress.graph.inputs.samples import random_inputs
+from tfcompress.graph.sample_inputs.samples import random_inputs
 
 
 def check_equal(model: keras.Model, opened: keras.Model, branched: bool) -> None:

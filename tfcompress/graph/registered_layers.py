@@ -14,8 +14,8 @@ from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered, spans_processes
 from tfcompress.graph.equivalence import close
-from tfcompress.graph.inputs.sample_values import sample_values
 from tfcompress.graph.rewrite import calls
+from tfcompress.graph.sample_inputs.sample_values import sample_values
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.names import is_registered, name_of
 from tfcompress.layers.register import kernels_of

@@ -16,13 +16,13 @@ import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.locking import no_warnings
-from tfcompress.graph.inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.inputs.declared import given_shapes
-from tfcompress.graph.inputs.input_paths import NOISE
-from tfcompress.graph.inputs.samples import draw, sample_shapes
 from tfcompress.graph.inputs.sizes import NoSizeFits, hints_of
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name
 from tfcompress.graph.recursion_limit import deep_recursion
+from tfcompress.graph.sample_inputs.contents import flat_contents, vocabulary
+from tfcompress.graph.sample_inputs.input_paths import NOISE
+from tfcompress.graph.sample_inputs.samples import draw, sample_shapes
 from tfcompress.loading import tfmot
 from tfcompress.loading.keras2_configs import repaired
 from tfcompress.loading.refusals import broken, short, unreadable

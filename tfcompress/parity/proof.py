@@ -17,13 +17,13 @@ from tfcompress.core.transform import read
 from tfcompress.core.uneven_rows import cut, fixes_rows, is_uneven
 from tfcompress.data.named_inputs import count_samples, fit_inputs
 from tfcompress.graph import rebuild
-from tfcompress.graph.inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.inputs.declared import given_shapes
-from tfcompress.graph.inputs.input_paths import NOISE, WHOLE, Content
-from tfcompress.graph.inputs.samples import draw, in_words, sample_shapes
 from tfcompress.graph.inputs.sizes import MANY, NoSizeFits, batch_of, hints_of, is_free
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph
 from tfcompress.graph.rewrite import calls
+from tfcompress.graph.sample_inputs.contents import flat_contents, vocabulary
+from tfcompress.graph.sample_inputs.input_paths import NOISE, WHOLE, Content
+from tfcompress.graph.sample_inputs.samples import draw, in_words, sample_shapes
 from tfcompress.layers.names import name_of
 from tfcompress.parity.quantized_model import QuantizedModel
 from tfcompress.parity.tolerance import OutputParity, Parity, ParityError, compare

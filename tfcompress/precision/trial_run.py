@@ -13,7 +13,7 @@ from keras.layers import Layer
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import innermost
-from tfcompress.graph.inputs.samples import random_inputs
+from tfcompress.graph.sample_inputs.samples import random_inputs
 from tfcompress.precision.casting import CastError
 from tfcompress.precision.devices import compiled
 from tfcompress.precision.policies import HALVES

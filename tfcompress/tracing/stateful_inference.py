@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers, own_variables, seed_generators
-from tfcompress.graph.inputs.samples import random_inputs
 from tfcompress.graph.inputs.symbolic import has_graph
+from tfcompress.graph.sample_inputs.samples import random_inputs
 
 
 def changed(model: keras.Model, scope: keras.StatelessScope) -> list[tuple[Any, keras.Variable | None]]:

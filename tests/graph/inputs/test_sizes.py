@@ -9,8 +9,8 @@ from keras import ops
 import tfcompress as tfc
 from tfcompress.graph import rebuild
 from tfcompress.graph.inputs.declared import given_shapes, inputs_given
-from tfcompress.graph.inputs.samples import random_inputs
 from tfcompress.graph.inputs.sizes import NoSizeFits, candidates, find_sizes, hints_of
+from tfcompress.graph.sample_inputs.samples import random_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs`")
 

@@ -16,7 +16,7 @@ from tests.graph.networks import NETWORKS, random_network
 from tfcompress.channels import channel_groups
 from tfcompress.core.passthrough import FixedTraining
 from tfcompress.graph import rebuild
-from tfcompress.graph.inputs.samples import random_inputs
+from tfcompress.graph.sample_inputs.samples import random_inputs
 from tfcompress.pruning import shrink_report
 
 

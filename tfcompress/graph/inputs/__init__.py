@@ -1,1 +1,1 @@
-"""What a model is called with: symbolic inputs, sizes, and samples to try it on."""
+"""What a model is called with: symbolic inputs, and the shapes and dtypes that a user declares."""

@@ -14,9 +14,9 @@ from tfcompress.channels.cutting import cut
 from tfcompress.core.out_of_memory import pass_on_full, says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph import check_built, strip
-from tfcompress.graph.inputs.samples import random_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.openable import why_whole
+from tfcompress.graph.sample_inputs.samples import random_inputs
 from tfcompress.pruning.shrinking.removable_channels import Plan, plan
 from tfcompress.quantization.quantize import is_quantized
 

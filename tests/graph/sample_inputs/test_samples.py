@@ -8,9 +8,9 @@ from keras import ops
 
 import tfcompress as tfc
 from tfcompress.graph import rebuild
-from tfcompress.graph.inputs.contents import contents
-from tfcompress.graph.inputs.input_paths import CALIBRATED, NOISE, Content
-from tfcompress.graph.inputs.samples import draw, random_inputs
+from tfcompress.graph.sample_inputs.contents import contents
+from tfcompress.graph.sample_inputs.input_paths import CALIBRATED, NOISE, Content
+from tfcompress.graph.sample_inputs.samples import draw, random_inputs
 
 
 def model_of(*layers, shape=(4,), dtype=None):

@@ -13,7 +13,10 @@ from keras import tree
 from tfcompress.core.keras_private import flatten_layers, nodes_in_order
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.core.sharding import gathered
-from tfcompress.graph.inputs.input_paths import (
+from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name, tables
+from tfcompress.graph.own_weights import Parameter
+from tfcompress.graph.rewrite import call_of
+from tfcompress.graph.sample_inputs.input_paths import (
     CALIBRATED,
     MOST_POINTS,
     NOISE,
@@ -26,9 +29,6 @@ from tfcompress.graph.inputs.input_paths import (
     moved,
     passes,
 )
-from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name, tables
-from tfcompress.graph.own_weights import Parameter
-from tfcompress.graph.rewrite import call_of
 from tfcompress.layers.names import is_of_keras, name_of
 
 

@@ -12,9 +12,7 @@ from keras import ops, tree
 
 from tfcompress.core.keras_private import run_through_graph
 from tfcompress.core.sharding import gathered
-from tfcompress.graph.inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.inputs.declared import Shape, given_shapes
-from tfcompress.graph.inputs.input_paths import NOISE, Content
 from tfcompress.graph.inputs.sizes import (
     NoSizeFits,
     Sizes,
@@ -26,6 +24,8 @@ from tfcompress.graph.inputs.sizes import (
     with_batch,
 )
 from tfcompress.graph.inputs.symbolic import graph_of, input_name
+from tfcompress.graph.sample_inputs.contents import flat_contents, vocabulary
+from tfcompress.graph.sample_inputs.input_paths import NOISE, Content
 
 FAR = (1.0, 1.0, 3.0, 10.0)
 """What noise is multiplied by, sample after sample, where it is to reach thresholds that nobody knows."""

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import tree
 
-from tfcompress.graph.inputs.samples import random_inputs
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.rewrite import calls
+from tfcompress.graph.sample_inputs.samples import random_inputs
 
 
 def sample_values(model: keras.Model) -> dict[int, Any]:
