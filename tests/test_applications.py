@@ -44,15 +44,15 @@ def test_all_integer_and_as_keras(name, tmp_path):
         data, test = data / 255, test / 255
     condition(model, data)
     quantized = quantize(model, "int8", data)
-    (step,) = deploy(quantized, "tflite").steps.values()
+    (scale,) = deploy(quantized, "tflite").scales.values()
     expected = np.asarray(quantized(test, training=False))
-    assert np.ptp(expected) > 100 * step
+    assert np.ptp(expected) > 100 * scale
     for suffix, kernels_of in ((".tflite", tflite_kernels), (".onnx", onnx_kernels)):
         path = export(quantized, tmp_path / f"model{suffix}", verify=False).path
         kernels, floats, others = kernels_of(path)
         assert kernels > 10
         assert (floats, others) == (0, "")
         assert path.stat().st_size < model.count_params() + 7500 * kernels
-        off = np.abs(open_runner(path).predict(test).reshape(expected.shape) - expected) / step
+        off = np.abs(open_runner(path).predict(test).reshape(expected.shape) - expected) / scale
         assert off.mean() < 4.0
         assert off.max() < 16.0

@@ -281,10 +281,10 @@ def test_integer_inputs_take_floats_and_integers(dtype, tmp_path):
     x = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype("float32")
     real = artifact.predict(x)
     assert real.dtype == np.float32
-    step = deploy(model, "tflite").steps["logits"]
-    np.testing.assert_allclose(real, np.asarray(model(x)), atol=2.01 * step)
+    scale = deploy(model, "tflite").scales["logits"]
+    np.testing.assert_allclose(real, np.asarray(model(x)), atol=2.01 * scale)
     grids = io_grids(open_runner(artifact.path))
-    assert grids["logits"][0] == pytest.approx(step)
+    assert grids["logits"][0] == pytest.approx(scale)
     scale, zero = grids["image"]
     whole = artifact.predict(np.floor(x / scale + zero + 0.5).astype(dtype))
     assert whole.dtype == dtype
@@ -361,7 +361,7 @@ def test_values_next_to_zero_are_rounded_otherwise_too():
     expected = reference(quantized, traced, {"x": x})["y"]
 
     def change(outputs):
-        return float(np.mean(np.abs(outputs["y"][1:] - expected[1:]) > made.steps["y"] / 2))
+        return float(np.mean(np.abs(outputs["y"][1:] - expected[1:]) > made.scales["y"] / 2))
 
     moved = max(map(change, alike_outputs(quantized, traced, {"x": x}, made)))
     assert min(change(dithered(quantized, traced, {"x": x}, seed)) for seed in range(2)) > 2 * moved

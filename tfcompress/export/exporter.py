@@ -223,7 +223,7 @@ def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
 
 
 def _deployment(model: keras.Model, kind: str) -> Deployment:
-    """Return what is exported: the model without wrappers, their transforms baked in."""
+    """Return what is exported: the model without wrappers, its weights materialized."""
     if is_quantized(model):
         return deploy(model, kind)
     return Deployment(stripped(model) if wrapped_layers(model) else model, None, False, {})

@@ -17,7 +17,7 @@ from tfcompress.graph.recursion_limit import as_given
 
 @says_memory
 def strip(model: keras.Model) -> keras.Model:
-    """Bake the transformed weights into plain layers; the wrappers are gone.
+    """Return a model of plain layers with the transformed weights, without wrappers.
 
     Args:
         model: A model with wrapped layers, or a plain one, of which a copy is made.

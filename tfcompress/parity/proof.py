@@ -37,11 +37,11 @@ from tfcompress.tracing.trace import Trace
 __all__ = ["OutputParity", "Parity", "ParityError", "compare", "verify"]
 
 SHIFT = 1 / 8
-"""By how much of a step the ends of all ranges move to let roundings fall otherwise: about 3 % of them then do, as
+"""By how much of the scale the ends of all ranges move to let roundings fall otherwise: about 3 % of them then do, as
 they do in a file, whose kernels round after sums in integers."""
 
 DITHER = 1 / 32
-"""By how much of a step values move to the same end, where what `SHIFT` shows isn't enough: as many fall otherwise."""
+"""By how much of the scale values move to the same end, where `SHIFT` shows too little: as many fall otherwise."""
 
 DITHERED = 3
 """How often."""
@@ -93,7 +93,7 @@ def verify(  # noqa: PLR0917
         expected = _on_generated(model, trace, inputs) if data is None else _usual(model, trace, inputs)
         if deployment is not None and rounds:
             # By position: the names of a file's outputs are the keys of a dict that the model returns.
-            grids = [*deployment.steps.values(), *[None] * (len(trace.outputs) - len(deployment.steps))]  # of states
+            grids = [*deployment.scales.values(), *[None] * (len(trace.outputs) - len(deployment.scales))]  # of states
             scales = dict(zip(trace.outputs, grids, strict=True))
             alike = alike_outputs(model, trace, inputs, deployment)
     received = predict(runner, inputs)
@@ -162,7 +162,7 @@ def _ranges_as_numbers(model: keras.Model, shift: float = 0.0, coarse: Collectio
 
     Args:
         model: calibrated.
-        shift: by how much of a step their ends move.
+        shift: by how much of the scale their ends move.
         coarse: the `id`s of the quantizers of which they move `COARSE` times as much.
     """
     with contextlib.ExitStack() as undo:

@@ -26,5 +26,5 @@ class QuantizedModel(Protocol):
         """In what numbers; `None`: in float."""
 
     @property
-    def steps(self) -> Mapping[str, float | None]:
-        """The step of each output's grid, in the model's order; `None`: it has none."""
+    def scales(self) -> Mapping[str, float | None]:
+        """The scale of each output's grid, in the model's order; `None`: it has none."""

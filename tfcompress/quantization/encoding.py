@@ -252,14 +252,14 @@ def encode_bias(bias: np.ndarray, input_scale: Any, weights: Affine, axis: int) 
     >>> bias.integers.tolist(), bias.scale.tolist()
     ([24, 8], [0.125, 0.125])
     """
-    step = np.float32(input_scale)
+    of_input = np.float32(input_scale)
     largest = np.abs(bias.astype(np.float64)).reshape(-1)
     shape = [1] * weights.integers.ndim
     if weights.axis:
         shape[axis] = -1
     else:
         largest = largest.max(keepdims=True)
-    needed = (largest / (float(step) * LARGEST_BIAS)).reshape(shape)
+    needed = (largest / (float(of_input) * LARGEST_BIAS)).reshape(shape)
     others = tuple(place for place in range(weights.integers.ndim) if not weights.axis or place != axis)
     empty = ~weights.integers.any(axis=others, keepdims=True)
     # With no weights any scale will do: one that holds the bias to 20 bits.
@@ -267,7 +267,7 @@ def encode_bias(bias: np.ndarray, input_scale: Any, weights: Affine, axis: int) 
     if (roomy != weights.scale).any():
         coarse = np.round(weights.integers * (weights.scale.astype(np.float64) / roomy))
         weights = Affine(coarse.astype(weights.integers.dtype), roomy, bits=weights.bits)
-    scale = (step * weights.scale.reshape(-1)).astype(np.float32)
+    scale = (of_input * weights.scale.reshape(-1)).astype(np.float32)
     units = np.round(bias.reshape(-1).astype(np.float64) / scale)
     return weights, Affine(units.astype(np.int64), scale, bits=32)
 

@@ -31,9 +31,9 @@ def test_it_computes_the_same(name, kind):
     assert not wrapped_layers(made.model)
     expected = outputs_of(quantized, x)
     for label, values in outputs_of(made.model, x).items():
-        step = made.steps.get(label) or next(iter(made.steps.values()))
-        assert step is not None
-        steps = np.abs(values - expected[label]) / step
+        scale = made.scales.get(label) or next(iter(made.scales.values()))
+        assert scale is not None
+        steps = np.abs(values - expected[label]) / scale
         # The quantized model rounds biases as the runtimes do, the graph that they are made from doesn't yet.
         assert np.mean(steps < 0.5) > 0.9, label
         assert steps.max() < 3, label
@@ -99,7 +99,7 @@ def test_dynamic_and_weight_only_have_no_quantizers():
         made = deploy(tfc.quantize(build("residual"), recipe), "onnx")
         assert made.scheme == Scheme(activations, 8)
         assert not any(isinstance(layer, FixedQuantizer) for layer in made.model.layers)
-        assert set(made.steps.values()) == {None}
+        assert set(made.scales.values()) == {None}
 
 
 def test_a_range_that_is_not_calibrated_is_named():

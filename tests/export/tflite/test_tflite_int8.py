@@ -179,7 +179,7 @@ def test_scales_that_are_almost_one_are_joined(tmp_path):
     made = quantize(model, "int8", x)
     for name, low in (("a_quantizer", 0.0), ("b_quantizer", 0.0), ("joint_quantizer", -9e-7)):
         made.get_layer(name).set_range(low, 1.0)
-    scales = {float(made.get_layer(name).step) for name in ("a_quantizer", "joint_quantizer")}
+    scales = {float(made.get_layer(name).scale) for name in ("a_quantizer", "joint_quantizer")}
     assert len(scales) == 2
     assert export(made, tmp_path / "m.tflite", verify=x).parity.outputs
 
@@ -214,7 +214,7 @@ def parts():
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_weights_are_the_baked_integers(per_channel):
+def test_weights_are_the_planned_integers(per_channel):
     samples, made = images(), parts()
     model = quantized(lambda q, x: network(q, x, made), samples, per_channel=per_channel)
     content = convert(model, per_channel=per_channel)

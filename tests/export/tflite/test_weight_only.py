@@ -13,7 +13,7 @@ from tfcompress.export.tflite.to_tflite import to_tflite
 from tfcompress.tracing.trace import trace
 
 
-def baked(*stack, shape=(8, 8, 4), dtype="float32"):
+def materialized(*stack, shape=(8, 8, 4), dtype="float32"):
     model = keras.Sequential([keras.Input(shape, dtype=dtype), *stack])
     for seed, layer in enumerate(model.layers):
         if layer.weights:
@@ -22,7 +22,7 @@ def baked(*stack, shape=(8, 8, 4), dtype="float32"):
 
 
 def cnn():
-    return baked(
+    return materialized(
         layers.Conv2D(6, 3, activation="relu"),
         layers.DepthwiseConv2D(3),
         layers.Conv2DTranspose(5, 3),
@@ -32,7 +32,7 @@ def cnn():
 
 
 @pytest.mark.parametrize("scheme", [Scheme(None), Scheme("dynamic")])
-def test_weights_are_the_baked_integers(scheme):
+def test_weights_are_the_planned_integers(scheme):
     model = cnn()
     content, floating = convert(model, scheme), to_tflite(trace(model, 1))
     assert len(content) < 0.75 * len(floating)
@@ -68,7 +68,7 @@ def test_dynamic_kernels_round_their_input():
 @pytest.mark.parametrize("scheme", [Scheme(None), Scheme("dynamic")])
 @pytest.mark.parametrize("layer", [layers.LSTM, layers.GRU])
 def test_loops_have_integers_too(scheme, layer):
-    model = baked(layer(6), layers.Dense(3), shape=(5, 4))
+    model = materialized(layer(6), layers.Dense(3), shape=(5, 4))
     samples = images(shape=(5, 4), n=6)
     content = convert(model, scheme)
     assert len(constants(content)) >= 3
@@ -77,7 +77,7 @@ def test_loops_have_integers_too(scheme, layer):
 
 @pytest.mark.parametrize("scheme", [Scheme(None), Scheme("dynamic")])
 def test_tables_are_looked_up_in_integers(scheme):
-    model = baked(layers.Embedding(20, 4), layers.Flatten(), layers.Dense(3), shape=(6,), dtype="int32")
+    model = materialized(layers.Embedding(20, 4), layers.Flatten(), layers.Dense(3), shape=(6,), dtype="int32")
     samples = [np.random.default_rng(0).integers(0, 20, (8, 6)).astype("int32")]
     content = convert(model, scheme)
     assert kernels(content)["GATHER"] == "INT8"
@@ -85,7 +85,7 @@ def test_tables_are_looked_up_in_integers(scheme):
 
 
 def test_grouped_convolutions_in_dynamic_files():
-    model, samples = baked(layers.Conv2D(6, 3, groups=2)), images()
+    model, samples = materialized(layers.Conv2D(6, 3, groups=2)), images()
     content = convert(model, Scheme("dynamic"))
     np.testing.assert_allclose(run(content, samples), np.asarray(model(samples[0])), atol=0.05)
 

@@ -34,7 +34,7 @@ def test_a_fixed_symmetric_range_has_the_grid_of_the_runtimes():
     quantizer = ActivationQuantizer(tfc.ActivationSpec(bits=16, symmetric=True), fixed=(-most, most))
     x = np.random.default_rng(0).uniform(-1, 1, (1000, 1)).astype("float32")
     steps = ops.convert_to_numpy(quantizer(x)) * 2**15
-    assert float(quantizer.step) == 2.0**-15
+    assert float(quantizer.scale) == 2.0**-15
     np.testing.assert_allclose(steps, np.round(steps), rtol=0, atol=0.01)
     np.testing.assert_allclose(steps, x * 2**15, rtol=0, atol=0.51)
 

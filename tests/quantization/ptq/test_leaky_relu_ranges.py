@@ -29,12 +29,12 @@ def test_next_to_no_integer_is_off_behind_a_leaky_relu(layer, slope, low, high, 
     before, behind = activation_quantizers(quantized)
     least = high - slope * low
     assert least <= behind.range[1] - behind.range[0] <= 1.05 * least
-    x = (np.arange(-300, 301) * np.float32(before.step)).astype("float32")[:, None]
+    x = (np.arange(-300, 301) * np.float32(before.scale)).astype("float32")[:, None]
     expected = quantized.predict(x, verbose=0, batch_size=len(x))
-    np.testing.assert_allclose(expected, np.clip(model(x), slope * low, high), atol=1.05 * float(before.step))
+    np.testing.assert_allclose(expected, np.clip(model(x), slope * low, high), atol=1.05 * float(before.scale))
     for suffix in (".tflite", ".onnx"):
         artifact = tfc.export(quantized, tmp_path / f"model{suffix}", verify=x, batch_size=len(x))
-        off = np.abs(artifact.predict(x) - expected) / float(behind.step)
+        off = np.abs(artifact.predict(x) - expected) / float(behind.scale)
         assert off.max() < 1.01
         assert np.mean(off > 0.5) < 0.015
 

@@ -10,7 +10,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.numerics.fake_quant import nudge
-from tfcompress.quantization.ranges.discrete_values import MOST, Distinct, spacing
+from tfcompress.quantization.ranges.discrete_values import MOST, DiscreteValues, spacing
 
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 PREPROCESSING = {
@@ -40,7 +40,7 @@ def pixels(most=255, count=16):
 
 
 def range_of(x, bits=8, symmetric=False):
-    distinct = Distinct()
+    distinct = DiscreteValues()
     for part in np.array_split(x, 3):
         distinct.add(part)
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
@@ -89,13 +89,13 @@ def test_a_few_values_keep_the_whole_grid():
 def test_the_order_and_the_cut_do_not_count():
     x = PREPROCESSING["ImageNet"](pixels()).astype("float32")
     found = {range_of(part) for part in (x, x[::-1], np.random.default_rng(0).permutation(x))}
-    distinct = Distinct()
+    distinct = DiscreteValues()
     for one in x:
         distinct.add(one)
     assert found == {distinct.range(float(x.min()), float(x.max()), 8, False)}
 
 
-def test_what_is_no_lattice_has_the_range_that_it_had():
+def test_what_is_not_discrete_has_the_range_that_it_had():
     rng = np.random.default_rng(0)
     for x in (rng.normal(size=1000), rng.normal(size=(3000, 4)), np.full(100, 3.0), np.arange(MOST + 2.0)):
         assert range_of(x.astype("float32")) is None
@@ -105,7 +105,7 @@ def test_what_is_no_lattice_has_the_range_that_it_had():
     assert activation_quantizers(quantized)[0].range == (x.min(), x.max())
 
 
-def test_the_spacing_of_a_lattice():
+def test_the_spacing_of_values():
     for unit, start in ((1.0, 0.0), (1 / 127.5, -1.0), (0.3, -7.0), (1e-20, 0.0), (1e20, -3e20)):
         values = (start + unit * np.array([0, 2, 5, 9, 11])).astype("float32")
         assert spacing(values.astype("float64")) == pytest.approx(unit, rel=1e-4)
@@ -137,7 +137,7 @@ def test_files_equal_the_simulation(name, inside, tmp_path):
         assert tfc.verify(quantized, tmp_path / f"m.{suffix}", x).outputs[0].equal >= least, suffix
 
 
-def test_the_range_of_a_lattice_stays_in_training_as_long_as_data_lies_in_it():
+def test_the_range_of_pixels_stays_in_training_as_long_as_data_lies_in_it():
     x = PREPROCESSING["pixels / 127.5 - 1"](pixels())
     quantized = tfc.quantize(network(), "int8", x)
     first, second, *_ = activation_quantizers(quantized)

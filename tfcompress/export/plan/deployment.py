@@ -1,4 +1,4 @@
-"""The graph that is exported for a quantized model: integers baked into its kernels, ranges into its quantizers."""
+"""The graph that is exported for a quantized model: kernels of integers, constant quantizers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
-from tfcompress.export.plan.baking import Baking, scale_and_offset, window_of
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
+from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, window_of
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
@@ -42,7 +42,7 @@ In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in T
 
 
 LARGEST_RATIO = 64
-"""Of the product's step to the sum's: TFLite's addition of integers is wrong where it is some hundreds."""
+"""Of the product's scale to the sum's: TFLite's addition of integers is wrong where it is some hundreds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Deployment:
         model: Plain layers and constant quantizers.
         scheme: What it computes in; `None` for a float model.
         half: Whether its kernels are float16 numbers.
-        steps: The step of the grid of each output, by name; `None` where an output is float.
+        scales: That of the grid of each output, by name; `None` where an output is float.
         sources: {name of a layer of `model`, or of an output: the layer of the quantized model that it stands for}.
         weights: Those that the file stores as integers.
     """
@@ -61,7 +61,7 @@ class Deployment:
     model: keras.Model
     scheme: Scheme | None
     half: bool
-    steps: dict[str, float | None]
+    scales: dict[str, float | None]
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     weights: PlannedWeights = dataclasses.field(default_factory=PlannedWeights)
 
@@ -124,20 +124,20 @@ class _Deployer:
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
         self.sources: dict[str, str] = {}
-        self.baking = Baking()
+        self.materialized = MaterializedLayers()
 
     def run(self) -> Deployment:
         names = list(self.model.output_names)
         labels = read_signature(self.model).output_names or ()
-        steps = {name: self.step(x) for name, x in zip(labels, self.model.outputs, strict=True)}
+        scales = {name: self.scale(x) for name, x in zip(labels, self.model.outputs, strict=True)}
         for name, x in zip(labels, self.model.outputs, strict=True):
             before = self.graph.producer(x)
             while before is not None and isinstance(before.operation, ActivationQuantizer):
                 before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(walk(self.model, self.visit), names)
-        weights = self.baking.planned(made, self.sources)
-        return Deployment(made, self.scheme, self.half, steps, self.sources, weights)
+        weights = self.materialized.planned(made, self.sources)
+        return Deployment(made, self.scheme, self.half, scales, self.sources, weights)
 
     def folds(self) -> set[Call]:
         """Return the affine maps that become part of what is before them: without integers, of a kernel alone."""
@@ -194,21 +194,23 @@ class _Deployer:
         """Return what does a call in the graph that is exported; made once for each layer."""
         key = id(call.operation)
         if key not in self.made:
-            self.made[key] = made = self.baking.layer(call.operation) if call in self.floating else self.make(call)
+            self.made[key] = made = (
+                self.materialized.layer(call.operation) if call in self.floating else self.make(call)
+            )
             if isinstance(made, AffineMap | MatrixProduct | ScalarMap):  # a Keras mask goes as far as it did
                 made.supports_masking = getattr(call.operation, "supports_masking", False)
             self.sources[self.made[key].name] = call.operation.name
         return self.made[key]
 
     def make(self, call: Call) -> Any:
-        operation = self.baking.layer(call.operation)
+        operation = self.materialized.layer(call.operation)
         kind = self.placement.rules[call].kind
         if kind == KERNEL:
             scale_offset = self.following(call)
             if scale_offset is not None:
-                operation = self.baking.folded(operation, *scale_offset)
+                operation = self.materialized.folded(operation, *scale_offset)
             if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
-                return self.baking.product(operation, call)
+                return self.materialized.product(operation, call)
             return operation
         if kind == AFFINE and self.static:
             scale, offset = scale_and_offset(call)
@@ -221,7 +223,7 @@ class _Deployer:
             window = window_of(operation, call)
             if window is not None:
                 mean = WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
-                return self.baking.constant(mean, axis=2)
+                return self.materialized.constant(mean, axis=2)
         if name_of(operation) == "hardsigmoid" and isinstance(call.operation, QuantizedMap):
             return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
         return operation
@@ -235,14 +237,14 @@ class _Deployer:
             and np.all(scale)
             and channels in SLOW_DEPTHWISE[self.kind]
             and grid is not None
-            and self.least_step(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * grid.scale
+            and self.least_scale(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * grid.scale
         ):
             return ScalarMap(float(np.squeeze(scale)), float(np.squeeze(offset)), grid, name=name)
         scale, offset = (np.broadcast_to(part, (channels,)) for part in (scale, offset))
-        return self.baking.constant(AffineMap(scale, offset, name=name), axis=2)
+        return self.materialized.constant(AffineMap(scale, offset, name=name), axis=2)
 
-    def least_step(self, call: Call) -> float:
-        """Return the finest step of the grids that a call's output is rounded to; infinite if there is none."""
+    def least_scale(self, call: Call) -> float:
+        """Return the smallest scale of the grids that a call's output is rounded to; infinite if there is none."""
         return min((q.grid.scale for q in self.behind(call.outputs[0]) or ()), default=np.inf)
 
     def grid(self, x: Any) -> Grid | None:
@@ -269,7 +271,7 @@ class _Deployer:
         averaged = not call.keywords.get("observe", True)
         before = self.graph.producer(call.inputs[0])
         if averaged and self.kind == "onnx" and before and name_of(before.operation) in RESIZING:
-            x = keras.ops.add(x, np.float32(UP * call.operation.step))  # TFLite's kernel rounds so by itself
+            x = keras.ops.add(x, np.float32(UP * call.operation.scale))  # TFLite's kernel rounds so by itself
         return self.quantizer(call.operation, name_of_call(call, self.graph))(x)
 
     @staticmethod
@@ -349,8 +351,8 @@ class _Deployer:
         name = self.name(f"{layer.name}_quantizer")
         return FixedQuantizer(-limit, limit, bits, True, name=name)(outputs)
 
-    def step(self, x: Any) -> float | None:
-        """Return the step of the grid on which an output lies."""
+    def scale(self, x: Any) -> float | None:
+        """Return the scale of the grid on which an output lies."""
         quantizer = self.source(x) if self.static else None
         return None if quantizer is None else quantizer.grid.scale
 

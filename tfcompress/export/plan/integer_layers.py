@@ -152,7 +152,7 @@ class AffineMap(keras.layers.Layer):
 class ScalarMap(keras.layers.Layer):
     """One scale and one offset for all of a tensor on a grid of integers: a product and a sum.
 
-    The product lies on the input's integers with another step, so that it is exact.
+    The product lies on the input's integers with another scale, so that it is exact.
 
     Args:
         scale: Any number but 0.

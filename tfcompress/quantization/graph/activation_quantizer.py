@@ -26,14 +26,14 @@ Tensor = Any
 SETTLED = 1 << 20
 """Updates that a calibrated range counts as: the moving average goes on from it, not anew."""
 
-LATTICE = SETTLED + 1
-"""What the range of a lattice counts as: it stays as long as training's batches lie in it."""
+FIXED = SETTLED + 1
+"""What the range of discrete values, such as pixels, counts as: it stays as long as training's batches lie in it."""
 
 LEAST = 1.01e-6
 """What a range spans at least: TFLite's converter puts another in the place of one of 1e-6 or less."""
 
 UP = 2.0**-10
-"""In steps: what is added to means of whole numbers, so that halves go up, as in TFLite's kernels."""
+"""In units of the scale: what is added to means of whole numbers, so that halves go up, as in TFLite's kernels."""
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -123,8 +123,8 @@ class ActivationQuantizer(Inserted):
         return Grid.of_range(*self.range, self.spec.bits, self.spec.symmetric)
 
     @property
-    def step(self) -> Tensor:
-        """The step of the grid, float32, as a tensor; 0 without a range."""
+    def scale(self) -> Tensor:
+        """The scale of the grid, float32, as a tensor; 0 without a range."""
         if self.fixed is not None:
             low, high = (ops.convert_to_tensor(np.float32(end)) for end in self.fixed)
         else:
@@ -140,7 +140,7 @@ class ActivationQuantizer(Inserted):
         """Set the range, as calibrated; `settled`: it stays in training as long as batches lie in it."""
         checked_range(minimum, maximum)
         put(self.ends, [minimum, maximum])
-        self.counts.assign([LATTICE if settled else SETTLED, int(read(self.counts)[1])])
+        self.counts.assign([FIXED if settled else SETTLED, int(read(self.counts)[1])])
 
     def reset(self) -> None:
         """Forget the range."""
@@ -177,7 +177,7 @@ class ActivationQuantizer(Inserted):
         """
         x = ops.cast(inputs, "float32")
         if not observe:
-            x = x + UP * self.step
+            x = x + UP * self.scale
         if self.spec.dynamic:
             y = self._dynamic(x)
         elif self.fixed is not None:
@@ -220,9 +220,9 @@ class ActivationQuantizer(Inserted):
             low = -high
         old, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
         (old_low, old_high), (updates, step) = ops.unstack(old, 2), ops.unstack(counts, 2)
-        step_size = self.spec.scale(old_low, old_high)
-        beyond = ops.logical_or(low < old_low - step_size, high > old_high + step_size)
-        moves = ops.logical_and(ops.isfinite(high - low), ops.logical_or(updates < LATTICE, beyond))
+        scale = self.spec.scale(old_low, old_high)
+        beyond = ops.logical_or(low < old_low - scale, high > old_high + scale)
+        moves = ops.logical_and(ops.isfinite(high - low), ops.logical_or(updates < FIXED, beyond))
         if self.freeze_step is not None:
             moves = ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
         momentum = self.spec.momentum

@@ -1,7 +1,7 @@
 """Affine maps that stand by themselves, and what integer runtimes make of them: a depthwise convolution.
 
-Its weight is one integer for each channel, its bias a whole number of steps of the input times steps of the weight, as
-a kernel's is (`accumulating`). What a factor or an offset makes of these can lie outside of what the runtimes hold.
+Its weight is one integer for each channel, its bias a multiple of input scale * weight scale, as a
+kernel's is (`bias_rounding`). What a factor or an offset makes of these can lie outside of what the runtimes hold.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ MOST_UNITS = 2.0**23
 """Of a bias: above, float32 numbers don't tell one unit from the next."""
 
 LARGEST_FACTOR = 255.0
-"""From the accumulator to the output's steps: XNNPACK takes factors below 256."""
+"""From the accumulator to the output's integers: XNNPACK takes factors below 256."""
 
 
-def _fits(units: Tensor, offset: Tensor, output_step: Tensor) -> Tensor:
-    """Return whether integer runtimes can compute a map; the step of the grid behind it is 0 if it isn't known."""
+def _fits(units: Tensor, offset: Tensor, output_scale: Tensor) -> Tensor:
+    """Return whether integer runtimes can compute a map; the scale of the grid behind it is 0 if it isn't known."""
     small = ops.logical_or(units == 0, ops.abs(offset) <= MOST_UNITS * units)
-    step = ops.where(output_step > 0, output_step, 1e30)
-    return ops.all(ops.logical_and(small, units <= LARGEST_FACTOR * step))
+    scale = ops.where(output_scale > 0, output_scale, 1e30)
+    return ops.all(ops.logical_and(small, units <= LARGEST_FACTOR * scale))
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")
@@ -73,10 +73,10 @@ class QuantizedMap(PassThrough):
         found = self._parts()
         if found is None:
             return None
-        units, total, output_step, quantizer = found
+        units, total, output_scale, quantizer = found
         safe = ops.where(units > 0, units, 1.0)
         change = ops.where(units > 0, ops.round(total / safe) * safe, total) - total
-        change = ops.where(_fits(units, total, output_step), change, 0.0)
+        change = ops.where(_fits(units, total, output_scale), change, 0.0)
         if quantizer.learns:
             change = ops.where(ops.convert_to_tensor(quantizer.counts.value)[0] > 0, change, 0.0)
         return ops.stop_gradient(change)
@@ -99,9 +99,9 @@ class QuantizedMap(PassThrough):
             return None
         total, factor = folded
         following = quantizer_behind(output)
-        step = ops.zeros(()) if following is None else following.step / ops.maximum(ops.abs(factor), 1e-30)
-        units = ops.abs(own[0]) * quantizer.step / float(2 ** (self.bits - 1) - 1) + ops.zeros_like(total)
-        return units, total + ops.zeros_like(units), step, quantizer
+        scale = ops.zeros(()) if following is None else following.scale / ops.maximum(ops.abs(factor), 1e-30)
+        units = ops.abs(own[0]) * quantizer.scale / float(2 ** (self.bits - 1) - 1) + ops.zeros_like(total)
+        return units, total + ops.zeros_like(units), scale, quantizer
 
 
 def warn_of_float(model: keras.Model) -> None:

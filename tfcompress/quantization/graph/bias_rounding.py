@@ -70,9 +70,9 @@ def weights_unchanged(model: keras.Model) -> Iterator[None]:
 class QuantizedLayer(CompressedLayer):
     """A wrapper of a kernel with quantized weights, which in inference rounds the bias as the runtimes do.
 
-    An integer convolution adds its bias to sums of products of integers, so that the bias is a whole number of steps
-    of the input times steps of the weights (TFLite's 8-bit quantization specification). In each layer that is an
-    error of a fraction of a per cent of an output step, always the same way; in a deep network it adds up. What is
+    An integer convolution adds its bias to sums of products of integers, so that the bias is a multiple
+    of input scale * weight scale (TFLite's 8-bit quantization specification). In each layer that is an
+    error of a fraction of a per cent of the output's scale, always the same way; in a deep network it adds up. What is
     rounded is the bias together with the batch normalization behind the layer, which the exporters fold into it.
     """
 
@@ -99,8 +99,8 @@ class QuantizedLayer(CompressedLayer):
         sums = self.sums(affine) if known is None or id(self) not in known else known[id(self)]
         if sums is None:
             return None
-        total, steps = sums
-        units = steps * quantizer.step + ops.zeros_like(total)
+        total, scales = sums
+        units = scales * quantizer.scale + ops.zeros_like(total)
         safe = ops.where(units > 0, units, 1.0)
         rounded = ops.where(units > 0, ops.round(total / safe) * safe, total)
         change = rounded - total
@@ -109,19 +109,19 @@ class QuantizedLayer(CompressedLayer):
         return ops.stop_gradient(change)
 
     def sums(self, affine: list[Call]) -> tuple[Tensor, Tensor] | None:
-        """Return the bias with the affine maps behind it, and the weight's step for each output channel.
+        """Return the bias with the affine maps behind it, and the weight's scale for each output channel.
 
         `None` where one isn't known.
         """
-        steps = self._steps()
-        if steps is None:
+        scales = self._scales()
+        if scales is None:
             return None
         bias = getattr(self.layer, "bias", None)
-        total = ops.zeros_like(steps) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(steps)
+        total = ops.zeros_like(scales) if bias is None else ops.cast(bias.value, "float32") + ops.zeros_like(scales)
         folded = with_maps(total, affine)
-        return None if folded is None else (folded[0], steps)
+        return None if folded is None else (folded[0], scales)
 
-    def _steps(self) -> Tensor | None:
+    def _scales(self) -> Tensor | None:
         chosen = [t for _, t in self.transforms if isinstance(t, WeightQuantizer)]
         if len(chosen) != 1:
             return None

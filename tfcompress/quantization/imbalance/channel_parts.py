@@ -49,9 +49,9 @@ def _plain(key: Any) -> Any:
 
 
 def is_lost(part: np.ndarray | slice, spread: Spread) -> bool:
-    """Return whether channels, taken together, hold few steps, and rounding changes more than a sixteenth of them."""
+    """Return whether channels together span few integers, and rounding changes more than a sixteenth of them."""
     if not np.size(spread.low[part]):
         return False
-    wide = (spread.high[part].max() - spread.low[part].min()) / spread.step
+    wide = (spread.high[part].max() - spread.low[part].min()) / spread.scale
     deviation, error = (np.sqrt(np.mean(np.square(x[part]))) for x in (spread.deviation, spread.error))
     return bool(0 < wide < spread.few and error * FEW > deviation > 0)

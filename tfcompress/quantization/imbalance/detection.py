@@ -176,7 +176,7 @@ class _Mender:
     def keep_mask(self, call: Call, plan: Plan) -> None:
         floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
         plan.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
-        about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale leaves them no steps."
+        about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale rounds them all alike."
         plan.say(about, f"{_and(floats)} stays float, and what is masked widens no range.")
 
     # Maps and kernels that read an input of the model.

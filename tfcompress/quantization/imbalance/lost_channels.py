@@ -17,8 +17,8 @@ AT_END = 8
 
 
 def rounded_away(spread: Spread) -> np.ndarray:
-    """Return which channels hold few steps, and rounding changes by more than a sixteenth of their deviation."""
-    return (spread.steps < spread.few) & (spread.error * FEW > spread.deviation)
+    """Return which channels span few integers, and rounding changes by more than a sixteenth of their deviation."""
+    return (spread.levels < spread.few) & (spread.error * FEW > spread.deviation)
 
 
 def lost_behind(spread: Spread, gains: np.ndarray) -> np.ndarray:
@@ -41,7 +41,7 @@ def lost_at_end(spread: Spread) -> np.ndarray:
     """
     spans = spread.high - spread.low
     narrow = (spans > 0) & (spans * FEW <= spans.max(initial=0.0))
-    return narrow & (spread.steps < spread.few) & (spread.error * AT_END > spread.deviation)
+    return narrow & (spread.levels < spread.few) & (spread.error * AT_END > spread.deviation)
 
 
 def gains_of(call: Call, channels: int) -> np.ndarray:
@@ -61,10 +61,10 @@ def reason(name: str) -> str:
 
 def said(name: str, spread: Spread, lost: np.ndarray) -> str:
     """Say which channels of a tensor are lost, as the beginning of a remark."""
-    steps = spread.steps[lost]
+    levels = spread.levels[lost]
     return (
         f"Channels of {name!r} differ too much in size for one scale: {_which(lost)} "
-        f"would hold {steps.min():.2g} to {steps.max():.2g} of its steps."
+        f"would hold {levels.min():.2g} to {levels.max():.2g} of its integers."
     )
 
 

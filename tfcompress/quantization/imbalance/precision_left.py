@@ -26,7 +26,7 @@ So many of 8 bits are also a sixteenth of the grid: with fewer bits no channel h
 
 
 def few(spec: ActivationSpec) -> float:
-    """Return how many steps of a grid are few.
+    """Return how many integers are few.
 
     >>> few(ActivationSpec(bits=16)), few(ActivationSpec(bits=4))
     (16.0, 0.9375)
@@ -39,7 +39,7 @@ class Spread:
     """What there is in each channel of tensors that share one grid.
 
     Attributes:
-        step: Of the grid.
+        scale: Of the grid.
         few: How many of them are few.
         low: The least value of each channel.
         high: The largest.
@@ -47,7 +47,7 @@ class Spread:
         error: That of what rounding to the grid changes in them.
     """
 
-    step: float
+    scale: float
     few: float
     low: np.ndarray
     high: np.ndarray
@@ -55,15 +55,15 @@ class Spread:
     error: np.ndarray
 
     @property
-    def steps(self) -> np.ndarray:
-        """How many steps of the grid each channel spans."""
-        return (self.high - self.low) / self.step
+    def levels(self) -> np.ndarray:
+        """How many integers of the grid each channel spans."""
+        return (self.high - self.low) / self.scale
 
     @classmethod
     def of_uniform(cls, low: np.ndarray, high: np.ndarray, deviation: np.ndarray, spec: ActivationSpec) -> Spread:
         """Return what to expect of channels of which only the ends and the deviation are known."""
-        step = _step(float(low.min()), float(high.max()), spec)
-        return cls(step, few(spec), low, high, deviation, np.minimum(deviation, step / np.sqrt(12)))
+        scale = _scale(float(low.min()), float(high.max()), spec)
+        return cls(scale, few(spec), low, high, deviation, np.minimum(deviation, scale / np.sqrt(12)))
 
 
 def measure(
@@ -72,7 +72,7 @@ def measure(
     """Return what calibration data puts into the channels of tensors.
 
     The data runs through the float model once; a second time, for what rounding changes, only if a channel spans
-    few steps. Of each channel a handful of numbers is kept, however much data there is.
+    few integers. Of each channel a handful of numbers is kept, however much data there is.
 
     Args:
         model: A functional model.
@@ -95,11 +95,11 @@ def measure(
         low, high = np.concatenate([ends[next(places)] for _ in group], axis=1)
         found.append((low, high))
         grids += [(float(low.min()), float(high.max()))] * len(group)
-    steps = [_step(low.min(), high.max(), spec) for (low, high), spec in zip(found, specs, strict=True)]
-    if not any(_has_few(*ends, few(spec) * step) for ends, step, spec in zip(found, steps, specs, strict=True)):
+    scales = [_scale(low.min(), high.max(), spec) for (low, high), spec in zip(found, specs, strict=True)]
+    if not any(_has_few(*ends, few(spec) * scale) for ends, scale, spec in zip(found, scales, specs, strict=True)):
         none = [np.zeros_like(low) for low, _ in found]
-        parts = zip(steps, specs, found, none, strict=True)
-        return [Spread(step, few(spec), *ends, ends[1] - ends[0], error) for step, spec, ends, error in parts]
+        parts = zip(scales, specs, found, none, strict=True)
+        return [Spread(scale, few(spec), *ends, ends[1] - ends[0], error) for scale, spec, ends, error in parts]
     of_each = [spec for group, spec in zip(groups, specs, strict=True) for _ in group]
     watched = [
         _Moments(*grid, one.mean(0), spec)(x) for grid, one, spec, x in zip(grids, ends, of_each, flat, strict=True)
@@ -107,10 +107,10 @@ def measure(
     sums = _stream(model, watched, data, batch_size, np.add)
     places = iter(range(len(flat)))
     spreads = []
-    for group, (low, high), step, spec in zip(groups, found, steps, specs, strict=True):
+    for group, (low, high), scale, spec in zip(groups, found, scales, specs, strict=True):
         count, x, xx, e, ee = np.concatenate([sums[next(places)] for _ in group], axis=1)
         deviation, error = (_deviation(one / count, square / count) for one, square in ((x, xx), (e, ee)))
-        spreads.append(Spread(step, few(spec), low, high, np.where(high > low, deviation, 0), error))
+        spreads.append(Spread(scale, few(spec), low, high, np.where(high > low, deviation, 0), error))
     return spreads
 
 
@@ -146,7 +146,7 @@ def _range(low: float, high: float, spec: ActivationSpec) -> tuple[float, float]
     return (-limit, limit) if spec.symmetric else (low, high)
 
 
-def _step(low: float, high: float, spec: ActivationSpec) -> float:
+def _scale(low: float, high: float, spec: ActivationSpec) -> float:
     return float(spec.scale(*_range(low, high, spec))) or 1.0
 
 

@@ -174,13 +174,13 @@ def dequantize(q: Any, scale: Any, zero_point: Any, *, axis: Axis = None, group_
     for name, value in (("q", q), ("zero_point", zero_point)):
         if value.size and not -(2**31) <= int(value.min()) <= int(value.max()) < 2**31:
             raise ValueError(f"Expected {name} to hold 32-bit integers. Received: {value.min()} to {value.max()}.")
-    steps = view.astype(np.int64) - np.expand_dims(zero_point.astype(np.int64), shared)
+    shifted = view.astype(np.int64) - np.expand_dims(zero_point.astype(np.int64), shared)
     with np.errstate(over="ignore"):
-        made = steps.astype(np.float32) * np.expand_dims(scale, shared)
+        made = shifted.astype(np.float32) * np.expand_dims(scale, shared)
     if not np.isfinite(made).all():
         raise ValueError(
             f"Expected numbers that float32 holds. Received: a scale of {float(scale.max()):.6g} for integers up to "
-            f"{int(np.abs(steps).max())} steps from zero."
+            f"{int(np.abs(shifted).max())} scales from zero."
         )
     return made.reshape(q.shape)
 

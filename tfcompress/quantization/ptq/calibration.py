@@ -34,7 +34,7 @@ from tfcompress.quantization.numerics.custom_gradient import values_alone
 from tfcompress.quantization.ptq.layerwise import caller
 from tfcompress.quantization.ptq.leaky_relu_ranges import align
 from tfcompress.quantization.ranges import observers
-from tfcompress.quantization.ranges.discrete_values import Distinct
+from tfcompress.quantization.ranges.discrete_values import DiscreteValues
 from tfcompress.quantization.ranges.histograms import LEAST_EXPONENT, MOST_EXPONENT, SIDE
 
 _EXPONENTS = range(LEAST_EXPONENT, MOST_EXPONENT + 1)
@@ -164,10 +164,10 @@ def _fitting(model: keras.Model, quantizers: list[ActivationQuantizer], batch_si
 def _found(
     model: keras.Model, quantizers: list[ActivationQuantizer], batches: Iterable[list[Any]], any_size: bool
 ) -> list[tuple[float, float, bool]]:
-    """Return the range of each quantizer, and whether it is that of a lattice."""
+    """Return the range of each quantizer, and whether it is that of discrete values."""
     observer = _observer(model, quantizers)
     found = [observers.make(quantizer.spec) for quantizer in quantizers]
-    values = {quantizer.name: Distinct() for quantizer in quantizers if quantizer.name in observer.scaled}
+    values = {quantizer.name: DiscreteValues() for quantizer in quantizers if quantizer.name in observer.scaled}
     weights = observer.weights_now()
     for batch in batches:
         statistics = predict_on_batch(observer, batch, weights, any_size)
@@ -186,8 +186,8 @@ def _found(
     made = []
     for quantizer, estimator in zip(quantizers, found, strict=True):
         low, high = estimator.range()
-        spec, lattice = quantizer.spec, values.get(quantizer.name)
-        ends = lattice.range(low, high, spec.bits, spec.symmetric) if lattice and high > low else None
+        spec, discrete = quantizer.spec, values.get(quantizer.name)
+        ends = discrete.range(low, high, spec.bits, spec.symmetric) if discrete and high > low else None
         made.append((*(ends or (low, high)), ends is not None))
     return made
 

@@ -1,9 +1,9 @@
 """Ranges behind a leaky ReLU, chosen so that the kernels of integers compute what the model does.
 
-XNNPACK, which runs TFLite files where it can, multiplies integers by whole 256ths: by `input step / output step` where
-they are positive, and by that times the slope where they are negative. LiteRT's own kernels round products twice. What
-is lost is off, by a step, in some of the values; in how many depends on the quotient of the steps, and a slightly wider
-range changes that.
+XNNPACK, which runs TFLite files where it can, multiplies integers by whole 256ths: by `input scale / output scale`
+where they are positive, and by that times the slope where they are negative. LiteRT's own kernels round products twice.
+So some of the values are off by one integer; how many depends on the quotient of the scales, and a slightly wider range
+changes that.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def aligned(
     low, high = ends
     steps = 255 - symmetric
     least = (2 * max(-low, high) if symmetric else high - low) / steps
-    begin, end, step, _ = map(float, nudge(*given, narrow=symmetric))
-    if not least > 0 or not step > 0:
+    begin, end, scale, _ = map(float, nudge(*given, narrow=symmetric))
+    if not least > 0 or not scale > 0:
         return ends
-    values = np.arange(round(begin / step), round(end / step) + 1)
+    values = np.arange(round(begin / scale), round(end / scale) + 1)
     found: list[tuple[float, int, tuple[float, float]]] = []
-    most = math.floor(PARTS * step / least)
+    most = math.floor(PARTS * scale / least)
     for factor in range(most, math.ceil(most / WIDEST) - 1, -1):
-        wider = PARTS * step / max(factor, 1)
+        wider = PARTS * scale / max(factor, 1)
         under, above = (127, 127) if symmetric else (math.ceil(end / wider - 1e-3) for end in (-low, high))
         spare = steps - under - above
         if factor > 0 and spare >= 0:
@@ -99,7 +99,7 @@ def share_off(values: np.ndarray, factor: float, slope: float) -> float:
 
     Args:
         values: Of the input, zero at 0.
-        factor: Input step / output step.
+        factor: Input scale / output scale.
         slope: Below zero.
 
     >>> round(share_off(np.arange(-128, 128), 1.6544, 0.3), 3) > 0.2 > share_off(np.arange(-128, 128), 1.6, 0.3)

@@ -1,8 +1,8 @@
-"""Ranges of what lies on a lattice, such as pixels: its points fall on integers, or at least not between two of them.
+"""Ranges of inputs of few discrete values, such as pixels: these fall on integers, or at least not between two.
 
 An input of whole pixels takes a few hundred values, whatever it was scaled and shifted by. Where they lie next to the
-middle of two integers, the last bit of a quotient decides what each becomes, and every one of them is half a step off:
-so it is with pixels / 127.5 - 1 in the range -1 to 1, all of them.
+middle of two integers, the last bit of a quotient decides what each becomes, and every one of them is off by half
+the scale: so it is with pixels / 127.5 - 1 in the range -1 to 1, all of them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 MOST = 2048
-"""Distinct values; what has more is no lattice."""
+"""Distinct values; what has more counts as continuous."""
 
 _POINTS, _RECURRING = 8, 2
-"""Values that are a lattice have a common spacing and are as many, or occur so often each, as pixels of channels do."""
+"""Discrete values are evenly spaced and that many at least, or each occurs that often, as pixels of channels do."""
 
 _NEAR = 1e-3
-"""In steps: how far from the middle of two integers the last bit of a quotient can't decide."""
+"""In units of the scale: how far from the middle of two integers the last bit of a quotient can't decide."""
 
 
-class Distinct:
+class DiscreteValues:
     """The distinct values of a tensor, as long as they are few."""
 
     def __init__(self) -> None:
@@ -39,10 +39,11 @@ class Distinct:
         self.values = values if len(values) <= MOST else None
 
     def range(self, low: float, high: float, bits: int, symmetric: bool) -> tuple[float, float] | None:
-        """Return a range like [low, high] on whose grid the values lie well; `None` if they are no lattice.
+        """Return a range like [low, high] on whose grid the values lie well; `None` if they aren't discrete.
 
-        Tried are the steps of which the lattice's are whole multiples, and those slightly wider than the range asks
-        for. The one of least squared error is taken, of those that put no point next to the middle of two integers.
+        Tried are the scales of which the values' spacing is a whole multiple, and those slightly larger than the range
+        asks for. The one of least squared error is taken, of those that put no value next to the middle of two
+        integers.
 
         Args:
             low: At most 0.
@@ -50,7 +51,7 @@ class Distinct:
             bits: Of the integers.
             symmetric: Whether zero is the middle of the range.
 
-        >>> pixels = Distinct()
+        >>> pixels = DiscreteValues()
         >>> pixels.add(np.arange(200) / 255)
         >>> [round(end, 6) for end in pixels.range(0.0, 199 / 255, 8, symmetric=False)]
         [0.0, 1.0]
@@ -88,16 +89,16 @@ class Distinct:
         error = np.round(np.sqrt(np.mean(np.square(away), axis=0)) * tried / least, 3)
         risky = from_half < 6 * near  # a bias, rounded to a part of a step, may decide in a file
         best = min(np.flatnonzero(fits), key=lambda place: (risky[place], error[place], tried[place]))
-        step, below, above = float(tried[best]), -int(first[best]), int(last[best])
+        scale, below, above = float(tried[best]), -int(first[best]), int(last[best])
         if symmetric:
-            return -most * step, most * step
+            return -most * scale, most * scale
         spare = steps - below - above
         zero_point = below + (spare // 2 if below and above else spare if below else 0)
-        return -zero_point * step, (steps - zero_point) * step
+        return -zero_point * scale, (steps - zero_point) * scale
 
 
 def spacing(values: np.ndarray) -> float | None:
-    """Return the spacing of the lattice on which sorted, distinct float32 values lie; `None` if there is none.
+    """Return the spacing of sorted, distinct float32 values, some of which may be missing; `None` if they have none.
 
     >>> spacing(np.float64([-0.5, 0.25, 1.75]))
     0.75

@@ -167,16 +167,16 @@ class LeastSquares(Histogram):
 
         def cost(low: float, high: float) -> float:
             # Symmetric: the histogram is that of |x|, its grid half of the integers.
-            step = high / (2 ** (bits - 1) - 1) if symmetric else float(nudge(low, high, bits)[2])
-            first = 0.0 if symmetric else -float(nudge(low, high, bits)[3]) * step
-            last = high if symmetric else first + (2**bits - 1) * step
+            scale = high / (2 ** (bits - 1) - 1) if symmetric else float(nudge(low, high, bits)[2])
+            first = 0.0 if symmetric else -float(nudge(low, high, bits)[3]) * scale
+            last = high if symmetric else first + (2**bits - 1) * scale
             clipped = np.clip(x, first, last)
             beyond = np.square(x - clipped)
-            if step < 2 * width:
+            if scale < 2 * width:
                 # Finer than the bins: evenly spread errors.
-                within = np.where(beyond == 0, step * step / 12, 0.0)
+                within = np.where(beyond == 0, scale * scale / 12, 0.0)
                 return float(n @ (beyond + within))
-            return float(n @ np.square(np.rint(clipped / step) * step - x))
+            return float(n @ np.square(np.rint(clipped / scale) * scale - x))
 
         return _best_window(edges, cost)
 

@@ -1,4 +1,4 @@
-"""What the layers of a quantized model compute with, read out as constants."""
+"""Plain layers with the materialized weights of a quantized model, and what of them a file stores as integers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.graph.batch_norm_folding import affine_of, folded
 
 
-class Baking:
-    """Reads out what wrappers compute with; remembers as what a file stores it.
+class MaterializedLayers:
+    """Makes plain layers with the weights that wrappers compute with; remembers how a file stores each.
 
     Attributes:
         encodings: {id of a variable of the layers that it returns: its integers and scales}.
@@ -102,7 +102,7 @@ def scale_and_offset(call: Call) -> tuple[Any, Any]:
     constant = constant_map(call)
     if constant is not None:
         return constant
-    layer = Baking().layer(call.operation)
+    layer = MaterializedLayers().layer(call.operation)
     name = name_of(layer)
     if name == "rescaling":
         return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
