@@ -25,6 +25,7 @@ from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.float16_weights import store_in_half
+from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named
 
@@ -162,7 +163,7 @@ def _in_order(graph: Any) -> None:
 def _graph(trace: Trace, opset: int) -> Any:
     """Freeze the trace and map it to ONNX operators, not optimized yet."""
     import tensorflow as tf
-    from tf2onnx import tf_loader, tfonnx
+    from tf2onnx import tfonnx
 
     # Only the arguments are inputs. What the function captured (weights, and constants such as the mean and
     # variance of a Normalization) stands behind them in `inputs`, and freezing makes constants of it.
@@ -171,10 +172,10 @@ def _graph(trace: Trace, opset: int) -> Any:
         inputs = [tensor.name for tensor in concrete.inputs[: len(trace.inputs)]]
         outputs = [concrete.structured_outputs[name].name for name in trace.outputs]
         recurrent = LargeKernels({name: constant.value for name, constant in kernels.items()})
-        frozen = tf_loader.from_function(concrete, [*inputs, *kernels], outputs)
+        graph_def = _frozen(concrete, [*inputs, *kernels], outputs)
         with tf.Graph().as_default() as graph:
-            tf.import_graph_def(frozen, name="")
-            del frozen
+            tf.import_graph_def(graph_def, name="")
+            del graph_def
             made = tfonnx.process_tf_graph(
                 graph,
                 continue_on_error=False,
@@ -196,6 +197,18 @@ def _graph(trace: Trace, opset: int) -> Any:
     _in_order(made)
     _resize_to_sizes(made)
     return made
+
+
+def _frozen(concrete: Any, inputs: list[str], outputs: list[str]) -> Any:
+    """Return the graph of a function with constants in place of variables, folded by TensorFlow."""
+    import tensorflow as tf
+    from tf2onnx import tf_loader
+
+    graph_def = frozen(concrete, len(inputs))
+    if graph_def is None or graph_def.library.function:  # functions are put where they are called
+        return tf_loader.from_function(concrete, inputs, outputs)
+    with tf.Graph().as_default():
+        return tf_loader.tf_optimize(inputs, outputs, graph_def)
 
 
 def _reshape_constants(graph: Any) -> None:

@@ -15,10 +15,10 @@ from tfcompress.core.tensorflow_private import GraphBytes, around_last_pass, con
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
-from tfcompress.export.tflite.frozen_graph import frozen
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
 from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
 
@@ -76,7 +76,7 @@ def to_tflite(
 
 def _frozen(trace: Trace) -> GraphBytes | None:
     """Return the graph of a trace as bytes: what they were made of is freed before the converter works on them."""
-    graph_def = frozen(trace)
+    graph_def = frozen(trace.concrete, len(trace.inputs))
     return None if graph_def is None else GraphBytes(graph_def)
 
 

@@ -3,9 +3,13 @@
 import keras
 from keras import layers, ops
 
-from tfcompress.export.tflite import frozen_graph
-from tfcompress.export.tflite.frozen_graph import frozen
+from tfcompress.tracing import frozen_graph
+from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import trace
+
+
+def frozen_trace(traced):
+    return frozen(traced.concrete, len(traced.inputs))
 
 
 def called_twice():
@@ -16,7 +20,7 @@ def called_twice():
 
 def test_each_variable_is_one_constant():
     traced = trace(called_twice(), 1)
-    graph_def = frozen(traced)
+    graph_def = frozen_trace(traced)
     assert not {node.op for node in graph_def.node} & {"ReadVariableOp", "VarHandleOp"}
     placeholders = [node.name for node in graph_def.node if node.op == "Placeholder"]
     assert placeholders == [x.op.name for x in traced.concrete.inputs[:1]]
@@ -29,10 +33,10 @@ def test_each_variable_is_one_constant():
 
 
 def test_a_loop_reads_a_variable_otherwise():
-    assert frozen(trace(keras.Sequential([keras.Input((3, 2)), layers.LSTM(2)]), 1)) is None
+    assert frozen_trace(trace(keras.Sequential([keras.Input((3, 2)), layers.LSTM(2)]), 1)) is None
 
 
 def test_too_large_a_graph_is_none(monkeypatch):
     monkeypatch.setattr(frozen_graph, "LARGEST_GRAPH", 63)
-    assert frozen(trace(keras.Sequential([keras.Input((4,)), layers.Dense(4, use_bias=False)]), 1)) is None
-    assert frozen(trace(keras.Sequential([keras.Input((4,)), layers.Lambda(ops.exp)]), 1)) is not None
+    assert frozen_trace(trace(keras.Sequential([keras.Input((4,)), layers.Dense(4, use_bias=False)]), 1)) is None
+    assert frozen_trace(trace(keras.Sequential([keras.Input((4,)), layers.Lambda(ops.exp)]), 1)) is not None

@@ -1,21 +1,21 @@
-"""A trace as one graph with constants in place of its variables, which TensorFlow's converter reads at once."""
+"""A traced function as one graph with constants in place of its variables, which converters read at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tfcompress.tracing.function_graph import captured_by
-from tfcompress.tracing.trace import Trace
 
 LARGEST_GRAPH = 2**30
 """Bytes of constants: a protobuf holds 2**31 at most, and the graph is copied on its way."""
 
 
-def frozen(trace: Trace) -> Any | None:
-    """Return the graph of a trace with each variable's value as a constant, stored once.
+def frozen(concrete: Any, arguments: int) -> Any | None:
+    """Return the graph of a traced function with each variable's value as a constant, stored once.
 
     Args:
-        trace: Of a model.
+        concrete: The concrete function.
+        arguments: How many of its inputs are arguments; they come first.
 
     Returns:
         The `GraphDef`; `None` where something else is done with a variable than to read it at once, as loops do,
@@ -23,8 +23,7 @@ def frozen(trace: Trace) -> Any | None:
     """
     import tensorflow as tf
 
-    concrete = trace.concrete
-    captured = {name.split(":")[0]: outer for name, outer in captured_by(concrete, len(trace.inputs)).items()}
+    captured = {name.split(":")[0]: outer for name, outer in captured_by(concrete, arguments).items()}
     graph_def = concrete.graph.as_graph_def()
     size = sum(outer.dtype.size * (outer.shape.num_elements() or 0) for outer in captured.values())
     if size > LARGEST_GRAPH or not _only_read(graph_def, captured):
