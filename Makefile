@@ -55,10 +55,10 @@ campaign: .venv/.dev
 	$(BIN)/python -m tests.campaigns.operators
 
 bench: .venv/.bench
-	$(BIN)/python -m benchmarks.pruning --part=training
-	$(BIN)/python -m benchmarks.export --part=time
+	$(BIN)/python -m benchmarks.training --part=tfmot --part=quantization
+	$(BIN)/python -m benchmarks.conversion --part=float
 	$(BIN)/python -m benchmarks.quantization
-	$(BIN)/python -m benchmarks.sparse
+	$(BIN)/python -m benchmarks.inference --part=int8 --part=sparse
 
 .venv/.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

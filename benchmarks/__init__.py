@@ -2,6 +2,7 @@
 
 What all share: `harness` times, runs apart, and keeps figures; `peers` and `files` make files and judge them;
 `networks` and `data` are what is measured; `readme` fills the tables. Every other module is one question, run by its
-name: `pruning`, `quantization` and `precision` (long accuracies in modules beside them), `conversion`, `export`,
-`sparse`, `support`, `coverage` with KerasHub's `backbones`, `wild` with its `wild_networks`, `digits`.
+name: what it costs in accuracy (`pruning`, `quantization`, `precision`), in a training step (`training`), in an
+inference (`inference`) and on the way to a file (`conversion`); whether it takes a layer or a network (`coverage`) and
+brings it through whole (`wild`).
 """

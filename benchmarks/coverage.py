@@ -1,46 +1,109 @@
-"""Quantize every model of keras.applications to int8, ship it as TFLite and ONNX: is all integer, and the same?
+"""python -m benchmarks.coverage [--part=layers|applications|backbones] [--only=LSTM,GRU]
 
-    python -m benchmarks.coverage [--models=MobileNetV2,VGG] [--size=96] [--again]
+Does it take my model? Writes benchmarks/results/support.json, coverage.json and backbones.json.
 
-The models have no trained weights (nothing is downloaded), but statistics of batch normalization that fit their
-inputs, and random scales, offsets and biases. Each is a process of its own, since some take gigabytes; each row
-is written as it is found, and what has a good one is not run again. Their last softmax is left off, so that the steps
-in which a file differs from Keras are those of the logits. Where KerasHub is installed, small ones of its backbones go
-through prune, quantize and both exports, in integers and floats, beside them.
+    layers        every layer of Keras in a small model: pruned, quantized to int8, exported to both formats, run there
+                  and compared with the quantized Keras model. "yes": pruned; computed in integers. "float fallback":
+                  computed in float between integers, with the same numbers. "-": it has no kernel, or does nothing in
+                  inference. "refused": with the reason. The layers are those of `tests/layer_cases.py`;
+                  `tests/test_support_matrix.py` finds the same table again
+    applications  every model of keras.applications in int8, as TFLite and ONNX: is all integer, and the same?
+    backbones     small ones of KerasHub's (benchmarks/backbones.json) through prune, quantize and both exports, in
+                  integers and floats
+
+No model has trained weights: nothing is downloaded. Those of keras.applications get statistics of batch normalization
+that fit their inputs, and random scales, offsets and biases; their last softmax is left off, so that the steps in which
+a file differs from Keras are those of the logits. Each model is a process of its own, since some take gigabytes; each
+row is written as it is found, and a model with a good one is run again only if --only names it.
 """
 
 from __future__ import annotations
 
 import collections
+import importlib.util
 import inspect
 import json
 import os
 import pathlib
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
-
-from benchmarks import backbones
-from benchmarks.harness import FOLDER, in_a_process, rows_of, save, show
+from benchmarks.harness import FOLDER, ROOT, Setting, clocks, in_a_process, rows_of, run_parts, save, show
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-NAME = "coverage"
+
+TIMEOUT = 3000
+"""Seconds that a model may take."""
+FORMATS = {"TFLite": ".tflite", "ONNX": ".onnx"}
+
+SIZE = 96
+"""Pixels along an edge of the images for keras.applications."""
 CLASSES = 10
 SAMPLES = 32
 TFLITE_KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D", "BATCH_MATMUL")
 ONNX_FLOAT_KERNELS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose")
 ONNX_INTEGER_KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "ConvInteger")
 
-FLAGS = flags.FLAGS
-flags.DEFINE_list("models", [], "Builders to run, by a part of their name; all, if none is given.")
-flags.DEFINE_integer("size", 96, "Pixels along an edge of the images.", lower_bound=32)
-flags.DEFINE_bool("again", False, "Run also what has a good row already.")
-flags.DEFINE_integer("timeout", 3000, "Seconds that a model may take.")
-flags.DEFINE_string("one", None, "Run this one here and print its row (what the other processes do).")
+BACKBONES = json.loads((ROOT / "benchmarks" / "backbones.json").read_text())
+"""What each is built with, by its name."""
+HUB_SAMPLES, LENGTH, WORDS = 8, 8, 50
+
+
+def layers(setting: Setting) -> None:
+    """Examine all layers, or those that are named; print and save."""
+    from tests.layer_cases import CASES, known
+    from tests.layer_support import NAME, committed, examine
+
+    rows = committed() if setting.only else {}
+    for name in setting.chosen(known()):
+        verdict = examine(name)
+        rows[name] = verdict.row
+        print(*verdict.row.values(), *verdict.problems, sep=" | ", flush=True)
+    ordered = [rows[name] for name in CASES if name in rows]
+    save(NAME, ordered, setting.command)
+    show("Layers", ordered)
+
+
+def applications(setting: Setting) -> None:
+    """Run the models of keras.applications that have no good row yet, or are named."""
+    measured("coverage", "application", builders(), setting)
+
+
+def backbones(setting: Setting) -> None:
+    """Run likewise those of KerasHub."""
+    if importlib.util.find_spec("keras_hub") is None:
+        sys.exit("Expected keras-hub, for benchmarks.coverage --part=backbones. Do: pip install -e '.[bench]'.")
+    measured("backbones", "backbone", list(BACKBONES), setting)
+
+
+def measured(name: str, function: str, models: Sequence[str], setting: Setting) -> None:
+    """Run models, each in a process of its own; print and save each row.
+
+    Args:
+        name: Of the file of results.
+        function: That returns a model's row.
+        models: That there are.
+        setting: Which of them.
+    """
+    found = rows_of(name) if (FOLDER / f"{name}.json").exists() else []
+    rows = {row["model"]: row for row in found}
+    good = {model for model, row in rows.items() if not any(str(value).startswith("no: ") for value in row.values())}
+    for model in setting.chosen(models):
+        if model in good and not setting.only:
+            continue
+        try:
+            rows[model] = in_a_process("coverage", f"--here={function}", model, timeout=TIMEOUT)
+        except SystemExit as error:
+            first, *others = str(error).strip().splitlines()
+            reason = " ".join([first, *others[-1:]])[:300]
+            rows[model] = {"model": model, "parameters": "", "quantized": f"no: {reason}"}
+        print(json.dumps(rows[model]), flush=True)
+        save(name, [rows[known] for known in sorted(rows)], setting.command)
+    columns = dict.fromkeys(column for row in rows.values() for column in row)
+    show(f"{name} in int8", [{column: rows[known].get(column, "") for column in columns} for known in sorted(rows)])
 
 
 def builders() -> list[str]:
@@ -83,14 +146,14 @@ def images(count: int, size: int, seed: int) -> Any:
     return (127.5 * (1 + total)).astype("float32")
 
 
-def build(name: str, size: int) -> Any:
+def build(name: str) -> Any:
     """Return a model without its softmax, and with statistics that fit its inputs."""
     import keras
 
     keras.utils.set_random_seed(0)
     make = getattr(keras.applications, name)
-    model = make(input_shape=(size, size, 3), weights=None, classes=CLASSES, classifier_activation=None)
-    condition(model, scaled(name, images(SAMPLES, size, 2)))
+    model = make(input_shape=(SIZE, SIZE, 3), weights=None, classes=CLASSES, classifier_activation=None)
+    condition(model, scaled(name, images(SAMPLES, SIZE, 2)))
     return model
 
 
@@ -152,7 +215,7 @@ def listed(names: list[str], without: tuple[str, ...] = ()) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
-def measure(name: str, size: int) -> dict[str, Any]:
+def application(name: str) -> dict[str, Any]:
     """Return a model's row."""
     import numpy as np
 
@@ -161,10 +224,10 @@ def measure(name: str, size: int) -> dict[str, Any]:
     from tfcompress.quantization.quantize import quantize
     from tfcompress.runtime.runner import open_runner
 
-    start = time.perf_counter()
-    model = build(name, size)
+    start, _ = clocks()
+    model = build(name)
     row: dict[str, Any] = {"model": name, "parameters": f"{model.count_params():,}", "quantized": "yes"}
-    data, test = scaled(name, images(SAMPLES, size, 2)), scaled(name, images(SAMPLES, size, 3))
+    data, test = scaled(name, images(SAMPLES, SIZE, 2)), scaled(name, images(SAMPLES, SIZE, 3))
     try:
         quantized = quantize(model, "int8", data)
         step = next(iter(deploy(quantized, "tflite").steps.values()))
@@ -189,7 +252,7 @@ def measure(name: str, size: int) -> dict[str, Any]:
             row[f"{label} other float"] = others
             row[f"{label} steps"] = f"{off.mean():.2f}, most {off.max():.0f}"
             row[f"{label} same class"] = f"{np.mean(received.argmax(-1) == expected.argmax(-1)):.0%}"
-    row["seconds"] = round(time.perf_counter() - start)
+    row["seconds"] = round(clocks()[0] - start)
     return row
 
 
@@ -198,43 +261,80 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def run_one(name: str) -> dict[str, Any]:
-    """Return the row of a model that is run in a process of its own."""
+def backbone_model(name: str) -> Any:
+    """Return a backbone with random weights."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    return getattr(keras_hub.models, name)(**BACKBONES[name])
+
+
+def backbone_inputs(model: Any, seed: int) -> Any:
+    """Return seeded arrays in the structure of a backbone's inputs: words, padding that leaves all in, or images."""
+    import keras
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+
+    def draw(x: Any) -> Any:
+        shape = (HUB_SAMPLES, *(size or LENGTH for size in x.shape[1:]))
+        if "padding" in x.name:
+            return np.ones(shape, "int32")
+        if "segment" in x.name:
+            return np.zeros(shape, "int32")
+        if "int" in keras.backend.standardize_dtype(x.dtype):
+            return random.integers(1, WORDS, shape).astype("int32")
+        return random.normal(size=shape).astype("float32")
+
+    return keras.tree.map_structure(draw, model._inputs_struct)
+
+
+def backbone(name: str) -> dict[str, Any]:
+    """Return a backbone's row: through prune, quantize and both exports, each file compared with Keras."""
+    import keras
+    import numpy as np
+
+    import tfcompress as tfc
+
+    start, _ = clocks()
+    model = backbone_model(name)
+    data = backbone_inputs(model, 2)
+    row: dict[str, Any] = {"model": name, "parameters": f"{model.count_params():,}"}
+    plain = keras.tree.flatten(model.predict(data, verbose=0))[0]
     try:
-        row: dict[str, Any] = in_a_process(NAME, f"--one={name}", f"--size={FLAGS.size}", timeout=FLAGS.timeout)
-    except SystemExit as error:
-        first, *others = str(error).strip().splitlines()
-        return {"model": name, "parameters": "", "quantized": f"no: {' '.join([first, *others[-1:]])[:300]}"}
+        pruned = tfc.strip(tfc.prune(model, 0.0))
+        same = np.allclose(keras.tree.flatten(pruned.predict(data, verbose=0))[0], plain, atol=1e-4)
+        row["pruned"] = "yes" if same else "no: other outputs"
+    except Exception as error:
+        row["pruned"] = f"no: {reason(error)}"
+    try:
+        quantized = tfc.quantize(model, "int8", data=data)
+        row["quantized"] = "yes"
+        noise = plain - keras.tree.flatten(quantized.predict(data, verbose=0))[0]
+        row["signal dB"] = f"{20 * np.log10(np.std(plain) / np.std(noise)):.1f}"
+    except Exception as error:
+        quantized = None
+        row["quantized"] = f"no: {reason(error)}"
+    for made, what in ((model, "float MB"), (quantized, "MB")):
+        for label, suffix in FORMATS.items():
+            if made is None:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    path = pathlib.Path(tfc.export(made, f"{folder}/model{suffix}", verify=data).path)
+                    row[f"{label} {what}"] = f"{path.stat().st_size / 1e6:.2f}"
+                except Exception as error:
+                    row[f"{label} {what}"] = f"no: {reason(error)}"
+    row["seconds"] = round(clocks()[0] - start)
     return row
 
 
-def main(_: list[str]) -> None:
-    """Run the models that have no row yet, and write each row."""
-    if FLAGS.one:
-        hub = FLAGS.one in backbones.CONFIGURATIONS
-        print(json.dumps(backbones.measure(FLAGS.one, reason) if hub else measure(FLAGS.one, FLAGS.size)))
-        return
-    found = rows_of(NAME) if (FOLDER / f"{NAME}.json").exists() else []
-    rows = {row["model"]: row for row in found}
-    names = [*builders(), *backbones.available()]
-    for name in names:
-        chosen = not FLAGS.models or any(part in name for part in FLAGS.models)
-        failed = any(str(value).startswith("no: ") for value in rows.get(name, {}).values())
-        if not chosen or (name in rows and not failed and not FLAGS.again):
-            continue
-        rows[name] = run_one(name)
-        print(json.dumps(rows[name]), flush=True)
-        save(
-            NAME, [rows[known] for known in sorted(rows)], command=f"python -m benchmarks.coverage --size={FLAGS.size}"
-        )
-    show("keras.applications and KerasHub in int8", columns([rows[known] for known in sorted(rows)]))
-
-
-def columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows that all have the columns of all."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    return [{key: row.get(key, "") for key in keys} for row in rows]
-
-
 if __name__ == "__main__":
-    app.run(main)
+    run_parts(
+        "coverage",
+        __doc__,
+        {"layers": layers, "applications": applications, "backbones": backbones},
+        apart={"application": application, "backbone": backbone},
+        selective=("layers", "applications", "backbones"),
+    )

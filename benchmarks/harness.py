@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import types
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -144,18 +145,15 @@ def in_processes(asked: Mapping[Key, Sequence[str]], rounds: int) -> dict[Key, l
     return taken
 
 
-def processor_seconds() -> float:
-    """Return the processor seconds of this process and its children."""
-    return sum(each.ru_utime + each.ru_stime for each in _usage())
+def clocks() -> tuple[float, float]:
+    """Return the seconds of the clock, and those of all processors for this process and the children that ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter(), time.process_time() + children.ru_utime + children.ru_stime
 
 
 def peak_mb() -> float:
     """Return the most that this process, or the largest of its children, ever held."""
-    return max(each.ru_maxrss for each in _usage()) / 1024
-
-
-def _usage() -> list[Any]:
-    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
 class Memory:
@@ -183,31 +181,6 @@ def _resident() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def stepper(
-    module: Any, model: Any, jit: bool, shape: tuple[int, ...], size: int, *, callbacks: Any = ()
-) -> Callable[[], None]:
-    """Return a function that does one training step of `model` on a fixed batch."""
-    import tensorflow as tf
-
-    loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(module.optimizers.Adam(1e-3), loss, jit_compile=jit)
-    generator = np.random.default_rng(0)
-    x = tf.constant(generator.normal(size=(size, *shape)).astype("float32"))
-    y = tf.constant(generator.integers(0, 10, size))
-    batches = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
-    function = model.make_train_function() or model.train_function
-    for callback in callbacks:
-        callback.set_model(model)
-        callback.on_train_begin()
-
-    def step() -> None:
-        for callback in callbacks:
-            callback.on_train_batch_begin(0)
-        function(batches)
-
-    return step
-
-
 def each_step(
     built: Mapping[Key, Callable[[], object]], rounds: int, period: int | None = None, *, milliseconds: float = 60.0
 ) -> dict[Key, np.ndarray]:
@@ -225,18 +198,19 @@ def each_step(
     lengths = {}
     for way, step in built.items():
         for _ in range(4):
-            begun = time.perf_counter()
+            begun, _ = clocks()
             step()
-        lengths[way] = period or max(3, round(milliseconds / 1e3 / (time.perf_counter() - begun)))
+        lengths[way] = period or max(3, round(milliseconds / 1e3 / (clocks()[0] - begun)))
     turns = max(1, (period or 1) // TURN)
     taken: dict[Key, list[tuple[float, float]]] = {way: [] for way in built}
     for turn in range(rounds * turns):
         order = list(built.items())
         for way, step in order if turn % 2 == 0 else reversed(order):
             for _ in range(lengths[way] // turns):
-                begun, used = time.perf_counter(), time.process_time()
+                begun, used = clocks()
                 step()
-                taken[way].append(((time.perf_counter() - begun) * 1e3, (time.process_time() - used) * 1e3))
+                ended, busy = clocks()
+                taken[way].append(((ended - begun) * 1e3, (busy - used) * 1e3))
     return {way: np.array(times).reshape(rounds, lengths[way], 2) for way, times in taken.items()}
 
 
@@ -291,13 +265,23 @@ class Setting:
         data: The folder with data sets and ResNet-8.
         cache: The folder for what is made once, and for the files.
         rounds: Of timing.
+        only: What is measured, by a part of its name; nothing: all.
         command: That makes the part's figures.
     """
 
     data: pathlib.Path
     cache: pathlib.Path
     rounds: int
+    only: tuple[str, ...]
     command: str
+
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """Return those of some names that are to be measured."""
+        names = list(names)
+        for part in self.only:
+            if not any(part in name for name in names):
+                sys.exit(f"Expected --only to hold parts of {', '.join(names)}. Received: {part!r}.")
+        return [name for name in names if not self.only or any(part in name for part in self.only)]
 
 
 def run_parts(
@@ -305,10 +289,11 @@ def run_parts(
     about: str | None,
     parts: Mapping[str, Callable[[Setting], None]],
     *,
-    rounds: int,
-    needed: Mapping[str, Sequence[str]],
-    apart: Mapping[str, Callable[..., Any]],
+    rounds: int | None = None,
+    needed: Mapping[str, Sequence[str]] = types.MappingProxyType({}),
+    apart: Mapping[str, Callable[..., Any]] = types.MappingProxyType({}),
     by_hand: Sequence[str] = (),
+    selective: Sequence[str] = (),
 ) -> None:
     """Run the parts of a benchmark that the command line asks for.
 
@@ -316,18 +301,24 @@ def run_parts(
         name: Of its module.
         about: The help.
         parts: What measures, prints and saves, by its name.
-        rounds: Of timing, unless the command line says.
+        rounds: Of timing, unless the command line says; `None`: nothing is timed in rounds.
         needed: {part: files in the folder of data without which it can't be run}.
         apart: What a part calls in a process of its own, by its name: `--here=NAME ARGUMENTS`.
         by_hand: Parts that are run only where they are named.
+        selective: Parts that take --only.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=parts, help="may be given several times; else all")
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("../shared/data"), help="folder of data")
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("/tmp/tfcompress-benchmarks"))
-    parser.add_argument("--rounds", type=int, default=rounds, help="of timing, 3 at least")
-    parser.add_argument("--here", choices=apart, help="for the program itself: in this process, as JSON")
-    parser.add_argument("arguments", nargs="*", help="of --here")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"of timing, 3 at least; else {rounds}")
+    if selective:
+        parser.add_argument("--only", default="", help="parts of the names of what is measured, with commas between")
+    if apart:
+        parser.add_argument("--here", choices=apart, help="for the program itself: in this process, as JSON")
+        parser.add_argument("arguments", nargs="*", help="of --here")
+    parser.set_defaults(rounds=rounds or 3, only="", here=None)
     given = parser.parse_args()
     if given.here:
         print(json.dumps(apart[given.here](*given.arguments)))
@@ -336,10 +327,13 @@ def run_parts(
         parser.error(f"Expected --rounds of 3 at least. Received: {given.rounds}.")
     logging.set_verbosity(logging.ERROR)
     chosen = given.part or [part for part in parts if part not in by_hand]
+    only = tuple(filter(None, given.only.split(",")))
+    if only and not set(chosen) <= set(selective):
+        parser.error(f"Expected --only with --part={' or '.join(selective)}. Received: --part={','.join(chosen)}.")
     for part in chosen:
         for file in needed.get(part, ()):
             if not (given.data / file).exists():
                 parser.error(f"Expected --data to be a folder with {file}. Received: {str(given.data)!r}.")
     for part in chosen:
         command = f"python -m benchmarks.{name} --part={part}"
-        parts[part](Setting(given.data, given.cache, given.rounds, command))
+        parts[part](Setting(given.data, given.cache, given.rounds, only, command))

@@ -45,9 +45,8 @@ from benchmarks.harness import (
     run_parts,
     save,
     show,
-    stepper,
 )
-from benchmarks.networks import Fit, fit, resnet8, small, trained_resnet8
+from benchmarks.networks import Fit, fit, resnet8, small, stepper, trained_resnet8
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 WAYS = ("plain", "pruned", "int8")

@@ -1,13 +1,15 @@
-"""python -m benchmarks.quantization [--part=ptq|qat|speed|step|memory] [--data=FOLDER]
+"""python -m benchmarks.quantization [--part=ptq|qat|memory] [--data=FOLDER]
 
-Quantization beside TensorFlow's converter, ai-edge-quantizer, ONNX Runtime and tfmot; writes
-benchmarks/results/quantization_*.json. Without --part all are run, which takes hours: `qat` trains ResNet-8 nine times.
+Accuracy of int8 on CIFAR-10 and MNIST beside the peers; writes benchmarks/results/quantization_*.json. Without --part
+all are run, which takes hours: `qat` trains ResNet-8 nine times.
 
     ptq     accuracy, bytes, time and parity after calibration: ResNet-8 on CIFAR-10, a small network on MNIST
     qat     accuracy of the int8 files after training with quantization, beside tfmot's
-    speed   MobileNetV2, ResNet50 and ResNet-8 on one thread
-    step    time of a training step, beside the plain one, and tfmot's beside tf_keras' plain one
     memory  of calibration of MobileNetV2 at 96 pixels, as the number of batches grows
+
+Both kinds of training get the same architecture, weights, batches, optimizer and schedule; the float network too, so
+that what more training alone gives is seen. Each run's figures are kept in the cache, where a job that was interrupted
+finds them.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import gc
+import dataclasses
 import pathlib
-import sys
+import statistics
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,136 +30,251 @@ import keras
 import numpy as np
 
 import tfcompress as tfc
-from benchmarks import peers
-from benchmarks.files import File, Folder, runner, static_peers
+from benchmarks import data, peers
+from benchmarks.files import NOTHING, File, Folder, accuracy, likeness, outputs, runner, static_peers
 from benchmarks.harness import (
     Setting,
-    compared,
+    cached,
     each_step,
     in_a_process,
+    mean_and_each,
     milliseconds,
     peak_mb,
     per_round,
     run_parts,
     save,
     show,
-    stepper,
 )
-from benchmarks.networks import large, resnet8, small, trained_resnet8
-from benchmarks.quantization_accuracy import ptq, qat
+from benchmarks.networks import PIXEL, Fit, carry_weights, fit, resnet8, small, trained_resnet8, trained_small
 
-NETWORKS = ("MobileNetV2", "ResNet50", "ResNet-8")
-IMAGES = 16
-"""Calibration images: the ranges of these networks matter little for time."""
-PEERS = {"TensorFlow int8": ".tflite", "ai-edge-quantizer int8": ".tflite", "ONNX Runtime int8": ".onnx"}
+IMAGES = 512
+RECIPES = ("int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "float16")
+DATA_FREE = ("int8_weights", "dynamic_int8", "float16")
 
-STEPS = {"small": 20, "ResNet-8": 4}
-BATCH_SIZE = {"small": 128, "ResNet-8": 64}
-SHAPES = {"small": (28, 28, 1), "ResNet-8": (32, 32, 3)}
+SEEDS = (0, 1, 2)
+EPOCHS = {"cifar10": 6, "mnist": 4}
+RATE = {"cifar10": 1e-3, "mnist": 3e-4}
+WAYS = ("float32", "tfcompress", "tfmot")
 
-BATCHES = (10, 50, 200)
 RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
+BATCHES = (10, 50, 200)
 SIZE = (16, 96, 96, 3)
 
 
-def speed(setting: Setting) -> None:
-    """Measure, print and save."""
-    rows = []
-    for name in NETWORKS:
-        files, x = made(name, setting.data, Folder(setting.cache / f"speed_{name}"))
-        rows += timed_files(name, files, x, setting.rounds)
-        show(f"One inference, one thread, {name}", rows[-len(files) :])
-    save("quantization_speed", rows, setting.command)
+def ptq(setting: Setting) -> None:
+    """Measure, print and save both data sets' tables."""
+    for name, title in (("cifar10", "ResNet-8 on CIFAR-10"), ("mnist", "small network on MNIST")):
+        train, test = getattr(data, name)(setting.data)
+        model = trained_resnet8(setting.data) if name == "cifar10" else trained_small(train, setting.cache)
+        calibration, x = (images.astype(np.float32) for images in (train[0][:IMAGES], test[0]))
+        subject, files = Subject(model, calibration, x, test[1]), Folder(setting.cache / name)
+        rows = compare(subject, files, setting.rounds)
+        show(f"Post-training quantization, {title}, {len(x):,} test images", rows)
+        save(f"quantization_ptq_{name}", rows, setting.command)
+        rows = variants(subject, files)
+        show(f"Ranges and first aid, {title}", rows)
+        save(f"quantization_ranges_{name}", rows, setting.command)
 
 
-def made(name: str, folder: pathlib.Path, target: Folder) -> tuple[list[File], np.ndarray]:
-    """Return all files of a network and an image; files that the cache has are not made again, but for our own."""
-    pixels = np.random.default_rng(0).uniform(0, 255 if name == "ResNet-8" else 1, (IMAGES, 32, 32, 3))
-    if name != "ResNet-8":
-        pixels = np.random.default_rng(0).uniform(-1, 1, (IMAGES, 224, 224, 3))
-    x = pixels.astype(np.float32)
-    model = trained_resnet8(folder) if name == "ResNet-8" else large(name)
-    quantized = tfc.quantize(model, "int8", x, batch_size=4)
-    ours = target.ours("int8", quantized) + target.integer_io("int8", quantized)
-    floats = target.ours("float32", model)
-    known = [(way, target.name(way, suffix)) for way, suffix in PEERS.items()]
-    if all(path.exists() for _, path in known):
-        theirs = [File(way, path) for way, path in known]
-    else:
-        theirs = static_peers(target, model, floats[1].path, x)
-    gc.collect()
-    return floats + ours + theirs, x
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A trained model, images to calibrate it, images and labels to judge it."""
+
+    model: keras.Model
+    calibration: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
 
 
-def timed_files(name: str, files: list[File], x: np.ndarray, rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each file; ratios are taken round by round."""
-    files = sorted(files, key=lambda file: file.format)
-    times = per_round(each_step({file: runner(file.path, x) for file in files}, rounds, milliseconds=100))
-    rows = []
+def compare(subject: Subject, folder: Folder, rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each file, ours and the peers'."""
+    model, calibration, x, y = subject.model, subject.calibration, subject.x, subject.y
+    floats = folder.ours("float32", model)
+    files = list(floats)
+    for recipe in RECIPES:
+        quantized = tfc.quantize(model, recipe, None if recipe in DATA_FREE else calibration)
+        files += folder.ours(recipe, quantized)
+        files += folder.integer_io(recipe, quantized) if recipe == "int8" else []
+    files += static_peers(folder, model, floats[1].path, calibration)
+    files += folder.usable(other_peers(folder, model, calibration))
+    times = per_round(each_step({file: runner(file.path, x) for file in files}, rounds))
+    scores = accuracy(outputs(model, x), y)
+    rows = [{"model": "Keras float32", "format": "Keras", "accuracy %": round(scores, 2), "bytes": NOTHING}]
+    rows[0] |= dict.fromkeys(("ms", "middle half", *PARITY), NOTHING)
+    simulated: dict[int, np.ndarray] = {}
     for file, taken in times.items():
-        alike = [(other, t) for other, t in times.items() if other.format == file.format]
-        (floating,) = (t for other, t in alike if other.way.endswith("float32"))
-        # A file that takes integers has less to do.
-        same = [(other, t) for other, t in alike if other.takes_integers == file.takes_integers]
-        theirs = [t for other, t in same if not other.way.startswith("tfcompress")]
-        best = min(theirs, key=lambda t: float(np.median(t)))
-        rows.append(
-            {
-                "network": name,
-                "format": file.format,
-                "inputs": "int8" if file.takes_integers else "float32",
-                "file": file.way,
-                "bytes": file.path.stat().st_size,
-                **milliseconds(taken),
-                "faster than float32": f"{np.median(floating / taken):.2f}x",
-                "time of the best peer's": f"{np.median(taken / best):.3f}",
-            }
-        )
+        rows.append(row(file, x, y, simulated) | milliseconds(taken))
+    return [{key: line[key] for key in rows[0]} for line in rows]
+
+
+PARITY = ("largest difference", "equal %", "argmax equal %", "Keras accuracy %")
+
+
+def row(file: File, x: np.ndarray, y: np.ndarray, simulated: dict[int, np.ndarray]) -> dict[str, Any]:
+    """Return what is known of a file but for its time."""
+    scores = outputs(file.path, x)
+    made = {
+        "model": file.way,
+        "format": file.format,
+        "accuracy %": round(accuracy(scores, y), 2),
+        "bytes": file.path.stat().st_size,
+    }
+    if file.simulation is None:
+        return made | dict.fromkeys(PARITY, NOTHING)
+    if id(file.simulation) not in simulated:
+        simulated[id(file.simulation)] = outputs(file.simulation, x)
+    expected = simulated[id(file.simulation)]
+    return made | likeness(file, scores, expected) | {"Keras accuracy %": round(accuracy(expected, y), 2)}
+
+
+def other_peers(folder: Folder, model: keras.Model, calibration: np.ndarray) -> list[File]:
+    """Make the peers' files in the other modes."""
+    floating = peers.tensorflow_float(model)
+    made = {
+        "TensorFlow float32": floating,
+        "TensorFlow float16": peers.tensorflow_float(model, half=True),
+        "TensorFlow dynamic int8": peers.tensorflow(model),
+        "TensorFlow int16x8": peers.tensorflow(model, calibration, activation_bits=16),
+        "ai-edge-quantizer int8 weights": peers.ai_edge(floating, "weight_only_wi8_afp32"),
+        "ai-edge-quantizer dynamic int8": peers.ai_edge(floating, "dynamic_wi8_afp32"),
+        "ai-edge-quantizer int16x8": peers.ai_edge(floating, "static_wi8_ai16", calibration),
+    }
+    return [folder.peer(way, ".tflite", content) for way, content in made.items()]
+
+
+def variants(subject: Subject, folder: Folder) -> list[dict[str, Any]]:
+    """Return a row for each way to find ranges, and for each switch of first aid."""
+    model, calibration, x, y = subject.model, subject.calibration, subject.x, subject.y
+    tried: dict[str, tuple[tfc.QuantizeConfig, dict[str, Any]]] = {
+        f"range {name}": (tfc.QuantizeConfig(activations=tfc.ActivationSpec(range=name)), {}) for name in RANGES
+    }
+    tried["weights mse"] = (tfc.QuantizeConfig(weights=tfc.WeightSpec(range="mse")), {})
+    per_tensor = tfc.QuantizeConfig.get("int8_per_tensor")
+    for switch in ("equalize", "correct_bias", "reestimate_batch_norm"):
+        if switch == "reestimate_batch_norm" and not any("batch_norm" in layer.name for layer in model.layers):
+            continue
+        tried[switch] = (tfc.QuantizeConfig(), {switch: True})
+    tried["int8_per_tensor"] = (per_tensor, {})
+    tried["int8_per_tensor, equalize"] = (per_tensor, {"equalize": True})
+    tried["int8_per_tensor, equalize, correct_bias"] = (per_tensor, {"equalize": True, "correct_bias": True})
+    rows = []
+    for name, (config, switches) in tried.items():
+        quantized = tfc.quantize(model, config, calibration, **switches)
+        rows.append({"variant": name, "Keras %": round(accuracy(outputs(quantized, x), y), 2)})
+        for file in folder.ours(name, quantized):
+            rows[-1][f"{file.format} %"] = round(accuracy(outputs(file.path, x), y), 2)
     return rows
 
 
-def step(setting: Setting) -> None:
-    """Measure, print and save."""
-    rows = [row for name in STEPS for jit in (False, True) for row in steps(name, jit, setting.rounds)]
-    show("A training step", rows)
-    save("quantization_step", rows, setting.command)
+def qat(setting: Setting) -> None:
+    """Train, measure, print and save."""
+    rows = []
+    for name in ("mnist", "cifar10"):
+        split = getattr(data, name)(setting.data)
+        trained = trained_resnet8(setting.data) if name == "cifar10" else trained_small(split[0], setting.cache)
+        start = accuracy(outputs(trained, split[1][0].astype(np.float32)), split[1][1])
+        # By seed first, so that a job that is cut short has compared something.
+        results: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+        for seed in SEEDS:
+            for way, figures in results.items():
+                figures.append(once(Job(name, way, seed, trained, *split), setting.cache))
+        rows += [summary(name, way, of_way, start) for way, of_way in results.items()]
+        show(f"Training with quantization, {name}", rows[-len(WAYS) :])
+        save("quantization_qat", rows, setting.command)
 
 
-def variants(name: str, jit: bool) -> dict[str, Callable[[], None]]:
-    """Return one step function for each model; what can't be compiled is left out, with a message."""
-    tfmot = peers.tfmot()
+def summary(name: str, way: str, results: list[dict[str, Any]], start: float) -> dict[str, Any]:
+    """Return the row of one way: means, and every seed."""
+
+    def column(key: str) -> str:
+        values = [result[key] for result in results if key in result]
+        return mean_and_each(values) if values else "-"
+
+    return {
+        "data": f"{name}, {EPOCHS[name]} epochs",
+        "way": way,
+        "float before %": f"{start:.2f}",
+        "Keras %": column("keras"),
+        "TFLite int8 %": column("tflite"),
+        "ONNX int8 %": column("onnx"),
+        "TFLite bytes": results[0].get("bytes", "-"),
+        "processor s per epoch": round(statistics.median(result["seconds"] for result in results), 1),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run: which data, which way to train, which seed, from which model, on which images."""
+
+    name: str
+    way: str
+    seed: int
+    start: keras.Model
+    train: data.Arrays
+    test: data.Arrays
+
+    @property
+    def x(self) -> np.ndarray:
+        """Images to judge by."""
+        return self.test[0].astype(np.float32)
+
+
+def once(job: Job, cache: pathlib.Path) -> dict[str, Any]:
+    """Return the figures of one run, from the cache if they are there."""
+
+    def make() -> dict[str, Any]:
+        keras.utils.set_random_seed(job.seed)
+        return with_tfmot(job) if job.way == "tfmot" else with_keras(job)
+
+    return cached(cache / "qat" / f"{job.name}_{job.way}_{job.seed}.json", make)
+
+
+def with_keras(job: Job) -> dict[str, Any]:
+    """Train the float model, or ours: quantized and calibrated first."""
+    model = keras.models.clone_model(job.start)
+    model.set_weights(job.start.get_weights())
+    if job.way == "tfcompress":
+        model = tfc.quantize(model, "int8", job.train[0][:IMAGES].astype(np.float32))
+    seconds = train(job, keras, model, lambda x: x)
+    figures = {"seconds": seconds, "keras": accuracy(outputs(model, job.x), job.test[1])}
+    if job.way == "float32":
+        return figures
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("tflite", "onnx"):
+            artifact = tfc.export(model, pathlib.Path(folder) / f"model.{kind}")
+            figures[kind] = accuracy(outputs(artifact.path, job.x), job.test[1])
+            figures.setdefault("bytes", artifact.nbytes)
+    return figures
+
+
+def with_tfmot(job: Job) -> dict[str, Any]:
+    """Train tfmot's model of tf_keras; it takes images that are scaled already, for it quantizes no Rescaling."""
+    quantization = peers.tfmot().quantization.keras
     import tf_keras
 
-    def network(module: Any) -> Any:
-        return small(module) if name == "small" else resnet8(module, rescaling=False)
+    tf_keras.utils.set_random_seed(job.seed)
+    plain = small(tf_keras) if job.name == "mnist" else resnet8(tf_keras, rescaling=False)
+    carry_weights(job.start, plain)
+    model = quantization.quantize_model(plain)
 
-    models: dict[str, tuple[Any, Callable[[], Any]]] = {
-        "plain": (keras, lambda: network(keras)),
-        "tfcompress int8": (keras, lambda: tfc.quantize(network(keras), "int8")),
-        "tf_keras plain": (tf_keras, lambda: network(tf_keras)),
-        "tfmot int8": (tf_keras, lambda: tfmot.quantization.keras.quantize_model(network(tf_keras))),
-    }
-    built = {}
-    for way, (module, make) in models.items():
-        step = stepper(module, make(), jit, SHAPES[name], BATCH_SIZE[name])
-        try:
-            for _ in range(3):
-                step()
-        except Exception as error:  # tfmot's gradients have no XLA kernels
-            print(f"{name}, {way}, XLA {jit}: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr)
-            continue
-        built[way] = step
-    return built
+    def scaled(x: np.ndarray) -> np.ndarray:
+        return x / np.float32(255) if job.name == "mnist" else x * np.float32(PIXEL) - np.float32(1)
+
+    seconds = train(job, tf_keras, model, scaled)
+    x = scaled(job.x)
+    figures = {"seconds": seconds, "keras": accuracy(model.predict(x, batch_size=256, verbose=0), job.test[1])}
+    content = peers.tfmot_file(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.tflite"
+        path.write_bytes(content)
+        figures["tflite"] = accuracy(outputs(path, x), job.test[1])
+    return figures | {"bytes": len(content)}
 
 
-def steps(name: str, jit: bool, rounds: int) -> list[dict[str, Any]]:
-    """Return a row per model."""
-
-    def base(way: str) -> str:
-        return "tf_keras plain" if way in ("tf_keras plain", "tfmot int8") else "plain"
-
-    rows = compared(each_step(variants(name, jit), rounds, STEPS[name]), base)
-    return [{"network": name, "XLA": "on" if jit else "off", **row} for row in rows]
+def train(job: Job, module: Any, model: Any, scaled: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Train a model of either Keras; return the seconds of all processors in an epoch."""
+    how = Fit(EPOCHS[job.name], RATE[job.name], job.seed, augment=job.name == "cifar10")
+    return fit(how, module, model, job.train, scaled)
 
 
 def memory(setting: Setting) -> None:
@@ -192,8 +310,8 @@ if __name__ == "__main__":
     run_parts(
         "quantization",
         __doc__,
-        {"ptq": ptq, "speed": speed, "step": step, "memory": memory, "qat": qat},
+        {"ptq": ptq, "qat": qat, "memory": memory},
         rounds=31,
-        needed=dict.fromkeys(("ptq", "speed", "qat"), ("cifar10_jpeg.npz", "mnist.npz", "resnet8_cifar10_jpeg.keras")),
+        needed=dict.fromkeys(("ptq", "qat"), ("cifar10_jpeg.npz", "mnist.npz", "resnet8_cifar10_jpeg.keras")),
         apart={"calibrated": calibrated},
     )

@@ -10,8 +10,7 @@ import sys
 from typing import Any
 
 from benchmarks import precision as mixed
-from benchmarks import pruning_accuracy as pruning
-from benchmarks.backbones import CONFIGURATIONS
+from benchmarks import pruning
 from benchmarks.harness import ROOT, rows_of
 
 
@@ -103,8 +102,6 @@ def coverage() -> str:
     """Return the models of keras.applications as files of integers."""
     rows = []
     for row in rows_of("coverage"):
-        if row["model"] in CONFIGURATIONS:
-            continue
         made = {"model": row["model"], "parameters": row["parameters"], "quantized": row["quantized"]}
         for label in ("TFLite", "ONNX"):
             made[f"{label} MB"] = row.get(f"{label} MB", "")

@@ -21,8 +21,8 @@ FLOAT_BLOCK, INTEGER_BLOCK = 4, 16
 
 FAST_FLOAT, FAST_INTEGER, FAST_DYNAMIC = 0.15, 0.05, 0.03
 """Up to which stored part of the weights the sparse kernel is the faster one at batch 1 (784-1024-1024-10, one thread,
-x86 with AVX512-VNNI, `python -m benchmarks.sparse`): in float the times cross at 20 %, in int8 at 5 to 6 %, and at 4 %
-where the input is rounded at run time."""
+x86 with AVX512-VNNI, `python -m benchmarks.inference --part=sparse`): in float the times cross at 20 %, in int8 at 5 to
+6 %, and at 4 % where the input is rounded at run time."""
 
 SLOW_INTEGER = 0.25
 """Up to which stored part a smaller file is worth a slower kernel of int8: a quarter of the bytes in three times the
