@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.tflite.sparse_encoding import densify
+from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import read
 
 
@@ -161,9 +163,8 @@ def _zero_points(quantization: Any, values: np.ndarray) -> np.ndarray:
 def _graphs(graph: Any) -> Iterator[Any]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs] if attribute.type in (5, 10) else ():
-                yield from _graphs(inner)
+        for inner in inner_graphs(node):
+            yield from _graphs(inner)
 
 
 # For the integer operators: the input places that hold scales and zero points, the one of an int32 bias, and
@@ -181,25 +182,26 @@ _QUANTIZED: dict[str, tuple[set[int], set[int], dict[int, int]]] = {
 }
 
 
+_SAME_VALUES = ("Cast", "Identity", "Reshape", "Transpose")
+
+
 def _count_graph(graph: Any) -> Count:
     from onnx import TensorProto, numpy_helper
 
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    renamed = {}
+    index = index_of(graph)
     for node in graph.node:
         if node.op_type == "Constant":
             tensors[node.output[0]] = next((a.t for a in node.attribute if a.name == "value"), None)
-        elif node.op_type in ("Cast", "Identity", "Reshape", "Transpose"):
-            renamed[node.output[0]] = node.input[0]
     helpers, biases, zero_points = set(), set(), {}
     for node in graph.node:
         places, bias_places, pairs = _QUANTIZED.get(node.op_type, (set(), set(), {}))
-        names = {place: _origin(name, renamed) for place, name in enumerate(node.input)}
+        names = {place: _origin(name, index) for place, name in enumerate(node.input)}
         helpers |= {names[place] for place in places if place in names}
         biases |= {names[place] for place in bias_places if place in names}
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
         zero_points.update({names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)})
-    helpers |= _multiplied_scales(graph, tensors, renamed)
+    helpers |= _multiplied_scales(graph, tensors, index)
     wide = {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
     other = {TensorProto.STRING, TensorProto.BOOL, TensorProto.UNDEFINED}
     total = Count(0, 0)
@@ -226,7 +228,7 @@ def _count_graph(graph: Any) -> Count:
     return total
 
 
-def _multiplied_scales(graph: Any, tensors: dict[str, Any], renamed: dict[str, str]) -> set[str]:
+def _multiplied_scales(graph: Any, tensors: dict[str, Any], index: TensorIndex[Any, str]) -> set[str]:
     """Return the constants that only scale integers: of a stored weight, or of a product of integers."""
     from onnx import TensorProto
 
@@ -236,13 +238,14 @@ def _multiplied_scales(graph: Any, tensors: dict[str, Any], renamed: dict[str, s
     scales = set()
     for node in graph.node:
         if node.op_type == "Mul":
-            factors = [_origin(name, renamed) for name in node.input]
+            factors = [_origin(name, index) for name in node.input]
             if any(name in whole or name in measured for name in factors):
                 scales |= {name for name in factors if name in tensors and name not in whole}
     return scales
 
 
-def _origin(name: str, renamed: dict[str, str]) -> str:
-    while name in renamed:
-        name = renamed[name]
+def _origin(name: str, index: TensorIndex[Any, str]) -> str:
+    """Return the tensor that another has the values of, in another form."""
+    while (node := index.producer(name)) is not None and node.op_type in _SAME_VALUES:
+        name = node.input[0]
     return name

@@ -35,10 +35,10 @@ def relu_chain():
 
 def test_graph_knows_makers_readers_and_shapes():
     graph = Graph(relu_chain())
-    assert [node.op_type for node in graph.consumers("a")] == ["Neg", "Exp"]
+    assert [node.op_type for node in graph.readers("a")] == ["Neg", "Exp"]
     assert graph.producer("b").op_type == "Neg" and graph.producer("x") is None
-    assert graph.only_consumer("a") is None and graph.only_consumer("b", "Abs").op_type == "Abs"
-    assert graph.shapes["b"] == (None, 3) and graph.kept("y") and not graph.kept("b")
+    assert graph.only_reader("a") is None and graph.only_reader("b", "Abs").op_type == "Abs"
+    assert graph.shapes["b"] == (None, 3) and graph.is_output("y") and not graph.is_output("b")
 
 
 def test_graph_is_written_back_sorted_without_what_nothing_reads():

@@ -104,14 +104,14 @@ def test_operator_that_tf2onnx_lacks_is_named(tmp_path):
 def test_errors_that_tf2onnx_swallows_are_raised(handler, tmp_path, monkeypatch):
     import logging
 
-    from tfcompress.export.onnx import to_onnx as ours
+    from tfcompress.export.onnx.handlers import HANDLERS
 
     def fail(context, node, name, args):
         if handler == "raises":
             raise KeyError("handler broke")
         logging.getLogger("tf2onnx.tfonnx").error("handler broke")
 
-    monkeypatch.setattr(ours, "_erfc", fail)
+    monkeypatch.setitem(HANDLERS, "Erfc", (fail, []))
     with pytest.raises(ValueError, match=r"tf2onnx can convert.*(handler broke|Failed to convert node)"):
         export(models.exact_gelu(), tmp_path / "model.onnx", verify=False)
     assert not list(tmp_path.iterdir())

@@ -45,9 +45,9 @@ def integer_ends(graph: Graph, dtype: str) -> dict[str, dict[str, float | int]]:
 
 
 def _input(graph: Graph, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray] | None:
-    readers = graph.consumers(name)
+    readers = graph.readers(name)
     first = next((node for node in readers if node.op_type == "QuantizeLinear"), None)
-    if first is None or graph.kept(name):
+    if first is None or graph.is_output(name):
         return None
     scale, zero = (graph.constants.get(part) for part in first.input[1:3])
     if scale is None or zero is None or zero.dtype != np.uint8:
@@ -74,7 +74,7 @@ def _output(graph: Graph, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray
     if last is None or known is None or known[1].dtype not in (np.uint8, np.dtype(dtype)):
         return None
     integers, *parameters = last.input
-    readers = graph.consumers(name)
+    readers = graph.readers(name)
     graph.remove(node)
     floats = graph.add("DequantizeLinear", [integers, *parameters], graph.fresh(f"{name}/dequantized"))
     shifted = parameters[1]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tfcompress.export.onnx.node_index import captures, index_of, inner_graphs
 from tfcompress.export.onnx.static_range import QUANTIZERS
 
 COUNTED = re.compile(r"__\d+(?=$|[:/])|(?<=^einsum)\d+(?=_)|(?:_frozen)+_\d+(?=_|$)")
@@ -52,39 +53,24 @@ def make_canonical(proto: Any) -> None:
 
 def _sorted(graph: Any) -> Iterator[Any]:
     """Yield the nodes, each behind what it reads, as the outputs ask for them; then what none asks for."""
-    maker = {name: node for node in graph.node for name in node.output}
+    index = index_of(graph)
     done: set[int] = set()
-    roots = [maker[value.name] for value in graph.output if value.name in maker]
+    roots = [index.producer(value.name) for value in graph.output]
     for root in (*roots, *graph.node):
-        stack = [root]
+        stack = [] if root is None else [root]
         while stack:
             node = stack[-1]
             if id(node) in done:
                 stack.pop()
                 continue
-            waiting = [maker[name] for name in _reads(node) if name in maker and id(maker[name]) not in done]
+            makers = map(index.producer, (*node.input, *captures(node)))
+            waiting = [maker for maker in makers if maker is not None and id(maker) not in done]
             if waiting:
                 stack.extend(reversed(waiting))
                 continue
             stack.pop()
             done.add(id(node))
             yield node
-
-
-def _reads(node: Any) -> Iterator[str]:
-    yield from node.input
-    for inner in inner_graphs(node):
-        for each in inner.node:
-            yield from _reads(each)
-        yield from (value.name for value in inner.output)
-
-
-def inner_graphs(node: Any) -> Iterator[Any]:
-    """Yield the graphs in a node's attributes: the bodies of loops and conditions."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _name_all(node: Any, names: dict[str, str], taken: set[str], constants: set[str]) -> None:

@@ -59,7 +59,7 @@ def to_opset(proto: Any, opset: int) -> None:
     proto.ir_version = made.ir_version
 
 
-def park(graph: Any) -> dict[str, bytes]:
+def detach(graph: Any) -> dict[str, bytes]:
     """Take the values out of the large constants of a graph of tf2onnx, which copies them three times to make a model.
 
     Args:
@@ -68,7 +68,7 @@ def park(graph: Any) -> dict[str, bytes]:
     Returns:
         {name of a constant: its values}, for `fill`.
     """
-    parked: dict[str, bytes] = {}
+    detached: dict[str, bytes] = {}
     for name in [node.name for node in graph.get_nodes() if node.is_const()]:
         node = graph.get_node_by_name(name)
         tensor = node.get_attr("value").t
@@ -77,11 +77,11 @@ def park(graph: Any) -> dict[str, bytes]:
         (output,) = node.output
         dtype, shape = graph.get_dtype(output), graph.get_shape(output)
         data_type, dims = tensor.data_type, list(tensor.dims)
-        parked[output] = tensor.raw_data
+        detached[output] = tensor.raw_data
         del tensor, node  # the old constant is freed before the next is read
         graph.remove_node(name)
         add_empty(graph, name, output, data_type=data_type, dims=dims, dtype=dtype, shape=shape)
-    return parked
+    return detached
 
 
 def add_empty(graph: Any, name: str, output: str, *, data_type: int, dims: Any, dtype: int, shape: Any) -> Any:
@@ -106,16 +106,16 @@ def add_empty(graph: Any, name: str, output: str, *, data_type: int, dims: Any, 
     return node.get_attr("value").t
 
 
-def fill(proto: Any, parked: dict[str, bytes]) -> None:
-    """Give the constants of a model the values that `park` took out of them.
+def fill(proto: Any, detached: dict[str, bytes]) -> None:
+    """Give the constants of a model the values that `detach` took out of them.
 
     Args:
         proto: An `onnx.ModelProto`, changed in place.
-        parked: What `park` returned; emptied.
+        detached: What `detach` returned; emptied.
     """
     for tensor in proto.graph.initializer:
-        if tensor.name in parked:
-            tensor.raw_data = parked.pop(tensor.name)
+        if tensor.name in detached:
+            tensor.raw_data = detached.pop(tensor.name)
 
 
 def constant_bytes(graph: Any) -> int:

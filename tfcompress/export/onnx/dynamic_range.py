@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.onnx.graph_editor import Graph
-from tfcompress.export.onnx.qdq_kernels import weight_integers
+from tfcompress.export.onnx.qdq_kernels import KernelWeights
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.quantization.encoding import Affine
 
 
-def dynamic(proto: Any, weights: PlannedWeights, parked: Mapping[str, bytes] | None = None) -> None:
+def dynamic(proto: Any, weights: PlannedWeights, detached: Mapping[str, bytes] | None = None) -> None:
     """Let products by planned matrices run in integers: DynamicQuantizeLinear, MatMulInteger, Mul.
 
     ONNX Runtime makes one kernel of these and the bias behind them, DynamicQuantizeMatMul. Convolutions stay
@@ -22,14 +22,15 @@ def dynamic(proto: Any, weights: PlannedWeights, parked: Mapping[str, bytes] | N
     Args:
         proto: an `onnx.ModelProto`, changed in place.
         weights: those that are integers.
-        parked: the values of constants that it lacks, by name.
+        detached: the values of constants that it lacks, by name.
     """
     import onnx
 
-    graph = Graph(proto, parked)
+    graph = Graph(proto, detached)
+    kernels = KernelWeights(graph, weights)
     quantized: dict[str, tuple[str, str, str]] = {}
     for node in graph.of_type("MatMul"):
-        found = weight_integers(graph, node, weights)
+        found = kernels.integers(node)
         if found is None or found.integers.ndim != 2:
             continue
         source, name, output = node.input[0], node.input[1], node.output[0]

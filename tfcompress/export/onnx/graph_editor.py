@@ -1,14 +1,15 @@
-"""An ONNX graph that can be rewritten: who makes and who uses each tensor, kept up to date."""
+"""An ONNX graph that can be rewritten: what makes and what reads each tensor is kept up to date."""
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfcompress.export.onnx.detached_constants import lean
+from tfcompress.export.onnx.node_index import captures
+from tfcompress.graph.index import TensorIndex
 
 
 class Graph:
@@ -18,54 +19,50 @@ class Graph:
 
     Args:
         proto: An `onnx.ModelProto`.
-        parked: The values of constants that it lacks, by name: `finish` writes those of all.
+        detached: The values of constants that it lacks, by name: `finish` writes those of all.
 
     Attributes:
         constants: {name: array}, in place of the initializers.
         shapes: {tensor name: tuple of sizes, None where it is free}, as far as shape inference knows.
     """
 
-    def __init__(self, proto: Any, parked: Mapping[str, bytes] | None = None):
+    def __init__(self, proto: Any, detached: Mapping[str, bytes] | None = None):
         import onnx
 
         def array(tensor: Any) -> np.ndarray:
-            if tensor.name not in (parked or {}):
+            if tensor.name not in (detached or {}):
                 return np.asarray(onnx.numpy_helper.to_array(tensor))
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            return np.frombuffer((parked or {})[tensor.name], dtype).reshape(tensor.dims)
+            return np.frombuffer((detached or {})[tensor.name], dtype).reshape(tensor.dims)
 
         self.proto = proto
         inferred = onnx.shape_inference.infer_shapes(lean(proto), data_prop=True).graph
         graph = proto.graph
         self.inputs = [value.name for value in graph.input]
-        self.outputs = [value.name for value in graph.output]
         self.constants = {tensor.name: array(tensor) for tensor in graph.initializer}
         self.shapes: dict[str, tuple[int | None, ...]] = {
             value.name: _sizes(value) for value in [*inferred.value_info, *graph.input, *graph.output] if _ranked(value)
         }
         self.shapes.update((name, value.shape) for name, value in self.constants.items())
+        self._needed = [value.name for value in graph.output]
+        self._needed += dict.fromkeys(name for node in graph.node for name in captures(node))
         self._nodes: dict[int, Any] = {}  # by `id`
-        self._producer: dict[str, Any] = {}
-        self._consumers: dict[str, dict[int, Any]] = collections.defaultdict(dict)
-        self._captured: set[str] = set()
+        self._index: TensorIndex[Any, str] = TensorIndex(outputs=self._needed)
+        made: set[str] = set()
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 self.constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
                 self.shapes[node.output[0]] = self.constants[node.output[0]].shape
                 continue
             self.attach(node)
-            self._captured |= set(_captures(node))
+            made.update(node.output)
         nodes = {node.name for node in graph.node}
-        self._taken = {*self._producer, *self.constants, *self.inputs, *nodes, *self._captured}
+        self._taken = {*made, *self.constants, *self.inputs, *nodes, *self._needed}
 
     def attach(self, node: Any) -> None:
         """Add a node whose outputs have new names."""
         self._nodes[id(node)] = node
-        for name in node.output:
-            self._producer[name] = node
-        for name in node.input:
-            if name:
-                self._consumers[name][id(node)] = node
+        self._index.add(node, node.input, node.output)
 
     # Reading ----------------------------------------------------------------------------------------------------
 
@@ -80,21 +77,21 @@ class Graph:
 
     def producer(self, name: str, *types: str) -> Any | None:
         """Return the node that makes a tensor; None for inputs and constants, or if it isn't one of `types`."""
-        node = self._producer.get(name)
+        node = self._index.producer(name)
         return node if node is not None and (not types or node.op_type in types) else None
 
-    def consumers(self, name: str) -> list[Any]:
+    def readers(self, name: str) -> list[Any]:
         """Return the nodes that read a tensor, each once."""
-        return list(self._consumers[name].values()) if name in self._consumers else []
+        return list({id(node): node for node in self._index.readers(name)}.values())
 
-    def kept(self, name: str) -> bool:
+    def is_output(self, name: str) -> bool:
         """Whether something else than a node of this graph reads a tensor: the caller, or a subgraph."""
-        return name in self._captured or name in self.outputs
+        return self._index.is_output(name)
 
-    def only_consumer(self, name: str, *types: str) -> Any | None:
+    def only_reader(self, name: str, *types: str) -> Any | None:
         """Return the node that alone reads a tensor, if it is one of `types` and nothing else needs the tensor."""
-        nodes = self.consumers(name)
-        if len(nodes) != 1 or self.kept(name) or (types and nodes[0].op_type not in types):
+        nodes = self.readers(name)
+        if len(nodes) != 1 or self.is_output(name) or (types and nodes[0].op_type not in types):
             return None
         return nodes[0]
 
@@ -130,12 +127,8 @@ class Graph:
 
     def set_input(self, node: Any, index: int, name: str) -> None:
         """Let a node read another tensor at one of its inputs."""
-        old = node.input[index]
+        self._index.set_input(node, index, node.input[index], name)
         node.input[index] = name
-        if old and old not in node.input:
-            self._consumers[old].pop(id(node), None)
-        if name:
-            self._consumers[name].setdefault(id(node), node)
 
     def append_input(self, node: Any, name: str) -> None:
         """Give a node one more input."""
@@ -144,16 +137,13 @@ class Graph:
 
     def replace(self, old: str, new: str) -> None:
         """Let every node that reads `old` read `new`."""
-        for node in self.consumers(old):
-            for index, name in enumerate(node.input):
-                if name == old:
-                    self.set_input(node, index, new)
+        for node, index in self._index.readings(old):
+            self.set_input(node, index, new)
 
     def rename(self, old: str, new: str) -> None:
         """Give a tensor that a node makes another name, a free one."""
-        node = self._producer.pop(old)
+        node = self._index.set_output(old, new)
         node.output[list(node.output).index(old)] = new
-        self._producer[new] = node
         if old in self.shapes:
             self.shapes[new] = self.shapes.pop(old)
         self.replace(old, new)
@@ -161,11 +151,7 @@ class Graph:
     def remove(self, node: Any) -> None:
         """Take a node out. What read its outputs must read something else by now."""
         self._nodes.pop(id(node), None)
-        for name in node.output:
-            if self._producer.get(name) is node:
-                del self._producer[name]
-        for name in filter(None, node.input):
-            self._consumers[name].pop(id(node), None)
+        self._index.remove(node, node.input, node.output)
 
     def bypass(self, node: Any) -> None:
         """Take out a node of one output, and let all readers have its first input instead.
@@ -174,7 +160,7 @@ class Graph:
         """
         before, after = node.input[0], node.output[0]
         self.remove(node)
-        if self.kept(after):
+        if self.is_output(after):
             self.rename(before, after)
         else:
             self.replace(after, before)
@@ -190,7 +176,7 @@ class Graph:
         graph = self.proto.graph
         self._drop_unused()
         order = list(self._sorted())
-        used = {name for node in order for name in node.input} | self._captured | set(self.outputs)
+        used = {name for node in order for name in node.input} | set(self._needed)
         del graph.node[:]
         del graph.initializer[:]
         del graph.value_info[:]
@@ -201,26 +187,26 @@ class Graph:
 
     def _drop_unused(self) -> None:
         needed: set[int] = set()
-        stack = [self._producer[name] for name in {*self.outputs, *self._captured} if name in self._producer]
+        stack = self._makers(self._needed)
         while stack:
             node = stack.pop()
             if id(node) not in needed:
                 needed.add(id(node))
-                stack.extend(self._producer[name] for name in node.input if name in self._producer)
+                stack.extend(self._makers(node.input))
         self._nodes = {place: node for place, node in self._nodes.items() if place in needed}
 
+    def _makers(self, names: Iterable[str]) -> list[Any]:
+        """Return the nodes that make tensors; inputs and constants have none."""
+        return [node for node in map(self._index.producer, names) if node is not None]
+
     def _sorted(self) -> Iterator[Any]:
-        inside = {name: node for node in self.nodes for name in node.output}
         done: set[int] = set()
         for root in self.nodes:
             stack = [root]
             while stack:
                 node = stack[-1]
-                waiting = [
-                    inside[name]
-                    for name in [*node.input, *_captures(node)]
-                    if name in inside and id(inside[name]) not in done
-                ]
+                makers = self._makers([*node.input, *captures(node)])
+                waiting = [maker for maker in makers if id(maker) not in done]
                 if waiting and id(node) not in done:
                     stack.extend(waiting)
                     continue
@@ -244,15 +230,6 @@ def set_attribute(node: Any, name: str, value: Any) -> None:
     kept = [attribute for attribute in node.attribute if attribute.name != name]
     del node.attribute[:]
     node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
-
-
-def _captures(node: Any) -> Iterator[str]:
-    for attribute in node.attribute:
-        for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-            for each in inner.node:
-                yield from each.input
-                yield from _captures(each)
-            yield from (value.name for value in inner.output)
 
 
 def _ranked(value: Any) -> bool:

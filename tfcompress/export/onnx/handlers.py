@@ -108,7 +108,19 @@ def select(context: Any, node: Any, name: str, args: Any) -> None:
     make.end(make.make("Where", *make.inputs))
 
 
+def erfc(context: Any, node: Any, name: str, args: Any) -> None:
+    """Erfc(x), which exact GELU is made of, is 1 - Erf(x)."""
+    from tf2onnx import utils
+
+    dtype = utils.map_onnx_to_numpy_type(context.get_dtype(node.output[0]))
+    one = context.make_const(utils.make_name(f"{name}_one"), np.ones((), dtype)).output[0]
+    node.type = "Erf"
+    output = node.output[0]
+    context.insert_new_node_on_output("Sub", output, name=utils.make_name(name), inputs=[one, output])
+
+
 HANDLERS: dict[str, tuple[Callable[..., None], list[Any]]] = {
+    "Erfc": (erfc, []),
     "FloorDiv": (floor_div, []),
     "FloorMod": (floor_mod, []),
     "RightShift": (right_shift, []),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.runtime.external_data import raw_values
@@ -60,7 +61,7 @@ class _Reader:
     def _initializers(self, graph: Any) -> Any:
         yield from graph.initializer
         for node in graph.node:
-            for inner in _inner(node):
+            for inner in inner_graphs(node):
                 yield from self._initializers(inner)
 
     def integers_of(self, tensor: Any) -> tuple[str, int, int, int]:
@@ -96,18 +97,14 @@ class _GraphReader:
         self.sums: set[str] = set()
         """Sums of products of integers, and their scales, on the way to real numbers."""
         self.made: dict[str, int] = {}
-        self.readers: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.outputs = {value.name for value in graph.output}
+        self.index = index_of(graph)
 
     def run(self) -> None:
         for value in self.graph.input:
             if self.kinds.get(value.name) in ("int8", "uint8"):
                 self.grids[value.name] = self.kinds[value.name]
         for node in self.graph.node:
-            for inner in _inner(node):
+            for inner in inner_graphs(node):
                 self.reader.read_graph(inner, self.kinds)
             if not self._skipped(node):
                 self._operator(node)
@@ -133,7 +130,7 @@ class _GraphReader:
             self.sums.update(node.output)
             self.made.update((name, self.made[scales[0]]) for name in node.output if scales[0] in self.made)
             return True
-        return node.op_type in SILENT and not list(_inner(node)) and self._passes(node)
+        return node.op_type in SILENT and not list(inner_graphs(node)) and self._passes(node)
 
     def _passes(self, node: Any) -> bool:
         for name in node.output:
@@ -195,8 +192,7 @@ class _GraphReader:
         if not all(self._form(name) in ("int8", "uint8", "int32") for name in node.input if self._is_float(name)):
             return False
         return all(
-            not self._is_float(name)
-            or (name not in self.outputs and all(x.op_type == "QuantizeLinear" for x in self.readers.get(name, ())))
+            not self._is_float(name) or (not self.index.is_output(name) and _rounded(self.index.readers(name)))
             for name in node.output
         )
 
@@ -209,8 +205,5 @@ class _GraphReader:
         return not kind or "float" in kind if name else False
 
 
-def _inner(node: Any) -> Any:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+def _rounded(readers: list[Any]) -> bool:
+    return all(node.op_type == "QuantizeLinear" for node in readers)

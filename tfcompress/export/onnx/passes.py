@@ -13,7 +13,7 @@ from tfcompress.export.plan.scheme import Scheme
 
 
 def apply(
-    proto: Any, scheme: Scheme, weights: PlannedWeights, inference_io: str, parked: dict[str, bytes] | None = None
+    proto: Any, scheme: Scheme, weights: PlannedWeights, inference_io: str, detached: dict[str, bytes] | None = None
 ) -> None:
     """Store and compute in integers what the scheme says, in place.
 
@@ -22,13 +22,14 @@ def apply(
         scheme: What is to be in integers.
         weights: Those that are integers.
         inference_io: "float32", or "int8" or "uint8": the dtype of inputs and outputs that are quantized.
-        parked: The values of its constants that it lacks (see `lean.park`); it gets them, as they are stored then.
+        detached: The values of its constants that it lacks (see `detached_constants.detach`); it gets them, as they are
+            stored then.
     """
-    parked = {} if parked is None else parked
+    detached = {} if detached is None else detached
     if scheme.activations == "static":
-        static(proto, weights, inference_io, parked)
+        static(proto, weights, inference_io, detached)
     elif scheme.activations == "dynamic":
-        dynamic(proto, weights, parked)
+        dynamic(proto, weights, detached)
     else:
-        fill(proto, parked)
+        fill(proto, detached)
     store_in_int8(proto.graph, weights)

@@ -50,7 +50,7 @@ def _pull(graph: Graph) -> None:
         mover = graph.producer(node.input[0], *FUSED, *PLAIN)
         if mover is None or len(mover.output) > 1 or not moves_only(graph, mover):
             continue
-        if graph.only_consumer(node.input[0]) is None or quantized_as(graph, mover.input[0]) is not None:
+        if graph.only_reader(node.input[0]) is None or quantized_as(graph, mover.input[0]) is not None:
             continue
         source, parameters = mover.input[0], list(node.input[1:])
         integers = graph.add("QuantizeLinear", [source, *parameters], graph.fresh(f"{source}/quantized"))
@@ -89,14 +89,14 @@ def _push(graph: Graph) -> None:
 
 
 def _quantized_alike(graph: Graph, name: str, parameters: list[str]) -> bool:
-    readers = graph.consumers(name)
+    readers = graph.readers(name)
     alike = all(node.op_type == "QuantizeLinear" and list(node.input[1:]) == parameters for node in readers)
-    return bool(readers) and not graph.kept(name) and alike
+    return bool(readers) and not graph.is_output(name) and alike
 
 
 def _repeat(graph: Graph, output: str, parameters: list[str]) -> None:
     moved = graph.fresh(f"{output}/moved")
-    readers = graph.consumers(output)
+    readers = graph.readers(output)
     graph.rename(output, moved)
     integers = graph.add("QuantizeLinear", [moved, *parameters], graph.fresh(f"{output}/quantized"))
     graph.add("DequantizeLinear", [integers, *parameters], output)
@@ -123,6 +123,6 @@ def _in_integers(graph: Graph, node: Any) -> None:
             node.input.append("")
         graph.set_input(node, 2, parameters[1])
     for output in list(node.output):
-        for quantize in graph.consumers(output):
+        for quantize in graph.readers(output):
             graph.remove(quantize)
             graph.replace(quantize.output[0], output)

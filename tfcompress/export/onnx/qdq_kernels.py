@@ -20,14 +20,15 @@ def integer_kernels(graph: Graph, weights: PlannedWeights) -> None:
         graph: quantized activations are pairs of QuantizeLinear and DequantizeLinear.
         weights: those that are integers.
     """
+    kernels = KernelWeights(graph, weights)
     for node in graph.of_type("MatMul"):
-        _join_bias(graph, node, weights)
+        _join_bias(graph, node, kernels)
     for node in graph.of_type("Conv", "Gemm", "MatMul"):
-        found = weight_integers(graph, node, weights)
         source = quantized_as(graph, node.input[0])
-        if found is None or source is None or source[1].dtype.itemsize != 1:
+        if source is None or source[1].dtype.itemsize != 1 or not is_quantized(graph, node.output[0]):
             continue
-        if not is_quantized(graph, node.output[0]):
+        found = kernels.integers(node)
+        if found is None:
             continue
         name = node.input[2] if len(node.input) > 2 else ""
         bias = graph.constants.get(name)
@@ -40,12 +41,27 @@ def integer_kernels(graph: Graph, weights: PlannedWeights) -> None:
         graph.set_input(node, 1, dequantized(graph, node.input[1], found))
 
 
-def weight_integers(graph: Graph, node: Any, weights: PlannedWeights) -> Affine | None:
-    """Return the integers of a node's weight, if it is planned; scales differ by output channel alone."""
-    weight = graph.constants.get(node.input[1])
-    if weight is None or weight.ndim < 2:
-        return None
-    return weights.find(weight, (channel_axis(node, weight),))
+class KernelWeights:
+    """The planned integers of the weights of a graph's products and convolutions, each looked for once.
+
+    Args:
+        graph: Of which weights aren't changed meanwhile.
+        weights: Those that are integers.
+    """
+
+    def __init__(self, graph: Graph, weights: PlannedWeights):
+        self._graph, self._weights = graph, weights
+        self._found: dict[tuple[str, int], Affine | None] = {}
+
+    def integers(self, node: Any) -> Affine | None:
+        """Return the integers of a node's weight, if it is planned; scales differ by output channel alone."""
+        weight = self._graph.constants.get(node.input[1])
+        if weight is None or weight.ndim < 2:
+            return None
+        key = node.input[1], channel_axis(node, weight)
+        if key not in self._found:
+            self._found[key] = self._weights.find(weight, (key[1],))
+        return self._found[key]
 
 
 def channel_axis(node: Any, weight: np.ndarray) -> int:
@@ -82,26 +98,26 @@ def guard_float_kernels(graph: Graph) -> None:
         if node.input[1] not in graph.constants or quantized_as(graph, node.input[0]) is None:
             continue
         output = node.output[0]
-        while (behind := graph.only_consumer(output, "Add", "Relu", "Clip")) is not None:
+        while (behind := graph.only_reader(output, "Add", "Relu", "Clip")) is not None:
             output = behind.output[0]
         if not is_quantized(graph, output):
             continue
         lowest = graph.constant(f"{output}/lowest", np.asarray(LOWEST))
-        readers = graph.consumers(output)
+        readers = graph.readers(output)
         guarded = graph.add("Max", [output, lowest], graph.fresh(f"{output}/float"))
         for reader in readers:
             graph.set_input(reader, 0, guarded)
 
 
-def _join_bias(graph: Graph, node: Any, weights: PlannedWeights) -> None:
+def _join_bias(graph: Graph, node: Any, kernels: KernelWeights) -> None:
     """Let a product and the addition of a vector that will run in integers be a Gemm, with its bias in 32 bits."""
     weight = graph.constants.get(node.input[1])
     known = quantized_as(graph, node.input[0])
     if weight is None or weight.ndim != 2 or graph.rank(node.input[0]) != 2 or known is None:
         return
-    if known[1].dtype.itemsize != 1 or weight_integers(graph, node, weights) is None:
+    if known[1].dtype.itemsize != 1 or kernels.integers(node) is None:
         return
-    add = graph.only_consumer(node.output[0], "Add")
+    add = graph.only_reader(node.output[0], "Add")
     result = add.output[0] if add is not None else node.output[0]
     bias = _vector(graph, add, node.output[0], weight.shape[1]) if add is not None else None
     if not is_quantized(graph, result) or (add is not None and bias is None):

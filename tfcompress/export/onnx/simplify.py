@@ -39,10 +39,10 @@ def quantize(value: float, scale: np.ndarray, zero: np.ndarray) -> int:
 def transposes_behind_dequantize(graph: Graph) -> None:
     """Move a Transpose that parts a QuantizeLinear from its DequantizeLinear behind that."""
     for node in graph.of_type("Transpose"):
-        readers = graph.consumers(node.output[0])
+        readers = graph.readers(node.output[0])
         if (
             graph.producer(node.input[0], "QuantizeLinear") is None
-            or graph.kept(node.output[0])
+            or graph.is_output(node.output[0])
             or not all(quantized_as(graph, reader.output[0]) for reader in readers)
         ):
             continue
@@ -71,11 +71,11 @@ def constant_shapes(graph: Graph) -> None:
 def biases_into_convolutions(graph: Graph) -> None:
     """Let a convolution add what is added to its channels behind it, also behind a Squeeze (a Conv1D has one)."""
     for node in graph.of_type("Conv", "ConvTranspose"):
-        squeeze = graph.only_consumer(node.output[0], "Squeeze")
+        squeeze = graph.only_reader(node.output[0], "Squeeze")
         if len(node.input) > 2 or (squeeze is not None and not _spatial_axes(graph, squeeze)):
             continue
         product = squeeze.output[0] if squeeze is not None else node.output[0]
-        add = graph.only_consumer(product, "Add")
+        add = graph.only_reader(product, "Add")
         channels = graph.shapes.get(node.output[0], (None, None))[1]
         if add is None or channels is None:
             continue
@@ -107,8 +107,8 @@ def drop_implied_limits(graph: Graph) -> None:
     """
     for node in graph.of_type("Relu", "Clip"):
         low, high = _limits(graph, node)
-        readers = graph.consumers(node.output[0])
-        if low is None or high is None or not readers or graph.kept(node.output[0]):
+        readers = graph.readers(node.output[0])
+        if low is None or high is None or not readers or graph.is_output(node.output[0]):
             continue
         if all(_saturates(graph, reader, low, high) for reader in readers):
             graph.bypass(node)
@@ -134,7 +134,7 @@ def _limit_behind(graph: Graph, node: Any, low: float, high: float) -> None:
     if grid is None or _saturates(graph, node, low, high):
         return
     output, (scale, zero) = node.output[0], grid
-    readers, integers = graph.consumers(output), graph.fresh(f"{output}/open")
+    readers, integers = graph.readers(output), graph.fresh(f"{output}/open")
     ends = [
         graph.constant(f"{output}/{name}", np.asarray(quantize(end, scale, zero), zero.dtype))
         if np.isfinite(end)
@@ -181,8 +181,8 @@ def pads_into_kernels(graph: Graph) -> None:
         spatial = _zero_pads(graph, node)
         if spatial is None:
             continue
-        readers = graph.consumers(node.output[0])
-        if not readers or graph.kept(node.output[0]):
+        readers = graph.readers(node.output[0])
+        if not readers or graph.is_output(node.output[0]):
             continue
         if not all(_can_pad(graph, node, reader, spatial) for reader in readers):
             continue
@@ -199,7 +199,7 @@ def pads_into_kernels(graph: Graph) -> None:
 def _move_behind(graph: Graph, pad: Any) -> None:
     """Swap a Pad and what moves its result on, up to the convolution (an Unsqueeze begins a one-dimensional one)."""
     while True:
-        mover = graph.only_consumer(pad.output[0], "Unsqueeze", "Transpose")
+        mover = graph.only_reader(pad.output[0], "Unsqueeze", "Transpose")
         pads = graph.constants.get(pad.input[1])
         if mover is None or pads is None or (len(pad.input) > 3 and pad.input[3]):
             return
@@ -297,5 +297,5 @@ def global_pools(graph: Graph) -> None:
 
 def is_quantized(graph: Graph, name: str) -> bool:
     """Whether a tensor is read by nothing but QuantizeLinear."""
-    readers = graph.consumers(name)
-    return bool(readers) and not graph.kept(name) and all(reader.op_type == "QuantizeLinear" for reader in readers)
+    readers = graph.readers(name)
+    return bool(readers) and not graph.is_output(name) and all(reader.op_type == "QuantizeLinear" for reader in readers)

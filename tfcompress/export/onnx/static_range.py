@@ -17,7 +17,7 @@ from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.runtime.integer_io import METADATA, QUANTIZERS
 
 
-def static(proto: Any, weights: PlannedWeights, inference_io: str, parked: Mapping[str, bytes] | None = None) -> None:
+def static(proto: Any, weights: PlannedWeights, inference_io: str, detached: Mapping[str, bytes] | None = None) -> None:
     """Put an ONNX model with quantized activations in the form that ONNX Runtime runs in integers.
 
     Args:
@@ -25,9 +25,9 @@ def static(proto: Any, weights: PlannedWeights, inference_io: str, parked: Mappi
             changed in place.
         weights: those that are integers.
         inference_io: "float32", or "int8" or "uint8": the dtype of inputs and outputs that are quantized.
-        parked: the values of constants that it lacks, by name.
+        detached: the values of constants that it lacks, by name.
     """
-    graph = Graph(proto, parked)
+    graph = Graph(proto, detached)
     names = name_after_layers(graph)
     simplify(graph)
     carry(graph)
@@ -58,7 +58,7 @@ def name_after_layers(graph: Graph) -> dict[str, str]:
         if dequantize is None:
             continue
         tensor = dequantize.output[0]
-        if not graph.kept(tensor):
+        if not graph.is_output(tensor):
             graph.rename(tensor, graph.fresh(layer))
             tensor = dequantize.output[0]
         node.name = graph.fresh(f"{tensor}/quantize")
@@ -68,13 +68,13 @@ def name_after_layers(graph: Graph) -> dict[str, str]:
 
 def _dequantized(graph: Graph, node: Any) -> Any | None:
     """Return the DequantizeLinear behind a QuantizeLinear, through transpositions."""
-    stack = graph.consumers(node.output[0])
+    stack = graph.readers(node.output[0])
     while stack:
         reader = stack.pop()
         if reader.op_type == "DequantizeLinear":
             return reader
         if reader.op_type in ("Transpose", "Reshape"):
-            stack.extend(graph.consumers(reader.output[0]))
+            stack.extend(graph.readers(reader.output[0]))
     return None
 
 

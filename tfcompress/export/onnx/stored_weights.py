@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from tfcompress.export.onnx.node_index import inner_graphs
 from tfcompress.export.plan.planned_weights import PlannedWeights
 
 SMALLEST_STORED = 256
@@ -42,13 +42,6 @@ def store_in_int8(graph: Any, weights: PlannedWeights) -> None:
     others = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *others])
-    for inner in _subgraphs(graph):
-        store_in_int8(inner, weights)
-
-
-def _subgraphs(graph: Any) -> Iterator[Any]:
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+        for inner in inner_graphs(node):
+            store_in_int8(inner, weights)

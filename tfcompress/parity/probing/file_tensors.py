@@ -15,6 +15,7 @@ import numpy as np
 
 from tfcompress.core.locking import no_warnings
 from tfcompress.core.quiet_output import quiet
+from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import check_outside
 from tfcompress.runtime.integer_io import METADATA, QUANTIZERS
 from tfcompress.runtime.runner import format_of, open_runner
@@ -111,22 +112,21 @@ class TFLiteObserver(Observer):
         graph = model.Subgraphs(0)
         same_as: dict[int, int | None] = {int(detail["index"]): None for detail in starts.values()}
         computed = set(same_as)  # from the inputs; what is made of constants alone, unpacked weights, is no activation
-        operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
-        read = {int(detail["index"]) for detail in ends.values()}  # what a loop gives and nothing reads isn't kept
-        read.update(int(index) for each in operators if each.InputsLength() for index in each.InputsAsNumpy())
-        for operator in operators:
+        operators = [_operator(graph.Operators(place)) for place in range(graph.OperatorsLength())]
+        index = TensorIndex(operators, (int(detail["index"]) for detail in ends.values()))
+        for operator, given, made in operators:
             shaping = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
-            if computed.isdisjoint(map(int, operator.InputsAsNumpy() if operator.InputsLength() else ())):
+            if computed.isdisjoint(given):
                 continue
-            computed.update(map(int, operator.OutputsAsNumpy()))
-            for index in operator.OutputsAsNumpy():
-                if index in details and index in read:
-                    same_as[int(index)] = int(operator.Inputs(0)) if shaping else None
-        made = {index: _tflite_tensor(details[index], source) for index, source in same_as.items()}
-        self.tensors = list(made.values())
+            computed.update(made)
+            for x in made:
+                if x in details and (index.readers(x) or index.is_output(x)):  # what nothing reads of a loop isn't kept
+                    same_as[x] = given[0] if shaping else None
+        known = {x: _tflite_tensor(details[x], source) for x, source in same_as.items()}
+        self.tensors = list(known.values())
         self.named = {}
-        self.inputs = {name: made[int(detail["index"])] for name, detail in starts.items()}
-        self.outputs = {name: made.get(int(detail["index"]), _tflite_tensor(detail)) for name, detail in ends.items()}
+        self.inputs = {name: known[int(detail["index"])] for name, detail in starts.items()}
+        self.outputs = {name: known.get(int(detail["index"]), _tflite_tensor(detail)) for name, detail in ends.items()}
         self._sizes: dict[int, tuple[int, ...]] = {}
 
     def run(self, inputs: Mapping[str, np.ndarray], wanted: Sequence[FileTensor]) -> list[np.ndarray]:
@@ -142,6 +142,13 @@ class TFLiteObserver(Observer):
             self._interpreter.set_tensor(self.inputs[name].key, array)
         self._interpreter.invoke()
         return [tensor.real(self._interpreter.get_tensor(tensor.key)) for tensor in wanted]
+
+
+def _operator(operator: Any) -> tuple[Any, list[int], list[int]]:
+    """Return an operator of a TFLite file with the tensors that it reads and makes."""
+    given = operator.InputsAsNumpy() if operator.InputsLength() else ()
+    made = operator.OutputsAsNumpy() if operator.OutputsLength() else ()
+    return operator, [int(x) for x in given], [int(x) for x in made]
 
 
 def _tflite_tensor(detail: Mapping[str, Any], same_as: int | None = None) -> FileTensor:
