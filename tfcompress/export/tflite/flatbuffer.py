@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-ALIGNMENT = 16
-"""Bytes: where the schema wants the data of a buffer to start (`force_align`)."""
+from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.export.tflite.flatbuffer_writer import packed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +71,7 @@ class File:
     def to_bytes(self) -> bytes:
         """Return the file's bytes, without what no operator uses any more."""
         self._drop_unused()
-        largest = sum(len(buffer.data) for buffer in self.model.buffers if buffer.data is not None)
-        builder = _builder(largest + 65536)
-        aligned = copy.copy(self.model)
-        aligned.buffers = [_Aligned(self.schema, buffer) for buffer in self.model.buffers]
-        builder.Finish(aligned.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        return packed(self.model, self.schema)
 
     def add_signature(self, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Give the main graph a signature.
@@ -97,6 +91,12 @@ class File:
                 entry.name, entry.tensorIndex = name.encode(), int(index)
                 entries.append(entry)
         self.model.signatureDefs = [*(self.model.signatureDefs or []), made]
+
+    def name(self, op: Any) -> str:
+        """Return what kind of operator `op` is, as in the schema; a custom one by the name that it was given."""
+        code = self.model.operatorCodes[op.opcodeIndex]
+        name = self.names[_number(code)]
+        return name if name != "CUSTOM" or code.customCode is None else code.customCode.decode()
 
     def code(self, name: str, version: int) -> int:
         """Return the index of an operator's code, added where it is new."""
@@ -151,200 +151,6 @@ class File:
             key = (-1, b"%d" % index) if values is None else (len(values), hashlib.sha256(values.data).digest())
             first[index] = known.setdefault(key, index)
         return first
-
-
-class Graph:
-    """One graph of a file.
-
-    Args:
-        file: The file.
-        graph: The schema's object, which is changed in place.
-    """
-
-    def __init__(self, file: File, graph: Any):
-        self.file, self.graph = file, graph
-        graph.operators = list(graph.operators or [])
-        graph.inputs, graph.outputs = np.array(graph.inputs), np.array(graph.outputs)  # as read, they can't be written
-
-    @property
-    def operators(self) -> list[Any]:
-        """The schema's operators, in the order in which they run."""
-        return self.graph.operators
-
-    @property
-    def tensors(self) -> list[Any]:
-        """The schema's tensors."""
-        return self.graph.tensors
-
-    def readers(self) -> dict[int, list[tuple[Any, int]]]:
-        """Return {index of a tensor: what reads it, each operator with the place among its inputs}, as it is now."""
-        found: dict[int, list[tuple[Any, int]]] = {}
-        for op in self.operators:
-            for place, index in enumerate(map(int, op.inputs)):
-                found.setdefault(index, []).append((op, place))
-        return found
-
-    def name(self, op: Any) -> str:
-        """Return what kind of operator `op` is, as in the schema."""
-        code = self.file.model.operatorCodes[op.opcodeIndex]
-        name = self.file.names[_number(code)]
-        return name if name != "CUSTOM" or code.customCode is None else code.customCode.decode()
-
-    def tensor_name(self, index: int) -> str:
-        """Return the name of a tensor."""
-        return (self.tensors[index].name or b"").decode()
-
-    def version(self, op: Any) -> int:
-        """Return the version of an operator's code."""
-        return int(self.file.model.operatorCodes[op.opcodeIndex].version)
-
-    def type(self, index: int) -> str | None:
-        """Return the type of a tensor, "FLOAT32"; `None` for one that isn't given (-1)."""
-        return self.file.types[self.tensors[index].type] if index >= 0 else None
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Return the shape of a tensor; a free size counts as 1."""
-        shape = self.tensors[index].shape
-        return () if shape is None else tuple(int(size) for size in shape)
-
-    def constant(self, index: int) -> np.ndarray | None:
-        """Return the values of a float32 constant, or `None`."""
-        if self.type(index) != "FLOAT32":
-            return None
-        data = self.file.model.buffers[self.tensors[index].buffer].data
-        if data is None or len(data) == 0:
-            return None
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<f4").reshape(self.shape(index))
-
-    def add(
-        self,
-        like: int,
-        kind: str,
-        *,
-        scale: np.ndarray | None = None,
-        zero_point: int = 0,
-        axis: int = 0,
-        data: np.ndarray | None = None,
-        suffix: str = "",
-    ) -> int:
-        """Add a tensor of the shape and name of another; return its index.
-
-        Args:
-            like: Index of the other.
-            kind: Its type, "INT8".
-            scale: One value, or one for each place along `axis`; `None`: not quantized.
-            zero_point: The integer that stands for zero.
-            axis: The quantized one.
-            data: For a constant; of that shape.
-            suffix: Put behind the name.
-        """
-        schema = self.file.schema
-        other = self.tensors[like]
-        tensor = schema.TensorT()
-        tensor.type = getattr(schema.TensorType, kind)
-        tensor.name = (other.name or b"") + suffix.encode()
-        tensor.shape, tensor.shapeSignature, tensor.hasRank = other.shape, other.shapeSignature, other.hasRank
-        tensor.buffer = 0 if data is None else self.file.buffer(data)
-        if scale is not None:
-            scale = np.atleast_1d(np.asarray(scale, np.float32))
-            tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale = scale
-            tensor.quantization.zeroPoint = np.full(scale.shape, zero_point, np.int64)
-            tensor.quantization.quantizedDimension = axis
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def operator(self, name: str, version: int, inputs: Iterable[int], outputs: Iterable[int], like: Any = None) -> Any:
-        """Return a new operator, which the caller puts where it runs.
-
-        Args:
-            name: As in the schema.
-            version: Of its code.
-            inputs: Indices of tensors.
-            outputs: Indices of tensors.
-            like: The operator to take the options from.
-        """
-        op = copy.copy(like) if like is not None else self.file.schema.OperatorT()
-        op.opcodeIndex = self.file.code(name, version)
-        op.inputs = np.asarray(list(inputs), np.int32)
-        op.outputs = np.asarray(list(outputs), np.int32)
-        return op
-
-    def drop_unused(self) -> dict[int, int]:
-        """Drop the operators and tensors that the outputs don't need; return {old index of a tensor: new}."""
-        needed = {int(index) for index in self.graph.outputs}
-        kept = []
-        for op in reversed(self.operators):
-            # Loops and the like may do what no output shows.
-            if any(int(index) in needed for index in op.outputs) or self.name(op) not in ("QUANTIZE", "DEQUANTIZE"):
-                kept.append(op)
-                needed |= {int(index) for index in op.inputs if index >= 0}
-        self.graph.operators = kept[::-1]
-        used = needed | {int(index) for index in self.graph.inputs}
-        for op in kept:
-            for indices in (op.outputs, op.intermediates):
-                used |= {int(index) for index in (indices if indices is not None else ()) if index >= 0}
-        places = {old: new for new, old in enumerate(sorted(used))}
-        self.graph.tensors = [self.tensors[old] for old in sorted(used)]
-        for op in kept:
-            op.inputs, op.outputs = _moved(op.inputs, places), _moved(op.outputs, places)
-            if op.intermediates is not None:
-                op.intermediates = _moved(op.intermediates, places)
-        self.graph.inputs = _moved(self.graph.inputs, places)
-        self.graph.outputs = _moved(self.graph.outputs, places)
-        return places
-
-
-class _Aligned:
-    """A buffer that is written where the schema wants it; the generated writer aligns to 4 bytes."""
-
-    def __init__(self, schema: Any, buffer: Any):
-        self.schema, self.buffer = schema, buffer
-
-    def Pack(self, builder: Any) -> Any:
-        """Write the buffer, as the generated code's method of that name does; return its place."""
-        data = self.buffer.data
-        if data is None or not len(data):
-            return self.buffer.Pack(builder)
-        data = np.asarray(data, np.uint8).tobytes()
-        builder.StartVector(1, len(data), ALIGNMENT)
-        builder.head -= len(data)
-        builder.Bytes[builder.head : builder.head + len(data)] = data
-        place = builder.EndVector()
-        self.schema.BufferStart(builder)
-        self.schema.BufferAddData(builder, place)
-        return self.schema.BufferEnd(builder)
-
-
-def _builder(size: int) -> Any:
-    """Return a writer that keeps equal vectors and names once.
-
-    Most are zero points: eight bytes for each channel of each kernel, and of its bias, all 0. The format is a graph
-    of offsets, so readers can't tell.
-    """
-    import flatbuffers
-
-    class Sharing(flatbuffers.Builder):
-        def __init__(self, size: int):
-            super().__init__(size)
-            self.places: dict[Any, Any] = {}
-
-        def CreateNumpyVector(self, x: np.ndarray) -> Any:
-            key = x.dtype.str, x.tobytes()
-            if key not in self.places:
-                self.places[key] = super().CreateNumpyVector(x)
-            return self.places[key]
-
-        def CreateString(self, s: Any, *how: Any) -> Any:
-            if s not in self.places:
-                self.places[s] = super().CreateString(s, *how)
-            return self.places[s]
-
-    return Sharing(size)
-
-
-def _moved(indices: Any, places: dict[int, int]) -> np.ndarray:
-    return np.asarray([places[int(index)] if index >= 0 else -1 for index in indices], np.int32)
 
 
 def _number(code: Any) -> int:

@@ -9,38 +9,31 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.plan.scheme import HIGHEST, LOWEST
-from tfcompress.export.tflite.flatbuffer import File, Graph
+from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_operators import RULES
 from tfcompress.quantization.numerics.grid import Grid
 
 
-def drop_inserted(file: File, graph: Graph) -> None:
+def drop_inserted(graph: Graph) -> None:
     """Drop the quantizers of means that the converter added by itself, in place.
 
     It takes the grid of the input for that of the mean, too coarse for what a normalization does with it. They are
     named after the mean, the model's own after their layer.
 
     Args:
-        file: The file.
-        graph: Its main graph, as converted.
+        graph: The main graph, as converted.
     """
-    maker = {int(index): op for op in graph.operators for index in op.outputs}
     instead: dict[int, int] = {}
-    steps = []
+    gone = []
     for op in graph.operators:
         name, source = graph.name(op), int(op.inputs[0]) if len(op.inputs) else -1
-        if name == "QUANTIZE" and _inserted(graph, maker.get(source), op):
+        if name == "QUANTIZE" and _inserted(graph, graph.index.producer(source), op):
             instead[int(op.outputs[0])] = source
-            continue
-        if name == "DEQUANTIZE" and source in instead:
+            gone.append(op)
+        elif name == "DEQUANTIZE" and source in instead:
             instead[int(op.outputs[0])] = instead[source]
-            continue
-        op.inputs = np.asarray([instead.get(int(index), int(index)) for index in op.inputs], np.int32)
-        steps.append(op)
-    for place, index in enumerate(map(int, graph.graph.outputs)):
-        if index in instead:
-            replace_border(file, graph.graph.outputs, place, instead[index])
-    graph.graph.operators = steps
+            gone.append(op)
+    graph.leave_out(gone, instead)
 
 
 def check_grids(graph: Graph, grids: Collection[Grid]) -> None:
@@ -66,12 +59,11 @@ def check_grids(graph: Graph, grids: Collection[Grid]) -> None:
             )
 
 
-def drop_guards(file: File, graph: Graph) -> set[int]:
+def drop_guards(graph: Graph) -> set[int]:
     """Drop the maxima and minima that stand before and behind what is to stay float, in place.
 
     Args:
-        file: The file.
-        graph: As converted.
+        graph: The main graph, as converted.
 
     Returns:
         The tensors that are computed between them.
@@ -79,27 +71,21 @@ def drop_guards(file: File, graph: Graph) -> set[int]:
     instead: dict[int, int] = {}
     between: set[int] = set()
     kept: set[int] = set()
-    steps = []
+    gone = []
     for op in graph.operators:
-        inside = any(int(index) in between for index in op.inputs)
-        name, given = graph.name(op), [int(index) for index in op.inputs]
-        op.inputs = np.asarray([instead.get(index, index) for index in given], np.int32)
-        outputs = [int(index) for index in op.outputs]
+        name, inputs, outputs = graph.name(op), list(map(int, op.inputs)), list(map(int, op.outputs))
         limit = {"MAXIMUM": LOWEST, "MINIMUM": HIGHEST}.get(name)
-        constants = [graph.constant(index) for index in given] if limit is not None else []
+        constants = [graph.constant(index) for index in inputs] if limit is not None else []
         guards = [value is not None and value.size == 1 and value.item() == limit for value in constants]
         if any(guards):
-            instead[outputs[0]] = int(op.inputs[guards.index(False)])
+            source = inputs[guards.index(False)]
+            instead[outputs[0]] = instead.get(source, source)
+            gone.append(op)
             between.update(outputs if name == "MAXIMUM" else ())
-            continue
-        if inside:
+        elif not between.isdisjoint(inputs):
             between.update(outputs)
             kept.update(outputs)
-        steps.append(op)
-    for place, index in enumerate(map(int, graph.graph.outputs)):
-        if index in instead:
-            replace_border(file, graph.graph.outputs, place, instead[index])
-    graph.graph.operators = steps
+    graph.leave_out(gone, instead)
     return kept
 
 
@@ -108,23 +94,6 @@ def _inserted(graph: Graph, before: Any, op: Any) -> bool:
         return False
     names = [graph.tensor_name(int(made.outputs[0])).split(";")[0] for made in (before, op)]
     return names[0] == names[1]
-
-
-def replace_border(file: File, indices: Any, place: int, new: int) -> None:
-    """Let the main graph take or return another tensor, in place.
-
-    Args:
-        file: The file.
-        indices: The graph's inputs or outputs.
-        place: Which of them.
-        new: Index of the tensor.
-    """
-    graph, old = file.graphs[0].graph, int(indices[place])
-    indices[place] = new
-    for signature in file.model.signatureDefs or []:
-        entries = signature.inputs if indices is graph.inputs else signature.outputs
-        for entry in entries if signature.subgraphIndex == 0 else []:
-            entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
 
 
 def split_by_grid(graph: Graph) -> None:
@@ -136,7 +105,6 @@ def split_by_grid(graph: Graph) -> None:
     Args:
         graph: As converted, a QUANTIZE where the model has a fake-quantizer.
     """
-    readers = graph.readers()
     wanted: dict[int, Grid] = {}  # of outputs that all that reads them rounds alike
     copies: dict[int, list[Any]] = {}
 
@@ -151,7 +119,7 @@ def split_by_grid(graph: Graph) -> None:
             continue
         output = int(op.outputs[0])
         groups: list[tuple[Grid, list[tuple[Any, int]]]] = []
-        for reader, place in readers.get(output, []) if graph.type(output) == "FLOAT32" else []:
+        for reader, place in graph.index.readings(output) if graph.type(output) == "FLOAT32" else []:
             grid = grid_for(reader)
             if grid is None:
                 continue
@@ -166,14 +134,13 @@ def split_by_grid(graph: Graph) -> None:
         for grid, members in groups[1:]:
             index = graph.add(output, "FLOAT32", suffix="/again")
             made = graph.operator(graph.name(op), graph.version(op), map(int, op.inputs), [index], op)
-            for place, source in enumerate(map(int, op.inputs)):
-                readers[source].append((made, place))
+            graph.index.add(made, map(int, op.inputs), [index])
             for reader, place in members:
-                reader.inputs = np.asarray(reader.inputs).copy()
-                reader.inputs[place] = index
+                graph.set_input(reader, place, index)
             wanted[index] = grid
             copies.setdefault(id(op), []).append(made)
-    graph.graph.operators = [one for op in graph.operators for one in (op, *copies.get(id(op), ()))]
+    if copies:
+        graph.operators = [one for op in graph.operators for one in (op, *copies.get(id(op), ()))]
 
 
 def find_wanted(graph: Graph) -> dict[int, Grid]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.tflite.flatbuffer import File, Graph
+from tfcompress.export.tflite.flatbuffer import File
+from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.sparse_encoding import BLOCKS, Sparse, encode, parameters
 
 SPARSE_VERSION = 8
@@ -131,12 +132,11 @@ def plan(content: bytes, keep_speed: bool) -> Plan:
     graph = file.graphs[0]
     choices: list[Choice] = []
     dense: dict[str, str] = {}
-    for index, read in graph.readers().items():
-        ops = [op for op, _ in read]
+    for index in dict.fromkeys(int(index) for op in graph.operators for index in op.inputs):
         values = _values(graph, index)
-        if values is None or index in graph.graph.outputs or values.all() or not values.any():
+        if values is None or graph.index.is_output(index) or values.all() or not values.any():
             continue
-        weight = _Weight(graph, index, values, ops)
+        weight = _Weight(graph, index, values, graph.index.readers(index))
         found = _choose(weight, keep_speed)
         if isinstance(found, Choice):
             choices.append(found)
@@ -155,6 +155,7 @@ def apply(content: bytes, choices: Collection[Choice]) -> bytes:
     file = File(content)
     graph = file.graphs[0]
     buffers: dict[tuple[int, int], int] = {}
+    widened: dict[int, list[Any]] = {}  # in front of which operator
     for choice in choices:
         tensor = graph.tensors[choice.index]
         key = tensor.buffer, choice.form.block
@@ -162,27 +163,26 @@ def apply(content: bytes, choices: Collection[Choice]) -> bytes:
             buffers[key] = file.buffer(choice.form.values)
         tensor.buffer = buffers[key]
         tensor.sparsity = parameters(file.schema, choice.form)
+        readers = graph.index.readers(choice.index)
         if choice.direct:
-            for op in graph.operators:
-                if choice.index in op.inputs:
-                    op.opcodeIndex = file.code("FULLY_CONNECTED", SPARSE_VERSION)
+            for op in readers:
+                op.opcodeIndex = file.code("FULLY_CONNECTED", SPARSE_VERSION)
         else:
-            _widen(graph, choice.index)
+            widened.setdefault(id(readers[0]), []).append(_widen(graph, choice.index))
+    graph.operators = [one for op in graph.operators for one in (*widened.get(id(op), ()), op)]
     return file.to_bytes()
 
 
-def _widen(graph: Graph, index: int) -> None:
-    """Put a DENSIFY between a sparse constant and what reads it."""
+def _widen(graph: Graph, index: int) -> Any:
+    """Return a DENSIFY to stand between a sparse constant and what reads it."""
     schema = graph.file.schema
     wide = graph.add(index, graph.type(index) or "", suffix="/dense")
     graph.tensors[wide].quantization = graph.tensors[index].quantization
     op = graph.operator("DENSIFY", 1, [index], [wide])
     op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.DensifyOptions, schema.DensifyOptionsT()
-    places = [place for place, reader in enumerate(graph.operators) if index in reader.inputs]
-    for place in places:
-        reader = graph.operators[place]
-        reader.inputs = np.where(np.asarray(reader.inputs) == index, wide, reader.inputs).astype(np.int32)
-    graph.operators.insert(places[0], op)
+    for reader, place in graph.index.readings(index):
+        graph.set_input(reader, place, wide)
+    return op
 
 
 def _values(graph: Graph, index: int) -> np.ndarray | None:

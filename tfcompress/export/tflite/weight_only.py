@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tfcompress.export.plan.planned_weights import PlannedWeights
-from tfcompress.export.tflite.flatbuffer import File, Graph
+from tfcompress.export.tflite.flatbuffer import File
+from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_operators import RULES, KernelRule
 from tfcompress.quantization.encoding import Affine
 
@@ -54,10 +53,9 @@ def _store(graph: Graph, weights: PlannedWeights, dynamic: bool) -> None:
                     behind[index] = graph.add(index, "FLOAT32")
                     steps.append(graph.operator("DEQUANTIZE", 5 if found.axis else 2, [integers], [behind[index]]))
             if index in behind:
-                op.inputs = np.array(op.inputs)
-                op.inputs[place] = behind[index]
+                graph.set_input(op, place, behind[index])
         steps.append(op)
-    graph.graph.operators = steps
+    graph.operators = steps
 
 
 def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
@@ -102,5 +100,5 @@ def _table(graph: Graph, op: Any, weights: PlannedWeights) -> list[Any]:
         look = graph.operator("GATHER", max(2, graph.version(op)), [stored, int(op.inputs[1])], [integers], op)
         return [look, graph.operator("DEQUANTIZE", 2, [integers], op.outputs)]
     floats = graph.add(table, "FLOAT32")
-    op.inputs = np.asarray([floats, int(op.inputs[1])], np.int32)
+    graph.set_input(op, 0, floats)
     return [graph.operator("DEQUANTIZE", 5, [_constant(graph, table, found)], [floats]), op]
