@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.export.tflite.flatbuffer_tables import FileTables
 from tfcompress.export.tflite.flatbuffer_writer import packed
 
 
@@ -52,7 +52,7 @@ def operators(content: bytes) -> list[Operator]:
     ]
 
 
-class File:
+class File(FileTables):
     """A file in object form.
 
     Args:
@@ -60,12 +60,7 @@ class File:
     """
 
     def __init__(self, content: bytes):
-        from ai_edge_litert import schema_py_generated as schema
-
-        self.schema = schema
-        self.names = _by_number(schema.BuiltinOperator)
-        self.types = _by_number(schema.TensorType)
-        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        super().__init__(content)
         self.graphs = [Graph(self, graph) for graph in self.model.subgraphs]
 
     def to_bytes(self) -> bytes:
@@ -91,31 +86,6 @@ class File:
                 entry.name, entry.tensorIndex = name.encode(), int(index)
                 entries.append(entry)
         self.model.signatureDefs = [*(self.model.signatureDefs or []), made]
-
-    def name(self, op: Any) -> str:
-        """Return what kind of operator `op` is, as in the schema; a custom one by the name that it was given."""
-        code = self.model.operatorCodes[op.opcodeIndex]
-        name = self.names[_number(code)]
-        return name if name != "CUSTOM" or code.customCode is None else code.customCode.decode()
-
-    def code(self, name: str, version: int) -> int:
-        """Return the index of an operator's code, added where it is new."""
-        number = getattr(self.schema.BuiltinOperator, name)
-        for index, code in enumerate(self.model.operatorCodes):
-            if self.names[_number(code)] == name and code.version == version:
-                return index
-        code = self.schema.OperatorCodeT()
-        # Readers from before 2020 know the one field, which has room for 127 operators.
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
-        self.model.operatorCodes.append(code)
-        return len(self.model.operatorCodes) - 1
-
-    def buffer(self, data: np.ndarray) -> int:
-        """Add a buffer; return its index."""
-        buffer = self.schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        self.model.buffers.append(buffer)
-        return len(self.model.buffers) - 1
 
     def _drop_unused(self) -> None:
         for place, graph in enumerate(self.graphs):
@@ -151,11 +121,3 @@ class File:
             key = (-1, b"%d" % index) if values is None else (len(values), hashlib.sha256(values.data).digest())
             first[index] = known.setdefault(key, index)
         return first
-
-
-def _number(code: Any) -> int:
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
-
-
-def _by_number(enum: Any) -> dict[int, str]:
-    return {number: name for name, number in vars(enum).items() if not name.startswith("_")}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tfcompress.export.tflite.flatbuffer_tables import FileTables
 from tfcompress.graph.index import TensorIndex
-
-if TYPE_CHECKING:
-    from tfcompress.export.tflite.flatbuffer import File
 
 
 class Graph:
@@ -22,7 +20,7 @@ class Graph:
         graph: The schema's object, which is changed in place.
     """
 
-    def __init__(self, file: File, graph: Any):
+    def __init__(self, file: FileTables, graph: Any):
         self.file, self.graph = file, graph
         self._index: TensorIndex[Any, int] | None = None
         graph.operators = list(graph.operators or [])
@@ -154,7 +152,7 @@ class Graph:
         indices[place] = tensor
         for signature in self.file.model.signatureDefs or []:
             entries = signature.inputs if indices is self.graph.inputs else signature.outputs
-            for entry in entries if self.file.graphs[signature.subgraphIndex] is self else []:
+            for entry in entries if self.file.model.subgraphs[signature.subgraphIndex] is self.graph else []:
                 entry.tensorIndex = tensor if entry.tensorIndex == old else entry.tensorIndex
         self._index = None
 
