@@ -15,10 +15,10 @@ from keras import tree
 from keras.layers import Layer
 
 from tfcompress.core.arguments import check_model
-from tfcompress.core.keras_private import layer_calls, producer, run_through_graph, values_read
+from tfcompress.core.keras_private import flatten_layers, layer_calls, producer, run_through_graph, values_read
 from tfcompress.core.locking import exclusive
 from tfcompress.core.out_of_memory import pass_on_full
-from tfcompress.core.passthrough import AskedTraining, FixedTraining, asks_for_training
+from tfcompress.core.passthrough import AskedTraining, FixedTraining, Inserted, PassThrough, asks_for_training
 from tfcompress.graph.clone import autocast, copy_layer
 from tfcompress.graph.copy_objects import Copies
 from tfcompress.graph.equivalence import check_equal
@@ -101,6 +101,22 @@ def check_built(model: Any) -> None:
         inputs = graph_of(model).inputs
         declared = [x.dtype for x in inputs] if is_graph(model) else None
         check_given([input_name(x) for x in inputs], [tuple(x.shape) for x in inputs], declared)
+
+
+def is_flat(model: keras.Model) -> bool:
+    """Return whether a model is a functional graph with no model, and nothing of compression, inside of its layers."""
+    if not is_graph(model):
+        return False
+    operations = [operation for operation in graph_of(model).operations if isinstance(operation, Layer)]
+    inside = [
+        part
+        for operation in operations
+        if not isinstance(operation, PassThrough)
+        for part in flatten_layers(operation, include_self=False)
+    ]
+    return not any(isinstance(x, keras.Model) for x in operations) and not any(
+        isinstance(part, keras.Model | PassThrough | Inserted) for part in inside
+    )
 
 
 # The class that `value` is a property of: on some backends a base of keras.Variable.

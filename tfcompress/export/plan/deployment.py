@@ -13,13 +13,14 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
-from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, window_of
+from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, unwrapped, window_of
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
+from tfcompress.graph.flatten import is_flat
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.rewrite import Call, calls_forgotten, walk
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
@@ -102,11 +103,13 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
         )
     if scheme is not None:
         check_bits(model, kind)
-    return _Deployer(rebuild(model, check=False), kind, scheme, half).run()
+    flat = model if is_flat(model) else rebuild(model, check=False)
+    with calls_forgotten(flat):
+        return _Deployer(flat, kind, scheme, half).run()
 
 
 class _Deployer:
-    """One walk; the model is a copy, whose layers may be changed."""
+    """One walk; the model is left as it is."""
 
     def __init__(self, model: keras.Model, kind: str, scheme: Scheme | None, half: bool):
         self.model = model
@@ -124,7 +127,7 @@ class _Deployer:
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
         self.sources: dict[str, str] = {}
-        self.materialized = MaterializedLayers()
+        self.materialized = MaterializedLayers(model)
 
     def run(self) -> Deployment:
         names = list(self.model.output_names)
@@ -187,7 +190,7 @@ class _Deployer:
         if between and (self.kind == "tflite" or self.read_by_quantizers(call)):
             return keras.tree.map_structure(closed, outputs)
         if self.static and rule.kind == TABLE and isinstance(operation, CompressedLayer) and call not in self.alone:
-            return self.on_its_grid(operation, outputs)
+            return self.on_its_grid(operation, operation_here, outputs)
         return outputs
 
     def operation(self, call: Call) -> Any:
@@ -203,15 +206,16 @@ class _Deployer:
         return self.made[key]
 
     def make(self, call: Call) -> Any:
-        operation = self.materialized.layer(call.operation)
         kind = self.placement.rules[call].kind
         if kind == KERNEL:
-            scale_offset = self.following(call)
-            if scale_offset is not None:
-                operation = self.materialized.folded(operation, *scale_offset)
-            if self.scheme is not None and name_of(operation) in ("dense", "einsumdense"):
-                return self.materialized.product(operation, call)
-            return operation
+            following = self.following(call)
+            if following is None:
+                made = self.materialized.layer(call.operation)
+            else:
+                made = self.materialized.folded(call.operation, *following)
+            if self.scheme is not None and name_of(made) in ("dense", "einsumdense"):
+                return self.materialized.product(made, call)
+            return made
         if kind == AFFINE and self.static:
             scale, offset = scale_and_offset(call)
             offset = offset + rounding(call.operation)
@@ -220,10 +224,11 @@ class _Deployer:
                 scale, offset = scale * later[0], offset * later[0] + later[1]
             return self.affine_map(call, scale, offset)
         if self.static and self.kind == "tflite":
-            window = window_of(operation, call)
+            window = window_of(unwrapped(call.operation)[0], call)
             if window is not None:
-                mean = WindowMean(*window, call.inputs[0].shape[-1], name=operation.name)
+                mean = WindowMean(*window, call.inputs[0].shape[-1], name=call.operation.name)
                 return self.materialized.constant(mean, axis=2)
+        operation = self.materialized.layer(call.operation)
         if name_of(operation) == "hardsigmoid" and isinstance(call.operation, QuantizedMap):
             return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
         return operation
@@ -341,9 +346,9 @@ class _Deployer:
             return call not in self.alone
         return self.placement.rules[call].kind == TRANSPARENT and any(self.on_grid(y) for y in call.inputs)
 
-    def on_its_grid(self, layer: CompressedLayer, outputs: Any) -> Any:
-        """Put a quantizer with the range of an embedding's rows behind them."""
-        limit = float(np.abs(read(layer.layer.embeddings)).max())
+    def on_its_grid(self, layer: CompressedLayer, plain: Any, outputs: Any) -> Any:
+        """Put a quantizer with the range of an embedding's rows, as they are in the plain layer, behind them."""
+        limit = float(np.abs(read(plain.embeddings)).max())
         wanted = [t.activations for _, t in layer.transforms if isinstance(t, WeightQuantizer)]
         bits = next(
             (spec.bits for spec in wanted if spec is not None), self.scheme.activation_bits if self.scheme else 8

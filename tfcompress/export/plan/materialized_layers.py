@@ -10,11 +10,13 @@ import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import PassThrough
-from tfcompress.core.transform import Encoded, decoded, read, remove_projection
+from tfcompress.core.transform import Encoded, Projection, decoded, read
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.export.plan.integer_layers import MatrixProduct
 from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
 from tfcompress.graph.affine_forms import constant_map
+from tfcompress.graph.clone import copy_layer
+from tfcompress.graph.copy_objects import Copies
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of
@@ -22,29 +24,44 @@ from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.graph.batch_norm_folding import affine_of, folded
 
 
+def unwrapped(operation: Any) -> tuple[Any, dict[int, np.ndarray | Encoded]]:
+    """Return the layer inside of wrappers, and what of its weights they compute with, by their positions."""
+    values: dict[int, np.ndarray | Encoded] = {}
+    while isinstance(operation, PassThrough):
+        if isinstance(operation, CompressedLayer):
+            values = operation.encoded()
+        elif not operation.temporary:
+            break
+        operation = operation.layer
+    return operation, values
+
+
 class MaterializedLayers:
     """Makes plain layers with the weights that wrappers compute with; remembers how a file stores each.
+
+    Args:
+        model: Whose layers these are; it is left as it is.
 
     Attributes:
         encodings: {id of a variable of the layers that it returns: its integers and scales}.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: keras.Model | None = None) -> None:
         self.encodings: dict[int, Affine] = {}
+        self.copies = Copies(model)
 
     def layer(self, operation: Any) -> Any:
-        """Return the layer inside of a wrapper, with the weights that it sees."""
-        while isinstance(operation, PassThrough):
-            if isinstance(operation, CompressedLayer):
-                for position, value in operation.encoded().items():
-                    weight = operation.layer.weights[position]
-                    remove_projection(weight)
-                    self.store(weight, value)
-            elif not operation.temporary:
-                return operation
-            operation.layer.name = operation.name
-            operation = operation.layer
-        return operation
+        """Return a copy of the layer inside of a wrapper, with the weights that it sees."""
+        inner, values = unwrapped(operation)
+        if not isinstance(inner, keras.layers.Layer):
+            return self.copies.of(inner)
+        for weight in inner.weights:
+            if isinstance(weight.constraint, Projection):  # which would be copied with its transforms
+                self.copies.memo[id(weight.constraint)] = weight.constraint.constraint
+        made = copy_layer(inner, operation.name, copies=self.copies)
+        for position, value in values.items():
+            self.store(made.weights[position], value)
+        return made
 
     def store(self, weight: keras.Variable, value: np.ndarray | Encoded) -> None:
         """Let a variable have the values of what a file stores."""
@@ -52,18 +69,20 @@ class MaterializedLayers:
         if isinstance(value, Affine):
             self.encodings[id(weight)] = value
 
-    def folded(self, layer: Any, scale: np.ndarray, offset: np.ndarray) -> Any:
-        """Return a layer that computes `layer(x) * scale + offset`: the integers stay, but for signs."""
+    def folded(self, operation: Any, scale: np.ndarray, offset: np.ndarray) -> Any:
+        """Return a layer that computes `operation(x) * scale + offset`: the integers stay, but for signs."""
+        layer, values = unwrapped(operation)
         channels = channels_of(layer)
         count = channels.output_count if channels is not None else 1
         factors, offset = (np.broadcast_to(np.asarray(part, np.float64), (count,)) for part in (scale, offset))
-        made = folded(layer, factors, offset)
-        for old in layer.weights:
-            value = self.encodings.get(id(old))
-            if value is not None and channels is not None:
-                outputs = old is getattr(layer, channels.outputs)
-                value = value.scaled(factors[channels.output_index]) if outputs else value
-                self.store(getattr(made, old.name), value)
+        weights = {position: layer.weights[position] for position in values}
+        made = folded(layer, factors, offset, {weights[at].name: decoded(value) for at, value in values.items()})
+        made.name = operation.name
+        for position, value in values.items():
+            if isinstance(value, Affine) and channels is not None:
+                outputs = weights[position] is getattr(layer, channels.outputs)
+                scaled = value.scaled(factors[channels.output_index]) if outputs else value
+                self.store(getattr(made, weights[position].name), scaled)
         return made
 
     def product(self, layer: Any, call: Call) -> Any:
@@ -102,7 +121,8 @@ def scale_and_offset(call: Call) -> tuple[Any, Any]:
     constant = constant_map(call)
     if constant is not None:
         return constant
-    layer = MaterializedLayers().layer(call.operation)
+    layer, values = unwrapped(call.operation)
+    layer = MaterializedLayers().layer(call.operation) if values else layer
     name = name_of(layer)
     if name == "rescaling":
         return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -81,13 +82,16 @@ def affine_of(batch_norm: L.Layer) -> tuple[np.ndarray, np.ndarray]:
     return scale.astype("float32"), offset.astype("float32")
 
 
-def folded(layer: L.Layer, scale: np.ndarray, offset: np.ndarray) -> L.Layer:
+def folded(
+    layer: L.Layer, scale: np.ndarray, offset: np.ndarray, values: Mapping[str, np.ndarray] | None = None
+) -> L.Layer:
     """Return a new layer that computes `layer(x) * scale + offset`.
 
     Args:
         layer: A built layer that `channels_of` knows, without activation; or a wrapper of this package around one.
         scale: One factor per output channel, shape (channels,).
         offset: What is added then, shape (channels,).
+        values: Those that weights of a plain layer are taken to have, by their names; by default their own.
 
     Returns:
         A built layer of the same class and name, with a bias. Wrappers and the state of their transforms are kept.
@@ -119,13 +123,17 @@ def folded(layer: L.Layer, scale: np.ndarray, offset: np.ndarray) -> L.Layer:
         changes = {"use_bias": True} if old.bias is None else {}
     made = remade(layer, **changes)
     new = innermost(made)
+    values = values or {}
+    for name, value in values.items():
+        getattr(new, name).assign(value)
     factors = np.asarray(scale, "float64")
     kernel = getattr(new, channels.outputs)
     kernel.assign(read(kernel) * factors[channels.output_index])
-    bias = 0.0 if old.bias is None else read(old.bias).astype("float64")
+    bias = 0.0 if old.bias is None else values.get("bias", read(old.bias)).astype("float64")
     new.bias.assign(np.broadcast_to(bias * factors + np.asarray(offset, "float64"), new.bias.shape))
     new.bias.trainable = kernel.trainable if old.bias is None else old.bias.trainable
-    wanted = seen(layer, channels.outputs) * factors[channels.output_index]
+    before = values[channels.outputs] if channels.outputs in values else seen(layer, channels.outputs)
+    wanted = before * factors[channels.output_index]
     if not close(seen(made, channels.outputs), wanted):
         raise ValueError(
             f"Expected transforms that give the scaled result for a scaled kernel. Received: {layer.name!r}, whose "
