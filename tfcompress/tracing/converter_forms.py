@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from tfcompress.graph.index import TensorIndex
 from tfcompress.tracing.function_graph import called_functions
 from tfcompress.tracing.inlining import inline
 
@@ -62,43 +62,40 @@ def _call_plainly(thing: Any) -> bool:
 
 def _forget_signs(nodes: Any, results: Iterable[str]) -> bool:
     """Let extremes be found in what Keras hasn't marked the negative zeros of; remove what only marks them."""
-    by_name = {node.name: node for node in nodes}
-    dead: list[Any] = []
+    if not any(node.op in _EXTREMES for node in nodes):
+        return False
+    index = TensorIndex(((node, map(_name, node.input), [node.name]) for node in nodes), map(_name, results))
+    idle: list[Any] = []
     for node in nodes:
         if node.op not in _EXTREMES:
             continue
-        reader, read = node, _made_by(node.input[0], by_name)
+        reader, read = node, index.producer(_name(node.input[0]))
         if read is not None and read.op == "Reshape":  # of an extreme over all axes
-            reader, read = read, _made_by(read.input[0], by_name)
-        if read is not None and _marks(read, _MARKS, by_name):
+            reader, read = read, index.producer(_name(read.input[0]))
+        if read is not None and _marks(read, _MARKS, index):
+            index.set_input(reader, 0, read.name, _name(read.input[2]))
             reader.input[0] = read.input[2]
-            dead.append(read)
-    changed = bool(dead)
-    readers = Counter(name for node in nodes for name in map(_name, node.input))
-    readers.update(map(_name, results))
-    while dead:
-        node = dead.pop()
-        if readers[node.name] or by_name.pop(node.name, None) is None:
+            idle.append(read)
+    changed = bool(idle)
+    gone: set[str] = set()
+    while idle:
+        node = idle.pop()
+        if node.name in gone or index.readers(node.name) or index.is_output(node.name):
             continue
-        for name in map(_name, node.input):
-            readers[name] -= 1
-            if name in by_name:
-                dead.append(by_name[name])
+        gone.add(node.name)
+        idle += filter(None, [index.producer(_name(x)) for x in node.input])
+        index.remove(node, map(_name, node.input), [node.name])
     if changed:
-        kept = [node for node in nodes if node.name in by_name]
+        kept = [node for node in nodes if node.name not in gone]
         del nodes[:]
         nodes.extend(kept)
     return changed
 
 
-def _marks(node: Any, kinds: tuple[str, ...], by_name: dict[str, Any]) -> bool:
+def _marks(node: Any, kinds: tuple[str, ...], index: TensorIndex[Any, str]) -> bool:
     if node is None or node.op != kinds[0]:
         return False
-    return len(kinds) == 1 or any(_marks(_made_by(x, by_name), kinds[1:], by_name) for x in node.input[:2])
-
-
-def _made_by(reference: str, by_name: dict[str, Any]) -> Any:
-    return by_name.get(_name(reference))
+    return len(kinds) == 1 or any(_marks(index.producer(_name(x)), kinds[1:], index) for x in node.input[:2])
 
 
 def _name(reference: str) -> str:

@@ -62,16 +62,13 @@ def operator_status(model: keras.Model) -> dict[int, OperatorStatus]:
     static = wanted is not None and not wanted.dynamic
     usual = wanted.bits if wanted is not None and static else 0
     placement = place(graph)
-    readers: dict[int, list[ActivationQuantizer]] = {}
-    for call in graph:
-        if isinstance(call.operation, ActivationQuantizer):
-            readers.setdefault(id(call.inputs[0]), []).append(call.operation)
     found: dict[int, OperatorStatus] = {}
     for call in graph:
         operation = call.operation
         if isinstance(operation, ActivationQuantizer):
             continue
-        behind = next((q for x in call.outputs for q in readers.get(id(x), [])), None)
+        reading = [one.operation for one in graph.readers_of_call(call)]
+        behind = next((one for one in reading if isinstance(one, ActivationQuantizer)), None)
         before = [quantizer_of(x, graph.producer) for x in call.inputs]
         bits = next((one.spec.bits for one in (behind, *before) if one is not None and not one.spec.dynamic), usual)
         weights = isinstance(operation, CompressedLayer) and any(
