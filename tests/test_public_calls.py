@@ -45,7 +45,7 @@ SIGNATURES = {
     "shrink_report": "model",
     "sparsity": "model",
     "strip": "model",
-    "summary": "model",
+    "summary": "model, format=None",
     "sweep": "model, sparsities, data, layers=None, *, test_data=None, epochs=10, batch_size=32, learning_rate=0.002, "
     "scope='layer', seed=0, stage=None, resume=None",
     "uniform_quantize": "x, bits=8, *, symmetric=False, narrow=False, axis=None, group_size=None, minimum=None, "

@@ -21,6 +21,9 @@ from tfcompress.evaluation.page import page
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Saved, Source, name_arrays, open_predictor
 from tfcompress.evaluation.size import measure_size
 from tfcompress.evaluation.timing import Timing
+from tfcompress.export.artifact import Artifact
+from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.plan.file_operators import Operators
 from tfcompress.reports.progress import progress
 
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
@@ -82,7 +85,7 @@ def compare(
     Latency is taken at batch 1 on the first sample of `data`, all models in turns.
 
     Args:
-        models: {name: a Keras model, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes}.
+        models: {name: a Keras model, an `Artifact`, or the path of a `.tflite`, a `.onnx` or of what `tfc.load` takes}.
         data: inputs, as for `tfc.evaluate`.
         y: what is right, as for `tfc.evaluate`; a list is in the order of the baseline's outputs; None: `data`
             yields it.
@@ -157,10 +160,20 @@ def compare(
             )
             timings.update(zip(predictors, taken, strict=True))
     candidates = tuple(
-        Candidate(name, predictor.format, sizes[name], metrics[name], timings[name], is_file[name])
+        Candidate(
+            *(name, predictor.format, sizes[name], metrics[name], timings[name], is_file[name]),
+            operators=_operators(named_models[name], predictor.format),
+        )
         for name, predictor in predictors.items()
     )
     return Report(candidates, baseline, environment(threads))
+
+
+def _operators(model: Source, format: str) -> Operators | None:
+    """Return what the operators of a candidate compute in; `None` of a Keras model."""
+    if isinstance(model, Artifact) and model.operators is not None:
+        return model.operators
+    return read_arithmetic(model).counted() if format != "keras" and isinstance(model, str | os.PathLike) else None
 
 
 def environment(threads: int | None = None) -> dict[str, str]:

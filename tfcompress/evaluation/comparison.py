@@ -9,6 +9,7 @@ from typing import Any
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.size import Size
 from tfcompress.evaluation.timing import Timing
+from tfcompress.export.plan.file_operators import Operators
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import number, plain, significant, to_text
 
@@ -31,6 +32,8 @@ class Candidate:
         timing: as of `tfc.benchmark`; None with latency=False.
         is_file: whether it was given as a file, whose size is meant; that of a model in memory is the size of the
             `.keras` file without the optimizer's state.
+        operators: of a `.tflite` or `.onnx` file, how many operators compute in integers and which in float; why, where
+            its `Artifact` was given.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Candidate:
     metrics: Metrics
     timing: Timing | None
     is_file: bool = True
+    operators: Operators | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,6 +199,7 @@ class Comparison(Document):
                     "metrics": candidate.metrics.to_dict(),
                     "differences": self.differences(candidate.name),
                     "shrink": self.shrink(candidate.name),
+                    "operators": candidate.operators and dataclasses.asdict(candidate.operators),
                     "timing": timing,
                     "speedup": self.speedup(candidate.name),
                 }

@@ -153,6 +153,8 @@ def _candidate(candidate: Candidate) -> str:
     if candidate.timing:
         facts.append(str(candidate.timing))
     parts.append(f'<p class="soft">{escape(" · ".join(facts))}</p>')
+    if candidate.operators:
+        parts += [f'<p class="soft">{escape(line)}</p>' for line in candidate.operators.lines()]
     outputs = candidate.metrics.outputs or {"": candidate.metrics}
     for output, metrics in outputs.items():
         if output:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras.layers import Layer
 
-from tfcompress.core.keras_private import sublayers
 from tfcompress.core.old_calls import accepts_old_calls, accepts_old_fields
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
@@ -18,8 +17,10 @@ from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, without_marks, wrapped_layers
 from tfcompress.evaluation.size import count_keras
+from tfcompress.export.plan.export_plan import PlannedOperator, plan_export
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.keras_quantized import check_floats, mode_of
+from tfcompress.graph.leaf_layers import leaf_layers
 from tfcompress.graph.rewrite import calls
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
@@ -153,11 +154,13 @@ class Summary:
 
 
 @says_memory
-def summary(model: keras.Model) -> Summary:
+def summary(model: keras.Model, format: str | None = None) -> Summary:
     """Return the status of each layer of a model.
 
     Args:
         model: A built Keras model, wrapped or plain.
+        format: "tflite" or "onnx": the status of a quantized model's layers in such a file, as `tfcompress.plan_export`
+            plans it: some are float in one format alone. `None`: what both have in common.
 
     Returns:
         One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it, and
@@ -168,7 +171,7 @@ def summary(model: keras.Model) -> Summary:
 
     Raises:
         TypeError: If `model` is no Keras model.
-        ValueError: If it isn't built.
+        ValueError: If it isn't built; with `format`, if it can't be planned.
 
     Example:
 
@@ -180,8 +183,9 @@ def summary(model: keras.Model) -> Summary:
     from tfcompress.graph import check_built
 
     check_built(model)
+    planned = {} if format is None else {one.layer: one for one in plan_export(model, format).operators}
     rows: list[WeightRow] = []
-    for layer, found in _parts(model):
+    for layer, found in _parts(model, planned):
         rows += _rows(layer, found)
     asked: dict[type, set[str]] = {}
     for wrapper in wrapped_layers(model):
@@ -219,32 +223,21 @@ def sparsity(model: keras.Model) -> float:
     return summary(model).sparsity
 
 
-def _parts(model: keras.Model) -> Iterator[tuple[Any, OperatorStatus | None]]:
-    """Yield the layers of a model; of a quantized one also its operations, each with its status."""
+def _parts(model: keras.Model, planned: Mapping[str, PlannedOperator]) -> Iterator[tuple[Any, OperatorStatus | None]]:
+    """Yield the layers of a model; of a quantized one also its operations, each with its (planned) status."""
     if not is_quantized(model):
-        yield from ((layer, None) for layer in _leaves(model))
+        yield from ((layer, None) for layer in leaf_layers(model))
         return
     statuses = operator_status(model)
     seen: set[int] = set()
     for call in calls(model):
         if id(call.operation) in statuses and id(call.operation) not in seen:
             seen.add(id(call.operation))
-            yield call.operation, statuses[id(call.operation)]
-
-
-def _leaves(layer: Layer) -> Iterator[Layer]:
-    """Yield the layers of a model that are no models themselves, each once."""
-    seen: set[int] = set()
-    waiting = list(sublayers(layer))
-    while waiting:
-        part = waiting.pop(0)
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, keras.Model) or (sublayers(part) and not kernel_positions(part)):
-            waiting = [*sublayers(part), *waiting]
-        elif not isinstance(part, keras.layers.InputLayer):
-            yield part
+            found = statuses[id(call.operation)]
+            if one := planned.get(found.name):
+                fallback = found.fallback or (found.bits > 0 and one.arithmetic != "integer")
+                found = dataclasses.replace(found, status=one.status, fallback=fallback)
+            yield call.operation, found
 
 
 def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
@@ -312,8 +305,7 @@ def _output(quantizer: ActivationQuantizer | None) -> str:
         return f"{kind} dynamic"
     if not quantizer.calibrated:
         return f"{kind} not calibrated"
-    low, high = quantizer.range
-    return f"{kind} {low:.3g}..{high:.3g}"
+    return quantizer.grid.brief()
 
 
 def _distinct_names(weights: list[keras.Variable]) -> list[str]:

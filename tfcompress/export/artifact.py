@@ -9,7 +9,7 @@ from typing import Any
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.plan.export_plan import ExportPlan
-from tfcompress.export.plan.file_operators import FloatOperator, Operators
+from tfcompress.export.plan.file_operators import Operators
 from tfcompress.parity.tolerance import OutputParity, Parity
 from tfcompress.runtime import integer_io
 from tfcompress.runtime.external_data import external_files
@@ -34,7 +34,7 @@ class Artifact:
             known of an exported model alone).
         data_files: the files beside it that hold its weights, where an ONNX model has them outside; they go where it
             goes.
-        plan: of a quantized model that was exported: what each operator was to compute in, and why; None: not known.
+        plan: of a model that was exported: what each operator was to compute in, and why; None: not known.
     """
 
     path: pathlib.Path
@@ -65,6 +65,10 @@ class Artifact:
         lines += [f"  {line}" for line in (*(self.operators.lines() if self.operators else ()), *self.notes)]
         return "\n".join(lines)
 
+    def __fspath__(self) -> str:
+        """Let it stand where the path of a file can."""
+        return os.fspath(self.path)
+
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Artifact":
         """Open a file that was written before, by anyone.
@@ -82,12 +86,10 @@ class Artifact:
         runner = open_runner(path)
         file = pathlib.Path(path)
         arithmetic = read_arithmetic(file)
-        floats = tuple(FloatOperator(op.kind, op.tensor) for op in arithmetic.operators if not op.integer)
-        operators = Operators(len(arithmetic.operators) - len(floats), floats)
         specs = runner.input_specs, runner.output_specs
         data = tuple(external_files(file)) if runner.format == "onnx" else ()
         size = sum(each.stat().st_size for each in (file, *data))
-        how: dict[str, Any] = {"operators": operators, "data_files": data}
+        how: dict[str, Any] = {"operators": arithmetic.counted(), "data_files": data}
         return cls(file, runner.format, arithmetic.precision, size, *specs, **how)
 
     def predict(self, x: Any) -> Any:

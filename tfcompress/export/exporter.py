@@ -12,7 +12,7 @@ from tfcompress.core.arguments import MOST, check_choice, check_flag, check_mode
 from tfcompress.core.atomic_files import check_target, draft
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import give_back
-from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
+from tfcompress.core.wrapper import warn_of_remarks
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic
@@ -27,11 +27,9 @@ from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
 from tfcompress.graph.inputs.declared import check_given, takes_inputs
 from tfcompress.graph.keras_quantized import by_mode, check_exports
-from tfcompress.graph.strip import stripped
 from tfcompress.parity.first_difference import opened
 from tfcompress.parity.first_difference import prove as prove_file
 from tfcompress.parity.tolerance import Parity
-from tfcompress.quantization.quantize import is_quantized
 from tfcompress.runtime.runner import Runner, format_of
 from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
@@ -151,7 +149,7 @@ def export(
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     check_free(final, overwrite, bool(external_data))
     remarks = warn_of_remarks(model)
-    deployment = _deployment(model, kind)
+    deployment = deploy(model, kind)
     plain, scheme = deployment.model, deployment.scheme
     precision = "float16" if deployment.half else precision
     check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
@@ -181,7 +179,7 @@ def export(
         convert(traced, beside)
         arithmetic = _arithmetic(traced, beside)  # before the runtime holds the weights too
         runner = None if verify is False else opened(traced, beside)
-        plan = made_plan(model, kind, deployment) if is_quantized(model) else None
+        plan = made_plan(model, kind, deployment)
         dynamic = scheme is not None and scheme.activations == "dynamic"
         found = compare(arithmetic, plan, traced, kind, dynamic)
         if keras_own := by_mode(plain):
@@ -208,7 +206,7 @@ def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, pr
     how: dict[str, Any] = {"precision": precision, "inference_io": inference_io}
     how |= {"scheme": deployment.scheme, "weights": deployment.weights}
     if kind == "tflite":
-        return to_tflite.to_tflite(traced, **how, grids=deployment.grids.values())
+        return to_tflite.to_tflite(traced, **how)
     return to_onnx.to_onnx(traced, opset=opset, **how)
 
 
@@ -220,13 +218,6 @@ def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
         raise
     finally:
         give_back(path.stat().st_size)
-
-
-def _deployment(model: keras.Model, kind: str) -> Deployment:
-    """Return what is exported: the model without wrappers, its weights materialized."""
-    if is_quantized(model):
-        return deploy(model, kind)
-    return Deployment(stripped(model) if wrapped_layers(model) else model, None, False, {})
 
 
 def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str, TensorInfo]:

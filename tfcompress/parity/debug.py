@@ -111,6 +111,9 @@ class DebugReport:
             lines.append("No layer that was found differs by more than the threshold.")
         else:
             lines.append(f"First layer that differs: {self.first} (marked with !).")
+        floats = {x.layer: x.computes_in for x in self.tensors if x.computes_in not in ("", "float", "integer")}
+        if floats:
+            lines.append(f"Planned: {'; '.join(f'{layer}: {said}' for layer, said in floats.items())}.")
         if self.missing:
             lines.append(f"{len(self.missing)} of {len(self.tensors)} tensors are not in the file: fused, or renamed.")
         if not self.same_outputs:
@@ -171,7 +174,7 @@ def debug(
 
     Args:
         model: built; plain, pruned or quantized.
-        path: of a `.tflite` or `.onnx` file.
+        path: of a `.tflite` or `.onnx` file; or its `Artifact`, whose plan then says of each layer what it computes in.
         data: an array, a dict or list of arrays for several inputs, or anything that yields batches. A few samples
             are enough.
         reference: the float model that `model` was quantized from; shows for each layer what quantizing costs.
@@ -221,6 +224,10 @@ def debug(
                 floats.add(list(full.values()))
     share = DYNAMIC_SHARE if is_dynamic(opened) else SHARE_OF_PEAK
     tensors = tuple(_tensor(comparison, floats, place, threshold, share) for place in range(len(comparison.probes)))
+    plan = getattr(path, "plan", None)
+    if plan is not None:
+        said = plan.computes_in
+        tensors = tuple(dataclasses.replace(one, computes_in=said.get(one.layer, "")) for one in tensors)
     return DebugReport(model.name, pathlib.Path(path), runner.format, samples, float(threshold), tensors, same)
 
 

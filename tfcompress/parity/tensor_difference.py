@@ -31,6 +31,8 @@ class TensorDifference:
         differs: whether the layer alone differs by more than the threshold.
         float_sqnr: power of the float model's values over what quantization changed in Keras, in dB; None also
             without `reference`.
+        computes_in: what the plan of the export says of the layer, "integer" or such as "float fallback: no integer
+            kernel"; empty where there is none.
     """
 
     name: str
@@ -47,3 +49,4 @@ class TensorDifference:
     own_equal: float | None = None
     differs: bool = False
     float_sqnr: float | None = None
+    computes_in: str = ""

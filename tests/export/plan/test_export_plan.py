@@ -9,6 +9,8 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.once import once
+from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.deployment import Deployment
 from tfcompress.runtime.integer_io import io_grids
 from tfcompress.runtime.runner import open_runner
@@ -84,21 +86,72 @@ def test_table_and_json(tmp_path):
     assert len(conv["weights"][0]["scales"]) == 4 and conv["output"] is None
 
 
+def test_what_is_not_quantized_is_float_and_has_no_reasons(tmp_path):
+    dense = L.Dense(2, name="dense")
+    model = keras.Sequential([keras.Input((2,)), keras.Sequential([keras.Input((2,)), dense]), L.ReLU(name="relu")])
+    plan = tfc.plan_export(tfc.prune_once(model, 0.5), "onnx")
+    assert arithmetic(plan) == {"dense": "float", "relu": "float"} and not plan.reasons and not plan.grids
+    assert {one.status for one in plan.operators} == {"not quantized"}
+    assert tfc.export(model, tmp_path / "m.onnx").plan.to_dict()["operators"][0]["class"] == "Dense"
+
+
 def test_what_has_no_plan():
-    with pytest.raises(ValueError, match="Expected a quantized model"):
-        tfc.plan_export(keras.Sequential([keras.Input((2,)), L.Dense(2)]))
+    with pytest.raises(ValueError, match="Expected a built model"):
+        tfc.plan_export(keras.Sequential([L.Dense(2)]))
     with pytest.raises(ValueError, match="Expected format to be one of"):
         tfc.plan_export(network("int8"), "pb")
     with pytest.raises(TypeError, match="Expected"):
         tfc.plan_export("model.keras")
 
 
-def test_a_grid_that_is_not_planned_is_refused(tmp_path, monkeypatch):
+def test_what_reads_the_plan(tmp_path):
+    """The summary for a format, what is compared layer by layer, and the report."""
+    rows = {row.layer: row for row in tfc.summary(network("int16x8"), "onnx").rows}
+    assert rows["conv"].fallback and rows["conv"].status.endswith("no kernels of 16 bits")
+    assert not tfc.summary(network("int16x8"), "tflite").rows[0].fallback
+    artifact = tfc.export(network("int8"), tmp_path / "m.onnx", verify=False)
+    report = tfc.debug(network("int8"), artifact, X[:4])
+    assert report["layernorm_quantizer"].computes_in == "float fallback: no integer kernel"
+    assert report["relu_quantizer"].computes_in == "integer"
+    assert "Planned: layernorm: float fallback: no integer kernel." in report.caption()
+    compared = tfc.compare({"int8": artifact}, X, np.arange(len(X)) % 3, latency=False)
+    assert compared["int8"].operators == artifact.operators
+    (row,) = compared.to_dict()["candidates"]
+    assert row["operators"]["floats"][0]["layer"] == "layernorm"
+    assert "float: layer" in compared.save(tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_all_planned_grids_and_integers_are_read_in_the_file(format, tmp_path):
+    artifact = tfc.export(network("int8"), tmp_path / f"m.{format}", verify=False)
+    found, plan = read_arithmetic(artifact.path), artifact.plan
+    for planned in plan.grids.values():
+        assert any(planned.close(grid) for _, grid in found.grids), planned
+    kernels = {op.integers for op in found.operators if op.integers}
+    assert len(kernels) == 2 and kernels <= plan.weights.attached
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_grid_that_is_not_planned_is_refused(format, tmp_path, monkeypatch):
     """As TensorFlow's converter makes them by itself where it likes to."""
     grids = Deployment.grids.fget
     monkeypatch.setattr(
         Deployment, "grids", property(lambda self: {k: v for k, v in grids(self).items() if k != "relu_quantizer"})
     )
-    with pytest.raises(ValueError, match=r"Expected the grids that .* plans. Received: .* with scale"):
-        tfc.export(network("int8"), tmp_path / "m.tflite")
+    with pytest.raises(ValueError, match=r"Expected the grids that .* plans. Received: a file in which .* has scale"):
+        tfc.export(network("int8"), tmp_path / f"m.{format}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_integers_that_are_not_planned_are_refused(tmp_path, monkeypatch):
+    canonical = to_onnx.make_canonical
+
+    def spoiling(proto):
+        canonical(proto)
+        kernel = next(x for x in proto.graph.initializer if x.data_type == x.INT8 and len(x.dims) == 4)
+        kernel.raw_data = bytes([5]) + kernel.raw_data[1:]
+
+    monkeypatch.setattr(to_onnx, "make_canonical", spoiling)
+    with pytest.raises(ValueError, match=r"Expected the integers .* plans for layer 'conv'. Received: .* its Conv"):
+        tfc.export(network("int8"), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

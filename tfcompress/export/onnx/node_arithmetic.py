@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
+from tfcompress.export.plan.planned_weights import digest
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.runtime.external_data import raw_values
 
 KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
@@ -32,6 +34,17 @@ LARGE = 1024
 """Bytes from which on the values of a constant can't be a shape."""
 
 
+class _Stored(NamedTuple):
+    """A constant: its dtype, size and rank; the largest |integer| and digest of int8; the value of a scalar."""
+
+    dtype: str = ""
+    size: int = 0
+    rank: int = 0
+    largest: int = 0
+    digest: str = ""
+    value: float | None = None
+
+
 def read(path: pathlib.Path) -> FileArithmetic:
     """Read a file."""
     import onnx
@@ -48,15 +61,17 @@ class _Reader:
         self.kernels: list[int] = []
         self.activations: int | str | None = None
         self.halves = False
+        self.grids: list[tuple[str, Grid]] = []
 
     def run(self) -> FileArithmetic:
-        self.stored = {tensor.name: self.integers_of(tensor) for tensor in self._initializers(self.proto.graph)}
+        self.stored = {tensor.name: self.stored_of(tensor) for tensor in self._initializers(self.proto.graph)}
         for tensor in self._initializers(self.proto.graph):  # what has been read needn't be copied again
             if len(tensor.raw_data) > LARGE:
                 tensor.ClearField("raw_data")
         self.inferred = self.onnx.shape_inference.infer_shapes(self.proto).graph
         self.read_graph(self.inferred, {})
-        return FileArithmetic(tuple(self.operators), label(self.kernels, self.activations, self.halves))
+        precision = label(self.kernels, self.activations, self.halves)
+        return FileArithmetic(tuple(self.operators), precision, tuple(self.grids))
 
     def _initializers(self, graph: Any) -> Any:
         yield from graph.initializer
@@ -64,16 +79,18 @@ class _Reader:
             for inner in inner_graphs(node):
                 yield from self._initializers(inner)
 
-    def integers_of(self, tensor: Any) -> tuple[str, int, int, int]:
-        """Return (dtype, number of values, rank, largest |integer|) of a constant."""
+    def stored_of(self, tensor: Any) -> _Stored:
         if not tensor.data_type:  # a Constant that is a string, or a plain number
-            return "", 1, 0, 0
+            return _Stored(size=1)
         dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        largest = 127
+        size, largest, found, value = int(np.prod(tensor.dims)), 127, "", None
         if dtype == np.int8 and (raw := raw_values(tensor, self.path)):
             values = np.frombuffer(raw, np.int8)
             largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
-        return dtype.name, int(np.prod(tensor.dims)), len(tensor.dims), largest
+            found = digest(values)
+        if size == 1 and dtype.kind in "fiu" and not self.onnx.external_data_helper.uses_external_data(tensor):
+            value = float(self.onnx.numpy_helper.to_array(tensor).item())
+        return _Stored(dtype.name, size, len(tensor.dims), largest, found, value)
 
     def read_graph(self, graph: Any, outer: dict[str, str]) -> None:
         kinds = {**outer}
@@ -114,10 +131,10 @@ class _GraphReader:
         if node.op_type == "Constant":
             self.constant[node.output[0]] = node.output[0]
             tensor = node.attribute[0].t
-            self.reader.stored.setdefault(node.output[0], self.reader.integers_of(tensor))
+            self.reader.stored.setdefault(node.output[0], self.reader.stored_of(tensor))
             return True
         if given and all(name in self.constant for name in given):
-            source = max(given, key=lambda name: self.reader.stored[self.constant[name]][1])
+            source = max(given, key=lambda name: self.reader.stored[self.constant[name]].size)
             self.constant.update((name, self.constant[source]) for name in node.output)
             return True
         if node.op_type in BORDERS:
@@ -145,9 +162,13 @@ class _GraphReader:
             self.sums.add(node.output[1])
             self.grids[node.output[0]] = "uint8"
             return
-        zero = self.reader.stored.get(node.input[2]) if len(node.input) > 2 else None
-        kind = zero[0] if zero else "uint8"
+        scale, zero = (self.reader.stored.get(name) for name in (*node.input[1:3], "")[:2])
+        kind = zero.dtype if zero else "uint8"
         self.grids[node.output[0]] = kind
+        if node.op_type == "QuantizeLinear" and scale and zero and scale.value is not None and zero.value is not None:
+            bits = 16 if "16" in kind else 8
+            lowest = 2 ** (bits - 1) if kind.startswith("u") else 0
+            self.reader.grids.append((node.output[0], Grid(scale.value, int(zero.value) - lowest, bits)))
         self._passes(node)
 
     def _operator(self, node: Any) -> None:
@@ -166,12 +187,12 @@ class _GraphReader:
             return  # indices and shapes
         weight = self.constant.get(node.input[1]) if node.op_type in KERNELS and len(node.input) > 1 else None
         table = self.constant.get(node.input[0]) if node.op_type == "Gather" else None
-        stored = self.reader.stored.get(weight or table or "", ("", 0, 0, 0))
-        if stored[2] < 2 or stored[0] not in ("int8", "float16", "float32"):
-            stored = ("", 0, 0, 0)
-        if stored[0] == "int8":
-            self.reader.kernels.append(stored[3])
-        self.reader.halves = self.reader.halves or stored[0] == "float16"
+        stored = self.reader.stored.get(weight or table or "", _Stored())
+        if stored.rank < 2 or stored.dtype not in ("int8", "float16", "float32"):
+            stored = _Stored()
+        if stored.dtype == "int8":
+            self.reader.kernels.append(stored.largest)
+        self.reader.halves = self.reader.halves or stored.dtype == "float16"
         if node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul"):
             self.sums.update(node.output)
             self.reader.activations = self.reader.activations or "dynamic"
@@ -181,9 +202,8 @@ class _GraphReader:
         before = tuple(dict.fromkeys(self.made[name] for name in moving if name in self.made))
         self.made.update((name, len(self.reader.operators)) for name in node.output)
         names = tuple(name for name in (node.name, *node.output) if name)
-        self.reader.operators.append(
-            FileOperator(node.op_type, node.output[0], names, integer, stored[0] or None, stored[1], before)
-        )
+        how = stored.dtype or None, stored.size, before, stored.digest
+        self.reader.operators.append(FileOperator(node.op_type, node.output[0], names, integer, *how))
 
     def _between(self, node: Any, moving: list[str]) -> bool:
         """Return whether an operator stands between grids, where it has an integer kernel."""
@@ -198,10 +218,10 @@ class _GraphReader:
 
     def _form(self, name: str) -> str | None:
         """Return the dtype of the integers that stand for real numbers, activations or constants."""
-        return self.reader.stored[self.constant[name]][0] if name in self.constant else self.grids.get(name)
+        return self.reader.stored[self.constant[name]].dtype if name in self.constant else self.grids.get(name)
 
     def _is_float(self, name: str) -> bool:
-        kind = self.kinds.get(name) or (self.reader.stored[name][0] if name in self.reader.stored else "")
+        kind = self.kinds.get(name) or (self.reader.stored[name].dtype if name in self.reader.stored else "")
         return not kind or "float" in kind if name else False
 
 

@@ -10,7 +10,7 @@ from tfcompress.export.onnx.graph_editor import Graph, attributes
 from tfcompress.export.onnx.simplify import is_quantized, quantized_as
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.plan.scheme import LOWEST
-from tfcompress.quantization.encoding import Affine, encode_bias
+from tfcompress.quantization.encoding import Affine
 
 
 def integer_kernels(graph: Graph, weights: PlannedWeights) -> None:
@@ -36,7 +36,7 @@ def integer_kernels(graph: Graph, weights: PlannedWeights) -> None:
             continue
         if bias is not None:
             axis = channel_axis(node, found.integers)
-            found, units = encode_bias(bias, float(source[0].item()), found, axis)
+            found, units = weights.with_bias(found, bias, float(source[0].item()), axis)
             _store_bias(graph, node, units)
         graph.set_input(node, 1, dequantized(graph, node.input[1], found))
 

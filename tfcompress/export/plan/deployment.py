@@ -21,6 +21,7 @@ from tfcompress.graph.flatten import is_flat
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, calls_forgotten, walk
+from tfcompress.graph.strip import stripped
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
@@ -31,6 +32,7 @@ from tfcompress.quantization.graph.placement import place, shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 from tfcompress.tracing.signature import read_signature
@@ -77,20 +79,23 @@ class Deployment:
 
 
 def deploy(model: keras.Model, kind: str) -> Deployment:
-    """Make the model that is exported for a quantized one.
+    """Make the model that is exported for another.
 
     Args:
-        model: Quantized, calibrated or trained.
+        model: Built; a quantized one calibrated or trained.
         kind: "tflite" or "onnx".
 
     Returns:
-        The deployment: kernels on their grids, batch normalization folded, dense layers as matrix products of two
-        dimensions, one constant quantizer behind each tensor that is quantized.
+        The deployment. Of a model that isn't quantized: itself without wrappers. Of one that is: kernels on their
+        grids, batch normalization folded, dense layers as matrix products of two dimensions, one constant quantizer
+        behind each tensor that is quantized.
 
     Raises:
         ValueError: If a range isn't calibrated (the message names the layer), or no runtime has kernels of that many
             bits, or for such ranges.
     """
+    if not is_quantized(model):
+        return Deployment(stripped(model) if wrapped_layers(model) else model, None, False, {})
     scheme = scheme_of(model)
     half = any(isinstance(t, Float16Weight) for layer in wrapped_layers(model) for _, t in layer.transforms)
     bare = [

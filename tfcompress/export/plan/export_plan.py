@@ -1,16 +1,20 @@
-"""What a file of a quantized model is to compute with, said before anything is converted."""
+"""What a file of a model is to compute with, said before anything is converted."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import check_choice, check_model
+from tfcompress.core.arguments import check_choice
+from tfcompress.core.passthrough import innermost
 from tfcompress.export.plan.deployment import Deployment, deploy
 from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
+from tfcompress.graph import check_built
+from tfcompress.graph.keras_quantized import mode_of
+from tfcompress.graph.leaf_layers import leaf_layers
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
 from tfcompress.quantization.numerics.grid import Grid
@@ -19,6 +23,8 @@ from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import to_text
 
 FORMATS = ("tflite", "onnx")
+NOT_QUANTIZED = "not quantized"
+ARITHMETIC = ("integer", "dynamic", "weight-only", "float")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +54,11 @@ class ExportPlan(Document):
     """What each operator of a file computes in, each weight's encoding and each output's grid.
 
     Attributes:
-        model: The quantized model's name.
+        model: The model's name.
         format: "tflite" or "onnx".
         operators: In the order in which they are called.
         weights: All weights that the file stores as integers.
+        grids: {name of what rounds it: grid}, of all activations that are rounded to one.
         sources: {name of a layer of the exported graph, or of an output: layer of the model}.
         otherwise: Why what has no entry computes in float.
     """
@@ -60,6 +67,7 @@ class ExportPlan(Document):
     format: str
     operators: tuple[PlannedOperator, ...]
     weights: PlannedWeights
+    grids: Mapping[str, Grid]
     sources: Mapping[str, str]
     otherwise: str
 
@@ -68,16 +76,14 @@ class ExportPlan(Document):
         from rich.table import Table
 
         counts = ", ".join(
-            f"{count} {kind}"
-            for kind in ("integer", "dynamic", "weight-only", "float")
-            if (count := sum(one.arithmetic == kind for one in self.operators))
+            f"{count} {kind}" for kind in ARITHMETIC if (count := sum(one.arithmetic == kind for one in self.operators))
         )
         table = Table(title=f"{self.model} as .{self.format}: {counts}", box=box.SIMPLE)
         for heading in ("layer", "class", "computes in", "weights", "output", "status"):
             table.add_column(heading, no_wrap=heading == "computes in", overflow="fold")
         for one in self.operators:
             weights, grid = ", ".join(map(_brief, one.weights)), one.grid
-            output = "" if grid is None else f"int{grid.bits} {grid.minimum:.3g}..{grid.maximum:.3g}"
+            output = "" if grid is None else grid.brief()
             table.add_row(one.layer, one.kind, one.arithmetic, weights, output, one.status)
         return to_text(table, width=120)
 
@@ -99,7 +105,15 @@ class ExportPlan(Document):
     @property
     def reasons(self) -> dict[str, str]:
         """{layer: why it computes in float}, of those that do among integers."""
-        return {one.layer: one.status for one in self.operators if one.arithmetic in ("float", "weight-only")}
+        floats = [one for one in self.operators if one.arithmetic in ("float", "weight-only")]
+        return {one.layer: one.status for one in floats if one.status != NOT_QUANTIZED}
+
+    @property
+    def computes_in(self) -> dict[str, str]:
+        """{layer: what it computes in, and of what is float among integers, why}."""
+        reasons = self.reasons
+        said = {one.layer: reasons.get(one.layer) or one.arithmetic for one in self.operators}
+        return {layer: text if text.startswith(ARITHMETIC) else f"float: {text}" for layer, text in said.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the integers themselves, ready for JSON."""
@@ -131,12 +145,12 @@ class ExportPlan(Document):
 
 
 def plan_export(model: keras.Model, format: str = "tflite") -> ExportPlan:
-    """Return what a file of a quantized model will compute with, without writing one.
+    """Return what a file of a model will compute with, without writing one.
 
     `tfcompress.export` makes the same plan, and refuses a file in which a layer came out otherwise.
 
     Args:
-        model: From `tfcompress.quantize`, calibrated or trained.
+        model: Built; one from `tfcompress.quantize` calibrated or trained. Of others every operator is float.
         format: "tflite" or "onnx".
 
     Returns:
@@ -145,7 +159,7 @@ def plan_export(model: keras.Model, format: str = "tflite") -> ExportPlan:
 
     Raises:
         TypeError: If `model` is no Keras model.
-        ValueError: If it isn't quantized, or not calibrated, or no runtime has kernels of so many bits.
+        ValueError: If it isn't built, or quantized and not calibrated, or no runtime has kernels of so many bits.
 
     Example:
 
@@ -155,24 +169,21 @@ def plan_export(model: keras.Model, format: str = "tflite") -> ExportPlan:
     >>> [(one.layer, one.arithmetic, [w.name for w in one.weights]) for one in plan.operators]
     [('dense_linear', 'integer', ['kernel'])]
     """
-    check_model(model)
+    check_built(model)
     check_choice("format", format, FORMATS)
-    if not is_quantized(model):
-        raise ValueError(
-            f"Expected a quantized model, as tfcompress.quantize makes it: of others every operator computes in float. "
-            f"Received: {model.name!r}."
-        )
     return made_plan(model, format, deploy(model, format))
 
 
 def made_plan(model: keras.Model, kind: str, deployment: Deployment) -> ExportPlan:
-    """Return the plan for a quantized model.
+    """Return the plan for a model.
 
     Args:
-        model: Quantized.
+        model: Plain or wrapped.
         kind: "tflite" or "onnx".
         deployment: What is exported for it.
     """
+    if not is_quantized(model):
+        return ExportPlan(model.name, kind, tuple(_floats(model)), deployment.weights, {}, {}, "")
     scheme = deployment.scheme
     activations = None if scheme is None else scheme.activations
     weights: dict[str, list[PlannedWeight]] = {}
@@ -189,7 +200,17 @@ def made_plan(model: keras.Model, kind: str, deployment: Deployment) -> ExportPl
         "dynamic": "only products are rounded",
         None: "activations are float",
     }[activations]
-    return ExportPlan(model.name, kind, tuple(operators), deployment.weights, deployment.sources, otherwise)
+    weights_grids = deployment.weights, deployment.grids
+    return ExportPlan(model.name, kind, tuple(operators), *weights_grids, deployment.sources, otherwise)
+
+
+def _floats(model: keras.Model) -> Iterator[PlannedOperator]:
+    """Yield the operators of a model that isn't quantized."""
+    for layer in leaf_layers(model):
+        inner = innermost(layer)
+        mode = mode_of(inner)
+        status = f"quantized by Keras itself ({mode})" if mode else NOT_QUANTIZED
+        yield PlannedOperator(layer.name, type(inner).__name__, "float", status)
 
 
 def _arithmetic(found: OperatorStatus, activations: str | None, kind: str, weights: bool) -> tuple[str, str]:

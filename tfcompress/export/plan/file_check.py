@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
 LARGE_WEIGHTS = 256
@@ -15,25 +17,30 @@ KERNELS = {
     *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"),
     *("Conv", "ConvTranspose", "Gemm", "MatMul"),
 }
+STORED = KERNELS - {"BATCH_MATMUL"}
+"""Kernels whose integers come from a plan alone: constants beside activations are rounded where the file is written."""
+
 TABLES = {"GATHER", "Gather"}
 FASTER = {"tflite": {"CONV_2D", "FULLY_CONNECTED"}, "onnx": {"MatMul", "Gemm"}}
 """Kernels that compute in integers where ranges are found at run time."""
 
 
-def compare(arithmetic: FileArithmetic, plan: ExportPlan | None, trace: Trace, kind: str, dynamic: bool) -> Operators:
+def compare(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace, kind: str, dynamic: bool) -> Operators:
     """Hold a file against the plan; return what its operators compute in.
 
     Args:
         arithmetic: What was read in the file.
-        plan: Of a quantized model; `None`: a float one.
+        plan: Of the model.
         trace: That the file was made from.
         kind: "tflite" or "onnx".
         dynamic: Whether ranges are found at run time.
 
     Raises:
-        ValueError: A layer that the model has in integers isn't in the file; it is named.
+        ValueError: A layer that the model has in integers isn't in the file, or has other integers there; or a tensor
+            is rounded to a grid that isn't planned. It is named.
     """
-    known = trace.layers | frozenset(plan.sources if plan else ())
+    _check_grids(arithmetic, plan)
+    known = trace.layers | frozenset(plan.sources)
     named = [_named(op, plan, known) for op in arithmetic.operators]
     having = {name for op, name in zip(arithmetic.operators, named, strict=True) if op.weights is not None}
     # A float product in front of a layer may have its name too, where a converter joins names.
@@ -44,19 +51,21 @@ def compare(arithmetic: FileArithmetic, plan: ExportPlan | None, trace: Trace, k
         before = (name for name in (layers[place] for place in op.before) if name is not None)
         layer = own if own is not None else next(before, None)
         layers.append(layer)
+        if own is not None:
+            _check_integers(op, own, plan)
         # A product without a layer's name, as in a Fourier transform, isn't the one of the layer in front of it.
-        if plan is not None and (own is not None or layer not in having) and layer not in done:
+        if (own is not None or layer not in having) and layer not in done:
             _check(op, layer, plan, kind, dynamic)
         if not op.integer:
-            reason = plan.reasons.get(layer or "", plan.otherwise) if plan is not None else ""
+            reason = plan.reasons.get(layer or "", plan.otherwise)
             floats.append(FloatOperator(op.kind, op.tensor, layer, reason))
     return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats))
 
 
-def _named(op: FileOperator, plan: ExportPlan | None, known: frozenset[str]) -> str | None:
+def _named(op: FileOperator, plan: ExportPlan, known: frozenset[str]) -> str | None:
     """Return the layer that the names of an operator tell; `None`: none."""
-    found = [plan.sources.get(name, name) if plan else name for name in _layers(op.names, known)]
-    if plan is not None:  # a layer inside of another is none of the model's
+    found = [plan.sources.get(name, name) for name in _layers(op.names, known)]
+    if plan.sources:  # a layer inside of another is none of a quantized model's
         found.sort(key=lambda name: name not in plan.layers)
         if op.weights is not None:  # the name may be that of an activation that is part of it
             found.sort(key=lambda name: name not in plan.stored)
@@ -94,6 +103,35 @@ def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dyn
             f"{op.kind} ({op.tensor!r}) has weights of {op.weights} and computes in float: none of its constants "
             "decodes to the planned integers, since the converter computes with something else than the layer's "
             "weights. Leave that layer float with layers=, or write it with a Keras layer."
+        )
+
+
+def _check_grids(arithmetic: FileArithmetic, plan: ExportPlan) -> None:
+    """Raise ValueError if a file rounds a tensor to a grid that isn't planned.
+
+    TensorFlow's converter may round a zero point that lies between two integers to the other of them.
+    """
+    known: dict[int, list[Grid]] = {}
+    for grid in plan.grids.values():
+        for step in (0, 1, -1):
+            known.setdefault(grid.zero_point + step, []).append(grid)
+    for tensor, found in arithmetic.grids if plan.grids else ():
+        near = known.get(found.zero_point, ())
+        if not any(dataclasses.replace(found, zero_point=grid.zero_point).close(grid) for grid in near):
+            other = ".onnx" if plan.format == "tflite" else ".tflite"
+            raise ValueError(
+                f"Expected the grids that the quantized model plans. Received: a file in which {tensor!r} has scale "
+                f"{found.scale:.6g} and zero point {found.zero_point}, which the converter made by itself. "
+                f"Leave that layer float with layers=, or export to {other}."
+            )
+
+
+def _check_integers(op: FileOperator, layer: str, plan: ExportPlan) -> None:
+    """Raise ValueError if a layer's kernel has other integers in the file than those that are planned."""
+    if op.kind in STORED and layer in plan.stored and op.integers and op.integers not in plan.weights.attached:
+        raise ValueError(
+            f"Expected the integers that the quantized model plans for layer {layer!r}. Received: a file in which "
+            f"its {op.kind} ({op.tensor!r}) has others. Leave that layer float with layers=."
         )
 
 

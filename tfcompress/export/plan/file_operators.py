@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from tfcompress.quantization.numerics.grid import Grid
+
 
 @dataclasses.dataclass(frozen=True)
 class FloatOperator:
@@ -62,6 +64,7 @@ class FileOperator:
         weights: What its constant weights are stored as, "int8", "float16" or "float32"; `None`: it has none.
         size: Number of its weights.
         before: Positions of the operators that make its inputs.
+        integers: `digest` of its weights' integers, where these have 8 bits; empty: not known.
     """
 
     kind: str
@@ -71,6 +74,7 @@ class FileOperator:
     weights: str | None = None
     size: int = 0
     before: tuple[int, ...] = ()
+    integers: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +84,17 @@ class FileArithmetic:
     Attributes:
         operators: Those that compute, in their order.
         precision: As `Artifact.precision`.
+        grids: (name of a tensor, the grid that it is rounded to), of activations.
     """
 
     operators: tuple[FileOperator, ...]
     precision: str
+    grids: tuple[tuple[str, Grid], ...] = ()
+
+    def counted(self) -> Operators:
+        """Return what the operators compute in, as far as the file alone says it."""
+        floats = tuple(FloatOperator(op.kind, op.tensor) for op in self.operators if not op.integer)
+        return Operators(len(self.operators) - len(floats), floats)
 
 
 def label(kernels: Iterable[int], activations: int | str | None, halves: bool) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.encoding import Affine, encode_bias
 
 PROBES = 64
 """How many values are compared before all are."""
@@ -45,6 +47,9 @@ class PlannedWeights:
     Args:
         weights: The planned weights.
 
+    Attributes:
+        attached: `digest` of the integers of each constant that was found, as the file is to have them.
+
     Example:
 
     >>> kernel = Affine.symmetric(np.array([[1.0, -4.0], [0.5, 2.0]], "float32"), [1.0, 4.0], bits=8, axis=(1,))
@@ -57,6 +62,7 @@ class PlannedWeights:
 
     def __init__(self, weights: Iterable[PlannedWeight] = ()):
         self.weights = tuple(weights)
+        self.attached: set[str] = set()
         self._by_size: dict[int, list[Affine]] = {}
         for one in self.weights:
             self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)
@@ -78,8 +84,23 @@ class PlannedWeights:
         for search in (self._whole, self._multiplied, self._cut):
             for found in search(constant):
                 if axes is None or set(found.axis) <= {axis % constant.ndim for axis in axes}:
+                    self.attached.add(digest(found.integers))
                     return found
         return None
+
+    def with_bias(self, found: Affine, bias: np.ndarray, input_scale: Any, axis: int) -> tuple[Affine, Affine]:
+        """Return a kernel's weights and its bias as integers: `encode_bias`, which may need coarser weights.
+
+        Args:
+            found: From `find`.
+            bias: float32, a value for each channel.
+            input_scale: Of the kernel's input.
+            axis: The constant's axis of output channels.
+        """
+        weights, units = encode_bias(bias, input_scale, found, axis)
+        if weights is not found:
+            self.attached.add(digest(weights.integers))
+        return weights, units
 
     def _with_ends_of(self, constant: np.ndarray) -> list[Affine]:
         """Return the planned weights of a constant's size whose least and largest values are the constant's."""
@@ -153,6 +174,11 @@ class PlannedWeights:
                         found |= _vectors(encoding, kept)
             self._vectors[length] = found
         return self._vectors[length]
+
+
+def digest(integers: np.ndarray) -> str:
+    """Return a short text that other integers don't have, whatever their shape."""
+    return hashlib.blake2b(np.ascontiguousarray(integers).data, digest_size=16).hexdigest()
 
 
 NO_WEIGHTS = PlannedWeights()

@@ -12,7 +12,6 @@ of scale `input * weights` in 32 bits (64 with 16 bits activations).
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from tfcompress.export.tflite.integer_operators import FIXED, RULES, KernelRule,
 from tfcompress.export.tflite.integer_tensors import IntegerTensors
 from tfcompress.export.tflite.integer_weights import IntegerWeights
 from tfcompress.export.tflite.required_grids import (
-    check_grids,
     drop_guards,
     drop_inserted,
     find_wanted,
@@ -35,16 +33,13 @@ from tfcompress.export.tflite.required_grids import (
 from tfcompress.quantization.numerics.grid import Grid
 
 
-def lower(
-    file: File, weights: PlannedWeights, inference_io: str = "float32", grids: Collection[Grid] | None = None
-) -> None:
+def lower(file: File, weights: PlannedWeights, inference_io: str = "float32") -> None:
     """Let the file's main graph compute in integers, in place.
 
     Args:
         file: As converted, a QUANTIZE and a DEQUANTIZE where the model has a fake-quantizer.
         weights: Those that are integers.
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8".
-        grids: Those that are planned; `None`: not known.
 
     Raises:
         ValueError: An input or output that is to be integer has no fake-quantizer, or a range of 16 bits isn't
@@ -52,8 +47,6 @@ def lower(
     """
     graph = file.graphs[0]
     drop_inserted(graph)
-    if grids is not None:
-        check_grids(graph, grids)
     kept = drop_guards(graph)
     split_by_grid(graph)
     wanted = find_wanted(graph)

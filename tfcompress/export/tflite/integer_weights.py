@@ -9,7 +9,7 @@ import numpy as np
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_operators import KernelRule
-from tfcompress.quantization.encoding import Affine, encode_bias
+from tfcompress.quantization.encoding import Affine
 
 
 class IntegerWeights:
@@ -47,7 +47,7 @@ class IntegerWeights:
         made, narrow = list(inputs), False
         bias = self._graph.constant(inputs[rule.bias]) if len(inputs) > rule.bias and inputs[rule.bias] >= 0 else None
         if bias is not None:
-            found, units = encode_bias(bias, scale, found, rule.axis)
+            found, units = self._weights.with_bias(found, bias, scale, rule.axis)
             # Its convolution is 3 times faster, but sums in 32 bits: only where no input can make that overflow.
             narrow = bits == 16 and rule.narrow_bias > 0 and largest_sum(found, units, rule.axis) < 2**31
             wide = bits == 16 and not narrow

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
+from tfcompress.export.plan.planned_weights import digest
+from tfcompress.export.tflite.integer_operators import FIXED
+from tfcompress.quantization.numerics.grid import Grid
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
 """What only changes the form of numbers."""
@@ -42,6 +45,7 @@ class _Reader:
         self.kernels: list[int] = []
         self.activations: int | str | None = None
         self.halves = False
+        self.grids: list[tuple[str, Grid]] = []
         self.outputs: dict[int, str] = {}
         """Of the graph that is read: the names of the model's outputs, by tensor."""
         self.made: dict[int, int] = {}
@@ -58,18 +62,15 @@ class _Reader:
                 outputs.update((entry.TensorIndex(), entry.Name().decode()) for entry in entries)
         for place in range(self.model.SubgraphsLength()):
             self.graph(self.model.Subgraphs(place), outputs if not place else {})
-        return FileArithmetic(tuple(self.operators), label(self.kernels, self.activations, self.halves))
+        precision = label(self.kernels, self.activations, self.halves)
+        return FileArithmetic(tuple(self.operators), precision, tuple(self.grids))
 
     def graph(self, graph: Any, outputs: dict[int, str]) -> None:
         self.subgraph, self.outputs = graph, outputs
         self.made, self.unpacked = {}, {}
-        for place in range(graph.OperatorsLength()):
-            op = graph.Operators(place)
-            code = self.model.OperatorCodes(op.OpcodeIndex())
-            kind = self.kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
-            kind = code.CustomCode().decode() if kind == "CUSTOM" and code.CustomCode() else kind
-            inputs = [int(i) for i in op.InputsAsNumpy() if i >= 0] if op.InputsLength() else []
-            results = [int(i) for i in op.OutputsAsNumpy()] if op.OutputsLength() else []
+        called = [self.called(graph.Operators(place)) for place in range(graph.OperatorsLength())]
+        self.find_grids(called)
+        for kind, op, inputs, results in called:
             if kind in ("DEQUANTIZE", "DENSIFY") and self.constant(self.unpacked.get(inputs[0], inputs[0])):
                 self.unpacked[results[0]] = self.unpacked.get(inputs[0], inputs[0])
                 continue
@@ -78,6 +79,37 @@ class _Reader:
                 continue
             if kind not in CONTROL:
                 self.operator(kind, op, inputs, results)
+
+    def called(self, op: Any) -> tuple[str, Any, list[int], list[int]]:
+        """Return an operator's kind, itself, and its inputs and outputs."""
+        code = self.model.OperatorCodes(op.OpcodeIndex())
+        kind = self.kinds.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM")
+        kind = code.CustomCode().decode() if kind == "CUSTOM" and code.CustomCode() else kind
+        inputs = [int(i) for i in op.InputsAsNumpy() if i >= 0] if op.InputsLength() else []
+        results = [int(i) for i in op.OutputsAsNumpy()] if op.OutputsLength() else []
+        return kind, op, inputs, results
+
+    def find_grids(self, called: list[tuple[str, Any, list[int], list[int]]]) -> None:
+        """Note the grids of activations, but for those that a kernel has by itself or a factor behind it makes."""
+        follows: set[int] = set()
+        for kind, _, inputs, results in reversed(called):
+            moving = [i for i in inputs if not self.constant(i) and self.quantized(i)]
+            for index in results:
+                grid = self.grid(index)
+                if grid is not None and index not in follows and grid not in FIXED.values():
+                    self.grids.append((self.name(index), grid))
+            if kind == "MUL" and len(moving) == 1 < len(inputs):
+                follows.update(moving)
+            elif follows.intersection(results):
+                follows.update(i for i in moving if self.grid(i) == self.grid(results[0]))
+
+    def grid(self, index: int) -> Grid | None:
+        """Return the grid of a quantized tensor, as signed integers."""
+        if not self.quantized(index) or self.constant(index):
+            return None
+        quantization, kind = self.subgraph.Tensors(index).Quantization(), self.type(index)
+        zero_point = int(quantization.ZeroPoint(0)) - (128 if kind == "UINT8" else 0)
+        return Grid(float(quantization.Scale(0)), zero_point, INTEGERS[kind])
 
     def operator(self, kind: str, op: Any, inputs: list[int], results: list[int]) -> None:
         types = [self.type(i) for i in results]
@@ -104,7 +136,9 @@ class _Reader:
         before = tuple(dict.fromkeys(self.made[i] for i in inputs if self.made.get(i, -1) >= 0))
         self.made.update((i, len(self.operators)) for i in results)
         size = int(np.prod(self.subgraph.Tensors(weight).ShapeAsNumpy())) if stored else 0
-        self.operators.append(FileOperator(kind, names[0] if names else "", names, integer, stored, size, before))
+        integers = self.digest(self.unpacked.get(weight, weight)) if stored == "int8" else ""
+        tensor = names[0] if names else ""
+        self.operators.append(FileOperator(kind, tensor, names, integer, stored, size, before, integers))
 
     def stored(self, index: int) -> str | None:
         """Return what a constant is stored as; `None` for what is no constant."""
@@ -120,8 +154,14 @@ class _Reader:
     def largest(self, index: int, kind: str) -> int:
         if kind != "INT8":
             return 7 if kind == "INT4" else 127
-        values = self.model.Buffers(self.subgraph.Tensors(index).Buffer()).DataAsNumpy().view(np.int8)
+        values = self.bytes(index)
         return max(int(values.max(initial=0)), -int(values.min(initial=0)))
+
+    def digest(self, index: int) -> str:
+        return digest(self.bytes(index)) if self.type(index) == "INT8" else ""
+
+    def bytes(self, index: int) -> Any:
+        return self.model.Buffers(self.subgraph.Tensors(index).Buffer()).DataAsNumpy().view(np.int8)
 
     def constant(self, index: int) -> bool:
         buffer = self.model.Buffers(self.subgraph.Tensors(index).Buffer())

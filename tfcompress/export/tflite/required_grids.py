@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -34,29 +32,6 @@ def drop_inserted(graph: Graph) -> None:
             instead[int(op.outputs[0])] = instead[source]
             gone.append(op)
     graph.leave_out(gone, instead)
-
-
-def check_grids(graph: Graph, grids: Collection[Grid]) -> None:
-    """Raise ValueError if a graph rounds a tensor to a grid that isn't planned.
-
-    The converter may round a zero point that lies between two integers to the other of them.
-
-    Args:
-        graph: As converted, a QUANTIZE where the model has a fake-quantizer.
-        grids: Those of the plan.
-    """
-    for op in graph.operators:
-        if graph.name(op) != "QUANTIZE":
-            continue
-        index = int(op.outputs[0])
-        found = grid_of(graph, index)
-        moved = [dataclasses.replace(found, zero_point=found.zero_point + step) for step in (0, 1, -1)]
-        if not any(one.close(grid) for one in moved for grid in grids):
-            raise ValueError(
-                f"Expected the grids that the quantized model plans. Received: {graph.tensor_name(index)!r} with scale "
-                f"{found.scale:.6g} and zero point {found.zero_point}, which TensorFlow's converter made by itself. "
-                "Leave that layer float with layers=, or export to .onnx."
-            )
 
 
 def drop_guards(graph: Graph) -> set[int]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
-from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
@@ -35,7 +34,6 @@ def to_tflite(
     scheme: Scheme | None = None,
     inference_io: str = "float32",
     weights: PlannedWeights = NO_WEIGHTS,
-    grids: Collection[Grid] | None = None,
 ) -> bytes:
     """Convert a trace to a TFLite file.
 
@@ -46,7 +44,6 @@ def to_tflite(
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8"; the integers are for
             a static scheme of 8 bits.
         weights: those that are integers.
-        grids: those of the activations; None: not known.
 
     Returns:
         The bytes of the file. Its signature has the names of the trace's inputs and outputs.
@@ -68,7 +65,7 @@ def to_tflite(
     if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
     if scheme.activations == "static":
-        lower(file, weights, inference_io, grids)
+        lower(file, weights, inference_io)
     # Float fallbacks have integer weights, too.
     store_integers(file, weights, scheme.activations == "dynamic")
     return file.to_bytes()

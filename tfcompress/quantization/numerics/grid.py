@@ -80,6 +80,14 @@ class Grid:
         """The largest number."""
         return np.float32(np.float32(self.highest - self.zero_point) * np.float32(self.scale))
 
+    def brief(self) -> str:
+        """Return its bits and ends as text.
+
+        >>> Grid(0.5, -128, 8).brief()
+        'int8 0..128'
+        """
+        return f"int{self.bits} {self.minimum:.3g}..{self.maximum:.3g}"
+
     @property
     def type(self) -> str:
         """The type of the integers in TFLite's schema, "INT8" or "INT16"."""
