@@ -72,7 +72,9 @@ def test_table_json_and_plot(tmp_path):
     ("arguments", "message"),
     [
         ({"sparsities": [0.5, 1.0]}, r"\[0, 1\)"),
-        ({"sparsities": []}, "a sparsity above 0"),
+        ({"sparsities": [0.0]}, "a sparsity above 0"),
+        ({"sparsities": []}, "several values"),
+        ({"sparsities": 0.5}, r"Expected `sparsities` to be several values, such as \[0.5, 0.9\]. Received: 0.5"),
         ({"sparsities": [0.5], "epochs": 0}, "epochs=0"),
         ({"sparsities": [0.5], "scope": "model"}, "scope"),
         ({"sparsities": [0.5], "test_data": (np.ones((3, 8, 8, 1)), np.zeros(3))}, "test_data of type tuple"),

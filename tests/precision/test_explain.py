@@ -8,6 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tfcompress.precision.explain import BY_HAND, NOT_CAST
 
 
 @pytest.fixture(scope="module")
@@ -44,4 +45,8 @@ def test_one_report_for_every_model(network):
     assert {type(tfc.explain(model)) for model in (network, mixed, both)} == {tfc.PrecisionReport}
     assert {row.precision for row in tfc.explain(mixed).rows} == {"bfloat16", "float32"}
     assert {row.layer: row.precision for row in tfc.explain(both).rows}["float"] == "bfloat16"
-    assert np.all([row.precision == "float32" and row.why for row in tfc.explain(network).rows])
+    plain = tfc.explain(network).rows
+    assert np.all([row.precision == "float32" and row.why for row in plain])
+    assert plain[0].why == NOT_CAST
+    one = tfc.explain(tfc.mixed_precision(network, {"conv": "mixed_bfloat16"})).rows
+    assert [row.why for row in one[:2]] == ["", BY_HAND]

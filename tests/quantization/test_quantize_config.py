@@ -65,6 +65,7 @@ def test_bits_out_of_range(spec, bits):
         (lambda: tfc.ActivationSpec(momentum="a"), r"Expected momentum in \[0, 1\). Received: momentum='a'"),
         (lambda: tfc.QuantizeConfig(freeze_ranges_step=-1), "Expected freeze_ranges_step to be a training step"),
         (lambda: tfc.QuantizeConfig.get("int9"), "Did you mean 'int8'"),
+        (lambda: tfc.QuantizeConfig.get("INT8"), "Did you mean 'int8'"),
     ],
 )
 def test_bad_values(make, message):

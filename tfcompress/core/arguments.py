@@ -7,7 +7,7 @@ import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -104,11 +104,18 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
     """Raise ValueError unless a value is one of those allowed."""
     allowed = tuple(allowed)
     if not any(type(value) is type(entry) and value == entry for entry in allowed):
-        near = difflib.get_close_matches(value, map(str, allowed), n=1) if isinstance(value, str) else ()
+        near = difflib.get_close_matches(value.lower(), map(str, allowed), n=1) if isinstance(value, str) else ()
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"Expected {name} to be one of {', '.join(map(repr, allowed))}. Received: {name}={short(value)}.{hint}"
         )
+
+
+def check_several(name: str, values: Any, such_as: str) -> None:
+    """Raise ValueError unless a collection with an entry is given: of what is tried one after the other."""
+    single = isinstance(values, str | bytes) or (isinstance(values, np.ndarray) and not values.ndim)
+    if single or not isinstance(values, Sequence | Set | np.ndarray) or not len(values):
+        raise ValueError(f"Expected `{name}` to be several values, such as {such_as}. Received: {short(values)}.")
 
 
 def check_fields(what: str, values: Any, fields: Iterable[str], least: Iterable[str] = ()) -> dict[str, Any]:

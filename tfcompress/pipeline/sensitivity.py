@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import check_flag, short
+from tfcompress.core.arguments import check_flag, check_several, short
 from tfcompress.core.atomic_files import check_target
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
@@ -182,11 +182,7 @@ def _levels(sparsities: Sequence[float] | None, bits: Sequence[int] | None) -> t
     given: Any = bits if bits is not None else SPARSITIES if sparsities is None else sparsities
     if bits is not None and sparsities is not None:
         raise ValueError(f"Expected sparsities or bits. Received: both, {short(sparsities)} and {short(bits)}.")
-    single = isinstance(given, str | bytes) or (isinstance(given, np.ndarray) and not given.ndim)
-    if single or not isinstance(given, Sequence | Set | np.ndarray) or not len(given):
-        raise ValueError(
-            f"Expected `{name}` to be several values, such as [0.5, 0.9] or [4, 8]. Received: {short(given)}."
-        )
+    check_several(name, given, "[0.5, 0.9]" if bits is None else "[4, 8]")
     if bits is None:
         return "sparsity", tuple(sorted({check_sparsity("sparsities", value) for value in given}))
     for value in given:

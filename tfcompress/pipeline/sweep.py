@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.arguments import check_several
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.data.reading import collected
 from tfcompress.evaluation import evaluate
@@ -163,6 +164,7 @@ def sweep(
     >>> [row.sparsity for row in sweep(model, [0.5], data, test_data=data, epochs=2, batch_size=8).rows]
     [0.0, 0.0, 0.5]
     """
+    check_several("sparsities", sparsities, "[0.5, 0.9]")
     levels = sorted({0.0, *(check_sparsity("sparsities", value) for value in sparsities)})
     if len(levels) < 2 or epochs < 1 or batch_size < 1:
         raise ValueError(

@@ -23,7 +23,8 @@ from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.reports.tables import to_text
 
-BY_HAND = "named in keep_float32, adds a loss in its call, or takes no other policy"
+BY_HAND = "left out by keep_float32 or the mapping of policies, adds a loss in its call, or takes no other policy"
+NOT_CAST = "no layer of the model is in 16 bits: tfcompress.mixed_precision casts it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def explain(model: keras.Model) -> PrecisionReport:
         inner = innermost(operation)
         why = ""
         if not precision.endswith("float16"):
-            why = found.get(id(operation), "") or _why(operation, call)
+            why = found.get(id(operation), "") or _why(operation, call, bool(halves))
         rows.append(PrecisionRow(operation.name, type(inner).__name__, precision, why))
     return PrecisionReport(model.name, tuple(rows))
 
@@ -162,10 +163,12 @@ def precision_of(call: Call) -> str:
     return str(keras.backend.standardize_dtype(call.outputs[0].dtype))
 
 
-def _why(operation: Any, call: Call) -> str:
+def _why(operation: Any, call: Call, cast: bool) -> str:
     inner = innermost(operation)
+    if isinstance(inner, Layer) and not has_policy(inner):
+        return "no choice: that is what it is about"
     if isinstance(inner, Layer):
-        return BY_HAND if has_policy(inner) else "no choice: that is what it is about"
+        return BY_HAND if cast else NOT_CAST
     if precision_of(call) == "float32":
         return "what it is given is float32"
     return "no float32 numbers"

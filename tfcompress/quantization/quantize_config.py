@@ -176,7 +176,7 @@ class QuantizeConfig:
             return config
         if isinstance(config, str) and config in RECIPES:
             return RECIPES[config]
-        near = difflib.get_close_matches(str(config), RECIPES, n=1)
+        near = difflib.get_close_matches(str(config).lower(), RECIPES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"Expected a QuantizeConfig or one of {', '.join(map(repr, RECIPES))}. Received: {config!r}.{hint}"
