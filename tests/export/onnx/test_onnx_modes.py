@@ -82,10 +82,11 @@ def test_weights_off_the_grid_are_left_as_they_are():
     ]
 
 
-def test_dynamic_products_are_one_operator():
-    data = inputs_of(shared)
+@pytest.mark.parametrize("batch", [None, 1])  # of which tf2onnx makes a Gemm
+def test_dynamic_products_are_one_operator(batch):
+    data = [x[:batch] for x in inputs_of(shared)]
     model = plain(shared)
-    proto = onnx_of(model, scheme=DYNAMIC)
+    proto = onnx_of(model, batch, scheme=DYNAMIC)
     found = operators(proto)
     # The last two read one tensor, which is quantized once.
     assert found["DynamicQuantizeMatMul"] == 2 and found["MatMulIntegerToFloat"] == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.onnx.graph_editor import Graph
+from tfcompress.export.onnx.graph_editor import Graph, attributes
 from tfcompress.export.onnx.qdq_kernels import KernelWeights
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.quantization.encoding import Affine
@@ -29,9 +29,9 @@ def dynamic(proto: Any, weights: PlannedWeights, detached: Mapping[str, bytes] |
     graph = Graph(proto, detached)
     kernels = KernelWeights(graph, weights)
     quantized: dict[str, tuple[str, str, str]] = {}
-    for node in graph.of_type("MatMul"):
+    for node in graph.of_type("MatMul", "Gemm"):
         found = kernels.integers(node)
-        if found is None or found.integers.ndim != 2:
+        if found is None or found.integers.ndim != 2 or not _is_product(node):
             continue
         source, name, output = node.input[0], node.input[1], node.output[0]
         if source not in quantized:
@@ -39,12 +39,22 @@ def dynamic(proto: Any, weights: PlannedWeights, detached: Mapping[str, bytes] |
         integers, scale, zero = quantized[source]
         graph.remove(node)
         weight = _stored(graph, f"{name}/int8", np.ascontiguousarray(found.integers))
+        bias = node.input[2] if len(node.input) > 2 else ""
+        product = graph.fresh(f"{output}/product") if bias else output
         total = graph.fresh(f"{output}/int32")
         graph.add("MatMulInteger", [integers, weight, zero], total)
         floats = graph.add("Cast", [total], graph.fresh(f"{output}/float"), to=onnx.TensorProto.FLOAT)
         steps = graph.add("Mul", [scale, _scale(graph, name, found)], graph.fresh(f"{output}/scale"))
-        graph.add("Mul", [floats, steps], output)
+        graph.add("Mul", [floats, steps], product)
+        if bias:
+            graph.add("Add", [product, bias], output)
     graph.finish()
+
+
+def _is_product(node: Any) -> bool:
+    """Return whether a node multiplies its first two inputs as they are, and adds the third if there is one."""
+    given = attributes(node)
+    return not (given.get("transA") or given.get("transB")) and given.get("alpha", 1) == given.get("beta", 1) == 1
 
 
 def _quantize(graph: Graph, source: str) -> tuple[str, str, str]:
