@@ -222,7 +222,7 @@ def application(name: str) -> dict[str, Any]:
     from tfcompress.export import export
     from tfcompress.export.plan.deployment import deploy
     from tfcompress.quantization.quantize import quantize
-    from tfcompress.runtime.runner import open_runner
+    from tfcompress.runtime.opening import open_runner
 
     start, _ = clocks()
     model = build(name)

@@ -14,7 +14,8 @@ import numpy as np
 
 import tfcompress as tfc
 from benchmarks import peers
-from tfcompress.evaluation.predictor import open_predictor, predict
+from tfcompress.evaluation.open_predictor import open_predictor
+from tfcompress.evaluation.predictor import predict
 
 NOTHING = "-"
 

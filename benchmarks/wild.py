@@ -33,7 +33,8 @@ from benchmarks import data, peers
 from benchmarks.data import CLASSES, ITEMS, LENGTH, SIDE, USERS, WORDS, Samples
 from benchmarks.files import NOTHING, accuracy
 from benchmarks.harness import Setting, collected, in_a_process, run_parts, save, show
-from tfcompress.evaluation.predictor import open_predictor, predict
+from tfcompress.evaluation.open_predictor import open_predictor
+from tfcompress.evaluation.predictor import predict
 from tfcompress.pipeline import compress_job, digits
 
 CALIBRATION = 256

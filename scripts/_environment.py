@@ -19,7 +19,7 @@ MESSAGES = os.dup(2)  # while TensorFlow is imported, 2 is another
 def _wait(signals: set[signal.Signals]) -> None:
     """End the process when one of the signals comes, with 128 and its number as shells say it; leave no drafts."""
     number = signal.sigwait(signals)
-    files = sys.modules.get("tfcompress.core.atomic_files")
+    files = sys.modules.get("tfcompress.core.temporary_folders")
     if files is not None and hasattr(files, "abandon"):
         files.abandon()
     cursor = "\x1b[?25h\r" if os.isatty(MESSAGES) else ""  # a progress bar hides it

@@ -78,7 +78,7 @@ def examine_together(names: Sequence[str]) -> dict[str, list[str]]:
     """
     from tfcompress.export import export
     from tfcompress.quantization import quantize
-    from tfcompress.runtime.runner import open_runner
+    from tfcompress.runtime.opening import open_runner
 
     cases = [CASES[name] for name in names]
     assert all(isinstance(case, Case) for case in cases)
@@ -166,7 +166,7 @@ def shipped(
 ) -> tuple[str, str, str]:
     """Return (verdict, how it differs from Keras by too much, what to note)."""
     from tfcompress.export import export
-    from tfcompress.runtime.runner import open_runner
+    from tfcompress.runtime.opening import open_runner
 
     kind = path.suffix[1:]
     try:

@@ -12,7 +12,7 @@ from benchmarks.coverage import condition, images, onnx_kernels, tflite_kernels
 from tfcompress.export import export
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.quantization import quantize
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 
 SIZE = 32
 OPTIONS = {"input_shape": (SIZE, SIZE, 3), "weights": None, "classes": 10, "classifier_activation": None}

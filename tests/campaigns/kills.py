@@ -23,7 +23,7 @@ import numpy as np
 
 import tfcompress as tfc
 from tests.campaigns.counting import Counts
-from tfcompress.core.atomic_files import PREFIX
+from tfcompress.core.temporary_folders import PREFIX
 from tfcompress.pipeline.checkpoints import PREFIX as RESUME
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.cli.test_scripts import ROOT
-from tfcompress.core.atomic_files import PREFIX
+from tfcompress.core.temporary_folders import PREFIX
 
 
 @pytest.mark.long

@@ -8,7 +8,6 @@ import resource
 import stat
 import subprocess
 import sys
-import tempfile
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 
 import tfcompress as tfc
 from tfcompress.core import atomic_files
+from tfcompress.core.temporary_folders import PREFIX
 
 
 def model(units=3):
@@ -101,8 +101,8 @@ def test_what_killed_programs_left_is_removed_and_what_others_write_is_not(tmp_p
     killed = subprocess.run([sys.executable, "-c", program, str(target)], check=False, capture_output=True)
     assert killed.returncode == -9
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith(atomic_files.PREFIX)
-    living = tmp_path / f"{atomic_files.PREFIX}0123"
+    assert left.name.startswith(PREFIX)
+    living = tmp_path / f"{PREFIX}0123"
     living.mkdir()
     (tmp_path / ".other-draft").mkdir()
     with open(living / ".lock", "w") as lock:
@@ -177,14 +177,3 @@ def test_a_distiller_saves_its_student_whole(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         distiller.save(file)
     assert file.read_bytes() == before
-
-
-def test_temporary_files_are_in_one_folder_that_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with atomic_files.temporary_folder():
-        (folder,) = tmp_path.iterdir()
-        assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
-        (folder / "left").write_text("by a library")
-    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(tmp_path)
-    assert not list(tmp_path.iterdir())

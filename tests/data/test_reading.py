@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import layers as L
 
 import tfcompress as tfc
-from tfcompress.data.reading import array_of, check_finite, collected, inputs_of, one_hot_classes
+from tfcompress.data.array_checks import array_of, check_finite, one_hot_classes
+from tfcompress.data.reading import collected, inputs_of
 from tfcompress.pipeline import read_npz
 from tfcompress.pipeline.training import loss_for
 

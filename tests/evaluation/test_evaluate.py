@@ -24,7 +24,7 @@ def test_every_format_says_the_same(digits, tflite_file, onnx_file, float16_file
 
 def test_a_quantized_input_takes_real_and_raw_values(digits, int8_file):
     from tfcompress.runtime.integer_io import io_grids
-    from tfcompress.runtime.runner import open_runner
+    from tfcompress.runtime.opening import open_runner
 
     real = evaluate(int8_file, digits.x, digits.y)
     scale, zero_point = io_grids(open_runner(int8_file))["pixels"]

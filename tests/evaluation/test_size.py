@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tfcompress as tfc
 from tests.evaluation.conftest import save_onnx
 from tfcompress.evaluation.file_constants import Count, _unpack, count_onnx, count_tflite
-from tfcompress.evaluation.predictor import Saved, open_predictor
+from tfcompress.evaluation.open_predictor import Saved, open_predictor
 from tfcompress.evaluation.size import count_keras, measure_size, save_without_optimizer, zipped_size
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.pruning.prune import update_masks

@@ -12,7 +12,7 @@ from keras import ops
 from tfcompress.core.error_messages import told
 from tfcompress.export import ParityError, export
 from tfcompress.export.onnx import to_onnx
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import tfcompress as tfc
 from tfcompress.core import atomic_files
 from tfcompress.export import exporter
 from tfcompress.runtime import external_data
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 
 L = keras.layers
 IN_4_BITS = tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=4), activations=None)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from absl import flags
 from absl.flags import FlagValues
 
-from tfcompress.core.atomic_files import temporary_folder
+from tfcompress.core.temporary_folders import temporary_folder
 
 OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 

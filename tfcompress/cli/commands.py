@@ -166,7 +166,7 @@ def quantize(values: FlagValues) -> None:
     import tfcompress as tfc
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
-    from tfcompress.evaluation.predictor import Saved
+    from tfcompress.evaluation.open_predictor import Saved
     from tfcompress.pipeline.quantize_aware_training import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize

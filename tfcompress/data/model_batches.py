@@ -11,16 +11,9 @@ import numpy as np
 
 from tfcompress.core.arguments import check_count, running
 from tfcompress.core.uneven_rows import check_rows, cut, is_uneven
-from tfcompress.data.reading import (
-    array_of,
-    check_finite,
-    inputs_of,
-    is_array,
-    is_list,
-    unnested,
-    without_lists,
-    without_targets,
-)
+from tfcompress.data.array_checks import array_of, check_finite, is_array
+from tfcompress.data.nested_inputs import unnested
+from tfcompress.data.reading import inputs_of, is_list, without_lists, without_targets
 from tfcompress.graph.inputs.sizes import batch_of, is_free
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name
 

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from tfcompress.core.uneven_rows import check_rows, cut
+from tfcompress.data.array_checks import is_array
 from tfcompress.data.named_inputs import TensorInfo, count_samples, fit_inputs
-from tfcompress.data.reading import inputs_of, is_array, joined_inputs, without_targets, yields_pairs
+from tfcompress.data.reading import inputs_of, joined_inputs, without_targets, yields_pairs
 
 Arrays = dict[str, np.ndarray]
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.uneven_rows import is_uneven
-from tfcompress.data.reading import array_of, check_finite, unnested
+from tfcompress.data.array_checks import array_of, check_finite
+from tfcompress.data.nested_inputs import unnested
 
 
 @dataclasses.dataclass(frozen=True)

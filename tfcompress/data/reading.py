@@ -14,107 +14,8 @@ import numpy as np
 from tfcompress.core.arguments import short
 from tfcompress.core.error_messages import user_level
 from tfcompress.core.uneven_rows import is_uneven
-
-NUMBERS = "biuf"
-"""Kinds of dtypes, in NumPy's letters, that are real numbers."""
-
-
-def is_array(value: Any) -> bool:
-    """Return whether a value is an array, or can be made one: a tensor, a column of a table."""
-    if isinstance(value, memoryview):
-        return True
-    if isinstance(value, str | bytes | Mapping | list | tuple | keras.Model):
-        return False
-    return hasattr(value, "__array__") or (hasattr(value, "shape") and hasattr(value, "dtype"))
-
-
-def array_of(value: Any, what: str, strings: bool = False) -> np.ndarray:
-    """Return a value as an array of real numbers.
-
-    Args:
-        value: An array, a tensor, anything with `__array__`, or lists of numbers.
-        what: What it is, for messages, such as "input 'x'".
-        strings: Whether text will do.
-
-    Raises:
-        ValueError: If it is ragged or sparse, or holds text, complex numbers, dates or objects.
-
-    Example:
-
-    >>> array_of([[1, 2], [3, 4]], "x").shape
-    (2, 2)
-    """
-    kind = type(value).__name__
-    if kind in ("RaggedTensor", "SparseTensor", "IndexedSlices") or hasattr(value, "tocsr"):
-        raise ValueError(f"Expected a dense array for {what}. Received: a {kind}. Convert it to a dense one first.")
-    check_unmasked(value, what)
-    try:
-        array = value if isinstance(value, np.ndarray) else _plain(value)
-    except Exception as error:  # whatever an `__array__` of somebody else's raises
-        raise ValueError(
-            f"Expected an array of numbers for {what}. Received: {_described(value)}, which is no array: rows may be "
-            f"of different lengths ({error}). Fill them up to one length."
-        ) from error
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        return array.astype("float64")  # no library behind NumPy knows more
-    if array.dtype.kind in NUMBERS or array.dtype.name in ("bfloat16", "int4", "uint4"):
-        return array
-    if array.dtype.kind in "SUT" or (array.dtype.kind == "O" and _is_text(array)):
-        if strings:
-            return array.astype(str)
-        advice = "Convert it with .astype('float32') if that is meant; it is text."
-    elif array.dtype.kind == "c":
-        advice = "Give real and imaginary part as channels."
-    elif array.dtype.kind == "O":
-        of = f" of type {type(array.ravel()[0]).__name__}" if array.size else ""
-        advice = f"It holds objects{of}: fill up rows of different lengths, or convert it with .astype('float32')."
-    else:
-        advice = "Convert it to numbers."
-    raise ValueError(f"Expected real numbers for {what}. Received: dtype {array.dtype}. {advice}")
-
-
-def check_unmasked(value: Any, what: str) -> None:
-    """Raise ValueError for an array that says of some values that they don't count: NumPy's functions forget that."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError(
-            f"Expected an array whose values all count for {what}. Received: a masked array with "
-            f"{np.ma.count_masked(value):,} of {value.size:,} values masked. Leave them out, or fill them in by "
-            ".filled(...)."
-        )
-
-
-def check_finite(array: np.ndarray, what: str) -> np.ndarray:
-    """Return an array; raise ValueError if it holds NaN or infinity, and say in which row and column.
-
-    >>> check_finite(np.array([[1.0, 2.0], [3.0, np.nan]]), "x")
-    Traceback (most recent call last):
-    ...
-    ValueError: Expected finite numbers in x. Received: NaN in row 1, column 1 (1 of 4 values isn't finite). ...
-    """
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        return array
-    values = array if array.dtype.kind == "f" else array.astype("float32")
-    finite = np.isfinite(values)
-    if values.itemsize > 4:  # models compute in float32
-        finite &= np.abs(values) <= np.finfo(np.float32).max
-    if finite.all():
-        return array
-    at = [int(index) for index in np.argwhere(~finite)[0]]
-    place = (f" in row {at[0]}" if at else "") + (f", column {at[-1]}" if len(at) > 1 else "")
-    bad = int(finite.size - finite.sum())
-    columns = [] if array.ndim < 2 else np.flatnonzero(~finite.reshape(-1, array.shape[-1]).any(axis=0)).tolist()
-    whole = f"; no value of column {', '.join(map(str, columns[:8]))} is" if columns and finite.any() else ""
-    first = values[tuple(at)]
-    found = "NaN" if np.isnan(first) else "infinity" if np.isinf(first) else f"{first:.6g}, infinity in float32,"
-    raise ValueError(
-        f"Expected finite numbers in {what}. Received: {found}{place} ({bad:,} of {finite.size:,} values "
-        f"{'is' if bad == 1 else 'are'}n't finite{whole}). Leave such samples out, or fill them in."
-    )
-
-
-def numbers_of(value: Any, what: str) -> np.ndarray:
-    """Return a value as an array of finite real numbers (see `array_of`, `check_finite`)."""
-    return check_finite(array_of(value, what), what)
+from tfcompress.data.array_checks import array_of, described, is_array
+from tfcompress.data.nested_inputs import arrays
 
 
 def parts(data: Any, count: int = 1) -> Iterator[Any]:
@@ -187,19 +88,6 @@ def called(function: Callable[..., Any]) -> Any:
     return function()
 
 
-def one_hot_classes(y: np.ndarray) -> np.ndarray | None:
-    """Return the classes of one-hot rows; `None` if `y` holds anything else.
-
-    >>> one_hot_classes(np.eye(3)[[2, 0]]), one_hot_classes(np.ones((2, 3)))
-    (array([2, 0]), None)
-    """
-    if y.ndim < 2 or y.shape[-1] < 2 or y.dtype.kind not in NUMBERS or not y.size:
-        return None
-    if not np.isin(y, (0, 1)).all() or not (y.sum(axis=-1) == 1).all():
-        return None
-    return y.argmax(axis=-1)
-
-
 def without_targets(data: Any, count: int = 1) -> Any:
     """Return the inputs of `(x, y)` or `(x, y, weights)`, which `fit` takes as such; anything else as it is.
 
@@ -266,7 +154,7 @@ def collected(data: Any) -> tuple[Any, Any]:
     for part in [data] if isinstance(data, tuple) and len(data) in (2, 3) else parts(data):
         if not isinstance(part, list | tuple) or not 2 <= len(part) <= 3:
             raise ValueError(
-                f"Expected batches (x, y), or y beside data. Received: a batch that is {_described(part)}. Give the "
+                f"Expected batches (x, y), or y beside data. Received: a batch that is {described(part)}. Give the "
                 "targets too."
             )
         if len(part) == 3 and part[2] is not None and not found:
@@ -306,63 +194,6 @@ def joined_inputs(data: Any, count: int = 1, most: int | None = None) -> Any:
     return _joined(found)
 
 
-def leaf_names(data: Any, path: tuple[str, ...] = ()) -> Any:
-    """Return the structure of a dict that may hold dicts and lists, each array in it as its name: the keys to it."""
-    if isinstance(data, Mapping):
-        return {key: leaf_names(part, (*path, str(key))) for key, part in data.items()}
-    if isinstance(data, list | tuple) and any(map(is_array, data)):
-        return [leaf_names(part, (*path, str(place))) for place, part in enumerate(data)]
-    return "_".join(path)
-
-
-def unnested(data: Any, names: Iterable[str] | None = None) -> Any:
-    """Return what a dict of dicts holds by name; other data, and what has other names, as it is.
-
-    Args:
-        data: Of any kind.
-        names: Of a model's inputs: all keys to an array, joined; or the last key of each alone. `None`: all keys,
-            whatever they are.
-
-    Example:
-
-    >>> unnested({"text": {"ids": 1, "mask": 2}, "image": 3}, ["text_ids", "text_mask", "image"])
-    {'text_ids': 1, 'text_mask': 2, 'image': 3}
-    >>> unnested({"text": {"ids": 1, "mask": 2}, "image": 3}, ["ids", "mask", "image"])
-    {'ids': 1, 'mask': 2, 'image': 3}
-    """
-    wanted = None if names is None else set(names)
-    if not isinstance(data, Mapping) or wanted == set(data):
-        return data
-    found: dict[str, tuple[str, Any]] = {}
-
-    def gather(key: str, structure: Any, part: Any) -> None:
-        if isinstance(structure, str):
-            found[structure] = key, part
-            return
-        places = structure.items() if isinstance(structure, dict) else enumerate(structure)
-        for inner, entry in places:
-            gather(str(inner), entry, part[inner])
-
-    gather("", leaf_names(data), data)
-    if wanted is None or wanted == set(found):
-        return {name: part for name, (_, part) in found.items()}
-    last = dict(found.values())
-    return last if wanted == set(last) and len(last) == len(found) else data
-
-
-def arrays(value: Any, what: str) -> Any:
-    """Return what is in a dict or a list as arrays, of numbers or text."""
-    return _mapped(lambda x: array_of(x, what, strings=True), value)
-
-
-def _mapped(function: Callable[[Any], np.ndarray], value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _mapped(function, part) for key, part in value.items()}
-    if isinstance(value, list | tuple) and any(is_array(part) and np.ndim(part) for part in value):
-        return [_mapped(function, part) for part in value]
-    return function(value)
-
-
 def _joined(batches: list[Any]) -> Any:
     first = batches[0]
     if isinstance(first, dict):
@@ -370,19 +201,3 @@ def _joined(batches: list[Any]) -> Any:
     if isinstance(first, list):
         return [_joined(list(column)) for column in zip(*batches, strict=True)]
     return np.concatenate([np.atleast_1d(batch) for batch in batches])
-
-
-def _plain(value: Any) -> np.ndarray:
-    if isinstance(value, list | tuple):
-        return np.asarray([_plain(part) if is_array(part) else part for part in value])
-    tensor = is_array(value) and not hasattr(value, "__array__") and not isinstance(value, memoryview)
-    return np.asarray(keras.ops.convert_to_numpy(value) if tensor else value)
-
-
-def _is_text(array: np.ndarray) -> bool:
-    return array.size > 0 and all(isinstance(part, str | bytes) for part in array.ravel()[:100])
-
-
-def _described(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    return f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if isinstance(shape, tuple | list) else "")

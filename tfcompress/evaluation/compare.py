@@ -17,8 +17,9 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate, Comparison
 from tfcompress.evaluation.evaluate import both, check_options, check_targets, evaluate_predictor
+from tfcompress.evaluation.open_predictor import Saved, Source, open_predictor
 from tfcompress.evaluation.page import page
-from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Saved, Source, name_arrays, open_predictor
+from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, name_arrays
 from tfcompress.evaluation.size import measure_size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.export.artifact import Artifact

@@ -11,10 +11,12 @@ from tfcompress.core.arguments import check_choice, check_flag, short
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.uneven_rows import is_uneven
+from tfcompress.data.array_checks import check_finite
 from tfcompress.data.model_batches import check_batch_size
-from tfcompress.data.reading import check_finite, collected, joined_inputs, yields_pairs
+from tfcompress.data.reading import collected, joined_inputs, yields_pairs
 from tfcompress.evaluation.metrics import Metrics
-from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Predictor, Source, name_arrays, open_predictor, predict
+from tfcompress.evaluation.open_predictor import Source, open_predictor
+from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Predictor, name_arrays, predict
 from tfcompress.evaluation.scoring import TASKS, judge, names_of
 
 

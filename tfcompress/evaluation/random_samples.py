@@ -10,7 +10,8 @@ import numpy as np
 
 from tfcompress.core.quiet_output import quiet
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.evaluation.predictor import Arrays, KerasPredictor, Predictor
+from tfcompress.evaluation.open_predictor import KerasPredictor
+from tfcompress.evaluation.predictor import Arrays, Predictor
 from tfcompress.graph.inputs.declared import given_shapes
 from tfcompress.graph.inputs.sizes import NoSizeFits, hints_of
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfcompress.core.arguments import short
-from tfcompress.data.reading import array_of, check_finite, one_hot_classes
+from tfcompress.data.array_checks import array_of, check_finite, one_hot_classes
 from tfcompress.evaluation.metrics import ClassMetrics, Metrics
 
 Task = Literal["multiclass", "binary", "regression"]

@@ -20,7 +20,8 @@ from tfcompress.core.keras_private import flatten_layers, own_variables
 from tfcompress.core.passthrough import Inserted, PassThrough
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.evaluation.file_constants import Count, count_onnx, count_tflite
-from tfcompress.evaluation.predictor import KerasPredictor, Predictor
+from tfcompress.evaluation.open_predictor import KerasPredictor
+from tfcompress.evaluation.predictor import Predictor
 from tfcompress.runtime.external_data import external_files
 
 CHUNK = 1 << 20

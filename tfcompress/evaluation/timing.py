@@ -15,7 +15,8 @@ from tfcompress.core.arguments import check_count, check_number, is_whole
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.data.named_batches import first_samples
-from tfcompress.evaluation.predictor import Arrays, Predictor, Source, open_predictor
+from tfcompress.evaluation.open_predictor import Source, open_predictor
+from tfcompress.evaluation.predictor import Arrays, Predictor
 from tfcompress.evaluation.random_samples import samples_for
 
 ROUNDS = 10

@@ -13,7 +13,8 @@ from tfcompress.export.plan.file_operators import Operators
 from tfcompress.parity.tolerance import OutputParity, Parity
 from tfcompress.runtime import integer_io
 from tfcompress.runtime.external_data import external_files
-from tfcompress.runtime.runner import Runner, open_runner
+from tfcompress.runtime.opening import open_runner
+from tfcompress.runtime.runner import Runner
 
 
 @dataclasses.dataclass(frozen=True)

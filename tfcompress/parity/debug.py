@@ -26,7 +26,8 @@ from tfcompress.parity.tensor_difference import TensorDifference
 from tfcompress.parity.verify import pair
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import held, io_grids, quantize
-from tfcompress.runtime.runner import Runner, open_runner
+from tfcompress.runtime.opening import open_runner
+from tfcompress.runtime.runner import Runner
 from tfcompress.tracing.signature import read_signature
 
 SHARE_OF_PEAK = 1 / 1024

@@ -17,7 +17,8 @@ from tfcompress.core.uneven_rows import cut, is_uneven
 from tfcompress.data.named_inputs import TensorInfo, count_samples
 from tfcompress.parity.proof import reference, verify
 from tfcompress.parity.tolerance import Parity, ParityError
-from tfcompress.runtime.runner import Runner, RuntimeRefusal, open_runner
+from tfcompress.runtime.opening import open_runner
+from tfcompress.runtime.runner import Runner, RuntimeRefusal
 from tfcompress.tracing.function_graph import captured_by, function_of
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, layer_of, named

@@ -22,7 +22,7 @@ from tfcompress.parity.probing.model_tensors import output_scales
 from tfcompress.parity.probing.tensor_comparison import Values
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import predict
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 from tfcompress.tracing.float32_view import float32_view
 from tfcompress.tracing.random_inputs import noise_signature, samples_at_once
 from tfcompress.tracing.recurrent_state import StreamingSignature, has_states, streaming_signature

@@ -13,7 +13,7 @@ import keras
 
 from tfcompress.core.atomic_files import check_room, check_target, save
 from tfcompress.evaluation import Report, compare
-from tfcompress.evaluation.predictor import Saved
+from tfcompress.evaluation.open_predictor import Saved
 from tfcompress.export import export
 from tfcompress.graph import rebuild, strip
 from tfcompress.pipeline.checkpoints import Resume

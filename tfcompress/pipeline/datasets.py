@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.data.reading import array_of, numbers_of, one_hot_classes
+from tfcompress.data.array_checks import array_of, numbers_of, one_hot_classes
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 

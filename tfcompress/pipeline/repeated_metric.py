@@ -12,8 +12,10 @@ import numpy as np
 from tfcompress.core.arguments import check_count, short
 from tfcompress.core.error_messages import told
 from tfcompress.data.model_batches import again
-from tfcompress.data.reading import arrays, called, is_pair, warn_of_weights
-from tfcompress.evaluation.predictor import Arrays, KerasPredictor, name_arrays, predict
+from tfcompress.data.nested_inputs import arrays
+from tfcompress.data.reading import called, is_pair, warn_of_weights
+from tfcompress.evaluation.open_predictor import KerasPredictor
+from tfcompress.evaluation.predictor import Arrays, name_arrays, predict
 from tfcompress.evaluation.scoring import judge
 
 METRICS = {"accuracy": True, "macro_f1": True, "roc_auc": True, "r2": True, "mse": False, "mae": False}

@@ -16,8 +16,10 @@ from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import not_distributed
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import inner_weights
+from tfcompress.data.array_checks import check_finite, one_hot_classes
 from tfcompress.data.model_batches import check_batch_size
-from tfcompress.data.reading import arrays, check_finite, one_hot_classes, parts
+from tfcompress.data.nested_inputs import arrays
+from tfcompress.data.reading import parts
 from tfcompress.graph import kernel_positions, rebuild
 from tfcompress.graph.float32_layers import widened
 from tfcompress.graph.loss_scaling import policy_of_layers

@@ -1,21 +1,18 @@
-"""Run any `.tflite` or `.onnx` file, by the names of its inputs and outputs."""
+"""What is common to the runtimes: a file is run by the names of its inputs and outputs."""
 
 import abc
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import MOST_THREADS, cannot_run, check_count, check_path
+from tfcompress.core.arguments import cannot_run, check_path
 from tfcompress.core.error_messages import told
-from tfcompress.core.out_of_memory import memory_error, out_of_memory
-from tfcompress.core.quiet_output import quiet
 from tfcompress.core.uneven_rows import check_rows, cut, is_uneven
 from tfcompress.data.named_inputs import TensorInfo, count_samples, fit_inputs
-from tfcompress.runtime.external_data import check_outside
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx"}
 """The format that each suffix stands for."""
@@ -55,7 +52,7 @@ class RuntimeRefusal(ValueError):
 
 
 @contextlib.contextmanager
-def _refusals(path: pathlib.Path, given: Mapping[str, np.ndarray]) -> Iterator[None]:
+def refusals(path: pathlib.Path, given: Mapping[str, np.ndarray]) -> Iterator[None]:
     """Raise what a runtime raises while it runs a file as `RuntimeRefusal`."""
     try:
         yield
@@ -171,164 +168,8 @@ class Runner(abc.ABC):
         return value[:wanted]
 
 
-def open_runner(path: str | os.PathLike[str], threads: int = 1) -> Runner:
-    """Load a `.tflite` or `.onnx` file in the runtime that will run it.
-
-    Args:
-        path: the file, written by anyone.
-        threads: how many threads one inference may use.
-
-    Returns:
-        A `Runner`: `.run({name: array})` once, `.predict(x)` in batches.
-
-    Raises:
-        ValueError: the suffix is unknown, or the runtime refuses the file.
-        FileNotFoundError: there is no such file, or the one beside it that holds its weights.
-
-    Example:
-        runner = open_runner("model.tflite", threads=2)
-        logits = runner.predict(images)
-    """
-    kind = format_of(path)
-    file = pathlib.Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"Expected a model file. Received: {os.fspath(path)!r}, which isn't there.")
-    threads = check_count("threads", threads, most=MOST_THREADS)
-    try:
-        return TFLiteRunner(file, threads) if kind == "tflite" else ONNXRunner(file, threads)
-    except ImportError:
-        raise
-    except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
-        if out_of_memory(error):
-            raise memory_error(f"load {os.fspath(path)!r}", error) from error
-        _check_weights(kind, file)
-        raise RuntimeRefusal(
-            f"Expected a {kind} file that its runtime can load. Received: {os.fspath(path)!r}, which it "
-            f"refused: {told(error)}",
-            error,
-        ) from error
-
-
-def _check_weights(kind: str, file: pathlib.Path) -> None:
-    """Say so if a file was refused because the file with its weights isn't beside it."""
-    if kind != "onnx":
-        return
-    import onnx
-
-    try:
-        proto = onnx.load(file, load_external_data=False)
-    except Exception:  # no ONNX file: what the runtime said is to be told
-        return
-    check_outside(proto, file)
-
-
-class TFLiteRunner(Runner):
-    """A `.tflite` file in the ai_edge_litert interpreter, addressed through its signature."""
-
-    format = "tflite"
-
-    def __init__(self, path: pathlib.Path, threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        with quiet():
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            if all((detail["shape_signature"] >= 0).all() for detail in self._interpreter.get_input_details()):
-                # Not with free sizes: they count as 1 until data comes, too small for many a convolution. And
-                # now, for it is refused once a signature runner holds the interpreter.
-                self._interpreter.allocate_tensors()
-            signatures = self._interpreter.get_signature_list()
-            key = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
-            # Files of old, and those that other tools wrote, may have no signature: then by tensor name.
-            self._signature = self._interpreter.get_signature_runner(key) if key else None
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
-        if self._signature:
-            # A signature sorts its names; the graph has them in the order of the traced function's arguments.
-            inputs = _in_graph_order(self._signature.get_input_details(), inputs)
-            outputs = _in_graph_order(self._signature.get_output_details(), outputs)
-        else:
-            inputs = {detail["name"]: detail for detail in inputs}
-            outputs = {detail["name"]: detail for detail in outputs}
-        self.details = inputs, outputs
-        super().__init__(
-            path,
-            threads,
-            {name: _tflite_info(detail) for name, detail in inputs.items()},
-            {name: _tflite_info(detail) for name, detail in outputs.items()},
-        )
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the file once (see `Runner.run`)."""
-        with _refusals(self.path, inputs):
-            return self._run(inputs)
-
-    def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if self._signature:
-            results = self._signature(**inputs)
-            return {name: results[name] for name in self.output_specs}
-        shapes = {detail["index"]: tuple(detail["shape"]) for detail in self._interpreter.get_input_details()}
-        for name, detail in self.details[0].items():
-            if shapes[detail["index"]] != inputs[name].shape:
-                self._interpreter.resize_tensor_input(detail["index"], inputs[name].shape)
-        self._interpreter.allocate_tensors()
-        for name, detail in self.details[0].items():
-            self._interpreter.set_tensor(detail["index"], inputs[name])
-        self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self.details[1].items()}
-
-
-class ONNXRunner(Runner):
-    """A `.onnx` file in an ONNX Runtime session on the CPU."""
-
-    format = "onnx"
-
-    def __init__(self, path: pathlib.Path, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        with quiet():
-            self.session = onnxruntime.InferenceSession(
-                os.path.realpath(path), options, providers=["CPUExecutionProvider"]
-            )
-        super().__init__(
-            path,
-            threads,
-            {value.name: _onnx_info(value) for value in self.session.get_inputs()},
-            {value.name: _onnx_info(value) for value in self.session.get_outputs()},
-        )
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the file once (see `Runner.run`)."""
-        with _refusals(self.path, inputs):
-            return dict(zip(self.output_names, self.session.run(self.output_names, dict(inputs)), strict=True))
-
-
 def fill(array: np.ndarray, size: int) -> np.ndarray:
     """Repeat the last sample until there are `size`."""
     if not array.ndim:
         return array
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
-
-
-def _in_graph_order(
-    by_name: Mapping[str, Mapping[str, Any]], in_order: Sequence[Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
-    places = {detail["index"]: place for place, detail in enumerate(in_order)}
-    return dict(sorted(by_name.items(), key=lambda item: places.get(item[1]["index"], len(places))))
-
-
-def _tflite_info(detail: Mapping[str, Any]) -> TensorInfo:
-    shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
-    return TensorInfo(tuple(None if size < 0 else int(size) for size in shape), np.dtype(detail["dtype"]).name)
-
-
-_ONNX_DTYPES = {"float": "float32", "double": "float64"}
-
-
-def _onnx_info(value: Any) -> TensorInfo:
-    dtype = value.type.removeprefix("tensor(").removesuffix(")")
-    shape = tuple(size if isinstance(size, int) else None for size in value.shape or ())
-    return TensorInfo(shape, _ONNX_DTYPES.get(dtype, dtype))

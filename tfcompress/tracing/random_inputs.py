@@ -3,146 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfcompress.core.keras_private import flatten_layers
-from tfcompress.data.named_inputs import TensorInfo, count_samples, fit_inputs
+from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.graph.inputs.sizes import batch_of
-from tfcompress.tracing.constant_parts import reachable
-from tfcompress.tracing.float32_view import float32_view
-from tfcompress.tracing.function_graph import captured_by, function_of
-from tfcompress.tracing.random_operations import CLASSES, KINDS, NORMAL, TRUNCATED, UNIFORM, draw_classes, drawing, said
+from tfcompress.tracing.noise_signature import NoiseSignature
+from tfcompress.tracing.random_draws import find_draws, given_graph
+from tfcompress.tracing.random_operations import drawing
 from tfcompress.tracing.recurrent_state import first_samples
-from tfcompress.tracing.signature import Signature, unique
-from tfcompress.tracing.trace import Trace, plainly, trace
-from tfcompress.tracing.unsupported_operators import layer_of
-
-EXPECTED = {
-    NORMAL: "standard normal (mean 0, deviation 1)",
-    UNIFORM: "uniform from 0 to below 1",
-    TRUNCATED: "standard normal, drawn again where it is beyond -2 to 2",
-}
+from tfcompress.tracing.signature import Signature
+from tfcompress.tracing.trace import Trace, trace
 
 PROBE = 251
 """A number of samples that no other size of a model is likely to be: a draw of so many rows has one for each."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """One operation that draws.
-
-    Attributes:
-        kind: a key of `EXPECTED`.
-        layer: in which it is.
-        tensor: its name in the graph.
-        shape: of what it draws.
-    """
-
-    kind: str
-    layer: str
-    tensor: str
-    shape: tuple[int | None, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class NoiseSignature(Signature):
-    """A signature with what is drawn behind the inputs.
-
-    Attributes:
-        own: the model's, without draws.
-        kinds: {name of an input that is drawn: a key of `EXPECTED`}.
-    """
-
-    own: Signature = dataclasses.field(kw_only=True)
-    kinds: dict[str, str] = dataclasses.field(kw_only=True)
-
-    @property
-    def own_inputs(self) -> dict[str, TensorInfo]:
-        """The inputs without draws."""
-        return self.own.inputs
-
-    @property
-    def sampled_inputs(self) -> dict[str, TensorInfo]:
-        """The inputs without draws, whose number depends on these."""
-        return self.own.inputs
-
-    def call(self, model: keras.Model, tensors: Sequence[Any]) -> dict[str, Any]:
-        """Call `model` with inputs and draws; return {name: tensor}."""
-        return self.caller(model)(tensors)
-
-    def caller(self, model: keras.Model) -> Callable[[Sequence[Any]], dict[str, Any]]:
-        """Return what calls `model` in a graph in which given numbers stand where it draws.
-
-        A graph is made for each shape of inputs: variables must not have other values meanwhile.
-        """
-        made: dict[Any, tuple[Any, list[str]]] = {}
-
-        def call(tensors: Sequence[Any]) -> dict[str, Any]:
-            inputs = tensors[: len(self.own.inputs)]
-            key = tuple(tuple(x.shape) for x in inputs)
-            if key not in made:
-                concrete, order, draws = self._traced(model, inputs)
-                lead = {name: self.inputs[name].shape for name in draws}
-                made[key] = _given(concrete, len(inputs), {n: (draws[n], lead[n]) for n in self.kinds}), order
-            concrete, order = made[key]
-            outputs = concrete(*tensors)
-            return {name: outputs[name] for name in order}
-
-        return call
-
-    def _traced(self, model: keras.Model, tensors: Sequence[Any]) -> tuple[Any, list[str], dict[str, Draw]]:
-        import tensorflow as tf
-
-        order: list[str] = []
-
-        def inference(*inputs: Any) -> dict[str, Any]:
-            outputs = self.own.call(model, inputs)
-            order[:] = outputs
-            return {name: tf.identity(x) for name, x in outputs.items()}
-
-        specs = [tf.TensorSpec(x.shape, x.dtype, name=name) for name, x in zip(self.own.inputs, tensors, strict=True)]
-        function = tf.function(inference, input_signature=specs, autograph=False)
-        concrete = plainly(function.get_concrete_function(), len(specs))
-        layers = frozenset(layer.name for layer in flatten_layers(model, include_self=False))
-        draws = find_draws(concrete, self.own.inputs, layers, model.name)
-        if {name: draw.kind for name, draw in draws.items()} != self.kinds:
-            raise ValueError(
-                "Expected the model to draw the random numbers that its file takes, "
-                f"{', '.join(self.kinds)}. Received: {model.name!r}, which draws {', '.join(draws) or 'none'}. Let "
-                "what it draws depend on its layers alone."
-            )
-        return concrete, order, draws
-
-    def completed(
-        self, model: keras.Model, inputs: Mapping[str, np.ndarray], random: np.random.Generator | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return inputs with numbers drawn behind them, as many as `model` draws for them."""
-        random = np.random.default_rng(0) if random is None else random
-        samples = count_samples(inputs)
-        shapes = {name: self.inputs[name].shape[1:] for name in self.kinds}
-        if any(None in shape for shape in shapes.values()):
-            batch = batch_of(spec.shape for spec in self.inputs.values()) or 1
-            tensors = [keras.ops.convert_to_tensor(x[:batch] if x.ndim else x) for x in inputs.values()]
-            with float32_view(model):
-                found = self._traced(model, tensors)[2]
-            shapes = {name: found[name].shape[len(found[name].shape) - len(shapes[name]) :] for name in shapes}
-        drawn = {name: _drawn(kind, (samples, *map(_size, shapes[name])), random) for name, kind in self.kinds.items()}
-        return {**inputs, **drawn}
-
-    def fitted(self, model: keras.Model, data: Any) -> dict[str, np.ndarray]:
-        """Return data to compare on by input name, with numbers drawn where it has none; refuse what doesn't fit."""
-        if isinstance(data, Mapping) and not self.kinds.keys().isdisjoint(data):
-            return fit_inputs(data, self.inputs, finite=True)
-        return self.completed(model, fit_inputs(data, self.own.inputs, finite=True))
-
-    def notes(self, outputs: Sequence[str]) -> tuple[str, ...]:
-        """Say what each input that is drawn expects."""
-        each = "; ".join(f"{name}: {EXPECTED[kind]}" for name, kind in self.kinds.items())
-        return (f"Random numbers go in: draw new ones for each run, float32, each of its own. {each}.",)
 
 
 def check_noise(random: Any, stateful: Any, inference_io: str) -> None:
@@ -216,7 +92,7 @@ def draws_as_inputs(model: keras.Model, traced: Trace, kind: str | None = None) 
                 "a batch. Export with batch_size=1: each run then takes a sample and its draw."
             )
         here[name] = declared[name] = TensorInfo(shape, "float32")
-    concrete = _given(traced.concrete, len(traced.inputs), {n: (draws[n], here[n].shape) for n in draws})
+    concrete = given_graph(traced.concrete, len(traced.inputs), {n: (draws[n], here[n].shape) for n in draws})
     kinds = {name: draw.kind for name, draw in draws.items()}
     inputs = {**own.inputs, **declared}
     signature = NoiseSignature(inputs, own.output_names, own.declared, own.pack, own=own, kinds=kinds)
@@ -248,39 +124,6 @@ def samples_at_once(signature: Signature) -> int | None:
     return batch_of(spec.shape for spec in signature.inputs.values())
 
 
-def find_draws(concrete: Any, inputs: Mapping[str, TensorInfo], layers: frozenset[str], model: str) -> dict[str, Draw]:
-    """Return what a graph draws, by the name of the input that takes its place.
-
-    Args:
-        concrete: The graph.
-        inputs: Its arguments.
-        layers: The names of all layers.
-        model: The name of the model.
-
-    Raises:
-        ValueError: it draws in another way than `KINDS`, or in a loop.
-    """
-    found = []
-    for op in drawing(concrete, len(inputs)):
-        kind, tensor, layer = KINDS.get(op.type), op.outputs[0], layer_of(op, layers)
-        dtype, shape = tensor.dtype.name, tensor.shape
-        if op.type in CLASSES:
-            kind, dtype = UNIFORM, op.inputs[0].dtype.name
-            shape = shape.concatenate(op.inputs[0].shape[-1:])
-        if kind is None or dtype != "float32" or shape.rank is None:
-            where = f"layer {layer!r} of model {model!r}" if layer else f"model {model!r}"
-            raise ValueError(
-                f"Expected random numbers drawn by {', '.join(EXPECTED)} or categorical of keras.random, float32 and "
-                f"outside of loops and branches, for random='inputs'. Received: {where}, which draws {said(op)}. Make "
-                "such numbers of uniform ones, or split the model: what is before the draw is one file, what is behind "
-                "it another."
-            )
-        found.append(Draw(kind, layer or "model", tensor.name, tuple(shape.as_list())))
-    # A layer that gave its name to the output's quantizer has another since: see `surgery.naming`.
-    names = unique((f"{draw.layer.removesuffix('_linear')}_{draw.kind}" for draw in found), inputs)
-    return dict(zip(names, found, strict=True))
-
-
 def _rows(model: keras.Model, signature: Signature, kind: str | None) -> dict[str, int | None]:
     """Return how many rows a model draws for `PROBE` samples; nothing for one that doesn't take as many."""
     if batch_of(spec.shape for spec in signature.inputs.values()) is not None:
@@ -291,47 +134,3 @@ def _rows(model: keras.Model, signature: Signature, kind: str | None) -> dict[st
         return {}
     draws = find_draws(traced.concrete, traced.inputs, traced.layers, traced.name)
     return {name: draw.shape[0] for name, draw in draws.items() if draw.shape}
-
-
-def _given(concrete: Any, count: int, draws: Mapping[str, tuple[Draw, Sequence[int | None]]]) -> Any:
-    """Return a graph that takes behind its arguments what it draws, of some shapes: its own, or with a 1 in front."""
-    import tensorflow as tf
-
-    graph = concrete.graph.as_graph_def()
-    nodes = {node.name: node for node in graph.node}
-    arguments = {x.name: tf.TensorSpec(x.shape, x.dtype, name=x.op.name) for x in concrete.inputs[:count]}
-    for name, (draw, shape) in draws.items():
-        node = nodes[draw.tensor.split(":")[0]]
-        given = read = f"{node.name}/given"
-        graph.node.add(name=given, op="Placeholder")
-        if len(shape) > len(draw.shape):
-            read = f"{node.name}/row"
-            made = graph.node.add(name=read, op="Squeeze", input=[given])
-            made.attr["T"].type = tf.float32.as_datatype_enum
-            made.attr["squeeze_dims"].list.i.append(0)
-        if node.op in CLASSES:
-            draw_classes(graph, node, read)
-        else:  # what seeds are made of is needed no longer
-            same = tf.compat.v1.NodeDef(name=node.name, op="Identity", input=[read])
-            same.attr["T"].type = tf.float32.as_datatype_enum
-            node.CopyFrom(same)
-        tensor = f"{given}:0"
-        arguments[tensor] = tf.TensorSpec(shape, tf.float32, name=name)
-    outputs = {name: x.name for name, x in concrete.structured_outputs.items()}
-    # Without what only made keys and counters of draws that are gone, or was to come before these.
-    graph, names = reachable(graph, outputs.values(), set())
-    captured = {name: x for name, x in captured_by(concrete, count).items() if name.split(":")[0] in names}
-    return function_of(graph, arguments, captured, outputs)
-
-
-def _drawn(kind: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    if kind == UNIFORM:
-        return random.random(shape, np.float32)
-    values = random.standard_normal(shape, np.float32)
-    while kind == TRUNCATED and (beyond := np.abs(values) > 2).any():
-        values[beyond] = random.standard_normal(int(beyond.sum()), np.float32)
-    return values
-
-
-def _size(size: int | None) -> int:
-    return size or 1

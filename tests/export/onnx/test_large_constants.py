@@ -11,7 +11,7 @@ import tensorflow as tf
 import tfcompress as tfc
 from tfcompress.export.onnx import large_constants as apart
 from tfcompress.export.onnx.large_constants import set_apart
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 from tfcompress.tracing.trace import trace
 
 L = keras.layers

@@ -13,7 +13,7 @@ from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.deployment import Deployment
 from tfcompress.runtime.integer_io import io_grids
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 
 X = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
 

@@ -12,7 +12,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
-from tfcompress.runtime.runner import open_runner
+from tfcompress.runtime.opening import open_runner
 
 SIZES = np.float32([1e-3, 1e-2, 1, 1, 30, 30])
 """Of the channels before the map."""

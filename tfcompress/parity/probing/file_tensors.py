@@ -18,7 +18,8 @@ from tfcompress.core.quiet_output import quiet
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import check_outside
 from tfcompress.runtime.integer_io import METADATA, QUANTIZERS
-from tfcompress.runtime.runner import format_of, open_runner
+from tfcompress.runtime.opening import open_runner
+from tfcompress.runtime.runner import format_of
 
 FLOATS = (0, 1, 10, 11, 16)
 """ONNX' numbers for float, half, double and bfloat16, and for an unknown type."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.arguments import is_whole, short
-from tfcompress.data.reading import check_unmasked
+from tfcompress.data.array_checks import check_unmasked
 
 LEAST_BITS, MOST_BITS = 2, 16
 
