@@ -14,7 +14,7 @@ from tfcompress.core.temporary_folders import temporary_folder
 
 OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
-# What the user can mend; everything else is a fault of ours and keeps its traceback.
+# What the user can correct; everything else is a bug of the package and keeps its traceback.
 _USERS = (ValueError, TypeError, OSError, RuntimeError, ImportError)
 
 

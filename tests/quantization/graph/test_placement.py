@@ -11,7 +11,7 @@ from keras import ops
 import tfcompress as tfc
 from tfcompress.export.tflite.flatbuffer import operators
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
-from tfcompress.quantization.quantize import MARGIN
+from tfcompress.quantization.graph.insert_quantizers import MARGIN
 
 IMAGE = (8, 8, 4)
 

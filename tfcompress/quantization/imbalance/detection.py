@@ -3,40 +3,33 @@
 Looked at are the places where values of different kinds meet, or part: the model's inputs, concatenations, tensors of
 whose channels parts are taken, and the model's outputs. Channels of one kernel's output also differ, by a factor of 10
 to 50 as a rule; they were made, and are read, together, and 8 bits do well there, so they are left alone. A channel
-counts as lost where rounding to the common grid changes it by more than
-a sixteenth of its standard deviation, measured on the data (so a constant channel is none, and neither are whole
-numbers that the grid holds exactly), and where what reads it makes something of it.
+counts as lost where rounding to the common grid changes it by more than a sixteenth of its standard deviation, measured
+on the data (so a constant channel is none, and neither are whole numbers that the grid holds exactly), and where what
+reads it makes something of it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import warnings
-from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfcompress.core.keras_private import producer
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
-from tfcompress.graph import kernel_positions
-from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.attention_masks import is_mask, may_mask, scaling, way_to_softmax
 from tfcompress.quantization.graph.bias_rounding import scale_and_offset
 from tfcompress.quantization.graph.channel_slices import has_layer, sliced
-from tfcompress.quantization.graph.float_layers import KeptFloat, kept_reason
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
-from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
-from tfcompress.quantization.graph.placement import Placement, place
+from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU
 from tfcompress.quantization.imbalance.channel_parts import is_lost, parts_of
+from tfcompress.quantization.imbalance.graph_changes import GraphChanges, apply_changes
 from tfcompress.quantization.imbalance.kernel_rows import lost_in_rows
 from tfcompress.quantization.imbalance.lost_channels import (
-    DIFFER,
     gains_of,
     lost_at_end,
     lost_behind,
@@ -45,16 +38,21 @@ from tfcompress.quantization.imbalance.lost_channels import (
     said,
     said_of_rows,
 )
+from tfcompress.quantization.imbalance.placed_graph import (
+    Includes,
+    PlacedGraph,
+    has_channels,
+    joined_names,
+    joins_channels,
+    tensor_name,
+)
 from tfcompress.quantization.imbalance.precision_left import FEW, Spread, measure
-from tfcompress.quantization.imbalance.remedies import Plan, carry_out
-from tfcompress.quantization.quantize_config import ActivationSpec
 
-Includes = Callable[[Any], bool]
 ROUNDS = 8
-"""What is mended is looked at again so often: moving a map onto branches may bring it in front of an input."""
+"""How often a changed graph is looked at again: moving a map onto branches may bring it in front of an input."""
 
 
-def mend(
+def resolve_imbalance(
     model: keras.Model, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
 ) -> tuple[keras.Model, Includes, frozenset[str]]:
     """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
@@ -77,72 +75,49 @@ def mend(
         return layer.name not in left and includes(layer)
 
     for _ in range(ROUNDS):
-        mender = _Mender(model, precisions, still, apart)
-        plan = mender.plan(data, batch_size)
-        if not plan.kept and not plan.moved and plan.apart <= apart:
-            for note in plan.notes:
+        detector = _Detector(model, precisions, still, apart)
+        changes = detector.find(data, batch_size)
+        if not changes.kept and not changes.moved and changes.apart <= apart:
+            for note in changes.notes:
                 warnings.warn(note, stacklevel=5)
             break
-        apart |= plan.apart
-        left.update(call.operation.name for call in plan.kept if mender.placement.rules[call].kind == KERNEL)
-        kernels = {call.operation.name for call in mender.graph if mender.kind(call) == KERNEL}
+        apart |= changes.apart
+        left.update(call.operation.name for call in changes.kept if detector.placement.rules[call].kind == KERNEL)
+        kernels = {call.operation.name for call in detector.graph if detector.kind(call) == KERNEL}
         if kernels and kernels <= left:
             raise ValueError(
                 f"Expected a model of which something is left to quantize. Received: {model.name!r}, whose layers with "
-                f"kernels, {', '.join(map(repr, sorted(kernels)))}, would all stay float. {plan.remarks[-1]} Scale "
+                f"kernels, {', '.join(map(repr, sorted(kernels)))}, would all stay float. {changes.remarks[-1]} Scale "
                 "inputs and outputs outside of the model, or take config='int8_weights'."
             )
-        for remark in plan.remarks:
+        for remark in changes.remarks:
             warnings.warn(remark, stacklevel=5)
-        model = carry_out(plan, model, mender.placement)
+        model = apply_changes(changes, model, detector.placement)
     return model, still, frozenset(apart)
 
 
 def lost_on(
     model: keras.Model, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
 ) -> list[str]:
-    """Return what `mend` would find, a sentence for each tensor, and change nothing."""
-    return _Mender(model, precisions, includes).plan(data, batch_size).found
+    """Return what `resolve_imbalance` would find, a sentence for each tensor, and change nothing."""
+    return _Detector(model, precisions, includes).find(data, batch_size).found
 
 
-class _Mender:
-    def __init__(
-        self, model: keras.Model, precisions: LayerPrecisions, includes: Includes, apart: Collection[str] = ()
-    ):
-        self.model, self.static = model, precisions.static
-        self.graph = index_of(model)
-        self.configs = precisions.of_calls(self.graph)
-        # Where no activation is rounded, kernels are looked at as if those that they read were.
-        rounded = {call: dataclasses.replace(one, activations=self.spec(call)) for call, one in self.configs.items()}
-        self.placement: Placement = place(self.graph, self.configs if self.static else rounded, includes, apart)
-
-    def kind(self, call: Call) -> str:
-        return self.placement.rules[call].kind
-
-    def spec(self, call: Call) -> ActivationSpec:
-        """Return how a call's activations are rounded; if they aren't, at run time."""
-        return self.configs[call].activations or ActivationSpec(dynamic=True)
-
-    def spec_at(self, x: Any) -> ActivationSpec:
-        """Return how a tensor that is quantized is rounded."""
-        config = self.placement.configs.get(id(x))
-        assert config is not None and config.activations is not None
-        return config.activations
-
-    def plan(self, data: Any, batch_size: int) -> Plan:
-        plan = Plan()
+class _Detector(PlacedGraph):
+    def find(self, data: Any, batch_size: int) -> GraphChanges:
+        changes = GraphChanges()
         fronts = [call for call in self.graph if self.is_front(call)]
         joints = [call for call in self.graph if self.kind(call) == CONCATENATE]
         sums = [call for call in self.graph if may_mask(call, self.kind) and self.way(call) is not None]
         if data is None:
             for call in sums:
                 if any(map(self.scaling, call.inputs)):
-                    self.keep_mask(call, plan)
+                    self.keep_mask(call, changes)
             for call in fronts:
                 spread = self.expected(call)
                 if spread is not None:
-                    self.look_at_front(call, spread, plan)
-            return plan
+                    self.look_at_front(call, spread, changes)
+            return changes
         wholes = self.wholes()
         if not self.static:  # only what kernels read is rounded, and nothing with a range of before
             fronts, joints, wholes, sums = [one for one in fronts if self.kind(one) == KERNEL], [], [], []
@@ -152,16 +127,16 @@ class _Mender:
         specs += [self.spec(call) for call in sums for _ in call.inputs]
         spreads = measure(self.model, groups, specs, data, batch_size)
         for call, spread in zip(fronts, spreads, strict=False):
-            self.look_at_front(call, spread, plan)
+            self.look_at_front(call, spread, changes)
         for call, spread in zip(joints, spreads[len(fronts) :], strict=False):
-            self.look_at_joint(call, spread, plan)
+            self.look_at_joint(call, spread, changes)
         for x, spread in zip(wholes, spreads[len(fronts) + len(joints) :], strict=False):
-            self.look_at_whole(x, spread, plan)
+            self.look_at_whole(x, spread, changes)
         spans = iter(float(each.high.max() - each.low.min()) for each in spreads[len(spreads) - 2 * len(sums) :])
         for call in sums:
             if is_mask((next(spans), next(spans))):
-                self.keep_mask(call, plan)
-        return plan
+                self.keep_mask(call, changes)
+        return changes
 
     # Masks that are added to the scores of a softmax.
 
@@ -173,53 +148,19 @@ class _Mender:
         """Return the maps that make a mask of zeros and ones a large one."""
         return scaling(x, self.graph, self.kind, self.placement.folded)
 
-    def keep_mask(self, call: Call, plan: Plan) -> None:
+    def keep_mask(self, call: Call, changes: GraphChanges) -> None:
         floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
-        plan.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
+        changes.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
         about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale rounds them all alike."
-        plan.say(about, f"{_and(floats)} stays float, and what is masked widens no range.")
+        changes.say(about, f"{joined_names(floats)} stays float, and what is masked widens no range.")
 
     # Maps and kernels that read an input of the model.
 
     def is_front(self, call: Call) -> bool:
         """Return whether a call reads an input of the model, or what is made of it in float without weights."""
-        if (
-            self.kind(call) not in (AFFINE, KERNEL)
-            or call in self.placement.folded
-            or not _has_channels(call.inputs[0])
-        ):
+        if self.kind(call) not in (AFFINE, KERNEL) or call in self.placement.folded or not has_channels(call.inputs[0]):
             return False
         return self.from_input(call.inputs[0])
-
-    def from_input(self, x: Any) -> bool:
-        before = self.graph.producer(x)
-        if before is None:
-            return True
-        on = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)]
-        kept = isinstance(before.operation, KeptFloat) and not kernel_positions(before.operation)
-        plain = kept or not getattr(before.operation, "weights", ())
-        moved = self.kind(before) == TRANSPARENT or (self.kind(before) == FLOAT and plain)
-        return moved and all(map(self.from_input, on))
-
-    def chain(self, call: Call) -> list[Call]:
-        """Return an affine map or kernel and what is computed together with it: maps folded into it, a ReLU."""
-        found = [call]
-        while True:
-            readers = self.graph.readers(found[-1].outputs[0])
-            together = len(readers) == 1 and (readers[0] in self.placement.folded or self.kind(readers[0]) == RELU)
-            if self.kind(call) not in (AFFINE, KERNEL) or not together:
-                return found
-            found.append(readers[0])
-
-    def scale(self, call: Call, channels: int) -> np.ndarray | None:
-        """Return the size of the scale of each channel of an affine map, with those folded into it."""
-        total = np.ones(channels)
-        for one in (each for each in self.chain(call) if self.kind(each) == AFFINE):
-            found = scale_and_offset(one)
-            if found is None:
-                return None
-            total = total * np.abs(np.asarray(gathered(found[0]), np.float64))
-        return total
 
     def expected(self, call: Call) -> Spread | None:
         """Return what a normalization at an input says of its channels: three deviations on both sides of the mean."""
@@ -239,14 +180,14 @@ class _Mender:
         mean, deviation = (np.broadcast_to(part, (channels,)) for part in (mean, deviation))
         return Spread.of_uniform(mean - 3 * deviation, mean + 3 * deviation, deviation, self.spec(call))
 
-    def look_at_front(self, call: Call, spread: Spread, plan: Plan) -> None:
+    def look_at_front(self, call: Call, spread: Spread, changes: GraphChanges) -> None:
         channels = call.inputs[0].shape[-1]
         if self.kind(call) == AFFINE:
             scale = self.scale(call, channels)
             lost = np.zeros(channels, bool) if scale is None else lost_behind(spread, scale)
         else:
             lost = lost_in_sum(spread, gains_of(call, channels)) & (self.configs[call].activations is not None)
-        name = _name_of(call.inputs[0])
+        name = tensor_name(call.inputs[0])
         chain = self.chain(call)
         rows = (
             lost_in_rows(call, spread, self.configs[call].weights)
@@ -254,17 +195,17 @@ class _Mender:
             else lost
         )
         if not lost.any() and rows.any():
-            plan.kept.update((one, reason(name)) for one in chain)
-            plan.say(said_of_rows(name, call.operation.name, rows), f"{_and(chain)} stays float.")
+            changes.kept.update((one, reason(name)) for one in chain)
+            changes.say(said_of_rows(name, call.operation.name, rows), f"{joined_names(chain)} stays float.")
         if not lost.any():
             return
-        plan.kept.update((one, reason(name)) for one in chain)
-        plan.say(said(name, spread, lost), f"{_and(chain)} stays float, and what it makes is quantized.")
+        changes.kept.update((one, reason(name)) for one in chain)
+        changes.say(said(name, spread, lost), f"{joined_names(chain)} stays float, and what it makes is quantized.")
 
     # Concatenations.
 
-    def look_at_joint(self, call: Call, spread: Spread, plan: Plan) -> None:
-        sizes = [x.shape[-1] if _has_channels(x) else 1 for x in call.inputs]
+    def look_at_joint(self, call: Call, spread: Spread, changes: GraphChanges) -> None:
+        sizes = [x.shape[-1] if has_channels(x) else 1 for x in call.inputs]
         ends = np.cumsum([0, *sizes])
         parts = [slice(start, end) for start, end in itertools.pairwise(ends)]
         lost = np.zeros(ends[-1], bool)
@@ -277,7 +218,7 @@ class _Mender:
         for cut in cuts:  # what a ReLU lets through is read in its place
             output, behind = self.ends_of(cut.outputs[0])
             is_output, readers = is_output or output, readers + behind
-        joined = _joins_channels(call)
+        joined = joins_channels(call)
         hurt = [one for one in readers if self.hurts(one, spread, lost, joined)]
         floating = any(self.kind(one) == FLOAT for one in readers)
         if not is_output and not hurt and not floating:
@@ -286,30 +227,18 @@ class _Mender:
         about = said(name, spread, lost)
         only = self.graph.readers(call.outputs[0])
         if not is_output and joined and len(only) == 1 and only == hurt and self.movable(call, only[0]):
-            plan.moved[only[0]] = call
-            plan.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
+            changes.moved[only[0]] = call
+            changes.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
             return
         floats = [call, *cuts, *hurt]
-        plan.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
-        plan.say(about, f"{_and(floats)} stays float.")
+        changes.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
+        changes.say(about, f"{joined_names(floats)} stays float.")
 
     def movable(self, joint: Call, call: Call) -> bool:
         """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
         alone = self.graph.times(call.operation) == 1
         whole = all(map(self.from_input, joint.inputs))  # in front of a model one map in float costs less than many
         return self.kind(call) == AFFINE and alone and not whole and sliced(call, 0, 1) is not None
-
-    def ends_of(self, x: Any) -> tuple[bool, list[Call]]:
-        """Return whether a tensor, or what is moved from it, is an output of the model, and which calls read it."""
-        is_output, found = self.graph.is_output(x), []
-        for reader in self.graph.readers(x):
-            if self.kind(reader) != TRANSPARENT:
-                found.append(reader)
-                continue
-            for y in reader.outputs:
-                output, more = self.ends_of(y)
-                is_output, found = is_output or output, found + more
-        return is_output, list(dict.fromkeys(found))
 
     def hurts(self, call: Call, spread: Spread, lost: np.ndarray, joined: bool) -> bool:
         """Return whether a call makes something of channels that are lost."""
@@ -331,18 +260,10 @@ class _Mender:
     def wholes(self) -> list[Any]:
         """Return the quantized tensors of whose channels parts are taken, or which are made here and are outputs."""
         found = [*self.model.inputs, *(x for call in self.graph for x in call.outputs)]
-        found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and _has_channels(x)]
+        found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and has_channels(x)]
         return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.graph.readers(x))]
 
-    def is_end(self, x: Any) -> bool:
-        """Return whether a tensor that is made here is an output of the model, or goes there in float for its size."""
-        maker = self.graph.producer(x)
-        if maker is None or self.kind(maker) not in (KERNEL, AFFINE, RELU, INTEGER):
-            return False
-        is_output, readers = self.ends_of(x)
-        return is_output or any((kept_reason(one.operation) or "").startswith(DIFFER) for one in readers)
-
-    def look_at_whole(self, x: Any, spread: Spread, plan: Plan) -> None:
+    def look_at_whole(self, x: Any, spread: Spread, changes: GraphChanges) -> None:
         readers = self.graph.readers(x)
         parts = [part for one in readers for part in parts_of(one)]
         lost = np.zeros(len(spread.low), bool)
@@ -353,51 +274,19 @@ class _Mender:
         if self.is_end(x):
             ends = lost_at_end(spread)
             if 0 < np.sum(ends) < len(ends) / FEW:  # of many outputs a few that hardly vary are no other quantity
-                plan.notes.append(
-                    f"{said(_name_of(x), spread, ends)} It is quantized all the same, since all others do well; "
-                    f"if these count, keep {_and(kept)} float with layers=."
+                changes.notes.append(
+                    f"{said(tensor_name(x), spread, ends)} It is quantized all the same, since all others do well; "
+                    f"if these count, keep {joined_names(kept)} float with layers=."
                 )
             else:
                 lost |= ends
         if not lost.any() or not all(self.can_stay_float(one) for one in kept):
             return
         if apart:
-            plan.apart.update(one.operation.name for one in readers if parts_of(one))
-        name = _name_of(x)
-        plan.kept.update((one, reason(name)) for one in kept)
-        done = [f"{_and(kept)} stays float"] if kept else []
+            changes.apart.update(one.operation.name for one in readers if parts_of(one))
+        name = tensor_name(x)
+        changes.kept.update((one, reason(name)) for one in kept)
+        done = [f"{joined_names(kept)} stays float"] if kept else []
         done += ["each part that is taken of it is quantized by itself"] if apart else []
         words = ", and ".join(done)
-        plan.say(said(name, spread, lost), f"{words[:1].upper()}{words[1:]}.")
-
-    def made_with(self, x: Any) -> list[Call]:
-        """Return what makes a tensor, and what is computed together with it; nothing where that is float already."""
-        found: list[Call] = []
-        maker = self.graph.producer(x)
-        while maker is not None and self.kind(maker) in (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE):
-            found.insert(0, maker)
-            x = maker.inputs[0]
-            together = maker in self.placement.folded or self.kind(maker) == RELU
-            maker = self.graph.producer(x) if together and id(x) not in self.placement.tensors else None
-        return found
-
-    def can_stay_float(self, call: Call) -> bool:
-        """Return whether a call's operation is, or can be made, a layer, which alone is kept float."""
-        return self.kind(call) == KERNEL or has_layer(call)
-
-
-def _has_channels(x: Any) -> bool:
-    return len(x.shape) > 1 and x.shape[-1] is not None
-
-
-def _joins_channels(call: Call) -> bool:
-    axis = getattr(innermost(call.operation), "axis", -1)
-    return axis in (-1, len(call.inputs[0].shape) - 1) and all(map(_has_channels, call.inputs))
-
-
-def _name_of(x: Any) -> str:
-    return str(producer(x).name)
-
-
-def _and(found: list[Call]) -> str:
-    return " with ".join(repr(call.operation.name) for call in found)
+        changes.say(said(name, spread, lost), f"{words[:1].upper()}{words[1:]}.")

@@ -17,7 +17,7 @@ from tfcompress.quantization.graph.placement import Placement
 
 
 @dataclasses.dataclass
-class Plan:
+class GraphChanges:
     """What is to be done to a graph.
 
     Attributes:
@@ -42,9 +42,9 @@ class Plan:
         self.remarks.append(f"{about} {done}")
 
 
-def carry_out(plan: Plan, model: keras.Model, placement: Placement) -> keras.Model:
-    """Return the model with a plan carried out."""
-    onto = {joint: call for call, joint in plan.moved.items()}
+def apply_changes(changes: GraphChanges, model: keras.Model, placement: Placement) -> keras.Model:
+    """Return the model with the changes made."""
+    onto = {joint: call for call, joint in changes.moved.items()}
     kept: dict[int, Any] = {}
 
     def floating(call: Call) -> Any:
@@ -53,15 +53,15 @@ def carry_out(plan: Plan, model: keras.Model, placement: Placement) -> keras.Mod
             return operation
         if id(operation) not in kept:
             layer = operation if isinstance(operation, L.Layer) else layer_of(call)
-            wrapped = KeptFloat(layer, plan.kept[call])
+            wrapped = KeptFloat(layer, changes.kept[call])
             wrapped.build()
             kept[id(operation)] = wrapped
         return kept[id(operation)]
 
     def visit(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if call in plan.moved:
+        if call in changes.moved:
             return arguments[0]
-        if call in plan.kept:
+        if call in changes.kept:
             operation = floating(call)
             if not isinstance(call.operation, L.Layer) and operation is not call.operation:
                 arguments, keywords = tensors_of(arguments, keywords), {}
