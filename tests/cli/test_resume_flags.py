@@ -41,6 +41,6 @@ def test_an_interrupted_program_leaves_no_drafts_and_goes_on(tmp_path, script):
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
     assert not (tmp_path / "out.keras").exists()
     done = script("quantize", *command[2:])
-    assert done.stdout.startswith("Going on where an earlier run of this command was stopped.")
+    assert done.stdout.startswith("Resuming an earlier run of this command.")
     assert int(tfc.load(tmp_path / "out.keras").optimizer.iterations) == 200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "model.keras", "out.keras", "temporary"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tfcompress.evaluation.scoring import MAX_ROC_POINTS, infer_task, judge
+from tfcompress.evaluation.scoring import MAX_ROC_POINTS, infer_task, score
 
 RNG = np.random.default_rng(0)
 
@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 def test_a_confusion_matrix_made_by_hand():
     y = np.array([0, 0, 0, 1, 1, 2])
     scores = np.eye(3)[[0, 0, 1, 1, 0, 2]]
-    found = judge(y, scores, class_names=["cat", "dog", "owl"])
+    found = score(y, scores, class_names=["cat", "dog", "owl"])
     assert found.task == "multiclass"
     assert found.confusion_matrix.tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
     assert found.accuracy == pytest.approx(4 / 6)
@@ -31,7 +31,7 @@ def test_multiclass_equals_sklearn(kind):
     y = RNG.integers(0, 4, 300)
     logits = 3 * np.eye(4)[y] + RNG.normal(size=(300, 4)) * 2
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    found = judge(y, logits if kind == "logits" else probabilities)
+    found = score(y, logits if kind == "logits" else probabilities)
     assert found.roc_auc == pytest.approx(sk.roc_auc_score(y, probabilities, multi_class="ovr", average="macro"))
     assert found.macro_f1 == pytest.approx(sk.f1_score(y, logits.argmax(1), average="macro"))
     assert found.accuracy == sk.accuracy_score(y, logits.argmax(1))
@@ -43,8 +43,8 @@ def test_logits_can_be_declared():
     softmax = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     as_logits = sk.roc_auc_score(y, softmax, multi_class="ovr")
     as_they_are = np.mean([sk.roc_auc_score(y == k, scores[:, k]) for k in range(3)])
-    assert judge(y, scores, from_logits=True).roc_auc == pytest.approx(as_logits)
-    assert judge(y, scores, from_logits=False).roc_auc == pytest.approx(as_they_are)
+    assert score(y, scores, from_logits=True).roc_auc == pytest.approx(as_logits)
+    assert score(y, scores, from_logits=False).roc_auc == pytest.approx(as_they_are)
     assert as_logits != pytest.approx(as_they_are)
 
 
@@ -53,14 +53,14 @@ def test_an_int8_softmax_counts_as_probabilities():
     raw = RNG.dirichlet(np.ones(10), 100)
     rounded = np.round(raw * 256) / 256
     by_hand = np.mean([sk.roc_auc_score(y == k, rounded[:, k]) for k in range(10)])
-    assert judge(y, rounded).roc_auc == pytest.approx(by_hand, abs=1e-12)
+    assert score(y, rounded).roc_auc == pytest.approx(by_hand, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "logits"])
 def test_binary_equals_sklearn(kind):
     y = RNG.integers(0, 2, 200)
     logits = 2.0 * y - 0.7 + RNG.normal(size=200)
-    found = judge(y, (logits if kind == "logits" else 1 / (1 + np.exp(-logits)))[:, None])
+    found = score(y, (logits if kind == "logits" else 1 / (1 + np.exp(-logits)))[:, None])
     assert found.task == "binary"
     assert found.accuracy == sk.accuracy_score(y, logits > 0)
     assert found.roc_auc == pytest.approx(sk.roc_auc_score(y, logits))
@@ -72,7 +72,7 @@ def test_binary_equals_sklearn(kind):
 @pytest.mark.parametrize("shape", [(50,), (50, 1), (50, 3), (50, 2, 3)])
 def test_regression_equals_sklearn(shape):
     y, scores = RNG.normal(size=(2, *shape))
-    found = judge(y, scores)
+    found = score(y, scores)
     flat = y.reshape(50, -1), scores.reshape(50, -1)
     assert found.task == "regression"
     assert found.mse == pytest.approx(np.mean((y - scores) ** 2))
@@ -101,20 +101,20 @@ def test_the_task_follows_from_the_shapes(y, shape, task):
 
 def test_the_task_can_be_chosen():
     y, scores = np.array([0, 1, 1, 0]), np.array([0.1, 0.9, 0.4, 0.2])
-    assert judge(y, scores).accuracy == 0.75
-    assert judge(y, scores, task="regression").mse == pytest.approx(np.mean((y - scores) ** 2))
+    assert score(y, scores).accuracy == 0.75
+    assert score(y, scores, task="regression").mse == pytest.approx(np.mean((y - scores) ** 2))
 
 
 def test_one_hot_and_numbers_are_the_same():
     y = RNG.integers(0, 5, 60)
     scores = RNG.normal(size=(60, 5))
-    assert judge(np.eye(5)[y], scores).to_dict() == judge(y, scores).to_dict()
+    assert score(np.eye(5)[y], scores).to_dict() == score(y, scores).to_dict()
 
 
 def test_segmentation_counts_pixels():
     y = RNG.integers(0, 3, (4, 5, 6))
     scores = RNG.normal(size=(4, 5, 6, 3))
-    found = judge(y, scores)
+    found = score(y, scores)
     assert found.samples == 120
     assert found.accuracy == pytest.approx((scores.argmax(-1) == y).mean())
 
@@ -122,7 +122,7 @@ def test_segmentation_counts_pixels():
 def test_a_class_that_y_does_not_hold():
     y = np.array([0, 1, 0, 1])
     scores = np.array([[5.0, 1, 0], [0, 5, 1], [1, 5, 0], [0, 5, 2]])
-    found = judge(y, scores)
+    found = score(y, scores)
     assert math.isnan(found.classes[2].roc_auc)
     assert found.classes[2].support == 0
     defined = [found.classes[k].roc_auc for k in (0, 1)]
@@ -133,19 +133,19 @@ def test_a_class_that_y_does_not_hold():
 
 
 def test_a_single_class_has_no_curve():
-    found = judge(np.zeros(3, int), np.array([0.1, 0.2, 0.8]))
+    found = score(np.zeros(3, int), np.array([0.1, 0.2, 0.8]))
     assert found.accuracy == pytest.approx(2 / 3)
     assert math.isnan(found.roc_auc)
     assert "ROC-AUC -" in str(found)
 
 
 def test_a_single_sample_has_no_r2():
-    assert math.isnan(judge(np.array([1.5]), np.array([2.0])).r2)
+    assert math.isnan(score(np.array([1.5]), np.array([2.0])).r2)
 
 
 def test_curves_are_thinned_and_keep_their_ends():
     y = RNG.integers(0, 2, 20_000)
-    (false_rate, true_rate) = judge(y, RNG.random(20_000)).roc_curves["1"]
+    (false_rate, true_rate) = score(y, RNG.random(20_000)).roc_curves["1"]
     assert len(false_rate) <= MAX_ROC_POINTS
     assert (false_rate[0], true_rate[0], false_rate[-1], true_rate[-1]) == (0, 0, 1, 1)
 
@@ -169,4 +169,4 @@ def test_curves_are_thinned_and_keep_their_ends():
 )
 def test_what_does_not_fit_is_refused(y, scores, options, message):
     with pytest.raises(ValueError, match=message):
-        judge(y, scores, **options)
+        score(y, scores, **options)

@@ -28,7 +28,7 @@ FULL = [MemoryError(), np.exceptions.AxisError("Unable to allocate 3 GiB"), Runt
 def test_loading(error, tmp_path, monkeypatch):
     model().save(tmp_path / "m.keras")
     monkeypatch.setattr(keras.Sequential, "from_config", fails(error))
-    with pytest.raises(MemoryError, match=r"Expected memory enough to load .*m\.keras"):
+    with pytest.raises(MemoryError, match=r"Expected enough memory to load .*m\.keras"):
         tfc.load(tmp_path / "m.keras")
 
 
@@ -39,7 +39,7 @@ def test_exporting(format, tmp_path, monkeypatch):
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     monkeypatch.setattr(tf.saved_model, "save", fails(error))
     monkeypatch.setattr(tfonnx, "process_tf_graph", fails(error))
-    with pytest.raises(MemoryError, match="Expected memory enough to convert model 'small'"):
+    with pytest.raises(MemoryError, match="Expected enough memory to convert model 'small'"):
         tfc.export(model(), tmp_path / f"m.{format}")
     assert not list(tmp_path.iterdir())
 
@@ -57,7 +57,7 @@ def test_any_verb(verb, module, what, monkeypatch):
     error = ValueError("Expected another model.")
     error.__cause__ = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     monkeypatch.setattr(importlib.import_module(module), what, fails(error))
-    with pytest.raises(MemoryError, match=rf"Expected memory enough to run {verb}\. Received: out of memory"):
+    with pytest.raises(MemoryError, match=rf"Expected enough memory to run {verb}\. Received: out of memory"):
         getattr(tfc, verb)(given)
 
 
@@ -73,5 +73,5 @@ def test_a_layer_that_does_not_fit_is_not_taken_for_one_that_can_not_be_opened(m
     given = keras.Sequential([keras.Input((4,)), Block()])
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     monkeypatch.setattr(Block, "call", fails(error))
-    with pytest.raises(MemoryError, match="Expected memory enough to run prune"):
+    with pytest.raises(MemoryError, match="Expected enough memory to run prune"):
         tfc.prune(given, tfc.ConstantSparsity(0.5))

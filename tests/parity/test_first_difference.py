@@ -39,7 +39,7 @@ def test_the_first_wrong_operation_and_its_layer_are_named(wrong_tanh, tmp_path)
     inputs = keras.Input((4,))
     model = keras.Model(inputs, L.Dense(2, name="behind")(Inner(name="inner")(L.Dense(3, name="before")(inputs))))
     with pytest.raises(
-        ParityError, match=r"goes wrong at operation 'Tanh' of layer 'inner'.*Received: output 'behind'"
+        ParityError, match=r"first difference is at operation 'Tanh' of layer 'inner'.*Received: output 'behind'"
     ):
         export(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -58,7 +58,7 @@ class Product:
 
 
 class Tracker:
-    """Gives numbers to channels, and remembers which are one and which can't be removed."""
+    """Gives numbers to channels, and records which are one and which can't be removed."""
 
     def __init__(self) -> None:
         self.count = 0

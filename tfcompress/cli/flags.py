@@ -96,8 +96,8 @@ def _define_sweep() -> None:
     flags.DEFINE_list(
         "sweep",
         None,
-        "Instead of one --sparsity several, separated by commas: the model is trained to each and judged on training "
-        "and test data. --output is then a .json file, and beside it goes a picture, .png.",
+        "Instead of one --sparsity several, separated by commas: the model is trained to each and evaluated on "
+        "training and test data. --output is then a .json file, and beside it goes a picture, .png.",
     )
     flags.register_validator("sweep", _sparsities, "Expected shares of zeros in [0, 1), such as 0.5,0.8,0.9.")
 
@@ -134,7 +134,7 @@ _FLAGS = {
         "magnitude",
         _CRITERIA,
         "What makes a weight important: its size, |w * gradient|, its movement, how often its unit fires, the scale "
-        "behind its channel; or chance.",
+        "behind its channel; or at random.",
     ),
     "granularity": lambda: flags.DEFINE_string(
         "granularity",
@@ -197,14 +197,14 @@ _FLAGS = {
         "stateful",
         None,
         ["io"],
-        "What becomes of states that inference changes, as of a streaming model: 'io' makes them inputs and outputs of "
-        "the files; by default such models are refused.",
+        "How states that inference changes are exported, as of a streaming model: 'io' makes them inputs and outputs "
+        "of the files; by default such models are refused.",
     ),
     "random": lambda: flags.DEFINE_enum(
         "random",
         None,
         ["inputs"],
-        "What becomes of random numbers that inference draws, as a VAE does: 'inputs' makes them inputs of the files; "
+        "How random numbers that inference draws are exported, as a VAE does: 'inputs' makes them inputs of the files; "
         "by default such models are refused.",
     ),
     "sparse": lambda: flags.DEFINE_bool(

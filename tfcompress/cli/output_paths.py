@@ -31,7 +31,7 @@ def new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here: 
         return check_target(target, allowed, overwrite)
     except FileExistsError:
         raise FileExistsError(
-            f"Expected a new file. Received: {path}, which is there; say --overwrite to replace it."
+            f"Expected a new file. Received: {path}, which is there; pass --overwrite to replace it."
         ) from None
 
 

@@ -77,7 +77,7 @@ def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig:
 
 
 def data_for(model: Any, given: Data | None, values: FlagValues) -> Data | None:
-    """Return the data to calibrate, train and judge with: that of `--data`, or the digits if they fit the model.
+    """Return the data to calibrate, train and evaluate with: that of `--data`, or the digits if they fit the model.
 
     Raises:
         UsageError: If there is none, and it is needed.

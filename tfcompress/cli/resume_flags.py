@@ -29,5 +29,5 @@ def resume_of(values: FlagValues, target: str | os.PathLike[str]) -> Resume:
     files = {name: digest(values[name].value) for name in ("model", "data") if name in values}
     resume = Resume(target, {"flags": job, "files": files, "keras": (keras.__version__, keras.backend.backend())})
     if resume.begun:
-        print("Going on where an earlier run of this command was stopped.")
+        print("Resuming an earlier run of this command.")
     return resume

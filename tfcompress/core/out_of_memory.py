@@ -78,7 +78,7 @@ def memory_error(doing: str, error: BaseException) -> MemoryError:
     """
     said = " ".join(str(error).split())[:200] or type(error).__name__
     return MemoryError(
-        f"Expected memory enough to {doing}. Received: out of memory ({said}). Free some, or do it on a machine that "
+        f"Expected enough memory to {doing}. Received: out of memory ({said}). Free some, or do it on a machine that "
         "has more: it takes several times the bytes of the weights."
     )
 
@@ -94,7 +94,7 @@ def says_memory(verb: _Verb) -> _Verb:
     ...     raise ValueError("Expected another model.") from RuntimeError("std::bad_alloc")
     >>> grow()
     Traceback (most recent call last):
-    MemoryError: Expected memory enough to run grow. Received: out of memory (Expected another model.). ...
+    MemoryError: Expected enough memory to run grow. Received: out of memory (Expected another model.). ...
     """
 
     @functools.wraps(verb)

@@ -57,6 +57,6 @@ def check_rows(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[i
                 f"Received: {rows} rows."
             )
         raise ValueError(
-            f"Expected as many rows of each input as {what} takes, {fixed}. Received: {rows}. Fill up what is shorter, "
+            f"Expected as many rows of each input as {what} takes, {fixed}. Received: {rows}. Pad what is shorter, "
             "or make it for other sizes."
         )

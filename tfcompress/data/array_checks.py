@@ -46,7 +46,7 @@ def array_of(value: Any, what: str, strings: bool = False) -> np.ndarray:
     except Exception as error:  # whatever an `__array__` of somebody else's raises
         raise ValueError(
             f"Expected an array of numbers for {what}. Received: {described(value)}, which is no array: rows may be "
-            f"of different lengths ({error}). Fill them up to one length."
+            f"of different lengths ({error}). Pad them to one length."
         ) from error
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype("float64")  # no library behind NumPy knows more
@@ -60,14 +60,14 @@ def array_of(value: Any, what: str, strings: bool = False) -> np.ndarray:
         advice = "Give real and imaginary part as channels."
     elif array.dtype.kind == "O":
         of = f" of type {type(array.ravel()[0]).__name__}" if array.size else ""
-        advice = f"It holds objects{of}: fill up rows of different lengths, or convert it with .astype('float32')."
+        advice = f"It holds objects{of}: pad rows of different lengths, or convert it with .astype('float32')."
     else:
         advice = "Convert it to numbers."
     raise ValueError(f"Expected real numbers for {what}. Received: dtype {array.dtype}. {advice}")
 
 
 def check_unmasked(value: Any, what: str) -> None:
-    """Raise ValueError for an array that says of some values that they don't count: NumPy's functions forget that."""
+    """Raise ValueError for an array with masked values, which NumPy's functions would take as numbers."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(
             f"Expected an array whose values all count for {what}. Received: a masked array with "

@@ -103,7 +103,7 @@ class Carried:
         if self.samples not in (None, count_samples(batch)):
             raise ValueError(
                 f"Expected batches of {self.samples} samples, as many as the stateful layers were made for. Received: "
-                f"{count_samples(batch)}. Leave out what is over."
+                f"{count_samples(batch)}. Drop the rest."
             )
 
     def take(self, outputs: Iterable[np.ndarray]) -> None:

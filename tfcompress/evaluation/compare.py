@@ -81,7 +81,7 @@ def compare(
     warmup: int = 10,
     seconds: float = 2.0,
 ) -> Report:
-    """Weigh, judge and time several models on the same data.
+    """Measure size, quality and latency of several models on the same data.
 
     Latency is taken at batch 1 on the first sample of `data`, all models in turns.
 

@@ -17,7 +17,7 @@ from tfcompress.data.reading import collected, joined_inputs, yields_pairs
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.open_predictor import Source, open_predictor
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Predictor, name_arrays, predict
-from tfcompress.evaluation.scoring import TASKS, judge, names_of
+from tfcompress.evaluation.scoring import TASKS, names_of, score
 
 
 @accepts_old_calls(names={"model_or_path": "model", "x": "data"})
@@ -143,13 +143,13 @@ def evaluate_predictor(
     if len(outputs) == 1:
         name, scores = next(iter(outputs.items()))
         one = task.get(name) if isinstance(task, Mapping) else task
-        return judge(targets[name], scores, task=one, class_names=class_names, from_logits=from_logits)
+        return score(targets[name], scores, task=one, class_names=class_names, from_logits=from_logits)
     found = {}
     for name, scores in outputs.items():
         one = task.get(name) if isinstance(task, Mapping) else task
         names = class_names if class_names and len(class_names) == scores.shape[-1] else None
         try:
-            found[name] = judge(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
+            found[name] = score(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
         except ValueError as error:
             raise ValueError(f"Output {name!r}: {error}") from error
     return Metrics(task="multi_output", samples=len(next(iter(named.values()))), outputs=found)

@@ -1,4 +1,4 @@
-"""What an evaluation finds: the figures that a compressed model is judged by."""
+"""What an evaluation finds: the metrics of a compressed model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Metrics:
 
     Attributes:
         task: "multiclass", "binary", "regression", or "multi_output".
-        samples: number of predictions judged.
+        samples: number of predictions evaluated.
         accuracy: share of right classes, 0..1.
         macro_f1: mean F1 of the classes that `y` or the predictions hold.
         roc_auc: area under the ROC curve (binary), or the mean of the classes' one-vs-rest areas; NaN if
@@ -77,7 +77,7 @@ class Metrics:
 
     @property
     def scores(self) -> dict[str, tuple[str, float]]:
-        """What each output is judged by: {output name, "" if only one: ("accuracy" or "mse", value)}."""
+        """The main metric of each output: {output name, "" if only one: ("accuracy" or "mse", value)}."""
         if self.outputs:
             return {name: metrics.scores[""] for name, metrics in self.outputs.items()}
         if self.accuracy is not None:

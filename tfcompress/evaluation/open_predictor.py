@@ -115,7 +115,7 @@ class FilePredictor(Predictor):
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A model in memory that was saved: it is judged as it is, and weighs what the file does.
+    """A model in memory that was saved: it is evaluated as it is, and its size is that of the file.
 
     Attributes:
         model: the model.

@@ -18,7 +18,7 @@ MAX_ROC_CLASSES = 12
 MAX_ROC_POINTS = 200
 
 
-def judge(
+def score(
     y: np.ndarray,
     scores: np.ndarray,
     *,
@@ -41,7 +41,7 @@ def judge(
     Raises:
         ValueError: `y` doesn't fit `scores`, or a label isn't a class.
 
-    >>> str(judge(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])))
+    >>> str(score(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])))
     'MSE 1.333, MAE 0.6667, R2 -1.0000 (3 samples, regression)'
     """
     y = check_finite(array_of(y, "y", strings=True), "y")

@@ -179,10 +179,10 @@ def weights_as_layers(model: keras.Model, anchor: Any, replace: Callable[[Layer]
         layer.build()
         layer.weight.assign(carried(weight, layer.weight))
         made[id(weight)] = replace(layer)(anchor)
-    twin = object.__new__(type(model))
-    vars(twin).update(vars(model))
-    vars(twin).update({name: _filled(value, made) for name, value in held.items()})
-    return twin
+    copy = object.__new__(type(model))
+    vars(copy).update(vars(model))
+    vars(copy).update({name: _filled(value, made) for name, value in held.items()})
+    return copy
 
 
 # What Keras itself keeps of a model's weights, and TensorFlow of what a checkpoint holds.

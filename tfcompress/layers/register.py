@@ -221,7 +221,7 @@ def kernels_of(layer: Any) -> list[keras.Variable]:
             raise ValueError(
                 f"Expected {size!r} to be as many as {kernel!r} has channels along axis {axis}. Received: {said}, with "
                 f"{getattr(layer, size)!r} and a kernel of shape {tuple(kernels[kernel].shape)}. "
-                "Mend the attribute, or register the class with `traits`."
+                "Correct the attribute, or register the class with `traits`."
             )
     large = [weight.name for weight in layer.weights if math.prod(weight.shape) > 1]
     if name.startswith(_PREFIX) and traits.channels != "unknown" and large:

@@ -29,7 +29,7 @@ def load(path: str | os.PathLike[str], unsafe: bool = False, *, model: keras.Mod
     Files of Keras 2 (TensorFlow <= 2.15: `.h5`, SavedModel, `.keras`) become Keras 3 models: the
     configuration is repaired where Keras 3 reads it otherwise, tf_keras loads the file as well, and both must
     give the same outputs for the same random input, to 1e-4 of their scale. Such a model, and any `.h5`
-    comes back uncompiled. `compile` scales the loss if layers are in float16, which Keras' own loading forgets.
+    comes back uncompiled. `compile` scales the loss if layers are in float16, which Keras' own loading leaves out.
 
     Args:
         path: a `.keras`, `.h5` or `.hdf5` file, or the folder of a SavedModel that Keras 2 wrote (of TensorFlow 2.0 to
@@ -179,7 +179,7 @@ def _load_saved_model(folder: pathlib.Path, unsafe: bool) -> keras.Model:
             "no keras_metadata.pb, nor Keras' metadata in saved_model.pb: only traced functions, from which no layers "
             "can be recovered, so that it can't be trained or compressed. Save the model again as .keras "
             "(model.save('model.keras')) where it was trained. As it is, tf.lite.TFLiteConverter.from_saved_model "
-            "makes a .tflite of it, which tfc.evaluate and tfc.benchmark judge, and keras.layers.TFSMLayer runs it "
+            "makes a .tflite of it, which tfc.evaluate and tfc.benchmark take, and keras.layers.TFSMLayer runs it "
             "inside a Keras model."
         )
     for config in configs:

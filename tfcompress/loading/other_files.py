@@ -7,7 +7,7 @@ import re
 
 _SAVE = "Save the model as .keras (model.save('model.keras')) where it was trained."
 
-_JUDGE = "which is a result and can't be trained. Judge it with tfc.evaluate or tfc.benchmark."
+_JUDGE = "which is a result and can't be trained. Evaluate it with tfc.evaluate or tfc.benchmark."
 
 _CHECKPOINT = (
     "which is part of a TensorFlow checkpoint: weights alone. Build the model in the Keras that wrote it, call "
@@ -37,9 +37,9 @@ _SUFFIXES = {
 _STARTS: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
     (b"\x89HDF\r\n\x1a\n", "HDF5, as .h5 files do: give it that name", (".h5", ".hdf5")),
     (b"PK\x03\x04", "a zip archive, as .keras files are", (".keras",)),
-    (b"\x1f\x8b", "what gzip has packed: unpack it", ()),
+    (b"\x1f\x8b", "a gzip archive: decompress it", ()),
     (b"version https://git-lfs", "a pointer of Git LFS in place of the model: take git lfs pull", ()),
-    (b"<", "a page of the web in place of the model: download it again", ()),
+    (b"<", "a web page in place of the model: download it again", ()),
 )
 """How contents begin, what that means, and the names for which it is right."""
 

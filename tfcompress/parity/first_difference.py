@@ -115,7 +115,7 @@ def _why(model: keras.Model, trace: Trace, error: ParityError, convert: Convert 
             found = _first_wrong(trace, convert, inputs, suffix)
         except Exception:  # the search is a help: what it fails on is no news
             found = None
-        return f"It goes wrong at {found}." if found else ""
+        return f"The first difference is at {found}." if found else ""
     return ""
 
 

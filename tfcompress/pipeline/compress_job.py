@@ -90,7 +90,7 @@ def compress_job(
     """Do the main job and write everything into a folder.
 
     Args:
-        data: What to train and to judge with.
+        data: What to train with and to evaluate on.
         output_dir: Where the files go; made if it isn't there.
         model: A trained model with one input and one output; `None` trains a small one first.
         sparsity: Share of zeros in [0, 1).
@@ -118,7 +118,7 @@ def compress_job(
     there = [path.name for path in written if path.exists()]
     if there and not overwrite and not (resume and resume.begun):
         raise FileExistsError(
-            f"Expected a folder without {', '.join(there)}. Received: {folder}. Say overwrite, or name another."
+            f"Expected a folder without {', '.join(there)}. Received: {folder}. Pass overwrite=True, or name another."
         )
     if finetune_epochs < 1 or qat_epochs < 0 or batch_size < 1 or (model is None and epochs < 1):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Data to train and to judge with: arrays in a file, or the digits that ship with scikit-learn."""
+"""Data to train with and to evaluate on: arrays in a file, or the digits that ship with scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Arrays to train with and others to judge with.
+    """Arrays to train with and others to evaluate on.
 
     Attributes:
         name: What the data is called.

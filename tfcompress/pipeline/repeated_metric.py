@@ -16,7 +16,7 @@ from tfcompress.data.nested_inputs import arrays
 from tfcompress.data.reading import called, is_pair, warn_of_weights
 from tfcompress.evaluation.open_predictor import KerasPredictor
 from tfcompress.evaluation.predictor import Arrays, name_arrays, predict
-from tfcompress.evaluation.scoring import judge
+from tfcompress.evaluation.scoring import score
 
 METRICS = {"accuracy": True, "macro_f1": True, "roc_auc": True, "r2": True, "mse": False, "mae": False}
 """What `tfc.evaluate` finds, and whether more of it is better."""
@@ -98,15 +98,15 @@ class Measure:
                 f"Expected a function (y, outputs) -> float as `metric` of a model with the outputs {list(outputs)}. "
                 f"Received: {self.metric!r}."
             )
-        metrics = judge(y[single], outputs[single])
-        score: float | None = getattr(metrics, self.metric)
-        if score is None:
+        metrics = score(y[single], outputs[single])
+        found: float | None = getattr(metrics, self.metric)
+        if found is None:
             fitting = [name for name in METRICS if getattr(metrics, name) is not None]
             raise ValueError(
                 f"Expected a metric of a {metrics.task} task: {', '.join(map(repr, fitting))}. "
                 f"Received: {self.metric!r}."
             )
-        return score
+        return found
 
 
 def _joined(parts: list[Arrays]) -> Arrays:

@@ -1,4 +1,4 @@
-"""What pruning does to generalization: a training for each sparsity, judged on training and on test data."""
+"""What pruning does to generalization: a training for each sparsity, evaluated on training and on test data."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def sweep(
     stage: Stage | None = None,
     resume: Resume | None = None,
 ) -> Sweep:
-    """Prune a trained model to each of several sparsities while it is trained, and judge each on both sets of data.
+    """Prune a trained model to each of several sparsities while it is trained, and evaluate each on both sets of data.
 
     Each training starts from the model as it was given, with the same seed. A training to sparsity 0 is always among
     them: what differs from it is what pruning does, and not the further training.
@@ -138,9 +138,9 @@ def sweep(
         model: A trained model with one input and one output; it is not changed.
         sparsities: Shares of zeros, in [0, 1).
         data: What to train with: `(x, y)`, or what yields batches of them, as for `tfc.evaluate`; or a
-            `tfcompress.pipeline.Data`, which holds what to judge with too.
+            `tfcompress.pipeline.Data`, which holds test data too.
         layers: Which layers are pruned, as in `tfc.prune`.
-        test_data: What to judge with, that training never sees, in any of these forms.
+        test_data: What to evaluate on, that training never sees, in any of these forms.
         epochs: Epochs of each training.
         batch_size: Samples per training step.
         learning_rate: Adam's, at the beginning.
@@ -191,10 +191,10 @@ def sweep(
 
 
 def _both(data: Any, test_data: Any) -> Data:
-    """Return what to train and what to judge with, as arrays."""
+    """Return what to train with and what to evaluate on, as arrays."""
     if isinstance(data, Data) != (test_data is None):
         raise ValueError(
-            "Expected data to train with, and test_data to judge with; or a tfcompress.pipeline.Data, which holds "
+            "Expected data to train with, and test_data to evaluate on; or a tfcompress.pipeline.Data, which holds "
             f"both, alone. Received: data of type {type(data).__name__}, test_data of type {type(test_data).__name__}."
         )
     return data if isinstance(data, Data) else Data("data", *collected(data), *collected(test_data))

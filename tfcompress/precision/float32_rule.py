@@ -27,7 +27,7 @@ from tfcompress.precision.operation_kinds import has_policy, is_preprocessing
 SOFTMAX = "a softmax, or another exponential, needs float32's range"
 NORM = "Keras computes its norm in the layer's own precision"
 RAW = "sees raw data, of whatever range"
-HANDS_ON = "hands raw data or indices on"
+HANDS_ON = "passes raw data or indices on"
 MASK = "compares data to make a mask"
 LOSS = "adds a loss of its outputs"
 CODE = "holds code that may need float32"

@@ -100,7 +100,7 @@ def _check_allocation(config: PruneConfig, chosen: Sequence[ChannelGroup], layer
     passed = [name for name in passed if config.allocation[name]]
     if passed:
         warnings.warn(
-            f"The sparsities of layer {', '.join(map(repr, passed))} are passed over, since none of its "
+            f"The sparsities of layer {', '.join(map(repr, passed))} are ignored, since none of its "
             f"{_WORDS[str(config.granularity)]} are pruned: the whole becomes less sparse than was planned.",
             stacklevel=6,
         )

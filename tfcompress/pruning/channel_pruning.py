@@ -66,7 +66,7 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
             mask.group_size = len(masks) - first
         if "scale" in config.needs and not any(mask.role == "scale" for mask in masks[first:]):
             raise ValueError(
-                f"Expected channels with a batch normalization behind them, by whose scale they are judged. Received: "
+                f"Expected channels with a batch normalization behind them, by whose scale they are ranked. Received: "
                 f"{group.name!r}, which has none. Leave it out of `layers`, or take another criterion."
             )
     if config.scope != "layer":

@@ -263,10 +263,10 @@ def encode_bias(bias: np.ndarray, input_scale: Any, weights: Affine, axis: int) 
     others = tuple(place for place in range(weights.integers.ndim) if not weights.axis or place != axis)
     empty = ~weights.integers.any(axis=others, keepdims=True)
     # With no weights any scale will do: one that holds the bias to 20 bits.
-    roomy = np.where(empty & (needed > 0), needed * 2**10, np.maximum(weights.scale, needed)).astype(np.float32)
-    if (roomy != weights.scale).any():
-        coarse = np.round(weights.integers * (weights.scale.astype(np.float64) / roomy))
-        weights = Affine(coarse.astype(weights.integers.dtype), roomy, bits=weights.bits)
+    widened = np.where(empty & (needed > 0), needed * 2**10, np.maximum(weights.scale, needed)).astype(np.float32)
+    if (widened != weights.scale).any():
+        coarse = np.round(weights.integers * (weights.scale.astype(np.float64) / widened))
+        weights = Affine(coarse.astype(weights.integers.dtype), widened, bits=weights.bits)
     scale = (of_input * weights.scale.reshape(-1)).astype(np.float32)
     units = np.round(bias.reshape(-1).astype(np.float64) / scale)
     return weights, Affine(units.astype(np.int64), scale, bits=32)

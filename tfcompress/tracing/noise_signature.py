@@ -112,7 +112,7 @@ class NoiseSignature(Signature):
     def notes(self, outputs: Sequence[str]) -> tuple[str, ...]:
         """Say what each input that is drawn expects."""
         each = "; ".join(f"{name}: {EXPECTED[kind]}" for name, kind in self.kinds.items())
-        return (f"Random numbers go in: draw new ones for each run, float32, each of its own. {each}.",)
+        return (f"Random numbers are inputs: draw new ones for each run, float32, each of its own. {each}.",)
 
 
 def _size(size: int | None) -> int:

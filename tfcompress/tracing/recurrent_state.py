@@ -62,8 +62,8 @@ class StreamingSignature(Signature):
         names = list(self.states)
         pairs = ", ".join(f"{new} to {name}" for name, new in zip(names, outputs[-len(names) :], strict=True))
         said = (
-            f"The state of recurrent layers goes in and out: give zeros for {', '.join(names)} in the first run, and "
-            f"from then on what the run before gave ({pairs}). Zeros begin a new sequence."
+            f"The state of recurrent layers is an input and an output: give zeros for {', '.join(names)} in the first "
+            f"run, and from then on what the run before gave ({pairs}). Zeros begin a new sequence."
         )
         return (said,)
 

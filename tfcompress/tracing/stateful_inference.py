@@ -52,7 +52,7 @@ def _is_seed(value: Any) -> bool:
 
 
 def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collection[str]) -> None:
-    """Refuse a model whose inference changes variables: a file would forget what it has seen.
+    """Refuse a model whose inference changes variables: a file would lose what it has seen.
 
     Args:
         model: That was traced.

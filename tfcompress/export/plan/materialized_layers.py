@@ -37,7 +37,7 @@ def unwrapped(operation: Any) -> tuple[Any, dict[int, np.ndarray | Encoded]]:
 
 
 class MaterializedLayers:
-    """Makes plain layers with the weights that wrappers compute with; remembers how a file stores each.
+    """Makes plain layers with the weights that wrappers compute with; records how a file stores each.
 
     Args:
         model: Whose layers these are; it is left as it is.

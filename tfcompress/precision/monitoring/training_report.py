@@ -151,7 +151,9 @@ class MonitorReport(Document):
         if self.looked_into:
             lines.append("skipped: how many of these skipped steps have their overflow from this layer.")
         if self.diverged:
-            lines.append("At last the loss wasn't finite in float32 either: the weights or the data hold inf or NaN.")
+            lines.append(
+                "At the last step the loss wasn't finite in float32 either: the weights or the data hold inf or NaN."
+            )
         hidden = len(self.rows) - MOST_ROWS
         if hidden > 0:
             lines.append(f"The {MOST_ROWS} worst of {len(self.rows)} layers; {hidden} are left out here.")

@@ -134,7 +134,7 @@ def shrink(model: keras.Model) -> keras.Model:
             f"Expected a model with channels that nothing depends on. Received: {model.name!r}, in which no channel "
             "is wholly zero, so that its copy is as large as it is. Prune it with "
             'tfcompress.PruneConfig(..., granularity="channel"); `print(tfcompress.shrink_report(model))` '
-            "tells for each layer what stands against removing its channels.",
+            "says for each layer why its channels can't be removed.",
             stacklevel=3,
         )
         return flat
@@ -225,7 +225,7 @@ def _check_equal(flat: keras.Model, smaller: keras.Model) -> None:
     if _close(before, again, tolerance) and not _close(before, _outputs(smaller, data), tolerance):
         raise ValueError(
             f"Expected the smaller model to compute the same. Received: other outputs of {flat.name!r}, which is a "
-            "mistake of tfcompress. Please report it with the model's summary."
+            "bug of tfcompress. Please report it with the model's summary."
         )
 
 

@@ -228,7 +228,7 @@ def fold_graph(flat: keras.Model, keep: LayerChoice | None = None) -> keras.Mode
         try:
             new_layers[id(layer)] = folded(layer, *affine_of(norm))
         except ValueError:
-            continue  # a transform, such as a codebook, would not survive it
+            continue  # a transform, such as a codebook, would not hold after it
         dropped.update(norms)
 
     def visit(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

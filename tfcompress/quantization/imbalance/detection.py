@@ -106,32 +106,37 @@ def lost_on(
 class _Detector(PlacedGraph):
     def find(self, data: Any, batch_size: int) -> GraphChanges:
         changes = GraphChanges()
-        fronts = [call for call in self.graph if self.is_front(call)]
-        joints = [call for call in self.graph if self.kind(call) == CONCATENATE]
+        first_calls = [call for call in self.graph if self.is_first_call(call)]
+        concatenations = [call for call in self.graph if self.kind(call) == CONCATENATE]
         sums = [call for call in self.graph if may_mask(call, self.kind) and self.way(call) is not None]
         if data is None:
             for call in sums:
                 if any(map(self.scaling, call.inputs)):
                     self.keep_mask(call, changes)
-            for call in fronts:
+            for call in first_calls:
                 spread = self.expected(call)
                 if spread is not None:
-                    self.look_at_front(call, spread, changes)
+                    self.look_at_first_call(call, spread, changes)
             return changes
-        wholes = self.wholes()
+        divided = self.divided()
         if not self.static:  # only what kernels read is rounded, and nothing with a range of before
-            fronts, joints, wholes, sums = [one for one in fronts if self.kind(one) == KERNEL], [], [], []
-        groups = [[call.inputs[0]] for call in fronts] + [list(call.inputs) for call in joints]
-        groups += [[x] for x in wholes] + [[x] for call in sums for x in call.inputs]
-        specs = [*map(self.spec, fronts), *map(self.spec, joints), *map(self.spec_at, wholes)]
+            first_calls, concatenations, divided, sums = (
+                [one for one in first_calls if self.kind(one) == KERNEL],
+                [],
+                [],
+                [],
+            )
+        groups = [[call.inputs[0]] for call in first_calls] + [list(call.inputs) for call in concatenations]
+        groups += [[x] for x in divided] + [[x] for call in sums for x in call.inputs]
+        specs = [*map(self.spec, first_calls), *map(self.spec, concatenations), *map(self.spec_at, divided)]
         specs += [self.spec(call) for call in sums for _ in call.inputs]
         spreads = measure(self.model, groups, specs, data, batch_size)
-        for call, spread in zip(fronts, spreads, strict=False):
-            self.look_at_front(call, spread, changes)
-        for call, spread in zip(joints, spreads[len(fronts) :], strict=False):
-            self.look_at_joint(call, spread, changes)
-        for x, spread in zip(wholes, spreads[len(fronts) + len(joints) :], strict=False):
-            self.look_at_whole(x, spread, changes)
+        for call, spread in zip(first_calls, spreads, strict=False):
+            self.look_at_first_call(call, spread, changes)
+        for call, spread in zip(concatenations, spreads[len(first_calls) :], strict=False):
+            self.look_at_concatenation(call, spread, changes)
+        for x, spread in zip(divided, spreads[len(first_calls) + len(concatenations) :], strict=False):
+            self.look_at_divided(x, spread, changes)
         spans = iter(float(each.high.max() - each.low.min()) for each in spreads[len(spreads) - 2 * len(sums) :])
         for call in sums:
             if is_mask((next(spans), next(spans))):
@@ -156,7 +161,7 @@ class _Detector(PlacedGraph):
 
     # Maps and kernels that read an input of the model.
 
-    def is_front(self, call: Call) -> bool:
+    def is_first_call(self, call: Call) -> bool:
         """Return whether a call reads an input of the model, or what is made of it in float without weights."""
         if self.kind(call) not in (AFFINE, KERNEL) or call in self.placement.folded or not has_channels(call.inputs[0]):
             return False
@@ -180,7 +185,7 @@ class _Detector(PlacedGraph):
         mean, deviation = (np.broadcast_to(part, (channels,)) for part in (mean, deviation))
         return Spread.of_uniform(mean - 3 * deviation, mean + 3 * deviation, deviation, self.spec(call))
 
-    def look_at_front(self, call: Call, spread: Spread, changes: GraphChanges) -> None:
+    def look_at_first_call(self, call: Call, spread: Spread, changes: GraphChanges) -> None:
         channels = call.inputs[0].shape[-1]
         if self.kind(call) == AFFINE:
             scale = self.scale(call, channels)
@@ -204,7 +209,7 @@ class _Detector(PlacedGraph):
 
     # Concatenations.
 
-    def look_at_joint(self, call: Call, spread: Spread, changes: GraphChanges) -> None:
+    def look_at_concatenation(self, call: Call, spread: Spread, changes: GraphChanges) -> None:
         sizes = [x.shape[-1] if has_channels(x) else 1 for x in call.inputs]
         ends = np.cumsum([0, *sizes])
         parts = [slice(start, end) for start, end in itertools.pairwise(ends)]
@@ -219,28 +224,30 @@ class _Detector(PlacedGraph):
             output, behind = self.ends_of(cut.outputs[0])
             is_output, readers = is_output or output, readers + behind
         joined = joins_channels(call)
-        hurt = [one for one in readers if self.hurts(one, spread, lost, joined)]
+        affected = [one for one in readers if self.affects(one, spread, lost, joined)]
         floating = any(self.kind(one) == FLOAT for one in readers)
-        if not is_output and not hurt and not floating:
+        if not is_output and not affected and not floating:
             return
         name = call.operation.name
         about = said(name, spread, lost)
         only = self.graph.readers(call.outputs[0])
-        if not is_output and joined and len(only) == 1 and only == hurt and self.movable(call, only[0]):
+        if not is_output and joined and len(only) == 1 and only == affected and self.movable(call, only[0]):
             changes.moved[only[0]] = call
             changes.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
             return
-        floats = [call, *cuts, *hurt]
+        floats = [call, *cuts, *affected]
         changes.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
         changes.say(about, f"{joined_names(floats)} stays float.")
 
-    def movable(self, joint: Call, call: Call) -> bool:
+    def movable(self, concatenation: Call, call: Call) -> bool:
         """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
         alone = self.graph.times(call.operation) == 1
-        whole = all(map(self.from_input, joint.inputs))  # in front of a model one map in float costs less than many
+        whole = all(
+            map(self.from_input, concatenation.inputs)
+        )  # in front of a model one map in float costs less than many
         return self.kind(call) == AFFINE and alone and not whole and sliced(call, 0, 1) is not None
 
-    def hurts(self, call: Call, spread: Spread, lost: np.ndarray, joined: bool) -> bool:
+    def affects(self, call: Call, spread: Spread, lost: np.ndarray, joined: bool) -> bool:
         """Return whether a call makes something of channels that are lost."""
         channels = len(lost)
         if not joined:  # each of them is at positions of its own
@@ -257,13 +264,13 @@ class _Detector(PlacedGraph):
 
     # Tensors of which parts are taken, and outputs.
 
-    def wholes(self) -> list[Any]:
+    def divided(self) -> list[Any]:
         """Return the quantized tensors of whose channels parts are taken, or which are made here and are outputs."""
         found = [*self.model.inputs, *(x for call in self.graph for x in call.outputs)]
         found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and has_channels(x)]
         return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.graph.readers(x))]
 
-    def look_at_whole(self, x: Any, spread: Spread, changes: GraphChanges) -> None:
+    def look_at_divided(self, x: Any, spread: Spread, changes: GraphChanges) -> None:
         readers = self.graph.readers(x)
         parts = [part for one in readers for part in parts_of(one)]
         lost = np.zeros(len(spread.low), bool)

@@ -44,7 +44,7 @@ class GraphChanges:
 
 def apply_changes(changes: GraphChanges, model: keras.Model, placement: Placement) -> keras.Model:
     """Return the model with the changes made."""
-    onto = {joint: call for call, joint in changes.moved.items()}
+    onto = {concatenation: call for call, concatenation in changes.moved.items()}
     kept: dict[int, Any] = {}
 
     def floating(call: Call) -> Any:

@@ -192,6 +192,6 @@ class _Moments(_PerChannel):
         x = self.columns(inputs)
         low, high = (np.float32(end) for end in self.ends)
         error = fake_quant(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric) - x
-        x = x - self.centre  # else the square of a large mean would swallow what varies
+        x = x - self.centre  # else the square of a large mean would exceed the variance by more than float32 resolves
         parts = [ops.ones_like(x), x, ops.square(x), error, ops.square(error)]
         return ops.stack([ops.sum(part, axis=0) for part in parts])

@@ -52,7 +52,7 @@ _WIDTHS = np.ldexp(1.0 / SIDE, _EXPONENTS).astype("float32")
 @accepts_old_calls(places=((2, "batch_size", None),))
 @says_memory
 def calibrate(model: keras.Model, data: Any, *, batch_size: int = 32) -> None:
-    """Find the ranges of a quantized model's activations from data; what it had learned of them is forgotten.
+    """Find the ranges of a quantized model's activations from data; ranges that were learned before are replaced.
 
     The data runs through the model with quantized weights and float activations; for each batch the extremes, and
     where the configuration asks for it a histogram, are computed on the device, and merged. One set of data gives one
@@ -113,7 +113,7 @@ def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
         warnings.warn(
             f"Expected activations that vary. Received: nothing but zeros from {', '.join(map(repr, dead))} on the "
             "calibration data. What is quantized there has the range 0 to 1 now: train the model, or give other data, "
-            "if these layers are meant to be alive.",
+            "if these layers are meant to have other outputs.",
             stacklevel=user_level(),
         )
     small = [
