@@ -10,7 +10,8 @@ import keras
 from tfcompress.core.arguments import check_count, check_path
 from tfcompress.core.replicas import writes_files
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import remarks, wrapped_layers
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.core.wrappers import remarks
 from tfcompress.evaluation.summary import summary
 from tfcompress.precision.monitoring import PrecisionMonitor
 from tfcompress.pruning.mask import Mask

@@ -9,7 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
-from tfcompress.core.wrapper import remarks
+from tfcompress.core.wrappers import remarks
 
 X, Y = np.random.default_rng(0).normal(size=(32, 8)).astype("float32"), np.zeros((32, 4), "float32")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfcompress as tfc
-from tfcompress.core.wrapper import with_transforms
+from tfcompress.core.wrappers import with_transforms
 from tfcompress.quantization import encoding
 from tfcompress.quantization.encoding import Affine, Table, encode_bias
 from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric

@@ -32,7 +32,7 @@ def samples_for(predictor: Predictor, count: int) -> Arrays:
         {input name: array}.
 
     Raises:
-        ValueError: nobody knows the inputs of a subclassed model, or it runs with no size that was tried.
+        ValueError: the inputs of a subclassed model are unknown, or it runs with no size that was tried.
     """
     model = predictor.model if isinstance(predictor, KerasPredictor) else None
     specs = dict(predictor.input_specs or _recorded(predictor, model))

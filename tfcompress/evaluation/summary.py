@@ -15,7 +15,8 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import CompressedLayer, inner_weights, remarks, without_marks, wrapped_layers
+from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
+from tfcompress.core.wrappers import inner_weights, remarks, without_marks
 from tfcompress.evaluation.size import count_keras
 from tfcompress.export.plan.export_plan import PlannedOperator, plan_export
 from tfcompress.graph import kernel_positions

@@ -100,7 +100,7 @@ def benchmark(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a number is out of range, `data` doesn't fit the model, or is needed: the model runs with no size
-            that was tried, or is a subclassed one whose inputs nobody knows.
+            that was tried, or is a subclassed one whose inputs are unknown.
 
     Example:
         >>> import keras

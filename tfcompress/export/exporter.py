@@ -12,7 +12,7 @@ from tfcompress.core.arguments import MOST, check_choice, check_flag, check_mode
 from tfcompress.core.atomic_files import check_target, draft
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import give_back
-from tfcompress.core.wrapper import warn_of_remarks
+from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic

@@ -9,7 +9,8 @@ from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import Inserted
 from tfcompress.core.transform import remove_projection
-from tfcompress.core.wrapper import CompressedLayer, warn_of_remarks, without_marks
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import warn_of_remarks, without_marks
 from tfcompress.graph.flatten import rebuild
 from tfcompress.graph.loss_scaling import plain
 from tfcompress.graph.recursion_limit import as_given

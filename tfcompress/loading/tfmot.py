@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.core.wrapper import inner_weights
+from tfcompress.core.wrappers import inner_weights
 from tfcompress.loading.tfmot_private import layer_before, quantized_weights
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers

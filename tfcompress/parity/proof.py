@@ -37,11 +37,11 @@ from tfcompress.tracing.trace import Trace
 __all__ = ["OutputParity", "Parity", "ParityError", "compare", "verify"]
 
 SHIFT = 1 / 8
-"""By how much of the scale the ends of all ranges move to let roundings fall otherwise: about 3 % of them then do, as
-they do in a file, whose kernels round after sums in integers."""
+"""By how much of the scale the ends of all ranges move so that near-ties round the other way: about 3 % of all values,
+as in a file, whose kernels round after sums in integers."""
 
 DITHER = 1 / 32
-"""By how much of the scale values move to the same end, where `SHIFT` shows too little: as many fall otherwise."""
+"""By how much of the scale values move to the same end, where `SHIFT` shows too little: as many round the other way."""
 
 DITHERED = 3
 """How often."""
@@ -60,9 +60,9 @@ def verify(  # noqa: PLR0917
 ) -> Parity:
     """Run a file and its Keras model on the same data, and compare.
 
-    A float file must compute the same within float's rounding. In an integer one roundings fall otherwise than in
-    Keras, and in a deep net one step early on may become many; so what is allowed follows from how far the model's
-    own outputs move when its roundings fall otherwise (see `parity.TIMES_NOISE`).
+    A float file must compute the same within float's rounding. In an integer one near-ties may round the other way
+    than in Keras, and in a deep net one step early on may become many; so what is allowed follows from how far the
+    model's own outputs change when near-ties round the other way (see `parity.TIMES_NOISE`).
 
     Args:
         model: what the file must compute; its float32 view is the reference.
@@ -128,7 +128,7 @@ def input_ranges(model: keras.Model) -> list[tuple[float, float] | None]:
 def alike_outputs(
     model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: QuantizedModel
 ) -> list[dict[str, np.ndarray]]:
-    """Return what the model gives when its roundings fall otherwise."""
+    """Return what the model gives when near-ties round the other way."""
     if deployment.scheme is not None and is_dynamic(deployment):
         # A runtime finds the range of a whole tensor, not of each sample, and puts zero elsewhere: the error is
         # another, of about the size of that of rounding at all.

@@ -1,4 +1,4 @@
-"""What the proof has to know of a quantized model, whoever says it."""
+"""What the proof needs to know of a quantized model."""
 
 from __future__ import annotations
 

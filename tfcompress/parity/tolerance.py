@@ -28,7 +28,7 @@ TYPICAL_STEPS = 0.75
 """The same of their root mean square: most values are equal, or differ by one step."""
 
 TIMES_NOISE = 2.0
-"""A file may differ from the model by that times what the model itself differs by when its roundings fall otherwise.
+"""A file may differ from the model by that times the model's own change when near-ties round the other way.
 
 A right file differs by 0.7 to 1.3 times that (measured on trained and on random nets of 4 to 60 layers, both formats).
 """
@@ -67,8 +67,8 @@ class OutputParity:
         mean_steps: mean difference in such steps.
         equal: part of the values that are the same: on a grid the same integer.
         sqnr: variance of the reference over the mean squared difference, in dB; None if nothing differs.
-        noise: root mean square of what the quantized model itself differs by when its roundings fall otherwise,
-            which `tolerance` follows from; None: not measured.
+        noise: root mean square of the quantized model's own change when near-ties round the other way, which
+            `tolerance` follows from; None: not measured.
     """
 
     max_abs: float
@@ -127,7 +127,7 @@ def compare(
         received: {name: array}, of the file.
         precision: of the file; it sets the tolerance of what isn't quantized.
         scales: {name: scale of the output's quantization, None where it has none}; None: a float file.
-        alike: {name: array}, what a quantized model gives when its roundings fall otherwise. How far that is from
+        alike: {name: array}, what a quantized model gives when near-ties round the other way. How far that is from
             `expected` says what a difference means: in a deep net one step early on may be many at the end.
 
     Returns:
@@ -177,8 +177,8 @@ def _warn(name: str, result: OutputParity, reference: np.ndarray) -> None:
     elif result.noise and result.noise > STEPS * (result.scale or 0.0) and result.noise > 0.7 * reference.std():
         warnings.warn(
             f"Output {name!r} of the Keras model itself changes by {result.noise:.3g} (it varies by "
-            f"{reference.std():.3g}) when its roundings fall otherwise, so comparing it says little. Verify with "
-            "data of your own: verify=x.",
+            f"{reference.std():.3g}) when near-ties round the other way, so comparing it says little. Verify "
+            "with data of your own: verify=x.",
             stacklevel=4,
         )
 
@@ -225,8 +225,8 @@ def _compare_one(
         return f"{found}, {allowed:.3g} is allowed, {agrees}", result
     steps = "" if result.max_steps is None else f" ({result.max_steps:.1f} steps)"
     return (
-        f"{found}{steps} and {_rms(difference):.3g} as a rule, {allowed:.3g} and {allowed_typical:.3g} are allowed, "
-        f"since roundings that fall otherwise make {noise:.3g}; {agrees}"
+        f"{found}{steps}, RMS {_rms(difference):.3g}; {allowed:.3g} and RMS {allowed_typical:.3g} are allowed, "
+        f"since near-ties that round the other way make {noise:.3g}; {agrees}"
     ), result
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import inner_weights
+from tfcompress.core.wrappers import inner_weights
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.quantize_config import QuantizeConfig

@@ -20,7 +20,8 @@ from tfcompress.core.atomic_files import check_target
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import CompressedLayer, inner_weights
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import inner_weights
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers

@@ -14,7 +14,7 @@ from keras.layers import Layer
 from tfcompress.channels import Analysis, ChannelGroup, analyse
 from tfcompress.channels.costs import products
 from tfcompress.core.transform import put
-from tfcompress.core.wrapper import inner_weights, with_transforms
+from tfcompress.core.wrappers import inner_weights, with_transforms
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
 from tfcompress.pruning.channel_allocation import chosen_groups, share_of
 from tfcompress.pruning.channel_mask import ChannelMask
@@ -44,7 +44,7 @@ def prune_channels(model: keras.Model, config: PruneConfig, choice: LayerChoice,
             role = "scale" if weight.name == "gamma" else part.role
             kernel = part.position in kernel_positions(layers[part.layer])
             if not kernel and not (role == "scale" and "scale" in config.needs):
-                continue  # nothing behind depends on the biases and statistics of channels that nobody reads
+                continue  # nothing behind depends on the biases and statistics of channels that nothing reads
             mask = ChannelMask(
                 config,
                 f"{name}_{number}" if config.scope == "layer" else name,

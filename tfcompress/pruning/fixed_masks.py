@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.core.wrapper import CompressedLayer, with_transforms
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import with_transforms
 from tfcompress.graph import kernel_positions, rebuild
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune_config import PruneConfig

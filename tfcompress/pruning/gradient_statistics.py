@@ -15,7 +15,7 @@ from tfcompress.core.keras_private import keras_mask, variable_index
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import not_distributed
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import inner_weights
+from tfcompress.core.wrappers import inner_weights
 from tfcompress.data.array_checks import check_finite, one_hot_classes
 from tfcompress.data.model_batches import check_batch_size
 from tfcompress.data.nested_inputs import arrays

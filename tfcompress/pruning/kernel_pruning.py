@@ -18,7 +18,8 @@ from tfcompress.channels.costs import products, uses
 from tfcompress.core.error_messages import told
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.transform import put, read
-from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transforms
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import inner_weights, with_transforms
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
 from tfcompress.layers.kernel_layouts import Layout, is_depthwise, layout_of
 from tfcompress.pruning.allocation import erdos_renyi, erdos_renyi_kernel

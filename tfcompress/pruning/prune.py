@@ -12,7 +12,8 @@ from tfcompress.core.arguments import check_model
 from tfcompress.core.keras_private import loss_weights
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
-from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.graph import LayerChoice, check_built
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.inputs.declared import takes_inputs

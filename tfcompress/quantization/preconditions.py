@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import inner_weights
+from tfcompress.core.wrappers import inner_weights
 from tfcompress.graph import kernel_positions
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers, wanted_activations
 

@@ -11,7 +11,8 @@ from keras.layers import Layer
 from tfcompress.core.arguments import check_flags
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
-from tfcompress.core.wrapper import warn_of_remarks, wrapped_layers
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
 from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.graph.config_map import LayerConfigs

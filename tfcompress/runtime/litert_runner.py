@@ -27,7 +27,7 @@ class TFLiteRunner(Runner):
                 self._interpreter.allocate_tensors()
             signatures = self._interpreter.get_signature_list()
             key = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
-            # Files of old, and those that other tools wrote, may have no signature: then by tensor name.
+            # Old files, and those that other tools wrote, may have no signature: then by tensor name.
             self._signature = self._interpreter.get_signature_runner(key) if key else None
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()

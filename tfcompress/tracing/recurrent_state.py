@@ -21,7 +21,7 @@ Key = tuple[str, int]
 
 @dataclasses.dataclass(frozen=True)
 class StreamingSignature(Signature):
-    """A signature with states behind the inputs, and what becomes of them behind the outputs.
+    """A signature with states behind the inputs, and the new states behind the outputs.
 
     It is called in a `StatelessScope`, which holds the states for the time of the call.
 

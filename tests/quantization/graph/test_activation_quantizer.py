@@ -9,7 +9,7 @@ from keras import ops
 
 import tfcompress as tfc
 from tfcompress.core.transform import read
-from tfcompress.core.wrapper import with_transforms
+from tfcompress.core.wrappers import with_transforms
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.numerics.fake_quant import fake_quant
 from tfcompress.quantization.weights.float16 import Float16Weight

@@ -10,7 +10,8 @@ from keras import layers as L
 import tfcompress as tfc
 from tfcompress.core.passthrough import FixedTraining
 from tfcompress.core.transform import WeightTransform, read
-from tfcompress.core.wrapper import CompressedLayer, with_transforms
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import with_transforms
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.pruning.prune import update_masks
 from tfcompress.quantization.graph.batch_norm_folding import affine_of, fold_batch_norms, folded

@@ -12,7 +12,8 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.quantization.graph.test_batch_norm_folding import infer, randomize
 from tfcompress.core.transform import WeightTransform, read
-from tfcompress.core.wrapper import CompressedLayer, with_transforms
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import with_transforms
 from tfcompress.graph import rebuild
 from tfcompress.graph.rewrite import walk
 from tfcompress.layers.channel_axes import channels_of

@@ -28,7 +28,7 @@ from tfcompress.graph.sample_inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.sample_inputs.input_paths import NOISE, Content
 
 FAR = (1.0, 1.0, 3.0, 10.0)
-"""What noise is multiplied by, sample after sample, where it is to reach thresholds that nobody knows."""
+"""What noise is multiplied by, sample after sample, where it is to reach unknown thresholds."""
 
 PADDED = 0.5
 """Share of the samples of sequences that end in padding."""
@@ -44,7 +44,7 @@ def random_inputs(model: keras.Model, samples: int | None = None, seed: int = 0,
         model: A functional or sequential model.
         samples: How many, where the batch is free; `None`: 4 to 16, the more the smaller they are.
         seed: Of the generator.
-        far: Whether noise is to reach thresholds that nobody knows, and so is larger in some samples.
+        far: Whether noise is to reach unknown thresholds, and so is larger in some samples.
 
     Example:
 

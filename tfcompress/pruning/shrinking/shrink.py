@@ -23,7 +23,7 @@ from tfcompress.quantization.quantize import is_quantized
 
 @dataclasses.dataclass(frozen=True)
 class ShrinkRow:
-    """What becomes of one group of channels, which can only be removed together.
+    """The outcome for one group of channels, which can only be removed together.
 
     Attributes:
         group: The group's name, that of its first layer.

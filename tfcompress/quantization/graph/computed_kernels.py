@@ -136,7 +136,7 @@ def _is_own(layer: Any) -> bool:
 
 
 class _Tracing(keras.Operation):
-    """Calls a model in a graph of TensorFlow and looks at what becomes of each kernel there."""
+    """Calls a model in a graph of TensorFlow and finds what each kernel is computed into there."""
 
     def __init__(self, model: keras.Model, kernels: list[tuple[str, keras.Variable, tuple[int, ...]]]):
         super().__init__()
@@ -173,7 +173,7 @@ class _Tracing(keras.Operation):
         Args:
             graph: TensorFlow's.
             varying: The names of tensors that are data; more are added.
-            made: By the names of tensors that are made of kernels alone, what has become of each kernel in them.
+            made: By the names of tensors that are made of kernels alone, what was computed of each kernel.
         """
         for op in graph.get_operations():
             given = [x for x in op.inputs if x.name in made and x.name not in varying]

@@ -12,7 +12,8 @@ from keras import layers, ops
 from tfcompress.core.keras_private import build_shapes, producer, producing_node
 from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.transform import carry
-from tfcompress.core.wrapper import CompressedLayer, inner_weights, with_transforms
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import inner_weights, with_transforms
 from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free

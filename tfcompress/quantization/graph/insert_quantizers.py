@@ -9,7 +9,8 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.core.keras_private import producer
-from tfcompress.core.wrapper import CompressedLayer, with_transforms
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import with_transforms
 from tfcompress.graph import kernel_positions
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free

@@ -15,7 +15,7 @@ FAR = 4.0
 """Times the depth at which a softmax makes 0 of a score: what is further down is masked, and no mere small score."""
 
 MASKED = -1000.0
-"""A row without a larger score is masked as a whole: nothing reads what becomes of it."""
+"""A row without a larger score is masked as a whole: nothing reads its result."""
 
 
 def unmasked(scores: Any, bits: int) -> Any:
