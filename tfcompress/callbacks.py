@@ -1,4 +1,4 @@
-"""Keras callbacks that show what goes on; none of them is needed for anything to work."""
+"""Keras callbacks that report on training; none of them is needed for correctness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep the converters' and runtimes' chatter off the user's terminal."""
+"""What converters and runtimes log is kept off the user's terminal."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a weight goes through on its way to its layer, and back after an optimizer's update."""
+"""Weight transforms: their base class, and the projection of a weight after an optimizer's update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several models side by side: what each weighs, how good and how fast it is."""
+"""Several models side by side: size, quality and latency of each."""
 
 from __future__ import annotations
 

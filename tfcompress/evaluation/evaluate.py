@@ -1,4 +1,4 @@
-"""Judge a model in whatever file it is kept."""
+"""Metrics of a model, in whatever file it is kept."""
 
 from __future__ import annotations
 

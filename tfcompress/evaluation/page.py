@@ -107,7 +107,7 @@ def _main_table(report: Comparison) -> str:
     for cells in report.rows():
         columns = [f"<td>{escape(cells[0])}</td>"]
         for place, cell in enumerate(cells[1:], 1):
-            mark = _judgement(titles[place], cell)
+            mark = _better_or_worse(titles[place], cell)
             columns.append(f"<td{mark}>{escape(cell)}</td>")
         row = ' class="baseline"' if cells[0] == report.baseline else ""
         lines.append(f"<tr{row}>{''.join(columns)}</tr>")
@@ -115,7 +115,7 @@ def _main_table(report: Comparison) -> str:
     return f'<div class="scroll"><table class="main"><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
-def _judgement(title: str, cell: str) -> str:
+def _better_or_worse(title: str, cell: str) -> str:
     """Colour a difference that can be seen in the digits shown."""
     if not title.startswith("Δ"):
         return ""

@@ -1,4 +1,4 @@
-"""What a model weighs: bytes on disk, bytes when zipped, parameters and how many of them are not zero."""
+"""The size of a model: bytes on disk, bytes when zipped, parameters and how many of them are not zero."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def added(x: Any, y: Any, otherwise: Callable[[Any, Any], Any]) -> Any:
     """Return the sum of two values, one of them a symbolic tensor, that broadcasts whatever sizes there will be.
 
     On TensorFlow `keras.ops.add`, and `x + y` of symbolic tensors, takes a `y` with one size above 1 for a bias (see
-    `mistakable`). It doesn't if the other is the first to be added.
+    `ambiguous`). It doesn't if the other is the first to be added.
 
     Args:
         x: A tensor, an array or a number.
@@ -30,12 +30,12 @@ def added(x: Any, y: Any, otherwise: Callable[[Any, Any], Any]) -> Any:
     [False, True]
     """
     shapes = shape_of(x), shape_of(y)
-    if keras.backend.backend() != "tensorflow" or not mistakable(*shapes):
+    if keras.backend.backend() != "tensorflow" or not ambiguous(*shapes):
         return ops.add(x, y)
-    return otherwise(x, y) if mistakable(shapes[1], shapes[0]) else ops.add(y, x)
+    return otherwise(x, y) if ambiguous(shapes[1], shapes[0]) else ops.add(y, x)
 
 
-def mistakable(x: Shape, y: Shape) -> bool:
+def ambiguous(x: Shape, y: Shape) -> bool:
     """Return whether Keras on TensorFlow may add `y` along another axis of `x` than that of its values.
 
     It adds along the last axis of `x` as many values as that has, else along the second. A free size is any.
@@ -44,9 +44,9 @@ def mistakable(x: Shape, y: Shape) -> bool:
         x: Shape of the first.
         y: Shape of the second.
 
-    >>> mistakable((None, 4, 3), (3,)), mistakable((None, 4, 3), (4, 1)), mistakable((None, 4, 4), (4, 1))
+    >>> ambiguous((None, 4, 3), (3,)), ambiguous((None, 4, 3), (4, 1)), ambiguous((None, 4, 4), (4, 1))
     (False, False, True)
-    >>> mistakable((None, 8), (None, 1))  # with as many samples as columns
+    >>> ambiguous((None, 8), (None, 1))  # with as many samples as columns
     True
     """
     if len(x) < 2:

@@ -14,7 +14,7 @@ import keras
 from keras import ops, tree
 
 from tfcompress.core.tensorflow_private import public_names
-from tfcompress.graph.addition import added, mistakable, shape_of
+from tfcompress.graph.addition import added, ambiguous, shape_of
 
 Aside = Callable[[bool], contextlib.AbstractContextManager[None]]
 """Makes a block in which calls of layers are taken for those of a `call` that is opened, or not."""
@@ -139,13 +139,13 @@ def sums_recorded(opens: Callable[[], bool], aside: Aside) -> Iterator[None]:
     plus, plus_reversed = keras.KerasTensor.__add__, keras.KerasTensor.__radd__
 
     def add(x: Any, y: Any) -> Any:
-        if not opens() or not mistakable(shape_of(x), shape_of(y)):
+        if not opens() or not ambiguous(shape_of(x), shape_of(y)):
             return plus(x, y)
         with aside(False):
             return _added(x, y)
 
     def add_reversed(y: Any, x: Any) -> Any:
-        if not opens() or not mistakable(shape_of(x), shape_of(y)):
+        if not opens() or not ambiguous(shape_of(x), shape_of(y)):
             return plus_reversed(y, x)
         with aside(False):
             return _added(x, y)

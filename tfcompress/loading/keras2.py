@@ -1,4 +1,4 @@
-"""Carry a model of Keras 2 over to Keras 3, and see that both compute the same."""
+"""Convert a model of Keras 2 to Keras 3, and check that both compute the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that the TensorFlow Model Optimization toolkit wrapped: without its wrappers, with what these knew.
+"""Models that the TensorFlow Model Optimization toolkit wrapped: without its wrappers, with their masks and ranges.
 
 Its layers are those of Keras 2; it is imported only for a file that holds some.
 """

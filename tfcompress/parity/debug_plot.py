@@ -1,4 +1,4 @@
-"""The picture of a `DebugReport`: how the signal fares from layer to layer."""
+"""The picture of a `DebugReport`: SQNR from layer to layer."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def sweep(
     loss = loss_for(model, data)
     steps = epochs * steps_per_epoch(data, batch_size)
     configs = [PruneConfig(rising_schedule(level, steps), scope=scope) for level in levels]
-    metric, train, test = _judged(model, data)
+    metric, train, test = _evaluated(model, data)
     rows = [SweepRow(None, summary(model).sparsity, train, test)]
     how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     for level, config in zip(levels, configs, strict=True):
@@ -185,7 +185,7 @@ def sweep(
         with (stage or silent)(f"prune to {100 * level:.4g} % and fine-tune", epochs) as callbacks:
             fit(pruned, data, loss, callbacks=callbacks, backup=resume.backup(f"{level}") if resume else None, **how)
         final = strip(pruned)
-        metric, train, test = _judged(final, data)
+        metric, train, test = _evaluated(final, data)
         rows.append(SweepRow(level, summary(final).sparsity, train, test))
     return Sweep(model.name, data.name, metric, epochs, tuple(rows))
 
@@ -200,7 +200,7 @@ def _both(data: Any, test_data: Any) -> Data:
     return data if isinstance(data, Data) else Data("data", *collected(data), *collected(test_data))
 
 
-def _judged(model: keras.Model, data: Data) -> tuple[str, float, float]:
+def _evaluated(model: keras.Model, data: Data) -> tuple[str, float, float]:
     """Return the metric's name, and its value on training and on test data."""
     (metric, train), (_, test) = (
         evaluate(model, x, y).scores[""] for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))

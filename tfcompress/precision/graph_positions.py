@@ -45,7 +45,7 @@ def raw(graph: Sequence[Call], inputs: Sequence[Any]) -> Iterator[int]:
         makes = any(id(x) in wanted for x in call.outputs)
         if makes and any(id(x) in untouched for x in call.outputs):
             yield id(call.operation)
-        if makes or _must_have_it_raw(call):
+        if makes or _needs_raw_data(call):
             wanted.update(id(x) for x in call.inputs if id(x) in untouched)
 
 
@@ -54,7 +54,7 @@ def takes_indices(layer: Any) -> bool:
     return isinstance(layer, Layer) and bool(tables(layer))
 
 
-def _must_have_it_raw(call: Call) -> bool:
+def _needs_raw_data(call: Call) -> bool:
     inner = innermost(call.operation)
     if isinstance(inner, Layer):
         return takes_indices(inner) or any(is_preprocessing(part) for part in flatten_layers(inner))

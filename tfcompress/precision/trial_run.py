@@ -1,4 +1,4 @@
-"""A model of another precision tried, on random data, before anybody trains it."""
+"""A model of another precision tried, on random data, before it is trained."""
 
 from __future__ import annotations
 

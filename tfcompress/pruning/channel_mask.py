@@ -148,7 +148,7 @@ class ChannelMask(Mask):
         by_unit = dict(zip(units, kept, strict=True))
         return [by_unit[mask.unit] for mask in masks]
 
-    def remnant(self) -> str | None:
+    def units_left(self) -> str | None:
         """Return what is left, in words, if it is one channel of several."""
         kept = int(read(self.mask).sum())
         if self.role != "producer" or self.size == 1 or kept > 1:

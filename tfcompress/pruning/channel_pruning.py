@@ -20,7 +20,7 @@ from tfcompress.pruning.channel_allocation import chosen_groups, share_of
 from tfcompress.pruning.channel_mask import ChannelMask
 from tfcompress.pruning.firing_frequencies import gather_frequencies
 from tfcompress.pruning.gradient_statistics import Evidence, gather_gradients
-from tfcompress.pruning.kernel_pruning import check_budget, check_criterion, check_prunable, prices_of
+from tfcompress.pruning.kernel_pruning import check_budget, check_criterion, check_prunable, unit_costs
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.running_statistics import GATHERED
 
@@ -111,7 +111,7 @@ def _costs(
             price * math.prod(inner_weights(layers[name])[position].shape),
             list(axes.get((name, position), {}).values()),
         )
-        for (name, position), price in prices_of(flat, config.scope).items()
+        for (name, position), price in unit_costs(flat, config.scope).items()
     ]
     for product in products(flat) if config.scope == "flops" else ():
         found = [_units_along(analysis, groups, *axis) for axis in product.axes]

@@ -61,7 +61,7 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
                 )
             return layer
         if costs is not None:
-            positions = [position for position in positions if costs.price(layer.name, position)]
+            positions = [position for position in positions if costs.unit_cost(layer.name, position)]
             if not positions:
                 if choice.names_it(layer):
                     raise ValueError(
@@ -223,7 +223,7 @@ class _Costs:
 
     def __init__(self, model: keras.Model, scope: str):
         flat = rebuild(model, check=False)
-        self.prices = prices_of(flat, scope)
+        self.unit_costs = unit_costs(flat, scope)
         self.sizes = {
             (layer.name, position): math.prod(inner_weights(layer)[position].shape)
             for layer in flat.layers
@@ -231,13 +231,13 @@ class _Costs:
         }
         self.products = sum(product.count for product in products(flat)) if scope == "flops" else 0
 
-    def price(self, layer: str, position: int) -> float:
+    def unit_cost(self, layer: str, position: int) -> float:
         """Return what one weight of a kernel costs."""
-        return self.prices.get((layer, position), 0.0)
+        return self.unit_costs.get((layer, position), 0.0)
 
     def without(self, kernels: Collection[tuple[str, int]]) -> float:
         """Return what all costs but some kernels."""
-        others = (self.price(*key) * size for key, size in self.sizes.items() if key not in kernels)
+        others = (self.unit_cost(*key) * size for key, size in self.sizes.items() if key not in kernels)
         return sum(others) + self.products
 
 
@@ -246,14 +246,14 @@ def _set_costs(config: PruneConfig, made: Sequence[_Masked], costs: _Costs) -> N
     block = config.granularity
     each = block.rows * block.cols if isinstance(block, Block) else 1
     fixed = costs.without({(one.layer, one.position) for one in made})
-    total = fixed + sum(costs.price(one.layer, one.position) * one.size for one in made)
+    total = fixed + sum(costs.unit_cost(one.layer, one.position) * one.size for one in made)
     check_budget(config, fixed / total)
     for one in made:
-        one.mask.cost = costs.price(one.layer, one.position) * each
+        one.mask.cost = costs.unit_cost(one.layer, one.position) * each
         one.mask.fixed = fixed
 
 
-def prices_of(model: keras.Model, scope: str) -> dict[tuple[str, int], float]:
+def unit_costs(model: keras.Model, scope: str) -> dict[tuple[str, int], float]:
     """Return what one weight of each kernel of a flat model costs: multiplications for one sample, or bytes."""
     if scope == "flops":
         return {key: float(count) for key, count in uses(model).items()}

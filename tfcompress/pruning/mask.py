@@ -122,7 +122,7 @@ class Mask(WeightTransform):
         for mask, value in zip(masks, chosen, strict=True):
             mask.mask.assign(value)
         for statistics in gathering:
-            statistics.fade()
+            statistics.decay()
 
     @classmethod
     def select(
@@ -152,15 +152,15 @@ class Mask(WeightTransform):
     def remarks(cls, members: Sequence[tuple[str, WeightTransform, int]]) -> list[str]:
         """Return warnings: of goals that weren't reached, and of what a common budget left next to nothing of."""
         masks = [(name, mask, steps) for name, mask, steps in members if isinstance(mask, Mask)]
-        return [*_unreached(masks), *cls._remnants(masks)]
+        return [*_unreached(masks), *cls._nearly_empty(masks)]
 
     @classmethod
-    def _remnants(cls, members: Sequence[tuple[str, Mask, int]]) -> list[str]:
+    def _nearly_empty(cls, members: Sequence[tuple[str, Mask, int]]) -> list[str]:
         """Return a warning of what a common budget has left next to nothing of. (Of others `prune` has warned.)"""
         found = [
             f"{text} of layer {name!r}"
             for name, mask, _ in members
-            if mask.config.scope != "layer" and (text := mask.remnant())
+            if mask.config.scope != "layer" and (text := mask.units_left())
         ]
         if not found:
             return []
@@ -169,7 +169,7 @@ class Mask(WeightTransform):
             "leave these layers out with `layers`."
         ]
 
-    def remnant(self) -> str | None:
+    def units_left(self) -> str | None:
         """Return what is left, in words, if it is no more than one unit of several."""
         units = self.config.units
         left = ops.convert_to_numpy(units.units(self.unfold(ops.cast(read(self.mask), "float32")))) > 0

@@ -110,7 +110,7 @@ class Gathering:
         for name, new in self._news.items():
             self.values[name].assign(DECAY * self.values[name].value + new.value)
 
-    def fade(self) -> None:
+    def decay(self) -> None:
         """Before a step's gradients: let what is known count less."""
         if not self._news:
             for variable in self.values.values():

@@ -82,7 +82,7 @@ def check_unchanged(model: keras.Model, assigned: Sequence[Any], scopes: Collect
         )
 
 
-def settles(model: keras.Model, variables: Sequence[keras.Variable | None]) -> bool:
+def assigns_the_same(model: keras.Model, variables: Sequence[keras.Variable | None]) -> bool:
     """Return whether each call assigns, and returns, the same, as one that multiplies a kernel by a mask does.
 
     What is traced, the values after the first call, then holds for all of them.

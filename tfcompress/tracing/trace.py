@@ -21,7 +21,7 @@ from tfcompress.tracing.float32_view import float32_view
 from tfcompress.tracing.function_graph import captured_by, function_of
 from tfcompress.tracing.rewriting.replace import rewrite
 from tfcompress.tracing.signature import Signature, read_signature
-from tfcompress.tracing.stateful_inference import changed, check_unchanged, settles
+from tfcompress.tracing.stateful_inference import assigns_the_same, changed, check_unchanged
 
 CALL_SUFFIX = re.compile(r"_\d+$")
 """What TensorFlow puts behind the name of a layer to tell its calls apart."""
@@ -180,7 +180,11 @@ def _trace(
     needed = [
         (layer, variable) for layer, variable in assigned if variable is None or id(variable.value.handle) in read
     ]
-    layers = [] if needed and settles(model, [variable for _, variable in needed]) else [layer for layer, _ in needed]
+    layers = (
+        []
+        if needed and assigns_the_same(model, [variable for _, variable in needed])
+        else [layer for layer, _ in needed]
+    )
     check_unchanged(model, layers, _assigning(concrete, read))
     return made
 

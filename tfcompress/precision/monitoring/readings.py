@@ -1,4 +1,4 @@
-"""From readings of single batches to rows, and to what is to be said at once."""
+"""From readings of single batches to rows, and to warnings."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class _Placer:
             config = self.config(call)
             if call not in self.folded and not self.fused(call):
                 for x in call.inputs:
-                    self.demand(x, config)
+                    self.require(x, config)
             for x in call.outputs:
                 if not self.taken_on(x):
                     self.tensors[id(x)] = self.fixed(rule, config.activations)
@@ -251,8 +251,8 @@ class _Placer:
         reader = self.graph.only_reader(x)
         return reader is not None and (reader in self.folded or self.fused(reader))
 
-    def demand(self, x: Any, config: QuantizeConfig) -> None:
-        """Quantize a tensor, or what it is moved from; what several demand, with the most bits of theirs."""
+    def require(self, x: Any, config: QuantizeConfig) -> None:
+        """Quantize a tensor, or what it is moved from; what several require, with the most bits of theirs."""
         if not keras.backend.is_float_dtype(x.dtype):
             return
         if id(x) in self.tensors:
@@ -265,7 +265,7 @@ class _Placer:
         sources = [y for y in before.inputs if keras.backend.is_float_dtype(y.dtype)] if before is not None else []
         if kind == TRANSPARENT and sources and before is not None and before.operation.name not in self.apart:
             for y in sources:
-                self.demand(y, config)
+                self.require(y, config)
         elif kind in (FLOAT, TRANSPARENT):
             self.tensors[id(x)] = None  # a float layer's output, the model's input, or whole numbers made real
             self.configs[id(x)] = config

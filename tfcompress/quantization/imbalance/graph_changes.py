@@ -1,4 +1,4 @@
-"""What is done to a graph for the sake of its scales: some of it stays float, some affine maps go onto branches."""
+"""Changes of a graph whose channels need scales of their own: calls stay float, or affine maps move to branches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantization of arrays for who wants to look: integers, scales and zero points, and the error they make."""
+"""Quantization of arrays: integers, scales and zero points, and the error they make."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
         mask = keras_mask(args[0]) if mask is None else mask
         totals[id(operation)].add(args[0], innermost(operation).axis, mask)
 
-    def settle(operation: Any) -> None:
+    def adjust(operation: Any) -> None:
         norm, total = innermost(operation), totals[id(operation)]
         if not np.all(np.isfinite(total.mean + total.variance)):
             raise ValueError(
@@ -80,7 +80,7 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
 
     norms = map(innermost, layers)
     with only_moving(model, [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]):
-        in_stages(model, batches(model, data, batch_size), layers, measure, settle)
+        in_stages(model, batches(model, data, batch_size), layers, measure, adjust)
 
 
 class _Moments:

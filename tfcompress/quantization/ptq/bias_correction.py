@@ -1,4 +1,4 @@
-"""The biases of a quantized model, put right again from data."""
+"""The biases of a quantized model, corrected with data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import base_name_of
 from tfcompress.quantization.graph.batch_norm_folding import Flow, affine_of
 from tfcompress.quantization.ptq.layerwise import Call, check_graph, in_stages, only_moving, run
-from tfcompress.quantization.ptq.randomness import unsteady
+from tfcompress.quantization.ptq.randomness import random_layers
 
 Tensor = Any
 
@@ -77,7 +77,7 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
     points = _points(quantized, reference)
     with only_moving(quantized, []), only_moving(reference, []):
         data = list(batches(quantized, data, batch_size))
-        points = _steady(points, reference, data)
+        points = _deterministic(points, reference, data)
     by_layer = {id(point.layer): point for point in points}
     wanted = {id(point.reference): _Mean(tuple(point.variable.shape)) for point in points}
     found = {id(point.layer): _Mean(tuple(point.variable.shape)) for point in points}
@@ -92,7 +92,7 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
         with _linear(operation):
             found[id(operation)].add(call(*args, **kwargs))
 
-    def settle(operation: Any) -> None:
+    def adjust(operation: Any) -> None:
         point = by_layer[id(operation)]
         with np.errstate(invalid="ignore"):  # infinite means: `correct` says so
             lacking = wanted[id(point.reference)].value - found[id(operation)].value
@@ -103,7 +103,7 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
         with beginning(reference):
             for number, batch in enumerate(data):
                 run(reference, batch, measure, number=number)
-        in_stages(quantized, data, [point.layer for point in points], look, settle)
+        in_stages(quantized, data, [point.layer for point in points], look, adjust)
 
 
 @dataclasses.dataclass(eq=False)
@@ -128,9 +128,9 @@ class _Point:
         put(self.variable, read(self.variable).astype("float64") + self.gain * lacking)
 
 
-def _steady(points: list[_Point], reference: keras.Model, data: list[list[Any]]) -> list[_Point]:
+def _deterministic(points: list[_Point], reference: keras.Model, data: list[list[Any]]) -> list[_Point]:
     """Return the points whose means can be compared: what draws otherwise each time isn't in front of them."""
-    names, behind = unsteady(reference, data[0])
+    names, behind = random_layers(reference, data[0])
     kept = [point for point in points if id(point.reference) not in behind]
     if len(kept) < len(points):
         warnings.warn(

@@ -99,7 +99,7 @@ def in_stages(
     data: Iterable[list[Any]],
     operations: Sequence[Any],
     measure: Callable[[Any, Call, Any, Any], None],
-    settle: Callable[[Any], None],
+    adjust: Callable[[Any], None],
 ) -> None:
     """Run all of the data up to one layer after the other, in inference, each time with those before it settled.
 
@@ -111,7 +111,7 @@ def in_stages(
         data: Its batches; they are kept.
         operations: Layers of the model.
         measure: `measure(operation, call, args, kwargs)` looks at one call of one of them, with one batch.
-        settle: `settle(operation)` changes it, after all its calls with all batches.
+        adjust: `adjust(operation)` changes it, after all its calls with all batches.
     """
     graph, made, wanted = graph_of(model), calls(model), {id(operation) for operation in operations}
     first: dict[int, int] = {}
@@ -151,7 +151,7 @@ def in_stages(
                     if place < stop - 1:
                         outputs = keras.tree.flatten(made_by(*args, **kwargs))
                         tensors.update(zip(map(id, call.outputs), outputs, strict=True))
-        settle(made[last[key]].operation)
+        adjust(made[last[key]].operation)
         if kept is not None and settled > start:
             states, start = kept, settled
 

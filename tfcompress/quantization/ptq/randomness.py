@@ -13,7 +13,7 @@ from tfcompress.graph.stateful_layers import beginning
 from tfcompress.quantization.ptq.layerwise import Call, run
 
 
-def unsteady(model: keras.Model, batch: list[Any]) -> tuple[list[str], set[int]]:
+def random_layers(model: keras.Model, batch: list[Any]) -> tuple[list[str], set[int]]:
     """Find what draws from no generator of its own in inference, and so never draws the same twice.
 
     Args:
