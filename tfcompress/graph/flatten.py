@@ -18,9 +18,8 @@ from tfcompress.core.arguments import check_model
 from tfcompress.core.keras_private import flatten_layers, layer_calls, producer, run_through_graph, values_read
 from tfcompress.core.locking import exclusive
 from tfcompress.core.out_of_memory import pass_on_full
-from tfcompress.core.passthrough import AskedTraining, FixedTraining, Inserted, PassThrough, asks_for_training
-from tfcompress.graph.clone import autocast, copy_layer
-from tfcompress.graph.copy_objects import Copies
+from tfcompress.core.passthrough import Inserted, PassThrough
+from tfcompress.graph.clone import autocast
 from tfcompress.graph.equivalence import check_equal
 from tfcompress.graph.free_sizes import FreeSize, Sized, free_sizes_recorded
 from tfcompress.graph.inputs.declared import check_given
@@ -33,7 +32,8 @@ from tfcompress.graph.inputs.symbolic import (
     new_inputs,
     recorded_shapes,
 )
-from tfcompress.graph.naming import nested_name, rename_duplicates
+from tfcompress.graph.naming import rename_duplicates
+from tfcompress.graph.new_layers import NewLayers
 from tfcompress.graph.openable import (
     FollowsModel,
     check_model_opens,
@@ -132,16 +132,10 @@ class _Opener:
     def __init__(self, model: keras.Model, replace: Callable[[Layer], Layer | None]):
         self.model = model
         self.replace = replace
-        self.copies = Copies(model)
-        self.new_layers: dict[int, tuple[Layer | None, bool | None]] = {}
-        self.new_operations: dict[int, Any] = {}
         self.ends: dict[int, Ends] = {}
-        self.names: set[str] = set()
-        self.reserved: dict[str, Any] = {}
-        if is_graph(model):
-            self.reserved = {operation.name: operation for operation in graph_of(model).operations}
         # Where the walk is: the layers that are open around it, and what `training` they pin.
         self.parents: list[Layer] = []
+        self.new = NewLayers(model, replace, self.parents)
         self.pinned: bool | None = None
         self.in_call = False
         self.thread = threading.get_ident()
@@ -150,7 +144,7 @@ class _Opener:
     def run(self, check: bool) -> keras.Model:
         inputs = new_inputs(self.model)
         self.anchor = tree.flatten(inputs)[0]
-        self.names.update(x.name for x in tree.flatten(inputs))
+        self.new.names.update(x.name for x in tree.flatten(inputs))
 
         def traced() -> bool:
             return self.in_call and threading.get_ident() == self.thread
@@ -227,26 +221,26 @@ class _Opener:
             if self.in_call and given is not self.follows and given is not None:
                 pinned = bool(given)
         if not isinstance(layer, Layer):
-            return self.new_operation(layer)(*args, **kwargs)
+            return self.new.operation(layer)(*args, **kwargs)
         if is_graph(layer):
             with self.inside(layer, pinned):
                 return self.open_graph(layer, args[0] if args else next(iter(kwargs.values())))
         with self.calls_intercepted(False):
             opens = may_open(layer, (args, kwargs))
         if opens:
-            before = dict(self.copies.memo), dict(self.new_layers)
+            before = self.new.made()
             try:
                 with self.inside(layer, pinned):
                     return self.open_call(layer, args, kwargs)
             except _CannotOpen:  # what was made of the layers inside is of no use
-                self.copies.memo, self.new_layers = before
+                self.new.restore(before)
         if type(layer) is keras.layers.TimeDistributed and why_not_together(layer, (args, kwargs)) is None:
-            ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.unique_name(layer)))
+            ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.new.unique_name(layer)))
             with self.inside(layer, pinned), self.calls_intercepted(False):
                 return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
         with self.calls_intercepted(False):
-            args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.names)
-            new = self.new_layer(layer, pinned, args, kwargs)
+            args, kwargs = in_graph(layer, self.anchor, (args, kwargs), self.new.names)
+            new = self.new.layer(layer, pinned, args, kwargs)
             if new is None:
                 return args[0]
             try:
@@ -314,41 +308,7 @@ class _Opener:
 
     def sized(self, layer: Sized, tensors: list[Any]) -> Any:
         """Put a layer into the graph that computes with sizes which are free."""
-        layer.name = self.unique_name(layer)
+        layer.name = self.new.unique_name(layer)
         layer.source_names = tuple(parent.name for parent in self.parents)
         with self.calls_intercepted(False):
             return layer(tensors)
-
-    def new_layer(self, layer: Layer, pinned: bool | None, args: Any, kwargs: dict[str, Any]) -> Layer | None:
-        if "training" not in inspect.signature(layer.call).parameters:
-            pinned = None
-        if id(layer) not in self.new_layers:
-            new = copy_layer(layer, self.unique_name(layer), args, kwargs, self.copies)
-            new.source_names = tuple(part.name for part in (layer, *self.parents))
-            if pinned is not None or asks_for_training(layer):
-                new = AskedTraining(new) if pinned is None else FixedTraining(new, pinned)
-                new.build()
-                new.source_names = new.layer.source_names
-            self.new_layers[id(layer)] = self.replace(new), pinned
-        new, was_pinned = self.new_layers[id(layer)]
-        if was_pinned != pinned:
-            raise ValueError(
-                f"Expected layer {layer.name!r} to be called with one and the same `training` everywhere. Received: "
-                f"training={was_pinned} and training={pinned}, where None follows the model. Use two layers."
-            )
-        return new
-
-    def new_operation(self, operation: Any) -> Any:
-        if id(operation) not in self.new_operations:
-            new = self.copies.of(operation)
-            new.name = self.unique_name(operation)
-            self.new_operations[id(operation)] = new
-        return self.new_operations[id(operation)]
-
-    def unique_name(self, operation: Any) -> str:
-        """Return the name itself where it is free, else one that begins with the name of the parent."""
-        name = operation.name
-        if self.reserved.get(name) is not operation:
-            name = nested_name(name, self.parents, self.names | set(self.reserved))
-        self.names.add(name)
-        return name
