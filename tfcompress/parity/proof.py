@@ -62,7 +62,7 @@ def verify(  # noqa: PLR0917
 
     A float file must compute the same within float's rounding. In an integer one near-ties may round the other way
     than in Keras, and in a deep net one step early on may become many; so what is allowed follows from how far the
-    model's own outputs change when near-ties round the other way (see `parity.TIMES_NOISE`).
+    model's own outputs change when near-ties round the other way (see `tolerance.TIMES_NOISE`).
 
     Args:
         model: what the file must compute; its float32 view is the reference.
@@ -70,7 +70,7 @@ def verify(  # noqa: PLR0917
         runner: the file, opened.
         precision: "float32" or "float16", the file's.
         data: an array, a list or a dict by input name; None: seeded random inputs of what is known of each: the range
-            of each channel, the size of a table (see `surgery.contents`).
+            of each channel, the size of a table (see `graph.sample_inputs.contents`).
         deployment: of a quantized model; None: a float one.
 
     Returns:

@@ -67,7 +67,7 @@ def find_draws(concrete: Any, inputs: Mapping[str, TensorInfo], layers: frozense
                 "it another."
             )
         found.append(Draw(kind, layer or "model", tensor.name, tuple(shape.as_list())))
-    # A layer that gave its name to the output's quantizer has another since: see `surgery.naming`.
+    # A layer that gave its name to the output's quantizer has another since: see `graph.naming`.
     names = unique((f"{draw.layer.removesuffix('_linear')}_{draw.kind}" for draw in found), inputs)
     return dict(zip(names, found, strict=True))
 

@@ -68,7 +68,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     """Return the rule for a call.
 
     Args:
-        call: Of a graph that has been lowered (see `lowering`).
+        call: Of a graph that has been lowered (see `decompose`).
         bits: Of the activations.
     """
     inner = innermost(call.operation)

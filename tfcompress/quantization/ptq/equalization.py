@@ -125,7 +125,7 @@ def channel_ranges(layer: L.Layer) -> np.ndarray:
     """Return the largest |w| of each output channel of a layer's kernel, float64 of shape (channels,).
 
     Args:
-        layer: A built layer that `batch_norm_folding.channels_of` knows, or a wrapper around one, whose
+        layer: A built layer that `layers.channel_axes.channels_of` knows, or a wrapper around one, whose
             transforms then count.
     """
     return _Weights(layer).output_ranges()
