@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 import tfcompress as tfc
-from tests.quantization.test_activation_quantizer import values
+from tests.quantization.graph.test_activation_quantizer import values
 from tfcompress.graph.index import index_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.bias_rounding import QuantizedLayer
