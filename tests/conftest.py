@@ -34,6 +34,27 @@ def unchanged():
 
 
 @pytest.fixture(autouse=True)
+def traced_once(monkeypatch):
+    """Optimizers have their variables before they train: of a step that makes them TensorFlow throws the trace away.
+
+    Processes of their own (`tests.programs`) train without this.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    make = keras.Model.make_train_function
+
+    def make_train_function(self, force=False):
+        optimizer = self.optimizer
+        if optimizer is not None and self.built and not self.run_eagerly:
+            with self.distribute_strategy.scope():
+                if not optimizer.built:
+                    optimizer.build(self.trainable_variables)
+        return make(self, force)
+
+    monkeypatch.setattr(keras.Model, "make_train_function", make_train_function)
+
+
+@pytest.fixture(autouse=True)
 def quickly_timed(monkeypatch):
     """Tests needn't wait for latencies that are taken for seconds."""
     monkeypatch.setattr(quick_timing.timing, "time_predictors", quick_timing.time_predictors)

@@ -8,8 +8,8 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import CENTRAL, ON_TENSORFLOW, check_exports, check_wrapper, data_for, on_jax, train, zeros_of
-from tests.layers import LAYERS, model_of
+from tests.check import ON_TENSORFLOW, check_exports, check_wrapper, data_for, on_jax, train, zeros_of
+from tests.layers import GROUPS, model_of
 from tfcompress.core.passthrough import FixedTraining
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
@@ -20,37 +20,41 @@ MODES = {"graph": {}, "eager": {"run_eagerly": True}, "xla": {"jit_compile": Tru
 HALF = "mixed_float16" if ON_TENSORFLOW else "mixed_bfloat16"
 
 
-def case(*values, on_jax=False):
+def case(group, *others, on_jax=False):
     """A layer in a mode other than the first is rare, unless it is there for all of its kind."""
     marks = [pytest.mark.on_jax] if on_jax else []
-    return pytest.param(*values, marks=marks if values[0] in CENTRAL else pytest.mark.rare)
+    common = group in ("central", "dense")
+    return pytest.param(group, *others, marks=marks if common else pytest.mark.rare)
 
 
-EVERY = [case(name, mode) for name in LAYERS for mode in ("eager", "xla")]
+GROUPS_HERE = {"dense": ("dense",), **GROUPS}
+EVERY = [case(group, mode) for group in GROUPS for mode in ("eager", "xla")]
 MORE = EVERY if ON_TENSORFLOW else [case("dense", "eager")]
-IN_HALF = LAYERS if ON_TENSORFLOW else ["dense", "conv2d", "lstm", "attention", "custom"]
+IN_HALF = [case(group) for group in GROUPS] if ON_TENSORFLOW else [case("dense", on_jax=True)]
 
 
-@pytest.mark.parametrize("name", on_jax(LAYERS, CENTRAL))
-def test_every_layer_in_a_graph_and_exported(name, tmp_path):
-    model, (x, y) = model_of(name), data_for(name)
+@pytest.mark.parametrize("group", on_jax(GROUPS, ["central"]))
+def test_every_layer_in_a_graph_and_exported(group, tmp_path):
+    model, (x, y) = model_of(*GROUPS[group]), data_for(*GROUPS[group])
     check_wrapper(model, x, y, tmp_path)
     if ON_TENSORFLOW:
         check_exports(tfc.prune(model, 0.5), x, tmp_path)
 
 
-@pytest.mark.parametrize("name", [case(name, on_jax=name == "dense") for name in IN_HALF])
-def test_every_layer_in_half_precision(name, tmp_path):
+@pytest.mark.parametrize("group", IN_HALF)
+def test_every_layer_in_half_precision(group, tmp_path):
+    names = GROUPS_HERE[group]
     keras.config.set_dtype_policy(HALF)
     try:
-        check_wrapper(model_of(name), *data_for(name), tmp_path)
+        check_wrapper(model_of(*names), *data_for(*names), tmp_path)
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize(("name", "mode"), MORE)
-def test_every_layer_eagerly_and_compiled(name, mode, tmp_path):
-    check_wrapper(model_of(name), *data_for(name), tmp_path, **MODES[mode])
+@pytest.mark.parametrize(("group", "mode"), MORE)
+def test_every_layer_eagerly_and_compiled(group, mode, tmp_path):
+    names = GROUPS_HERE[group]
+    check_wrapper(model_of(*names), *data_for(*names), tmp_path, **MODES[mode])
 
 
 @pytest.mark.parametrize("mode", on_jax(MODES, ["graph"]))
@@ -72,7 +76,7 @@ def test_a_shared_layer_counts_one_step(mode, tmp_path):
 @pytest.mark.on_jax
 @pytest.mark.parametrize("steps", [1, 4])
 def test_steps_per_execution(steps):
-    model, (x, y) = model_of("dense"), data_for("dense", 32)
+    model, (x, y) = model_of("dense"), data_for("dense", samples=32)
     pruned = tfc.prune(model, tfc.PolynomialSparsity(0.0, 0.5, 0, 6, frequency=2))
     pruned.compile("sgd", "mse", steps_per_execution=steps)
     pruned.fit(x, y, batch_size=4, epochs=1, verbose=0)
@@ -122,7 +126,7 @@ def test_state_inside_of_the_wrapped_layer_moves():
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="JAX drops what an optimizer assigns beyond its own variables")
 def test_weights_are_zero_at_the_end_of_every_batch_from_the_first_update_on():
-    model, (x, y) = model_of("conv2d"), data_for("conv2d", 32)
+    model, (x, y) = model_of("conv2d"), data_for("conv2d", samples=32)
     pruned = tfc.prune(model, tfc.ConstantSparsity(0.75, begin_step=2, frequency=3))
     pruned.compile(keras.optimizers.Adam(0.05), "mse")
     seen = []

@@ -83,11 +83,25 @@ LAYERS = {
 }
 
 
-def model_of(name: str) -> keras.Model:
-    """Return a functional model of one of the layers and a dense head."""
-    make, shape = LAYERS[name]
-    inputs = keras.Input(shape, name="features", dtype="int32" if name == "embedding" else None)
-    hidden = make()(inputs)
-    if len(hidden.shape) > 2:
-        hidden = L.Flatten()(hidden)
-    return keras.Model(inputs, L.Dense(2, name="head")(hidden), name=name)
+GROUPS = {
+    "central": ("dense", "conv2d", "lstm", "attention", "residual_block", "custom"),
+    "convolutions": tuple(name for name in LAYERS if "conv" in name and name not in ("conv2d", "conv_lstm")),
+    "others": ("einsum_dense", "embedding", "simple_rnn", "gru", "bidirectional", "time_distributed", "conv_lstm"),
+}
+"""Layers that are tried in one model. Central is one of each kind of wrapping, of weights and of calls there is."""
+
+
+def model_of(*names: str) -> keras.Model:
+    """Return a functional model of one of the layers and a dense head; of several: side by side, with one output."""
+    inputs, heads = {}, []
+    for name in names:
+        make, shape = LAYERS[name]
+        start, end = ("features", "head") if len(names) == 1 else (f"{name}_features", f"{name}_head")
+        inputs[start] = keras.Input(shape, name=start, dtype="int32" if name == "embedding" else None)
+        hidden = make()(inputs[start])
+        if len(hidden.shape) > 2:
+            hidden = L.Flatten()(hidden)
+        heads.append(L.Dense(2, name=end)(hidden))
+    if len(names) == 1:
+        return keras.Model(inputs["features"], heads[0], name=names[0])
+    return keras.Model(inputs, L.Concatenate(name="heads")(heads))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -64,11 +65,15 @@ def threshold(cost: Callable[[Tensor], Tensor], budget: Tensor) -> Tensor:
     return ops.fori_loop(0, 31, try_bit, found)
 
 
+def _is_large(part: Tensor) -> bool:
+    return None not in part.shape and math.prod(part.shape) > _PIECE
+
+
 def _pieces(part: Tensor) -> list[Tensor]:
     """Return a tensor in pieces, so that what is made to count it is small."""
-    size = math.prod(part.shape)
-    if size <= _PIECE:
+    if not _is_large(part):
         return [part]
+    size = math.prod(part.shape)
     flat = ops.reshape(part, (-1,))
     return [flat[start : start + _PIECE] for start in range(0, size, _PIECE)]
 
@@ -95,9 +100,33 @@ def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | N
     >>> np.asarray(mask).tolist()
     [True, False, True, False]
     """
-    dtype = "int32" if costs is None else "float32"
-    each = [1] * len(scores) if costs is None else [float(cost) for cost in costs]
     bits = [sortable(part) for part in scores]
+    if keras.backend.backend() != "tensorflow" or len(bits) > 1 or costs is not None or _is_large(bits[0]):
+        return _largest(bits, budget, costs)
+    flat = _traced_once()(ops.reshape(bits[0], (-1,)), ops.cast(budget, "int32"))
+    return [ops.reshape(flat, bits[0].shape)]
+
+
+@functools.cache
+def _traced_once() -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `largest` of one flat tensor as a function of TensorFlow's.
+
+    It is traced once in a process: to trace it for each weight anew is half of what tracing a pruned model's training
+    takes.
+    """
+    import tensorflow as tf
+
+    def one(bits: Tensor, budget: Tensor) -> Tensor:
+        return _largest([bits], budget)[0]
+
+    signature = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)]
+    return tf.function(one, input_signature=signature, autograph=False)
+
+
+def _largest(bits: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | None = None) -> list[Tensor]:
+    """Return what `largest` does, of what `sortable` made of the scores."""
+    dtype = "int32" if costs is None else "float32"
+    each = [1] * len(bits) if costs is None else [float(cost) for cost in costs]
     budget = ops.cast(budget, dtype)
     pieces = [(piece, one) for part, one in zip(bits, each, strict=True) for piece in _pieces(part)]
 
@@ -116,7 +145,7 @@ def largest(scores: Sequence[Tensor], budget: Tensor, costs: Sequence[float] | N
         for part, one in zip(bits, each, strict=True):
             tied = ops.equal(part, least)
             fits = room if costs is None else ops.cast(ops.floor(room / one), "int32")
-            place = ops.reshape(ops.cumsum(ops.cast(ops.reshape(tied, (-1,)), "int32")), part.shape)
+            place = ops.reshape(ops.cumsum(ops.cast(ops.reshape(tied, (-1,)), "int32")), ops.shape(part))
             masks.append(ops.logical_or(part > least, ops.logical_and(tied, place <= fits)))
             taken = ops.minimum(ops.sum(ops.cast(tied, "int32")), ops.maximum(fits, 0))
             room = room - one * ops.cast(taken, dtype)
