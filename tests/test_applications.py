@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras.src.applications import mobilenet_v3
 from keras.src.applications.densenet import DenseNet
-from keras.src.applications.efficientnet import EfficientNet
+from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
 
 from benchmarks.coverage import condition, images, onnx_kernels, tflite_kernels
 from tfcompress.export import export
@@ -29,9 +29,9 @@ MODELS = {
     # squeeze and excitation, hard swish, its own rescaling of the inputs
     "mobilenet_v3": lambda: mobilenet_v3.MobileNetV3(inverted_residuals, 32, model_type="large", **OPTIONS),
     # batch normalization before the convolutions, concatenations of what others read too
-    "densenet": lambda: DenseNet([2, 2, 2, 2], **OPTIONS),
+    "densenet": lambda: DenseNet([2, 2, 1, 1], **OPTIONS),
     # swish, normalization of the inputs, convolutions behind paddings of one side
-    "efficientnet": lambda: EfficientNet(0.5, 0.2, SIZE, **OPTIONS),
+    "efficientnet": lambda: EfficientNet(0.5, 0.2, SIZE, blocks_args=DEFAULT_BLOCKS_ARGS[:4], **OPTIONS),
 }
 
 

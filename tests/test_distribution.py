@@ -105,24 +105,35 @@ OTHERS = ("others", "scales", "heads", "half")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("names", [MIRRORED, pytest.param(OTHERS, marks=pytest.mark.rare)], ids=["most", "others"])
-def test_four_devices_under_mirrored_strategy(names, tmp_path):
-    with program(tmp_path, "mirrored", ",".join(names)):
+@pytest.mark.parametrize(
+    ("names", "devices"),
+    [
+        (MIRRORED, 2),
+        # Four are traced in twice the time of two.
+        pytest.param(MIRRORED, 4, marks=pytest.mark.rare),
+        pytest.param(OTHERS, 4, marks=pytest.mark.rare),
+    ],
+    ids=["most", "most on four", "others"],
+)
+def test_several_devices_under_mirrored_strategy(names, devices, tmp_path):
+    """Where models are shipped from, and a monitor watches."""
+    with program(tmp_path, "mirrored", ",".join(names), devices):
         pass
     one = read(tmp_path, "tensorflow")
     check_trained(one)
-    check_same(one, read(tmp_path, "mirrored"), devices=4)
+    check_same(one, read(tmp_path, "mirrored"), devices)
 
 
-def check_on_jax(folder: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
-    """See that training on four devices, which have whole weights or parts, is that on one; return what is there."""
-    with program(folder, "jax", ",".join(names)):
+def check_on_jax(folder: pathlib.Path, *names: str, whole: bool = True) -> dict[str, np.ndarray]:
+    """See that training on four devices, which have parts of weights or whole ones, is that on one; return that."""
+    with program(folder, "jax" if whole else "jax_in_parts", ",".join(names)):
         pass
     one = read(folder, "jax")
     check_trained(one)
-    several = read(folder, "data_parallel")
-    check_same(one, several, devices=4)
-    assert not any(copies.any() for name, copies in several.items() if name.endswith(IN_PARTS))
+    if whole:
+        several = read(folder, "data_parallel")
+        check_same(one, several, devices=4)
+        assert not any(copies.any() for name, copies in several.items() if name.endswith(IN_PARTS))
     parts = read(folder, "model_parallel")
     check_same(one, parts, devices=4)
     # Masks, and what is gathered of gradients, are divided as their kernels are.
@@ -134,10 +145,13 @@ def check_on_jax(folder: pathlib.Path, *names: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.long
 def test_jax_on_four_devices(tmp_path, monkeypatch):
-    """With a mask of each kind, a teacher, and ranges that are learned."""
+    """With a mask of each kind, a teacher, and ranges that are learned.
+
+    Weights are in parts; programs train with whole ones in two processes (`tests/cli/test_scripts.py`).
+    """
     pytest.importorskip("jax")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling is most of what it takes
-    check_on_jax(tmp_path, "elements")
+    check_on_jax(tmp_path, "elements", whole=False)
 
 
 @pytest.mark.long

@@ -37,7 +37,7 @@ def quantized():
     return tfc.quantize(plain(), "int8", data=x)
 
 
-CASES = {"mixed": mixed, "plain": plain, "quantized": quantized}
+CASES = {"mixed": mixed, "quantized": quantized}
 
 
 def digests(folder):

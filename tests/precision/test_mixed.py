@@ -10,7 +10,7 @@ from keras import ops
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW, data_for, on_jax, run_program
-from tests.layers import LAYERS, model_of
+from tests.layers import GROUPS, model_of
 from tests.precision import networks
 from tests.precision.networks import DTYPE, HALF, assert_same, floats, innermost, inputs_of, precisions, predictions
 from tfcompress.core.transform import read
@@ -18,6 +18,7 @@ from tfcompress.graph import rebuild
 from tfcompress.graph.loss_scaling import MixedPrecisionModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:mixed_float16 is slow on a CPU:UserWarning")
+EVERY = list(GROUPS.values()) if ON_TENSORFLOW else [("dense", "lstm"), ("dense", "attention")]
 MAKERS = [networks.cnn, networks.mlp, networks.transformer, networks.two_outputs]
 
 
@@ -61,13 +62,18 @@ def test_saved_and_loaded(make, tmp_path):
         assert_same(mixed, loaded, x)
 
 
-@pytest.mark.parametrize("name", on_jax(LAYERS if ON_TENSORFLOW else ("dense", "lstm", "attention"), ["dense", "lstm"]))
-def test_every_layer(name):
-    model, (x, y) = model_of(name), data_for(name)
+@pytest.mark.parametrize("names", on_jax(EVERY, [("dense", "lstm")]), ids=", ".join)
+def test_every_layer(names):
+    model, (x, y) = model_of(*names), data_for(*names)
     mixed = tfc.mixed_precision(model, HALF)
-    rows = tfc.explain(mixed).rows
-    assert DTYPE in {row.precision for row in rows}
-    assert rows[-1].precision == "float32"
+    precision = {row.layer: row.precision for row in tfc.explain(mixed).rows}
+    for layer in model.layers:
+        if isinstance(layer, L.InputLayer) or not layer.weights:
+            continue
+        # What is opened has its name in front of the names of its layers; so has a head.
+        inner = [name for name in precision if name.startswith(f"{layer.name}_") and not name.endswith("_head")]
+        assert DTYPE in {precision[name] for name in (layer.name, *inner) if name in precision}, layer.name
+    assert {y.dtype for y in mixed.outputs} == {"float32"}
     assert_same(model, mixed, x, tolerance=2e-2 if HALF == "mixed_float16" else 1e-1)
     mixed.compile(keras.optimizers.SGD(1e-3), "mse")
     loss = mixed.fit(x, y, verbose=0).history["loss"][0]

@@ -1,7 +1,8 @@
 """Trains on one device and on several, and writes what all copies of all variables are; in a process of its own.
 
-python -m tests.programs.devices FOLDER mirrored TECHNIQUES
+python -m tests.programs.devices FOLDER mirrored TECHNIQUES DEVICES
 python -m tests.programs.devices FOLDER jax TECHNIQUES
+python -m tests.programs.devices FOLDER jax_in_parts TECHNIQUES
 python -m tests.programs.devices FOLDER two_processes PROCESS PORT
 
 TECHNIQUES are names of `tests.programs.techniques`, between commas.
@@ -68,19 +69,21 @@ def train(scope: Any, names: Iterable[str], part: slice = slice(None)) -> dict[s
     return found
 
 
-def on_tensorflow(folder: pathlib.Path, names: list[str]) -> None:
-    """Train on one device, then on four; ship a model from there."""
+def on_tensorflow(folder: pathlib.Path, names: list[str], devices: int) -> None:
+    """Train on one device, then on several; watch them, and ship a model from there."""
     import numpy as np
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * DEVICES)
     refuse(tf.distribute.MultiWorkerMirroredStrategy())
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(DEVICES)])
     np.savez(folder / "tensorflow.npz", **train(contextlib.nullcontext, names))
+    # The only one in this process: what it gathers on two devices TensorFlow refuses to gather on four.
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)])
     np.savez(folder / "mirrored.npz", **train(strategy.scope, names))
     freeze(strategy)
     ship(strategy, folder)
+    watch_replicas(strategy)
 
 
 def freeze(strategy: Any) -> None:
@@ -99,9 +102,11 @@ def freeze(strategy: Any) -> None:
         layer = FreezingBatchNorm(norm, freeze_step=2)
         layer.build()
 
+    devices = strategy.num_replicas_in_sync
+
     def samples(replica: int, step: int) -> Any:
-        rows = 2 if step != 1 else (2, 2, 1, 0)[replica]
-        return np.float32([[replica], [10 * step]])[:rows]
+        rows = 2 if step != 1 else (2, 2, 1, 0)[replica - devices]
+        return np.float32([[1 + replica], [10 * step]])[:rows]
 
     for step in range(3):
         parts = strategy.experimental_distribute_values_from_function(
@@ -109,8 +114,8 @@ def freeze(strategy: Any) -> None:
         )
         strategy.run(lambda x: layer(x, training=True), args=(parts,))
     means = [np.asarray(copy) for copy in copies(norm.moving_mean)]
-    np.testing.assert_array_equal(means, means[:1] * DEVICES)
-    first, second = 1.5 / 2, (0 + 10 + 1 + 10 + 2) / 5
+    np.testing.assert_array_equal(means, means[:1] * devices)
+    first, second = (np.concatenate([samples(i, step) for i in range(devices)]).mean() for step in range(2))
     np.testing.assert_allclose(means[0], [0.25 * first + 0.5 * second], rtol=1e-6)
 
 
@@ -144,11 +149,11 @@ def ship(strategy: Any, folder: pathlib.Path) -> None:
         inside = tfc.quantize(model, data=x[:37])
     outside = tfc.quantize(tfc.prune(model, 0.5), data=x[:37])
     for made in (inside, outside, tfc.distill(outside, model).student):
-        assert {len(copies(variable)) for variable in made.variables} == {DEVICES}
+        assert {len(copies(variable)) for variable in made.variables} == {strategy.num_replicas_in_sync}
         assert made.distribute_strategy is strategy
     assert {len(copies(variable)) for variable in tfc.strip(outside).variables} == {1}
     once = tfc.prune_once(model, 0.5)
-    assert {len(copies(variable)) for variable in once.variables} == {DEVICES}
+    assert {len(copies(variable)) for variable in once.variables} == {strategy.num_replicas_in_sync}
     assert tfc.sparsity(once) == 0.5
     alone = tfc.quantize(small(), data=x[:37])
     mirrored, single = (tfc.evaluate(made, x[:37], y[:37]) for made in (inside, alone))
@@ -161,14 +166,51 @@ def ship(strategy: Any, folder: pathlib.Path) -> None:
         assert tfc.verify(inside, path, x)["y"].max_steps < 1.01
 
 
-def on_jax(folder: pathlib.Path, names: list[str]) -> None:
-    """Train on one device, then on four, with whole weights and with weights in parts."""
+def watch_replicas(strategy: Any) -> None:
+    """Check that a monitor sees nothing without data, and with data of its own, and leaves training as it is."""
+    import keras
+    import numpy as np
+
+    import tfcompress as tfc
+
+    keras.config.set_dtype_policy("mixed_float16")
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+    y = np.random.default_rng(1).normal(size=(32, 4)).astype("float32")
+    monitor = tfc.callbacks.PrecisionMonitor(data=(x[:8], y[:8]), every=1, verbose=0)
+    results, refused = [], []
+    for callbacks in ([tfc.callbacks.PrecisionMonitor()], [], [monitor]):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            layers = [
+                keras.layers.Dense(8, name="dense"),
+                keras.layers.Dropout(0.5, seed=1),
+                keras.layers.Dense(4, name="head"),
+            ]
+            model = keras.Sequential([keras.Input((8,)), *layers])
+            model.compile(keras.optimizers.Adam(), "mse")
+        try:
+            model.fit(x, y, batch_size=8, epochs=1, verbose=0, callbacks=callbacks)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        results.append([keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(v.value)) for v in model.weights])
+    assert len(refused) == 1 and f"{strategy.num_replicas_in_sync} replicas" in refused[0], refused
+    for alone, watched in zip(*results, strict=True):
+        np.testing.assert_array_equal(alone, watched)
+    seen = monitor.report["dense"]
+    assert (monitor.report.steps, seen.overflow, seen.underflow) == (4, 0.0, 0.0), str(monitor.report)
+    keras.config.set_dtype_policy("float32")
+
+
+def on_jax(folder: pathlib.Path, names: list[str], whole: bool) -> None:
+    """Train on one device, then on four, with weights in parts; and with whole ones, if they are asked for."""
     import keras
     import numpy as np
 
     assert len(keras.distribution.list_devices()) == DEVICES
     np.savez(folder / "jax.npz", **train(contextlib.nullcontext, names))
-    np.savez(folder / "data_parallel.npz", **train(keras.distribution.DataParallel().scope, names))
+    if whole:
+        np.savez(folder / "data_parallel.npz", **train(keras.distribution.DataParallel().scope, names))
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), keras.distribution.list_devices())
     layouts = keras.distribution.LayoutMap(mesh)
     divide(layouts)
@@ -339,14 +381,14 @@ def alone(model: Any) -> None:
 if __name__ == "__main__":
     target, mode = pathlib.Path(sys.argv[1]), sys.argv[2]
     if mode == "mirrored":
-        on_tensorflow(target, sys.argv[3].split(","))
+        on_tensorflow(target, sys.argv[3].split(","), int(sys.argv[4]))
     else:
-        count = DEVICES if mode == "jax" else DEVICES // 2
+        count = DEVICES // 2 if mode == "two_processes" else DEVICES
         os.environ["KERAS_BACKEND"] = "jax"
         os.environ["PJRT_NPROC"] = "16"  # as `tfcompress.pipeline.distribution.start` has it, for the same reason
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
-        if mode == "jax":
-            on_jax(target, sys.argv[3].split(","))
+        if mode in ("jax", "jax_in_parts"):
+            on_jax(target, sys.argv[3].split(","), whole=mode == "jax")
         else:
             try:
                 in_two_processes(target, int(sys.argv[3]), int(sys.argv[4]))
