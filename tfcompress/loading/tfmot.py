@@ -118,6 +118,7 @@ def carry(model: keras.Model, carried: Carried) -> keras.Model:
         if quantizer.learns:
             found = carried.ranges.get(_layer_of(quantizer.source, names))
             if found is not None:
+                quantizer.nonnegative = quantizer.nonnegative and found[0] >= 0  # a moving average from below 0
                 quantizer.set_range(*found)
             else:
                 missing.append(quantizer.source)

@@ -52,6 +52,40 @@ def test_values_and_gradients_are_bit_by_bit_those_without_the_kernels(monkeypat
             assert np.isnan(own[0]).sum() == 1 and (own[1] == upstream).any()
 
 
+@pytest.mark.parametrize("relu, gradient_of_its_own", [(tf.nn.relu, "ReluGrad"), (tf.nn.relu6, "Relu6Grad")])
+@pytest.mark.parametrize("ends", [(0.0, 4.0), (0.0, 9.0), (-1.0, 3.0), (0.0, 0.0)])
+def test_one_mask_serves_for_a_relu_and_the_quantizer_behind_it(relu, gradient_of_its_own, ends):
+    rng = np.random.default_rng(0)
+    below, above = (np.nextafter(F([*ends, 6, 0]), F(side)) for side in (-np.inf, np.inf))
+    x = np.concatenate([rng.normal(size=4000).astype(F) * 5, F([*ends, 6, 0, -0.0, np.inf, np.nan]), below, above])
+    upstream = rng.normal(size=x.shape).astype(F)
+
+    def gradient(past_relu, from_number):
+        @tf.function
+        def computed(x, upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = relu(x)
+                low = ends[0] if from_number else tf.constant(F(ends[0]))
+                how = {"nonnegative": True, "past_relu": past_relu}
+                y = y + fake_quant.fake_quant_given(y, low, tf.constant(F(ends[1])), **how)
+            return y, tape.gradient(y, x, output_gradients=upstream)
+
+        return computed
+
+    def kinds(function):
+        return [op.type for op in function.get_concrete_function(x, upstream).graph.get_operations()]
+
+    expected = gradient(False, False)(x, upstream)
+    for from_number in (False, True):
+        for one, other in zip(gradient(True, from_number)(x, upstream), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    found = kinds(gradient(True, True))
+    assert found.count(gradient_of_its_own) == 1, "that of the sum alone is left"
+    if ends[0] == 0 and relu is tf.nn.relu:
+        assert "Minimum" not in found, "the kernel saturates by itself"
+
+
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_gradients_have_gradients(nonnegative):
     x, weight = tf.constant(F([0.5, 2.0, 0.1])), tf.constant(F([3.0, 5.0, 7.0]))

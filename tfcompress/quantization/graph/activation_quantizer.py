@@ -96,6 +96,11 @@ class ActivationQuantizer(Inserted):
         return self.fixed is None and not self.spec.dynamic
 
     @property
+    def from_zero(self) -> bool:
+        """Whether the range starts at 0 in training, whatever is observed."""
+        return self.nonnegative and not self.spec.symmetric
+
+    @property
     def calibrated(self) -> bool:
         """Whether there is a range."""
         return not self.learns or int(read(self.counts)[0]) > 0
@@ -183,16 +188,16 @@ class ActivationQuantizer(Inserted):
         elif self.fixed is not None:
             y = self.quantized(x, *(np.float32(end) for end in self.fixed))
         elif training and observe:
-            y = self.quantized(x, *self._observe(x))
+            y = self.quantized(x, *self._observe(x), past_relu=True)
         else:
             ends, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
             y = ops.where(counts[0] > 0, self.quantized(x, ends[0], ends[1]), x)
         return ops.cast(y, inputs.dtype)
 
-    def quantized(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def quantized(self, x: Tensor, low: Tensor, high: Tensor, past_relu: bool = False) -> Tensor:
         """Return a tensor fake-quantized in a range."""
-        bits, narrow = self.spec.bits, self.spec.symmetric
-        return fake_quant_given(x, low, high, bits=bits, narrow=narrow, nonnegative=self.nonnegative)
+        how: dict[str, Any] = {"bits": self.spec.bits, "narrow": self.spec.symmetric, "past_relu": past_relu}
+        return fake_quant_given(x, low, high, nonnegative=self.nonnegative, **how)
 
     def _dynamic(self, x: Tensor) -> Tensor:
         axes = tuple(range(1, len(x.shape)))
@@ -219,24 +224,41 @@ class ActivationQuantizer(Inserted):
             high = ops.maximum(-low, high)
             low = -high
         old, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
-        (old_low, old_high), (updates, step) = ops.unstack(old, 2), ops.unstack(counts, 2)
-        scale = self.spec.scale(old_low, old_high)
-        beyond = ops.logical_or(low < old_low - scale, high > old_high + scale)
-        moves = ops.logical_and(ops.isfinite(high - low), ops.logical_or(updates < FIXED, beyond))
-        if self.freeze_step is not None:
-            moves = ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
-        momentum = self.spec.momentum
-        share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
-        share = ops.where(updates == 0, 1.0, share)  # exactly
-        seen = ops.stack([low, high])
-        if self.margin and (self.spec.symmetric or not self.nonnegative):
-            seen = seen * ops.where(ops.logical_and(low < 0, updates < SETTLED), 1.0 + self.margin, 1.0)
-        low, high = ops.unstack(ops.where(moves, old + share * (seen - old), old), 2)
-        wider = ops.maximum(LEAST / ops.maximum(high - low, 1e-30), 1.0)
-        low, high = low * wider, high * wider
+        updates, step = ops.unstack(counts, 2)
+        share = self._share(updates)
+        if self.from_zero:
+            old_high = old[1]
+            moves = self._moves(high, high > old_high + self.spec.scale(0.0, old_high), updates, step)
+            high = ops.where(moves, old_high + share * (high - old_high), old_high)
+            high = high * _widened(high)
+            low = 0.0
+        else:
+            old_low, old_high = ops.unstack(old, 2)
+            scale = self.spec.scale(old_low, old_high)
+            beyond = ops.logical_or(low < old_low - scale, high > old_high + scale)
+            moves = self._moves(high - low, beyond, updates, step)
+            seen = ops.stack([low, high])
+            if self.margin:
+                seen = seen * ops.where(ops.logical_and(low < 0, updates < SETTLED), 1.0 + self.margin, 1.0)
+            low, high = ops.unstack(ops.where(moves, old + share * (seen - old), old), 2)
+            wider = _widened(high - low)
+            low, high = low * wider, high * wider
         self.ends.assign(ops.stack([low, high]))
         self.counts.assign(ops.stack([ops.where(moves, ops.minimum(updates + 1, SETTLED), updates), step + 1]))
         return low, high
+
+    def _share(self, updates: Tensor) -> Tensor:
+        """Return what a batch counts for in the moving average."""
+        momentum = self.spec.momentum
+        share = (1.0 - momentum) / (1.0 - ops.power(momentum, ops.cast(updates + 1, "float32")))
+        return ops.where(updates == 0, 1.0, share)  # exactly
+
+    def _moves(self, width: Tensor, beyond: Tensor, updates: Tensor, step: Tensor) -> Tensor:
+        """Return whether a batch of that width moves the range; `beyond`: whether it goes beyond the old one."""
+        moves = ops.logical_and(ops.isfinite(width), ops.logical_or(updates < FIXED, beyond))
+        if self.freeze_step is None:
+            return moves
+        return ops.logical_and(moves, ops.logical_or(step < self.freeze_step, updates == 0))
 
     def compute_output_spec(self, inputs: Any, training: bool | None = None, observe: bool = True) -> keras.KerasTensor:
         """Return the shape and dtype of the inputs."""
@@ -262,6 +284,11 @@ class ActivationQuantizer(Inserted):
     def from_config(cls, config: dict[str, Any]) -> ActivationQuantizer:
         """Make a quantizer, without its range, from `get_config`'s result."""
         return cls(**{**config, "spec": ActivationSpec(**config["spec"])})
+
+
+def _widened(width: Tensor) -> Tensor:
+    """Return the factor by which a range becomes wide enough for a file."""
+    return ops.maximum(LEAST / ops.maximum(width, 1e-30), 1.0)
 
 
 def activation_quantizers(model: keras.Model) -> list[ActivationQuantizer]:

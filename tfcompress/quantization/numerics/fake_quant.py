@@ -54,6 +54,14 @@ def nudged_grid(xp: Any, minimum: Any, maximum: Any, bits: int, narrow: bool) ->
     return (lowest - zero_point) * scale, (highest - zero_point) * scale, scale, inverse, zero_point
 
 
+def grid_from_zero(xp: Any, maximum: Any, bits: int) -> tuple[Any, Any, Any]:
+    """Return the nudged maximum, the scale and its inverse of `nudged_grid` for a range that starts at 0."""
+    highest = float(2**bits - 1)
+    empty = maximum < LEAST_WIDTH
+    scale = maximum / _steps(xp, empty, highest)
+    return highest * scale, scale, _inverse(xp, empty, scale)
+
+
 def symmetric_grid(xp: Any, limit: Any, bits: int, narrow: bool = True) -> tuple[Any, Any, Any, Any]:
     """Return the least and the largest number of the grid on [-limit, limit], which holds zero, scale and inverse."""
     highest = 2 ** (bits - 1) - 1
@@ -243,7 +251,14 @@ def fake_quant(
 
 
 def fake_quant_given(
-    x: Tensor, minimum: Tensor, maximum: Tensor, *, bits: int = 8, narrow: bool = False, nonnegative: bool = False
+    x: Tensor,
+    minimum: Tensor,
+    maximum: Tensor,
+    *,
+    bits: int = 8,
+    narrow: bool = False,
+    nonnegative: bool = False,
+    past_relu: bool = False,
 ) -> Tensor:
     """Return `fake_quant` with a range for all of `x` that isn't learned: the gradient goes to `x` alone.
 
@@ -255,7 +270,9 @@ def fake_quant_given(
         maximum: Upper end, at least 0, a scalar.
         bits: 2 to 16.
         narrow: Whether the lowest integer stays unused.
-        nonnegative: Whether `x` is nowhere below 0, as behind a ReLU: it isn't compared with the lower end then.
+        nonnegative: Whether `x` is nowhere below 0, as behind a ReLU: it isn't compared with the lower end then. Where
+            `minimum` is the number 0, too, the least is to be done.
+        past_relu: Whether the gradient may go to what a ReLU made `x` of, with one mask for both, and not to `x`.
 
     Returns:
         A tensor like `x`.
@@ -274,20 +291,28 @@ def fake_quant_given(
     low, high = (ops.stop_gradient(_float32(end)[0]) for end in (minimum, maximum))
     for name, end in (("minimum", low), ("maximum", high)):
         _spread(end, x, None, name)
+    from_zero = nonnegative and not narrow and _is_host(minimum) and not np.any(minimum)
     in_one_pass = tensorflow_kernels.available()
+    past_relu = past_relu and in_one_pass
+    source, least, most = tensorflow_kernels.before_relu(x) if past_relu else (x, -INFINITY, INFINITY)
 
     @differentiable
-    def quantized(x: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        start, end, scale, inverse, _ = known or nudged_grid(ops, low, high, bits, narrow)
+    def quantized(_: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        if from_zero and known is None:
+            start, (end, scale, inverse) = 0.0, grid_from_zero(ops, high, bits)
+        else:
+            start, end, scale, inverse, _ = known or nudged_grid(ops, low, high, bits, narrow)
         # Saturated before or behind, the values are the same.
-        output = ops.minimum(tensorflow_kernels.rounded(x, scale, bits) if in_one_pass else x, end)
+        output = tensorflow_kernels.rounded(x, scale, bits) if in_one_pass else x
+        output = output if in_one_pass and from_zero else ops.minimum(output, end)  # the kernel's end is that one
         output = output if nonnegative else ops.maximum(output, start)
         output = output if in_one_pass else ops.round(output * inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> Tensor:
             upstream = _upstream(arguments, keywords)
-            first = -INFINITY if nonnegative else ops.where(scale == 0, -INFINITY, start)
-            last = ops.where(scale == 0, INFINITY, end)
+            # The range holds 0: what a ReLU lets through isn't below its start.
+            first = least if nonnegative or least > 0 else ops.where(scale == 0, -INFINITY, start)
+            last = ops.where(scale == 0, most, end if most == INFINITY else ops.minimum(end, most))
             if in_one_pass:
                 return tensorflow_kernels.within(upstream, x, first, last)
             inside = x <= last if nonnegative else ops.logical_and(x >= first, x <= last)
@@ -296,7 +321,7 @@ def fake_quant_given(
 
         return output, gradient
 
-    return ops.cast(quantized(x), dtype)
+    return ops.cast(quantized(source), dtype)
 
 
 def symmetric_limit(x: Tensor, axis: Axis = None) -> Tensor:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfcompress.core.tensorflow_private import traced_for_xla
 from tfcompress.quantization.numerics.custom_gradient import differentiable
 
 Tensor = Any
+
+INFINITY = np.float32(np.inf)
+
+_PASSED = {
+    "Relu": (np.finfo(np.float32).smallest_normal, INFINITY),
+    "Relu6": (np.finfo(np.float32).smallest_normal, np.nextafter(np.float32(6), np.float32(0))),
+}
+"""The least and greatest output for which a kind of ReLU passes the gradient; TensorFlow takes smaller ones for 0."""
 
 
 def available() -> bool:
@@ -64,6 +73,20 @@ def within(upstream: Tensor, x: Tensor, first: Tensor, last: Tensor) -> Tensor:
         return passed.input_backprop, lambda upstream: within(upstream, x, first, last)
 
     return masked(upstream)
+
+
+def before_relu(x: Tensor) -> tuple[Tensor, np.float32, np.float32]:
+    """Return what a ReLU made `x` of, and the least and the greatest of `x` for which it passes the gradient.
+
+    So one mask serves for the ReLU and for what comes behind it. What no ReLU made is returned as it is, with infinite
+    ends; so is what is computed at once and not traced, which doesn't know what made it.
+    """
+    import tensorflow as tf
+
+    operation = x.op if tf.is_symbolic_tensor(x) else None
+    if operation is None or operation.type not in _PASSED:
+        return x, -INFINITY, INFINITY
+    return operation.inputs[0], *_PASSED[operation.type]
 
 
 def gradients(upstream: Tensor, x: Tensor, ends: tuple[Tensor, Tensor], bits: int, narrow: bool) -> Any:
