@@ -27,6 +27,14 @@ def test_the_first_python_is_near_the_top_and_short():
     assert len([line for line in block.split("```")[0].splitlines() if line.strip()]) <= 15
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_files_that_it_names_are_there(page):
+    named = re.findall(r"[` ]((?:\w+/)*\w+\.py)\b", (ROOT / page).read_text())
+    there = [path.as_posix() for name in ("tfcompress", "tests", "scripts") for path in (ROOT / name).rglob("*.py")]
+    assert len(named) > 5
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in there)]
+
+
 def sooner(block: str, data: Data) -> str:
     """Return a block that trains for two epochs, silently, in place of ten; its schedule is as much shorter.
 

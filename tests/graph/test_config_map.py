@@ -38,6 +38,7 @@ def _resolved(model, configs, choice=None):
     [
         ({"conv_2": 1, "conv.*": 2}, {"conv_1": 2, "conv_2": 1}),
         ({"conv": 1, ".*": 2}, "conv"),  # the whole name, as in layers=
+        ({re.compile("ONV", re.IGNORECASE): 1}, "ONV"),
         ({"logits": None, L.Dense: 1}, {"hidden": 1, "logits": None}),
         ({re.compile("CONV_1", re.IGNORECASE): 1}, {"conv_1": 1}),
         ({lambda layer: layer.name == "hidden": 1, L.Dense: 2}, {"hidden": 1, "logits": 2}),
@@ -45,7 +46,7 @@ def _resolved(model, configs, choice=None):
 )
 def test_the_first_key_that_matches_counts(model, configs, wanted):
     if isinstance(wanted, str):
-        with pytest.raises(ValueError, match=f"'{wanted}', which matches none. Did you mean 'conv_"):
+        with pytest.raises(ValueError, match=f"'{wanted}', which matches none. Did you mean 'conv_.*whole of a name"):
             _resolved(model, configs)
     else:
         assert _resolved(model, configs) == wanted

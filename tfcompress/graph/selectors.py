@@ -184,10 +184,12 @@ class LayerChoice:
                 )
             text = pattern if isinstance(pattern, str) else pattern.pattern
             names = list(dict.fromkeys(self.names))
-            near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:8]
+            inside = [name for name in names if re.search(pattern, name)]
+            near = inside[:3] or difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:8]
             raise ValueError(
                 f"Expected `{self.argument}` to match layers of the model. Received: {text!r}, which matches none. "
                 f"Did you mean {' or '.join(map(repr, near))}?"
+                + (" A regular expression has to match the whole of a name." if inside else "")
             )
 
 
