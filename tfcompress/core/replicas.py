@@ -28,6 +28,7 @@ __all__ = [
     "range_over_replicas",
     "replicas",
     "sum_over_replicas",
+    "takes_value_at_once",
     "writes_files",
 ]
 
@@ -110,6 +111,15 @@ def _context() -> Any:
 
     context = tf.distribute.get_replica_context()
     return None if context is None or context.num_replicas_in_sync == 1 else context
+
+
+def takes_value_at_once(old: keras.Variable) -> bool:
+    """Return whether the copy of a variable can begin with its value: on TensorFlow, where both are on one device."""
+    if not _on_tensorflow():
+        return False
+    import tensorflow as tf
+
+    return not tf.distribute.has_strategy() and not hasattr(old.value, "values")
 
 
 def _on_tensorflow() -> bool:

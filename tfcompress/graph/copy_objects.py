@@ -10,7 +10,7 @@ import weakref
 from typing import Any
 
 import keras
-from keras import tree
+from keras import ops, tree
 from keras.layers import Layer
 
 from tfcompress.core.keras_private import (
@@ -29,6 +29,7 @@ from tfcompress.core.keras_private import (
     set_path,
     stored_dtype,
 )
+from tfcompress.core.replicas import takes_value_at_once
 from tfcompress.core.tensorflow_private import is_tf_function, with_other_function
 from tfcompress.core.transform import carry
 from tfcompress.core.wrapper import CompressedLayer
@@ -134,8 +135,9 @@ class Copies:
     def variable(self, old: keras.Variable) -> keras.Variable:
         """Return a new variable with the value of one."""
         self.made += 1
+        direct = takes_value_at_once(old)
         new = keras.Variable(
-            keras.initializers.Zeros(),
+            (lambda shape, dtype: ops.cast(old.value, dtype)) if direct else keras.initializers.Zeros(),
             shape=tuple(old.shape),
             dtype=self.dtype_of(old),
             trainable=old.trainable,
@@ -146,7 +148,8 @@ class Copies:
         )
         self._keep(old, new)
         set_path(new, old.path)
-        carry(old, new)
+        if not direct:
+            carry(old, new)
         new.overwrite_with_gradient = old.overwrite_with_gradient
         new.regularizer = self.copy(old.regularizer)
         new.constraint = self.copy(old.constraint)

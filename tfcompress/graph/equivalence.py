@@ -8,10 +8,27 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from tfcompress.core.keras_private import activations_freed
+from tfcompress.core.keras_private import activations_freed, flatten_layers
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.sharding import gathered, of_first_process, spans_processes
+from tfcompress.graph.inputs.symbolic import graph_of, has_graph, is_graph
 from tfcompress.graph.sample_inputs.samples import random_inputs
+
+
+def is_of_keras_alone(model: keras.Model) -> bool:
+    """Return whether a functional model has Keras' own layers alone, and these hold no function of anybody else's.
+
+    Copied call by call it computes the same, without trying.
+    """
+    graphs = [part for part in flatten_layers(model) if has_graph(part)]
+    operations = [operation for graph in graphs for operation in graph_of(graph).operations]
+    return is_graph(model) and all(map(_is_keras_own, [*flatten_layers(model), *operations]))
+
+
+def _is_keras_own(x: Any) -> bool:
+    held = [value for value in vars(x).values() if callable(value)]
+    places = [type(x).__module__, *(getattr(value, "__module__", None) or "" for value in held)]
+    return not isinstance(x, keras.layers.Lambda) and all(place.split(".")[0] == "keras" for place in places)
 
 
 def check_equal(model: keras.Model, opened: keras.Model, branched: bool) -> None:

@@ -20,7 +20,7 @@ from tfcompress.core.locking import exclusive
 from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import Inserted, PassThrough
 from tfcompress.graph.clone import autocast
-from tfcompress.graph.equivalence import check_equal
+from tfcompress.graph.equivalence import check_equal, is_of_keras_alone
 from tfcompress.graph.free_sizes import FreeSize, Sized, free_sizes_recorded
 from tfcompress.graph.inputs.declared import check_given
 from tfcompress.graph.inputs.symbolic import (
@@ -138,6 +138,7 @@ class _Opener:
         self.new = NewLayers(model, replace, self.parents)
         self.pinned: bool | None = None
         self.in_call = False
+        self.calls_opened = False
         self.thread = threading.get_ident()
         self.follows = FollowsModel()
 
@@ -178,7 +179,8 @@ class _Opener:
         rename_duplicates(outputs)
         opened = functional(inputs, outputs, self.model.name, self.model_class())
         if check:
-            check_equal(self.model, opened, self.follows.branched)
+            if self.calls_opened or not is_of_keras_alone(self.model):
+                check_equal(self.model, opened, self.follows.branched)
             check_registered(opened)
         return opened
 
@@ -235,6 +237,7 @@ class _Opener:
             except _CannotOpen:  # what was made of the layers inside is of no use
                 self.new.restore(before)
         if type(layer) is keras.layers.TimeDistributed and why_not_together(layer, (args, kwargs)) is None:
+            self.calls_opened = True
             ends = self.ends.get(id(layer)) or self.ends.setdefault(id(layer), Ends(self.new.unique_name(layer)))
             with self.inside(layer, pinned), self.calls_intercepted(False):
                 return ends.around(layer, lambda x: self.visit(layer.layer, (x,), {}), *args, **kwargs)
@@ -280,6 +283,7 @@ class _Opener:
 
     def open_call(self, layer: Layer, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run a layer's `call` on symbolic tensors; each layer that it calls is visited."""
+        self.calls_opened = True
         if "training" in inspect.signature(layer.call).parameters:
             kwargs = {**kwargs, "training": self.follows if self.pinned is None else self.pinned}
         args, kwargs = tree.map_structure(lambda x: autocast(layer, x), (args, kwargs))

@@ -29,6 +29,7 @@ from tfcompress.parity.quantized_model import QuantizedModel
 from tfcompress.parity.tolerance import OutputParity, Parity, ParityError, compare
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.bias_rounding import weights_unchanged
+from tfcompress.quantization.numerics.custom_gradient import values_alone
 from tfcompress.runtime.integer_io import held, io_grids, predict
 from tfcompress.runtime.runner import DEFAULT_BATCH_SIZE, Runner, fill
 from tfcompress.tracing.float32_view import float32_view
@@ -151,7 +152,7 @@ def alike_outputs(
 def _weights_once(model: keras.Model) -> Iterator[None]:
     """Let the weights of a model be transformed once for all calls of it in the block."""
     with contextlib.ExitStack() as stack:
-        with float32_view(model):
+        with float32_view(model), values_alone():
             stack.enter_context(weights_unchanged(model))
         yield
 
@@ -322,6 +323,7 @@ def reference(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]
             running(f"the model {model.name!r}", batch),
             keras.StatelessScope(),
             activations_freed(),
+            values_alone(),
         ):
             outputs = call(tensors)
         made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}

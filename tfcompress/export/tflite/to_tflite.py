@@ -74,7 +74,12 @@ def to_tflite(
 def _frozen(trace: Trace) -> GraphBytes | None:
     """Return the graph of a trace as bytes: what they were made of is freed before the converter works on them."""
     graph_def = frozen(trace.concrete, len(trace.inputs))
-    return None if graph_def is None else GraphBytes(graph_def)
+    if graph_def is None:
+        return None
+    graph = GraphBytes(graph_def)
+    del graph_def
+    give_back(len(graph.SerializeToString()))
+    return graph
 
 
 def _of_graph(trace: Trace, graph: GraphBytes) -> bytes:

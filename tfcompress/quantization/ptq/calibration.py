@@ -224,7 +224,8 @@ class _Observer(keras.Model):
 
     def weights_now(self) -> list[dict[int, Any]]:
         """Return the quantized weights, as they are now."""
-        return [wrapper.transformed() for wrapper in self.wrappers]
+        with values_alone():
+            return [wrapper.transformed() for wrapper in self.wrappers]
 
     def call(self, inputs: Any) -> Any:
         samples, weights = inputs
