@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.numerics.nudging import nudge
 from tfcompress.quantization.ranges import observers
 from tfcompress.quantization.ranges.histograms import counted
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.numerics.fake_quant import integers, symmetric_grid
+from tfcompress.quantization.numerics.nudging import integers, symmetric_grid
 
 PIECE = 1 << 20
 """How many values are looked at together, so that temporaries stay small beside a large weight."""

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tests.check import on_jax
-from tfcompress.quantization.numerics import arrays, fake_quant
+from tfcompress.quantization.numerics import arrays, fake_quant, nudging
 from tfcompress.quantization.ranges.weight_limits import weight_limit
 
 F = np.float32
@@ -60,7 +60,7 @@ def cases(bits, narrow, rng):
 
 def near_half(x, low, high, bits, narrow):
     """Where a value lies so close to the middle of two integers that the last bit of a quotient decides."""
-    steps = np.abs(x / fake_quant.nudge(low, high, bits, narrow)[2].astype(np.float64)) % 1
+    steps = np.abs(x / nudging.nudge(low, high, bits, narrow)[2].astype(np.float64)) % 1
     return np.abs(steps - 0.5) < 2.0 ** (bits - 21)
 
 
@@ -84,7 +84,7 @@ def test_the_values_but_for_halves_and_the_gradients_are_tensorflows_bit_by_bit(
             halves = near_half(*arguments, bits, narrow)
             assert halves[:80].mean() > 0.1 and halves[80:].mean() < 0.1
             np.testing.assert_array_equal(own[~halves], value[~halves], err_msg=name)
-            step = fake_quant.nudge(*arguments[1:], bits, narrow)[2]
+            step = nudging.nudge(*arguments[1:], bits, narrow)[2]
             np.testing.assert_allclose(own, value, rtol=0, atol=1.01 * np.max(step), err_msg=name)
             np.testing.assert_array_equal(own_gradients[0], gradients[0], err_msg=name)
             # Sums, in another order.
@@ -133,7 +133,7 @@ def test_integers_are_those_of_onnx_runtime(low, high):
     onnxruntime, onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
     rng = np.random.default_rng(0)
-    _, _, scale, zero_point = fake_quant.nudge(low, high)
+    _, _, scale, zero_point = nudging.nudge(low, high)
     x = F((rng.integers(-150, 150, 5000) + rng.choice([0.1, 0.499, 0.501, 0.9], 5000)) * scale)
     graph = helper.make_graph(
         [helper.make_node("QuantizeLinear", ["x", "scale", "zero_point"], ["q"])],
@@ -172,8 +172,8 @@ def test_compiling_changes_no_bit(bits, narrow):
 def test_nudge_agrees_on_arrays_and_tensors_and_with_the_kernel(bits, narrow):
     rng = np.random.default_rng(bits)
     for _, _, low, high, _ in cases(bits, narrow, rng):
-        on_host = fake_quant.nudge(low, high, bits, narrow)
-        in_graph = fake_quant.nudge(ops.convert_to_tensor(low), ops.convert_to_tensor(high), bits, narrow)
+        on_host = nudging.nudge(low, high, bits, narrow)
+        in_graph = nudging.nudge(ops.convert_to_tensor(low), ops.convert_to_tensor(high), bits, narrow)
         for own, other in zip(on_host, in_graph, strict=True):
             np.testing.assert_array_equal(own, np.asarray(other))
         far = np.stack([np.full(6, -1e6), np.full(6, 1e6)]).astype(F)
@@ -186,7 +186,7 @@ def test_nudge_agrees_on_arrays_and_tensors_and_with_the_kernel(bits, narrow):
 
 def test_nudge_rounds_halves_away_from_zero():
     # -min / scale is exactly 0.5 and 1.5 here: 3 steps of 1.
-    assert [float(fake_quant.nudge(-start, 3.0 - start, bits=2)[3]) for start in (0.5, 1.5, 2.5)] == [1, 2, 3]
+    assert [float(nudging.nudge(-start, 3.0 - start, bits=2)[3]) for start in (0.5, 1.5, 2.5)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -329,10 +329,10 @@ def test_a_layer_that_learns_its_range_trains(jit_compile):
         (lambda x: fake_quant.fake_quant(x, np.zeros((3, 2)), np.ones((3, 2)), axis=(1, 0)), "in order"),
         (lambda x: fake_quant.fake_quant_symmetric(x, np.ones(2), axis=1), "limit to have the shape"),
         (lambda x: fake_quant.symmetric_limit(x, 5), "axis"),
-        (lambda x: fake_quant.nudge(0.0, 1.0, bits=0), "bits"),
-        (lambda x: fake_quant.nudge(1.0, 0.0), "at least minimum. Received: a range that ends below its start, 1 to 0"),
-        (lambda x: fake_quant.nudge(np.nan, 0.0), "minimum to hold finite"),
-        (lambda x: fake_quant.nudge(-3e38, 3e38), "no wider"),
+        (lambda x: nudging.nudge(0.0, 1.0, bits=0), "bits"),
+        (lambda x: nudging.nudge(1.0, 0.0), "at least minimum. Received: a range that ends below its start, 1 to 0"),
+        (lambda x: nudging.nudge(np.nan, 0.0), "minimum to hold finite"),
+        (lambda x: nudging.nudge(-3e38, 3e38), "no wider"),
         (lambda x: fake_quant.fake_quant(x, 1.0, 0.0), "at least minimum"),
         (lambda x: fake_quant.fake_quant(x, 0.0, np.inf), "maximum to hold finite"),
         (lambda x: fake_quant.fake_quant(x, np.zeros(3), F([1, -1, 1]), axis=1), "at least minimum"),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcompress.quantization.numerics import fake_quant, tensorflow_kernels
+from tfcompress.quantization.numerics import fake_quant, nudging, tensorflow_kernels
 
 F = np.float32
 
@@ -29,7 +29,7 @@ def test_values_and_gradients_are_bit_by_bit_those_without_the_kernels(monkeypat
     for name, ends in RANGES.items():
         low, high = F(ends)
         step = (high - low) / F(2**bits - 1 - narrow)
-        start, end, *_ = fake_quant.nudge(low, high, bits, narrow)
+        start, end, *_ = nudging.nudge(low, high, bits, narrow)
         x = np.concatenate(
             [
                 rng.normal(size=4000).astype(F) * (high - low + F(1e-3) * (high == low)),

@@ -9,7 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.numerics.nudging import nudge
 from tfcompress.quantization.ranges.discrete_values import MOST, DiscreteValues, spacing
 
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])

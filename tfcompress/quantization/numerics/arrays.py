@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.arguments import check_choice, check_flags
-from tfcompress.quantization.numerics.fake_quant import (
-    LEAST_WIDTH,
-    Axis,
-    check_axes,
-    integers,
-    nudged_grid,
-    symmetric_grid,
-)
+from tfcompress.quantization.numerics.fake_quant import Axis, check_axes
 from tfcompress.quantization.numerics.finite import array_of, check_bits, checked, checked_range
+from tfcompress.quantization.numerics.nudging import LEAST_WIDTH, integers, nudged_grid, symmetric_grid
 
 MODES = ("round", "floor")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.numerics.nudging import nudge
 
 
 @dataclasses.dataclass(frozen=True)

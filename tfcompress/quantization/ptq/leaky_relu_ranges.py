@@ -21,7 +21,7 @@ from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
-from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.numerics.nudging import nudge
 
 PARTS = 256
 """Of one, in which XNNPACK multiplies."""

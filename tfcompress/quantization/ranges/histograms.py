@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.numerics.fake_quant import nudge
+from tfcompress.quantization.numerics.nudging import nudge
 from tfcompress.quantization.ranges.running_extremes import RangeEstimator
 from tfcompress.quantization.ranges.weight_limits import LEAST_RATIO
 
