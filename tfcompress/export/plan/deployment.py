@@ -9,32 +9,29 @@ import keras
 import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
-from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
+from tfcompress.export.plan.integer_regions import IntegerRegions
 from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, unwrapped, window_of
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
 from tfcompress.graph.flatten import is_flat
-from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free, keep_output_names
 from tfcompress.graph.rewrite import Call, calls_forgotten, walk
 from tfcompress.graph.strip import stripped
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
-from tfcompress.quantization.graph.float_layers import kept_reason
-from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE, TRANSPARENT
-from tfcompress.quantization.graph.operator_status import alone
-from tfcompress.quantization.graph.placement import place, shares_range
-from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
+from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE
+from tfcompress.quantization.graph.placement import shares_range
+from tfcompress.quantization.graph.quantizer_sources import name_of_call
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.weights.float16 import Float16Weight
-from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.tracing.signature import read_signature
 
 SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
@@ -113,22 +110,13 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
         return _Deployer(flat, kind, scheme, half).run()
 
 
-class _Deployer:
+class _Deployer(IntegerRegions):
     """One walk; the model is left as it is."""
 
     def __init__(self, model: keras.Model, kind: str, scheme: Scheme | None, half: bool):
-        self.model = model
+        super().__init__(model, scheme)
         self.kind = kind
-        self.scheme = scheme
         self.half = half
-        self.graph = index_of(model)
-        self.placement = place(self.graph)
-        self.static = scheme is not None and scheme.activations == "static"
-        self.floating = {call for call in self.graph if self.is_floating(call)}
-        # Files of before don't say what is meant of activations.
-        said = self.static and any(t.activations is not None for t in weight_quantizers(model))
-        self.alone = {call for call in self.graph if said and self.is_alone(call)}
-        self.folded = self.folds()
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
         self.made: dict[int, Any] = {}
         self.sources: dict[str, str] = {}
@@ -146,28 +134,6 @@ class _Deployer:
         made = keep_output_names(walk(self.model, self.visit), names)
         weights = self.materialized.planned(made, self.sources)
         return Deployment(made, self.scheme, self.half, scales, self.sources, weights)
-
-    def folds(self) -> set[Call]:
-        """Return the affine maps that become part of what is before them: without integers, of a kernel alone."""
-        found: set[Call] = set()
-        for call in self.graph:
-            if call not in self.placement.folded:
-                continue
-            before = self.graph.producer(call.inputs[0])
-            if before in self.floating:
-                self.floating.add(call)
-            elif self.static or before in found or (before and self.placement.rules[before].kind == KERNEL):
-                found.add(call)
-        return found
-
-    def is_floating(self, call: Call) -> bool:
-        """Return whether a call is to compute in float between integers."""
-        unfit = isinstance(call.operation, QuantizedMap) and not call.operation.fits()
-        return self.static and (unfit or kept_reason(call.operation) is not None)
-
-    def is_alone(self, call: Call) -> bool:
-        """Return whether weights alone of a kernel are integers, between tensors of integers."""
-        return self.placement.rules[call].kind in (KERNEL, TABLE) and alone(call.operation)
 
     def name(self, wanted: str) -> str:
         made = free(wanted, self.names)
@@ -253,29 +219,6 @@ class _Deployer:
         scale, offset = (np.broadcast_to(part, (channels,)) for part in (scale, offset))
         return self.materialized.constant(AffineMap(scale, offset, name=name), axis=2)
 
-    def least_scale(self, call: Call) -> float:
-        """Return the smallest scale of the grids that a call's output is rounded to; infinite if there is none."""
-        return min((q.grid.scale for q in self.behind(call.outputs[0]) or ()), default=np.inf)
-
-    def grid(self, x: Any) -> Grid | None:
-        """Return the grid of the 8 bits quantizer with a zero point that a tensor comes from, if it does."""
-        quantizer = self.source(x)
-        return None if quantizer is None or quantizer.spec.symmetric or quantizer.spec.bits != 8 else quantizer.grid
-
-    def source(self, x: Any) -> ActivationQuantizer | None:
-        """Return the quantizer that a tensor, or what it is moved from, comes from."""
-        return quantizer_of(x, self.graph.producer)
-
-    def following(self, call: Call) -> tuple[Any, Any] | None:
-        """Return the affine maps that are folded into a call, as one."""
-        total: tuple[Any, Any] | None = None
-        readers = self.graph.readers(call.outputs[0])
-        while len(readers) == 1 and readers[0] in self.folded:
-            scale, offset = scale_and_offset(readers[0])
-            total = (scale, offset) if total is None else (total[0] * scale, total[1] * scale + offset)
-            readers = self.graph.readers(readers[0].outputs[0])
-        return total
-
     def quantized(self, call: Call, x: Any) -> Any:
         """Return a tensor behind the constant quantizer of a call."""
         averaged = not call.keywords.get("observe", True)
@@ -289,37 +232,6 @@ class _Deployer:
         """Return the constant quantizer for one that was calibrated."""
         low, high = layer.range
         return FixedQuantizer(low, high, layer.spec.bits, layer.spec.symmetric, name=name)
-
-    def behind(self, x: Any) -> list[ActivationQuantizer] | None:
-        """Return the quantizers that read a tensor, also those that a concatenation takes on; `None` if others do."""
-        found: list[ActivationQuantizer] = []
-        for call in self.graph.readers(x):
-            if isinstance(call.operation, ActivationQuantizer):
-                found.append(call.operation)
-            elif self.static and self.takes_on(call):
-                more = self.behind(call.outputs[0])
-                if not more:
-                    return None
-                found += more
-            else:
-                return None
-        return found
-
-    def implied(self, call: Call) -> bool:
-        """Return whether the ranges behind a ReLU cut off what it does."""
-        output = call.outputs[0]
-        quantizers = self.behind(output)
-        if not quantizers or any(x is output for x in self.model.outputs) or not self.static:
-            return False
-        inner = innermost(call.operation)
-        most = 6.0 if name_of(call.operation) == "relu6" else getattr(inner, "max_value", None)
-        limit = np.inf if most is None else float(most) * (1 + 1e-6)
-        return all(q.range[0] >= 0 and q.range[1] <= limit for q in quantizers)
-
-    def takes_on(self, call: Call) -> bool:
-        """Return whether the range of what reads a call's output is that of its inputs, too."""
-        rule = self.placement.rules[call]
-        return shares_range(call, rule) or (rule.kind == RELU and self.implied(call))
 
     def same_range(self, call: Call, given: Any) -> Any:
         """Give the inputs of a concatenation or maximum without a quantizer of their own the range of its output."""
@@ -335,22 +247,6 @@ class _Deployer:
                 tensors[at] = self.quantizer(quantizers[0], name)(tensors[at])
         return keras.tree.pack_sequence_as(given, tensors)
 
-    def read_by_quantizers(self, call: Call) -> bool:
-        """Return whether a quantizer reads what a call makes."""
-        readers = self.graph.readers_of_call(call)
-        return any(isinstance(reader.operation, ActivationQuantizer) for reader in readers)
-
-    def on_grid(self, x: Any) -> bool:
-        """Return whether a tensor, or what it is moved from, comes from a quantizer."""
-        call = self.graph.producer(x)
-        if call is None:
-            return False
-        if isinstance(call.operation, ActivationQuantizer):
-            return True
-        if self.placement.rules[call].kind == TABLE:
-            return call not in self.alone
-        return self.placement.rules[call].kind == TRANSPARENT and any(self.on_grid(y) for y in call.inputs)
-
     def on_its_grid(self, layer: CompressedLayer, plain: Any, outputs: Any) -> Any:
         """Put a quantizer with the range of an embedding's rows, as they are in the plain layer, behind them."""
         limit = float(np.abs(read(plain.embeddings)).max())
@@ -360,11 +256,6 @@ class _Deployer:
         )
         name = self.name(f"{layer.name}_quantizer")
         return FixedQuantizer(-limit, limit, bits, True, name=name)(outputs)
-
-    def scale(self, x: Any) -> float | None:
-        """Return the scale of the grid on which an output lies."""
-        quantizer = self.source(x) if self.static else None
-        return None if quantizer is None else quantizer.grid.scale
 
 
 def _tensor(arguments: tuple[Any, ...]) -> Any:
