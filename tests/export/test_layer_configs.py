@@ -134,3 +134,16 @@ def test_what_no_runtime_has_is_refused_by_name(data, tmp_path, spec, message):
     quantized = tfc.quantize(_network(), configs, data)
     with pytest.raises(ValueError, match=message):
         tfc.export(quantized, tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_table_whose_weights_alone_are_quantized_beside_integers(bits, tmp_path):
+    table = tfc.QuantizeConfig(tfc.WeightSpec(bits=bits, granularity="per_tensor"), activations=None)
+    layers = [L.Embedding(50, 8, name="table"), L.GlobalAveragePooling1D(), L.Dense(2, name="logits")]
+    words = np.random.default_rng(0).integers(0, 50, (32, 6)).astype("int32")
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), *layers])
+    quantized = tfc.quantize(model, {"table": table, "logits": "int8"}, words)
+    for kind in ("tflite", "onnx"):
+        planned = {one.layer: one.arithmetic for one in tfc.plan_export(quantized, kind).operators}
+        assert planned["table"] == "weight-only" and planned["logits_linear"] == "integer"
+        assert tfc.export(quantized, tmp_path / f"model.{kind}", verify=words).operators.integer

@@ -109,10 +109,12 @@ def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dyn
 def _check_grids(arithmetic: FileArithmetic, plan: ExportPlan) -> None:
     """Raise ValueError if a file rounds a tensor to a grid that isn't planned.
 
-    TensorFlow's converter may round a zero point that lies between two integers to the other of them.
+    TensorFlow's converter may round a zero point that lies between two integers to the other of them. What is looked up
+    in a table has the table's grid.
     """
     known: dict[int, list[Grid]] = {}
-    for grid in plan.grids.values():
+    tables = (one.encoding for one in plan.weights.weights if one.encoding.scale.size == 1)
+    for grid in (*plan.grids.values(), *(Grid(each.scale.item(), 0, max(each.bits, 8)) for each in tables)):
         for step in (0, 1, -1):
             known.setdefault(grid.zero_point + step, []).append(grid)
     for tensor, found in arithmetic.grids if plan.grids else ():

@@ -95,7 +95,7 @@ def _status(
     status, fallback = "", False
     if call in placement.folded:
         status = "folded"
-    elif rule.kind == KERNEL and static and alone(operation):
+    elif rule.kind in (KERNEL, TABLE) and static and alone(operation):
         status, fallback = f"float: {WEIGHTS_ALONE}", True
     elif rule.kind in (KERNEL, TABLE):
         status, fallback = (rule.note if static else "") if weights else "left float", static and not weights
