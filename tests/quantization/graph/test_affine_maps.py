@@ -10,6 +10,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.check import outputs_of
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.runtime.opening import open_runner
@@ -58,12 +59,13 @@ def between(make):
 
 def most_steps(quantized, x, folder):
     """Return by how many steps the outputs of the two files differ from those of Keras."""
-    expected = quantized.predict(x, verbose=0)
+    expected = outputs_of(quantized, x)
     last = activation_quantizers(quantized)[-1]
     found = []
     for suffix in ("tflite", "onnx"):
         tfc.export(quantized, folder / f"m.{suffix}", verify=x[:2])
-        got = np.concatenate([open_runner(folder / f"m.{suffix}").predict(one[None]) for one in x])
+        runner = open_runner(folder / f"m.{suffix}")
+        got = np.concatenate([runner.predict(one[None]) for one in x])
         found.append(np.abs(got - expected).max() / last.spec.scale(*last.range))
     return max(found)
 
@@ -94,7 +96,7 @@ def test_it_is_saved_trained_and_stripped(tmp_path):
     quantized.fit(x, x, epochs=1, verbose=0)
     quantized.save(tmp_path / "q.keras")
     again = keras.models.load_model(tmp_path / "q.keras")
-    np.testing.assert_array_equal(again.predict(x, verbose=0), quantized.predict(x, verbose=0))
+    np.testing.assert_array_equal(outputs_of(again, x), outputs_of(quantized, x))
     assert most_steps(again, x, tmp_path) < 0.01
     kinds = {type(layer) for layer in tfc.strip(again).layers}
     assert L.BatchNormalization in kinds and not any(issubclass(kind, PassThrough) for kind in kinds)

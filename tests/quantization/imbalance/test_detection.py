@@ -11,6 +11,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
+from tests.check import outputs_of
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 RNG = np.random.default_rng(0)
@@ -72,7 +73,7 @@ def test_a_map_in_front_stays_float(front, config, tmp_path):
     model = network(front(x))
     with pytest.warns(UserWarning, match="Channels of 'table' differ too much in size .* channels 0, 1, 3 of 4"):
         quantized = tfc.quantize(model, config, x)
-    assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.995
+    assert correlation(outputs_of(quantized, x), outputs_of(model, x)) > 0.995
     assert tfc.summary(quantized).fallbacks
     assert "float: channels of 'table' differ" in str(tfc.summary(quantized).rows[0].status)
     if config == "int8":
@@ -93,7 +94,7 @@ def test_a_kernel_in_front_stays_float_where_the_small_columns_count():
     kernel.assign(np.asarray(kernel) / x.std(0)[:, None])
     with pytest.warns(UserWarning, match="'hidden' with 'hidden_relu' stays float"):
         quantized = tfc.quantize(model, "int8", x)
-    assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.99
+    assert correlation(outputs_of(quantized, x), outputs_of(model, x)) > 0.99
     assert tfc.summary(quantized).fallbacks == ("hidden", "hidden_relu")
 
 
@@ -123,7 +124,7 @@ def test_a_concatenation_that_is_an_output_stays_float(name, tmp_path):
     model = boxes(JOINS[name])
     with pytest.warns(UserWarning, match=r"channels 4, 5, 6 of 7 would hold .* stays float"):
         quantized = tfc.quantize(model, "int8", x)
-    got, wanted = (m.predict(x, verbose=0).reshape(-1, 7) for m in (quantized, model))
+    got, wanted = (outputs_of(m, x).reshape(-1, 7) for m in (quantized, model))
     assert correlation(got, wanted) > 0.99
     assert run_both(quantized, x[:32], tmp_path) <= 1.01
 
@@ -143,7 +144,7 @@ def wide_and_narrow(behind, x):
     ]
     table = L.Embedding(20, 8, embeddings_initializer=keras.initializers.RandomUniform(-6, 6, seed=1))
     joined = L.Concatenate(name="joined")([L.Maximum(name="largest")(branches), L.Flatten()(table(ids))])
-    values = keras.Model([given, ids], joined).predict(x, verbose=0)
+    values = outputs_of(keras.Model([given, ids], joined), x)
     y = behind(values)(joined)
     model = keras.Model([given, ids], L.Dense(1, name="out")(L.Dense(16, activation="relu", name="hidden")(y)))
     if behind is raw:  # what a trained kernel makes of it
@@ -170,7 +171,7 @@ def test_a_concatenation_within_a_model(behind, done, tmp_path):
     model = wide_and_narrow(behind, x)
     with pytest.warns(UserWarning, match=done):
         quantized = tfc.quantize(model, "int8", x)
-    assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.98
+    assert correlation(outputs_of(quantized, x), outputs_of(model, x)) > 0.98
     assert run_both(quantized, [part[:32] for part in x], tmp_path) <= 1.01
 
 
@@ -183,7 +184,7 @@ def test_what_a_maximum_cuts_off_widens_no_range():
     config = tfc.QuantizeConfig(activations=tfc.ActivationSpec(range="minmax"))
     quantized = tfc.quantize(model, config, x)
     assert {q.source for q in activation_quantizers(quantized)} == {"x", "relu"}
-    got, wanted = quantized.predict(x, verbose=0), model.predict(x, verbose=0)
+    got, wanted = outputs_of(quantized, x), outputs_of(model, x)
     assert np.abs(got - wanted).max() < 0.05 * wanted.max()
 
 
@@ -237,7 +238,7 @@ def test_weights_that_fit_channels_of_different_size_are_not_rounded_away():
     conv.kernel.assign(np.asarray(conv.kernel) / np.float32([255, 255, 255, 1])[:, None])
     with pytest.warns(UserWarning, match=r"'conv' reads them with: those of channels 0, 1, 2 of 4 .* stays float"):
         quantized = tfc.quantize(model, "int8", x)
-    assert correlation(quantized.predict(x, verbose=0), model.predict(x, verbose=0)) > 0.99
+    assert correlation(outputs_of(quantized, x), outputs_of(model, x)) > 0.99
 
 
 def fitting(x):
