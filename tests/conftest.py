@@ -13,6 +13,8 @@ import pytest
 from tests import quick_timing
 from tests.once import SEED, check_unchanged
 
+gc.set_threshold(10_000, 20, 10)  # what is imported and made is much, and seldom garbage
+
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests that take long."""

@@ -187,7 +187,9 @@ def watch_replicas(strategy: Any) -> None:
                 keras.layers.Dense(4, name="head"),
             ]
             model = keras.Sequential([keras.Input((8,)), *layers])
-            model.compile(keras.optimizers.Adam(), "mse")
+            # Gradients that overflow on one of four devices alone would make all weights NaN: Keras adds them up.
+            optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(), initial_scale=2.0**10)
+            model.compile(optimizer, "mse")
         try:
             model.fit(x, y, batch_size=8, epochs=1, verbose=0, callbacks=callbacks)
         except ValueError as error:
