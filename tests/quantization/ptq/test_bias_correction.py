@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -283,3 +285,13 @@ def test_states_are_no_draws_and_begin_anew():
     quantized = tfc.quantize(model, "int8", data=x, correct_bias=True)
     assert np.any(quantized.get_layer("out_linear").layer.bias)
     assert not np.any(quantized.get_layer("memory").states[0])
+
+
+def test_a_quantized_model_is_freed():
+    quantized = tfc.quantize(convolutions(norm=True), "int8", np.ones((2, 10, 10, 3), "float32"))
+    quantized(np.ones((1, 10, 10, 3), "float32"))
+    layers = [weakref.ref(layer) for layer in quantized.layers if isinstance(layer, CompressedLayer)]
+    del quantized
+    gc.collect()
+    assert len(layers) == 3
+    assert not any(reference() for reference in layers)

@@ -138,8 +138,11 @@ class QuantizedLayer(CompressedLayer):
         return limit / (2 ** (transform.spec.bits - 1) - 1)
 
 
-# What surrounds a wrapper in its graph, found once.
-_found: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+# What surrounds a wrapper in its graph, found once: how often it is called; its quantizer, its own call and those of
+# the affine maps behind. All of them hold the wrapper: it would never be freed if they were held here.
+_found: weakref.WeakKeyDictionary[PassThrough, tuple[int, tuple[weakref.ref[Any], ...] | None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def with_maps(offset: Tensor, affine: list[Call]) -> tuple[Tensor, Tensor] | None:
@@ -163,27 +166,34 @@ def surroundings(layer: PassThrough) -> tuple[ActivationQuantizer, list[Call], A
     They are those of the graph in which the layer stands. `None` if they are unknown: a layer that is called on
     differently quantized inputs has no one answer.
     """
-    nodes = len(inbound_nodes(layer))
-    if layer not in _found or _found[layer][0] != nodes:
-        answers = [found for node in inbound_nodes(layer) if (found := _around(node)) is not None]
-        one = len({id(answer[0]) for answer in answers}) == 1
-        _found[layer] = (nodes, answers[0] if one else None)
-    answer: tuple[ActivationQuantizer, list[Call], Any] | None = _found[layer][1]
-    return answer
+    nodes = inbound_nodes(layer)
+    count, known = _found.get(layer, (-1, None))
+    if count == len(nodes) and known is None:
+        return None
+    held: list[Any] = [reference() for reference in known or ()]
+    if count != len(nodes) or any(x is None for x in held):
+        answers = [found for node in nodes if (found := _around(node)) is not None]
+        held = list(answers[0]) if len({id(answer[0]) for answer in answers}) == 1 else []
+        _found[layer] = (len(nodes), tuple(map(weakref.ref, held)) if held else None)
+    if not held:
+        return None
+    quantizer, node, *affine = held
+    return quantizer, list(map(call_of, affine)), (affine[-1] if affine else node).outputs[0]
 
 
-def _around(node: Any) -> tuple[ActivationQuantizer, list[Call], Any] | None:
+def _around(node: Any) -> tuple[Any, ...] | None:
+    """Return the quantizer of a call's input, the call and the affine maps behind it, as Keras records calls."""
     quantizer = quantizer_of(node.input_tensors[0], _producer)
     if quantizer is None or quantizer.spec.dynamic:
         return None
-    affine: list[Call] = []
+    affine: list[Any] = []
     output = node.outputs[0]
     while (reader := _only_reader(output)) is not None and rule_of(reader).kind == AFFINE:
         if not affine and channels_of(node.operation) is None and rule_of(call_of(node)).kind != AFFINE:
             break
-        affine.append(reader)
+        affine.append(reader.node)
         output = reader.outputs[0]
-    return quantizer, affine, output
+    return quantizer, node, *affine
 
 
 def _producer(x: Any) -> Call | None:
