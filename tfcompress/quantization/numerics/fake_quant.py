@@ -208,13 +208,14 @@ def fake_quant_given(
     source, least, most = tensorflow_kernels.before_relu(x) if past_relu else (x, -INFINITY, INFINITY)
 
     @differentiable
-    def quantized(_: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+    def quantized(given: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        values = x if past_relu else given  # JAX traces what is given alone
         if from_zero and known is None:
             start, (end, scale, inverse) = 0.0, grid_from_zero(ops, high, bits)
         else:
             start, end, scale, inverse, _ = known or nudged_grid(ops, low, high, bits, narrow)
         # Saturated before or behind, the values are the same.
-        output = tensorflow_kernels.rounded(x, scale, bits) if in_one_pass else x
+        output = tensorflow_kernels.rounded(values, scale, bits) if in_one_pass else values
         output = output if in_one_pass and from_zero else ops.minimum(output, end)  # the kernel's end is that one
         output = output if nonnegative else ops.maximum(output, start)
         output = output if in_one_pass else ops.round(output * inverse) * scale
@@ -225,8 +226,8 @@ def fake_quant_given(
             first = least if nonnegative or least > 0 else ops.where(scale == 0, -INFINITY, start)
             last = ops.where(scale == 0, most, end if most == INFINITY else ops.minimum(end, most))
             if in_one_pass:
-                return tensorflow_kernels.within(upstream, x, first, last)
-            inside = x <= last if nonnegative else ops.logical_and(x >= first, x <= last)
+                return tensorflow_kernels.within(upstream, values, first, last)
+            inside = values <= last if nonnegative else ops.logical_and(values >= first, values <= last)
             # A product, which takes a third of the time of a choice.
             return upstream * ops.cast(inside, upstream.dtype)
 
