@@ -11,9 +11,9 @@ import keras
 
 from tfcompress.core.atomic_files import check_target, exists
 from tfcompress.core.out_of_memory import give_back
-from tfcompress.export.onnx.detached_constants import constant_bytes, lean
+from tfcompress.export.onnx.detached_constants import constant_bytes, without_large_constants
 from tfcompress.export.plan.scheme import Scheme
-from tfcompress.export.tflite.float16_weights import check_half
+from tfcompress.quantization.numerics.float16_range import check_half
 from tfcompress.runtime.external_data import data_file, external_files, move_out
 
 
@@ -68,7 +68,7 @@ def write(path: pathlib.Path, content: Any, external: bool | None, limit: int) -
     for old in _written(path):
         old.unlink()
     if not isinstance(content, bytes):
-        needed = constant_bytes(content.graph) + lean(content).ByteSize()
+        needed = constant_bytes(content.graph) + without_large_constants(content).ByteSize()
         if needed > limit and external is False:
             raise _too_large(needed, content.graph.name, "onnx", limit)
         if external or needed > limit:

@@ -12,7 +12,6 @@ from keras.layers import Layer
 
 from tfcompress.core.keras_private import attention_dropout, flatten_layers, sublayers
 from tfcompress.core.passthrough import Inserted, innermost
-from tfcompress.export.tflite.float16_weights import LARGEST
 from tfcompress.graph import LayerChoice
 from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
@@ -23,6 +22,7 @@ from tfcompress.layers.traits import UNKNOWN
 from tfcompress.precision.custom_calls import operations_in_half
 from tfcompress.precision.graph_positions import ends, raw
 from tfcompress.precision.operation_kinds import has_policy, is_preprocessing
+from tfcompress.quantization.numerics.float16_range import LARGEST
 
 SOFTMAX = "a softmax, or another exponential, needs float32's range"
 NORM = "Keras computes its norm in the layer's own precision"

@@ -17,7 +17,6 @@ from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import place_of
 from tfcompress.core.transform import read
-from tfcompress.export.tflite.float16_weights import check_half
 from tfcompress.graph import check_built, rebuild
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.keras_quantized import check_floats
@@ -31,6 +30,7 @@ from tfcompress.precision.policies import AUTO, HALVES, policy_name, resolve
 from tfcompress.precision.trial_run import Trial
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.float16_grids import warn_of_lost_grids
+from tfcompress.quantization.numerics.float16_range import check_half
 
 
 @accepts_old_calls(places=((2, "keep_float32", None),))

@@ -14,7 +14,6 @@ from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import Inserted, innermost
 from tfcompress.data.model_batches import batches, check_batch_size
-from tfcompress.export.tflite.float16_weights import LARGEST
 from tfcompress.graph import check_built, rebuild
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.recursion_limit import functional
@@ -25,6 +24,7 @@ from tfcompress.precision.float32_rule import named, reasons
 from tfcompress.precision.mixed import cast, weights_in_half
 from tfcompress.precision.operation_kinds import has_policy
 from tfcompress.precision.range_report import Float16Report, Float16Row
+from tfcompress.quantization.numerics.float16_range import LARGEST
 
 
 @accepts_old_calls(places=((2, "keep_float32", None),))

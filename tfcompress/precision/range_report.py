@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tfcompress.export.tflite.float16_weights import LARGEST
+from tfcompress.quantization.numerics.float16_range import LARGEST
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import plain, significant, to_text
 

@@ -10,7 +10,7 @@ import pytest
 import tfcompress as tfc
 from tfcompress.export import exporter
 from tfcompress.export.onnx import detached_constants as module
-from tfcompress.export.onnx.detached_constants import lean
+from tfcompress.export.onnx.detached_constants import without_large_constants
 from tfcompress.export.onnx.to_onnx import to_onnx
 from tfcompress.export.tflite import to_tflite
 from tfcompress.tracing.trace import trace
@@ -33,7 +33,7 @@ def test_a_lean_copy_has_the_same_shapes():
     large = onnx.TensorProto(name="large", data_type=onnx.TensorProto.INT8, dims=[100, 50], raw_data=b"0" * 5000)
     proto.graph.initializer.append(large)
     proto.graph.node.append(onnx.helper.make_node("Cast", ["large"], ["cast"], to=onnx.TensorProto.FLOAT))
-    made = lean(proto)
+    made = without_large_constants(proto)
     assert [value.name for value in made.graph.input] == ["image", "large"]
     assert len(made.graph.initializer) == len(proto.graph.initializer) - 1
     found, whole = (onnx.shape_inference.infer_shapes(each, strict_mode=True, data_prop=True) for each in (made, proto))
@@ -46,10 +46,10 @@ def test_a_lean_copy_has_the_same_shapes():
 
 def test_a_lean_copy_is_checked_as_the_whole_is():
     proto = to_onnx(trace(keras.Sequential([keras.Input((80,)), L.Dense(80)]), 1))
-    onnx.checker.check_model(lean(proto), full_check=True)
+    onnx.checker.check_model(without_large_constants(proto), full_check=True)
     next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 2).dims[0] = 79
     with pytest.raises(onnx.shape_inference.InferenceError):
-        onnx.checker.check_model(lean(proto), full_check=True)
+        onnx.checker.check_model(without_large_constants(proto), full_check=True)
 
 
 @pytest.mark.parametrize("recipe", [None, "int8", "dynamic_int8"])

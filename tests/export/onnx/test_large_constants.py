@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tfcompress as tfc
 from tfcompress.export.onnx import large_constants as apart
-from tfcompress.export.onnx.large_constants import set_apart
+from tfcompress.export.onnx.large_constants import detach_large
 from tfcompress.runtime.opening import open_runner
 from tfcompress.tracing.trace import trace
 
@@ -39,7 +39,7 @@ def network():
 
 def names_apart(model):
     traced = trace(model, None)
-    made, apart = set_apart(traced, 100)
+    made, apart = detach_large(traced, 100)
     sources = [constant.source for constant in apart.values()]
     return traced, made, apart, [getattr(source, "path", source.name).split("/")[-2] for source in sources]
 
@@ -103,7 +103,7 @@ def test_a_factor_becomes_part_of_the_kernel_as_before(kind, factors, tmp_path, 
 
 def test_small_kernels_stay():
     traced = trace(network(), None)
-    assert {constant.source.name for constant in set_apart(traced)[1].values()} == {"shared/kernel:0"}
+    assert {constant.source.name for constant in detach_large(traced)[1].values()} == {"shared/kernel:0"}
 
 
 @pytest.mark.parametrize("recipe", [None, "int8", "dynamic_int8"])

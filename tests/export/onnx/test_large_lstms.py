@@ -11,7 +11,7 @@ import pytest
 
 import tfcompress as tfc
 from tfcompress.export.onnx import large_constants, large_lstms
-from tfcompress.export.onnx.large_constants import set_apart
+from tfcompress.export.onnx.large_constants import detach_large
 from tfcompress.tracing.trace import trace
 
 L = keras.layers
@@ -62,7 +62,7 @@ APART = {
 @pytest.mark.parametrize("kind", APART)
 def test_the_file_is_the_same(kind, tmp_path, monkeypatch):
     model, x = network(kind), np.random.default_rng(0).normal(size=(3, 4, 8)).astype("float32")
-    assert len(set_apart(trace(model, None), 200)[1]) == APART[kind]
+    assert len(detach_large(trace(model, None), 200)[1]) == APART[kind]
     found = []
     for least in (200, 1 << 30):
         monkeypatch.setattr(large_constants, "LEAST_BYTES", least)

@@ -11,7 +11,7 @@ LARGE = 1 << 12
 """Number of values from which on a constant can't be a shape, nor anything else that a check looks into."""
 
 
-def lean(proto: Any) -> Any:
+def without_large_constants(proto: Any) -> Any:
     """Return a copy of an ONNX model whose large constants are inputs: for checks, and to infer shapes.
 
     Args:
@@ -47,7 +47,7 @@ def to_opset(proto: Any, opset: int) -> None:
     """
     import onnx
 
-    made = onnx.version_converter.convert_version(lean(proto), opset)
+    made = onnx.version_converter.convert_version(without_large_constants(proto), opset)
     graph = proto.graph
     large = {tensor.name for tensor in graph.initializer if math.prod(tensor.dims) >= LARGE}
     for place in reversed([i for i, tensor in enumerate(graph.initializer) if tensor.name not in large]):

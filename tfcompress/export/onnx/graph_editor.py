@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.onnx.detached_constants import lean
+from tfcompress.export.onnx.detached_constants import without_large_constants
 from tfcompress.export.onnx.node_index import captures
 from tfcompress.graph.index import TensorIndex
 
@@ -36,7 +36,7 @@ class Graph:
             return np.frombuffer((detached or {})[tensor.name], dtype).reshape(tensor.dims)
 
         self.proto = proto
-        inferred = onnx.shape_inference.infer_shapes(lean(proto), data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(without_large_constants(proto), data_prop=True).graph
         graph = proto.graph
         self.inputs = [value.name for value in graph.input]
         self.constants = {tensor.name: array(tensor) for tensor in graph.initializer}

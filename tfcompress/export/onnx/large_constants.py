@@ -35,7 +35,7 @@ _OFFSETS = ("Add", "AddV2", "BiasAdd")
 
 
 @dataclasses.dataclass(frozen=True)
-class Apart:
+class DetachedConstant:
     """A constant that is an argument of a function.
 
     Attributes:
@@ -57,7 +57,7 @@ class Apart:
         return value if self.factor is None else value * self.factor
 
 
-def set_apart(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[str, Apart]]:
+def detach_large(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[str, DetachedConstant]]:
     """Make of a trace a function that takes its large constants as arguments.
 
     Args:
@@ -78,17 +78,20 @@ def set_apart(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[s
     nodes = {node.name: node for node in graph_def.node}
     _, needed = reachable(graph_def, outputs.values(), set())
     fixed = {name: x for name, x in constant_tensors(concrete, captured).items() if x.op.name in needed}
-    found: dict[str, Apart] = {}  # by the name of the tensor in whose place the argument is
+    found: dict[str, DetachedConstant] = {}  # by the name of the tensor in whose place the argument is
     specs: dict[str, Any] = {}
     for handle, outer in captured.items():
         looked_up = [op for op in _looked_up(concrete, handle, outer, least) if op.name in needed]
         for place, op in enumerate(looked_up):
             name = f"table_of_{looked_up[0].name.replace('/', '_')}"
             _make_gather(graph_def, nodes[op.name], name, at=place)
-            found[f"{name}:0"], specs[f"{name}:0"] = Apart(trace, outer), tf.TensorSpec(outer.shape, outer.dtype)
+            found[f"{name}:0"], specs[f"{name}:0"] = (
+                DetachedConstant(trace, outer),
+                tf.TensorSpec(outer.shape, outer.dtype),
+            )
         argument = f"value_of_{handle.split(':')[0].replace('/', '_')}"
         if _is_kernel(outer, least) and pass_value(graph_def, handle.split(":")[0], argument, _spec(outer)):
-            found[f"{argument}:0"], specs[f"{argument}:0"] = Apart(trace, outer), _spec(outer)
+            found[f"{argument}:0"], specs[f"{argument}:0"] = DetachedConstant(trace, outer), _spec(outer)
     for x in fixed.values():
         if x.name in outputs.values() or not _is_large(x, least) or not _is_read(x, fixed):
             continue
@@ -96,7 +99,7 @@ def set_apart(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[s
         readers = x.consumers()
         if len(readers) == 1 and readers[0].type in _CONVOLUTIONS:
             factor = _take_factor(trace, readers[0], fixed, nodes)
-        found[x.name] = Apart(trace, x if known is None else known, factor)
+        found[x.name] = DetachedConstant(trace, x if known is None else known, factor)
         specs[x.name] = tf.TensorSpec(x.shape, x.dtype)
     if not found:
         return concrete, {}
@@ -114,7 +117,7 @@ def set_apart(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dict[s
     return made, dict(zip(names, found.values(), strict=True))
 
 
-def put_back(graph: Any, apart: Mapping[str, Apart]) -> None:
+def put_back(graph: Any, apart: Mapping[str, DetachedConstant]) -> None:
     """Make constants of the inputs of a graph of tf2onnx that stand for some.
 
     Args:

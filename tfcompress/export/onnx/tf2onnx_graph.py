@@ -9,7 +9,7 @@ import numpy as np
 
 from tfcompress.export.onnx import fake_quant_nodes
 from tfcompress.export.onnx.handlers import HANDLERS
-from tfcompress.export.onnx.large_constants import put_back, set_apart
+from tfcompress.export.onnx.large_constants import detach_large, put_back
 from tfcompress.export.onnx.large_lstms import LargeKernels
 from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import Trace
@@ -23,7 +23,7 @@ def unoptimized(trace: Trace, opset: int) -> Any:
     # Only the arguments are inputs. What the function captured (weights, and constants such as the mean and
     # variance of a Normalization) stands behind them in `inputs`, and freezing makes constants of it.
     with tf.device("/cpu:0"):
-        concrete, kernels = set_apart(trace)
+        concrete, kernels = detach_large(trace)
         inputs = [tensor.name for tensor in concrete.inputs[: len(trace.inputs)]]
         outputs = [concrete.structured_outputs[name].name for name in trace.outputs]
         recurrent = LargeKernels({name: constant.value for name, constant in kernels.items()})

@@ -1,4 +1,4 @@
-"""A trace as an ONNX model, through tf2onnx with its silences made loud."""
+"""A trace as an ONNX model, through tf2onnx, what it only logs raised as errors."""
 
 import functools
 from typing import Any
@@ -7,14 +7,14 @@ from tfcompress.core.error_messages import told
 from tfcompress.core.quiet_output import quiet
 from tfcompress.core.version import VERSION
 from tfcompress.export.onnx.canonical import make_canonical
-from tfcompress.export.onnx.detached_constants import detach, fill, lean, to_opset
+from tfcompress.export.onnx.detached_constants import detach, fill, to_opset, without_large_constants
+from tfcompress.export.onnx.float16_weights import store_in_half
 from tfcompress.export.onnx.passes import apply
 from tfcompress.export.onnx.tf2onnx_errors import errors_raised
 from tfcompress.export.onnx.tf2onnx_graph import in_order, unoptimized
 from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once, without_copied_sizes
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.plan.scheme import Scheme
-from tfcompress.export.tflite.float16_weights import store_in_half
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed
 
@@ -72,7 +72,7 @@ def to_onnx(
     if precision == "float16":
         store_in_half(proto.graph)
     try:
-        onnx.checker.check_model(lean(proto), full_check=True)
+        onnx.checker.check_model(without_large_constants(proto), full_check=True)
     except Exception as error:  # the checker's own, or that of the inference of shapes
         raise ValueError(
             f"Expected a model that ONNX has operators for. Received: {blamed(trace, str(error))}, whose file is none: "
@@ -93,8 +93,8 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> tuple[Any, dict
     try:
         # tf2onnx copies the whole graph, weights too, before each of its optimizers, to step back should it
         # fail: a third of the memory and of the time. None of them fails as a rule.
-        lean = {name: functools.partial(_Lean, make) for name, make in optimizers.items()}
-        graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=lean)
+        light = {name: functools.partial(_WithoutCopies, make) for name, make in optimizers.items()}
+        graph = optimizer.optimize_graph(graph, catch_errors=False, optimizers=light)
     except Exception:  # an optimizer's bug is no reason to refuse a model
         graph = optimizer.optimize_graph(unoptimized(trace, opset), catch_errors=True, optimizers=optimizers)
     detached = detach(graph)
@@ -102,7 +102,7 @@ def _convert(trace: Trace, opset: int, scheme: Scheme | None) -> tuple[Any, dict
     return graph.make_model(""), detached
 
 
-class _Lean:
+class _WithoutCopies:
     """An optimizer of tf2onnx that doesn't write each constant anew when it is done: none of the old ones is freed."""
 
     def __init__(self, make: Any) -> None:

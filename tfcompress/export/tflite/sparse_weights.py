@@ -59,8 +59,8 @@ class Choice:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What becomes of the weights of a file.
+class SparsePlan:
+    """How each weight of a file is stored, dense or sparse.
 
     Attributes:
         choices: Those that are stored sparsely.
@@ -120,7 +120,7 @@ class _Weight:
         return form.nbytes + OVERHEAD < self.values.nbytes
 
 
-def plan(content: bytes, keep_speed: bool) -> Plan:
+def plan(content: bytes, keep_speed: bool) -> SparsePlan:
     """Choose a form for each weight that gets smaller by it.
 
     Args:
@@ -147,7 +147,7 @@ def plan(content: bytes, keep_speed: bool) -> Plan:
             values = _values(body, index)
             if values is not None and values.any() and not values.all():
                 dense[body.tensor_name(index).split(";")[0]] = "a loop reads it, which would widen it in every step"
-    return Plan(tuple(choices), dense)
+    return SparsePlan(tuple(choices), dense)
 
 
 def apply(content: bytes, choices: Collection[Choice]) -> bytes:
