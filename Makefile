@@ -1,7 +1,8 @@
 # Everything runs in .venv (what is tried against Keras' nightly: in .venv-nightly), which is made on first use; nothing else on the machine is touched.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+# One more than the cores of a small machine: a worker waits while a test runs a process of its own.
+WORKERS ?= 3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test lint unit test-jax test-all test-nightly campaign bench clean
@@ -23,7 +24,7 @@ unit: .venv/.dev
 
 # What runs on Keras' JAX backend, too.
 ON_JAX := tests/core/test_keras_private.py tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
-	tests/quantization/numerics/test_fake_quant.py tests/quantization/test_activation_quantizer.py tests/quantization/ptq/test_calibration.py \
+	tests/quantization/numerics/test_fake_quant.py tests/quantization/graph/test_activation_quantizer.py tests/quantization/ptq/test_calibration.py \
 	tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training \
 	tests/cli/test_scripts.py::test_a_process_says_what_is_missing_before_it_waits_for_others
 

@@ -153,8 +153,8 @@ def expected_outputs(model: keras.Model, data: list[np.ndarray]) -> list[tuple[n
     from tfcompress.quantization.quantize import is_quantized
 
     outputs = [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(model(data, training=False))]
-    steps = deploy(model, "tflite").steps.values() if is_quantized(model) else [None] * len(outputs)
-    return list(zip(outputs, steps, strict=True))
+    scales = deploy(model, "tflite").scales.values() if is_quantized(model) else [None] * len(outputs)
+    return list(zip(outputs, scales, strict=True))
 
 
 def shipped(

@@ -27,7 +27,7 @@ def test_the_first_python_is_near_the_top_and_short():
     assert len([line for line in block.split("```")[0].splitlines() if line.strip()]) <= 15
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "Makefile"])
 def test_the_files_that_it_names_are_there(page):
     named = re.findall(r"[` ]((?:\w+/)*\w+\.py)\b", (ROOT / page).read_text())
     there = [path.as_posix() for name in ("tfcompress", "tests", "scripts") for path in (ROOT / name).rglob("*.py")]

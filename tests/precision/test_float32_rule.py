@@ -90,8 +90,8 @@ def test_statistics_of_numbers_whose_squares_float16_cannot_hold(make):
     model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="before"), layer, L.Dense(2)])
     model.layers[0].kernel.assign(np.eye(8) * 3000)
     mixed, x = tfc.mixed_precision(model, HALF), floats(64, 8)
-    part = keras.Model(mixed.inputs, mixed.layers[2].output)
-    wanted = keras.Model(model.inputs, model.layers[1].output)
+    part = keras.Model(mixed.inputs[0], mixed.layers[2].output)
+    wanted = keras.Model(model.inputs[0], model.layers[1].output)
     if isinstance(layer, L.BatchNormalization):  # its statistics in training
         for each in (model, mixed):
             each.compile(keras.optimizers.SGD(0.0), "mse")

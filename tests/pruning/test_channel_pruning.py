@@ -415,7 +415,7 @@ def test_targets_of_a_scan_are_for_those_that_have_channels():
     model = residual()
     found = tfc.allocation.from_sensitivity(Scanned(model), 0.5)
     assert set(found) == {"stem", "inner", "outer", "depthwise", "last", "head"}
-    with pytest.warns(UserWarning, match="of layer 'depthwise', 'head' are passed over.*less sparse"):
+    with pytest.warns(UserWarning, match="of layer 'depthwise', 'head' are ignored.*less sparse"):
         pruned = tfc.prune_once(model, 0.5, granularity="channel", allocation=found)
     gone = {"stem": min(found["stem"], found["outer"]) * 8, "inner": found["inner"] * 6, "last": found["last"] * 4}
     assert found["stem"] != found["outer"]

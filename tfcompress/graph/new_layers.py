@@ -25,10 +25,14 @@ class NewLayers:
         model: The model.
         replace: As for `rebuild`.
         parents: The layers that are open around the next call; changed by the walk.
+
+    Attributes:
+        replaced: Whether `replace` gave another layer than the new one.
     """
 
     def __init__(self, model: keras.Model, replace: Callable[[Layer], Layer | None], parents: list[Layer]):
         self.replace = replace
+        self.replaced = False
         self.parents = parents
         self.copies = Copies(model)
         self.layers: dict[int, tuple[Layer | None, bool | None]] = {}
@@ -64,7 +68,9 @@ class NewLayers:
                 new = AskedTraining(new) if pinned is None else FixedTraining(new, pinned)
                 new.build()
                 new.source_names = new.layer.source_names
-            self.layers[id(layer)] = self.replace(new), pinned
+            replaced = self.replace(new)
+            self.replaced = self.replaced or replaced is not new
+            self.layers[id(layer)] = replaced, pinned
         new, was_pinned = self.layers[id(layer)]
         if was_pinned != pinned:
             raise ValueError(
