@@ -47,14 +47,6 @@ def function_in(graph: Any, name: str) -> Any:
     return graph._get_function(name).graph
 
 
-def operation_names(graph: Any) -> set[str]:
-    """Return the names of a graph's operations, without making an object of each as `get_operations` does.
-
-    Instead: `{op.name for op in graph.get_operations()}`.
-    """
-    return set(graph._nodes_by_name)
-
-
 def set_input(operation: Any, place: int, tensor: Any) -> None:
     """Let an operation of a graph read another tensor.
 

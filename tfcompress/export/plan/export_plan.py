@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -87,22 +88,22 @@ class ExportPlan(Document):
             table.add_row(one.layer, one.kind, one.arithmetic, weights, output, one.status)
         return to_text(table, width=120)
 
-    @property
+    @functools.cached_property
     def layers(self) -> frozenset[str]:
         """The names of all layers and operations."""
         return frozenset(one.layer for one in self.operators)
 
-    @property
+    @functools.cached_property
     def integer(self) -> frozenset[str]:
         """The layers with weights that have integer kernels in the file."""
         return frozenset(one.layer for one in self.operators if one.arithmetic == "integer" and one.weights)
 
-    @property
+    @functools.cached_property
     def stored(self) -> frozenset[str]:
         """The layers whose weights are integers in the file, computed with or not."""
         return frozenset(one.layer for one in self.operators if one.weights)
 
-    @property
+    @functools.cached_property
     def reasons(self) -> dict[str, str]:
         """{layer: why it computes in float}, of those that do among integers."""
         floats = [one for one in self.operators if one.arithmetic in ("float", "weight-only")]

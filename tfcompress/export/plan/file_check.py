@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Iterable, Iterator
 
@@ -112,14 +113,17 @@ def _check_grids(arithmetic: FileArithmetic, plan: ExportPlan) -> None:
     TensorFlow's converter may round a zero point that lies between two integers to the other of them. What is looked up
     in a table has the table's grid.
     """
-    known: dict[int, list[Grid]] = {}
+    scales: dict[tuple[int, int], list[float]] = {}  # by bits and zero point
     tables = (one.encoding for one in plan.weights.weights if one.encoding.scale.size == 1)
     for grid in (*plan.grids.values(), *(Grid(each.scale.item(), 0, max(each.bits, 8)) for each in tables)):
         for step in (0, 1, -1):
-            known.setdefault(grid.zero_point + step, []).append(grid)
+            scales.setdefault((grid.bits, grid.zero_point + step), []).append(grid.scale)
+    for known in scales.values():
+        known.sort()
     for tensor, found in arithmetic.grids if plan.grids else ():
-        near = known.get(found.zero_point, ())
-        if not any(dataclasses.replace(found, zero_point=grid.zero_point).close(grid) for grid in near):
+        near = scales.get((found.bits, found.zero_point), [])
+        at = bisect.bisect(near, found.scale)
+        if not any(dataclasses.replace(found, scale=scale).close(found) for scale in near[max(at - 1, 0) : at + 1]):
             other = ".onnx" if plan.format == "tflite" else ".tflite"
             raise ValueError(
                 f"Expected the grids that the quantized model plans. Received: a file in which {tensor!r} has scale "

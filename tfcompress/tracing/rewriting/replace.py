@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfcompress.core.tensorflow_private import body_of, operation_names, set_body, set_input
+from tfcompress.core.tensorflow_private import body_of, set_body, set_input
 from tfcompress.tracing.rewriting import (
     complex_numbers,
     counting,
@@ -79,14 +80,14 @@ def _rewrite(graph: Any, rules: Mapping[str, tuple[Rule, ...]]) -> dict[Any, Any
     import tensorflow as tf
 
     replaced: dict[Any, Any] = {}
-    waiting = list(graph.get_operations())
+    waiting = collections.deque(graph.get_operations())
     while waiting:
-        op = waiting.pop(0)
+        op = waiting.popleft()
         if op.type in _BODIES and _rewrite_bodies(op, rules):
             replaced[op.name] = op
         for rule in rules.get(op.type, ()):
             readers = [_readers(old) for old in op.outputs]
-            known = operation_names(graph)
+            before = graph.num_operations()
             with graph.control_dependencies(None), tf.name_scope(f"{op.name}/"):
                 made = rule(op)
             if made is None:
@@ -96,7 +97,7 @@ def _rewrite(graph: Any, rules: Mapping[str, tuple[Rule, ...]]) -> dict[Any, Any
                 for reader, place in places:
                     set_input(reader, place, new)
             # What was made may itself have to be replaced.
-            waiting = [new for new in graph.get_operations() if new.name not in known] + waiting
+            waiting.extendleft(reversed(graph.get_operations()[before:]))
             break
     return replaced
 
