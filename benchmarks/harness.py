@@ -35,6 +35,10 @@ TURN = 10
 Key = TypeVar("Key", bound=Hashable)
 
 
+WIDTH_IN_A_PIPE = 180
+"""Columns of a table where no terminal says how many there are: rich would take 80 and cut every cell."""
+
+
 def show(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows as a table."""
     table = Table(title=title, box=box.SIMPLE)
@@ -42,7 +46,7 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
         table.add_column(heading, justify="left" if isinstance(rows[0][heading], str) else "right")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH_IN_A_PIPE).print(table)
 
 
 def save(name: str, rows: list[dict[str, Any]], command: str) -> None:

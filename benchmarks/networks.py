@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -150,6 +151,7 @@ def chain(depth: int) -> keras.Model:
     """Return a network of so many dense layers, every other with a ReLU."""
     layers = keras.layers
     keras.utils.set_random_seed(0)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * depth))  # Keras walks a graph by recursion
     dense = (layers.Dense(16, "relu" if place % 2 else None) for place in range(depth))
     return keras.Sequential([keras.Input((16,)), *dense])
 
