@@ -143,6 +143,29 @@ def test_a_grid_that_is_not_planned_is_refused(format, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@keras.saving.register_keras_serializable("tests")
+class OwnFakeQuantizers(L.Layer):
+    """One with a range that is written down, one with a range in a variable."""
+
+    def build(self, shape):
+        self.limit = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), trainable=False)
+
+    def call(self, x):
+        import tensorflow as tf
+
+        x = tf.quantization.fake_quant_with_min_max_args(x, -3.0, 3.0)
+        return tf.quantization.fake_quant_with_min_max_vars(x * 0.5, -self.limit, self.limit)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's operations")
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_fake_quantizers_of_a_layer_are_the_models_own(format, tmp_path):
+    layers = [keras.Input((6,)), L.Dense(8, "relu"), OwnFakeQuantizers(name="own"), L.Dense(3)]
+    x = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+    artifact = tfc.export(tfc.quantize(keras.Sequential(layers), "int8", x), tmp_path / f"m.{format}", verify=x)
+    assert artifact.parity.outputs and artifact.precision == "int8"
+
+
 def test_integers_that_are_not_planned_are_refused(tmp_path, monkeypatch):
     canonical = to_onnx.make_canonical
 

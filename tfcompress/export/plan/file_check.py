@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators
 from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.tracing.fake_quantizers import fake_quantizer_grids
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
 LARGE_WEIGHTS = 256
@@ -40,7 +41,7 @@ def compare(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace, kind: st
         ValueError: A layer that the model has in integers isn't in the file, or has other integers there; or a tensor
             is rounded to a grid that isn't planned. It is named.
     """
-    _check_grids(arithmetic, plan)
+    _check_grids(arithmetic, plan, trace)
     known = trace.layers | frozenset(plan.sources)
     named = [_named(op, plan, known) for op in arithmetic.operators]
     having = {name for op, name in zip(arithmetic.operators, named, strict=True) if op.weights is not None}
@@ -107,29 +108,46 @@ def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dyn
         )
 
 
-def _check_grids(arithmetic: FileArithmetic, plan: ExportPlan) -> None:
-    """Raise ValueError if a file rounds a tensor to a grid that isn't planned.
+def _check_grids(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace) -> None:
+    """Raise ValueError if a file rounds a tensor to a grid that is neither planned nor the model's own.
 
-    TensorFlow's converter may round a zero point that lies between two integers to the other of them. What is looked up
-    in a table has the table's grid.
+    What is looked up in a table has the table's grid; a layer's own call may hold fake-quantizers.
+    """
+    if not plan.grids:
+        return
+    tables = (one.encoding for one in plan.weights.weights if one.encoding.scale.size == 1)
+    known = (*plan.grids.values(), *(Grid(each.scale.item(), 0, max(each.bits, 8)) for each in tables))
+    unplanned = _not_among(arithmetic.grids, known)
+    if unplanned:  # the quantizers of the plan are no layers of it
+        own = (grid for name, grid in fake_quantizer_grids(trace) if any(_layers([name], plan.layers)))
+        unplanned = _not_among(unplanned, own)
+    for tensor, found in unplanned:
+        other = ".onnx" if plan.format == "tflite" else ".tflite"
+        raise ValueError(
+            f"Expected the grids that the quantized model plans. Received: a file in which {tensor!r} has scale "
+            f"{found.scale:.6g} and zero point {found.zero_point}, which the converter made by itself. "
+            f"Leave that layer float with layers=, or export to {other}."
+        )
+
+
+def _not_among(found: Iterable[tuple[str, Grid]], grids: Iterable[Grid]) -> list[tuple[str, Grid]]:
+    """Return the tensors whose grids are none of others.
+
+    TensorFlow's converter may round a zero point that lies between two integers to the other of them.
     """
     scales: dict[tuple[int, int], list[float]] = {}  # by bits and zero point
-    tables = (one.encoding for one in plan.weights.weights if one.encoding.scale.size == 1)
-    for grid in (*plan.grids.values(), *(Grid(each.scale.item(), 0, max(each.bits, 8)) for each in tables)):
+    for grid in grids:
         for step in (0, 1, -1):
             scales.setdefault((grid.bits, grid.zero_point + step), []).append(grid.scale)
     for known in scales.values():
         known.sort()
-    for tensor, found in arithmetic.grids if plan.grids else ():
-        near = scales.get((found.bits, found.zero_point), [])
-        at = bisect.bisect(near, found.scale)
-        if not any(dataclasses.replace(found, scale=scale).close(found) for scale in near[max(at - 1, 0) : at + 1]):
-            other = ".onnx" if plan.format == "tflite" else ".tflite"
-            raise ValueError(
-                f"Expected the grids that the quantized model plans. Received: a file in which {tensor!r} has scale "
-                f"{found.scale:.6g} and zero point {found.zero_point}, which the converter made by itself. "
-                f"Leave that layer float with layers=, or export to {other}."
-            )
+
+    def is_known(grid: Grid) -> bool:
+        near = scales.get((grid.bits, grid.zero_point), [])
+        at = bisect.bisect(near, grid.scale)
+        return any(dataclasses.replace(grid, scale=scale).close(grid) for scale in near[max(at - 1, 0) : at + 1])
+
+    return [(tensor, grid) for tensor, grid in found if not is_known(grid)]
 
 
 def _check_integers(op: FileOperator, layer: str, plan: ExportPlan) -> None:
