@@ -37,5 +37,6 @@ def store_in_half(graph: Any) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*casts, *nodes])
-    for inner in [each for node in graph.node for each in inner_graphs(node)]:
-        store_in_half(inner)
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            store_in_half(inner)

@@ -117,17 +117,17 @@ def detach_large(trace: Trace, least_bytes: int | None = None) -> tuple[Any, dic
     return made, dict(zip(names, found.values(), strict=True))
 
 
-def put_back(graph: Any, apart: Mapping[str, DetachedConstant]) -> None:
+def put_back(graph: Any, detached: Mapping[str, DetachedConstant]) -> None:
     """Make constants of the inputs of a graph of tf2onnx that stand for some.
 
     Args:
         graph: of tf2onnx.
-        apart: {name of the input: constant}.
+        detached: {name of the input: constant}.
     """
     import onnx
 
     known: dict[Any, str] = {}  # one that is read twice is stored once
-    for name, constant in apart.items():
+    for name, constant in detached.items():
         node = graph.get_node_by_output(name)
         readers = graph.find_output_consumers(name)
         if not readers:

@@ -120,12 +120,8 @@ class _Detector(PlacedGraph):
             return changes
         divided = self.divided()
         if not self.static:  # only what kernels read is rounded, and nothing with a range of before
-            first_calls, concatenations, divided, sums = (
-                [one for one in first_calls if self.kind(one) == KERNEL],
-                [],
-                [],
-                [],
-            )
+            first_calls = [one for one in first_calls if self.kind(one) == KERNEL]
+            concatenations, divided, sums = [], [], []
         groups = [[call.inputs[0]] for call in first_calls] + [list(call.inputs) for call in concatenations]
         groups += [[x] for x in divided] + [[x] for call in sums for x in call.inputs]
         specs = [*map(self.spec, first_calls), *map(self.spec, concatenations), *map(self.spec_at, divided)]
@@ -242,9 +238,8 @@ class _Detector(PlacedGraph):
     def movable(self, concatenation: Call, call: Call) -> bool:
         """Return whether an affine map can go onto the branches of a concatenation, and is not better left whole."""
         alone = self.graph.times(call.operation) == 1
-        whole = all(
-            map(self.from_input, concatenation.inputs)
-        )  # in front of a model one map in float costs less than many
+        # In front of a model one map in float costs less than many.
+        whole = all(map(self.from_input, concatenation.inputs))
         return self.kind(call) == AFFINE and alone and not whole and sliced(call, 0, 1) is not None
 
     def affects(self, call: Call, spread: Spread, lost: np.ndarray, joined: bool) -> bool:
