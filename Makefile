@@ -19,7 +19,7 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 # Without what is marked as rare (setup.cfg says what that is).
-unit: .venv/.dev
+unit: .venv/.dev .venv/.web
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not rare'
 
 # What runs on Keras' JAX backend, too.
@@ -80,6 +80,11 @@ bench: .venv/.bench
 
 .venv/.bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+# ONNX Runtime for the web, where Node is there: elsewhere its tests are skipped, and say so.
+.venv/.web: .venv/.installed
+	! command -v npm > /dev/null || npm install --silent --no-audit --no-fund --ignore-scripts --prefix .venv/web onnxruntime-web@1.30.0
 	touch $@
 
 clean:
