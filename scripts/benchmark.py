@@ -5,10 +5,11 @@ Times models on random inputs at batch 1: the median latency and its spread, aft
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, flags
+from tfcompress.cli import app, flags
+from tfcompress.cli.jobs.benchmark import benchmark
 
 flags.define("models", "threads")
 flags.require("models")
 
 if __name__ == "__main__":
-    app.run(commands.benchmark, __doc__)
+    app.run(benchmark, __doc__)

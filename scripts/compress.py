@@ -7,11 +7,12 @@ a small model first; without --data it takes scikit-learn's digits. Everything i
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, flags
+from tfcompress.cli import app, flags
+from tfcompress.cli.jobs.compress import compress
 
 flags.define("model", "data", "output_dir", "name", "sparsity", "layers", "epochs", "finetune_epochs", "qat_epochs")
 flags.define("batch_size", "learning_rate", "seed", "threads", "overwrite", "unsafe")
 flags.default("qat_epochs", 3)
 
 if __name__ == "__main__":
-    app.run(commands.compress, __doc__)
+    app.run(compress, __doc__)

@@ -7,7 +7,8 @@ in --data, without it on random ones. --sparse leaves the zeros of a pruned mode
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, flags
+from tfcompress.cli import app, flags
+from tfcompress.cli.jobs.convert import convert
 
 flags.define(
     "model",
@@ -28,4 +29,4 @@ flags.define(
 flags.require("model", "outputs")
 
 if __name__ == "__main__":
-    app.run(commands.convert, __doc__)
+    app.run(convert, __doc__)

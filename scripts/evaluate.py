@@ -6,10 +6,11 @@ precision, recall and F1 by class. Without --data it takes scikit-learn's digits
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, flags
+from tfcompress.cli import app, flags
+from tfcompress.cli.jobs.evaluate import evaluate
 
 flags.define("models", "data", "threads", "html", "json", "overwrite")
 flags.require("models")
 
 if __name__ == "__main__":
-    app.run(commands.evaluate, __doc__)
+    app.run(evaluate, __doc__)

@@ -8,7 +8,8 @@ sparsities and compares them on training and test data, in a table, a picture an
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, device_flags, flags
+from tfcompress.cli import app, device_flags, flags
+from tfcompress.cli.jobs.prune import prune
 
 flags.define("model", "data", "output", "sparsity", "sweep", "scope", "layers", "finetune_epochs", "batch_size")
 flags.define("criterion", "granularity", "threshold", "shrink", "learning_rate", "seed", "overwrite", "unsafe")
@@ -16,4 +17,4 @@ flags.define(*device_flags.FLAGS)
 flags.require("model", "output")
 
 if __name__ == "__main__":
-    app.run(commands.prune, __doc__)
+    app.run(prune, __doc__)

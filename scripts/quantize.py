@@ -7,7 +7,8 @@ Without --data it takes scikit-learn's digits, if they fit the model.
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, device_flags, flags
+from tfcompress.cli import app, device_flags, flags
+from tfcompress.cli.jobs.quantize import quantize
 
 flags.define("model", "data", "output", "outputs", "recipe", "layers", "calibration_samples", "range", "qat_epochs")
 flags.define("freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch", "freeze_batch_norm_step")
@@ -18,4 +19,4 @@ flags.define(*device_flags.FLAGS)
 flags.require("model", "output")
 
 if __name__ == "__main__":
-    app.run(commands.quantize, __doc__)
+    app.run(quantize, __doc__)

@@ -6,7 +6,8 @@ scikit-learn's digits.
 
 import _environment  # noqa: F401
 
-from tfcompress.cli import app, commands, device_flags, flags
+from tfcompress.cli import app, device_flags, flags
+from tfcompress.cli.jobs.train import train
 
 flags.define("model", "data", "output", "epochs", "batch_size", "learning_rate", "training_precision", "seed")
 flags.define("overwrite", "unsafe")
@@ -14,4 +15,4 @@ flags.define(*device_flags.FLAGS)
 flags.require("output")
 
 if __name__ == "__main__":
-    app.run(commands.train, __doc__)
+    app.run(train, __doc__)

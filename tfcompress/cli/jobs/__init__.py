@@ -1,0 +1,1 @@
+"""What each job does with its flags: one module for each."""

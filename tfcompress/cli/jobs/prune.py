@@ -1,0 +1,92 @@
+"""Pruning while a model is trained, to one sparsity or to several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl.flags import FlagValues
+
+from tfcompress.cli.app import UsageError
+from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.resume_flags import resume_of
+from tfcompress.cli.training import train_in_place
+from tfcompress.cli.training_progress import stage
+
+
+def prune(values: FlagValues) -> None:
+    """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
+    import tfcompress as tfc
+    from tfcompress.cli.device_flags import devices_of, writes_files
+    from tfcompress.cli.prune_flags import check, config_of, data_for
+    from tfcompress.pipeline import check_fits
+    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.pruning.granularity import STRUCTURES
+
+    if values.sweep:
+        return _sweep(values)
+    check(values)
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
+    output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
+    data = data_of(values)
+    devices = devices_of(values)
+    model = tfc.load(values.model, unsafe=values.unsafe)
+    check_fits(model, data)
+    if writes_files(values):
+        check_size(model, output)
+    steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
+    config = config_of(values, values.sparsity, steps)
+    pruned = tfc.prune(model, config, layers=values.layers, data=data_for(config, data))
+    stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
+    loss = loss_for(model, data)
+    how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
+    train_in_place(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, **how)
+    devices.leave()
+    if not devices.writes:
+        return None
+    whole_units = config.granularity in STRUCTURES and values.shrink
+    final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
+    tfc.save(final, output, overwrite=overwrite)
+    if whole_units:
+        print(tfc.shrink_report(pruned))
+    print(tfc.summary(final))
+    print(tfc.evaluate(final, data.x_test, data.y_test))
+    print(f"Written to {output}.")
+    resume.done()
+
+
+def _sweep(values: FlagValues) -> None:
+    """Prune a model to several sparsities, print and write what each does to training and test data."""
+    import tfcompress as tfc
+
+    if values["sparsity"].present:
+        raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
+    if values.distribution != "none":
+        raise UsageError(f"Expected --sweep on one device. Received: --distribution={values.distribution} too.")
+    other = [name for name in ("criterion", "granularity", "threshold", "shrink") if values[name].present]
+    if other:
+        raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun
+    output = new_file(values.output, ".json", overwrite)
+    picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
+    data = data_of(values)
+    result = tfc.sweep(
+        tfc.load(values.model, unsafe=values.unsafe),
+        [float(value) for value in values.sweep],
+        data,
+        epochs=values.finetune_epochs,
+        batch_size=values.batch_size,
+        learning_rate=values.learning_rate,
+        layers=values.layers,
+        scope=values.scope,
+        seed=values.seed,
+        stage=stage,
+        resume=resume,
+    )
+    result.to_json(output, overwrite=overwrite)
+    result.plot(picture, overwrite=overwrite)
+    print(result.table(width=110))
+    print(f"Written to {output} and {picture}.")
+    resume.done()

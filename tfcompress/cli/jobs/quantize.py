@@ -1,0 +1,77 @@
+"""Quantization after or in training, and the files of it."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from absl.flags import FlagValues
+
+from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.resume_flags import resume_of
+from tfcompress.cli.training import train_in_place
+from tfcompress.cli.training_progress import stage
+
+
+def quantize(values: FlagValues) -> None:
+    """Quantize a model, train it so if that is asked for, save it, and ship it."""
+    import tfcompress as tfc
+    from tfcompress.cli.device_flags import devices_of, writes_files
+    from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
+    from tfcompress.evaluation.open_predictor import Saved
+    from tfcompress.pipeline.quantize_aware_training import calibration_samples, keep_zeros
+    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.quantization.quantize import quantize
+
+    check(values)
+    check_effects(values)
+    here = writes_files(values)
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
+    output = new_file(values.output, ".keras", overwrite, here=here)
+    outputs = [new_file(path, (".tflite", ".onnx"), overwrite, here=here) for path in values.outputs or ()]
+    given = data_of(values) if values.data else None
+    devices = devices_of(values)
+    model = tfc.load(values.model, unsafe=values.unsafe)
+    if here:
+        check_size(model, output, *outputs)
+    data = data_for(model, given, values)
+    config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
+    with stage(f"quantize as {values.recipe}"):
+        quantized = quantize(
+            keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model,
+            config,
+            calibration_samples(data, values.calibration_samples, values.seed) if data else None,
+            values.layers,
+            equalize=values.equalize,
+            correct_bias=values.correct_bias,
+            reestimate_batch_norm=values.reestimate_batch_norm,
+            batch_size=values.batch_size,
+        )
+    if data and values.qat_epochs:
+        loss = loss_for(model, data)
+        how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
+        train_in_place("train quantized", quantized, data, loss=loss, epochs=values.qat_epochs, **how)
+    devices.leave()
+    if not devices.writes:
+        return
+    tfc.save(quantized, output, overwrite=overwrite)
+    print(tfc.summary(quantized))
+    for path in outputs:
+        with stage(f"export {path.name}"):
+            artifact = tfc.export(
+                quantized,
+                path,
+                inference_io=values.inference_io,
+                opset=int(values.opset),
+                overwrite=overwrite,
+                verify=True if data is None else data.x_test[:256],
+            )
+        print(artifact)
+    if data:
+        saved = {"float": Saved(model, pathlib.Path(values.model)), "quantized": Saved(quantized, output)}
+        candidates = {**saved, **{path.name: path for path in outputs}}
+        print(tfc.compare(candidates, data.x_test, data.y_test, latency=False).table(width=110))
+    print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
+    resume.done()

@@ -1,0 +1,44 @@
+"""Training of a small model, or of one that is given."""
+
+from __future__ import annotations
+
+from absl.flags import FlagValues
+
+from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.resume_flags import resume_of
+from tfcompress.cli.training import train_in_place
+
+
+def train(values: FlagValues) -> None:
+    """Train a small model, or go on with one, and save it."""
+    import tfcompress as tfc
+    from tfcompress.cli.device_flags import devices_of, writes_files
+    from tfcompress.graph import rebuild
+    from tfcompress.pipeline import check_fits, default_model
+    from tfcompress.pipeline.distribution import ONE
+    from tfcompress.pipeline.training import loss_for
+
+    resume = resume_of(values, values.output)
+    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
+    output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
+    data = data_of(values)
+    devices = devices_of(values)
+    model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
+    check_fits(model, data)
+    if writes_files(values):
+        check_size(model, output)
+    loss = loss_for(model, data)
+    if values.precision != "float32":
+        model = tfc.mixed_precision(model, values.precision)
+    model = model if devices is ONE else rebuild(model)
+    train_in_place("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices, resume=resume)
+    devices.leave()
+    if not devices.writes:
+        return
+    if values.precision != "float32":
+        model = tfc.full_precision(model)
+    tfc.save(model, output, overwrite=overwrite)
+    print(tfc.evaluate(model, data.x_test, data.y_test))
+    print(f"Written to {output}.")
+    resume.done()
