@@ -15,7 +15,8 @@ from tfcompress.evaluation import Report, compare, evaluate
 def report(digits, tflite_file, int8_file, onnx_file):
     models = {"Keras": digits.model, "TFLite": tflite_file, "int8": int8_file, "<script>&ONNX": str(onnx_file)}
     names = [f"<i>{i}</i>" for i in range(10)]
-    return compare(models, digits.x, digits.y, runs=10, warmup=1, class_names=names)
+    about = {"model": "<u>Small</u>", "data": "Digits", "seed": 3}
+    return compare(models, digits.x, digits.y, runs=10, warmup=1, class_names=names, about=about)
 
 
 def test_rows(report, digits, int8_file):
@@ -59,6 +60,7 @@ def test_json(report, tmp_path):
     assert document["version"] == 1
     assert document["baseline"] == "Keras"
     assert document["environment"]["keras"] == keras.__version__
+    assert document["about"] == {"model": "<u>Small</u>", "data": "Digits", "seed": 3}
     row = document["candidates"][2]
     assert row["name"] == "int8"
     assert row["file_bytes"] == report["int8"].size.file_bytes
@@ -99,11 +101,12 @@ def test_the_page(report, tmp_path):
     page.feed(file.read_text())
     assert page.open == []
     assert page.urls == []  # nothing is fetched
-    assert {"script", "i", "b", "more"}.isdisjoint(page.tags)  # names are text
+    assert {"script", "i", "b", "u", "more"}.isdisjoint(page.tags)  # names are text
     text = " ".join(page.text)
     assert "Digits & <more>" in text
     assert "<script>&ONNX" in text
     assert "<i>7</i>" in text
+    assert "<u>Small</u>" in text
     assert page.tags.count("svg") == 4 + 4  # file, zip, accuracy, latency; a ROC chart each
     assert "Confusion matrix" in text
     assert list(tmp_path.iterdir()) == [file]
@@ -163,6 +166,8 @@ def test_a_wrong_request_is_refused_before_any_work(digits, tflite_file, tmp_pat
         compare({}, *data)
     with pytest.raises(ValueError, match="Expected baseline to be one of"):
         compare({"a": tflite_file}, *data, baseline="b")
+    with pytest.raises(TypeError, match="Expected about to be a dict"):
+        compare({"a": tflite_file}, *data, about="mine")
     with pytest.raises(FileNotFoundError):
         compare({"a": tflite_file, "b": tmp_path / "missing.onnx"}, *data)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(10)])

@@ -37,6 +37,7 @@ class Report(Comparison):
         candidates: one `Candidate` per model, in the order given.
         baseline: the name of the one that the others are compared with.
         environment: versions, processor, threads and time of the run.
+        about: as given to `tfc.compare`.
     """
 
     def save(
@@ -80,6 +81,7 @@ def compare(
     runs: int | None = None,
     warmup: int = 10,
     seconds: float = 2.0,
+    about: Mapping[str, Any] | None = None,
 ) -> Report:
     """Measure size, quality and latency of several models on the same data.
 
@@ -100,6 +102,8 @@ def compare(
         runs: timed runs of each; None: as many as fit into `seconds`.
         warmup: untimed runs of each, before.
         seconds: of timed runs for each.
+        about: what else the report should say, by name: {"model": "ResNet50", "data": "flowers", "recipe": "int8",
+            "seed": 0, "command": "..."}; "model" and "data" stand at its top.
 
     Returns:
         `Report`: `print(report)`, `report.to_json(path)`, `report.save("report.html")`,
@@ -107,6 +111,7 @@ def compare(
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: `about` is no dict of names.
         ValueError: no model, an unknown baseline, or data that doesn't fit one of the models.
 
     Example:
@@ -128,6 +133,8 @@ def compare(
     check_flag("latency", latency)
     check_options(task, batch_size, from_logits)
     timing_module.check_options(runs, warmup, 1, seconds)
+    if not isinstance(about, Mapping | None) or not all(isinstance(name, str) for name in about or ()):
+        raise TypeError(f"Expected about to be a dict {{name: what to say}}. Received: about={short(about)}.")
 
     x, y = both(data, y)
     predictors, inputs = {}, {}
@@ -167,7 +174,7 @@ def compare(
         )
         for name, predictor in predictors.items()
     )
-    return Report(candidates, baseline, environment(threads))
+    return Report(candidates, baseline, environment(threads), dict(about or {}))
 
 
 def _operators(model: Source, format: str) -> Operators | None:

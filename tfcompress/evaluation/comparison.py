@@ -53,11 +53,13 @@ class Comparison(Document):
         candidates: one `Candidate` per model, in the order given.
         baseline: the name of the one that the others are compared with.
         environment: versions, processor, threads and time of the run.
+        about: what the reader should know of the run, by name: "model" and "data" stand at the top of the page.
     """
 
     candidates: tuple[Candidate, ...]
     baseline: str
     environment: Mapping[str, str]
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Candidate:
         """Return the candidate called `name`."""
@@ -205,6 +207,7 @@ class Comparison(Document):
                 }
             )
         document = {"version": 1, "baseline": self.baseline, "environment": dict(self.environment)}
+        document["about"] = dict(self.about)
         document["notes"] = self.notes()
         return plain({**document, "candidates": candidates})
 

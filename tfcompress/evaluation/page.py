@@ -79,7 +79,8 @@ def page(report: Comparison, title: str) -> str:
     Returns:
         An HTML document; all names are escaped.
     """
-    environment = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in report.environment.items())
+    facts = {**report.about, **report.environment}
+    environment = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(report.caption())}</p>',
