@@ -1,15 +1,8 @@
-"""python scripts/benchmark.py --models=my.tflite,my.onnx --threads=2
+"""python scripts/benchmark.py --flags: the same as `tfcompress benchmark --flags`."""
 
-Times models on random inputs at batch 1: the median latency and its spread, after a warm-up.
-"""
-
-import _environment  # noqa: F401
-
-from tfcompress.cli import app, flags
-from tfcompress.cli.jobs.benchmark import benchmark
-
-flags.define("models", "threads")
-flags.require("models")
+import runpy
+import sys
 
 if __name__ == "__main__":
-    app.run(benchmark, __doc__)
+    sys.argv[:1] = ["tfcompress", "benchmark"]
+    runpy.run_module("tfcompress", run_name="__main__")

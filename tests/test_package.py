@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 import grimp
+import pytest
 
 import tfcompress as tfc
+from tfcompress.core.command_line import is_command
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROGRAM = """
@@ -42,6 +44,54 @@ def test_importing_is_light_and_leaves_the_environment_and_exporting_is_silent()
     assert "tfcompress" in added
     assert not [name for name in added if name.startswith(HEAVY)]
     assert done.stderr.split("#\n")[1] == ""
+
+
+def test_help_of_the_command_imports_no_keras():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tfcompress", "prune", "--help"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines()}
+    assert "tfcompress.cli.main" in imported
+    assert not imported & {"keras", "tensorflow", "numpy", "rich", "tfcompress.public"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "is_one"),
+    [
+        (["-m", "prune"], ["-m", "tfcompress"], True),
+        (["-m"], ["-I", "-mtfcompress"], True),
+        (["/usr/bin/tfcompress", "prune"], ["/usr/bin/tfcompress"], True),
+        (["C:\\bin\\tfcompress.exe"], ["tfcompress.exe"], sys.platform == "win32"),
+        (["-m", "tfcompress"], ["-m", "mine"], False),
+        (["train_tfcompress.py"], ["train_tfcompress.py"], False),
+        (["-c"], ["-c", "import tfcompress"], False),
+        ([""], [], False),
+        ([], [], False),
+    ],
+)
+def test_the_command_alone_waits_with_its_imports(argv, options, is_one, monkeypatch):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", ["python", *options, *argv[1:]])
+    assert is_command() == is_one
+
+
+LATE = """
+import sys
+sys.argv = ["tfcompress"]
+import tfcompress
+assert "keras" not in sys.modules and tfcompress.callbacks.__name__ == "tfcompress.callbacks"
+import keras
+assert keras.saving.get_registered_object("tfcompress>CompressedLayer") is not None
+assert set(tfcompress.__all__) <= set(dir(tfcompress))
+names = {}
+exec("from tfcompress import *", names)
+assert names["prune"] is tfcompress.prune
+"""
+
+
+def test_the_command_has_all_names_as_soon_as_one_is_asked_for():
+    subprocess.run([sys.executable, "-c", LATE], check=True, cwd=ROOT)
 
 
 def test_every_public_name_is_there_and_described():

@@ -1,132 +1,30 @@
 """Prune, quantize and ship Keras 3 models as TFLite and ONNX, with proof that the file is the model."""
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from tfcompress import callbacks
-from tfcompress.core.atomic_files import save
-from tfcompress.core.old_calls import old_attribute
+from tfcompress.core.command_line import is_command
 from tfcompress.core.version import VERSION
-from tfcompress.distillation import distill
-from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
-from tfcompress.evaluation.summary import Summary, sparsity, summary
-from tfcompress.export import Artifact, ExportPlan, ParityError, export, plan_export
-from tfcompress.graph import strip
-from tfcompress.graph.config_map import LayerConfigs
-from tfcompress.layers.register import register_layer
-from tfcompress.layers.traits import KernelAxes, LayerTraits
-from tfcompress.loading import load
-from tfcompress.parity.debug import DebugReport, debug
-from tfcompress.parity.verify import Verification, verify
-from tfcompress.pipeline.sensitivity import sensitivity
-from tfcompress.pipeline.sensitivity_curves import Sensitivity
-from tfcompress.pipeline.sweep import Sweep, sweep
-from tfcompress.precision import Float16Report, PrecisionReport, check_float16, explain, full_precision, mixed_precision
-from tfcompress.pruning import (
-    Block,
-    ConstantSparsity,
-    CosineSparsity,
-    ExponentialSparsity,
-    FunctionSchedule,
-    NofM,
-    OneShot,
-    PolynomialSparsity,
-    PruneConfig,
-    Regrowth,
-    Schedule,
-    ShrinkReport,
-    XNNPackLayers,
-    allocation,
-    prune,
-    prune_once,
-    shrink,
-    shrink_report,
-    xnnpack_prunable,
-)
-from tfcompress.pruning.schedules import OLD_NAMES
-from tfcompress.quantization import (
-    ActivationSpec,
-    QuantizationError,
-    QuantizeConfig,
-    WeightSpec,
-    calibrate,
-    dequantize,
-    quantization_error,
-    quantize,
-    uniform_quantize,
-)
+
+if TYPE_CHECKING or not is_command():
+    # At once, as Keras loads only what has registered its classes. The command, whose help answers before TensorFlow
+    # could be imported, does so before it does anything.
+    from tfcompress.public import *  # noqa: F403
+    from tfcompress.public import __all__  # noqa: F401
 
 __version__ = VERSION
 
-__all__ = [
-    "ActivationSpec",
-    "Artifact",
-    "Block",
-    "ConstantSparsity",
-    "CosineSparsity",
-    "DebugReport",
-    "ExponentialSparsity",
-    "ExportPlan",
-    "Float16Report",
-    "FunctionSchedule",
-    "KernelAxes",
-    "LayerConfigs",
-    "LayerTraits",
-    "Metrics",
-    "NofM",
-    "OneShot",
-    "ParityError",
-    "PolynomialSparsity",
-    "PrecisionReport",
-    "PruneConfig",
-    "QuantizationError",
-    "QuantizeConfig",
-    "Regrowth",
-    "Report",
-    "Schedule",
-    "Sensitivity",
-    "ShrinkReport",
-    "Summary",
-    "Sweep",
-    "Timing",
-    "Verification",
-    "WeightSpec",
-    "XNNPackLayers",
-    "allocation",
-    "benchmark",
-    "calibrate",
-    "callbacks",
-    "check_float16",
-    "compare",
-    "debug",
-    "dequantize",
-    "distill",
-    "evaluate",
-    "explain",
-    "export",
-    "full_precision",
-    "load",
-    "mixed_precision",
-    "plan_export",
-    "prune",
-    "prune_once",
-    "quantization_error",
-    "quantize",
-    "register_layer",
-    "save",
-    "sensitivity",
-    "shrink",
-    "shrink_report",
-    "sparsity",
-    "strip",
-    "summary",
-    "sweep",
-    "uniform_quantize",
-    "verify",
-    "xnnpack_prunable",
-]
-
 
 def __getattr__(name: str) -> Any:
+    if "__all__" not in globals() and not name.startswith("__"):
+        public = importlib.import_module("tfcompress.public")
+        globals().update({one: getattr(public, one) for one in ("__all__", *public.__all__)})
+        if name in globals():
+            return globals()[name]
+    from tfcompress.core.old_calls import old_attribute
+    from tfcompress.pruning import allocation
+    from tfcompress.pruning.schedules import OLD_NAMES
+
     if name == "targets":
         return old_attribute(__name__, {name: ("allocation", allocation)}, name, freed="the devices that files are for")
     return old_attribute(__name__, {old: (kind.__name__, kind) for old, kind in OLD_NAMES.items()}, name)

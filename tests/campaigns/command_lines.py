@@ -7,12 +7,10 @@ Gives every program each of its flags with values that are wrong, and flags that
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import pathlib
 import random
-import runpy
 import sys
 import tempfile
 import warnings
@@ -24,12 +22,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from absl import flags as absl_flags
 
-import tfcompress.cli.app as app
 from tests.campaigns.counting import Counts
+from tfcompress.cli.jobs import job_called
+from tfcompress.cli.main import code_of
 
-SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 LONG = "n" * 300
 RIGHT = {
     "train": ["--data=data.npz", "--output=out.keras", "--epochs=1"],
@@ -89,27 +86,9 @@ def workshop() -> None:
     pathlib.Path("text.txt").write_text("nothing")
 
 
-def defined(name: str) -> absl_flags.FlagValues:
-    """Return the flags that a program defines, of its own."""
-    values = absl_flags.FlagValues()
-    made = {kind: getattr(absl_flags, kind) for kind in dir(absl_flags) if kind.startswith("DEFINE_")}
-    also = {kind: getattr(absl_flags, kind) for kind in ("register_validator", "mark_flag_as_required")}
-
-    def into(function: Any) -> Any:
-        return lambda *given, **how: function(*given, **{**how, "flag_values": values})
-
-    with contextlib.ExitStack() as patches:
-        for kind, function in {**made, **also}.items():
-            patches.enter_context(mock.patch.object(absl_flags, kind, into(function)))
-        patches.enter_context(mock.patch.object(absl_flags, "FLAGS", values))
-        patches.enter_context(mock.patch.dict(sys.modules, {"_environment": mock.Mock()}))
-        runpy.run_path(str(SCRIPTS / f"{name}.py"))
-    return values
-
-
 def lines(name: str) -> Iterator[list[str]]:
     """Yield command lines of a program, each with something wrong."""
-    values = defined(name)
+    values = job_called(name).values()
     for flag in values:
         kind = values[flag].flag_type()
         kind = "path" if flag in PATHS else KINDS.get(kind, kind)
@@ -121,7 +100,6 @@ def lines(name: str) -> Iterator[list[str]]:
 
 def judge(name: str, line: list[str]) -> tuple[str, str]:
     """Give a program a command line, and return what came of it."""
-    values = defined(name)
     out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
     before = sorted(os.listdir("."))
     worked = AssertionError("it trained, exported or timed")
@@ -132,15 +110,13 @@ def judge(name: str, line: list[str]) -> tuple[str, str]:
     idle = [(keras.Model, "fit")]
     try:
         with contextlib.ExitStack() as patches:
-            patches.enter_context(mock.patch.object(absl_flags, "FLAGS", values))
-            patches.enter_context(mock.patch.object(app.flags, "FLAGS", values))
             for owner, attribute in idle:
                 patches.enter_context(mock.patch.object(owner, attribute, work))
             patches.enter_context(contextlib.redirect_stdout(out))
             patches.enter_context(contextlib.redirect_stderr(err))
             patches.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            code = app.code_of(getattr(importlib.import_module(f"tfcompress.cli.jobs.{name}"), name), "", [name, *line])
+            code = code_of([name, *line])
     except AssertionError as error:
         if error is worked:
             return "worked before it was refused", ""

@@ -55,7 +55,7 @@ def start(name: str, folder: pathlib.Path) -> subprocess.Popen[str]:
     data = [] if name == "convert" else [f"--data={folder / 'data.npz'}"]
     (folder / "tmp").mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")}
-    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *flags, *data]
+    command = [sys.executable, "-m", "tfcompress", name, *flags, *data]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

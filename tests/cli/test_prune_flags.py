@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from absl import flags as absl_flags
 
-from tfcompress.cli import flags
-from tfcompress.cli.app import UsageError
+from tfcompress.cli.jobs import job_called
 from tfcompress.cli.prune_flags import config_of, granularity_of
+from tfcompress.cli.wrong_use import UsageError
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PolynomialSparsity
 
 
 @pytest.fixture
-def values(monkeypatch):
+def values():
     """A function from a command line to flags."""
-    made = absl_flags.FlagValues()
-    for name in ("DEFINE_float", "DEFINE_enum", "DEFINE_string"):
-        define = getattr(absl_flags, name)
-        monkeypatch.setattr(absl_flags, name, lambda *a, define=define, **k: define(*a, **k, flag_values=made))
-    monkeypatch.setattr(absl_flags, "register_validator", lambda *a, **k: None)
-    flags.define("sparsity", "criterion", "granularity", "scope", "threshold")
-    return lambda *line: (made.unparse_flags(), made(["prune", *line]), made)[-1]
+
+    def parsed(*line):
+        made = job_called("prune").values()
+        made(["prune", "--model=m.keras", "--output=o.keras", *line])
+        return made
+
+    return parsed
 
 
 def test_flags_make_a_configuration(values):

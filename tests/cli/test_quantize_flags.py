@@ -1,4 +1,4 @@
-"""What the flags of scripts/quantize.py mean together."""
+"""What the flags of `quantize` mean together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from tfcompress.cli.app import UsageError
 from tfcompress.cli.quantize_flags import check, config_of, data_for
+from tfcompress.cli.wrong_use import UsageError
 from tfcompress.pipeline import Data
 from tfcompress.quantization.quantize_config import RECIPES
 

@@ -16,6 +16,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
+from tfcompress.cli.jobs import job_names
 from tfcompress.pipeline import fit, read_npz
 from tfcompress.pipeline.compress_job import FILES, MODELS
 from tfcompress.pipeline.distribution import Devices
@@ -201,7 +202,7 @@ def test_training_in_two_processes(workshop, name, flags):
     outputs = [workshop / f"{name}_0.keras", workshop / "nowhere" / f"{name}_1.keras"]
     running = [
         subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *flags, address, f"--output={output}",
+            [sys.executable, "-m", "tfcompress", name, *flags, address, f"--output={output}",
              f"--process_id={process}"],
             # Compiling is most of what it takes.
             env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
@@ -247,17 +248,21 @@ def test_a_process_says_what_is_missing_before_it_waits_for_others(workshop, scr
         assert message in script("train", *given, *flags, code=1).stderr
 
 
-def test_every_program_begins_with_what_precedes_the_import_of_tensorflow():
-    for path in (ROOT / "scripts").glob("[a-z]*.py"):
-        imports = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
-        assert imports[0].split("  ")[0] == "import _environment", path
+def test_each_job_has_a_script():
+    scripts = {path.stem: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
+    assert sorted(scripts) == job_names()
+    for name, text in scripts.items():
+        assert f'["tfcompress", "{name}"]' in text
 
 
-@pytest.mark.parametrize("name", ["compress", "quantize"])
-def test_help_begins_with_an_example(name, script):
-    done = script(name, "--help")
-    assert done.stdout.startswith(f"python scripts/{name}.py --")
+@pytest.mark.parametrize("name", ["", *job_names()])
+def test_help_says_what_is_done_and_gives_an_example(name, script):
+    done = script(*filter(None, [name]), "--help")
+    says, example = done.stdout.split("\n\n")[:2]
+    assert says.endswith(".")
+    assert example.startswith(f"  tfcompress {name or 'compress'} --")
     assert done.stderr == ""
+    assert all(len(line) <= 100 for line in done.stdout.splitlines() if " --" not in line)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The programs in `scripts/`: their flags, and what they do with them."""
+"""The command `tfcompress JOB --flags`: what jobs there are, their flags, and what they do with them."""

@@ -6,7 +6,7 @@ import os
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError
+from tfcompress.cli.wrong_use import UsageError
 from tfcompress.pipeline.distribution import Devices, start
 
 FLAGS = ("distribution", "devices", "model_devices", "job_addresses", "num_processes", "process_id")
@@ -34,7 +34,7 @@ def devices_of(values: FlagValues) -> Devices:
 
 def writes_files(values: FlagValues) -> bool:
     """Return whether this process is to write files, as flags and environment tell before the devices are set up."""
-    number = values["process_id"].value
+    number = values["process_id"].value if "process_id" in values else None
     if number is None:
         number = os.environ.get("KERAS_DISTRIBUTION_PROCESS_ID", "0")
     return str(number) == "0"

@@ -6,8 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-from tfcompress.cli.app import UsageError
-from tfcompress.core.atomic_files import check_room, check_target
+from tfcompress.cli.wrong_use import UsageError
 
 
 def new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here: bool = True) -> pathlib.Path:
@@ -19,6 +18,8 @@ def new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here: 
         overwrite: Whether a file that is there may be replaced.
         here: Whether it is written by this process, on this machine.
     """
+    from tfcompress.core.atomic_files import check_target
+
     target = pathlib.Path(path)
     allowed = (suffixes,) if isinstance(suffixes, str) else suffixes
     if target.suffix not in allowed:
@@ -37,6 +38,8 @@ def new_file(path: str, suffixes: str | tuple[str, ...], overwrite: bool, here: 
 
 def check_size(model: Any, *paths: pathlib.Path) -> None:
     """Refuse a disk without room for what is made of a model, before it is made."""
+    from tfcompress.core.atomic_files import check_room
+
     size = sum(math.prod(weight.shape) for weight in model.weights)
     for path in paths:
         check_room(path, size * (4 if path.suffix == ".keras" else 1))

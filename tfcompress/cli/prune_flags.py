@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError, refuse_without_effect
+from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 from tfcompress.pipeline.compress_job import rising_schedule
 from tfcompress.pipeline.datasets import Data
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PruneConfig

@@ -1,4 +1,4 @@
-"""What the flags of `scripts/quantize.py` mean together."""
+"""What the flags of `quantize` mean together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError, refuse_without_effect
+from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 from tfcompress.pipeline import Data, check_fits, digits
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
 from tfcompress.quantization.quantize_config import QuantizeConfig

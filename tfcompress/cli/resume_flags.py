@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import keras
 from absl.flags import FlagValues
 
-from tfcompress.pipeline.checkpoints import Resume, digest
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-_WITHOUT_EFFECT = ("overwrite", "threads", "html", "json")
+_WITHOUT_EFFECT = ("overwrite", "threads", "html", "json", "verbosity")
 
 
 def resume_of(values: FlagValues, target: str | os.PathLike[str]) -> Resume:
@@ -19,13 +20,11 @@ def resume_of(values: FlagValues, target: str | os.PathLike[str]) -> Resume:
         values: The program's flags.
         target: The file or folder that it makes.
     """
-    job = {
-        flag.name: flag.value
-        for module, flags in values.flags_by_module_dict().items()
-        if not module.startswith(("absl", "tensorflow"))
-        for flag in flags
-        if flag.name not in _WITHOUT_EFFECT
-    }
+    import keras
+
+    from tfcompress.pipeline.checkpoints import Resume, digest
+
+    job = {name: values[name].value for name in values if values[name].name not in _WITHOUT_EFFECT}
     files = {name: digest(values[name].value) for name in ("model", "data") if name in values}
     resume = Resume(target, {"flags": job, "files": files, "keras": (keras.__version__, keras.backend.backend())})
     if resume.begun:

@@ -14,13 +14,8 @@ import keras
 import numpy as np
 
 from tfcompress.core.error_messages import told
+from tfcompress.core.limits import MOST
 from tfcompress.core.uneven_rows import is_uneven
-
-MOST_THREADS = 256
-"""Of one inference: more than any machine is made for, and few enough that all of them can be started."""
-
-MOST = 2**31 - 1
-"""Of whatever is counted: steps, samples and sizes of tensors are 32 bit numbers in the runtimes."""
 
 
 def check_flag(name: str, value: Any) -> bool:

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import MOST_THREADS, check_count, way_out
+from tfcompress.core.arguments import check_count, way_out
+from tfcompress.core.limits import MOST_THREADS
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.evaluation.predictor import Arrays, Predictor
 from tfcompress.loading import load

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import MOST, check_choice, check_flag, check_model, is_whole, short
+from tfcompress.core.arguments import check_choice, check_flag, check_model, is_whole, short
 from tfcompress.core.atomic_files import check_target, draft
+from tfcompress.core.limits import MOST
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.wrappers import warn_of_remarks

@@ -1,4 +1,4 @@
-"""From a model and data to files and a report: what the programs in `scripts/` do."""
+"""From a model and data to files and a report: what the jobs of the command do."""
 
 from tfcompress.pipeline.compress_job import compress_job
 from tfcompress.pipeline.datasets import Data, digits, read_npz

@@ -39,6 +39,9 @@ FILES = {
 """What the job ships, of which model and with which precision (of what isn't quantized); `dense.tflite` is there to
 be compared with."""
 
+WRITTEN = (*MODELS, *FILES, "report.json", "report.html")
+"""All that the job writes."""
+
 
 @contextlib.contextmanager
 def silent(text: str, epochs: int = 0) -> Any:
@@ -114,7 +117,7 @@ def compress_job(
         ValueError: If the model, the data or an argument doesn't fit.
     """
     folder = pathlib.Path(output_dir)
-    written = [folder / name for name in (*MODELS, *FILES, "report.json", "report.html")]
+    written = [folder / name for name in WRITTEN]
     there = [path.name for path in written if path.exists()]
     if there and not overwrite and not (resume and resume.begun):
         raise FileExistsError(

@@ -11,14 +11,12 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import MOST, check_count
+from tfcompress.core.arguments import check_count
+from tfcompress.core.limits import MOST, MOST_DEVICES
 from tfcompress.core.replicas import NO_MULTI_WORKER
 from tfcompress.core.transform import read
 from tfcompress.graph import rebuild
 from tfcompress.pipeline.epoch_batches import WholeBatches
-
-MOST_DEVICES = 256
-"""Of one machine. Virtual ones cost time and memory each."""
 
 LEAST_THREADS = 16
 """Of JAX's CPU devices. Computations of several processes wait for each other, each in a thread of its own: with fewer

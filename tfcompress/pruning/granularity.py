@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfcompress.core.arguments import MOST, is_whole, short
+from tfcompress.core.arguments import is_whole, short
+from tfcompress.core.limits import MOST
 
 Tensor = Any
 Shape = tuple[int, ...]

@@ -8,7 +8,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-from tfcompress.core.arguments import MOST, check_choice, check_fields, check_flag, is_whole
+from tfcompress.core.arguments import check_choice, check_fields, check_flag, is_whole
+from tfcompress.core.limits import MOST
 from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
 from tfcompress.quantization.numerics.finite import check_bits
 

@@ -3,8 +3,9 @@
 import os
 import pathlib
 
-from tfcompress.core.arguments import MOST_THREADS, check_count
+from tfcompress.core.arguments import check_count
 from tfcompress.core.error_messages import told
+from tfcompress.core.limits import MOST_THREADS
 from tfcompress.core.out_of_memory import memory_error, out_of_memory
 from tfcompress.runtime.external_data import check_outside
 from tfcompress.runtime.litert_runner import TFLiteRunner

@@ -6,16 +6,19 @@ import pathlib
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError, refuse_without_effect
 from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.job import Job, Result
+from tfcompress.cli.result import files_made
 from tfcompress.cli.resume_flags import resume_of
-from tfcompress.cli.training_progress import stage
+from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 
 
-def compress(values: FlagValues) -> None:
+def compress(values: FlagValues) -> Result:
     """Do the main job and print the table."""
     import tfcompress as tfc
+    from tfcompress.cli.training_progress import stage
     from tfcompress.pipeline import compress_job
+    from tfcompress.pipeline.compress_job import WRITTEN
 
     demo = not values.model and not values.data
     if values.model:
@@ -45,3 +48,19 @@ def compress(values: FlagValues) -> None:
     )
     print(report.table(width=110))
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
+    return {**report.to_dict(), "folder": str(folder), "files": files_made(folder / name for name in WRITTEN)}
+
+
+JOB = Job(
+    does="Does the whole job: prunes a model, trains it quantized, ships it as TFLite and ONNX, compares all files.",
+    example="--model=my.keras --data=my.npz --sparsity=0.8",
+    more="Every file, in float32, float16 and int8, is compared with the Keras model before it gets its name; a table "
+    "shows size, accuracy and latency. Without --model it trains a small model first; without --data it takes "
+    "scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME.",
+    run=compress,
+    flags=(
+        *("model", "data", "output_dir", "name", "overwrite", "unsafe", "layers", "sparsity", "epochs"),
+        *("finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads"),
+    ),
+    defaults={"qat_epochs": 3},
+)

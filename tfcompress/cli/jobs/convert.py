@@ -6,15 +6,17 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import refuse_without_effect
 from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
-from tfcompress.cli.training_progress import stage
+from tfcompress.cli.result import described
+from tfcompress.cli.wrong_use import refuse_without_effect
 
 
-def convert(values: FlagValues) -> None:
+def convert(values: FlagValues) -> Result:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
+    from tfcompress.cli.training_progress import stage
 
     for flag, suffix in (("opset", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
@@ -24,6 +26,7 @@ def convert(values: FlagValues) -> None:
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
     batch: Any = "auto" if asked is None else asked or None
+    made = []
     for path in outputs:
         with stage(f"export {path.name}"):
             artifact = tfc.export(
@@ -42,3 +45,20 @@ def convert(values: FlagValues) -> None:
                 verify=samples,
             )
         print(artifact)
+        made.append(artifact)
+    return {"files": [described(artifact) for artifact in made]}
+
+
+JOB = Job(
+    does="Writes a model as TFLite, ONNX or both; one that is quantized in integers, as it was quantized.",
+    example="--model=my.keras --outputs=my.tflite,my.onnx --precision=float16",
+    more="Each file is run by the runtime that will run it and compared with Keras before it gets its name: on the "
+    "first 256 samples of x_test in --data, without it on random ones. --sparse leaves the zeros of a pruned model out "
+    "of .tflite files.",
+    run=convert,
+    flags=(
+        *("model", "outputs", "data", "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
+        *("external_data", "require_integer", "stateful", "random", "export_batch_size"),
+    ),
+    required=("model", "outputs"),
+)

@@ -7,18 +7,17 @@ import pathlib
 from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
+from tfcompress.cli.result import files_made
 
 
-def evaluate(values: FlagValues) -> None:
+def evaluate(values: FlagValues) -> Result:
     """Judge models beside each other on the test data, and time them."""
     import tfcompress as tfc
 
     data = data_of(values)
-    targets = {"--html": values.html, "--json": values.json}
-    for flag, path in targets.items():
-        if path:
-            new_file(path, f".{flag[2:]}", values.overwrite)
+    page = new_file(values.html, ".html", values.overwrite) if values.html else None
     candidates = {}
     for path in values.models:
         name = pathlib.Path(path).name
@@ -27,7 +26,18 @@ def evaluate(values: FlagValues) -> None:
     print(report.table(width=110))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")
-    if values.json:
-        report.to_json(values.json, overwrite=values.overwrite)
-    if values.html:
-        report.save(values.html, overwrite=values.overwrite)
+    if page:
+        report.save(page, overwrite=values.overwrite)
+        print(f"\nWritten to {page}.")
+    return {**report.to_dict(), "files": files_made([page] if page else [])}
+
+
+JOB = Job(
+    does="Judges models beside each other on test data: size, accuracy, latency, and F1 by class.",
+    example="--models=my.keras,my.tflite,my.onnx --data=my.npz --html=report.html",
+    more="A table shows how each model differs from the first; then come precision, recall and F1 by class. Without "
+    "--data it takes scikit-learn's digits.",
+    run=evaluate,
+    flags=("models", "data", "html", "overwrite", "threads"),
+    required=("models",),
+)

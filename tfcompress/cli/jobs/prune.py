@@ -6,15 +6,17 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.app import UsageError
 from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.flags import MACHINE
+from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.result import files_made
 from tfcompress.cli.resume_flags import resume_of
-from tfcompress.cli.training import train_in_place
-from tfcompress.cli.training_progress import stage
+from tfcompress.cli.training_run import train_in_place
+from tfcompress.cli.wrong_use import UsageError
 
 
-def prune(values: FlagValues) -> None:
+def prune(values: FlagValues) -> Result:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
     from tfcompress.cli.device_flags import devices_of, writes_files
@@ -51,14 +53,17 @@ def prune(values: FlagValues) -> None:
     if whole_units:
         print(tfc.shrink_report(pruned))
     print(tfc.summary(final))
-    print(tfc.evaluate(final, data.x_test, data.y_test))
+    metrics = tfc.evaluate(final, data.x_test, data.y_test)
+    print(metrics)
     print(f"Written to {output}.")
     resume.done()
+    return {"sparsity": tfc.sparsity(final), "metrics": metrics.to_dict(), "files": files_made([output])}
 
 
-def _sweep(values: FlagValues) -> None:
+def _sweep(values: FlagValues) -> Result:
     """Prune a model to several sparsities, print and write what each does to training and test data."""
     import tfcompress as tfc
+    from tfcompress.cli.training_progress import stage
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
@@ -90,3 +95,19 @@ def _sweep(values: FlagValues) -> None:
     print(result.table(width=110))
     print(f"Written to {output} and {picture}.")
     resume.done()
+    return {**result.to_dict(), "files": files_made([output, picture])}
+
+
+JOB = Job(
+    does="Prunes a model while it is trained, and saves it without the wrappers: a plain Keras model with zeros in it.",
+    example="--model=my.keras --data=my.npz --sparsity=0.8 --output=pruned.keras",
+    more="Whole channels (--granularity=channel) are taken out: the model is smaller and faster. Without --data it "
+    "takes scikit-learn's digits. With --sweep=0.5,0.8,0.9 --output=sweep.json it does so for each of these "
+    "sparsities and compares them on training and test data, in a table, a picture and the .json file.",
+    run=prune,
+    flags=(
+        *("model", "data", "output", "overwrite", "unsafe", "layers", "sparsity", "sweep", "scope", "criterion"),
+        *("granularity", "threshold", "shrink", "finetune_epochs", "batch_size", "learning_rate", "seed", *MACHINE),
+    ),
+    required=("model", "output"),
+)

@@ -8,17 +8,20 @@ from typing import Any
 from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.flags import MACHINE
+from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.result import files_made
 from tfcompress.cli.resume_flags import resume_of
-from tfcompress.cli.training import train_in_place
-from tfcompress.cli.training_progress import stage
+from tfcompress.cli.training_run import train_in_place
 
 
-def quantize(values: FlagValues) -> None:
+def quantize(values: FlagValues) -> Result:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
+    from tfcompress.cli.training_progress import stage
     from tfcompress.evaluation.open_predictor import Saved
     from tfcompress.pipeline.quantize_aware_training import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
@@ -55,7 +58,7 @@ def quantize(values: FlagValues) -> None:
         train_in_place("train quantized", quantized, data, loss=loss, epochs=values.qat_epochs, **how)
     devices.leave()
     if not devices.writes:
-        return
+        return None
     tfc.save(quantized, output, overwrite=overwrite)
     print(tfc.summary(quantized))
     for path in outputs:
@@ -69,9 +72,31 @@ def quantize(values: FlagValues) -> None:
                 verify=True if data is None else data.x_test[:256],
             )
         print(artifact)
+    found: dict[str, Any] = {}
     if data:
         saved = {"float": Saved(model, pathlib.Path(values.model)), "quantized": Saved(quantized, output)}
         candidates = {**saved, **{path.name: path for path in outputs}}
-        print(tfc.compare(candidates, data.x_test, data.y_test, latency=False).table(width=110))
+        report = tfc.compare(candidates, data.x_test, data.y_test, latency=False)
+        print(report.table(width=110))
+        found = report.to_dict()
     print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
     resume.done()
+    return {**found, "files": files_made([output, *outputs])}
+
+
+JOB = Job(
+    does="Quantizes a model, after training or, with --qat_epochs, in training, and writes its files.",
+    example="--model=my.keras --data=my.npz --output=my_int8.keras --outputs=my.tflite,my.onnx",
+    more="The ranges of activations are found on some of x_train. The .keras file computes as the .tflite and .onnx "
+    "files do, which are compared with it before they get their names. Without --data it takes scikit-learn's digits, "
+    "if they fit the model.",
+    run=quantize,
+    flags=(
+        *("model", "data", "output", "outputs", "overwrite", "unsafe", "layers", "recipe", "calibration_samples"),
+        *("range", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch", "freeze_batch_norm_step"),
+        *("equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity", "inference_io", "opset"),
+        *("qat_epochs", "batch_size", "learning_rate", "seed", *MACHINE),
+    ),
+    required=("model", "output"),
+    defaults={"learning_rate": 2e-4},
+)

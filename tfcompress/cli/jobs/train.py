@@ -5,12 +5,15 @@ from __future__ import annotations
 from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.flags import MACHINE
+from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.result import files_made
 from tfcompress.cli.resume_flags import resume_of
-from tfcompress.cli.training import train_in_place
+from tfcompress.cli.training_run import train_in_place
 
 
-def train(values: FlagValues) -> None:
+def train(values: FlagValues) -> Result:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
     from tfcompress.cli.device_flags import devices_of, writes_files
@@ -35,10 +38,25 @@ def train(values: FlagValues) -> None:
     train_in_place("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices, resume=resume)
     devices.leave()
     if not devices.writes:
-        return
+        return None
     if values.precision != "float32":
         model = tfc.full_precision(model)
     tfc.save(model, output, overwrite=overwrite)
-    print(tfc.evaluate(model, data.x_test, data.y_test))
+    metrics = tfc.evaluate(model, data.x_test, data.y_test)
+    print(metrics)
     print(f"Written to {output}.")
     resume.done()
+    return {"metrics": metrics.to_dict(), "files": files_made([output])}
+
+
+JOB = Job(
+    does="Trains a small model that fits the data, or goes on with one that is given, and saves it.",
+    example="--data=my.npz --output=my.keras --epochs=20 --precision=auto",
+    more="Without --data it takes scikit-learn's digits.",
+    run=train,
+    flags=(
+        *("model", "data", "output", "overwrite", "unsafe", "epochs", "batch_size", "learning_rate"),
+        *("training_precision", "seed", *MACHINE),
+    ),
+    required=("output",),
+)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from tfcompress.core.arguments import MOST, is_whole
+from tfcompress.core.arguments import is_whole
+from tfcompress.core.limits import MOST
 
 Tensor = Any
 

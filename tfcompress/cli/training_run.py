@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.training_progress import stage
-from tfcompress.pipeline.checkpoints import Resume
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
 
 def train_in_place(
     text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues, devices: Any, resume: Resume
 ) -> None:
     """Train in place, with a progress bar and the flags that all training has."""
+    from tfcompress.cli.training_progress import stage
     from tfcompress.pipeline import fit
 
     with stage(text, epochs) as callbacks:

@@ -1,0 +1,54 @@
+"""Flags of the files that models are exported to."""
+
+from __future__ import annotations
+
+from tfcompress.cli.flags.flag import Flag
+
+_AT_ONCE = 1 << 20
+
+TITLE = "Exported files"
+
+FLAGS = {
+    "precision": Flag("How the weights are stored.", "float32", "choice", choices=("float32", "float16")),
+    "sparse": Flag(
+        "Leave the zeros out of .tflite files, where their runtime reads that (.onnx files store all).", False, "switch"
+    ),
+    "inference_io": Flag(
+        "What the files take and give; integers are for models with activations in 8 bits, as int8 has.",
+        "float32",
+        "choice",
+        choices=("float32", "int8", "uint8"),
+    ),
+    "opset": Flag("Of the ONNX standard; TFLite has none.", "18", "choice", choices=("18", "19", "20", "21")),
+    "external_data": Flag(
+        "Put the weights of .onnx files in a second file beside each, <name>.onnx.data; by default only where they are "
+        "more than one file holds, 2 GB.",
+        None,
+        "switch",
+    ),
+    "require_integer": Flag(
+        "Refuse files in which any operator computes in float, and say which and why.", False, "switch"
+    ),
+    "stateful": Flag(
+        "How states that inference changes are exported, as of a streaming model: 'io' makes them inputs and outputs "
+        "of the files; by default such models are refused.",
+        None,
+        "choice",
+        choices=("io",),
+    ),
+    "random": Flag(
+        "How random numbers that inference draws are exported, as a VAE does: 'inputs' makes them inputs of the files; "
+        "by default such models are refused.",
+        None,
+        "choice",
+        choices=("inputs",),
+    ),
+    "export_batch_size": Flag(
+        "Samples that the file takes at once, 0 for any number; by default 1 in TFLite and any number in ONNX.",
+        None,
+        "integer",
+        "N",
+        0,
+        _AT_ONCE,
+    ),
+}

@@ -1,0 +1,96 @@
+"""One flag: what it holds, what it may be, and what the help says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+from absl.flags import FlagValues
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A flag, as jobs share it: each is described once.
+
+    Attributes:
+        help: What it says, in the help.
+        default: Without it on the command line.
+        kind: "text", "list" (between commas), "switch", "integer", "number" or "choice".
+        shown: What stands for its value in the help, as "FILE".
+        least: Of a number.
+        most: Of a number.
+        choices: What a choice may be.
+        valid: What else a value has to be.
+        wanted: What is said of a value that isn't: "Expected ...".
+        called: Its name on the command line, where that isn't its name in the table.
+        short: A second name of one letter.
+    """
+
+    help: str
+    default: Any = None
+    kind: str = "text"
+    shown: str = "TEXT"
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    valid: Callable[[Any], bool] | None = None
+    wanted: str = ""
+    called: str = ""
+    short: str | None = None
+
+    def define(self, name: str, values: FlagValues, default: Any) -> None:
+        """Define it among the flags of a job, under a name and with a default."""
+        how: dict[str, Any] = {"flag_values": values, "short_name": self.short}
+        if self.kind == "switch":
+            flags.DEFINE_bool(name, default, self.help, **how)
+        elif self.kind == "choice":
+            flags.DEFINE_enum(name, default, list(self.choices), self.help, **how)
+        elif self.kind == "list":
+            flags.DEFINE_list(name, default, self.help, **how)
+        elif self.kind == "integer":
+            flags.DEFINE_integer(name, default, self.help, _whole(self.least), _whole(self.most), **how)
+        elif self.kind == "number":
+            flags.DEFINE_float(name, default, self.help, self.least, self.most, **how)
+        else:
+            flags.DEFINE_string(name, default, self.help, **how)
+        self._check_emptiness(name, values)
+        if self.valid is not None:
+            flags.register_validator(name, self.valid, self.wanted, flag_values=values)
+
+    def _check_emptiness(self, name: str, values: FlagValues) -> None:
+        """Refuse what no flag of its kind may be: a list or text with nothing in it, a number that is none."""
+        how = {"flag_values": values}
+        if self.kind == "list":
+            text = f"Expected --{name} with entries between commas, each once."
+            flags.register_validator(name, lambda given: _full(name, given), text, **how)
+        elif self.kind == "text":
+            text = f"Expected --{name} with a value. Received: none."
+            flags.register_validator(name, lambda given: given != "", text, **how)
+        elif self.kind == "number":
+            text = f"Expected --{name} to be a number. Received: one that is not finite."
+            flags.register_validator(name, lambda given: given is None or math.isfinite(given), text, **how)
+
+    def form(self, name: str) -> str:
+        """Return how it is written on a command line, for the help."""
+        if self.kind == "switch":
+            return f"--[no]{name}"
+        if self.kind == "choice":
+            return f"--{name}={'|'.join(self.choices)}"
+        return f"--{name}={self.shown}"
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _full(name: str, given: list[str] | None) -> bool:
+    """Return whether a list has an entry, none of them empty and each once; of files by where they lie."""
+    same: Callable[[str], str] = os.path.realpath if name in ("models", "outputs") else str
+    try:
+        return given is None or (bool(given) and all(given) and len(set(map(same, given))) == len(given))
+    except ValueError:  # a null character
+        return False

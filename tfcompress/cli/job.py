@@ -1,0 +1,47 @@
+"""What a job of the command is: what its help says, the flags that it takes, and the function that does it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl.flags import FlagValues
+
+from tfcompress.cli.flags import GENERAL, defined
+
+Result = dict[str, Any] | None
+"""What `--json` writes beside seed, versions and command; `None` of a process that writes nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job: a module in `cli/jobs` has one, called `JOB`, and is called as the job is.
+
+    The module imports nothing of Keras: its function does.
+
+    Attributes:
+        does: What it does, in a sentence.
+        example: The flags of an example.
+        more: What else its help says.
+        run: What does it, given the parsed flags.
+        flags: Those that it takes, by their names in `cli.flags.FLAGS`; every job takes the general ones, too.
+        required: Those without which it is refused.
+        defaults: Other defaults than those of the table.
+    """
+
+    does: str
+    example: str
+    run: Callable[[FlagValues], Result]
+    flags: tuple[str, ...]
+    more: str = ""
+    required: tuple[str, ...] = ()
+    defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def names(self) -> tuple[str, ...]:
+        """Return all flags that it takes, by their names in the table."""
+        return (*self.flags, *GENERAL)
+
+    def values(self) -> FlagValues:
+        """Return its flags, to parse a command line with."""
+        return defined(self.names(), self.required, self.defaults)

@@ -1,0 +1,119 @@
+"""How `tfcompress JOB --flags` begins and ends: help, exit codes, messages without tracebacks."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from absl import flags
+from absl.flags import FlagValues
+
+from tfcompress.cli import help_text, process, result
+from tfcompress.cli.job import Job
+from tfcompress.cli.jobs import job_called, job_names
+from tfcompress.cli.wrong_use import UsageError
+from tfcompress.core.temporary_folders import temporary_folder
+from tfcompress.core.version import VERSION
+
+OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+
+# What the user can correct; everything else is a bug of the package and keeps its traceback.
+_USERS = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+
+
+def main() -> int:
+    """Do what this process's command line says, and return the exit code.
+
+    It is 0, or 1 if the job failed, or 2 for wrong use; a failure is one message on standard error. SIGINT and SIGTERM
+    end the process with 130 and 143.
+    """
+    process.watch_signals()
+    return code_of(sys.argv[1:])
+
+
+def code_of(command: Sequence[str]) -> int:
+    """Do what `main` does, in a process that may have done other things, and may go on.
+
+    Args:
+        command: The command line, without the program's name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    name, given = (command[0], list(command[1:])) if command else ("", [])
+    if name in HELP or name == "help":
+        print(help_text.list_of_jobs())
+        return OK
+    if name == "--version":
+        print(VERSION)
+        return OK
+    try:
+        job = _job(name)
+        if any(one in HELP for one in given):
+            print(help_text.of_job(name, job))
+            return OK
+        values = _parsed(name, job, given)
+    except (flags.Error, UsageError, ValueError) as error:  # a ValueError: --noflag=value
+        return _wrong_use(error, name)
+    with temporary_folder():
+        return _done(name, job, values, list(command))
+
+
+def _done(name: str, job: Job, values: FlagValues, command: list[str]) -> int:
+    """Do a job, and return the exit code."""
+    debug = values.verbosity == "debug"
+    try:
+        process.import_everything(logs=debug)
+        from tfcompress.cli.device_flags import writes_files
+
+        result.check_target_of_result(values, here=writes_files(values))
+        with result.printing(values):
+            found = job.run(values)
+        if found is not None:
+            result.write(values, name, command, found)
+    except UsageError as error:
+        return _wrong_use(error, name)
+    except _USERS as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return OK
+
+
+def _job(name: str) -> Job:
+    known = job_names()
+    if name in known:
+        return job_called(name)
+    received = f"Received: {name!r}." if name else "Received: none."
+    raise UsageError(f"Expected a job: {', '.join(known)}. {received}{_meant(name, known)}")
+
+
+def _parsed(name: str, job: Job, given: list[str]) -> FlagValues:
+    values = job.values()
+    try:
+        rest = values([name, *given])
+    except flags.UnrecognizedFlagError as error:
+        known = [one for flag in values for one in ((flag, f"no{flag}") if values[flag].boolean else (flag,))]
+        near = _meant(error.flagname, known, "--")
+        raise UsageError(f"Expected a flag of `tfcompress {name}`. Received: --{error.flagname}.{near}") from None
+    if len(rest) > 1:
+        raise UsageError(f"Expected flags only, as --name=value. Received: {' '.join(rest[1:])}.")
+    return values
+
+
+def _meant(name: str, known: list[str], before: str = "") -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    return f" Did you mean {before}{near[0]}?" if near else ""
+
+
+def _wrong_use(error: Exception, name: str) -> int:
+    where = f"tfcompress {name} --help" if name in job_names() else "tfcompress --help"
+    print(f"error: {error}\nSee {where}.", file=sys.stderr)
+    return WRONG_USE

@@ -1,0 +1,95 @@
+"""What a job found and made, as JSON: for a file or standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from absl.flags import FlagValues
+
+from tfcompress.cli.output_paths import new_file
+
+if TYPE_CHECKING:
+    from tfcompress.export.artifact import Artifact
+
+STDOUT = "-"
+
+
+@contextlib.contextmanager
+def printing(values: FlagValues) -> Iterator[None]:
+    """Let what is printed go where the flags say: with --json=- to standard error, with --verbosity=quiet nowhere."""
+    with contextlib.ExitStack() as stack:
+        if values.verbosity == "quiet":
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        elif values.json == STDOUT:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def check_target_of_result(values: FlagValues, here: bool) -> None:
+    """Refuse a --json that can't be written, before any work is done."""
+    if values.json not in (None, STDOUT):
+        new_file(values.json, ".json", "overwrite" in values and values.overwrite, here=here)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes: this package, Keras with its backend, Python, the runtimes."""
+    import keras
+
+    from tfcompress.core.version import VERSION
+
+    backend = keras.backend.backend()
+    found = {"tfcompress": VERSION, "python": platform.python_version(), "keras": keras.__version__}
+    for name in dict.fromkeys((backend, "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "numpy")):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return {**found, "backend": backend}
+
+
+def files_made(paths: Iterable[str | os.PathLike[str]]) -> list[dict[str, Any]]:
+    """Return paths and sizes of files that a job made."""
+    return [{"path": str(path), "bytes": pathlib.Path(path).stat().st_size} for path in paths]
+
+
+def described(artifact: Artifact) -> dict[str, Any]:
+    """Return what is known of an exported file."""
+    tensors = {
+        kind: {name: dataclasses.asdict(info) for name, info in getattr(artifact, kind).items()}
+        for kind in ("inputs", "outputs")
+    }
+    return {
+        "path": str(artifact.path),
+        "bytes": artifact.nbytes,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        **tensors,
+        "operators": artifact.operators and dataclasses.asdict(artifact.operators),
+        "parity": artifact.parity and dataclasses.asdict(artifact.parity),
+        "notes": list(artifact.notes),
+    }
+
+
+def write(values: FlagValues, job: str, command: list[str], result: dict[str, Any]) -> None:
+    """Write the result of a job where --json says, if it does."""
+    if values.json is None:
+        return
+    from tfcompress.core.atomic_files import write_text
+    from tfcompress.reports.tables import plain
+
+    common: dict[str, Any] = {"job": job, "command": command}
+    if "seed" in values:
+        common["seed"] = values.seed
+    text = json.dumps(plain({**common, "versions": versions(), **result}), indent=2, ensure_ascii=False) + "\n"
+    if values.json == STDOUT:
+        sys.stdout.write(text)
+    else:
+        write_text(pathlib.Path(values.json), text)
