@@ -102,7 +102,9 @@ def test_a_subclassed_model():
 def test_the_text(digits, onnx_file):
     names = [f"[b]{i}[/b]" for i in range(10)]
     found = evaluate(onnx_file, digits.x, digits.y, class_names=names)
-    assert str(found).startswith(f"accuracy {100 * found.accuracy:.2f} %, macro F1 {found.macro_f1:.4f}")
+    low, high = (f"{100 * end:.2f}" for end in found.interval)
+    said = f"accuracy {100 * found.accuracy:.2f} % [{low}, {high}], macro F1 {found.macro_f1:.4f}"
+    assert str(found).startswith(said)
     table = found.table()
     assert "[b]3[/b]" in table
     assert f"{found.classes[3].f1:.3f}" in table

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.evaluation.intervals import Interval, of_difference
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.size import Size
 from tfcompress.evaluation.timing import Timing
@@ -18,6 +19,9 @@ MANY_ZEROS = 0.3
 
 RUNTIMES = {"keras": "Keras", "tflite": "LiteRT", "onnx": "ONNX Runtime"}
 """What runs a candidate of a format."""
+
+FACTORS = {"accuracy": 100.0, "mse": 1.0}
+"""Differences of accuracy are in percentage points."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,8 +83,27 @@ class Comparison(Document):
             MSE in its own unit.
         """
         ours, theirs = self[name].metrics.scores, self[self.baseline].metrics.scores
-        factors = {"accuracy": 100.0, "mse": 1.0}
-        return {key: factors[kind] * (value - theirs[key][1]) for key, (kind, value) in ours.items() if key in theirs}
+        return {key: FACTORS[kind] * (value - theirs[key][1]) for key, (kind, value) in ours.items() if key in theirs}
+
+    def intervals(self, name: str) -> dict[str, Interval]:
+        """Return where the differences to the baseline lie with 95 % confidence, found on the same samples in pairs.
+
+        Args:
+            name: of the candidate.
+
+        Returns:
+            {output name: (low, high)} in the unit of `differences`; no entry where it isn't known. One that holds 0
+            says that on these samples the difference may be chance.
+        """
+        ours, theirs = self[name].metrics, self[self.baseline].metrics
+        found = {}
+        for output in self.differences(name) if name != self.baseline else ():
+            one, other = (metrics[output] if metrics.outputs else metrics for metrics in (ours, theirs))
+            if one.judged and other.judged:
+                interval = of_difference(one.judged.values, other.judged.values)
+                factor = FACTORS[one.scores[""][0]]
+                found.update({output: (factor * interval[0], factor * interval[1])} if interval else {})
+        return found
 
     def speedup(self, name: str) -> float | None:
         """Return the baseline's median latency over the candidate's; None where it wasn't timed."""
@@ -112,13 +135,17 @@ class Comparison(Document):
                 f"{size.parameters:,}",
                 f"{100 * (1 - size.sparsity):.1f} %",
             ]
-            differences = self.differences(candidate.name)
+            differences, intervals = self.differences(candidate.name), self.intervals(candidate.name)
             for output, (kind, value) in candidate.metrics.scores.items():
                 difference = differences.get(output)
+                low, high = intervals.get(output, (0.0, 0.0))
+                half = (high - low) / 2
                 if kind == "accuracy":
-                    cells += [f"{100 * value:.2f} %", number(difference, 2, sign=True)]
+                    within = f" \u00b1 {half:.2f}" if output in intervals else ""
+                    cells += [f"{100 * value:.2f} %", number(difference, 2, sign=True) + within]
                 else:
-                    cells += [significant(value), f"{difference:+.3g}" if difference is not None else "-"]
+                    within = f" \u00b1 {half:.2g}" if output in intervals else ""
+                    cells += [significant(value), (f"{difference:+.3g}" if difference is not None else "-") + within]
             if candidate.timing:
                 speedup = self.speedup(candidate.name)
                 cells += [
@@ -163,6 +190,8 @@ class Comparison(Document):
         """Return the line below the table: the baseline, the samples, how latency was taken."""
         first = self.candidates[0]
         text = f"Baseline: {self.baseline}. {first.metrics.samples:,} samples. kB: 1,000 bytes. zip: deflate 9."
+        if any(self.intervals(candidate.name) for candidate in self.candidates):
+            text += " \u00b1: 95 % interval of the difference, on the same samples."
         if not all(candidate.is_file for candidate in self.candidates):
             text += " Models in memory: as a .keras file without the optimizer's state."
         if first.timing:
@@ -200,6 +229,7 @@ class Comparison(Document):
                     "sparsity": candidate.size.sparsity,
                     "metrics": candidate.metrics.to_dict(),
                     "differences": self.differences(candidate.name),
+                    "intervals": self.intervals(candidate.name),
                     "shrink": self.shrink(candidate.name),
                     "operators": candidate.operators and dataclasses.asdict(candidate.operators),
                     "timing": timing,

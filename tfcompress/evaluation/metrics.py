@@ -36,6 +36,22 @@ class ClassMetrics:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """Each sample's part in the metrics; of two models on the same samples they are compared in pairs.
+
+    Attributes:
+        values: (samples,) whether each was right; where a sample holds several predictions, the share of right ones;
+            of regression its squared error.
+        labels: (samples,) the right class; None where a sample holds several, and in regression.
+        predicted: (samples,) the class that the model says; None likewise.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Metrics:
     """What `tfc.evaluate` found. Fields that the task doesn't have are None.
 
@@ -54,6 +70,8 @@ class Metrics:
         mae: mean absolute error.
         r2: coefficient of determination; NaN for fewer than two samples.
         outputs: {output name: Metrics} of a model with several outputs; else empty.
+        interval: (low, high) where the accuracy, or the MSE, of all such data lies with 95 % confidence.
+        judged: what becomes of each sample.
     """
 
     task: str
@@ -68,6 +86,8 @@ class Metrics:
     mae: float | None = None
     r2: float | None = None
     outputs: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    judged: Judged | None = dataclasses.field(default=None, repr=False)
 
     def __getitem__(self, output: str) -> Metrics:
         """Return the metrics of one output of several."""
@@ -90,10 +110,11 @@ class Metrics:
             outputs = {name: metrics.to_dict() for name, metrics in self.outputs.items()}
             return {"task": self.task, "samples": self.samples, "outputs": outputs}
         if self.task == "regression":
-            fields: dict[str, Any] = {"mse": self.mse, "mae": self.mae, "r2": self.r2}
+            fields: dict[str, Any] = {"mse": self.mse, "interval": self.interval, "mae": self.mae, "r2": self.r2}
         else:
             fields = {
                 "accuracy": self.accuracy,
+                "interval": self.interval,
                 "macro_f1": self.macro_f1,
                 "roc_auc": self.roc_auc,
                 "classes": [dataclasses.asdict(entry) for entry in self.classes],
@@ -132,11 +153,14 @@ class Metrics:
     def __str__(self) -> str:
         if self.outputs:
             return "\n".join(f"{name}: {metrics}" for name, metrics in self.outputs.items())
+        low, high = self.interval or (math.nan, math.nan)
         if self.task == "regression":
-            figures = f"MSE {significant(self.mse)}, MAE {significant(self.mae)}, R2 {number(self.r2, 4)}"
+            interval = f" [{significant(low)}, {significant(high)}]" if self.interval else ""
+            figures = f"MSE {significant(self.mse)}{interval}, MAE {significant(self.mae)}, R2 {number(self.r2, 4)}"
         else:
+            interval = f" [{number(100 * low, 2)}, {number(100 * high, 2)}]" if self.interval else ""
             figures = (
-                f"accuracy {number(100 * (self.accuracy or 0), 2)} %, macro F1 {number(self.macro_f1, 4)}, "
+                f"accuracy {number(100 * (self.accuracy or 0), 2)} %{interval}, macro F1 {number(self.macro_f1, 4)}, "
                 f"ROC-AUC {number(self.roc_auc, 4)}"
             )
         return f"{figures} ({self.samples:,} samples, {self.task})"

@@ -121,7 +121,7 @@ def _better_or_worse(title: str, cell: str) -> str:
     if not title.startswith("Δ"):
         return ""
     try:
-        value = float(cell)
+        value = float(cell.partition(" ")[0])
     except ValueError:
         return ""
     if value == 0:

@@ -10,7 +10,8 @@ import numpy as np
 
 from tfcompress.core.arguments import short
 from tfcompress.data.array_checks import array_of, check_finite, one_hot_classes
-from tfcompress.evaluation.metrics import ClassMetrics, Metrics
+from tfcompress.evaluation.intervals import of_mean
+from tfcompress.evaluation.metrics import ClassMetrics, Judged, Metrics
 
 Task = Literal["multiclass", "binary", "regression"]
 TASKS = ("multiclass", "binary", "regression")
@@ -42,7 +43,7 @@ def score(
         ValueError: `y` doesn't fit `scores`, or a label isn't a class.
 
     >>> str(score(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])))
-    'MSE 1.333, MAE 0.6667, R2 -1.0000 (3 samples, regression)'
+    'MSE 1.333 [0, 7.07], MAE 0.6667, R2 -1.0000 (3 samples, regression)'
     """
     y = check_finite(array_of(y, "y", strings=True), "y")
     class_names = names_of(class_names)
@@ -149,13 +150,14 @@ def _multiclass(
         raise ValueError(
             f"Expected y of shape {scores.shape[:-1]} (classes) or {scores.shape} (one-hot). Received: {y.shape}."
         )
-    labels = _class_numbers(y, count)
+    labels, samples = _class_numbers(y, count), len(scores)
     scores = scores.reshape(-1, count).astype(np.float64)
     logits = not _are_probabilities(scores) if from_logits is None else from_logits
     if logits:
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
-    return _classification("multiclass", labels, scores.argmax(axis=1), scores, class_names)
+    predicted = scores.argmax(axis=1)
+    return _classification("multiclass", labels, predicted, scores, class_names=class_names, samples=samples)
 
 
 def _binary(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None) -> Metrics:
@@ -166,7 +168,8 @@ def _binary(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None
     logits = bool((positive < 0).any() or (positive > 1).any()) if from_logits is None else from_logits
     # Sigmoid is monotonic: the curve of the logits is the curve of the probabilities, without their rounding.
     predicted = (positive > (0.0 if logits else 0.5)).astype(int)
-    return _classification("binary", labels, predicted, np.stack([-positive, positive], axis=1), class_names)
+    both = np.stack([-positive, positive], axis=1)
+    return _classification("binary", labels, predicted, both, class_names=class_names, samples=len(scores))
 
 
 def _classification(
@@ -174,7 +177,9 @@ def _classification(
     labels: np.ndarray,
     predicted: np.ndarray,
     scores: np.ndarray,
+    *,
     class_names: Sequence[str] | None,
+    samples: int,
 ) -> Metrics:
     from sklearn import metrics
 
@@ -196,6 +201,8 @@ def _classification(
     defined = areas[~np.isnan(areas)]
     # A class that neither y nor the predictions hold would drag the mean down by a meaningless 0.
     seen = np.union1d(labels, predicted)
+    judged = _judged(labels, predicted, samples)
+    low, high = of_mean(judged.values) or (math.nan, math.nan)
     return Metrics(
         task=task,
         samples=len(labels),
@@ -208,7 +215,17 @@ def _classification(
         ),
         confusion_matrix=metrics.confusion_matrix(labels, predicted, labels=numbers),
         roc_curves=curves,
+        interval=None if math.isnan(low) else (low, min(high, 1.0)),
+        judged=judged,
     )
+
+
+def _judged(labels: np.ndarray, predicted: np.ndarray, samples: int) -> Judged:
+    """Return whether each sample is right; the predictions of one sample, such as its pixels, depend on each other."""
+    right = labels == predicted
+    if len(right) != samples:
+        return Judged(right.reshape(samples, -1).mean(axis=1))
+    return Judged(right, labels, predicted)
 
 
 def _regression(y: np.ndarray, scores: np.ndarray) -> Metrics:
@@ -217,12 +234,15 @@ def _regression(y: np.ndarray, scores: np.ndarray) -> Metrics:
     if tuple(n for n in y.shape[1:] if n > 1) != tuple(n for n in scores.shape[1:] if n > 1):
         raise ValueError(f"Expected y of the output's shape {scores.shape} for regression. Received: {y.shape}.")
     y, scores = (array.reshape(len(array), -1).astype(np.float64) for array in (y, scores))
+    errors = np.square(y - scores).mean(axis=1)
     return Metrics(
         task="regression",
         samples=len(y),
         mse=float(metrics.mean_squared_error(y, scores)),
         mae=float(metrics.mean_absolute_error(y, scores)),
         r2=float(metrics.r2_score(y, scores)) if len(y) > 1 else math.nan,
+        interval=of_mean(errors),
+        judged=Judged(errors),
     )
 
 
