@@ -16,10 +16,12 @@ def test_every_format(digits, tflite_file, int8_file, onnx_file):
         assert (timing.runs, timing.warmup, timing.batch_size) == (12, 3, 2)
         assert timing.threads == (None if source is digits.model else 2)
         assert timing.runtime.startswith(runtime)
-        assert 0 < timing.min_ms <= timing.p10_ms <= timing.median_ms <= timing.p90_ms
+        assert 0 < timing.min_ms <= timing.p10_ms <= timing.median_ms <= timing.p90_ms <= timing.p95_ms
         assert timing.iqr_ms >= 0
         assert timing.to_dict()["median_ms"] == timing.median_ms
+        assert timing.samples_per_second == pytest.approx(2000 / timing.median_ms)
         assert "12 runs, batch 2" in str(timing)
+        assert f"p95 {timing.p95_ms:.3f}" in str(timing)
 
 
 def test_after_other_batches(digits, tflite_file):

@@ -1,4 +1,4 @@
-"""A progress bar in a terminal, nothing in a pipe."""
+"""How far a job is: a bar on a terminal; elsewhere a line for each epoch, and one for each part that is done."""
 
 from __future__ import annotations
 
@@ -9,45 +9,108 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+from absl.flags import FlagValues
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tfcompress.cli.device_flags import writes_files
+from tfcompress.cli.result import versions
+from tfcompress.pipeline.compress_job import Stage, silent
 
 
 class _Advance(keras.callbacks.Callback):
+    """Moves a bar by each step."""
+
     def __init__(self, progress: Progress, task: Any, epochs: int):
         super().__init__()
         self.progress, self.task, self.epochs = progress, task, epochs
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        if self.params.get("steps"):
-            self.progress.update(self.task, total=self.params["steps"] * self.epochs)
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if steps := self.params.get("steps"):
+            self.progress.update(self.task, total=steps * self.epochs, completed=steps * epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.progress.advance(self.task)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        shown = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
-        self.progress.update(self.task, note=f"epoch {epoch + 1}/{self.epochs}  {shown}")
+        self.progress.update(self.task, note=f"epoch {epoch + 1}/{self.epochs}  {_figures(logs)}")
 
 
-@contextlib.contextmanager
-def stage(text: str, epochs: int = 0) -> Iterator[Sequence[keras.callbacks.Callback]]:
-    """Show one part of a job while it runs, and how long it took when it is done.
+class _Lines(keras.callbacks.Callback):
+    """Prints a line for each epoch."""
 
-    Args:
-        text: What is done.
-        epochs: Epochs of training, where it is training.
+    def __init__(self, text: str, epochs: int):
+        super().__init__()
+        self.text, self.epochs, self.begun = text, epochs, 0.0
 
-    Yields:
-        Callbacks for `model.fit`, which move the bar.
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        seconds = time.perf_counter() - self.begun
+        print(f"{self.text}: epoch {epoch + 1}/{self.epochs}  {_figures(logs)}  {seconds:.1f} s")
+
+
+def _figures(logs: Any) -> str:
+    return "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
+
+
+def stage_of(values: FlagValues) -> Stage:
+    """Return what a job shows each of its parts with: `with stage(text, epochs) as callbacks:` surrounds one.
+
+    The callbacks are for `model.fit`. With --verbosity=quiet, and in a process that isn't the first of several, nothing
+    is shown.
     """
-    if not sys.stderr.isatty():
-        yield ()
-        return
-    begun = time.perf_counter()
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True) as progress:
-        task = progress.add_task(text, total=None, note="")
-        yield (_Advance(progress, task, epochs),) if epochs else ()
-    console.print(f"{text}: {time.perf_counter() - begun:.1f} s", highlight=False)
+    if values.verbosity == "quiet" or not writes_files(values):
+        return silent
+    said = False
+
+    @contextlib.contextmanager
+    def stage(text: str, epochs: int = 0) -> Iterator[Sequence[keras.callbacks.Callback]]:
+        nonlocal said
+        begun = time.perf_counter()
+        bar = sys.stderr.isatty()
+        lines = not (bar and sys.stdout.isatty())
+        if epochs and lines and not said:
+            said = True
+            print(_circumstances(values))
+        with contextlib.ExitStack() as stack:
+            callbacks: list[keras.callbacks.Callback] = [_Lines(text, epochs)] if epochs and lines else []
+            if bar:
+                progress = stack.enter_context(_bar(epochs))
+                task = progress.add_task(text, total=None, note="")
+                callbacks += [_Advance(progress, task, epochs)] if epochs else []
+            yield callbacks
+        done = f"{text}: {time.perf_counter() - begun:.1f} s"
+        if lines:
+            print(done)
+        else:
+            Console(stderr=True).print(done, highlight=False)
+
+    return stage
+
+
+def _bar(epochs: int) -> Progress:
+    """Return a bar: of a training with step, percent and time left; of another part, whose end isn't known, without."""
+    left = (TimeRemainingColumn(), TextColumn("left"))
+    known = (
+        (TextColumn("step"), MofNCompleteColumn(), TaskProgressColumn(), *left) if epochs else (TimeElapsedColumn(),)
+    )
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), *known)
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)
+
+
+def _circumstances(values: FlagValues) -> str:
+    """Return what a result depends on beside the flags."""
+    found = versions()
+    names = (name for name in ("tfcompress", "keras", found["backend"], "python") if name in found)
+    return f"{', '.join(f'{name} {found[name]}' for name in names)}; seed {values.seed}"

@@ -14,10 +14,10 @@ def train_in_place(
     text: str, model: Any, data: Any, *, loss: Any, epochs: int, values: FlagValues, devices: Any, resume: Resume
 ) -> None:
     """Train in place, with a progress bar and the flags that all training has."""
-    from tfcompress.cli.training_progress import stage
+    from tfcompress.cli.training_progress import stage_of
     from tfcompress.pipeline import fit
 
-    with stage(text, epochs) as callbacks:
+    with stage_of(values)(text, epochs) as callbacks:
         fit(
             model,
             data,

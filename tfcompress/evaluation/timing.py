@@ -30,9 +30,10 @@ class Timing:
     """How long one inference takes, in milliseconds.
 
     Attributes:
-        median_ms: half of the runs took longer.
+        median_ms: half of the runs took longer: the 50th percentile.
         p10_ms: 10th percentile.
         p90_ms: 90th percentile.
+        p95_ms: 95th percentile.
         min_ms: the fastest run.
         iqr_ms: spread: 75th minus 25th percentile.
         runs: timed runs.
@@ -45,6 +46,7 @@ class Timing:
     median_ms: float
     p10_ms: float
     p90_ms: float
+    p95_ms: float
     min_ms: float
     iqr_ms: float
     runs: int
@@ -53,15 +55,20 @@ class Timing:
     threads: int | None
     runtime: str
 
+    @property
+    def samples_per_second(self) -> float:
+        """Samples that one inference after the other works through in a second, by the median."""
+        return 1000 * self.batch_size / self.median_ms if self.median_ms else 0.0
+
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return all fields, and what follows from them, ready for JSON."""
+        return {**dataclasses.asdict(self), "samples_per_second": self.samples_per_second}
 
     def __str__(self) -> str:
         threads = "process threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads > 1)}"
         return (
-            f"{self.median_ms:.3f} ms (10-90 %: {self.p10_ms:.3f}-{self.p90_ms:.3f}, IQR {self.iqr_ms:.3f}; "
-            f"{self.runs} runs, batch {self.batch_size}, {threads}, {self.runtime})"
+            f"{self.median_ms:.3f} ms (p95 {self.p95_ms:.3f}, IQR {self.iqr_ms:.3f}; {self.samples_per_second:,.0f} "
+            f"samples/s; {self.runs} runs, batch {self.batch_size}, {threads}, {self.runtime})"
         )
 
 
@@ -162,12 +169,13 @@ def time_predictors(
     samples = time_in_turns(steps, runs=runs, warmup=warmup, seconds=seconds)
     timings = []
     for predictor, batch, times in zip(predictors, batches, samples, strict=True):
-        low, quarter, median, three_quarters, high = np.percentile(times, [10, 25, 50, 75, 90])
+        low, quarter, median, three_quarters, high, highest = np.percentile(times, [10, 25, 50, 75, 90, 95])
         timings.append(
             Timing(
                 median_ms=float(median),
                 p10_ms=float(low),
                 p90_ms=float(high),
+                p95_ms=float(highest),
                 min_ms=float(times.min()),
                 iqr_ms=float(three_quarters - quarter),
                 runs=len(times),

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl.flags import FlagValues
 
 from tfcompress.cli.job import Job, Result
 
+if TYPE_CHECKING:
+    from tfcompress.evaluation import Timing
+
 
 def benchmark(values: FlagValues) -> Result:
-    """Time models on random inputs."""
+    """Time models on random inputs, and print a table."""
     import tfcompress as tfc
-    from tfcompress.cli.training_progress import stage
+    from tfcompress.cli.training_progress import stage_of
 
-    found = []
+    stage, timings = stage_of(values), {}
     for path in values.models:
         with stage(f"time {pathlib.Path(path).name}"):
-            timing = tfc.benchmark(path, threads=values.threads, runs=values.runs, batch_size=values.batch_size)
-        print(f"{pathlib.Path(path).name}: {timing}")
-        found.append({"model": path, **timing.to_dict()})
-    return {"timings": found}
+            timings[path] = tfc.benchmark(path, threads=values.threads, runs=values.runs, batch_size=values.batch_size)
+    print(_table(timings))
+    return {"timings": [{"model": path, **timing.to_dict()} for path, timing in timings.items()]}
+
+
+def _table(timings: dict[str, Timing]) -> str:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from tfcompress.reports.tables import number, to_text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    for title in ("p50 ms", "p95 ms", "IQR ms", "samples/s", "runs", "batch", "threads"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("runtime", overflow="fold")
+    for path, timing in timings.items():
+        figures = (number(value) for value in (timing.median_ms, timing.p95_ms, timing.iqr_ms))
+        threads = "all" if timing.threads is None else str(timing.threads)
+        counts = (f"{timing.samples_per_second:,.0f}", f"{timing.runs:,}", str(timing.batch_size), threads)
+        table.add_row(*(Text(cell) for cell in (path, *figures, *counts, timing.runtime)))
+    return to_text(table, "IQR: 75th minus 25th percentile. Keras models run on all threads of the process.", width=110)
 
 
 JOB = Job(

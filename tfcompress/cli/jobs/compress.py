@@ -16,7 +16,7 @@ from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 def compress(values: FlagValues) -> Result:
     """Do the main job and print the table."""
     import tfcompress as tfc
-    from tfcompress.cli.training_progress import stage
+    from tfcompress.cli.training_progress import stage_of
     from tfcompress.pipeline import compress_job
     from tfcompress.pipeline.compress_job import WRITTEN
 
@@ -43,7 +43,7 @@ def compress(values: FlagValues) -> Result:
         layers=values.layers,
         threads=values.threads,
         overwrite=values.overwrite or demo,
-        stage=stage,
+        stage=stage_of(values),
         resume=resume,
     )
     print(report.table(width=110))

@@ -16,7 +16,7 @@ from tfcompress.cli.wrong_use import refuse_without_effect
 def convert(values: FlagValues) -> Result:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
-    from tfcompress.cli.training_progress import stage
+    from tfcompress.cli.training_progress import stage_of
 
     for flag, suffix in (("opset", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
@@ -26,7 +26,7 @@ def convert(values: FlagValues) -> Result:
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
     batch: Any = "auto" if asked is None else asked or None
-    made = []
+    stage, made = stage_of(values), []
     for path in outputs:
         with stage(f"export {path.name}"):
             artifact = tfc.export(

@@ -63,7 +63,7 @@ def prune(values: FlagValues) -> Result:
 def _sweep(values: FlagValues) -> Result:
     """Prune a model to several sparsities, print and write what each does to training and test data."""
     import tfcompress as tfc
-    from tfcompress.cli.training_progress import stage
+    from tfcompress.cli.training_progress import stage_of
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
@@ -87,7 +87,7 @@ def _sweep(values: FlagValues) -> Result:
         layers=values.layers,
         scope=values.scope,
         seed=values.seed,
-        stage=stage,
+        stage=stage_of(values),
         resume=resume,
     )
     result.to_json(output, overwrite=overwrite)

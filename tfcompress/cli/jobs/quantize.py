@@ -21,7 +21,7 @@ def quantize(values: FlagValues) -> Result:
     import tfcompress as tfc
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
-    from tfcompress.cli.training_progress import stage
+    from tfcompress.cli.training_progress import stage_of
     from tfcompress.evaluation.open_predictor import Saved
     from tfcompress.pipeline.quantize_aware_training import calibration_samples, keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
@@ -29,7 +29,7 @@ def quantize(values: FlagValues) -> Result:
 
     check(values)
     check_effects(values)
-    here = writes_files(values)
+    here, stage = writes_files(values), stage_of(values)
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=here)
