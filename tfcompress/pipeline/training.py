@@ -82,7 +82,9 @@ def check_fits(model: keras.Model, data: Dataset) -> None:
         _check_shape("inputs with samples", tuple(model.inputs[0].shape[1:]), given.shape[1:])
     width = model.outputs[0].shape[-1]
     if data.classes is None:
-        _check_shape("targets", tuple(model.outputs[0].shape[1:]), data.train.y.shape[1:] or (1,), "output")
+        _check_shape(
+            "targets", tuple(model.outputs[0].shape[1:]), data.train.y.shape[1:] or (1,), ", as the model's output"
+        )
     named = 2 if width == 1 else width
     if data.class_names is not None and named not in (None, len(data.class_names)):
         raise ValueError(
@@ -93,10 +95,10 @@ def check_fits(model: keras.Model, data: Dataset) -> None:
         raise ValueError(f"Expected classes from 0 to {width - 1}, as the model has. Received: {data.classes - 1}.")
 
 
-def _check_shape(what: str, wanted: tuple[int | None, ...], given: tuple[int | None, ...], of: str = "input") -> None:
+def _check_shape(what: str, wanted: tuple[int | None, ...], given: tuple[int | None, ...], why: str = "") -> None:
     """Raise ValueError unless sizes are those of the model, where it says them."""
     if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
-        raise ValueError(f"Expected {what} of shape {wanted}, as the model's {of}. Received: {given}.")
+        raise ValueError(f"Expected {what} of shape {wanted}{why}. Received: {given}.")
 
 
 def loss_for(model: keras.Model, data: Dataset) -> Any:
