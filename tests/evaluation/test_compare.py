@@ -71,7 +71,7 @@ def test_json(report, tmp_path):
 class Page(HTMLParser):
     """What a browser would fetch, which elements stay open, and the text."""
 
-    VOID = ("meta", "br", "img", "link", "input")
+    VOID = ("meta", "br", "img", "link", "input", "wbr")
 
     def __init__(self):
         super().__init__()
@@ -100,20 +100,21 @@ def test_the_page(report, tmp_path):
     page = Page()
     page.feed(file.read_text())
     assert page.open == []
-    assert page.urls == []  # nothing is fetched
+    assert all(url.startswith("data:image/png;base64,") for url in page.urls)  # nothing is fetched
     assert {"script", "i", "b", "u", "more"}.isdisjoint(page.tags)  # names are text
     text = " ".join(page.text)
     assert "Digits & <more>" in text
     assert "<script>&ONNX" in text
     assert "<i>7</i>" in text
     assert "<u>Small</u>" in text
-    assert page.tags.count("svg") == 4 + 4  # file, zip, accuracy, latency; a ROC chart each
-    assert "Confusion matrix" in text
+    assert page.tags.count("svg") == 1 + 1 + 10  # accuracy against size, change of F1, ROC curves of each class
+    assert "Confusion matrices" in text
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_nothing_is_overwritten(report, tmp_path):
-    for write, name in ((report.save, "report.html"), (report.to_json, "report.json")):
+    writers = (report.save, "report.html"), (report.to_json, "report.json"), (report.to_markdown, "report.md")
+    for write, name in writers:
         file = tmp_path / name
         file.write_text("mine")
         with pytest.raises(FileExistsError, match="pass overwrite=True"):
@@ -125,7 +126,7 @@ def test_nothing_is_overwritten(report, tmp_path):
             write(tmp_path / "report.txt")
         with pytest.raises(FileNotFoundError, match="existing folder"):
             write(tmp_path / "missing" / name)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_regression_and_many_outputs(tmp_path):
@@ -156,7 +157,7 @@ def test_many_classes_get_a_picture(tmp_path):
     page = Page()
     page.feed(found.save(tmp_path / "r.html").read_text())
     assert page.open == []
-    assert page.tags.count("svg") == 3 + 1  # no ROC curves of 30 classes
+    assert page.tags.count("svg") == 1 + 1  # accuracy against size, the matrix; no ROC curves of 30 classes
     assert all(url.startswith("data:image/png;base64,") for url in page.urls)
 
 
@@ -168,6 +169,8 @@ def test_a_wrong_request_is_refused_before_any_work(digits, tflite_file, tmp_pat
         compare({"a": tflite_file}, *data, baseline="b")
     with pytest.raises(TypeError, match="Expected about to be a dict"):
         compare({"a": tflite_file}, *data, about="mine")
+    with pytest.raises(TypeError, match="Expected scans to be what tfc.sensitivity"):
+        compare({"a": tflite_file}, *data, scans=[1])
     with pytest.raises(FileNotFoundError):
         compare({"a": tflite_file, "b": tmp_path / "missing.onnx"}, *data)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(10)])

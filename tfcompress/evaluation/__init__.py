@@ -1,8 +1,9 @@
 """Judge, weigh and time models: Keras, TFLite and ONNX alike."""
 
-from tfcompress.evaluation.compare import Report, compare
+from tfcompress.evaluation.compare import compare
 from tfcompress.evaluation.evaluate import evaluate
 from tfcompress.evaluation.metrics import Metrics
+from tfcompress.evaluation.report import Report
 from tfcompress.evaluation.timing import Timing, benchmark
 
 __all__ = ["Metrics", "Report", "Timing", "benchmark", "compare", "evaluate"]

@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfcompress.core.arguments import check_flag, short
-from tfcompress.core.atomic_files import check_target, write_text
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.evaluation import timing as timing_module
-from tfcompress.evaluation.comparison import Candidate, Comparison
-from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
+from tfcompress.evaluation.comparison import Candidate
+from tfcompress.evaluation.evaluate import both, check_options, check_targets, evaluate_predictor
 from tfcompress.evaluation.open_predictor import Saved, Source, open_predictor
-from tfcompress.evaluation.page import page
+from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, name_arrays
-from tfcompress.evaluation.scoring import names_of
+from tfcompress.evaluation.report import Report
 from tfcompress.evaluation.size import measure_size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.export.artifact import Artifact
@@ -29,40 +28,6 @@ from tfcompress.export.plan.file_operators import Operators
 from tfcompress.reports.progress import progress
 
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
-
-
-class Report(Comparison):
-    """What `tfc.compare` found.
-
-    Attributes:
-        candidates: one `Candidate` per model, in the order given.
-        baseline: the name of the one that the others are compared with.
-        environment: versions, processor, threads and time of the run.
-        about: as given to `tfc.compare`.
-    """
-
-    def save(
-        self, path: str | os.PathLike[str], *, title: str = "Compression report", overwrite: bool = False
-    ) -> pathlib.Path:
-        """Write one HTML page to be looked at; it needs no other file and no network.
-
-        Args:
-            path: ends in `.html`.
-            title: of the page.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = check_target(path, ".html", overwrite)
-        if not isinstance(title, str):
-            raise TypeError(f"Expected title to be text. Received: title={short(title)}.")
-        return write_text(target, page(self, title))
 
 
 @accepts_old_calls(names={"x": "data"})
@@ -83,6 +48,7 @@ def compare(
     warmup: int = 10,
     seconds: float = 2.0,
     about: Mapping[str, Any] | None = None,
+    scans: Sequence[Scan] = (),
 ) -> Report:
     """Measure size, quality and latency of several models on the same data.
 
@@ -105,14 +71,15 @@ def compare(
         seconds: of timed runs for each.
         about: what else the report should say, by name: {"model": "ResNet50", "data": "flowers", "recipe": "int8",
             "seed": 0, "command": "..."}; "model" and "data" stand at its top.
+        scans: what `tfc.sensitivity` and `tfc.sweep` found, to be shown in the report.
 
     Returns:
-        `Report`: `print(report)`, `report.to_json(path)`, `report.save("report.html")`,
-        `report["name"].metrics`.
+        `Report`: `print(report)`, `report.verdict`, `report.save("report.html")`, `report.to_markdown("report.md")`,
+        `report.to_json("report.json")`, `report["name"].metrics`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        TypeError: `about` is no dict of names.
+        TypeError: `about` is no dict of names, or one of `scans` is no result of a scan.
         ValueError: no model, an unknown baseline, or data that doesn't fit one of the models.
 
     Example:
@@ -136,31 +103,38 @@ def compare(
     timing_module.check_options(runs, warmup, 1, seconds)
     if not isinstance(about, Mapping | None) or not all(isinstance(name, str) for name in about or ()):
         raise TypeError(f"Expected about to be a dict {{name: what to say}}. Received: about={short(about)}.")
+    if not isinstance(scans, list | tuple) or not all(hasattr(scan, "draw") for scan in scans):
+        raise TypeError(f"Expected scans to be what tfc.sensitivity and tfc.sweep return. Received: {short(scans)}.")
 
-    options: dict[str, Any] = {"task": task, "class_names": names_of(class_names), "from_logits": from_logits}
-    predictors = {name: open_predictor(model, threads) for name, model in named_models.items()}
+    x, y = both(data, y)
+    predictors, inputs = {}, {}
+    for name, model in named_models.items():
+        predictors[name] = open_predictor(model, threads)
+        inputs[name] = predictors[name].check(x)
     outputs = predictors[baseline].output_names
-    evaluations = {name: Evaluation(predictor, batch_size) for name, predictor in predictors.items()}
-    sizes, inputs = {}, {}
+    if isinstance(y, list | tuple) and len(outputs) > 1:
+        y = name_arrays(y, outputs, "output", "y")
+    targets = {name: check_targets(predictor, inputs[name], y) for name, predictor in predictors.items()}
+
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "class_names": class_names,
+        "from_logits": from_logits,
+    }
+    sizes, metrics = {}, {}
     files = {name: model.path if isinstance(model, Saved) else model for name, model in named_models.items()}
     is_file = {name: isinstance(file, str | os.PathLike) for name, file in files.items()}
     with progress(len(predictors) + latency) as advance:
-        for x, given in batches_of(data, y):
-            listed = isinstance(given, list | tuple) and len(outputs) > 1
-            targets = name_arrays(given, outputs, "output", "y") if listed else given
-            checked = {name: evaluation.check(x, targets) for name, evaluation in evaluations.items()}
-            for name, predictor in predictors.items():
-                if name not in sizes:
-                    advance(f"judging {name}")
-                    sizes[name] = measure_size(predictor, files[name] if is_file[name] else None)
-                    inputs[name] = timing_module.one_batch(predictor, checked[name][0], 1)
-                evaluations[name].run(*checked[name])
-        metrics = {name: evaluation.metrics(**options) for name, evaluation in evaluations.items()}
+        for name, predictor in predictors.items():
+            advance(f"judging {name}")
+            sizes[name] = measure_size(predictor, files[name] if is_file[name] else None)
+            metrics[name] = evaluate_predictor(predictor, inputs[name], targets[name], task=task, **options)
         timings: dict[str, Timing | None] = dict.fromkeys(predictors)
         if latency:
             advance("timing")
+            batches = [timing_module.one_batch(p, inputs[name], 1) for name, p in predictors.items()]
             taken = timing_module.time_predictors(
-                list(predictors.values()), list(inputs.values()), runs=runs, warmup=warmup, seconds=seconds
+                list(predictors.values()), batches, runs=runs, warmup=warmup, seconds=seconds
             )
             timings.update(zip(predictors, taken, strict=True))
     candidates = tuple(
@@ -170,7 +144,7 @@ def compare(
         )
         for name, predictor in predictors.items()
     )
-    return Report(candidates, baseline, environment(threads), dict(about or {}))
+    return Report(candidates, baseline, environment(threads), dict(about or {}), tuple(scans))
 
 
 def _operators(model: Source, format: str) -> Operators | None:

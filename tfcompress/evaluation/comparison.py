@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfcompress.evaluation.intervals import Interval, of_difference
+from tfcompress.evaluation.intervals import Interval, mark, of_difference, of_f1_differences
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.size import Size
 from tfcompress.evaluation.timing import Timing
@@ -47,6 +47,30 @@ class Candidate:
     timing: Timing | None
     is_file: bool = True
     operators: Operators | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class F1Difference:
+    """By how much the F1 of one class differs from the baseline's.
+
+    Attributes:
+        name: of the class.
+        difference: F1 less the baseline's.
+        interval: (low, high) where it lies with 95 % confidence.
+    """
+
+    name: str
+    difference: float
+    interval: Interval
+
+    @property
+    def mark(self) -> str:
+        """Whether it is "better", "worse", or "grey": it may be chance."""
+        return mark(self.interval)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,6 +128,31 @@ class Comparison(Document):
                 factor = FACTORS[one.scores[""][0]]
                 found.update({output: (factor * interval[0], factor * interval[1])} if interval else {})
         return found
+
+    def f1_differences(self, name: str, output: str = "") -> tuple[F1Difference, ...]:
+        """Return how much better or worse a candidate finds each class than the baseline.
+
+        Args:
+            name: of the candidate.
+            output: of a model with several outputs, which.
+
+        Returns:
+            One for each class, in order; none of the baseline itself, where there are no classes, or where a sample
+            holds several predictions.
+        """
+        found = [self[each].metrics.outputs.get(output, self[each].metrics) for each in (name, self.baseline)]
+        ours, theirs = (one.judged for one in found)
+        if name == self.baseline or ours is None or theirs is None or len(found[0].classes) != len(found[1].classes):
+            return ()
+        if ours.labels is None or ours.predicted is None or theirs.predicted is None:
+            return ()
+        if len(ours.predicted) != len(theirs.predicted):
+            return ()
+        intervals = of_f1_differences(ours.labels, ours.predicted, theirs.predicted, len(found[0].classes))
+        return tuple(
+            F1Difference(one.name, one.f1 - other.f1, interval)
+            for one, other, interval in zip(found[0].classes, found[1].classes, intervals, strict=True)
+        )
 
     def speedup(self, name: str) -> float | None:
         """Return the baseline's median latency over the candidate's; None where it wasn't timed."""
@@ -230,6 +279,11 @@ class Comparison(Document):
                     "metrics": candidate.metrics.to_dict(),
                     "differences": self.differences(candidate.name),
                     "intervals": self.intervals(candidate.name),
+                    "f1_differences": {
+                        output: [dataclasses.asdict(one) for one in found]
+                        for output in candidate.metrics.scores
+                        if (found := self.f1_differences(candidate.name, output))
+                    },
                     "shrink": self.shrink(candidate.name),
                     "operators": candidate.operators and dataclasses.asdict(candidate.operators),
                     "timing": timing,

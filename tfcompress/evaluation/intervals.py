@@ -12,6 +12,18 @@ RESAMPLES = 1000
 Interval = tuple[float, float]
 
 
+def mark(interval: Interval, more_is_better: bool = True) -> str:
+    """Return whether a difference is "better" or "worse", or "grey": its interval holds 0, so that it may be chance.
+
+    >>> mark((0.1, 0.4)), mark((0.1, 0.4), more_is_better=False), mark((-0.1, 0.4))
+    ('better', 'worse', 'grey')
+    """
+    low, high = interval
+    if low <= 0 <= high:
+        return "grey"
+    return "better" if (low > 0) == more_is_better else "worse"
+
+
 def of_mean(values: np.ndarray) -> Interval | None:
     """Return the interval of a mean of at least 0: Wilson's score interval of a share, else Student's t.
 

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from tfcompress.core.wrappers import inner_weights
-from tfcompress.loading.keras2_packages import original_tfmot
 from tfcompress.loading.tfmot_private import layer_before, quantized_weights
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
@@ -63,8 +62,9 @@ def is_wrapped(config: Any) -> bool:
 
 @contextlib.contextmanager
 def scope() -> Iterator[None]:
-    """Let tf_keras know tfmot's layers."""
-    tfmot = original_tfmot()
+    """Let tf_keras know tfmot's layers; what its import changes is the caller's to put back."""
+    import tensorflow_model_optimization as tfmot
+
     with contextlib.ExitStack() as scopes:
         for make in (tfmot.sparsity.keras.prune_scope, tfmot.quantization.keras.quantize_scope):
             scopes.enter_context(make())
@@ -74,7 +74,8 @@ def scope() -> Iterator[None]:
 
 def stripped(legacy: Any) -> tuple[Any, Carried]:
     """Return a tf_keras model without wrappers of tfmot, and what they knew."""
-    tfmot = original_tfmot()
+    import tensorflow_model_optimization as tfmot
+
     carried = Carried()
     for layer in _layers(legacy):
         if type(layer).__name__ == "PruneLowMagnitude":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,74 +15,189 @@ if TYPE_CHECKING:
 
 INK = "#010203"
 """Drawn by matplotlib, then replaced by the page's own colour of text: right in light and in dark."""
-BAR, BASELINE = "#2f81c7", "#8a94a3"
+BASELINE, GOOD, BAD = "#8a94a3", "#2da44e", "#e5534b"
+
+MODELS = ("#2f81c7", "#d9822b", "#2a9d8f", "#c2478f", "#8f6fd1", "#b8860b", "#5b8c3a", "#d1495b", "#4aa3c7", "#9c6b4e")
+"""Colours of models in one chart; seen on white and on black alike."""
 
 
-def bars(names: Sequence[str], values: Sequence[float | None], title: str, baseline: int) -> str:
-    """Draw one figure of all candidates as horizontal bars.
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One point of a scatter chart.
+
+    Attributes:
+        x: above 0.
+        y: its height.
+        interval: (low, high) of the height, or None.
+        colour: a number, or None.
+    """
+
+    x: float
+    y: float
+    interval: tuple[float, float] | None = None
+    colour: float | None = None
+
+
+def drawn(draw: Callable[[], Figure], title: str) -> str:
+    """Return what `draw` gives as an `<svg>` element: its texts and axes take the page's colour."""
+    from matplotlib import rc_context
+
+    roles = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    with rc_context({**dict.fromkeys(roles, INK), "axes.facecolor": "none"}):
+        return to_svg(draw(), title)
+
+
+def scatter(points: Sequence[Point], x_label: str, y_label: str, colour_label: str, baseline: int) -> str:
+    """Draw candidates as numbered points; the colour of each says how fast it is.
 
     Args:
-        names: one per candidate.
-        values: one per candidate; None or NaN: no bar.
-        title: above the chart.
-        baseline: the place of the candidate that is drawn in grey.
+        points: one per candidate.
+        x_label: of the horizontal axis, which is logarithmic.
+        y_label: of the vertical axis.
+        colour_label: what the colour stands for.
+        baseline: the place of the candidate that has a square.
 
     Returns:
         An `<svg>` element.
     """
+    from matplotlib.colors import LogNorm, Normalize
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 0.36 * len(names) + 0.5), layout="constrained")
+    colours = np.array([np.nan if point.colour is None else point.colour for point in points], float)
+    timed = np.isfinite(colours)
+    figure = Figure(figsize=(4.4, 3.3), layout="constrained")
     axis = figure.subplots()
-    lengths = np.array([np.nan if value is None else value for value in values], float)
-    colours = [BASELINE if place == baseline else BAR for place in range(len(names))]
-    axis.barh(range(len(names)), np.nan_to_num(lengths), color=colours, height=0.66)
-    top = np.nan_to_num(lengths).max()
-    axis.set_xlim(0, top * 1.22 if top > 0 else 1)
-    for place, length in enumerate(lengths):
-        text = "-" if np.isnan(length) else f"{length:,.4g}"
-        at = (float(np.nan_to_num(length)), place)
-        axis.annotate(text, at, (4, 0), textcoords="offset points", va="center", color=INK, fontsize=9)
-    axis.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
-    labels = [name if len(name) <= 24 else name[:23] + "\u2026" for name in names]
-    axis.set_yticks(range(len(names)), labels, fontsize=9, parse_math=False)
-    axis.set_xticks([])
-    axis.invert_yaxis()
-    _plain(axis, ("top", "right", "bottom"))
-    axis.tick_params(left=False)
-    return to_svg(figure, f"Bar chart: {title}")
+    spread = Normalize() if not timed.any() or colours[timed].min() <= 0 else LogNorm()
+    if timed.any():
+        spread.autoscale(colours[timed])
+    fill = _speeds()(spread(np.where(timed, colours, np.nan)))
+    for place, point in enumerate(points):
+        if point.interval is not None:
+            axis.plot([point.x] * 2, point.interval, color=BASELINE, linewidth=1.0, zorder=1)
+        shape: dict[str, Any] = {"marker": "s" if place == baseline else "o", "markersize": 7, "linestyle": "none"}
+        colour = fill[place] if timed[place] else "none"
+        axis.plot([point.x], [point.y], color=colour, markeredgecolor=INK, markeredgewidth=0.7, zorder=2, **shape)
+    for place, offset in enumerate(_label_offsets(points)):
+        at = (points[place].x, points[place].y)
+        axis.annotate(
+            str(place + 1), at, offset, textcoords="offset points", color=INK, fontsize=9, ha="center", va="center"
+        )
+    axis.set_xscale("log")
+    axis.margins(0.12)
+    _plain_ticks(axis.xaxis)
+    axis.set_xlabel(x_label, fontsize=9, color=INK, parse_math=False)
+    axis.set_ylabel(y_label, fontsize=9, color=INK, parse_math=False)
+    axis.tick_params(labelsize=8)
+    _plain(axis, ("top", "right"))
+    axis.grid(color=BASELINE, alpha=0.25, linewidth=0.5)
+    if timed.any():
+        from matplotlib.cm import ScalarMappable
+
+        bar = figure.colorbar(ScalarMappable(spread, _speeds()), ax=axis, shrink=0.8, aspect=24)
+        bar.set_label(colour_label, fontsize=9, color=INK)
+        bar.ax.tick_params(labelsize=8, color=INK, labelcolor=INK)
+        bar.ax.tick_params(which="minor", color=INK)
+        _plain_ticks(bar.ax.yaxis)
+        bar.outline.set_visible(False)
+    return to_svg(figure, f"{y_label} against {x_label}")
 
 
-def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> str:
-    """Draw ROC curves.
+def _speeds() -> Any:
+    """Return a map from fast to slow whose colours are seen on white and on black alike."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("speeds", ["#2a9d8f", "#d9a321", "#d1495b"])
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Write the numbers of a logarithmic axis as they are, where it spans less than two decades the minor ones too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    narrow = low > 0 and high / low < 30
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _label_offsets(points: Sequence[Point]) -> list[tuple[int, int]]:
+    """Return where the number of each point stands, so that those of points close to each other can be told apart."""
+    x = np.log([max(point.x, 1e-30) for point in points])
+    y = np.array([point.y for point in points], float)
+    x, y = ((part - part.min()) / (np.ptp(part) or 1.0) for part in (x, y))
+    ways = [(11, 0), (-11, 0), (0, 11), (0, -11), (9, 9), (-9, -9), (9, -9), (-9, 9), (20, 0), (-20, 0)]
+    size = np.array([250.0, 190.0])  # of the axes, in points
+    dots = np.stack([x, y], axis=1) * size
+    taken, found = list(dots), []
+    for dot in dots:
+        way = max(ways, key=lambda way: min(12.0, *(float(np.hypot(*(dot + way - one))) for one in taken)))
+        found.append(way)
+        taken.append(dot + way)
+    return found
+
+
+def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], colours: Mapping[str, str], title: str) -> str:
+    """Draw the ROC curves of several models over each other.
 
     Args:
-        curves: {class name: (false positive rates, true positive rates)}.
+        curves: {model: (false positive rates, true positive rates)}.
+        colours: {model: colour}.
         title: for screen readers.
 
     Returns:
         An `<svg>` element.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(2.3, 2.2), layout="constrained")
     axis = figure.subplots()
-    colours = colormaps["tab20" if len(curves) > 10 else "tab10"].colors  # type: ignore[attr-defined]
     axis.plot([0, 1], [0, 1], color=BASELINE, linewidth=0.8, linestyle=":")
     for place, (name, (false_rate, true_rate)) in enumerate(curves.items()):
-        label = name if len(name) <= 14 else name[:13] + "\u2026"
-        # A label that begins with "_" is matplotlib's sign for "no legend".
-        axis.plot(false_rate, true_rate, color=colours[place % len(colours)], linewidth=1.3, label="\u200b" + label)
-    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    axis.set_xlabel("false positive rate", fontsize=9, color=INK)
-    axis.set_ylabel("true positive rate", fontsize=9, color=INK)
-    axis.tick_params(colors=INK, labelsize=8)
-    legend = axis.legend(loc="lower right", fontsize=7, frameon=False, labelcolor=INK, ncols=1 + (len(curves) > 6))
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+        # Each is thinner than the one before, so that one below another is seen.
+        width = max(0.8, 2.6 - 0.5 * place)
+        axis.plot(false_rate, true_rate, color=colours[name], linewidth=width)
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    axis.tick_params(labelsize=8)
+    axis.set_xlabel("false positive rate", fontsize=8, color=INK)
+    axis.set_ylabel("true positive rate", fontsize=8, color=INK)
     _plain(axis, ("top", "right"))
     return to_svg(figure, title)
+
+
+def differences(
+    names: Sequence[str], values: Sequence[float], intervals: Sequence[tuple[float, float]], label: str
+) -> str:
+    """Draw differences as dots with their intervals beside a line at 0; grey where the interval holds 0.
+
+    Args:
+        names: one per row.
+        values: the differences.
+        intervals: (low, high) of each.
+        label: of the horizontal axis.
+
+    Returns:
+        An `<svg>` element.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4, 0.26 * len(names) + 0.7), layout="constrained")
+    axis = figure.subplots()
+    axis.axvline(0, color=INK, linewidth=0.7)
+    for place, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
+        colour = BASELINE if low <= 0 <= high else GOOD if value > 0 else BAD
+        axis.plot([low, high], [place] * 2, color=colour, linewidth=1.6)
+        axis.plot([value], [place], "o", color=colour, markersize=5)
+    labels = [name if len(name) <= 24 else name[:23] + "\u2026" for name in names]
+    axis.set_yticks(range(len(names)), labels, fontsize=9, parse_math=False)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_xlabel(label, fontsize=9, color=INK)
+    axis.tick_params(labelsize=8)
+    axis.margins(x=0.08)
+    axis.grid(axis="x", color=BASELINE, alpha=0.25, linewidth=0.5)
+    _plain(axis, ("top", "right", "left"))
+    axis.tick_params(axis="y", left=False)
+    return to_svg(figure, label)
 
 
 def heat_map(matrix: np.ndarray, title: str) -> str:
@@ -114,7 +230,7 @@ def to_svg(figure: Figure, title: str) -> str:
     from matplotlib import rc_context
 
     stream = io.StringIO()
-    # Text stays text: it can be found and read aloud. Ids are hashes salted by the title.
+    # Text stays text: it can be found and read aloud. Ids are hashes of what they name, salted by the title.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": ["sans-serif"]}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
@@ -125,7 +241,9 @@ def to_svg(figure: Figure, title: str) -> str:
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) * 4 / 3  # type: ignore[union-attr]
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     label = html.escape(title, quote=True)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="max-width:{width:.0f}px"', 1)
+    start = svg.index(">") + 1
+    head = svg[:start].replace("<svg", f'<svg role="img" aria-label="{label}" style="max-width:{width:.0f}px"', 1)
+    return f"{head}<title>{label}</title>{svg[start:]}"
 
 
 def _plain(axis: Any, hidden: Sequence[str]) -> None:

@@ -22,8 +22,7 @@ def evaluate(values: FlagValues) -> Result:
     for path in values.models:
         name = pathlib.Path(path).name
         candidates[path if name in candidates else name] = path
-    test = data.test.in_order()
-    report = tfc.compare(candidates, test, threads=values.threads, class_names=data.class_names)
+    report = tfc.compare(candidates, data.x_test, data.y_test, threads=values.threads)
     print(report.table(width=110))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")

@@ -1,1 +1,0 @@
-"""Other packages' names for what is done here."""

@@ -1,1 +1,0 @@
-"""tfmot's names for quantization."""

@@ -1,5 +1,0 @@
-"""tfmot's names for pruning."""
-
-from tfcompress.compat.tfmot.sparsity import keras
-
-__all__ = ["keras"]

@@ -1,0 +1,1 @@
+"""What a report of `tfc.compare` says, section by section."""

@@ -1,0 +1,83 @@
+"""The first screen of a report: before and after, and quality against size."""
+
+from __future__ import annotations
+
+import math
+
+from tfcompress.evaluation.comparison import Candidate, Comparison
+from tfcompress.evaluation.verdict import mark_of
+from tfcompress.reports import charts
+from tfcompress.reports.content import Cell, Chart, Table
+from tfcompress.reports.tables import number, significant
+
+
+def main_table(report: Comparison) -> Table:
+    """Return the table of all models; what matters most stands first, where a phone shows it."""
+    headings = ["model", "smaller"]
+    timed = any(candidate.timing for candidate in report.candidates)
+    headings += ["faster"] if timed else []
+    outputs = report.candidates[0].metrics.scores
+    for output, (kind, _) in outputs.items():
+        unit = "points" if kind == "accuracy" else "MSE"
+        headings += [f"{output} \u0394 {unit}".strip(), f"{output} {kind} [95 %]".strip()]
+    headings += ["file kB", "zip kB", *(("ms", "IQR ms") if timed else ()), "parameters", "non-zero"]
+    rows = [_row(report, place, timed) for place in range(len(report.candidates))]
+    strong = [candidate.name for candidate in report.candidates].index(report.baseline)
+    return Table(headings, rows, strong=strong)
+
+
+def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
+    candidate = report.candidates[place]
+    is_baseline = candidate.name == report.baseline
+    cells = [Cell(candidate.name, badge=str(place + 1))]
+    cells.append(Cell(f"{report.shrink(candidate.name):.3g}x"))
+    if timed:
+        speedup = report.speedup(candidate.name)
+        cells.append(Cell(f"{speedup:.3g}x" if speedup else "-"))
+    marks = mark_of(report, candidate.name)
+    for output in report.candidates[0].metrics.scores:
+        cells += _quality(report, candidate, output, "" if is_baseline else marks.get(output, ""))
+    size, timing = candidate.size, candidate.timing
+    cells += [Cell(f"{size.file_bytes / 1000:,.1f}"), Cell(f"{size.zipped_bytes / 1000:,.1f}")]
+    if timed:
+        cells += [Cell(number(timing.median_ms if timing else None)), Cell(number(timing.iqr_ms if timing else None))]
+    return [*cells, Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
+
+
+def _quality(report: Comparison, candidate: Candidate, output: str, mark: str) -> list[Cell]:
+    """Return the difference of one output's metric, and the metric."""
+    if output not in candidate.metrics.scores:
+        return [Cell("-"), Cell("-")]
+    kind, value = candidate.metrics.scores[output]
+    metrics = candidate.metrics[output] if candidate.metrics.outputs else candidate.metrics
+    low, high = metrics.interval or (math.nan, math.nan)
+    difference = report.differences(candidate.name).get(output)
+    within = report.intervals(candidate.name).get(output)
+    half = (within[1] - within[0]) / 2 if within else None
+    if kind == "accuracy":
+        said = f"{100 * value:.2f} %" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if metrics.interval else "")
+        changed = number(difference, 2, sign=True) + (f" \u00b1 {half:.2f}" if half is not None else "")
+    else:
+        said = significant(value) + (f" [{low:.3g}, {high:.3g}]" if metrics.interval else "")
+        changed = "-" if difference is None else f"{difference:+.3g}" + (f" \u00b1 {half:.2g}" if half else "")
+    return [Cell("-" if candidate.name == report.baseline else changed, mark), Cell(said)]
+
+
+def quality_charts(report: Comparison) -> list[Chart]:
+    """Return a chart of quality against size for each output, with latency as colour."""
+    found = []
+    for output, (kind, _) in report.candidates[0].metrics.scores.items():
+        factor, name = (100.0, "accuracy, %") if kind == "accuracy" else (1.0, "MSE")
+        name = f"{output} {name}".strip()
+        points = []
+        for candidate in report.candidates:
+            metrics = candidate.metrics.outputs.get(output, candidate.metrics)
+            value = candidate.metrics.scores.get(output, ("", math.nan))[1]
+            interval = metrics.interval and (factor * metrics.interval[0], factor * metrics.interval[1])
+            latency = candidate.timing.median_ms if candidate.timing else None
+            points.append(charts.Point(candidate.size.file_bytes / 1000, factor * value, interval, latency))
+        places = [candidate.name for candidate in report.candidates].index(report.baseline)
+        svg = charts.scatter(points, "file, kB", name, "latency, ms", places)
+        title = f"{name} against size; numbers as in the table, lines: 95 % interval, square: {report.baseline}"
+        found.append(Chart(title, svg))
+    return found

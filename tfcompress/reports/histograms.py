@@ -1,0 +1,97 @@
+"""Histograms of a tensor before and after compression, small enough for one in every row of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+
+import numpy as np
+
+BINS = 48
+WIDTH, HEIGHT, TEXT = 240, 46, 62
+"""Of the picture: the bars end above the axis, the numbers stand below it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """How often values lie in each of equally wide bins; zeros are left out, whose share is told elsewhere.
+
+    Attributes:
+        low: where the first bin begins.
+        high: where the last one ends.
+        before: counts.
+        after: counts.
+    """
+
+    low: float
+    high: float
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def histogram(before: np.ndarray, after: np.ndarray) -> Histogram | None:
+    """Return the histogram of two tensors on one scale; `None` if they hold nothing but zeros.
+
+    >>> histogram(np.array([0.0, 1.0, 5.0]), np.array([0.0, 0.0, 5.0])).after[-1]
+    1
+    """
+    both = [part[np.isfinite(part) & (part != 0)] for part in (before.ravel(), after.ravel())]
+    if not any(part.size for part in both):
+        return None
+    joined = np.concatenate(both)
+    low, high = float(joined.min()), float(joined.max())
+    low, high = (low, high) if high > low else (low - abs(low) / 2, high + abs(high) / 2)
+    counts = [tuple(np.histogram(part, BINS, (low, high))[0].tolist()) for part in both]
+    return Histogram(low, high, counts[0], counts[1])
+
+
+def picture(shown: Histogram, title: str, grid: tuple[float, float] | None = None, steps: int = 0) -> str:
+    """Draw a histogram: before as an area, after as a line, and the ends of the grid that its values lie on.
+
+    Args:
+        shown: what to draw.
+        title: for screen readers.
+        grid: the least and the largest value of a quantized tensor; None: no grid.
+        steps: how many steps there are from one to the other; few of them are drawn each.
+
+    Returns:
+        An `<svg>` element, coloured by the page.
+    """
+    low, high = shown.low, shown.high
+    if grid is not None:
+        low, high = min(low, grid[0]), max(high, grid[1])
+
+    def x(value: float) -> float:
+        return round(1 + (WIDTH - 2) * (value - low) / (high - low), 1)
+
+    start, end = x(shown.low), x(shown.high)
+    parts = [
+        f'<path class="before" d="{_outline(shown.before, start, end)}"/>',
+        f'<path class="after" d="{_outline(shown.after, start, end)}"/>',
+        f'<path class="axis" d="M0 {HEIGHT}H{WIDTH}"/>',
+    ]
+    if grid is not None:
+        inner = np.linspace(*grid, steps + 1)[1:-1].tolist() if steps <= 16 else []
+        ends = "".join(f"M{x(value)} 0V{HEIGHT + 3}" for value in grid)
+        marks = "".join(f"M{x(value)} {HEIGHT - 4}v7" for value in inner)
+        parts.append(f'<path class="grid" d="{ends}{marks}"/>')
+    parts.append(f'<text x="0" y="{TEXT - 4}">{low:.3g}</text>')
+    parts.append(f'<text x="{WIDTH}" y="{TEXT - 4}" text-anchor="end">{high:.3g}</text>')
+    if low < 0 < high and 40 < x(0) < WIDTH - 40:
+        parts.append(f'<text x="{x(0)}" y="{TEXT - 4}" text-anchor="middle">0</text>')
+    label = html.escape(title)
+    return (
+        f'<svg class="spread" viewBox="0 0 {WIDTH} {TEXT}" role="img" aria-label="{label}"><title>{label}</title>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _outline(counts: tuple[int, ...], start: float, end: float) -> str:
+    """Return the steps of a histogram as a path; heights are square roots, so that tails are seen."""
+    top = math.sqrt(max(*counts, 1))
+    width = (end - start) / len(counts)
+    steps = [f"M{start} {HEIGHT}"]
+    for place, count in enumerate(counts):
+        steps.append(f"V{HEIGHT - (HEIGHT - 2) * math.sqrt(count) / top:.1f}H{start + width * (place + 1):.1f}")
+    return "".join(steps) + f"V{HEIGHT}"
