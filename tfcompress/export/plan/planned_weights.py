@@ -7,11 +7,11 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcompress.quantization.encoding import Affine, encode_bias
+from tfcompress.quantization.encoding import Affine, encode_bias, pieces
 
 PROBES = 64
 """How many values are compared before all are."""
@@ -36,6 +36,14 @@ class PlannedWeight:
     layer: str
     name: str
     encoding: Affine
+
+
+class _Vector(NamedTuple):
+    """Values of a planned weight that share a scale."""
+
+    integers: np.ndarray
+    scale: np.float32
+    bits: int
 
 
 class PlannedWeights:
@@ -67,7 +75,7 @@ class PlannedWeights:
         for one in self.weights:
             self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)
         self._by_ends: dict[int, dict[tuple[float, float], list[Affine]]] = {}
-        self._vectors: dict[int, dict[bytes, Affine]] = {}
+        self._vectors: dict[int, dict[int, _Vector]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.weights)
@@ -145,28 +153,32 @@ class PlannedWeights:
         """Yield the constant as vectors that are those of planned weights, each with its own scale."""
         axes = range(constant.ndim)
         for kept in [*((axis,) for axis in axes), *itertools.combinations(axes, 2)]:
-            length = constant.size // math.prod(constant.shape[axis] for axis in kept)
-            known = self._vectors_of(length) if length >= LEAST_VALUES else {}
-            rows = _rows(constant, kept)
-            if not known or any(rows[at].any() and rows[at].tobytes() not in known for at in range(len(rows))):
-                continue
-            integers = np.zeros(rows.shape, np.int8)
-            scale = np.ones(len(rows), np.float32)
-            bits = 8
-            for at, row in enumerate(rows):
-                if row.any():
-                    vector = known[row.tobytes()]
-                    integers[at], scale[at], bits = vector.integers, vector.scale.item(), vector.bits
-            others = [axis for axis in axes if axis not in kept]
-            inverse = np.argsort([*kept, *others])
             sizes = [constant.shape[axis] for axis in kept]
-            whole = integers.reshape([*sizes, *(constant.shape[axis] for axis in others)]).transpose(inverse)
-            yield Affine(whole, scale.reshape([*sizes, *[1] * len(others)]).transpose(inverse), bits=bits)
+            length = constant.size // math.prod(sizes)
+            known = self._vectors_of(length) if length >= LEAST_VALUES else {}
+            if not known:
+                continue
+            others = [axis for axis in axes if axis not in kept]
+            integers = np.zeros((math.prod(sizes), length), np.int8)
+            scale = np.ones(len(integers), np.float32)
+            bits = 8
+            for at, row in enumerate(_rows(constant, [*kept, *others], len(kept))):
+                if row.any():
+                    vector = known.get(hash(row.tobytes()))
+                    if vector is None:
+                        break
+                    integers[at], scale[at], bits = vector.integers.reshape(-1), vector.scale, vector.bits
+            else:
+                inverse = np.argsort([*kept, *others])
+                whole = integers.reshape([*sizes, *(constant.shape[axis] for axis in others)]).transpose(inverse)
+                found = Affine(whole, scale.reshape([*sizes, *[1] * len(others)]).transpose(inverse), bits=bits)
+                if _equal(found, constant):
+                    yield found
 
-    def _vectors_of(self, length: int) -> dict[bytes, Affine]:
-        """Return {bytes of the values: encoding} of the vectors of a length that share a scale in planned weights."""
+    def _vectors_of(self, length: int) -> dict[int, _Vector]:
+        """Return {hash of the values: vector}, of those of a length that share a scale in planned weights."""
         if length not in self._vectors:
-            found: dict[bytes, Affine] = {}
+            found: dict[int, _Vector] = {}
             for one in self.weights:
                 encoding = one.encoding
                 for kept in [encoding.axis] if encoding.axis else [(axis,) for axis in range(len(encoding.shape))]:
@@ -203,26 +215,29 @@ def _ends(encoding: Affine) -> tuple[float, float]:
     return least, most
 
 
-def _vectors(encoding: Affine, kept: Sequence[int]) -> dict[bytes, Affine]:
-    """Return {bytes of the values: encoding} of the vectors that are left where some axes are fixed."""
-    found: dict[bytes, Affine] = {}
+def _vectors(encoding: Affine, kept: Sequence[int]) -> dict[int, _Vector]:
+    """Return {hash of the values: vector} of the vectors that are left where some axes are fixed."""
+    found: dict[int, _Vector] = {}
     others = [axis for axis in range(len(encoding.shape)) if axis not in kept]
+    sizes = [encoding.shape[axis] for axis in kept]
     scales = np.broadcast_to(
         encoding.scale, [size if axis in kept else 1 for axis, size in enumerate(encoding.shape)]
     ).reshape(-1)
     for order in itertools.permutations(others):
-        rows = encoding.integers.transpose([*kept, *order]).reshape(len(scales), -1)
-        for row, scale in zip(rows, scales, strict=True):
+        moved = encoding.integers.transpose([*kept, *order])
+        rows = _rows(encoding.integers, [*kept, *order], len(kept))
+        for place, row, scale in zip(np.ndindex(*sizes), rows, scales, strict=True):
             values = np.multiply(row, scale, dtype=np.float32)
-            found.setdefault(values.tobytes(), Affine(row, np.asarray([scale]), bits=encoding.bits))
+            found.setdefault(hash(values.tobytes()), _Vector(moved[place], scale, encoding.bits))
     return found
 
 
-def _rows(constant: np.ndarray, kept: Sequence[int]) -> np.ndarray:
-    """Return a matrix with a row for each place along the axes that are kept."""
-    others = [axis for axis in range(constant.ndim) if axis not in kept]
-    moved = constant.transpose([*kept, *others])
-    return np.ascontiguousarray(moved.reshape(math.prod(constant.shape[axis] for axis in kept), -1))
+def _rows(values: np.ndarray, order: Sequence[int], kept: int) -> Iterator[np.ndarray]:
+    """Yield the vector at each place along the first axes of another order; few are copied at a time."""
+    moved = values.transpose(order)
+    length = math.prod(moved.shape[kept:])
+    for piece in pieces(moved.shape):
+        yield from np.ascontiguousarray(moved[piece]).reshape(-1, length)
 
 
 def _equal(found: Affine, constant: np.ndarray) -> bool:
@@ -232,16 +247,17 @@ def _equal(found: Affine, constant: np.ndarray) -> bool:
 
 def _with_factor(encoding: Affine, constant: np.ndarray, axis: int) -> Affine | None:
     """Return an encoding times what a constant is larger by, for each place along an axis; `None`: it is another."""
-    others = tuple(place for place in range(constant.ndim) if place != axis)
-    values = encoding.decode()
-    mine, theirs = (np.moveaxis(x, axis, 0).reshape(constant.shape[axis], -1) for x in (values, constant))
-    largest = np.abs(mine).argmax(axis=1)[:, None]
-    divisor, dividend = (np.take_along_axis(x, largest, 1)[:, 0].astype(np.float64) for x in (mine, theirs))
-    factor = np.where(divisor == 0, 1.0, dividend / np.where(divisor == 0, 1.0, divisor))
-    factor = factor.reshape([-1 if place == axis else 1 for place in range(constant.ndim)])
-    if not factor.all():
-        return None
-    room = FACTOR_TOLERANCE * np.abs(constant).max(axis=others, keepdims=True)
-    if (np.abs(values * factor - constant) > room).any():
-        return None
-    return encoding.scaled(factor)
+    order = [axis, *(place for place in range(constant.ndim) if place != axis)]
+    moved = constant.transpose(order)
+    factors = []
+    for piece, values in encoding.transpose(order).decode_in_pieces():
+        mine, theirs = (x.reshape(len(values), -1) for x in (values, moved[piece]))
+        largest = np.abs(mine).argmax(axis=1)[:, None]
+        divisor, dividend = (np.take_along_axis(x, largest, 1).astype(np.float64) for x in (mine, theirs))
+        factor = np.where(divisor == 0, 1.0, dividend / np.where(divisor == 0, 1.0, divisor))
+        room = FACTOR_TOLERANCE * np.abs(theirs).max(axis=1, keepdims=True)
+        if not factor.all() or (np.abs(mine * factor - theirs) > room).any():
+            return None
+        factors.append(factor)
+    sizes = [-1 if place == axis else 1 for place in range(constant.ndim)]
+    return encoding.scaled(np.concatenate(factors).reshape(sizes))
