@@ -178,8 +178,7 @@ def export(
             return check(opened(traced, beside))
 
         convert(traced, beside)
-        arithmetic = _arithmetic(traced, beside)  # before the runtime holds the weights too
-        runner = None if verify is False else opened(traced, beside)
+        arithmetic = _arithmetic(traced, beside)
         plan = made_plan(model, kind, deployment)
         dynamic = scheme is not None and scheme.activations == "dynamic"
         found = compare(arithmetic, plan, traced, kind, dynamic)
@@ -188,8 +187,9 @@ def export(
             notes += (f"Layers that Keras itself quantized ({of_keras}) are {arithmetic.precision} in this file.",)
         if require_integer:
             require_integers(found, model.name)
-        parity = None if runner is None else check(runner)
-        del runner
+        if scheme is not None:  # else `convert` may be called again
+            deployment.forget_values()  # before the runtime holds them too
+        parity = None if verify is False else check(opened(traced, beside))
         if sparse and kind == "tflite":
             written, better, said = leave_out_zeros(beside.read_bytes(), sparse, prove)
             notes += said

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
+from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
@@ -56,6 +58,7 @@ class Deployment:
         scales: That of the grid of each output, by name; `None` where an output is float.
         sources: {name of a layer of `model`, or of an output: the layer of the quantized model that it stands for}.
         weights: Those that the file stores as integers.
+        variables: Of `model`, which have their values.
     """
 
     model: keras.Model
@@ -64,6 +67,7 @@ class Deployment:
     scales: dict[str, float | None]
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
     weights: PlannedWeights = dataclasses.field(default_factory=PlannedWeights)
+    variables: tuple[keras.Variable, ...] = ()
 
     @property
     def grids(self) -> dict[str, Grid]:
@@ -73,6 +77,17 @@ class Deployment:
             for layer in flatten_layers(self.model)
             if isinstance(layer, FixedQuantizer)
         }
+
+    def forget_values(self) -> None:
+        """Free the float values of the planned weights: `model`, and what was traced of it, can't be run any more."""
+        import tensorflow as tf
+
+        freed = 0
+        for variable in self.variables:
+            handle, dtype = variable.value.handle, variable.value.dtype
+            tf.raw_ops.AssignVariableOp(resource=handle, value=tf.zeros((0,), dtype), validate_shape=False)
+            freed += dtype.size * math.prod(variable.shape)
+        give_back(freed)
 
 
 def deploy(model: keras.Model, kind: str) -> Deployment:
@@ -132,8 +147,8 @@ class _Deployer(IntegerRegions):
                 before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(walk(self.model, self.visit), names)
-        weights = self.materialized.planned(made, self.sources)
-        return Deployment(made, self.scheme, self.half, scales, self.sources, weights)
+        weights, variables = self.materialized.planned(made, self.sources)
+        return Deployment(made, self.scheme, self.half, scales, self.sources, weights, variables)
 
     def name(self, wanted: str) -> str:
         made = free(wanted, self.names)

@@ -100,20 +100,23 @@ class MaterializedLayers:
         self.store(layer.kernel, Affine.symmetric(kernel, np.abs(kernel).max(axis=others), 8, (axis,)))
         return layer
 
-    def planned(self, model: keras.Model, sources: Mapping[str, str]) -> PlannedWeights:
-        """Return the weights of a model that a file stores as integers.
+    def planned(
+        self, model: keras.Model, sources: Mapping[str, str]
+    ) -> tuple[PlannedWeights, tuple[keras.Variable, ...]]:
+        """Return the weights of a model that a file stores as integers, and the variables that have their values.
 
         Args:
             model: Of layers that were returned.
             sources: {name of a layer: that of the quantized model that it stands for}.
         """
         layers = flatten_layers(model, include_self=False)  # what is outside comes first, and has the name
-        variables = {id(weight): (layer.name, weight) for layer in reversed(layers) for weight in layer.weights}
-        return PlannedWeights(
-            PlannedWeight(sources.get(layer, layer), weight.name, self.encodings[key])
-            for key, (layer, weight) in reversed(variables.items())
-            if key in self.encodings
+        owners = {id(weight): (layer.name, weight) for layer in reversed(layers) for weight in layer.weights}
+        stored = [owner for key, owner in reversed(owners.items()) if key in self.encodings]
+        weights = PlannedWeights(
+            PlannedWeight(sources.get(layer, layer), weight.name, self.encodings[id(weight)])
+            for layer, weight in stored
         )
+        return weights, tuple(weight for _, weight in stored)
 
 
 def scale_and_offset(call: Call) -> tuple[Any, Any]:
