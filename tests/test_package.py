@@ -19,9 +19,13 @@ PROGRAM = """
 import os, pathlib, sys, tempfile
 import keras
 before, environment = set(sys.modules), dict(os.environ)
+registered = set(keras.saving.get_custom_objects())
 import tfcompress
+from tfcompress.compat import tfmot
 from tfcompress.export import export
 assert dict(os.environ) == environment
+own = set(keras.saving.get_custom_objects()) - registered
+assert all(name.startswith(("tfcompress>", "tfmot>")) for name in own), own
 print(*sorted(set(sys.modules) - before))
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
 model(keras.ops.zeros((1, 4)))

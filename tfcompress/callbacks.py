@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,8 +22,67 @@ from tfcompress.reports.tensorboard import ScalarLog
 __all__ = ["PrecisionMonitor", "PruningSummaries"]
 
 
+@dataclasses.dataclass(frozen=True)
+class SparsityScalars:
+    """How sparse a model is that is pruned.
+
+    Attributes:
+        step: How many training steps it has gone through.
+        reached: The share of zeros in all kernels.
+        asked: What the schedule says.
+        each: {kernel: its share of zeros}.
+        changes: The training step, as schedules count them, from 0, at which masks next change; -1: at none; `None`:
+            that isn't known.
+    """
+
+    step: int
+    reached: float
+    asked: float
+    each: Mapping[str, float]
+    changes: int | None
+
+    def scalars(self) -> dict[str, float]:
+        """Return the numbers by their names in TensorBoard."""
+        named = {f"sparsity/{name}": value for name, value in self.each.items()}
+        return {"sparsity/all": self.reached, "sparsity/schedule": self.asked, **named}
+
+    def __str__(self) -> str:
+        line = f"step {self.step}: {self.reached:.1%} of the kernels zero; schedule: {self.asked:.1%}"
+        if self.changes is not None:
+            stay = self.changes == -1
+            line += "; masks stay as they are" if stay else f"; masks next change at step {self.changes}"
+        return line.replace("%", " %")
+
+
+def sparsity_scalars(model: keras.Model) -> SparsityScalars | None:
+    """Return how sparse a model is that is pruned; `None` if none of its weights has a mask."""
+    wrappers = wrapped_layers(model)
+    masks = [t for wrapper in wrappers for _, t in wrapper.transforms if isinstance(t, Mask)]
+    if not masks:
+        return None
+    step = int(read(wrappers[0].step))
+    asked = float(keras.ops.convert_to_numpy(masks[0].config.schedule.sparsity(max(step - 1, 0))))
+    found = summary(model)
+    return SparsityScalars(step, found.sparsity, asked, found.sparsities, _changes(masks, step))
+
+
+def _changes(masks: Sequence[Mask], step: int) -> int | None:
+    """Return when the first of several masks changes, as `SparsityScalars.changes`."""
+    steps = []
+    for mask in masks:
+        schedule = mask.config.schedule
+        final = schedule.known_final() is not None and not schedule.regrows and mask.config.threshold is None
+        if final and step and schedule.goal(step) is None:
+            continue
+        try:
+            steps.append(schedule.next_update(step))
+        except ValueError:
+            return None
+    return min((due for due in steps if due is not None), default=-1)
+
+
 class PruningSummaries(keras.callbacks.Callback):
-    """Writes the sparsity of each kernel to TensorBoard, and a line after every epoch.
+    """Writes the sparsity of each kernel to TensorBoard, and a line after every epoch: also when masks next change.
 
     In several processes, each of which has to have it, the first one writes.
 
@@ -36,7 +97,7 @@ class PruningSummaries(keras.callbacks.Callback):
     >>> model.compile("sgd", "mse")
     >>> summaries = tfc.callbacks.PruningSummaries()
     >>> _ = model.fit(np.ones((4, 8)), np.ones((4, 4)), verbose=0, callbacks=[summaries])
-    step 1: 50.0 % of the kernels zero; schedule: 50.0 %
+    step 1: 50.0 % of the kernels zero; schedule: 50.0 %; masks stay as they are
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] | None = None, verbose: int = 1):
@@ -52,19 +113,12 @@ class PruningSummaries(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the sparsities."""
-        wrappers = wrapped_layers(self.model)
-        masks = [t for wrapper in wrappers for _, t in wrapper.transforms if isinstance(t, Mask)]
-        if not masks:
+        found = sparsity_scalars(self.model)
+        if found is None:
             return
-        step = int(read(wrappers[0].step))
-        asked = float(keras.ops.convert_to_numpy(masks[0].config.schedule.sparsity(max(step - 1, 0))))
-        found = summary(self.model)
-        reached = found.sparsity
         if self.verbose and writes_files():
-            print(f"step {step}: {reached:.1%} of the kernels zero; schedule: {asked:.1%}".replace("%", " %"))
-        if self.log_dir is not None:
-            self._log.write({"sparsity/all": reached, "sparsity/schedule": asked}, step)
-            self._log.write({f"sparsity/{name}": value for name, value in found.sparsities.items()}, step)
+            print(found)
+        self._log.write(found.scalars(), found.step)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the log; say what next to nothing is left of."""

@@ -233,6 +233,13 @@ def copy_trainable():
 
 
 @case()
+def input_shape_given():
+    with pytest.warns(UserWarning, match="Do not pass"):
+        layer = L.Dense(2, input_shape=(3,))
+    assert (private.input_shape_given(layer), private.input_shape_given(L.Dense(2))) == ((3,), None)
+
+
+@case()
 def unlocked():
     layer = L.Dense(2)
     layer.build((None, 2))

@@ -1,5 +1,6 @@
 """Data as people have it, in all verbs that take any; and what is no data."""
 
+import weakref
 import zipfile
 
 import keras
@@ -318,3 +319,19 @@ def test_every_flipped_bit_is_found_or_harmless(tmp_path):
         archive.writestr("x_train.npy", "no array")
     with pytest.raises(ValueError, match="Expected"):
         read_npz(path)
+
+
+def test_batches_that_were_judged_are_let_go():
+    alive = []
+
+    def batches():
+        for start in range(0, len(X), 4):
+            x = X[start : start + 4].copy()
+            alive.append(weakref.ref(x))
+            assert sum(one() is not None for one in alive) <= 3
+            yield x, Y[start : start + 4]
+
+    model = classifier()
+    report = tfc.compare({"a": model, "b": model}, batches, latency=False)
+    assert report["b"].metrics.accuracy == tfc.evaluate(model, X, Y).accuracy
+    assert len(alive) == -(-len(X) // 4)

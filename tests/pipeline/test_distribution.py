@@ -6,8 +6,13 @@ import keras
 import numpy as np
 import pytest
 
+from tfcompress.data.epoch_batches import WholeBatches
+from tfcompress.data.splits import ArraySplit
 from tfcompress.pipeline.distribution import ONE, Devices, batch_parts, layout_map, start
-from tfcompress.pipeline.epoch_batches import WholeBatches
+
+
+def zeros(samples):
+    return ArraySplit(np.zeros(samples), np.zeros(samples))
 
 
 def test_all_parts_are_the_batches_of_one_process_and_every_epoch_has_another_order():
@@ -40,7 +45,7 @@ def test_all_parts_are_the_batches_of_one_process_and_every_epoch_has_another_or
 )
 def test_each_process_feeds_its_part(process, processes, parts, part, feeding):
     devices = Devices("model_parallel", 4, parts, process, processes)
-    made = devices.batches(np.zeros(8), np.zeros(8), 4)
+    made = devices.batches(zeros(8), 4)
     assert (made.part, made.parts) == (part, feeding)
     assert devices.writes == (process == 0)
 
@@ -55,8 +60,8 @@ def test_what_does_not_go_together_is_refused():
         (lambda: Devices("model_parallel", 6, 3, 0, 2), "3 parts and 2 processes"),
         (lambda: batch_parts([2, 1], 1), "Received: 2, 1. Ask for devices=1"),
         (lambda: batch_parts([2, 2], 3), "divide the number of devices, 4. Received: 3"),
-        (lambda: Devices("mirrored", 4, 4).batches(np.zeros(64), np.zeros(64), 30), "Received: 30. Take 32"),
-        (lambda: Devices("mirrored", 4, 4).batches(np.zeros(8), np.zeros(8), 16), "at least one batch"),
+        (lambda: Devices("mirrored", 4, 4).batches(zeros(64), 30), "Received: 30. Take 32"),
+        (lambda: Devices("mirrored", 4, 4).batches(zeros(8), 16), "at least one batch"),
     ]:
         with pytest.raises(ValueError, match=words):
             refused()

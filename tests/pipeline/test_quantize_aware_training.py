@@ -13,7 +13,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.pipeline import Data, compress_job
-from tfcompress.pipeline.quantize_aware_training import calibration_samples, finds_ranges, keep_zeros, settling
+from tfcompress.pipeline.quantize_aware_training import finds_ranges, keep_zeros, settling
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import RECIPES
 
@@ -35,13 +35,13 @@ def zeros(model):
 
 
 def test_samples_are_drawn_from_all_of_the_data(clusters):
-    drawn = calibration_samples(clusters, 30)
+    drawn = clusters.train.drawn(30)
     assert drawn.shape == (30, 12)
     assert len(np.unique(drawn, axis=0)) == 30
     assert len(np.unique(drawn[:, [0, 4, 8]].argmax(axis=1))) == 3  # the first 30 are of one class
-    np.testing.assert_array_equal(drawn, calibration_samples(clusters, 30))
-    assert not np.array_equal(drawn, calibration_samples(clusters, 30, seed=1))
-    np.testing.assert_array_equal(calibration_samples(clusters, 1000), clusters.x_train)
+    np.testing.assert_array_equal(drawn, clusters.train.drawn(30))
+    assert not np.array_equal(drawn, clusters.train.drawn(30, seed=1))
+    np.testing.assert_array_equal(clusters.train.drawn(1000), clusters.x_train)
 
 
 def test_which_recipes_find_ranges():

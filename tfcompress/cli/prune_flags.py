@@ -8,8 +8,8 @@ from typing import Any
 from absl.flags import FlagValues
 
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
+from tfcompress.data.dataset import Dataset
 from tfcompress.pipeline.compress_job import rising_schedule
-from tfcompress.pipeline.datasets import Data
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PruneConfig
 from tfcompress.pruning.criteria import needs_of
 from tfcompress.pruning.granularity import STRUCTURES, Granularity
@@ -78,6 +78,6 @@ def config_of(values: FlagValues, sparsity: float, steps: int) -> PruneConfig:
         raise UsageError(str(error)) from error
 
 
-def data_for(config: PruneConfig, data: Data) -> Any:
+def data_for(config: PruneConfig, data: Dataset) -> Any:
     """Return what `tfcompress.prune` gathers statistics from beforehand: nothing, but for how often units fire."""
-    return data.x_train[:SAMPLES] if "activation_frequency" in config.needs else None
+    return data.train.drawn(SAMPLES) if "activation_frequency" in config.needs else None

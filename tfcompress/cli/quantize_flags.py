@@ -8,7 +8,7 @@ from typing import Any
 from absl.flags import FlagValues
 
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
-from tfcompress.pipeline import Data, check_fits, digits
+from tfcompress.pipeline import Dataset, check_fits, digits
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
 from tfcompress.quantization.quantize_config import QuantizeConfig
 
@@ -76,7 +76,7 @@ def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig:
     return dataclasses.replace(config, freeze_ranges_step=steps["ranges"], freeze_batch_norm_step=steps["batch_norm"])
 
 
-def data_for(model: Any, given: Data | None, values: FlagValues) -> Data | None:
+def data_for(model: Any, given: Dataset | None, values: FlagValues) -> Dataset | None:
     """Return the data to calibrate, train and evaluate with: that of `--data`, or the digits if they fit the model.
 
     Raises:

@@ -363,6 +363,14 @@ def copy_trainable(old: Layer, new: Layer) -> None:
     new._trainable = old._trainable
 
 
+def input_shape_given(layer: Layer) -> tuple[int | None, ...] | None:
+    """Return the `input_shape` that a layer was made with, which a Sequential that begins with it takes; or `None`.
+
+    Instead: let the Sequential begin with a keras.Input.
+    """
+    return getattr(layer, "_input_shape_arg", None)
+
+
 @contextlib.contextmanager
 def unlocked(layer: Layer) -> Iterator[None]:
     """Let a built layer get and lose attributes that hold variables or layers in the block.

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import itertools
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from tfcompress.core.keras_private import (
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.replicas import layout_like, not_distributed
 from tfcompress.core.transform import Encoded, Projection, Tensor, WeightTransform, carried, read
+
+Transforms = Sequence[tuple[int, WeightTransform]]
 
 
 class _Pass:
@@ -76,7 +78,8 @@ class CompressedLayer(PassThrough):
     Args:
         layer: The layer, built or not.
         transforms: Pairs of the position of a weight in `layer.weights` and its transform. A weight's
-            transforms are applied in the order in which they stand here.
+            transforms are applied in the order in which they stand here. Of a layer that isn't built, a function from
+            the built layer to these.
 
     Example:
 
@@ -91,14 +94,24 @@ class CompressedLayer(PassThrough):
     def __init__(
         self,
         layer: keras.layers.Layer,
-        transforms: Sequence[tuple[int, WeightTransform]],
+        transforms: Transforms | Callable[[keras.layers.Layer], Transforms],
         **kwargs: Any,
     ):
         super().__init__(layer, **kwargs)
-        self.transforms = [(int(position), transform) for position, transform in transforms]
+        self._choose = transforms if callable(transforms) else None
+        self.transforms = _pairs(() if callable(transforms) else transforms)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the serialized layer and the serialized transforms."""
+        """Return the serialized layer and the serialized transforms.
+
+        Raises:
+            ValueError: If these aren't known, since the layer isn't built.
+        """
+        if self._choose is not None:
+            raise ValueError(
+                f"Expected a built layer, whose weights are known. Received: {self.name!r}, whose transforms are "
+                "chosen when it is built. Build the model first: give it an input shape, or call it once."
+            )
         transforms = [
             [position, keras.saving.serialize_keras_object(transform)] for position, transform in self.transforms
         ]
@@ -107,7 +120,7 @@ class CompressedLayer(PassThrough):
     def constructor_arguments(self) -> dict[str, Any]:
         """Return the arguments, beside the layer, of a wrapper like this one; its transforms are new ones."""
         fresh = [(position, type(t).from_config(t.get_config())) for position, t in self.transforms]
-        return {**super().constructor_arguments(), "transforms": fresh}
+        return {**super().constructor_arguments(), "transforms": self._choose or fresh}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> CompressedLayer:
@@ -123,6 +136,8 @@ class CompressedLayer(PassThrough):
 
     def build(self, input_shape: Any = None) -> None:
         """Create the transforms' state for the weights of the layer inside."""
+        if self._choose is not None:
+            self.transforms, self._choose = _pairs(self._choose(self.layer)), None
         weights = self.layer.weights
         self.step = self._add_state("step", (), "int32", "zeros")
         for position, transform in self.transforms:
@@ -292,6 +307,10 @@ class CompressedLayer(PassThrough):
             else:
                 scope.original_scope.add_loss(loss)
         return outputs
+
+
+def _pairs(transforms: Transforms) -> list[tuple[int, WeightTransform]]:
+    return [(int(position), transform) for position, transform in transforms]
 
 
 def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:

@@ -132,11 +132,47 @@ def yields_pairs(data: Any) -> bool:
     return isinstance(data, Iterable) or callable(data)
 
 
-def collected(data: Any) -> tuple[Any, Any]:
-    """Go through batches of inputs and targets, as `fit` takes them, and put them together.
+def pairs(data: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield batches of inputs and targets, as `fit` takes them, one after the other.
 
     Args:
         data: As `parts` takes what yields batches; or one pair of arrays.
+
+    Raises:
+        ValueError: If there is no batch, or one has no targets.
+
+    Example:
+
+    >>> [(len(x), y) for x, y in pairs([(np.zeros((2, 3)), np.ones(2)), (np.zeros((1, 3)), np.ones(1))])]
+    [(2, array([1., 1.])), (1, array([1.]))]
+    """
+    first: Any = None
+    for part in [data] if isinstance(data, tuple) and len(data) in (2, 3) else parts(data):
+        if not isinstance(part, list | tuple) or not 2 <= len(part) <= 3:
+            raise ValueError(
+                f"Expected batches (x, y), or y beside data. Received: a batch that is {described(part)}. Give the "
+                "targets too."
+            )
+        if len(part) == 3 and part[2] is not None and first is None:
+            warn_of_weights()
+        if first is not None and is_uneven(keras.tree.flatten(first)):
+            raise ValueError(
+                "Expected batches whose inputs have as many rows each, to put them together. Received: shapes "
+                f"{[x.shape for x in keras.tree.flatten(first)]}, rows that belong together. Give one such batch "
+                "at a time: x and y."
+            )
+        x = arrays(part[0], "x")
+        first = x if first is None else first
+        yield x, arrays(part[1], "y")
+    if first is None:
+        raise ValueError(
+            "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
+            "pass an array, a dataset, or a function that returns a new iterator."
+        )
+
+
+def collected(data: Any) -> tuple[Any, Any]:
+    """Go through batches of inputs and targets, as `pairs` yields them, and put them together.
 
     Returns:
         Inputs and targets, each in the structure that they have in a batch.
@@ -150,28 +186,7 @@ def collected(data: Any) -> tuple[Any, Any]:
     >>> x.shape, y.shape
     ((3, 3), (3,))
     """
-    found: list[tuple[Any, Any]] = []
-    for part in [data] if isinstance(data, tuple) and len(data) in (2, 3) else parts(data):
-        if not isinstance(part, list | tuple) or not 2 <= len(part) <= 3:
-            raise ValueError(
-                f"Expected batches (x, y), or y beside data. Received: a batch that is {described(part)}. Give the "
-                "targets too."
-            )
-        if len(part) == 3 and part[2] is not None and not found:
-            warn_of_weights()
-        found.append((arrays(part[0], "x"), arrays(part[1], "y")))
-        if len(found) > 1 and is_uneven(keras.tree.flatten(found[0][0])):
-            raise ValueError(
-                "Expected batches whose inputs have as many rows each, to put them together. Received: shapes "
-                f"{[x.shape for x in keras.tree.flatten(found[0][0])]}, rows that belong together. Give one such batch "
-                "at a time: x and y."
-            )
-    if not found:
-        raise ValueError(
-            "Expected at least one batch of data. Received: none. An iterator that has been used up yields nothing: "
-            "pass an array, a dataset, or a function that returns a new iterator."
-        )
-    x, y = ([pair[place] for pair in found] for place in (0, 1))
+    x, y = (list(column) for column in zip(*pairs(data), strict=True))
     return _joined(x), _joined(y)
 
 

@@ -15,11 +15,12 @@ from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate
-from tfcompress.evaluation.evaluate import both, check_options, check_targets, evaluate_predictor
+from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
 from tfcompress.evaluation.open_predictor import Saved, Source, open_predictor
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, name_arrays
 from tfcompress.evaluation.report import Report
+from tfcompress.evaluation.scoring import names_of
 from tfcompress.evaluation.size import measure_size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.export.artifact import Artifact
@@ -106,35 +107,30 @@ def compare(
     if not isinstance(scans, list | tuple) or not all(hasattr(scan, "draw") for scan in scans):
         raise TypeError(f"Expected scans to be what tfc.sensitivity and tfc.sweep return. Received: {short(scans)}.")
 
-    x, y = both(data, y)
-    predictors, inputs = {}, {}
-    for name, model in named_models.items():
-        predictors[name] = open_predictor(model, threads)
-        inputs[name] = predictors[name].check(x)
+    options: dict[str, Any] = {"task": task, "class_names": names_of(class_names), "from_logits": from_logits}
+    predictors = {name: open_predictor(model, threads) for name, model in named_models.items()}
     outputs = predictors[baseline].output_names
-    if isinstance(y, list | tuple) and len(outputs) > 1:
-        y = name_arrays(y, outputs, "output", "y")
-    targets = {name: check_targets(predictor, inputs[name], y) for name, predictor in predictors.items()}
-
-    options: dict[str, Any] = {
-        "batch_size": batch_size,
-        "class_names": class_names,
-        "from_logits": from_logits,
-    }
-    sizes, metrics = {}, {}
+    evaluations = {name: Evaluation(predictor, batch_size) for name, predictor in predictors.items()}
+    sizes, inputs = {}, {}
     files = {name: model.path if isinstance(model, Saved) else model for name, model in named_models.items()}
     is_file = {name: isinstance(file, str | os.PathLike) for name, file in files.items()}
     with progress(len(predictors) + latency) as advance:
-        for name, predictor in predictors.items():
-            advance(f"judging {name}")
-            sizes[name] = measure_size(predictor, files[name] if is_file[name] else None)
-            metrics[name] = evaluate_predictor(predictor, inputs[name], targets[name], task=task, **options)
+        for x, given in batches_of(data, y):
+            listed = isinstance(given, list | tuple) and len(outputs) > 1
+            targets = name_arrays(given, outputs, "output", "y") if listed else given
+            checked = {name: evaluation.check(x, targets) for name, evaluation in evaluations.items()}
+            for name, predictor in predictors.items():
+                if name not in sizes:
+                    advance(f"judging {name}")
+                    sizes[name] = measure_size(predictor, files[name] if is_file[name] else None)
+                    inputs[name] = timing_module.one_batch(predictor, checked[name][0], 1)
+                evaluations[name].run(*checked[name])
+        metrics = {name: evaluation.metrics(**options) for name, evaluation in evaluations.items()}
         timings: dict[str, Timing | None] = dict.fromkeys(predictors)
         if latency:
             advance("timing")
-            batches = [timing_module.one_batch(p, inputs[name], 1) for name, p in predictors.items()]
             taken = timing_module.time_predictors(
-                list(predictors.values()), batches, runs=runs, warmup=warmup, seconds=seconds
+                list(predictors.values()), list(inputs.values()), runs=runs, warmup=warmup, seconds=seconds
             )
             timings.update(zip(predictors, taken, strict=True))
     candidates = tuple(

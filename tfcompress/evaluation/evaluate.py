@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.uneven_rows import is_uneven
 from tfcompress.data.array_checks import check_finite
 from tfcompress.data.model_batches import check_batch_size
-from tfcompress.data.reading import collected, joined_inputs, yields_pairs
+from tfcompress.data.reading import joined_inputs, pairs, yields_pairs
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.open_predictor import Source, open_predictor
-from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Predictor, name_arrays, predict
+from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays, predict
 from tfcompress.evaluation.scoring import TASKS, names_of, score
 
 
@@ -68,26 +68,19 @@ def evaluate(
         (0.667, [[1, 0], [1, 1]])
     """
     check_options(task, batch_size, from_logits)
-    x, y = both(data, y)
-    predictor = open_predictor(model)
-    named = predictor.check(x)
-    targets = check_targets(predictor, named, y)
-    return evaluate_predictor(
-        predictor,
-        named,
-        targets,
-        task=task,
-        batch_size=batch_size,
-        class_names=class_names,
-        from_logits=from_logits,
-    )
+    class_names = names_of(class_names)
+    evaluation = Evaluation(open_predictor(model), batch_size)
+    for x, targets in batches_of(data, y):
+        evaluation.run(*evaluation.check(x, targets))
+    return evaluation.metrics(task=task, class_names=class_names, from_logits=from_logits)
 
 
-def both(data: Any, y: Any) -> tuple[Any, Any]:
-    """Return inputs and targets as arrays, where `data` yields batches."""
+def batches_of(data: Any, y: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield inputs and targets: those of arrays as they are given, of what yields batches one after the other."""
     if y is None:
-        return collected(data)
-    return (joined_inputs(data), y) if yields_pairs(data) else (data, y)
+        yield from pairs(data)
+    else:
+        yield (joined_inputs(data) if yields_pairs(data) else data), y
 
 
 def check_options(task: str | Mapping[str, str] | None, batch_size: int, from_logits: bool | None) -> None:
@@ -118,38 +111,68 @@ def check_targets(predictor: Predictor, named: Mapping[str, np.ndarray], y: Any)
     return targets
 
 
-def evaluate_predictor(
-    predictor: Predictor,
-    named: dict[str, np.ndarray],
-    targets: Any,
-    *,
-    task: str | Mapping[str, str] | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
-    class_names: Sequence[str] | None = None,
-    from_logits: bool | None = None,
-) -> Metrics:
-    """Do the work of `evaluate` for an open model and checked data."""
-    class_names = names_of(class_names)
-    outputs = predict(predictor, named, batch_size)
-    if isinstance(task, Mapping) and not set(task) <= set(outputs):
-        raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
-    targets = name_arrays(targets, tuple(outputs), "output", "y")
-    for name, scores in outputs.items() if is_uneven(named.values()) else ():
-        if np.shape(targets[name])[:1] != scores.shape[:1]:
-            raise ValueError(
-                f"Expected one row of y for each of output {name!r}, of shape {scores.shape}. Received: shape "
-                f"{np.shape(targets[name])}."
-            )
-    if len(outputs) == 1:
-        name, scores = next(iter(outputs.items()))
-        one = task.get(name) if isinstance(task, Mapping) else task
-        return score(targets[name], scores, task=one, class_names=class_names, from_logits=from_logits)
-    found = {}
-    for name, scores in outputs.items():
-        one = task.get(name) if isinstance(task, Mapping) else task
-        names = class_names if class_names and len(class_names) == scores.shape[-1] else None
-        try:
-            found[name] = score(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
-        except ValueError as error:
-            raise ValueError(f"Output {name!r}: {error}") from error
-    return Metrics(task="multi_output", samples=len(next(iter(named.values()))), outputs=found)
+class Evaluation:
+    """What a model makes of data, batch after batch: outputs and targets are kept, inputs aren't.
+
+    Args:
+        predictor: what `open_predictor` gave.
+        batch_size: samples at once, where the model leaves that free.
+
+    Attributes:
+        samples: how many it has seen.
+    """
+
+    def __init__(self, predictor: Predictor, batch_size: int = DEFAULT_BATCH_SIZE):
+        self.predictor, self.batch_size = predictor, batch_size
+        self.samples = 0
+        self._outputs: list[Arrays] = []
+        self._targets: list[Arrays] = []
+
+    def check(self, x: Any, y: Any) -> tuple[Arrays, Any]:
+        """Return a batch of inputs and targets by name; raise ValueError if they don't fit."""
+        named = self.predictor.check(x)
+        return named, check_targets(self.predictor, named, y)
+
+    def run(self, named: Arrays, targets: Any) -> None:
+        """Run a checked batch."""
+        outputs = predict(self.predictor, named, self.batch_size, before=self.samples)
+        found = name_arrays(targets, tuple(outputs), "output", "y")
+        for name, scores in outputs.items() if is_uneven(named.values()) else ():
+            if np.shape(found[name])[:1] != scores.shape[:1]:
+                raise ValueError(
+                    f"Expected one row of y for each of output {name!r}, of shape {scores.shape}. Received: shape "
+                    f"{np.shape(found[name])}."
+                )
+        self.samples += len(next(iter(named.values())))
+        self._outputs.append(outputs)
+        self._targets.append(found)
+
+    def metrics(
+        self,
+        *,
+        task: str | Mapping[str, str] | None = None,
+        class_names: Sequence[str] | None = None,
+        from_logits: bool | None = None,
+    ) -> Metrics:
+        """Return the metrics of all batches together; the arguments are those of `evaluate`."""
+        outputs, targets = _joined(self._outputs), _joined(self._targets)
+        if isinstance(task, Mapping) and not set(task) <= set(outputs):
+            raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
+        if len(outputs) == 1:
+            name, scores = next(iter(outputs.items()))
+            one = task.get(name) if isinstance(task, Mapping) else task
+            return score(targets[name], scores, task=one, class_names=class_names, from_logits=from_logits)
+        found = {}
+        for name, scores in outputs.items():
+            one = task.get(name) if isinstance(task, Mapping) else task
+            names = class_names if class_names and len(class_names) == scores.shape[-1] else None
+            try:
+                found[name] = score(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
+            except ValueError as error:
+                raise ValueError(f"Output {name!r}: {error}") from error
+        return Metrics(task="multi_output", samples=self.samples, outputs=found)
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    first = parts[0]
+    return first if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in first}

@@ -101,7 +101,7 @@ class Predictor(abc.ABC):
         return named
 
 
-def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH_SIZE) -> Arrays:
+def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH_SIZE, before: int = 0) -> Arrays:
     """Run any number of samples in batches; a model with a fixed batch gets full ones, the surplus is
     dropped.
 
@@ -109,6 +109,7 @@ def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH
         predictor: what `open_predictor` gave.
         named: what `Predictor.check` gave.
         batch_size: samples at once, where the model leaves that free.
+        before: samples that came before these, for messages.
 
     Returns:
         {output name: array}, the batches concatenated.
@@ -138,7 +139,7 @@ def predict(predictor: Predictor, named: Arrays, batch_size: int = DEFAULT_BATCH
             if value.dtype.kind == "f" and np.isnan(value[:here]).any():
                 raise ValueError(
                     f"Expected numbers in output {name!r} of {predictor.label}. Received: NaN for sample "
-                    f"{start + int(np.argmax(np.isnan(value[:here]).reshape(here, -1).any(axis=1)))}"
+                    f"{before + start + int(np.argmax(np.isnan(value[:here]).reshape(here, -1).any(axis=1)))}"
                     ". Look for weights that are NaN or too large."
                 )
         pieces.append({name: value[:here] for name, value in outputs.items()})

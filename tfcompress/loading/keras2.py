@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -25,6 +24,7 @@ from tfcompress.graph.sample_inputs.input_paths import NOISE
 from tfcompress.graph.sample_inputs.samples import draw, sample_shapes
 from tfcompress.loading import tfmot
 from tfcompress.loading.keras2_configs import repaired
+from tfcompress.loading.keras2_packages import keras2_at_work
 from tfcompress.loading.refusals import broken, short, unreadable
 
 TOLERANCE = 1e-4
@@ -81,7 +81,7 @@ def load_with_keras2(file: pathlib.Path, unsafe: bool, wrapped: bool = False) ->
         ValueError: it can't be loaded.
     """
     try:
-        with _quiet():
+        with keras2_at_work():
             import tf_keras
 
             with tfmot.scope() if wrapped else contextlib.nullcontext():
@@ -103,7 +103,7 @@ def convert_wrapped(file: pathlib.Path, unsafe: bool) -> keras.Model:
     """
     legacy = load_with_keras2(file, unsafe, wrapped=True)
     try:
-        with _quiet():
+        with keras2_at_work():
             plain, carried = tfmot.stripped(legacy)
     except Exception as error:  # Keras 2 raises whatever the layers' constructors raise
         raise ValueError(
@@ -130,7 +130,7 @@ def convert(legacy: Any, file: pathlib.Path, unsafe: bool) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         bridge = pathlib.Path(folder) / "model.h5"
         try:
-            with _quiet():
+            with keras2_at_work():
                 legacy.save(bridge, save_format="h5", include_optimizer=False)
         except (NotImplementedError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -175,7 +175,7 @@ def difference(model: keras.Model, legacy: Any) -> float:
         return [draw(*each, random, vocabulary(model)) for each in zip(sizes, dtypes, known, strict=True)]
 
     def run(sizes: Sequence[tuple[int, ...]]) -> list[Any]:
-        with _quiet():
+        with keras2_at_work():
             arrays = inputs_of(sizes)
             return list(keras.tree.flatten(legacy.predict_on_batch(arrays[0] if len(arrays) == 1 else arrays)))
 
@@ -213,7 +213,7 @@ def configs_of_saved_model(folder: pathlib.Path) -> list[Any]:
     file = metadata if metadata.is_file() else folder / "saved_model.pb"
     try:
         if file is metadata:
-            with _quiet():
+            with keras2_at_work():
                 from tf_keras.protobuf import saved_metadata_pb2
             parsed = saved_metadata_pb2.SavedMetadata()
             parsed.ParseFromString(file.read_bytes())
@@ -237,16 +237,3 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
         error = np.where(equal, 0.0, np.abs(a - b)).max(initial=0.0)
     scale = max(1e-2, np.abs(b[np.isfinite(b)]).max(initial=0.0))
     return float(error / scale) if np.isfinite(error) else float("inf")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tf_keras' warnings about itself to itself, and the environment as it was."""
-    with no_warnings():
-        before = os.environ.get("TF_USE_LEGACY_KERAS")
-        try:
-            yield
-        finally:
-            os.environ.pop("TF_USE_LEGACY_KERAS", None)
-            if before is not None:
-                os.environ["TF_USE_LEGACY_KERAS"] = before

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.wrappers import inner_weights
+from tfcompress.loading.keras2_packages import original_tfmot
 from tfcompress.loading.tfmot_private import layer_before, quantized_weights
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
@@ -62,9 +63,8 @@ def is_wrapped(config: Any) -> bool:
 
 @contextlib.contextmanager
 def scope() -> Iterator[None]:
-    """Let tf_keras know tfmot's layers; what its import changes is the caller's to put back."""
-    import tensorflow_model_optimization as tfmot
-
+    """Let tf_keras know tfmot's layers."""
+    tfmot = original_tfmot()
     with contextlib.ExitStack() as scopes:
         for make in (tfmot.sparsity.keras.prune_scope, tfmot.quantization.keras.quantize_scope):
             scopes.enter_context(make())
@@ -74,8 +74,7 @@ def scope() -> Iterator[None]:
 
 def stripped(legacy: Any) -> tuple[Any, Carried]:
     """Return a tf_keras model without wrappers of tfmot, and what they knew."""
-    import tensorflow_model_optimization as tfmot
-
+    tfmot = original_tfmot()
     carried = Carried()
     for layer in _layers(legacy):
         if type(layer).__name__ == "PruneLowMagnitude":

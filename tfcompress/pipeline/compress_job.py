@@ -12,13 +12,13 @@ from typing import Any
 import keras
 
 from tfcompress.core.atomic_files import check_room, check_target, save
+from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation import Report, compare
 from tfcompress.evaluation.open_predictor import Saved
 from tfcompress.export import export
 from tfcompress.graph import rebuild, strip
 from tfcompress.pipeline.checkpoints import Resume
-from tfcompress.pipeline.datasets import Data
-from tfcompress.pipeline.quantize_aware_training import calibration_samples, settling
+from tfcompress.pipeline.quantize_aware_training import CALIBRATION_SAMPLES, settling
 from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PolynomialSparsity, prune
 from tfcompress.quantization.quantize import quantize
@@ -74,7 +74,7 @@ def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:
 
 
 def compress_job(
-    data: Data,
+    data: Dataset,
     output_dir: str | os.PathLike[str],
     *,
     model: keras.Model | None = None,
@@ -157,7 +157,7 @@ def compress_job(
     if qat_epochs:
         config = settling(config, qat_epochs * batches)
     with stage("quantize to int8"):  # not the stripped model: its masks keep the zeros in training
-        quantized = quantize(pruned, config, data=calibration_samples(data))
+        quantized = quantize(pruned, config, data=data.train.drawn(CALIBRATION_SAMPLES))
     if qat_epochs:
         train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
     save(quantized, folder / "quantized.keras", overwrite=True)
@@ -167,7 +167,8 @@ def compress_job(
             export(models[source], folder / name, precision=precision, overwrite=True)
     saved = {name: Saved(each, folder / name) for name, each in zip(MODELS, models.values(), strict=True)}
     candidates = {**saved, **{name: folder / name for name in FILES}}
-    report = compare(candidates, data.x_test, data.y_test, baseline="dense.tflite", threads=threads)
+    test = data.test.in_order()
+    report = compare(candidates, test, baseline="dense.tflite", threads=threads, class_names=data.class_names)
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
     if resume:

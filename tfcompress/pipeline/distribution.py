@@ -15,8 +15,8 @@ from tfcompress.core.arguments import check_count
 from tfcompress.core.limits import MOST, MOST_DEVICES
 from tfcompress.core.replicas import NO_MULTI_WORKER
 from tfcompress.core.transform import read
+from tfcompress.data.splits import Split
 from tfcompress.graph import rebuild
-from tfcompress.pipeline.epoch_batches import WholeBatches
 
 LEAST_THREADS = 16
 """Of JAX's CPU devices. Computations of several processes wait for each other, each in a thread of its own: with fewer
@@ -103,30 +103,32 @@ class Devices:
 
             jax.distributed.shutdown()
 
-    def batches(self, x: Any, y: Any, batch_size: int, begun: int = 0) -> WholeBatches:
-        """Return the part of each shuffled batch that this process feeds; an incomplete last one is left out.
+    def batches(self, split: Split, batch_size: int, begun: int = 0) -> Any:
+        """Return the part of each shuffled batch that this process feeds; several devices leave out an incomplete last.
 
         Args:
-            x: Inputs, samples first.
-            y: Targets.
+            split: What to train with.
             batch_size: Samples in a batch, of all devices together.
             begun: Epochs that are done.
 
         Raises:
             ValueError: If the devices can't share a batch evenly, or there are fewer samples than one.
         """
+        if self is ONE:
+            return split.shuffled(batch_size, begun=begun)
         if batch_size % self.parts:
             raise ValueError(
                 f"Expected a batch size that {self.parts} devices share evenly. Received: {batch_size}. Take "
                 f"{math.ceil(batch_size / self.parts) * self.parts}."
             )
-        if len(x) < batch_size:
+        if split.samples < batch_size:
             raise ValueError(
-                f"Expected at least one batch of {batch_size} samples. Received: {len(x)}. Take a smaller batch size."
+                f"Expected at least one batch of {batch_size} samples. Received: {split.samples}. Take a smaller batch "
+                "size."
             )
         feeding = min(self.parts, self.processes)
         part = self.process * feeding // self.processes
-        return WholeBatches(x, y, batch_size, part, feeding, begun=begun)
+        return split.shuffled(batch_size, part=part, parts=feeding, begun=begun, whole=True)
 
 
 ONE = Devices()

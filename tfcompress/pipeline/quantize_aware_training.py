@@ -1,33 +1,18 @@
-"""Quantizing a trained model: the samples it is calibrated with, ranges that settle in time, zeros that stay."""
+"""Quantizing a trained model: ranges that settle in time, zeros that stay."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import keras
-import numpy as np
 
 from tfcompress.core.transform import read
 from tfcompress.core.wrappers import inner_weights
-from tfcompress.pipeline.datasets import Data
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.quantize_config import QuantizeConfig
 
 CALIBRATION_SAMPLES = 512
-
-
-def calibration_samples(data: Data, count: int = CALIBRATION_SAMPLES, seed: int = 0) -> np.ndarray:
-    """Return `count` inputs of the training data, or all if there are fewer; drawn, since files are often sorted.
-
-    Example:
-
-    >>> x = np.arange(6.0).reshape(6, 1)
-    >>> data = Data("six", x, np.zeros(6, int), x, np.zeros(6, int))
-    >>> len(calibration_samples(data, 4)), len(calibration_samples(data, 10))
-    (4, 6)
-    """
-    drawn = np.random.default_rng(seed).permutation(len(data.x_train))[:count]
-    return data.x_train[np.sort(drawn)]
+"""Drawn from what a model is trained with."""
 
 
 def finds_ranges(config: QuantizeConfig) -> bool:
@@ -57,6 +42,7 @@ def keep_zeros(model: keras.Model) -> keras.Model:
     Example:
 
     >>> import tfcompress as tfc
+    >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> model = keep_zeros(tfc.prune_once(model, 0.75))
     >>> model.compile("sgd", "mse")

@@ -10,6 +10,7 @@ import keras
 
 from tfcompress.core.arguments import check_several
 from tfcompress.core.old_calls import accepts_old_calls
+from tfcompress.data.dataset import Data, Dataset
 from tfcompress.data.reading import collected
 from tfcompress.evaluation import evaluate
 from tfcompress.evaluation.summary import summary
@@ -17,7 +18,6 @@ from tfcompress.graph import strip
 from tfcompress.graph.selectors import Layers
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.compress_job import Stage, rising_schedule, silent
-from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.scan_plots import Scan, canvas, finish
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
@@ -113,7 +113,7 @@ def _draw(result: Sweep) -> Any:
     return figure
 
 
-@accepts_old_calls(places=((1, "data", lambda value: isinstance(value, Data)),))
+@accepts_old_calls(places=((1, "data", lambda value: isinstance(value, Dataset)),))
 def sweep(
     model: keras.Model,
     sparsities: Sequence[float],
@@ -138,7 +138,7 @@ def sweep(
         model: A trained model with one input and one output; it is not changed.
         sparsities: Shares of zeros, in [0, 1).
         data: What to train with: `(x, y)`, or what yields batches of them, as for `tfc.evaluate`; or a
-            `tfcompress.pipeline.Data`, which holds test data too.
+            `tfcompress.pipeline.Dataset`, which holds test data too.
         layers: Which layers are pruned, as in `tfc.prune`.
         test_data: What to evaluate on, that training never sees, in any of these forms.
         epochs: Epochs of each training.
@@ -190,19 +190,17 @@ def sweep(
     return Sweep(model.name, data.name, metric, epochs, tuple(rows))
 
 
-def _both(data: Any, test_data: Any) -> Data:
+def _both(data: Any, test_data: Any) -> Dataset:
     """Return what to train with and what to evaluate on, as arrays."""
-    if isinstance(data, Data) != (test_data is None):
+    if isinstance(data, Dataset) != (test_data is None):
         raise ValueError(
-            "Expected data to train with, and test_data to evaluate on; or a tfcompress.pipeline.Data, which holds "
+            "Expected data to train with, and test_data to evaluate on; or a tfcompress.pipeline.Dataset, which holds "
             f"both, alone. Received: data of type {type(data).__name__}, test_data of type {type(test_data).__name__}."
         )
-    return data if isinstance(data, Data) else Data("data", *collected(data), *collected(test_data))
+    return data if isinstance(data, Dataset) else Data("data", *collected(data), *collected(test_data))
 
 
-def _evaluated(model: keras.Model, data: Data) -> tuple[str, float, float]:
+def _evaluated(model: keras.Model, data: Dataset) -> tuple[str, float, float]:
     """Return the metric's name, and its value on training and on test data."""
-    (metric, train), (_, test) = (
-        evaluate(model, x, y).scores[""] for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))
-    )
+    (metric, train), (_, test) = (evaluate(model, split.in_order()).scores[""] for split in (data.train, data.test))
     return metric, train, test

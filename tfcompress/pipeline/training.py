@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
+from tfcompress.core.arguments import short
+from tfcompress.data.dataset import Dataset
 from tfcompress.graph.output_activation import last_activation
 from tfcompress.pipeline.checkpoints import Backup
-from tfcompress.pipeline.datasets import Data
 from tfcompress.pipeline.distribution import ONE, Devices
-from tfcompress.pipeline.epoch_batches import WholeBatches
 
 MOST_OUTPUTS = 1 << 20
 """Of the model that is made for data; more are numbers that are no classes."""
 
+LARGE, WAVE = 48, 1024
+"""Pixels from which such a model pools more often; values in a row, of a channel or two, that are a wave."""
 
-def default_model(data: Data) -> keras.Model:
-    """Return an untrained model for `data`: a small convolutional one for images, else a dense one; logits."""
-    shape = data.x_train.shape[1:]
-    outputs = data.classes or int(np.prod(data.y_train.shape[1:]))
+
+def default_model(data: Dataset) -> keras.Model:
+    """Return an untrained model for `data`: a small convolutional one for images and sound, else a dense one; logits.
+
+    Raises:
+        ValueError: If the data has several inputs, inputs of no fixed size, or more outputs than a small model has.
+    """
+    given = data.train.x
+    shape = () if isinstance(given, Mapping) else tuple(size for size in given.shape[1:] if size is not None)
+    if isinstance(given, Mapping) or len(shape) + 1 < len(given.shape):
+        raise ValueError(
+            f"Expected data with one input of a fixed size, to make a small model for it. Received: {given}. Make a "
+            "model for it, and give that."
+        )
+    outputs = data.classes or math.prod(size or 1 for size in data.train.y.shape[1:])
     if outputs > MOST_OUTPUTS:
         raise ValueError(
             f"Expected at most {MOST_OUTPUTS:,} classes, numbered 0, 1, 2, ... Received: {outputs - 1} as the largest "
             "number. Number them anew, or take targets that aren't whole numbers for a regression."
         )
     inputs = keras.Input(shape, name="input")
-    if len(shape) in (2, 3):
+    if len(shape) == 2 and shape[0] >= WAVE and shape[1] <= 2:
+        x = inputs
+        for index, (filters, size, stride) in enumerate(((16, 32, 8), (32, 8, 4), (32, 8, 4))):
+            x = layers.Conv1D(filters, size, stride, padding="same", use_bias=False, name=f"conv_{index}")(x)
+            x = layers.BatchNormalization(name=f"norm_{index}")(x)
+            x = layers.ReLU(name=f"relu_{index}")(x)
+        x = layers.GlobalAveragePooling1D(name="mean")(x)
+    elif len(shape) in (2, 3):
         x = layers.Reshape((*shape, 1))(inputs) if len(shape) == 2 else inputs
         for index, filters in enumerate((16, 32, 32)):
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv_{index}")(x)
             x = layers.BatchNormalization(name=f"norm_{index}")(x)
             x = layers.ReLU(name=f"relu_{index}")(x)
-            if index == 1 and min(x.shape[1:3]) >= 4:
-                x = layers.MaxPooling2D(name="pool")(x)
+            if min(x.shape[1:3]) >= (4 if index == 1 else LARGE):
+                x = layers.MaxPooling2D(name="pool" if index == 1 else f"pool_{index}")(x)
         x = layers.Flatten(name="flat")(x)
     else:
         x = layers.Flatten(name="flat")(inputs)
@@ -44,27 +64,44 @@ def default_model(data: Data) -> keras.Model:
     return keras.Model(inputs, layers.Dense(outputs, name="logits")(x), name=data.name)
 
 
-def check_fits(model: keras.Model, data: Data) -> None:
-    """Raise ValueError unless a model with one input and one output takes and gives what is in `data`."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+def check_fits(model: keras.Model, data: Dataset) -> None:
+    """Raise ValueError unless a model takes and gives what is in `data`: one output, and one input or those by name."""
+    given = data.train.x
+    if len(model.outputs) != 1 or (len(model.inputs) != 1 and not isinstance(given, Mapping)):
         raise ValueError(
             f"Expected a model with one input and one output. Received: {model.name!r} with {len(model.inputs)} and "
             f"{len(model.outputs)}. Train such a model in Python, with tfcompress.prune and model.fit."
         )
-    declared, given = tuple(model.inputs[0].shape[1:]), data.x_train.shape[1:]
-    if len(declared) != len(given) or any(d not in (None, g) for d, g in zip(declared, given, strict=True)):
-        raise ValueError(f"Expected x_train with samples of shape {declared}. Received: {given}.")
+    if isinstance(given, Mapping):
+        names = [x.name for x in model.inputs]
+        if set(names) != set(given):
+            raise ValueError(f"Expected data for the inputs {names}. Received: {list(given)}.")
+        for x in model.inputs:
+            _check_shape(f"input {x.name!r} with samples", tuple(x.shape[1:]), given[x.name].shape[1:])
+    else:
+        _check_shape("inputs with samples", tuple(model.inputs[0].shape[1:]), given.shape[1:])
     width = model.outputs[0].shape[-1]
     if data.classes is None:
-        wanted = tuple(model.outputs[0].shape[1:])
-        given = data.y_train.shape[1:] or (1,)
-        if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
-            raise ValueError(f"Expected targets of shape {wanted}, as the model's output. Received: {given}.")
+        _check_shape(
+            "targets", tuple(model.outputs[0].shape[1:]), data.train.y.shape[1:] or (1,), ", as the model's output"
+        )
+    named = 2 if width == 1 else width
+    if data.class_names is not None and named not in (None, len(data.class_names)):
+        raise ValueError(
+            f"Expected {named} classes, as the model has. Received: {len(data.class_names)}, named "
+            f"{short(list(data.class_names))}. Give the data that the model was trained for."
+        )
     if data.classes is not None and width not in (None, 1) and data.classes > width:
         raise ValueError(f"Expected classes from 0 to {width - 1}, as the model has. Received: {data.classes - 1}.")
 
 
-def loss_for(model: keras.Model, data: Data) -> Any:
+def _check_shape(what: str, wanted: tuple[int | None, ...], given: tuple[int | None, ...], why: str = "") -> None:
+    """Raise ValueError unless sizes are those of the model, where it says them."""
+    if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
+        raise ValueError(f"Expected {what} of shape {wanted}{why}. Received: {given}.")
+
+
+def loss_for(model: keras.Model, data: Dataset) -> Any:
     """Return the loss that a model was compiled with, or else the one that its output and the targets ask for."""
     logits = last_activation(model.outputs[0]) not in ("softmax", "sigmoid")
     if getattr(model, "compiled", False) and model.loss is not None:
@@ -86,7 +123,7 @@ def is_categorical(loss: Any) -> bool:
 
 def fit(
     model: keras.Model,
-    data: Data,
+    data: Dataset,
     loss: Any,
     *,
     epochs: int,
@@ -96,7 +133,7 @@ def fit(
     devices: Devices = ONE,
     backup: Backup | None = None,
 ) -> None:
-    """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by Keras' seed.
+    """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by numpy's seed.
 
     With a `backup`, in one process, it goes on where it was when it was killed, and ends as if it had not been.
     """
@@ -106,25 +143,18 @@ def fit(
 
     def run(there: keras.Model) -> None:
         there.compile(keras.optimizers.Adam(rate), loss)
-        x, y = data.x_train, data.y_train
-        if backup is None or devices.processes > 1:
-            if devices is ONE:
-                there.fit(x, y, batch_size=batch_size, **how)
-            else:
-                there.fit(devices.batches(x, y, batch_size), shuffle=False, **how)
-            return
-        begun = backup.restore(there)
-        if devices is ONE:
-            batches = WholeBatches(x, y, batch_size, begun=begun, whole=False)
-        else:
-            batches = devices.batches(x, y, batch_size, begun)
-        if begun < epochs:
+        begun = 0
+        if backup is not None and devices.processes == 1:
+            begun = backup.restore(there)
             how["callbacks"].append(backup)
+        batches = devices.batches(data.train, batch_size, begun)
+        if begun < epochs:
             there.fit(batches, shuffle=False, initial_epoch=begun, **how)
 
     devices.train(model, run)
 
 
-def steps_per_epoch(data: Data, batch_size: int, devices: Devices = ONE) -> int:
+def steps_per_epoch(data: Dataset, batch_size: int, devices: Devices = ONE) -> int:
     """Return how many batches an epoch has; several devices leave out an incomplete one."""
-    return len(data.x_train) // batch_size if devices is not ONE else -(-len(data.x_train) // batch_size)
+    samples = data.train.samples
+    return samples // batch_size if devices is not ONE else -(-samples // batch_size)

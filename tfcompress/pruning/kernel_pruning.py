@@ -8,6 +8,7 @@ import math
 import uuid
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -72,19 +73,11 @@ def prune_kernels(model: keras.Model, config: PruneConfig, choice: LayerChoice, 
                 free.append(layer.name)
                 return layer
         check_prunable(layer, positions)
-        weights = inner_weights(layer)
         masks = []
         for position in positions:
-            layout = layout_of(layer, position)
-            config.units.check(
-                layout.matrices, f"the {weights[position].name} of layer {layer.name!r}, of shape {layout.shape}"
-            )
-            mask = Mask(config, group, seed=len(made), given=evidence.data is not None)
-            if config.granularity != "element":
-                mask.inputs, mask.outputs = layout.inputs, layout.outputs
-            check_criterion(config, weights[position])
+            mask = mask_for(layer, position, config, group, seed=len(made), given=evidence.data is not None)
             masks.append((position, mask))
-            made.append(_Masked(layer.name, position, layout, mask))
+            made.append(_Masked(layer.name, position, layout_of(layer, position), mask))
         return with_transforms(layer, masks)
 
     pruned = rebuild(model, wrap)
@@ -122,6 +115,27 @@ def positions_for(layer: Layer, config: PruneConfig) -> list[int]:
     if not isinstance(config.granularity, NofM):
         return positions
     return [position for position in positions if not is_depthwise(layer, position)]
+
+
+def mask_for(layer: Layer, position: int, config: PruneConfig, group: str | None = None, **how: Any) -> Mask:
+    """Return a mask for one kernel of a built layer; raise ValueError if it has no such units.
+
+    Args:
+        layer: A layer or a wrapper of this package around one.
+        position: Of the kernel in its weights.
+        config: What is pruned and when.
+        group: As of `Mask`.
+        **how: Other arguments of `Mask`.
+    """
+    weight = inner_weights(layer)[position]
+    mask = Mask(config, group, **how)
+    if config.granularity != "element":
+        layout = layout_of(layer, position)
+        where = f"the {weight.name} of layer {layer.name!r}, of shape {layout.shape}"
+        config.units.check(layout.matrices, where)
+        mask.inputs, mask.outputs = layout.inputs, layout.outputs
+    check_criterion(config, weight)
+    return mask
 
 
 def _say_what_is_short(pattern: NofM, made: Sequence[_Masked]) -> None:

@@ -22,7 +22,7 @@ def convert(values: FlagValues) -> Result:
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
-    samples = data_of(values).x_test[:256] if values.data else True
+    samples = data_of(values).test.first(256) if values.data else True
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
     batch: Any = "auto" if asked is None else asked or None

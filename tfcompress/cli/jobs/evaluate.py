@@ -22,7 +22,8 @@ def evaluate(values: FlagValues) -> Result:
     for path in values.models:
         name = pathlib.Path(path).name
         candidates[path if name in candidates else name] = path
-    report = tfc.compare(candidates, data.x_test, data.y_test, threads=values.threads)
+    test = data.test.in_order()
+    report = tfc.compare(candidates, test, threads=values.threads, class_names=data.class_names)
     print(report.table(width=110))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")

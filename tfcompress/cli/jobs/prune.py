@@ -53,7 +53,7 @@ def prune(values: FlagValues) -> Result:
     if whole_units:
         print(tfc.shrink_report(pruned))
     print(tfc.summary(final))
-    metrics = tfc.evaluate(final, data.x_test, data.y_test)
+    metrics = tfc.evaluate(final, data.test.in_order(), class_names=data.class_names)
     print(metrics)
     print(f"Written to {output}.")
     resume.done()

@@ -23,7 +23,7 @@ def quantize(values: FlagValues) -> Result:
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.evaluation.open_predictor import Saved
-    from tfcompress.pipeline.quantize_aware_training import calibration_samples, keep_zeros
+    from tfcompress.pipeline.quantize_aware_training import keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 
@@ -45,7 +45,7 @@ def quantize(values: FlagValues) -> Result:
         quantized = quantize(
             keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model,
             config,
-            calibration_samples(data, values.calibration_samples, values.seed) if data else None,
+            data.train.drawn(values.calibration_samples, values.seed) if data else None,
             values.layers,
             equalize=values.equalize,
             correct_bias=values.correct_bias,
@@ -69,14 +69,14 @@ def quantize(values: FlagValues) -> Result:
                 inference_io=values.inference_io,
                 opset=int(values.opset),
                 overwrite=overwrite,
-                verify=True if data is None else data.x_test[:256],
+                verify=True if data is None else data.test.first(256),
             )
         print(artifact)
     found: dict[str, Any] = {}
     if data:
         saved = {"float": Saved(model, pathlib.Path(values.model)), "quantized": Saved(quantized, output)}
         candidates = {**saved, **{path.name: path for path in outputs}}
-        report = tfc.compare(candidates, data.x_test, data.y_test, latency=False)
+        report = tfc.compare(candidates, data.test.in_order(), latency=False, class_names=data.class_names)
         print(report.table(width=110))
         found = report.to_dict()
     print(f"Written to {', '.join(map(str, (output, *outputs)))}.")

@@ -42,7 +42,7 @@ def train(values: FlagValues) -> Result:
     if values.precision != "float32":
         model = tfc.full_precision(model)
     tfc.save(model, output, overwrite=overwrite)
-    metrics = tfc.evaluate(model, data.x_test, data.y_test)
+    metrics = tfc.evaluate(model, data.test.in_order(), class_names=data.class_names)
     print(metrics)
     print(f"Written to {output}.")
     resume.done()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import math
 import numbers
 from typing import Any, ClassVar
 
@@ -112,6 +113,19 @@ class Schedule:
         done = min(steps - 1, last)
         reached = 0.0 if done < begin else float(self.sparsity(done - (done - begin) % frequency))
         return None if reached >= final - 1e-6 else (final, last + 1)
+
+    def next_update(self, steps: int) -> int | None:
+        """Return the first training step, counted from 0, at which masks are computed anew; `None` if there is none.
+
+        Args:
+            steps: That were done.
+
+        Raises:
+            ValueError: If it isn't known.
+        """
+        begin, end, frequency = self._steps()
+        due = max(begin, begin + math.ceil((steps - begin) / frequency) * frequency)
+        return None if due >= NEVER or (end != -1 and due > end) else due
 
     def known_final(self) -> float | None:
         """Return the share of zeros after the last update; `None` if there is no last one."""

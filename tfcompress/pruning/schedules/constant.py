@@ -157,6 +157,10 @@ class Regrowth(_Constant):
         """Return whether masks are computed at `step`: at 0, then from `begin_step` on, each `frequency`."""
         return ops.logical_or(ops.equal(ops.cast(step, "int32"), 0), super().updates(step))
 
+    def next_update(self, steps: int) -> int | None:
+        """Return the first training step, counted from 0, at which masks are computed anew; `None` if there is none."""
+        return 0 if steps == 0 else super().next_update(steps)
+
     def regrown(self, step: Tensor) -> Tensor:
         """Return the share of the kept weights that is exchanged at `step`, float32 scalar; 0 at step 0."""
         progress = ops.minimum(ops.cast(step, "float32") / float(self.end_step), 1.0)

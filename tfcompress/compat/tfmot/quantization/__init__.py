@@ -1,0 +1,1 @@
+"""tfmot's names for quantization."""

@@ -1,0 +1,157 @@
+"""Samples with their targets, of one purpose: in memory, or read when they are needed."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.data.epoch_batches import WholeBatches
+from tfcompress.data.named_inputs import TensorInfo
+
+BATCH_SIZE = 32
+"""Samples at once where nothing is trained."""
+
+Infos = TensorInfo | Mapping[str, TensorInfo]
+
+
+class Split(abc.ABC):
+    """Samples with their targets, to train with, to validate or to test on.
+
+    Attributes:
+        samples: How many there are.
+        x: Shape and dtype of a batch of inputs, the first size `None`; of several inputs by name.
+        y: Shape and dtype of a batch of targets.
+    """
+
+    samples: int
+    x: Infos
+    y: TensorInfo
+
+    @abc.abstractmethod
+    def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
+        """Return what `fit` is given, in an order that is drawn anew for every epoch by numpy's global seed.
+
+        Args:
+            batch_size: Samples in all parts of a batch together.
+            part: Which part of each batch, from 0: that of one of several processes.
+            parts: How many.
+            begun: Epochs that are done: the order is that of the next.
+            whole: Whether an incomplete last batch is left out.
+        """
+
+    @abc.abstractmethod
+    def in_order(self) -> Any:
+        """Return inputs and targets, as `tfc.evaluate` takes them, in the order that they have; again and again."""
+
+    @abc.abstractmethod
+    def first(self, count: int) -> Any:
+        """Return the first inputs, or all if there are fewer, as arrays."""
+
+    @abc.abstractmethod
+    def drawn(self, count: int, seed: int = 0) -> Any:
+        """Return `count` inputs, or all if there are fewer, drawn by a seed: data is often sorted."""
+
+
+class ArraySplit(Split):
+    """Arrays in memory.
+
+    Args:
+        x: Inputs, samples first.
+        y: Targets.
+
+    Example:
+
+    >>> split = ArraySplit(np.arange(6.0).reshape(6, 1), np.zeros(6, int))
+    >>> split.samples, split.x.shape, len(split.drawn(4)), len(split.shuffled(4))
+    (6, (None, 1), 4, 2)
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        self.arrays = x, y
+        self.samples = len(x)
+        self.x, self.y = (TensorInfo((None, *array.shape[1:]), str(array.dtype)) for array in (x, y))
+
+    def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
+        """Return batches as a `keras.utils.PyDataset`."""
+        return WholeBatches(*self.arrays, batch_size, part, parts, begun=begun, whole=whole)
+
+    def in_order(self) -> Any:
+        """Return the arrays."""
+        return self.arrays
+
+    def first(self, count: int) -> Any:
+        """Return the first inputs."""
+        return self.arrays[0][:count]
+
+    def drawn(self, count: int, seed: int = 0) -> Any:
+        """Return inputs that a permutation puts first, in the order of the array."""
+        return self.arrays[0][np.sort(np.random.default_rng(seed).permutation(self.samples)[:count])]
+
+
+class Stream(Split):
+    """Samples that a `tf.data.Dataset` reads when they are needed; none is kept.
+
+    Args:
+        read: A function from a seed to a `tf.data.Dataset` of single samples (input, target): in an order that is
+            drawn anew each time that it is gone through, the same one of each time for the same seed; without a seed
+            in one order.
+        samples: How many there are.
+        failed: A function from what was raised in reading to an error that says which file is to blame, or `None`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> read = lambda seed: tf.data.Dataset.from_tensor_slices((np.zeros((6, 2), "float32"), np.arange(6)))
+    >>> split = Stream(read, 6)
+    >>> split.x, [len(y) for _, y in split.in_order()], split.first(4).shape
+    (TensorInfo(shape=(None, 2), dtype='float32'), [6], (4, 2))
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int | None], Any],
+        samples: int,
+        failed: Callable[[Exception], Exception | None] | None = None,
+    ):
+        self.read, self.samples, self.failed = read, samples, failed
+        x, y = read(None).element_spec
+        self.x = {name: _info(spec) for name, spec in x.items()} if isinstance(x, Mapping) else _info(x)
+        self.y = _info(y)
+
+    def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
+        """Return batches as a `tf.data.Dataset`, whose every pass is an epoch."""
+        samples = self.read(int(np.random.randint(2**31)))
+        if parts == 1:
+            batches = samples.batch(batch_size, drop_remainder=whole)
+        else:  # the parts of a batch are as many small ones, one after the other
+            small = samples.batch(batch_size // parts, drop_remainder=True)
+            batches = small.take(self.samples // batch_size * parts).shard(parts, part)
+        batches = batches.prefetch(2)
+        for _ in range(begun):
+            iter(batches)
+        return batches
+
+    def in_order(self) -> Any:
+        """Return batches as a `tf.data.Dataset`."""
+        return self.read(None).batch(BATCH_SIZE).prefetch(2)
+
+    def first(self, count: int) -> Any:
+        """Return the first inputs, as an array, or by name."""
+        return _arrays(self.read(None).take(count), count)
+
+    def drawn(self, count: int, seed: int = 0) -> Any:
+        """Return the inputs that come first in an order that a seed draws, as an array, or by name."""
+        return _arrays(self.read(seed).take(count), count)
+
+
+def _info(spec: Any) -> TensorInfo:
+    return TensorInfo((None, *spec.shape), spec.dtype.name)
+
+
+def _arrays(samples: Any, count: int) -> Any:
+    batch = next(iter(samples.batch(count)))[0]
+    return keras.tree.map_structure(lambda tensor: tensor.numpy(), batch)
