@@ -14,6 +14,6 @@ Example:
 'Dense'
 """
 
-from tfcompress.compat.tfmot import sparsity
+from tfcompress.compat.tfmot import quantization, sparsity
 
-__all__ = ["sparsity"]
+__all__ = ["quantization", "sparsity"]
