@@ -43,7 +43,7 @@ def test_a_pattern_says_how_sparse_it_is(values):
 
 @pytest.mark.parametrize("text", ["rows", "4:2", "2:4:8", "0x4", "", "-1x2"])
 def test_bad_granularities_are_refused(text):
-    with pytest.raises(UsageError, match="Expected"):
+    with pytest.raises(ValueError, match="Expected"):
         granularity_of(text)
 
 

@@ -16,6 +16,7 @@ from tfcompress.quantization.quantize_config import RECIPES
 
 DEFAULTS = {
     "model": "m.keras", "recipe": "int8", "range": None, "inference_io": "float32", "outputs": None, "qat_epochs": 0,
+    "config": None,
     "freeze_ranges_epoch": None, "freeze_ranges_step": None, "freeze_batch_norm_epoch": None,
     "freeze_batch_norm_step": None, "correct_bias": False, "reestimate_batch_norm": False,
 }  # fmt: skip

@@ -7,7 +7,7 @@ import os
 from absl.flags import FlagValues
 
 from tfcompress.cli.wrong_use import UsageError
-from tfcompress.pipeline.distribution import Devices, start
+from tfcompress.pipeline.distribution import ONE, Devices, start
 
 FLAGS = ("distribution", "devices", "model_devices", "job_addresses", "num_processes", "process_id")
 
@@ -20,6 +20,8 @@ def devices_of(values: FlagValues) -> Devices:
     Raises:
         UsageError: If the flags, the backend and the machine don't go together.
     """
+    if values.dry_run and (values.num_processes or 1) > 1:
+        return ONE  # the others aren't waited for
     kind, *rest = (values[name].value for name in FLAGS)
     if kind != "none" and values.model and not os.path.exists(values.model):
         raise FileNotFoundError(f"Expected a model. Received: {values.model}, which isn't there. Check --model.")

@@ -3,29 +3,75 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from absl.flags import FlagValues
 
+from tfcompress.cli.config_file import layer_configs
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
+from tfcompress.core.arguments import check_fields, short
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pipeline import Dataset, check_fits, digits
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
-from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig, WeightSpec
 
 FROZEN = ("ranges", "batch_norm")
+_FIELDS = tuple(field.name for field in dataclasses.fields(QuantizeConfig))
+
+
+def read_config(value: Any) -> QuantizeConfig:
+    """Return a config as a file has it: the name of a recipe, or fields that differ from those of one.
+
+    Args:
+        value: "int8", or such as {"recipe": "int8_weights", "weights": {"bits": 4}}; without a recipe, of int8.
+
+    Example:
+
+    >>> read_config({"weights": {"bits": 4}, "activations": None}).weights
+    WeightSpec(bits=4, granularity='per_channel', range='minmax')
+    """
+    if isinstance(value, str):
+        return QuantizeConfig.get(value)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"Expected the name of a recipe, or fields of a QuantizeConfig. Received: {short(value)}.")
+    fields = check_fields("a QuantizeConfig", value, ("recipe", *_FIELDS))
+    made = QuantizeConfig.get(fields.pop("recipe", "int8")).to_dict()
+    for name, kind in (("weights", WeightSpec), ("activations", ActivationSpec)):
+        if isinstance(fields.get(name), Mapping):
+            known = [field.name for field in dataclasses.fields(kind)]
+            own = check_fields(f"`{name}`, a {kind.__name__}", fields[name], known)
+            fields[name] = {**(made[name] or dataclasses.asdict(kind())), **own}
+    return QuantizeConfig.from_dict({**made, **fields})
+
+
+def configs_of(values: FlagValues) -> tuple[QuantizeConfig, ...]:
+    """Return what the flags, or the file of --config, quantize with."""
+    if values.config is None:
+        return (QuantizeConfig.get(values.recipe),)
+    configs = layer_configs(values.config, read_config).configs
+    return tuple(config for config in configs.values() if config is not None)
+
+
+def find_ranges(values: FlagValues) -> bool:
+    """Return whether ranges of activations are found from data."""
+    return any(map(finds_ranges, configs_of(values)))
+
+
+def _asked(values: FlagValues) -> str:
+    return f"--recipe={values.recipe}" if values.config is None else f"--config={values.config}"
 
 
 def check(values: FlagValues) -> None:
     """Raise UsageError if flags contradict each other; nothing is loaded for that."""
-    config = QuantizeConfig.get(values.recipe)
-    if values.range is not None and not finds_ranges(config):
-        raise UsageError(f"Expected no --range with --recipe={values.recipe}, which finds no ranges from data.")
+    if values.range is not None and not find_ranges(values):
+        raise UsageError(f"Expected no --range with {_asked(values)}, which finds no ranges from data.")
     if values.inference_io != "float32":
         if not values.outputs:
             raise UsageError(f"Expected --outputs with --inference_io={values.inference_io}: it is for these files.")
-        if not finds_ranges(config) or config.activations is None or config.activations.bits != 8:
+        if not any(finds_ranges(one) and one.activations and one.activations.bits == 8 for one in configs_of(values)):
             raise UsageError(
-                f"Expected --inference_io=float32 with --recipe={values.recipe}, whose activations aren't in 8 bits. "
+                f"Expected --inference_io=float32 with {_asked(values)}, whose activations aren't in 8 bits. "
                 f"Received: --inference_io={values.inference_io}. Take --recipe=int8."
             )
     for what in FROZEN:
@@ -47,14 +93,14 @@ def check_effects(values: FlagValues) -> None:
         refuse_without_effect(values, "without --qat_epochs", "preserve_sparsity", "learning_rate", "distribution")
     if not any(str(path).endswith(".onnx") for path in values.outputs or ()):
         refuse_without_effect(values, "without a .onnx file among --outputs", "opset")
-    if not finds_ranges(QuantizeConfig.get(values.recipe)) and not (
-        values.correct_bias or values.reestimate_batch_norm
-    ):
-        refuse_without_effect(values, f"with --recipe={values.recipe}", "calibration_samples")
+    if values.config is not None:
+        refuse_without_effect(values, "with --config, whose file says it for each layer", "recipe", "range")
+    if not find_ranges(values) and not (values.correct_bias or values.reestimate_batch_norm):
+        refuse_without_effect(values, f"with {_asked(values)}", "calibration_samples")
 
 
-def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig:
-    """Return the configuration that flags ask for.
+def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig | LayerConfigs:
+    """Return the configuration that flags ask for, or that of each layer.
 
     Args:
         values: The flags, checked.
@@ -63,9 +109,6 @@ def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig:
     Raises:
         UsageError: If something is frozen after the end of training.
     """
-    config = QuantizeConfig.get(values.recipe)
-    if values.range is not None and config.activations is not None:
-        config = dataclasses.replace(config, activations=dataclasses.replace(config.activations, range=values.range))
     steps: dict[str, int | None] = {}
     for what in FROZEN:
         epoch, step = values[f"freeze_{what}_epoch"].value, values[f"freeze_{what}_step"].value
@@ -73,7 +116,13 @@ def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig:
         total = values.qat_epochs * steps_in_epoch
         if step is not None and step >= total:
             raise UsageError(f"Expected --freeze_{what}_step below {total}, the steps of training. Received: {step}.")
-    return dataclasses.replace(config, freeze_ranges_step=steps["ranges"], freeze_batch_norm_step=steps["batch_norm"])
+    fixed: dict[str, Any] = {f"freeze_{what}_step": step for what, step in steps.items() if step is not None}
+    if values.config is not None:
+        return layer_configs(values.config, lambda value: dataclasses.replace(read_config(value), **fixed))
+    config = QuantizeConfig.get(values.recipe)
+    if values.range is not None and config.activations is not None:
+        config = dataclasses.replace(config, activations=dataclasses.replace(config.activations, range=values.range))
+    return dataclasses.replace(config, **fixed)
 
 
 def data_for(model: Any, given: Dataset | None, values: FlagValues) -> Dataset | None:
@@ -101,8 +150,8 @@ def data_for(model: Any, given: Dataset | None, values: FlagValues) -> Dataset |
 
 
 def _needs_data(values: FlagValues) -> str:
-    if finds_ranges(QuantizeConfig.get(values.recipe)):
-        return f"--recipe={values.recipe}"
+    if find_ranges(values):
+        return _asked(values)
     if values.qat_epochs:
         return f"--qat_epochs={values.qat_epochs}"
     return next((f"--{name}" for name in ("correct_bias", "reestimate_batch_norm") if values[name].value), "")

@@ -73,6 +73,15 @@ def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:
     check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in model.weights))
 
 
+def check_folder(folder: pathlib.Path, overwrite: bool) -> None:
+    """Raise FileExistsError if what the job writes is there already, and isn't to be replaced."""
+    there = [name for name in WRITTEN if (folder / name).exists()]
+    if there and not overwrite:
+        raise FileExistsError(
+            f"Expected a folder without {', '.join(there)}. Received: {folder}. Pass overwrite=True, or name another."
+        )
+
+
 def compress_job(
     data: Dataset,
     output_dir: str | os.PathLike[str],
@@ -118,11 +127,7 @@ def compress_job(
     """
     folder = pathlib.Path(output_dir)
     written = [folder / name for name in WRITTEN]
-    there = [path.name for path in written if path.exists()]
-    if there and not overwrite and not (resume and resume.begun):
-        raise FileExistsError(
-            f"Expected a folder without {', '.join(there)}. Received: {folder}. Pass overwrite=True, or name another."
-        )
+    check_folder(folder, overwrite or bool(resume and resume.begun))
     if finetune_epochs < 1 or qat_epochs < 0 or batch_size < 1 or (model is None and epochs < 1):
         raise ValueError(
             "Expected at least 1 epoch (0 of qat_epochs) and 1 sample per batch. Received: epochs="

@@ -40,7 +40,7 @@ GROUPS = {
 """{title: {name: flag}}, in the order of the help."""
 
 FLAGS: dict[str, Flag] = {name: flag for group in GROUPS.values() for name, flag in group.items()}
-GENERAL = tuple(general_flags.FLAGS)
+GENERAL = ("json", "verbosity")
 """Those of every job."""
 
 MACHINE = tuple(machine_flags.FLAGS)

@@ -1,4 +1,4 @@
-"""Flags that every job has."""
+"""Flags of how a job is run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from tfcompress.cli.flags.flag import Flag
 
 VERBOSITIES = ("quiet", "normal", "debug")
 
-TITLE = "Every job"
+TITLE = "Running"
 
 FLAGS = {
+    "dry_run": Flag(
+        "Check everything, say what would be done and which files would be written, and stop.", False, "switch"
+    ),
     "json": Flag(
         "A .json file to write the result to: figures, files, seed, versions; '-': standard output, where nothing else "
         "is printed then.",

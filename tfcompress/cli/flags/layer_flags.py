@@ -12,4 +12,9 @@ FLAGS = {
         kind="list",
         shown="NAME,NAME",
     ),
+    "config": Flag(
+        "A .json or .yaml file with a config for each layer: a mapping from names or regular expressions to configs, "
+        "of which the first key that matches a layer counts; null leaves its layers alone.",
+        shown="FILE",
+    ),
 }

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 def benchmark(values: FlagValues) -> Result:
     """Time models on random inputs, and print a table."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
+    from tfcompress.evaluation.open_predictor import open_predictor
 
+    if values.dry_run:
+        opened = {path: open_predictor(path, values.threads) for path in values.models}
+        rows = [{"model": path, "runs in": predictor.runtime} for path, predictor in opened.items()]
+        return dry_run.said(f"Would time {len(rows)} models.", rows)
     stage, timings = stage_of(values), {}
     for path in values.models:
         with stage(f"time {pathlib.Path(path).name}"):
@@ -51,6 +57,6 @@ JOB = Job(
     example="--models=my.tflite,my.onnx --threads=2 --batch_size=8",
     more="A .keras model is run by Keras, a .tflite file by LiteRT, an .onnx file by ONNX Runtime.",
     run=benchmark,
-    flags=("models", "overwrite", "threads", "timed_batch_size", "runs"),
+    flags=("models", "overwrite", "threads", "timed_batch_size", "runs", "dry_run"),
     required=("models",),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from absl.flags import FlagValues
 
@@ -29,6 +30,8 @@ def compress(values: FlagValues) -> Result:
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
+    if values.dry_run:
+        return _plan(values, data, model, folder)
     resume = resume_of(values, folder)
     report = compress_job(
         data,
@@ -51,6 +54,26 @@ def compress(values: FlagValues) -> Result:
     return {**report.to_dict(), "folder": str(folder), "files": files_made(folder / name for name in WRITTEN)}
 
 
+def _plan(values: FlagValues, data: Any, model: Any, folder: pathlib.Path) -> Result:
+    """Say what would be done, after a look at the model and at what lies in the folder."""
+    import tfcompress as tfc
+    from tfcompress.cli import dry_run
+    from tfcompress.pipeline import check_fits, default_model
+    from tfcompress.pipeline.compress_job import WRITTEN, check_folder
+
+    check_folder(folder, values.overwrite or not (values.model or values.data))
+    dense = default_model(data) if model is None else model
+    check_fits(dense, data)
+    pruned = tfc.prune(dense, values.sparsity, layers=values.layers)
+    first = f"train {dense.name} for {values.epochs} epochs, " if model is None else f"take {dense.name}, "
+    return dry_run.said(
+        f"Would {first}prune it to {values.sparsity:.0%} in {values.finetune_epochs} epochs, train it quantized in "
+        f"{values.qat_epochs}, and export and compare it, on {data.name}.",
+        dry_run.of_layers(tfc.quantize(pruned, "int8")),
+        [folder / name for name in WRITTEN],
+    )
+
+
 JOB = Job(
     does="Does the whole job: prunes a model, trains it quantized, ships it as TFLite and ONNX, compares all files.",
     example="--model=my.keras --data=my.npz --sparsity=0.8",
@@ -60,7 +83,7 @@ JOB = Job(
     run=compress,
     flags=(
         *("model", "data", "output_dir", "name", "overwrite", "unsafe", "layers", "sparsity", "epochs"),
-        *("finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads"),
+        *("finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads", "dry_run"),
     ),
     defaults={"qat_epochs": 3},
 )

@@ -16,6 +16,7 @@ from tfcompress.cli.wrong_use import refuse_without_effect
 def convert(values: FlagValues) -> Result:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
 
     for flag, suffix in (("opset", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
@@ -26,6 +27,14 @@ def convert(values: FlagValues) -> Result:
     model = tfc.load(values.model, unsafe=values.unsafe)
     asked = values.export_batch_size
     batch: Any = "auto" if asked is None else asked or None
+    if values.dry_run:
+        plans = {path: tfc.plan_export(model, path.suffix[1:].lower()) for path in outputs}
+        rows = [
+            {"file": path.name, "layer": one.layer, "class": one.kind, "computes in": one.arithmetic, "why": one.status}
+            for path, plan in plans.items()
+            for one in plan.operators
+        ]
+        return dry_run.said(f"Would export {model.name}, and compare each file with it.", rows, outputs)
     stage, made = stage_of(values), []
     for path in outputs:
         with stage(f"export {path.name}"):
@@ -58,7 +67,7 @@ JOB = Job(
     run=convert,
     flags=(
         *("model", "outputs", "data", "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
-        *("external_data", "require_integer", "stateful", "random", "export_batch_size"),
+        *("external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
     required=("model", "outputs"),
 )

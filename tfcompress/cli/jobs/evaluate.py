@@ -15,6 +15,8 @@ from tfcompress.cli.result import files_made
 def evaluate(values: FlagValues) -> Result:
     """Judge models beside each other on the test data, and time them."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
+    from tfcompress.evaluation.open_predictor import open_predictor
 
     data = data_of(values)
     page = new_file(values.html, ".html", values.overwrite) if values.html else None
@@ -22,6 +24,13 @@ def evaluate(values: FlagValues) -> Result:
     for path in values.models:
         name = pathlib.Path(path).name
         candidates[path if name in candidates else name] = path
+    if values.dry_run:
+        opened = {name: open_predictor(path, values.threads) for name, path in candidates.items()}
+        for predictor in opened.values():
+            predictor.check(data.test.first(1))
+        rows = [{"model": name, "runs in": predictor.runtime} for name, predictor in opened.items()]
+        text = f"Would evaluate {len(rows)} models on {data.test.samples:,} samples of {data.name}, and time them."
+        return dry_run.said(text, rows, [page] if page else [])
     test = data.test.in_order()
     report = tfc.compare(candidates, test, threads=values.threads, class_names=data.class_names)
     print(report.table(width=110))
@@ -39,6 +48,6 @@ JOB = Job(
     more="A table shows how each model differs from the first; then come precision, recall and F1 by class. Without "
     "--data it takes scikit-learn's digits.",
     run=evaluate,
-    flags=("models", "data", "html", "overwrite", "threads"),
+    flags=("models", "data", "html", "overwrite", "threads", "dry_run"),
     required=("models",),
 )

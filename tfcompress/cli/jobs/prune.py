@@ -19,11 +19,11 @@ from tfcompress.cli.wrong_use import UsageError
 def prune(values: FlagValues) -> Result:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
     from tfcompress.cli.device_flags import devices_of, writes_files
-    from tfcompress.cli.prune_flags import check, config_of, data_for
+    from tfcompress.cli.prune_flags import check, config_of, data_for, removes_units
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
-    from tfcompress.pruning.granularity import STRUCTURES
 
     if values.sweep:
         return _sweep(values)
@@ -40,14 +40,21 @@ def prune(values: FlagValues) -> Result:
     steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
     config = config_of(values, values.sparsity, steps)
     pruned = tfc.prune(model, config, layers=values.layers, data=data_for(config, data))
-    stage_name = f"prune to {values.sparsity:.0%} and fine-tune"
+    stage_name = "prune and fine-tune" if values.config else f"prune to {values.sparsity:.0%} and fine-tune"
+    if values.dry_run:
+        return dry_run.said(
+            f"Would {stage_name} {model.name} for {values.finetune_epochs} epochs of {steps // values.finetune_epochs} "
+            f"steps on {data.name}{', and take pruned units out' if removes_units(config) and values.shrink else ''}.",
+            dry_run.of_layers(pruned),
+            [output],
+        )
     loss = loss_for(model, data)
     how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
     train_in_place(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, **how)
     devices.leave()
     if not devices.writes:
         return None
-    whole_units = config.granularity in STRUCTURES and values.shrink
+    whole_units = removes_units(config) and values.shrink
     final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
     tfc.save(final, output, overwrite=overwrite)
     if whole_units:
@@ -63,13 +70,15 @@ def prune(values: FlagValues) -> Result:
 def _sweep(values: FlagValues) -> Result:
     """Prune a model to several sparsities, print and write what each does to training and test data."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
+    from tfcompress.pipeline import check_fits
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
     if values.distribution != "none":
         raise UsageError(f"Expected --sweep on one device. Received: --distribution={values.distribution} too.")
-    other = [name for name in ("criterion", "granularity", "threshold", "shrink") if values[name].present]
+    other = [name for name in ("criterion", "granularity", "threshold", "shrink", "config") if values[name].present]
     if other:
         raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
     resume = resume_of(values, values.output)
@@ -77,8 +86,16 @@ def _sweep(values: FlagValues) -> Result:
     output = new_file(values.output, ".json", overwrite)
     picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
     data = data_of(values)
+    model = tfc.load(values.model, unsafe=values.unsafe)
+    check_fits(model, data)
+    if values.dry_run:
+        return dry_run.said(
+            f"Would prune {model.name} to each of {', '.join(values.sweep)} in {values.finetune_epochs} epochs, and "
+            "train it as long without pruning.",
+            files=[output, picture],
+        )
     result = tfc.sweep(
-        tfc.load(values.model, unsafe=values.unsafe),
+        model,
         [float(value) for value in values.sweep],
         data,
         epochs=values.finetune_epochs,
@@ -102,12 +119,35 @@ JOB = Job(
     does="Prunes a model while it is trained, and saves it without the wrappers: a plain Keras model with zeros in it.",
     example="--model=my.keras --data=my.npz --sparsity=0.8 --output=pruned.keras",
     more="Whole channels (--granularity=channel) are taken out: the model is smaller and faster. Without --data it "
-    "takes scikit-learn's digits. With --sweep=0.5,0.8,0.9 --output=sweep.json it does so for each of these "
-    "sparsities and compares them on training and test data, in a table, a picture and the .json file.",
+    "takes scikit-learn's digits. With --sweep=0.5,0.8,0.9 --output=sweep.json it does so for each of these sparsities "
+    "and compares them on training and test data, in a table, a picture and the .json file. A config of --config is a "
+    'sparsity, or what flags say by their names: {"conv.*": 0.5, ".*": {"sparsity": 0.8, "criterion": "l2"}}.',
     run=prune,
     flags=(
-        *("model", "data", "output", "overwrite", "unsafe", "layers", "sparsity", "sweep", "scope", "criterion"),
-        *("granularity", "threshold", "shrink", "finetune_epochs", "batch_size", "learning_rate", "seed", *MACHINE),
+        *(
+            "model",
+            "data",
+            "output",
+            "overwrite",
+            "unsafe",
+            "layers",
+            "config",
+            "sparsity",
+            "sweep",
+            "scope",
+            "criterion",
+        ),
+        *(
+            "granularity",
+            "threshold",
+            "shrink",
+            "finetune_epochs",
+            "batch_size",
+            "learning_rate",
+            "seed",
+            "dry_run",
+            *MACHINE,
+        ),
     ),
     required=("model", "output"),
 )

@@ -19,6 +19,7 @@ from tfcompress.cli.training_run import train_in_place
 def quantize(values: FlagValues) -> Result:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
     from tfcompress.cli.training_progress import stage_of
@@ -41,7 +42,15 @@ def quantize(values: FlagValues) -> Result:
         check_size(model, output, *outputs)
     data = data_for(model, given, values)
     config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
-    with stage(f"quantize as {values.recipe}"):
+    asked = values.config or values.recipe
+    if values.dry_run:
+        trained = f", train it for {values.qat_epochs} epochs" if values.qat_epochs else ""
+        return dry_run.said(
+            f"Would quantize {model.name} as {asked}, calibrate it{trained}, and compare each file with it.",
+            dry_run.of_layers(quantize(model, config, None, values.layers, equalize=values.equalize)),
+            [output, *outputs],
+        )
+    with stage(f"quantize as {asked}"):
         quantized = quantize(
             keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model,
             config,
@@ -89,13 +98,14 @@ JOB = Job(
     example="--model=my.keras --data=my.npz --output=my_int8.keras --outputs=my.tflite,my.onnx",
     more="The ranges of activations are found on some of x_train. The .keras file computes as the .tflite and .onnx "
     "files do, which are compared with it before they get their names. Without --data it takes scikit-learn's digits, "
-    "if they fit the model.",
+    "if they fit the model. A config of --config is the name of a recipe, or fields of tfcompress.QuantizeConfig: "
+    '{"logits": null, "conv.*": {"weights": {"bits": 4}}, ".*": "int8"}.',
     run=quantize,
     flags=(
-        *("model", "data", "output", "outputs", "overwrite", "unsafe", "layers", "recipe", "calibration_samples"),
-        *("range", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch", "freeze_batch_norm_step"),
-        *("equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity", "inference_io", "opset"),
-        *("qat_epochs", "batch_size", "learning_rate", "seed", *MACHINE),
+        *("model", "data", "output", "outputs", "overwrite", "unsafe", "layers", "config", "recipe", "range"),
+        *("calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch"),
+        *("freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity"),
+        *("inference_io", "opset", "qat_epochs", "batch_size", "learning_rate", "seed", "dry_run", *MACHINE),
     ),
     required=("model", "output"),
     defaults={"learning_rate": 2e-4},

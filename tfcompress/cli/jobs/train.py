@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import data_of
@@ -11,17 +13,25 @@ from tfcompress.cli.output_paths import check_size, new_file
 from tfcompress.cli.result import files_made
 from tfcompress.cli.resume_flags import resume_of
 from tfcompress.cli.training_run import train_in_place
+from tfcompress.cli.wrong_use import refuse_without_effect
 
 
 def train(values: FlagValues) -> Result:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
+    from tfcompress.cli import dry_run
+    from tfcompress.cli.config_file import layer_configs
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.graph import rebuild
     from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.distribution import ONE
-    from tfcompress.pipeline.training import loss_for
+    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.precision.policies import policy_name
 
+    policy: Any = values.precision
+    if values.config is not None:
+        refuse_without_effect(values, "with --config, whose file says it for each layer", "precision")
+        policy = layer_configs(values.config, policy_name)
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
@@ -32,14 +42,21 @@ def train(values: FlagValues) -> Result:
     if writes_files(values):
         check_size(model, output)
     loss = loss_for(model, data)
-    if values.precision != "float32":
-        model = tfc.mixed_precision(model, values.precision)
+    if policy != "float32":
+        model = tfc.mixed_precision(model, policy)
+    if values.dry_run:
+        steps = steps_per_epoch(data, values.batch_size, devices)
+        return dry_run.said(
+            f"Would train {model.name} for {values.epochs} epochs of {steps} steps on {data.name}.",
+            [{"layer": row.layer, "class": row.kind, "computes in": row.precision} for row in tfc.summary(model).rows],
+            [output],
+        )
     model = model if devices is ONE else rebuild(model)
     train_in_place("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices, resume=resume)
     devices.leave()
     if not devices.writes:
         return None
-    if values.precision != "float32":
+    if policy != "float32":
         model = tfc.full_precision(model)
     tfc.save(model, output, overwrite=overwrite)
     metrics = tfc.evaluate(model, data.test.in_order(), class_names=data.class_names)
@@ -52,11 +69,12 @@ def train(values: FlagValues) -> Result:
 JOB = Job(
     does="Trains a small model that fits the data, or goes on with one that is given, and saves it.",
     example="--data=my.npz --output=my.keras --epochs=20 --precision=auto",
-    more="Without --data it takes scikit-learn's digits.",
+    more="Without --data it takes scikit-learn's digits. A config of --config is what a layer computes in: "
+    '{"logits": "float32", ".*": "mixed_bfloat16"}.',
     run=train,
     flags=(
-        *("model", "data", "output", "overwrite", "unsafe", "epochs", "batch_size", "learning_rate"),
-        *("training_precision", "seed", *MACHINE),
+        *("model", "data", "output", "overwrite", "unsafe", "config", "epochs", "batch_size", "learning_rate"),
+        *("training_precision", "seed", "dry_run", *MACHINE),
     ),
     required=("output",),
 )

@@ -1,0 +1,149 @@
+"""The flags that all jobs have: what would be done, the result as JSON, how much is said; names that are wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from tfcompress.cli.flags import FLAGS, machine_flags, pruning_flags, quantization_flags, training_flags
+from tfcompress.cli.jobs import every_job
+from tfcompress.pipeline.distribution import KINDS
+from tfcompress.precision.policies import AUTO, POLICIES
+from tfcompress.pruning.criteria import CRITERIA
+from tfcompress.pruning.prune_config import SCOPES
+from tfcompress.quantization.quantize_config import ACTIVATION_RANGES, RECIPES
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with a model, data and configs."""
+    folder = tmp_path_factory.mktemp("workshop")
+    x, y = np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40) % 2
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    layers = [keras.Input((4,), name="x"), L.Dense(4, name="hidden"), L.Dense(2, name="logits")]
+    keras.Sequential(layers, name="small").save(folder / "model.keras")
+    (folder / "prune.yaml").write_text("hidden: 0.5\n")
+    (folder / "quantize.json").write_text('{"logits": null, ".*": {"weights": {"bits": 4}}}')
+    (folder / "precision.yaml").write_text(".*: mixed_bfloat16\n")
+    return folder
+
+
+RUNS = [
+    ("train", ["--output=o.keras", "--config=precision.yaml"], "hidden  Dense  bfloat16", ["o.keras"]),
+    ("prune", ["--output=o.keras", "--config=prune.yaml"], "hidden  Dense  4x4      50% zeros  pruned", ["o.keras"]),
+    ("prune", ["--output=o.json", "--sweep=0.5"], "each of 0.5", ["o.json", "o.png"]),
+    ("quantize", ["--output=o.keras", "--outputs=o.onnx", "--config=quantize.json"], "int4 per channel",
+     ["o.keras", "o.onnx"]),
+    ("convert", ["--outputs=o.tflite"], "logits  Dense  float", ["o.tflite"]),
+    ("evaluate", ["--models=model.keras", "--html=o.html"], "Would evaluate 1 model", ["o.html"]),
+    ("benchmark", ["--models=model.keras"], "Would time 1 model", []),
+    ("compress", ["--output_dir=.", "--name=o"], "80% zeros, int8", ["o/quantized.keras", "o/report.html"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "flags", "text", "files"), RUNS)
+def test_a_dry_run_says_what_would_be_done(name, flags, text, files, workshop, script):
+    data = [] if name == "benchmark" else ["--data=data.npz"]
+    model = [] if "models" in flags[0] else ["--model=model.keras"]
+    before = sorted(path.name for path in workshop.iterdir())
+    done = script(name, *model, *data, *flags, "--dry_run", cwd=workshop)
+    assert text in done.stdout
+    assert all(f"Would write {file}." in done.stdout for file in files)
+    assert done.stderr == ""
+    assert sorted(path.name for path in workshop.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("prune", ["--output=o.keras", "--config=none.yaml"]),
+        ("prune", ["--output=o.keras", "--config=quantize.json"]),
+        ("quantize", ["--output=o.keras", "--outputs=none/o.onnx"]),
+        ("convert", ["--outputs=model.onnx", "--data=prune.yaml"]),
+        ("compress", ["--name=o", "--layers=none"]),
+    ],
+)
+def test_a_dry_run_finds_what_is_wrong(name, flags, workshop, script):
+    flags = ["--model=model.keras", "--data=data.npz", *flags, "--dry_run"]
+    assert script(name, *flags, code=1, cwd=workshop).stderr.startswith("error: ")
+
+
+def test_configs_of_a_file_are_those_of_layers(workshop, tmp_path, script):
+    output = tmp_path / "o.keras"
+    flags = ["--model=model.keras", "--data=data.npz", f"--output={output}", "--finetune_epochs=4"]
+    done = script("prune", *flags, "--config=prune.yaml", "--json=-", cwd=workshop)
+    result = json.loads(done.stdout)
+    hidden, logits = (keras.saving.load_model(output).get_layer(name).kernel for name in ("hidden", "logits"))
+    assert (np.mean(hidden == 0), np.mean(logits == 0)) == (0.5, 0)
+    assert result["sparsity"] == pytest.approx(8 / 24)
+    assert result["files"] == [{"path": str(output), "bytes": output.stat().st_size}]
+    assert (result["job"], result["seed"]) == ("prune", 0)
+    assert result["versions"]["keras"] == keras.__version__
+    assert 0 <= result["metrics"]["accuracy"] <= 1
+    lines = done.stderr.splitlines()
+    assert sum(line.startswith("prune and fine-tune: epoch ") and " loss " in line for line in lines) == 4
+    assert sum("seed 0" in line and f"keras {keras.__version__}" in line for line in lines) == 1
+
+
+def test_the_result_is_in_a_file_and_nothing_is_said(workshop, tmp_path, script):
+    output = tmp_path / "result.json"
+    flags = ["--models=model.keras", "--runs=3", "--batch_size=5", f"--json={output}"]
+    done = script("benchmark", *flags, "--verbosity=quiet", cwd=workshop)
+    assert (done.stdout, done.stderr) == ("", "")
+    (timing,) = json.loads(output.read_text())["timings"]
+    assert (timing["runs"], timing["batch_size"], timing["model"]) == (3, 5, "model.keras")
+    assert timing["median_ms"] <= timing["p95_ms"]
+    assert "which is there" in script("benchmark", *flags, code=1, cwd=workshop).stderr
+
+
+def test_flags_in_a_file(workshop, tmp_path, script):
+    (tmp_path / "flags").write_text("--models=model.keras\n--runs=3\n--batch_size=7\n")
+    assert " 7 " in script("benchmark", f"--flagfile={tmp_path / 'flags'}", cwd=workshop).stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ([], "Expected a job: benchmark, compress, "),
+        (["prun"], "Did you mean prune?"),
+        (["Quantise"], "Did you mean quantize?"),
+        (["prune", "--sparsty=0.5"], "Did you mean --sparsity?"),
+        (["prune", "--noshrnk"], "Did you mean --noshrink?"),
+        (["prune", "--recipe=int8"], "Expected a flag of `tfcompress prune`. Received: --recipe."),
+        (["train", "--output=o.keras", "-v=loud"], "quiet|normal|debug"),
+        (["train"], "output"),
+    ],
+)
+def test_the_nearest_name_is_suggested(command, message, script):
+    assert message in script(*command, code=2).stderr
+
+
+def test_where_an_error_came_from(workshop, script):
+    flags = ["--model=none.keras", "--outputs=o.onnx"]
+    assert "Traceback" not in script("convert", *flags, code=1, cwd=workshop).stderr
+    said = script("convert", *flags, "-v=debug", code=1, cwd=workshop).stderr
+    assert "Traceback" in said
+    assert said.splitlines()[-1].startswith("error: ")
+
+
+def test_the_version(script):
+    assert script("--version").stdout == f"{sys.modules['tfcompress'].__version__}\n"
+
+
+def test_flags_know_what_the_package_knows():
+    assert tuple(RECIPES) == quantization_flags.RECIPES
+    assert set(quantization_flags.RANGES) == set(ACTIVATION_RANGES)
+    assert tuple(CRITERIA) == pruning_flags.CRITERIA
+    assert pruning_flags.SCOPES == SCOPES
+    assert set(training_flags.POLICIES) == {*POLICIES, AUTO}
+    assert machine_flags.KINDS == KINDS
+
+
+def test_every_flag_is_of_a_job():
+    used = {name for job in every_job().values() for name in job.names()}
+    assert used <= FLAGS.keys()
