@@ -68,7 +68,7 @@ class OutputParity:
         equal: part of the values that are the same: on a grid the same integer.
         sqnr: variance of the reference over the mean squared difference, in dB; None if nothing differs.
         noise: root mean square of the quantized model's own change when near-ties round the other way, which
-            `tolerance` follows from; None: not measured.
+            `tolerance` follows from; None: not measured, since the file differs by no more than is always allowed.
     """
 
     max_abs: float
@@ -209,7 +209,7 @@ def _compare_one(
         allowed_typical = TYPICAL_STEPS * scale if scale is not None else allowed
         allowed_typical += TIMES_NOISE * noise
         allowed = max(allowed, 1.005 * STEPS * (scale or 0.0)) + LARGEST_TIMES_NOISE * spread
-    result = _figures(reference, value, difference, allowed, scale=scale, noise=noise)
+    result = _figures(reference, value, difference, allowed, scale=scale, noise=noise if alike else None)
     if strange.any():
         at = tuple(int(i) for i in np.argwhere(strange)[0])
         problem = f"expected {reference[at]} at {at}, received {value[at]}, and {strange.sum()} such entries"
