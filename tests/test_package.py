@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import importlib.metadata
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -80,22 +81,18 @@ def test_the_command_alone_waits_with_its_imports(argv, options, is_one, monkeyp
     assert is_command() == is_one
 
 
-LATE = """
-import sys
-sys.argv = ["tfcompress"]
-import tfcompress
-assert "keras" not in sys.modules and tfcompress.callbacks.__name__ == "tfcompress.callbacks"
-import keras
-assert keras.saving.get_registered_object("tfcompress>CompressedLayer") is not None
-assert set(tfcompress.__all__) <= set(dir(tfcompress))
-names = {}
-exec("from tfcompress import *", names)
-assert names["prune"] is tfcompress.prune
-"""
-
-
-def test_the_command_has_all_names_as_soon_as_one_is_asked_for():
-    subprocess.run([sys.executable, "-c", LATE], check=True, cwd=ROOT)
+@pytest.mark.parametrize("command", [True, False])
+def test_the_command_has_all_names_as_soon_as_one_is_asked_for(command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tfcompress" if command else "mine.py"])
+    spec = importlib.util.spec_from_file_location("tfcompress", tfc.__file__)
+    package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    assert ("prune" in vars(package)) != command
+    assert package.prune is tfc.prune
+    assert set(tfc.__all__) <= set(dir(package))
+    assert package.callbacks is tfc.callbacks
+    with pytest.raises(AttributeError, match="nothing"):
+        package.nothing  # noqa: B018
 
 
 def test_every_public_name_is_there_and_described():

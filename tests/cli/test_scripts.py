@@ -248,9 +248,9 @@ def test_a_process_says_what_is_missing_before_it_waits_for_others(workshop, scr
         assert message in script("train", *given, *flags, code=1).stderr
 
 
-def test_each_job_has_a_script():
+def test_each_script_is_a_job():
     scripts = {path.stem: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
-    assert sorted(scripts) == job_names()
+    assert scripts and scripts.keys() <= set(job_names())
     for name, text in scripts.items():
         assert f'["tfcompress", "{name}"]' in text
 

@@ -93,18 +93,56 @@ def count_onnx(path: str | os.PathLike[str]) -> Count:
         FileNotFoundError: it isn't there, or the file beside it that holds its weights.
         ValueError: it isn't an .onnx file.
     """
-    try:
-        model = read(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # protobuf raises its own
-        raise ValueError(
-            f"Expected an ONNX file. Received: {os.fspath(path)!r}, which can't be read: {error}"
-        ) from error
     total = Count(0, 0)
-    for graph in _graphs(model.graph):
+    for graph in _graphs(_open_onnx(path).graph):
         total += _count_graph(graph)
     return total
+
+
+def bytes_by_dtype(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Return how many bytes of a `.tflite` or `.onnx` file are constants of each dtype, whatever they are for.
+
+    Args:
+        path: the file.
+
+    Returns:
+        {dtype, as NumPy calls it where it has it: bytes}; a constant that several tensors share counts once.
+    """
+    total: dict[str, int] = {}
+    if os.fspath(path).lower().endswith(".tflite"):
+        data, model, schema = _open_tflite(path)
+        types = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+        seen = set()
+        for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
+            for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+                size = _buffer_bytes(data, model.Buffers(tensor.Buffer())).size
+                if size and tensor.Buffer() not in seen:
+                    seen.add(tensor.Buffer())
+                    total[types[tensor.Type()]] = total.get(types[tensor.Type()], 0) + size
+        return total
+    from onnx import TensorProto
+
+    for graph in _graphs(_open_onnx(path).graph):
+        sparse = [part for one in graph.sparse_initializer for part in (one.values, one.indices)]
+        attributes = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
+        for tensor in (*graph.initializer, *sparse, *attributes):
+            if tensor.data_type:
+                name = TensorProto.DataType.Name(tensor.data_type).lower()
+                dtype = {"float": "float32", "double": "float64"}.get(name, name)
+                total[dtype] = total.get(dtype, 0) + _stored_bytes(tensor, dtype)
+    return total
+
+
+def _stored_bytes(tensor: Any, dtype: str) -> int:
+    """Return how many bytes an ONNX tensor's numbers have; two of 4 bits share one."""
+    from onnx import helper
+
+    if dtype == "string":
+        return sum(map(len, tensor.string_data))
+    size = math.prod(tensor.dims)
+    if dtype in ("int4", "uint4", "float4e2m1"):
+        return (size + 1) // 2
+    return size * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
 
 
 _TFLITE_DTYPES = {
@@ -132,6 +170,17 @@ def _open_tflite(path: str | os.PathLike[str]) -> tuple[np.ndarray, Any, Any]:
     if bytes(data[4:8]) != b"TFL3":
         raise ValueError(f"Expected a TFLite file. Received: {os.fspath(path)!r}, which has no TFL3 mark at its start.")
     return data, schema.Model.GetRootAs(data, 0), schema
+
+
+def _open_onnx(path: str | os.PathLike[str]) -> Any:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # protobuf raises its own
+        raise ValueError(
+            f"Expected an ONNX file. Received: {os.fspath(path)!r}, which can't be read: {error}"
+        ) from error
 
 
 def _buffer_bytes(data: np.ndarray, buffer: Any) -> np.ndarray:

@@ -123,7 +123,7 @@ def sensitivity(
         higher_is_better=METRICS.get(metric, True) if isinstance(metric, str) else True,
         baseline=math.nan,
         samples=0,
-        sizes={layer: sum(kernel.value.size for kernel in found) for layer, found in kernels.items()},
+        sizes=_sizes(kernels),
         levels=levels,
         rows=(),
         fingerprint=_fingerprint(copy),
@@ -150,6 +150,15 @@ def sensitivity(
                 if target is not None:
                     result.to_json(target, overwrite=True)
     return result
+
+
+def scanned_layers(model: keras.Model, layers: Layers = None) -> dict[str, int]:
+    """Return the layers that `sensitivity` measures, each with the number of its kernels' weights."""
+    return _sizes(_kernels(rebuild(model), layers))
+
+
+def _sizes(kernels: dict[str, list[_Kernel]]) -> dict[str, int]:
+    return {layer: sum(kernel.value.size for kernel in found) for layer, found in kernels.items()}
 
 
 def _measured(kernels: Sequence[_Kernel], kind: str, level: float, measure: Measure) -> float:
