@@ -5,18 +5,22 @@ BIN := .venv/bin
 WORKERS ?= 3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint unit test-jax test-all test-nightly campaign bench clean
+.PHONY: demo docs test lint unit test-jax test-all test-nightly campaign bench clean
 
 demo: .venv/.installed
 	$(BIN)/python scripts/compress.py
 
 test: lint unit test-jax
 
-lint: .venv/.dev
+lint: .venv/.dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages, in build/docs: nothing is fetched. What a link or a name in them lacks is an error.
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Without what is marked as rare (setup.cfg says what that is).
 unit: .venv/.dev .venv/.web
@@ -67,7 +71,7 @@ bench: .venv/.bench
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,jax]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,jax]'
 	touch $@
 
 # Always the newest: of yesterday's nightly nobody wants to know.

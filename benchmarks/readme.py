@@ -1,17 +1,20 @@
 """python -m benchmarks.readme
 
-Fills the tables of README.md from benchmarks/results/*.json; with --check it only says whether they are up to date.
+Fills the tables of README.md and of docs/ from benchmarks/results/*.json, and draws docs/int8.svg; with --check it only
+says whether all are up to date.
 """
 
 from __future__ import annotations
 
+import pathlib
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
+from benchmarks import picture, pruning
 from benchmarks import precision as mixed
-from benchmarks import pruning
-from benchmarks.harness import ROOT, rows_of
+from benchmarks.harness import FOLDER, ROOT, rows_of
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -20,8 +23,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(map(str, row.values())) + " |" for row in rows)])
 
 
-def headline() -> str:
-    """Return the measured claims that the page begins with."""
+def claims() -> list[str]:
+    """Return what was measured, in sentences; the three that matter most come first."""
     digits = {row["model"]: row for row in rows_of("digits")}
     dense, small = digits["dense.tflite"], digits["pruned_int8.tflite"]
     training = {(row["XLA"], row["model"]): float(row["ratio to plain"]) for row in rows_of("training")}
@@ -44,26 +47,70 @@ def headline() -> str:
     )
     furthest = _steps(max(tflite["largest difference"], there["largest difference"]))
     step = {(row["network"], row["XLA"], row["model"]): row for row in rows_of("quantization_step")}
-    return "\n".join(
-        [
-            f"- **The file is the model**: of a ResNet-8's int8 outputs on CIFAR-10's test images {tflite['equal %']} "
-            f"% in TFLite and {there['equal %']} % in ONNX equal Keras' bit by bit, none is off by more than "
-            f"{furthest}. Accuracy: float {plain['accuracy %']}, "
-            f"int8 in Keras {tflite['Keras accuracy %']}, TFLite {tflite['accuracy %']}, ONNX {there['accuracy %']} %.",
-            f"- **Real integer kernels**, beside float32 on one thread: {faster}.",
-            f"- **{step['ResNet-8', 'off', 'tfcompress int8']['ratio to plain']}x a plain training step** for "
-            f"quantization-aware training, {step['ResNet-8', 'on', 'tfcompress int8']['ratio to plain']}x with XLA "
-            "(ResNet-8).",
-            f"- **{float(dense['zip kB']) / float(small['zip kB']):.1f}x smaller download** on the demo's digits "
-            f"({dense['zip kB']} to {small['zip kB']} kB zipped), accuracy {dense['accuracy']} to {small['accuracy']}.",
-            f"- **{training['off', 'tfcompress, frequency 1']:.2f}x a plain training step with masks computed at every "
-            f"step** (tfmot on tf_keras: {training['off', 'tfmot, frequency 1']:.2f}x); every 100 steps "
-            f"{training['off', 'tfcompress, frequency 100']:.2f}x "
-            f"(tfmot: {training['off', 'tfmot, frequency 100']:.2f}x).",
-            f"- **From float to a proven int8 file in {ratio['tflite']}x the time** of the fastest peer for TFLite, "
-            f"{ratio['onnx']}x for ONNX, and the peers prove nothing (MobileNetV2, processor seconds).",
-        ]
+    exact = (
+        f"- **The file is the model**: of a ResNet-8's int8 outputs on CIFAR-10's test images {tflite['equal %']} % in "
+        f"TFLite and {there['equal %']} % in ONNX equal Keras' bit by bit, none is off by more than {furthest}. "
+        f"Accuracy: float {plain['accuracy %']}, int8 in Keras {tflite['Keras accuracy %']}, TFLite "
+        f"{tflite['accuracy %']}, ONNX {there['accuracy %']} %."
     )
+    fast = f"- **Real integer kernels**, beside float32 on one thread: {faster}."
+    small_file = (
+        f"- **{float(dense['zip kB']) / float(small['zip kB']):.1f}x smaller download** on the demo's digits "
+        f"({dense['zip kB']} to {small['zip kB']} kB zipped), accuracy {dense['accuracy']} to {small['accuracy']}."
+    )
+    quantized_step = (
+        f"- **{step['ResNet-8', 'off', 'tfcompress int8']['ratio to plain']}x a plain training step** for "
+        f"quantization-aware training, {step['ResNet-8', 'on', 'tfcompress int8']['ratio to plain']}x with XLA "
+        "(ResNet-8)."
+    )
+    pruned_step = (
+        f"- **{training['off', 'tfcompress, frequency 1']:.2f}x a plain training step with masks computed at every "
+        f"step** (tfmot on tf_keras: {training['off', 'tfmot, frequency 1']:.2f}x); every 100 steps "
+        f"{training['off', 'tfcompress, frequency 100']:.2f}x (tfmot: {training['off', 'tfmot, frequency 100']:.2f}x)."
+    )
+    conversion = (
+        f"- **From float to a proven int8 file in {ratio['tflite']}x the time** of the fastest peer for TFLite, "
+        f"{ratio['onnx']}x for ONNX, and the peers prove nothing (MobileNetV2, processor seconds)."
+    )
+    return [exact, fast, small_file, quantized_step, pruned_step, conversion]
+
+
+def headline() -> str:
+    """Return the three measured claims that README.md begins with."""
+    return "\n".join(claims()[:3])
+
+
+def all_claims() -> str:
+    """Return all of them."""
+    return "\n".join(claims())
+
+
+def main_rows() -> str:
+    """Return the demo's four rows that README.md shows."""
+    chosen = ("dense.tflite", "pruned.tflite", "pruned_int8.tflite", "pruned_int8.onnx")
+    columns = ("model", "file kB", "zip kB", "accuracy", "Δ points", "ms", "speed-up")
+    return table([{key: row[key] for key in columns} for row in rows_of("digits") if row["model"] in chosen])
+
+
+def _of(name: str, format: str) -> str:
+    """Return the rows of one format of a benchmark, without the columns that say which."""
+    rows = [row for row in rows_of(name) if row["format"] == format]
+    return table([{key: value for key, value in row.items() if key != "format"} for row in rows])
+
+
+def phone() -> str:
+    """Return the times of TFLite files."""
+    return _of("quantization_speed", "TFLite")
+
+
+def phone_pruned() -> str:
+    """Return the times of TFLite files with fewer channels."""
+    return _of("pruning_speed", "TFLite")
+
+
+def server_single() -> str:
+    """Return the times of ONNX files at one image."""
+    return _of("quantization_speed", "ONNX")
 
 
 def support() -> str:
@@ -162,29 +209,49 @@ BLOCKS = {
     "pruned_cifar10": pruned_cifar10,
     "accuracy": accuracy,
     "headline": headline,
+    "claims": all_claims,
+    "main_rows": main_rows,
+    "phone": phone,
+    "phone_pruned": phone_pruned,
+    "server_single": server_single,
     "support": support,
     "coverage": coverage,
 }
 
 
+def measured(name: str) -> str:
+    """Return the table of a benchmark, or that it was not run yet."""
+    if not (FOLDER / f"{name}.json").exists():
+        return f"Not measured yet: `benchmarks/results/{name}.json` is not there."
+    return table(rows_of(name))
+
+
 def filled(text: str) -> str:
-    """Return the page with all blocks made anew."""
+    """Return a page with all blocks made anew."""
 
     def block(match: re.Match[str]) -> str:
         name = match.group(2)
-        return f"<!-- {match.group(1)} -->\n{table(rows_of(name)) if name else BLOCKS[match.group(1)]()}\n<!-- end -->"
+        return f"<!-- {match.group(1)} -->\n{measured(name) if name else BLOCKS[match.group(1)]()}\n<!-- end -->"
 
     return re.sub(rf"<!-- ({'|'.join(BLOCKS)}|table:(\w+)) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 
+def pages() -> Iterable[pathlib.Path]:
+    """Return README.md and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def main() -> None:
-    """Fill or check the page."""
-    page = ROOT / "README.md"
-    new = filled(page.read_text())
+    """Fill the pages and draw the picture, or check them."""
+    stale = {page: new for page in pages() if (new := filled(page.read_text())) != page.read_text()}
+    if not picture.PATH.exists() or not picture.is_up_to_date(picture.PATH.read_text()):
+        stale[picture.PATH] = picture.drawn()
     if "--check" not in sys.argv:
-        page.write_text(new)
-    elif new != page.read_text():
-        sys.exit("README.md is not what benchmarks/results/ says. Run python -m benchmarks.readme.")
+        for path, text in stale.items():
+            path.write_text(text)
+    elif stale:
+        names = ", ".join(path.relative_to(ROOT).as_posix() for path in stale)
+        sys.exit(f"Not what benchmarks/results/ says: {names}. Run python -m benchmarks.readme.")
 
 
 if __name__ == "__main__":
