@@ -230,7 +230,7 @@ def application(name: str) -> dict[str, Any]:
     data, test = scaled(name, images(SAMPLES, SIZE, 2)), scaled(name, images(SAMPLES, SIZE, 3))
     try:
         quantized = quantize(model, "int8", data)
-        step = next(iter(deploy(quantized, "tflite").steps.values()))
+        step = next(iter(deploy(quantized, "tflite").scales.values()))
     except Exception as error:
         return {**row, "quantized": f"no: {reason(error)}"}
     plain = model.predict(test, batch_size=8, verbose=0)

@@ -31,6 +31,7 @@ from benchmarks.files import File, Folder, runner, static_peers
 from benchmarks.harness import Setting, each_step, milliseconds, per_round, run_parts, save, show
 from benchmarks.networks import large, trained_resnet8
 from tfcompress.channels.costs import total_multiply_adds as total
+from tfcompress.export.tflite.sparse import Sparse
 
 PEERS = {"TensorFlow int8": ".tflite", "ai-edge-quantizer int8": ".tflite", "ONNX Runtime int8": ".onnx"}
 QUANTIZED = ("MobileNetV2", "ResNet50", "ResNet-8")
@@ -39,7 +40,7 @@ IMAGES = {"int8": 16, "pruned": 8}
 """To calibrate on: the ranges of these networks matter little for time."""
 SHARE = 0.5
 """Of the channels, that are pruned."""
-SPARSE = {"dense": False, "auto": "auto", "sparse": True}
+SPARSE: dict[str, Sparse] = {"dense": False, "auto": "auto", "sparse": True}
 MILLISECONDS = {"networks": 100, "sparse": 5}
 """Of a turn of one file."""
 
