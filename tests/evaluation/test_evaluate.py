@@ -119,7 +119,8 @@ def test_the_text(digits, onnx_file):
         (np.array([["a"] * 64] * 5), "Expected real numbers for input 'pixels'. Received: dtype <U1"),
         (np.zeros((0, 64), "float32"), "at least one sample"),
         ([np.zeros((5, 64)), np.zeros((5, 64))], "Expected"),
-        ({"pixel": np.zeros((5, 64)), "other": np.zeros((5, 64))}, "Expected one array for each input"),
+        ({"pixel": np.zeros((5, 64)), "other": np.zeros((5, 64))}, "Expected one array for each of the inputs"),
+        ({"pixel": np.zeros((5, 64))}, r"Received: \['pixel'\]. Did you mean 'pixels'"),
         (np.float32(1), "first dimension counts the samples"),
     ],
 )

@@ -212,3 +212,21 @@ def test_the_given_model_may_be_trained_apart():
         trained.fit(np.ones((2, 8, 8, 2)), np.ones((2, 3)), verbose=0)
     assert tfc.sparsity(model) == 0
     assert not any(isinstance(layer, CompressedLayer) for layer in model.layers)
+
+
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (lambda: tfc.PruneConfig(0.5, criterion="taylor"), "criterion='taylor'. Did you mean 'gradient'?"),
+        (lambda: tfc.PruneConfig(0.5, granularity="filter"), "granularity='filter'. Did you mean 'channel'?"),
+        (lambda: tfc.PruneConfig(0.5, criterium="l2"), "Received: criterium=. Did you mean criterion=?"),
+        (lambda: tfc.prune_once(small(), 0.5, scop="global"), "Received: scop=. Did you mean scope=?"),
+        (lambda: tfc.QuantizeConfig(weigths=None), "Received: weigths=. Did you mean weights=?"),
+        (lambda: tfc.WeightSpec(granularty="per_tensor"), "Received: granularty=. Did you mean granularity=?"),
+        (lambda: tfc.ActivationSpec(percentil=99.0), "Received: percentil=. Did you mean percentile=?"),
+        (lambda: tfc.QuantizeConfig.from_dict({"weight": {}}), "Received: 'weight'. Did you mean 'weights'?"),
+    ],
+)
+def test_wrong_names_are_answered_with_the_right_ones(make, answer):
+    with pytest.raises((TypeError, ValueError), match=re.escape(answer)):
+        make()

@@ -252,9 +252,9 @@ def test_configuration_round_trip(schedule):
 
 
 def test_bad_configurations_are_refused():
-    with pytest.raises(ValueError, match="`criterion` to be one of 'magnitude'"):
+    with pytest.raises(ValueError, match="criterion to be one of 'magnitude'"):
         tfc.PruneConfig(0.5, criterion="magnitud")
-    with pytest.raises(ValueError, match="`scope` to be one of"):
+    with pytest.raises(ValueError, match="scope to be one of"):
         tfc.PruneConfig(0.5, scope="model")
     with pytest.raises(ValueError, match="`granularity`"):
         tfc.PruneConfig(0.5, granularity="filter")

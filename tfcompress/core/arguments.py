@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
+import functools
 import math
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -95,15 +97,51 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> None:
-    """Raise ValueError unless a value is one of those allowed."""
+def check_choice(
+    name: str, value: Any, allowed: Iterable[Any], others: str = "", also: Mapping[str, str] | None = None
+) -> None:
+    """Raise ValueError, with the nearest, unless a value is one of those allowed.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        allowed: What it may be.
+        others: What else it may be, in words.
+        also: {what one of them is called elsewhere: its name here}.
+
+    Example:
+
+    >>> check_choice("criterion", "taylor", ("magnitude", "gradient"), also={"taylor": "gradient"})
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected criterion to be one of 'magnitude', 'gradient'. Received: ... Did you mean 'gradient'?
+    """
     allowed = tuple(allowed)
     if not any(type(value) is type(entry) and value == entry for entry in allowed):
-        near = difflib.get_close_matches(value.lower(), map(str, allowed), n=1) if isinstance(value, str) else ()
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"Expected {name} to be one of {', '.join(map(repr, allowed))}. Received: {name}={short(value)}.{hint}"
+            f"Expected {name} to be one of {', '.join(map(repr, allowed))}{others}. Received: {name}={short(value)}."
+            f"{did_you_mean(value, allowed, also)}"
         )
+
+
+def did_you_mean(given: Any, allowed: Iterable[Any], also: Mapping[str, str] | None = None, mark: str = "") -> str:
+    """Return a question for the nearest of several names, to stand behind a message; empty if none is near.
+
+    Args:
+        given: The name that is none of them.
+        allowed: The names.
+        also: {what one of them is called elsewhere: its name here}.
+        mark: What stands behind a name; empty: it is quoted.
+
+    >>> did_you_mean("criterium", ("criterion", "scope"), mark="=")
+    ' Did you mean criterion=?'
+    """
+    if not isinstance(given, str):
+        return ""
+    also = dict(also or {})
+    near = difflib.get_close_matches(given.lower(), [*map(str, allowed), *also], n=1)
+    found = also.get(near[0], near[0]) if near else ""
+    return f" Did you mean {f'{found}{mark}' if mark else repr(found)}?" if found else ""
 
 
 def check_several(name: str, values: Any, such_as: str) -> None:
@@ -138,8 +176,49 @@ def check_fields(what: str, values: Any, fields: Iterable[str], least: Iterable[
     fields = tuple(fields)
     if any(name not in fields for name in values) or any(name not in values for name in least):
         known, given = (", ".join(map(repr, names)) for names in (fields, values))
-        raise ValueError(f"Expected the fields of {what}: {known}. Received: {given or 'none'}.")
+        hints = [did_you_mean(name, fields) for name in values if name not in fields]
+        raise ValueError(f"Expected the fields of {what}: {known}. Received: {given or 'none'}.{''.join(hints)}")
     return dict(values)
+
+
+_Kind = TypeVar("_Kind", bound=type)
+
+
+def says_fields(kind: _Kind) -> _Kind:
+    """Let a dataclass that is made with a name that is no field's say which are, and which is nearest.
+
+    Example:
+
+    >>> @says_fields
+    ... @dataclasses.dataclass
+    ... class Point:
+    ...     left: int = 0
+    ...     top: int = 0
+    >>> Point(letf=1)
+    Traceback (most recent call last):
+    ...
+    TypeError: Expected the fields of a Point: left, top. Received: letf=. Did you mean left=?
+    """
+    init = vars(kind)["__init__"]
+    fields = [field.name for field in dataclasses.fields(kind)]
+
+    @functools.wraps(init)
+    def made(instance: Any, *args: Any, **kwargs: Any) -> None:
+        check_keywords(f"a {kind.__name__}", kwargs, fields)
+        init(instance, *args, **kwargs)
+
+    setattr(kind, "__init__", made)  # noqa: B010
+    return kind
+
+
+def check_keywords(what: str, given: Iterable[str], fields: Sequence[str]) -> None:
+    """Raise TypeError, with the nearest, unless keywords are names of fields; `what` says whose."""
+    for name in given:
+        if name not in fields:
+            raise TypeError(
+                f"Expected the fields of {what}: {', '.join(fields)}. Received: {name}=."
+                f"{did_you_mean(name, fields, mark='=')}"
+            )
 
 
 def check_model(model: Any, name: str = "model") -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from tfcompress.core.arguments import check_count, running
 from tfcompress.core.uneven_rows import check_rows, cut, is_uneven
 from tfcompress.data.array_checks import array_of, check_finite, is_array
+from tfcompress.data.named_inputs import check_names
 from tfcompress.data.nested_inputs import unnested
 from tfcompress.data.reading import inputs_of, is_list, without_lists, without_targets
 from tfcompress.graph.inputs.sizes import batch_of, is_free
@@ -149,9 +150,7 @@ def _by_input(model: keras.Model, batch: Any) -> list[Any]:
     names = [x.name for x in model.inputs]
     if isinstance(batch, Mapping):
         batch = unnested(batch, names)
-        missing = [name for name in names if name not in batch]
-        if missing:
-            raise ValueError(f"Expected data for the inputs {names}. Received: {list(batch)}; {missing} missing.")
+        check_names(batch, names)
         parts = [batch[name] for name in names]
     else:
         parts = list(batch) if isinstance(batch, list | tuple) else [batch]

@@ -1,11 +1,12 @@
 """Fit data to named inputs: names, shapes and dtypes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfcompress.core.arguments import did_you_mean
 from tfcompress.core.uneven_rows import is_uneven
 from tfcompress.data.array_checks import array_of, check_finite
 from tfcompress.data.nested_inputs import unnested
@@ -78,13 +79,27 @@ def count_samples(named: Mapping[str, np.ndarray]) -> int:
     return samples
 
 
+def check_names(given: Iterable[str], names: Sequence[str]) -> None:
+    """Raise ValueError, with the nearest, unless the names of data are those of a model's inputs.
+
+    >>> check_names(["imgae"], ["image"])
+    Traceback (most recent call last):
+    ...
+    ValueError: Expected one array for each of the inputs ['image']. Received: ['imgae']. Did you mean 'image'?
+    """
+    given = list(given)
+    if set(given) != set(names):
+        left = [name for name in names if name not in given]
+        hints = [did_you_mean(name, left) for name in given if name not in names]
+        raise ValueError(f"Expected one array for each of the inputs {list(names)}. Received: {given}.{''.join(hints)}")
+
+
 def by_name(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, Any]:
     """Return data, an array, a list or a dict, as a dict by input name; raise ValueError if it doesn't fit."""
     names = list(specs)
     if isinstance(x, Mapping):
         named = dict(unnested(x, names))
-        if set(named) != set(names):
-            raise ValueError(f"Expected one array for each of the inputs {names}. Received: {list(named)}.")
+        check_names(named, names)
         return named
     if len(names) == 1 and not (isinstance(x, Sequence) and len(x) == 1 and hasattr(x[0], "shape")):
         return {names[0]: x}

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfcompress.core.uneven_rows import check_rows, is_uneven
 from tfcompress.data.array_checks import array_of, check_finite, numbers_of
+from tfcompress.data.named_inputs import check_names
 from tfcompress.data.nested_inputs import leaf_names, unnested
 from tfcompress.runtime.runner import TensorInfo, count_samples, fit_inputs
 
@@ -171,7 +172,9 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
     several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and _rank(given[0]) > 0))
     if isinstance(given, Mapping):
         given = unnested(given, names)
-        if len(names) == 1 and len(given) == 1:
+        if what == "input":
+            check_names(given, names)
+        elif len(names) == 1 and len(given) == 1:
             return {names[0]: array(next(iter(given.values())), names[0])}
         if set(given) == set(names):
             return {name: array(given[name], name) for name in names}

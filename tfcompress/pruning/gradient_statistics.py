@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,10 +18,12 @@ from tfcompress.core.transform import read
 from tfcompress.core.wrappers import inner_weights
 from tfcompress.data.array_checks import check_finite, one_hot_classes
 from tfcompress.data.model_batches import check_batch_size
-from tfcompress.data.nested_inputs import arrays
+from tfcompress.data.named_inputs import check_names
+from tfcompress.data.nested_inputs import arrays, unnested
 from tfcompress.data.reading import parts
 from tfcompress.graph import kernel_positions, rebuild
 from tfcompress.graph.float32_layers import widened
+from tfcompress.graph.inputs.symbolic import input_name
 from tfcompress.graph.loss_scaling import policy_of_layers
 from tfcompress.layers.names import base_name_of
 from tfcompress.pruning.prune_config import PruneConfig
@@ -150,6 +152,9 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
     for batch in batches:
         count = 1.0 if added else _terms(copy, losses, batch)
         sums.learning_rate = count
+        if isinstance(batch[0], Mapping):
+            names = [input_name(x) for x in copy.inputs]
+            check_names(unnested(batch[0], names), names)
         try:
             copy.train_on_batch(*batch)
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import check_model
+from tfcompress.core.arguments import check_keywords, check_model
 from tfcompress.core.keras_private import loss_weights
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.replicas import place_of
@@ -162,9 +162,8 @@ def prune_once(
     0.75
     """
     check_model(model)
-    known = [field.name for field in dataclasses.fields(PruneConfig) if field.name != "schedule"]
-    for name in config.keys() - set(known):
-        raise TypeError(f"Expected layers, loss, batch_size or one of {', '.join(known)}. Received: {name}=.")
+    fields = [field.name for field in dataclasses.fields(PruneConfig) if field.name != "schedule"]
+    check_keywords("a PruneConfig", config, ["layers", "loss", "batch_size", *fields])
 
     def read(share: float) -> PruneConfig:
         return PruneConfig(ConstantSparsity(share, frequency=1), **config)

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import check_fields, short
+from tfcompress.core.arguments import check_choice, check_fields, says_fields, short
 from tfcompress.core.old_calls import accepts_old_fields
 from tfcompress.pruning.allocation import Spread
 from tfcompress.pruning.criteria import CRITERIA, Criterion, needs_of
@@ -26,12 +26,23 @@ OF_UNITS = ("activation_frequency", "scale")
 """Statistics that are known of whole units only."""
 
 
-def _known(name: str, value: Any, known: Any, others: str = "") -> None:
-    if not isinstance(value, str) or value not in tuple(known):
-        raise ValueError(f"Expected `{name}` to be one of {', '.join(map(repr, known))}{others}. Received: {value!r}.")
+ELSEWHERE = {
+    **dict.fromkeys(("taylor", "snip", "saliency", "fisher"), "gradient"),
+    **dict.fromkeys(("l1", "abs", "weight"), "magnitude"),
+    **dict.fromkeys(("apoz", "activation"), "activation_frequency"),
+    **dict.fromkeys(("slimming", "gamma", "batch_norm"), "bn_scale"),
+}
+"""What criteria are called in papers and other packages."""
+
+UNITS_ELSEWHERE = {
+    **dict.fromkeys(("unstructured", "weight", "fine_grained"), "element"),
+    **dict.fromkeys(("structured", "filter", "neuron", "unit"), "channel"),
+    "head": "attention_head",
+}
 
 
 @accepts_old_fields(**OLD_FIELDS)
+@says_fields
 @dataclasses.dataclass(frozen=True)
 class PruneConfig:
     """What is pruned, when and by how much.
@@ -82,11 +93,12 @@ class PruneConfig:
         if callable(self.criterion):
             _check_registered(self.criterion)
         else:
-            _known("criterion", self.criterion, CRITERIA, " or a function")
+            check_choice("criterion", self.criterion, CRITERIA, " or a function", also=ELSEWHERE)
         if not isinstance(self.granularity, Granularity):
             known = (*NAMED, *STRUCTURES)
-            _known("granularity", self.granularity, known, ", a tfcompress.Block or a tfcompress.NofM")
-        _known("scope", self.scope, SCOPES)
+            others = ", a tfcompress.Block or a tfcompress.NofM"
+            check_choice("granularity", self.granularity, known, others, also=UNITS_ELSEWHERE)
+        check_choice("scope", self.scope, SCOPES, also={"local": "layer", "layerwise": "layer", "model": "global"})
         self._check_threshold()
         self._check_allocation()
         self._check_pattern()
@@ -149,7 +161,9 @@ class PruneConfig:
             shares = kind((str(name), float(value)) for name, value in self.allocation.items())
             object.__setattr__(self, "allocation", shares)
         else:
-            _known("allocation", self.allocation, ALLOCATIONS, " or {layer: sparsity}")
+            check_choice(
+                "allocation", self.allocation, ALLOCATIONS, " or {layer: sparsity}", also={"erk": ALLOCATIONS[2]}
+            )
         if self.allocation != "uniform" and (self.scope != "layer" or isinstance(self.granularity, NofM)):
             raise ValueError(
                 "Expected allocation='uniform' unless each layer has a sparsity of its own (scope='layer', no N:M). "

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import numbers
 from collections.abc import Callable
 from typing import Any
 
-from tfcompress.core.arguments import check_choice, check_fields, check_flag, is_whole
+from tfcompress.core.arguments import check_choice, check_fields, check_flag, did_you_mean, is_whole, says_fields
 from tfcompress.core.limits import MOST
 from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
 from tfcompress.quantization.numerics.finite import check_bits
@@ -45,6 +44,7 @@ _OF_WEIGHTS = {"symmetric": True, "codebook": "uniform"}
 
 
 @drops_old_fields(**_OF_WEIGHTS)
+@says_fields
 @dataclasses.dataclass(frozen=True)
 class WeightSpec:
     """How kernels are quantized: on a uniform grid in whose middle is zero, as integer kernels want it.
@@ -73,6 +73,7 @@ class WeightSpec:
 
 
 @accepts_old_fields(step="scale")
+@says_fields
 @dataclasses.dataclass(frozen=True)
 class ActivationSpec:
     """How activations are quantized.
@@ -116,6 +117,7 @@ class ActivationSpec:
         return (high - low) / float(2**self.bits - (2 if self.symmetric else 1))
 
 
+@says_fields
 @dataclasses.dataclass(frozen=True)
 class QuantizeConfig:
     """What is quantized and how.
@@ -177,10 +179,9 @@ class QuantizeConfig:
             return config
         if isinstance(config, str) and config in RECIPES:
             return RECIPES[config]
-        near = difflib.get_close_matches(str(config).lower(), RECIPES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"Expected a QuantizeConfig or one of {', '.join(map(repr, RECIPES))}. Received: {config!r}.{hint}"
+            f"Expected a QuantizeConfig or one of {', '.join(map(repr, RECIPES))}. Received: {config!r}."
+            f"{did_you_mean(config, RECIPES)}"
         )
 
 
