@@ -22,6 +22,7 @@ from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.op_policies import AFFINE, rule_of
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
+from tfcompress.quantization.numerics.custom_gradient import at_hand
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 Tensor = Any
@@ -126,7 +127,7 @@ class QuantizedLayer(CompressedLayer):
         if len(chosen) != 1:
             return None
         transform = chosen[0]
-        limit = transform.limit(ops.cast(self.value_before(transform), "float32"))
+        limit = transform.limit(at_hand(ops.cast(self.value_before(transform), "float32")))
         if name_of(self.layer) == "einsumdense":
             form = matrix_form(self.layer)
             made = form.kernel_axes[form.summed :] if form else ()

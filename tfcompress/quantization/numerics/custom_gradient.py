@@ -7,6 +7,7 @@ import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 from keras import ops
 
 _values_alone: contextvars.ContextVar[bool] = contextvars.ContextVar("values_alone", default=False)
@@ -32,3 +33,16 @@ def differentiable(function: Callable[..., tuple[Any, Any]]) -> Callable[..., An
         return lambda *arguments: function(*arguments)[0]
     made: Callable[..., Any] = ops.custom_gradient(function)
     return made
+
+
+def at_hand(x: Any) -> Any:
+    """Return the values of a tensor as an array where values alone are wanted and they are known; else the tensor.
+
+    Of small weights NumPy computes what it is asked for many times faster than TensorFlow is asked.
+
+    >>> x = ops.zeros((2,))
+    >>> at_hand(x) is x
+    True
+    """
+    known = _values_alone.get() and keras.backend.backend() == "tensorflow" and hasattr(x, "numpy")
+    return x.numpy() if known else x  # what is traced has no `numpy`

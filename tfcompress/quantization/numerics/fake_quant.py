@@ -52,7 +52,7 @@ def _spread(value: Tensor, x: Tensor, axes: tuple[int, ...] | None, name: str) -
     sizes = [1] * len(x.shape)
     for axis, size in zip(axes, value.shape, strict=True):
         sizes[axis] = -1 if size is None else size
-    return ops.reshape(value, sizes)
+    return value.reshape(sizes) if isinstance(value, np.ndarray) else ops.reshape(value, sizes)
 
 
 def _float32(x: Any) -> tuple[Tensor, str]:
@@ -244,7 +244,7 @@ def symmetric_limit(x: Tensor, axis: Axis = None) -> Tensor:
         axis: The channel axes, in order; `None`: one limit for all of `x`.
 
     Returns:
-        Of the shape of `x` along `axis`; a scalar for `None`.
+        Of the shape of `x` along `axis`; a scalar for `None`. An array where `x` is one.
 
     Raises:
         ValueError: If `axis` is not one of x's.
@@ -254,9 +254,12 @@ def symmetric_limit(x: Tensor, axis: Axis = None) -> Tensor:
     >>> [float(limit) for limit in symmetric_limit(np.float32([[1, -3], [2, 0]]), axis=-1)]
     [2.0, 3.0]
     """
-    x, _ = _float32(x)
+    host = isinstance(x, np.ndarray)
+    x = x.astype(np.float32, copy=False) if host else _float32(x)[0]
     axes = () if axis is None else check_axes(axis, len(x.shape))
-    return ops.max(ops.abs(x), axis=[a for a in range(len(x.shape)) if a not in axes])
+    others = tuple(a for a in range(len(x.shape)) if a not in axes)
+    # Without an array of all |x|, which may be large.
+    return np.abs(np.maximum(x.max(others), -x.min(others))) if host else ops.max(ops.abs(x), axis=others)
 
 
 def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis = None) -> Tensor:
@@ -272,7 +275,7 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
         axis: The channel axes, in order; `None`: one limit for all of `x`.
 
     Returns:
-        A tensor like `x`; zero stays zero.
+        A tensor like `x`; zero stays zero. An array where `x` and `limit` are arrays.
 
     Raises:
         ValueError: If `bits`, `axis` or the limit's shape is wrong.
@@ -283,6 +286,14 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
     [-1.0, 0.333, 0.0]
     """
     bits = check_bits(bits)
+    if isinstance(x, np.ndarray) and isinstance(limit, np.ndarray):
+        axes = None if axis is None else check_axes(axis, x.ndim)
+        ends = np.asarray(_spread(limit.astype(np.float32, copy=False), x, axes, "limit"))
+        with np.errstate(invalid="ignore"):  # NaN stays NaN
+            low, high, scale, inverse = symmetric_grid(np, ends, bits)
+            made = integers(np, x.astype(np.float32, copy=False), (low, high), inverse)
+            made *= scale
+        return made.astype(x.dtype, copy=False)
     x, dtype = _float32(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
     others = [a for a in range(len(x.shape)) if axes is None or a not in axes]

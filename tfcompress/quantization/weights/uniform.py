@@ -14,6 +14,7 @@ from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import Encoded, WeightTransform, decoded, put
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.numerics.custom_gradient import at_hand
 from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric, symmetric_limit
 from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
 from tfcompress.quantization.ranges.weight_limits import weight_limit
@@ -49,8 +50,9 @@ class WeightQuantizer(WeightTransform):
 
     def apply(self, value: Tensor) -> Tensor:
         """Return the values on the grid."""
-        x = ops.cast(value, "float32")
-        quantized = fake_quant_symmetric(x, self.limit(ops.stop_gradient(x)), bits=self.spec.bits, axis=self.axis)
+        x = at_hand(ops.cast(value, "float32"))
+        limit = self.limit(x if isinstance(x, np.ndarray) else ops.stop_gradient(x))
+        quantized = fake_quant_symmetric(x, limit, bits=self.spec.bits, axis=self.axis)
         return ops.cast(quantized, value.dtype)
 
     def encode(self, value: np.ndarray | Encoded) -> Affine:
@@ -61,7 +63,7 @@ class WeightQuantizer(WeightTransform):
     def limit(self, value: Tensor) -> Tensor:
         """Return the largest |value| that the grid holds: a scalar, or one for each entry of `axis`."""
         limit = symmetric_limit(value, self.axis)
-        return limit if self.ratio is None else limit * ops.convert_to_tensor(self.ratio.value)
+        return limit if self.ratio is None else limit * at_hand(ops.convert_to_tensor(self.ratio.value))
 
     def fit(self, value: Tensor) -> None:
         """Set the ratio to that of least squared error; nothing to do with "minmax"."""
