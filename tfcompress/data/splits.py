@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +17,9 @@ BATCH_SIZE = 32
 """Samples at once where nothing is trained."""
 
 Infos = TensorInfo | Mapping[str, TensorInfo]
+
+Failed = Callable[[Exception], Exception | None]
+"""From what was raised while samples were read to an error that says which file is to blame, if one is."""
 
 
 class Split(abc.ABC):
@@ -50,6 +54,10 @@ class Split(abc.ABC):
     @abc.abstractmethod
     def first(self, count: int) -> Any:
         """Return the first inputs, or all if there are fewer, as arrays."""
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Return what surrounds the use of the samples, so that an error names the file that is to blame."""
+        return contextlib.nullcontext()
 
     @abc.abstractmethod
     def drawn(self, count: int, seed: int = 0) -> Any:
@@ -99,26 +107,28 @@ class Stream(Split):
         read: A function from a seed to a `tf.data.Dataset` of single samples (input, target): in an order that is
             drawn anew each time that it is gone through, the same one of each time for the same seed; without a seed
             in one order.
-        samples: How many there are.
-        failed: A function from what was raised in reading to an error that says which file is to blame, or `None`.
+        samples: How many there are; `None`: as the `tf.data.Dataset` says.
+        failed: From what was raised in reading to an error that says which file is to blame.
 
     Example:
 
     >>> import tensorflow as tf
     >>> read = lambda seed: tf.data.Dataset.from_tensor_slices((np.zeros((6, 2), "float32"), np.arange(6)))
-    >>> split = Stream(read, 6)
-    >>> split.x, [len(y) for _, y in split.in_order()], split.first(4).shape
-    (TensorInfo(shape=(None, 2), dtype='float32'), [6], (4, 2))
+    >>> split = Stream(read)
+    >>> split.samples, split.x, [len(y) for _, y in split.in_order()()], split.first(4).shape
+    (6, TensorInfo(shape=(None, 2), dtype='float32'), [6], (4, 2))
     """
 
     def __init__(
         self,
         read: Callable[[int | None], Any],
-        samples: int,
-        failed: Callable[[Exception], Exception | None] | None = None,
+        samples: int | None = None,
+        failed: Failed = lambda error: None,
     ):
-        self.read, self.samples, self.failed = read, samples, failed
-        x, y = read(None).element_spec
+        found = read(None)
+        self.read, self.failed = read, failed
+        self.samples = int(found.cardinality()) if samples is None else samples
+        x, y = found.element_spec
         self.x = {name: _info(spec) for name, spec in x.items()} if isinstance(x, Mapping) else _info(x)
         self.y = _info(y)
 
@@ -136,22 +146,38 @@ class Stream(Split):
         return batches
 
     def in_order(self) -> Any:
-        """Return batches as a `tf.data.Dataset`."""
-        return self.read(None).batch(BATCH_SIZE).prefetch(2)
+        """Return a function that yields batches."""
+
+        def batches() -> Iterator[Any]:
+            with self.reading():
+                yield from self.read(None).batch(BATCH_SIZE).prefetch(2)
+
+        return batches
 
     def first(self, count: int) -> Any:
         """Return the first inputs, as an array, or by name."""
-        return _arrays(self.read(None).take(count), count)
+        return self._arrays(self.read(None), count)
 
     def drawn(self, count: int, seed: int = 0) -> Any:
         """Return the inputs that come first in an order that a seed draws, as an array, or by name."""
-        return _arrays(self.read(seed).take(count), count)
+        return self._arrays(self.read(seed), count)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise what names the file that is to blame."""
+        try:
+            yield
+        except Exception as error:
+            found = self.failed(error) if type(error).__module__.startswith("tensorflow") else None
+            if found is None:
+                raise
+            raise found from error
+
+    def _arrays(self, samples: Any, count: int) -> Any:
+        with self.reading():
+            batch = next(iter(samples.take(count).batch(count)))[0]
+        return keras.tree.map_structure(lambda tensor: tensor.numpy(), batch)
 
 
 def _info(spec: Any) -> TensorInfo:
     return TensorInfo((None, *spec.shape), spec.dtype.name)
-
-
-def _arrays(samples: Any, count: int) -> Any:
-    batch = next(iter(samples.batch(count)))[0]
-    return keras.tree.map_structure(lambda tensor: tensor.numpy(), batch)

@@ -148,8 +148,11 @@ def fit(
             begun = backup.restore(there)
             how["callbacks"].append(backup)
         batches = devices.batches(data.train, batch_size, begun)
+        if data.validation is not None and devices.processes == 1:
+            how["validation_data"] = data.validation.shuffled(batch_size)
         if begun < epochs:
-            there.fit(batches, shuffle=False, initial_epoch=begun, **how)
+            with data.train.reading():
+                there.fit(batches, shuffle=False, initial_epoch=begun, **how)
 
     devices.train(model, run)
 

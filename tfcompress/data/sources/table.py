@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from tfcompress.data.dataset import Dataset
-from tfcompress.data.sources import npz
+from tfcompress.data.sources import audio, csv_table, images, npz
 from tfcompress.data.sources.source import OPTIONS, Request, Source
 
-SOURCES: tuple[Source, ...] = (npz.SOURCE,)
+SOURCES: tuple[Source, ...] = (npz.SOURCE, csv_table.SOURCE, images.SOURCE, audio.SOURCE)
 """The first that takes a place opens it. A new one is a module of its own with a `SOURCE`."""
 
 
@@ -30,7 +30,10 @@ def source_of(place: str) -> Source:
     forms = "; ".join(source.form for source in SOURCES)
     if not os.path.exists(place):
         raise FileNotFoundError(f"Expected data: {forms}. Received: {place}, which isn't there.")
-    raise ValueError(f"Expected data: {forms}. Received: {place}, which is none of these.")
+    empty = os.path.isdir(place) and not os.listdir(place)
+    raise ValueError(
+        f"Expected data: {forms}. Received: {place}, which is {'an empty folder' if empty else 'none of these'}."
+    )
 
 
 def open_dataset(place: str, request: Request) -> Dataset:

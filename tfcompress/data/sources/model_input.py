@@ -1,0 +1,100 @@
+"""What a model takes of a source: images of a size, waves of a length, columns by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import keras
+
+from tfcompress.data.sources.source import Request
+
+IMAGE_SIZE = (64, 64)
+"""Of images for a small model that is made for them, where nothing else is asked for."""
+
+
+def shapes_of(model: Any) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of a model's inputs by name, without the batch; of no model none."""
+    return {} if model is None else {x.name: tuple(x.shape[1:]) for x in model.inputs}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInput:
+    """An image as a model takes it.
+
+    Attributes:
+        size: (height, width).
+        channels: How many.
+        flat: Whether one channel has no dimension of its own.
+        dtype: What the model's input is declared as.
+        rescale: (scale, offset) of pixels; `None`: 0 to 255.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    flat: bool = False
+    dtype: str = "float32"
+    rescale: tuple[float, float] | None = None
+
+    def made(self, samples: Any) -> Any:
+        """Return a `tf.data.Dataset` of (image, target), float32 pixels in 0 to 255, as the model takes them."""
+        if not self.flat and self.rescale is None and self.dtype == "float32":
+            return samples
+        return samples.map(lambda x, y: (self.pixels(x), y))
+
+    def pixels(self, image: Any) -> Any:
+        """Return an image of this size and number of channels as the model takes it."""
+        import tensorflow as tf
+
+        if self.rescale is not None:
+            scale, offset = self.rescale
+            image = tf.cast(image, "float32") * scale + offset
+        if self.flat:
+            image = tf.squeeze(image, -1)
+        if self.dtype.startswith(("int", "uint")):
+            image = tf.round(image)
+        return tf.cast(image, self.dtype)
+
+
+def image_input(request: Request, channels: Collection[int]) -> ImageInput:
+    """Return what images are to be made into.
+
+    Args:
+        request: With the model, if there is one.
+        channels: How many there may be.
+
+    Raises:
+        ValueError: If the model takes no images, leaves their size free and none is asked for, or has another size
+            than that.
+    """
+    asked, shapes = request.image_size, shapes_of(request.model)
+    if not shapes:
+        return ImageInput(asked or IMAGE_SIZE, 3, rescale=request.rescale)
+    name, shape = next(iter(shapes.items()))
+    if len(shapes) > 1 or len(shape) not in (2, 3):
+        raise ValueError(
+            f"Expected a model with one input that is an image, (height, width, channels). Received: "
+            f"{request.model.name!r} with inputs {shapes}. Give it the data that it was made for."
+        )
+    last = len(shape) == 2 or keras.config.image_data_format() == "channels_last"
+    size, depth = (shape[:2], shape[2:]) if last else (shape[1:], shape[:1])
+    last_size = depth[0] if depth else 1
+    if last_size is None or last_size not in channels:
+        raise ValueError(
+            f"Expected a model whose input has {' or '.join(map(str, sorted(channels)))} channels, as images have. "
+            f"Received: {request.model.name!r} with input {name!r} of shape {shape}."
+        )
+    given = tuple(one if one is not None else other for one, other in zip(size, asked or size, strict=True))
+    found = tuple(one for one in given if one is not None)
+    if len(found) < len(size):
+        raise ValueError(
+            f"Expected an image size with a model that takes any: input {name!r} has shape {shape}. Received: none. "
+            "Give image_size, (height, width)."
+        )
+    if asked is not None and found != tuple(asked):
+        raise ValueError(
+            f"Expected images of the size that the model takes, {found}. Received: image_size={asked}. Leave it out."
+        )
+    dtype = keras.backend.standardize_dtype(request.model.inputs[0].dtype)
+    return ImageInput((found[0], found[1]), last_size, len(shape) == 2, dtype, request.rescale)
