@@ -152,3 +152,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
     (tmp_path / "a" / "one").write_text("2")
     assert len({before, digest(tmp_path / "a"), digest(tmp_path / "a" / "one"), digest(None)}) == 4
     assert digest(tmp_path / "none") == digest("") == ""
+    known = digest(tmp_path / "a", contents=False)
+    assert known == digest(tmp_path / "a", contents=False)
+    (tmp_path / "a" / "one").write_text("three")
+    assert known != digest(tmp_path / "a", contents=False)

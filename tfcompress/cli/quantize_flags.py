@@ -142,7 +142,7 @@ def data_for(model: Any, given: Dataset | None, values: FlagValues) -> Dataset |
         needs = _needs_data(values)
         if needs:
             raise UsageError(
-                f"Expected --data with {needs}, an .npz file with x_train, y_train, x_test and y_test. Received: none, "
+                f"Expected --data with {needs}, such as a folder of images by class. Received: none, "
                 f"and scikit-learn's digits don't fit {values.model}."
             ) from None
         return None

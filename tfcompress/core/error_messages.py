@@ -19,8 +19,10 @@ _FRAME = re.compile(
 _CAUSE = re.compile(r"(?:Error|Exception) encountered: ?")
 """What stands before the error that another one is raised for."""
 
-_PLACE = re.compile(r"^<unknown>:0: error: loc\(.*\)\): |^<unknown>:0: error: ")
-"""Where MLIR says that it was, before it says what."""
+_PLACE = re.compile(
+    r"^<unknown>:0: error: loc\(.*\)\): |^<unknown>:0: error: |^\{\{function_node [^}]*\}\} | \[Op:\w+\].*$"
+)
+"""Where MLIR and TensorFlow say that it was, before and behind what they say it was."""
 
 _VALUE = re.compile(r", value=\[.*")
 """The numbers of a Keras variable behind its path and shape."""
@@ -34,6 +36,8 @@ def told(error: BaseException | str) -> str:
 
     >>> told(ValueError("Exception encountered when calling Net.call().\\n\\n\\x1b[1mshapes differ\\x1b[0m"))
     'shapes differ'
+    >>> told("{{function_node f}} Feature: x is required [Op:IteratorGetNext] name:")
+    'Feature: x is required'
     >>> told(RuntimeError(""))
     'RuntimeError'
     """

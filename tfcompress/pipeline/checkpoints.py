@@ -113,8 +113,13 @@ class Backup(keras.callbacks.Callback):
         write_bytes(self.file, stream.getvalue())
 
 
-def digest(path: str | os.PathLike[str] | None) -> str:
-    """Return what tells the content of a file or folder from others; "" for none."""
+def digest(path: str | os.PathLike[str] | None, *, contents: bool = True) -> str:
+    """Return what tells a file or folder from others; "" for none.
+
+    Args:
+        path: Where it lies.
+        contents: Whether all is read; otherwise it is told by the names, sizes and times of files: data may be large.
+    """
     if not path or not os.path.exists(path):
         return ""
     found = hashlib.sha256()
@@ -122,6 +127,10 @@ def digest(path: str | os.PathLike[str] | None) -> str:
     for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
         if file.is_file():
             found.update(file.relative_to(place).as_posix().encode())
+            if not contents:
+                state = file.stat()
+                found.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+                continue
             with file.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
                     found.update(chunk)

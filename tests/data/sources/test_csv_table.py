@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from tests.data.sources.test_folders import seen
+from tests.data.sources.test_folders import seen, wanted
 from tfcompress.data.sources.source import Request
 from tfcompress.data.sources.table import open_dataset
 
@@ -39,7 +39,7 @@ def test_a_model_with_an_input_for_each_column_gets_values_by_name(tmp_path):
     shapes = {"size": ((1,), "float32"), "colour": ((1,), "int32"), "weight": ((), "float32")}
     inputs = {name: keras.Input(shape, name=name, dtype=dtype) for name, (shape, dtype) in shapes.items()}
     model = keras.Model(inputs, L.Dense(2)(inputs["size"]))
-    data = open_dataset(write(tmp_path / "things.csv", separator=";", head=HEAD), Request(model=model, label="kind"))
+    data = open_dataset(write(tmp_path / "things.csv", separator=";", head=HEAD), wanted(model, label="kind"))
     assert {name: info.shape for name, info in data.train.x.items()} == {
         "size": (None, 1), "colour": (None, 1), "weight": (None,),
     }  # fmt: skip
@@ -89,7 +89,7 @@ def test_models_that_take_other_columns_are_refused(tmp_path):
     place = write(tmp_path / "things.csv")
     model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
     with pytest.raises(ValueError, match=r"has shape \(5,\), for the columns size, colour \(3 categories\), weight"):
-        open_dataset(place, Request(model=model, label="kind"))
+        open_dataset(place, wanted(model, label="kind"))
     inputs = [keras.Input((1,), name=name) for name in ("size", "weight")]
     with pytest.raises(ValueError, match="one of shape .* for each of the columns size, colour, weight"):
-        open_dataset(place, Request(model=keras.Model(inputs, L.Add()(inputs)), label="kind"))
+        open_dataset(place, wanted(keras.Model(inputs, L.Add()(inputs)), label="kind"))

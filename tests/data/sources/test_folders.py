@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers as L
 
+from tfcompress.data.sources.model_input import inputs_of
 from tfcompress.data.sources.source import Request
 from tfcompress.data.sources.table import open_dataset, source_of
 
@@ -37,6 +38,10 @@ def image_model(shape=(4, 4, 1), classes=2):
     return keras.Sequential([keras.Input(shape), L.Flatten(), L.Dense(classes)])
 
 
+def wanted(model, **how):
+    return Request(inputs_of(model), **how)
+
+
 def seen(split):
     """All inputs and targets of a split, in order."""
     x, y = zip(*split.in_order()(), strict=True)
@@ -45,7 +50,7 @@ def seen(split):
 
 def test_images_are_made_as_the_model_takes_them(tmp_path):
     place = write_images(tmp_path / "pets")
-    data = open_dataset(place, Request(model=image_model(), rescale=(1 / 255, 0.0)))
+    data = open_dataset(place, wanted(image_model(), rescale=(1 / 255, 0.0)))
     assert (data.name, data.classes, data.class_names) == ("pets", 2, ("cat", "dog"))
     assert (data.train.samples, data.test.samples, data.validation) == (16, 4, None)
     (x, y), (x_test, y_test) = seen(data.train), seen(data.test)
@@ -53,7 +58,7 @@ def test_images_are_made_as_the_model_takes_them(tmp_path):
     assert x_test.shape == (4, 4, 4, 1)
     assert sorted([*y, *y_test]) == [0] * 10 + [1] * 10
     np.testing.assert_allclose(x[:, 0, 0, 0], (100 + y) / 255, rtol=1e-6)
-    flat = open_dataset(place, Request(model=keras.Sequential([keras.Input((4, 4), dtype="uint8"), L.Flatten()])))
+    flat = open_dataset(place, wanted(keras.Sequential([keras.Input((4, 4), dtype="uint8"), L.Flatten()])))
     assert (flat.train.x.shape, flat.train.x.dtype) == ((None, 4, 4), "uint8")
     assert set(np.unique(flat.train.first(20))) == {100, 101}
     unknown = open_dataset(place, Request(image_size=(8, 9)))
@@ -68,8 +73,8 @@ def test_every_epoch_has_its_own_order_which_follows_from_the_seed(divided, tmp_
             folder = root / part / ("even" if place % 2 == 0 else "odd")
             folder.mkdir(parents=True, exist_ok=True)
             keras.utils.save_img(folder / f"{place}.png", np.full((2, 2, 1), place, "uint8"), scale=False)
-    data = open_dataset(str(root), Request(model=image_model((2, 2, 1)), seed=3))
-    again = open_dataset(str(root), Request(model=image_model((2, 2, 1)), seed=3))
+    data = open_dataset(str(root), wanted(image_model((2, 2, 1)), seed=3))
+    again = open_dataset(str(root), wanted(image_model((2, 2, 1)), seed=3))
 
     def epochs(split, count, **how):
         keras.utils.set_random_seed(1)
@@ -123,19 +128,19 @@ def test_models_that_take_no_such_images_are_refused(tmp_path):
     place = write_images(tmp_path / "pets", count=3)
     for shape, message in (((7,), "one input that is an image"), ((4, 4, 2), "1 or 3 or 4 channels")):
         with pytest.raises(ValueError, match=message):
-            open_dataset(place, Request(model=image_model(shape)))
+            open_dataset(place, wanted(image_model(shape)))
     free = keras.Sequential([keras.Input((None, None, 3)), L.GlobalAveragePooling2D(), L.Dense(2)])
     with pytest.raises(ValueError, match="Give image_size"):
-        open_dataset(place, Request(model=free))
-    assert open_dataset(place, Request(model=free, image_size=(9, 9))).train.x.shape == (None, 9, 9, 3)
+        open_dataset(place, wanted(free))
+    assert open_dataset(place, wanted(free, image_size=(9, 9))).train.x.shape == (None, 9, 9, 3)
     with pytest.raises(ValueError, match=r"that the model takes, \(4, 4\)"):
-        open_dataset(place, Request(model=image_model(), image_size=(9, 9)))
+        open_dataset(place, wanted(image_model(), image_size=(9, 9)))
 
 
 def test_a_broken_image_is_named_when_it_is_come_upon(tmp_path):
     place = write_images(tmp_path / "pets")
     (tmp_path / "pets" / "dog" / "03.png").write_bytes(b"no image")
-    data = open_dataset(place, Request(model=image_model()))
+    data = open_dataset(place, wanted(image_model()))
     with pytest.raises(ValueError, match=r"dog/03.png, which can't"):
         (seen(data.train), seen(data.test))
 
@@ -148,13 +153,13 @@ def test_waves_are_padded_to_one_length(tmp_path):
     x, y = seen(data.train)
     np.testing.assert_allclose(x[:, 0, 0], 0.25 * (y + 1), atol=1e-4)
     model = keras.Sequential([keras.Input((100,)), L.Dense(2)])
-    assert open_dataset(place, Request(model=model)).train.first(3).shape == (3, 100)
+    assert open_dataset(place, wanted(model)).train.first(3).shape == (3, 100)
 
 
 def test_waves_that_do_not_fit_are_refused(tmp_path):
     place = write_waves(tmp_path / "words", count=3)
     with pytest.raises(ValueError, match="input is a wave"):
-        open_dataset(place, Request(model=image_model()))
+        open_dataset(place, wanted(image_model()))
     write_waves(tmp_path / "words", classes=("stop",), count=2, rate=16000)
     with pytest.raises(ValueError, match="8000 Hz and 1 in .*16000 Hz and 1 in .*stop/0.wav"):
         open_dataset(place, Request())

@@ -11,6 +11,7 @@ from absl import flags
 from absl.flags import FlagValues
 
 from tfcompress.cli.flags import (
+    dataset_flags,
     export_flags,
     general_flags,
     layer_flags,
@@ -27,6 +28,7 @@ GROUPS = {
     group.TITLE: group.FLAGS
     for group in (
         model_flags,
+        dataset_flags,
         layer_flags,
         pruning_flags,
         quantization_flags,

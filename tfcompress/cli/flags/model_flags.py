@@ -1,4 +1,4 @@
-"""Flags of models, data and the files that are made."""
+"""Flags of models and the files that are made."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ def _of_a_folder(value: str | None) -> bool:
     return value is None or (os.path.basename(value) == value and value not in (".", "..") and "\0" not in value)
 
 
-TITLE = "Models, data and files"
+TITLE = "Models and files"
 
 FLAGS = {
     "model": Flag("The model: .keras, .h5, or a SavedModel folder.", shown="FILE"),
     "any_model": Flag("The model: .keras, .h5, a SavedModel folder, .tflite or .onnx.", shown="FILE", called="model"),
     "models": Flag("Models, separated by commas: .keras, .h5, .tflite, .onnx.", kind="list", shown="FILE,FILE"),
-    "data": Flag(
-        "An .npz file with x_train, y_train, x_test and y_test; without it, scikit-learn's digits.", shown="FILE"
-    ),
     "output": Flag("The .keras file to write.", shown="FILE"),
     "scan_output": Flag(
         "The .json file to write, after each point; where it is there, of this model and with these settings, only "

@@ -28,7 +28,7 @@ FLAGS = {
         choices=RECIPES,
     ),
     "calibration_samples": Flag(
-        "Samples drawn from x_train to find the ranges of activations.", 512, "integer", "N", 1, MOST
+        "Samples drawn from the training data to find the ranges of activations.", 512, "integer", "N", 1, MOST
     ),
     "range": Flag(
         "How the ranges of activations are found; by default as the recipe does.", None, "choice", choices=RANGES

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.result import files_made
 from tfcompress.cli.resume_flags import resume_of
@@ -26,8 +26,9 @@ def compress(values: FlagValues) -> Result:
         refuse_without_effect(values, "with --model", "epochs")
     if values.model and not values.data:
         raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
-    data = data_of(values)
+    prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
+    data = data_of(values, model)
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
     if values.dry_run:
@@ -82,7 +83,7 @@ JOB = Job(
     "scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME.",
     run=compress,
     flags=(
-        *("model", "data", "output_dir", "name", "overwrite", "unsafe", "layers", "sparsity", "epochs"),
+        *("model", *DATA, "output_dir", "name", "overwrite", "unsafe", "layers", "sparsity", "epochs"),
         *("finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads", "dry_run"),
     ),
     defaults={"qat_epochs": 3},

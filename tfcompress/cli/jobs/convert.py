@@ -6,7 +6,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import described
@@ -23,8 +23,9 @@ def convert(values: FlagValues) -> Result:
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
-    samples = data_of(values).test.first(256) if values.data else True
+    prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
+    samples = data_of(values, model).test.first(256) if values.data else True
     asked = values.export_batch_size
     batch: Any = "auto" if asked is None else asked or None
     if values.dry_run:
@@ -62,11 +63,11 @@ JOB = Job(
     does="Writes a model as TFLite, ONNX or both; one that is quantized in integers, as it was quantized.",
     example="--model=my.keras --outputs=my.tflite,my.onnx --precision=float16",
     more="Each file is run by the runtime that will run it and compared with Keras before it gets its name: on the "
-    "first 256 samples of x_test in --data, without it on random ones. --sparse leaves the zeros of a pruned model out "
+    "first 256 samples for tests in --data, without it on random ones. --sparse leaves the zeros of a pruned model out "
     "of .tflite files.",
     run=convert,
     flags=(
-        *("model", "outputs", "data", "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
+        *("model", "outputs", *DATA, "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
         *("external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
     required=("model", "outputs"),

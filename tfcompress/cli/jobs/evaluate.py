@@ -6,7 +6,7 @@ import pathlib
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import files_made
@@ -18,7 +18,8 @@ def evaluate(values: FlagValues) -> Result:
     from tfcompress.cli import dry_run
     from tfcompress.evaluation.open_predictor import open_predictor
 
-    data = data_of(values)
+    prepare(values)
+    data = data_of(values, values.models[0])
     page = new_file(values.html, ".html", values.overwrite) if values.html else None
     candidates = {}
     for path in values.models:
@@ -48,6 +49,6 @@ JOB = Job(
     more="A table shows how each model differs from the first; then come precision, recall and F1 by class. Without "
     "--data it takes scikit-learn's digits.",
     run=evaluate,
-    flags=("models", "data", "html", "overwrite", "threads", "dry_run"),
+    flags=("models", *DATA, "html", "overwrite", "threads", "dry_run"),
     required=("models",),
 )

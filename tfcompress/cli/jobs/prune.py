@@ -6,7 +6,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
@@ -31,9 +31,10 @@ def prune(values: FlagValues) -> Result:
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
-    data = data_of(values)
+    prepare(values)
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
+    data = data_of(values, model)
     check_fits(model, data)
     if writes_files(values):
         check_size(model, output)
@@ -85,8 +86,9 @@ def _sweep(values: FlagValues) -> Result:
     overwrite = values.overwrite or resume.begun
     output = new_file(values.output, ".json", overwrite)
     picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
-    data = data_of(values)
+    prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
+    data = data_of(values, model)
     check_fits(model, data)
     if values.dry_run:
         return dry_run.said(
@@ -126,7 +128,7 @@ JOB = Job(
     flags=(
         *(
             "model",
-            "data",
+            *DATA,
             "output",
             "overwrite",
             "unsafe",

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
@@ -35,12 +35,12 @@ def quantize(values: FlagValues) -> Result:
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=here)
     outputs = [new_file(path, (".tflite", ".onnx"), overwrite, here=here) for path in values.outputs or ()]
-    given = data_of(values) if values.data else None
+    prepare(values)
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     if here:
         check_size(model, output, *outputs)
-    data = data_for(model, given, values)
+    data = data_for(model, data_of(values, model) if values.data else None, values)
     config = config_of(values, steps_per_epoch(data, values.batch_size, devices) if data else 0)
     asked = values.config or values.recipe
     if values.dry_run:
@@ -96,13 +96,13 @@ def quantize(values: FlagValues) -> Result:
 JOB = Job(
     does="Quantizes a model, after training or, with --qat_epochs, in training, and writes its files.",
     example="--model=my.keras --data=my.npz --output=my_int8.keras --outputs=my.tflite,my.onnx",
-    more="The ranges of activations are found on some of x_train. The .keras file computes as the .tflite and .onnx "
-    "files do, which are compared with it before they get their names. Without --data it takes scikit-learn's digits, "
-    "if they fit the model. A config of --config is the name of a recipe, or fields of tfcompress.QuantizeConfig: "
+    more="The ranges of activations are found on some of the training data. The .keras file computes as the .tflite and "
+    ".onnx files do, which are compared with it before they get their names. Without --data it takes scikit-learn's "
+    "digits, if they fit the model. A config of --config is the name of a recipe, or fields of tfcompress.QuantizeConfig: "
     '{"logits": null, "conv.*": {"weights": {"bits": 4}}, ".*": "int8"}.',
     run=quantize,
     flags=(
-        *("model", "data", "output", "outputs", "overwrite", "unsafe", "layers", "config", "recipe", "range"),
+        *("model", *DATA, "output", "outputs", "overwrite", "unsafe", "layers", "config", "recipe", "range"),
         *("calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch"),
         *("freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity"),
         *("inference_io", "opset", "qat_epochs", "batch_size", "learning_rate", "seed", "dry_run", *MACHINE),

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import files_made
@@ -26,8 +26,9 @@ def sensitivity(values: FlagValues) -> Result:
     if values.output:
         output = new_file(values.output, ".json", overwrite=True)  # what is there is gone on with, or refused
         files = [output, new_file(str(output.with_suffix(".png")), ".png", overwrite=output.exists())]
-    data = data_of(values)
+    prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
+    data = data_of(values, model)
     check_fits(model, data)
     levels: dict[str, Any] = {
         "sparsities": [float(value) for value in values.sparsities] if values.sparsities else None,
@@ -62,7 +63,7 @@ JOB = Job(
     "or killed, it goes on with what --output has when the same command is given once more.",
     run=sensitivity,
     flags=(
-        *("model", "data", "scan_output", "unsafe", "layers", "sparsities", "bits", "metric"),
+        *("model", *DATA, "scan_output", "unsafe", "layers", "sparsities", "bits", "metric"),
         *("evaluation_batch_size", "dry_run"),
     ),
     required=("model",),

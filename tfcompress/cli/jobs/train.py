@@ -6,7 +6,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import data_of
+from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
@@ -35,9 +35,11 @@ def train(values: FlagValues) -> Result:
     resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
-    data = data_of(values)
+    prepare(values)
     devices = devices_of(values)
-    model = tfc.load(values.model, unsafe=values.unsafe) if values.model else default_model(data)
+    given = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
+    data = data_of(values, given)
+    model = given or default_model(data)
     check_fits(model, data)
     if writes_files(values):
         check_size(model, output)
@@ -73,7 +75,7 @@ JOB = Job(
     '{"logits": "float32", ".*": "mixed_bfloat16"}.',
     run=train,
     flags=(
-        *("model", "data", "output", "overwrite", "unsafe", "config", "epochs", "batch_size", "learning_rate"),
+        *("model", *DATA, "output", "overwrite", "unsafe", "config", "epochs", "batch_size", "learning_rate"),
         *("training_precision", "seed", "dry_run", *MACHINE),
     ),
     required=("output",),

@@ -53,14 +53,14 @@ def _shape(folders: ClassFolders, request: Request) -> tuple[int, ...]:
                 f"Expected WAV files with one sampling rate and number of channels. Received: {rate} Hz and {channels} "
                 f"in {first}, {found[0]} Hz and {found[1]} in {path}. Convert them to one."
             )
-    shapes = shapes_of(request.model)
+    shapes = shapes_of(request)
     if not shapes:
         return longest, channels
     shape = next(iter(shapes.values()))
     if len(shapes) > 1 or not shape or shape[1:] not in ((channels,), () if channels == 1 else (channels,)):
         raise ValueError(
             f"Expected a model whose input is a wave, (samples, {channels}) or (samples,) of one channel. Received: "
-            f"{request.model.name!r} with inputs {shapes}. Put what makes spectrograms into the model, or give a "
+            f"one with inputs {shapes}. Put what makes spectrograms into the model, or give a "
             "function that does: package.module:function."
         )
     return (shape[0] or longest, *(channels for _ in shape[1:]))

@@ -26,7 +26,7 @@ def _open(place: str, request: Request) -> Dataset:
     table = scan(list(paths.values()))
     target = _label(table, request.label, place)
     inputs = {name: column for name, column in table.columns.items() if name != target.name}
-    as_input = _inputs_of(inputs, request.model)
+    as_input = _as_input(inputs, request)
     classes, as_target = _target_of(target)
     defaults = [
         tf.int64
@@ -102,21 +102,21 @@ def _target_of(column: Column) -> tuple[int | None, Any]:
     return int(column.largest) + 1, lambda cell: cell
 
 
-def _inputs_of(columns: Mapping[str, Column], model: Any) -> Any:
+def _as_input(columns: Mapping[str, Column], request: Request) -> Any:
     """Return a function from cells by name to what a model takes: one array, or one value for each of its inputs."""
     import keras
     import tensorflow as tf
 
-    shapes = shapes_of(model)
+    shapes = shapes_of(request)
     texts = {name: column.categories for name, column in columns.items() if not column.numeric}
     if len(shapes) > 1 or (len(shapes) == 1 and set(shapes) == set(columns)):
         if set(shapes) != set(columns) or not all(shape in ((), (1,)) for shape in shapes.values()):
             raise ValueError(
                 f"Expected a model with one input, or with one of shape (1,) for each of the columns "
-                f"{', '.join(columns)}. Received: {model.name!r} with inputs {shapes}. Name them after the columns."
+                f"{', '.join(columns)}. Received: one with inputs {shapes}. Name them after the columns."
             )
         numbers = {n: keras.layers.StringLookup(vocabulary=texts[n], num_oov_indices=0) for n in texts}
-        dtypes = {x.name: keras.backend.standardize_dtype(x.dtype) for x in model.inputs}
+        dtypes = {name: info.dtype for name, info in (request.inputs or {}).items()}
 
         def by_name(cells: dict[str, Any]) -> Any:
             found = {name: numbers[name](cell) if name in numbers else cell for name, cell in cells.items()}
@@ -128,7 +128,7 @@ def _inputs_of(columns: Mapping[str, Column], model: Any) -> Any:
         sizes = ", ".join(f"{name} ({len(texts[name])} categories)" if name in texts else name for name in columns)
         raise ValueError(
             f"Expected a model whose input has shape ({width},), for the columns {sizes}. Received: "
-            f"{model.name!r} with inputs {shapes}."
+            f"one with inputs {shapes}."
         )
     one_hot = {
         n: keras.layers.StringLookup(vocabulary=texts[n], num_oov_indices=0, output_mode="one_hot") for n in texts

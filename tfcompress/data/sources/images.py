@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.error_messages import told
 from tfcompress.data.dataset import Dataset
 from tfcompress.data.sources.class_folders import ClassFolders, class_folders, holds, read_by_class
 from tfcompress.data.sources.model_input import image_input
@@ -44,7 +45,7 @@ def _broken(folders: ClassFolders) -> Exception | None:
             tf.io.decode_image(tf.io.read_file(str(path)), expand_animations=False)
         except tf.errors.OpError as reason:
             return ValueError(
-                f"Expected images that can be decoded. Received: {path}, which can't: {reason.message.splitlines()[0]} "
+                f"Expected images that can be decoded. Received: {path}, which can't: {told(reason)} "
                 "Replace it, or take it out."
             )
     return None

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
 
+from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.data.sources.source import Request
 
 IMAGE_SIZE = (64, 64)
 """Of images for a small model that is made for them, where nothing else is asked for."""
 
 
-def shapes_of(model: Any) -> dict[str, tuple[int | None, ...]]:
-    """Return the shapes of a model's inputs by name, without the batch; of no model none."""
-    return {} if model is None else {x.name: tuple(x.shape[1:]) for x in model.inputs}
+def inputs_of(model: keras.Model) -> dict[str, TensorInfo]:
+    """Return shape and dtype of a model's inputs, by name."""
+    return {x.name: TensorInfo(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in model.inputs}
+
+
+def shapes_of(request: Request) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes that inputs have without the batch, by name; without a model none."""
+    return {name: tuple(info.shape[1:]) for name, info in (request.inputs or {}).items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,25 +63,29 @@ class ImageInput:
         return tf.cast(image, self.dtype)
 
 
-def image_input(request: Request, channels: Collection[int]) -> ImageInput:
+def image_input(
+    request: Request, channels: Collection[int], own: Sequence[int | None] = (None, None, None)
+) -> ImageInput:
     """Return what images are to be made into.
 
     Args:
         request: With the model, if there is one.
         channels: How many there may be.
+        own: (height, width, channels) that the images have, where that is known; without a model they keep it.
 
     Raises:
         ValueError: If the model takes no images, leaves their size free and none is asked for, or has another size
             than that.
     """
-    asked, shapes = request.image_size, shapes_of(request.model)
+    asked, shapes = request.image_size, shapes_of(request)
     if not shapes:
-        return ImageInput(asked or IMAGE_SIZE, 3, rescale=request.rescale)
+        height, width = (size or other for size, other in zip(own[:2], IMAGE_SIZE, strict=True))
+        return ImageInput(asked or (height, width), own[2] or 3, rescale=request.rescale)
     name, shape = next(iter(shapes.items()))
     if len(shapes) > 1 or len(shape) not in (2, 3):
         raise ValueError(
             f"Expected a model with one input that is an image, (height, width, channels). Received: "
-            f"{request.model.name!r} with inputs {shapes}. Give it the data that it was made for."
+            f"one with inputs {shapes}. Give it the data that it was made for."
         )
     last = len(shape) == 2 or keras.config.image_data_format() == "channels_last"
     size, depth = (shape[:2], shape[2:]) if last else (shape[1:], shape[:1])
@@ -83,7 +93,7 @@ def image_input(request: Request, channels: Collection[int]) -> ImageInput:
     if last_size is None or last_size not in channels:
         raise ValueError(
             f"Expected a model whose input has {' or '.join(map(str, sorted(channels)))} channels, as images have. "
-            f"Received: {request.model.name!r} with input {name!r} of shape {shape}."
+            f"Received: one with input {name!r} of shape {shape}."
         )
     given = tuple(one if one is not None else other for one, other in zip(size, asked or size, strict=True))
     found = tuple(one for one in given if one is not None)
@@ -96,5 +106,5 @@ def image_input(request: Request, channels: Collection[int]) -> ImageInput:
         raise ValueError(
             f"Expected images of the size that the model takes, {found}. Received: image_size={asked}. Leave it out."
         )
-    dtype = keras.backend.standardize_dtype(request.model.inputs[0].dtype)
+    dtype = (request.inputs or {})[name].dtype
     return ImageInput((found[0], found[1]), last_size, len(shape) == 2, dtype, request.rescale)

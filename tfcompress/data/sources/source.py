@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from tfcompress.data.dataset import Dataset
+from tfcompress.data.named_inputs import TensorInfo
 
 TEST_SHARE = 0.2
 """Of samples that aren't divided: drawn by a seed, the same ones each time."""
@@ -17,7 +17,8 @@ class Request:
     """What is asked of a source, beside the place.
 
     Attributes:
-        model: The model that the data is for, whose inputs it is made to fit; `None`: one that is made for the data.
+        inputs: Shape and dtype of the inputs, by name, of the model that the data is for and is made to fit; `None`:
+            the model is made for the data.
         seed: What divides samples that aren't divided.
         label: The column, or feature, that is the target.
         rescale: (scale, offset) of pixels: x * scale + offset; `None`: they are as they are, 0 to 255.
@@ -26,7 +27,7 @@ class Request:
         data_dir: The folder of TensorFlow Datasets.
     """
 
-    model: Any = None
+    inputs: Mapping[str, TensorInfo] | None = None
     seed: int = 0
     label: str | None = None
     rescale: tuple[float, float] | None = None

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 
 from tfcompress.data.dataset import Dataset
-from tfcompress.data.sources import audio, csv_table, images, npz
+from tfcompress.data.sources import audio, csv_table, function, images, npz, tfds, tfrecords
 from tfcompress.data.sources.source import OPTIONS, Request, Source
 
-SOURCES: tuple[Source, ...] = (npz.SOURCE, csv_table.SOURCE, images.SOURCE, audio.SOURCE)
+SOURCES: tuple[Source, ...] = (
+    npz.SOURCE,
+    tfds.SOURCE,
+    function.SOURCE,
+    csv_table.SOURCE,
+    tfrecords.SOURCE,
+    images.SOURCE,
+    audio.SOURCE,
+)
 """The first that takes a place opens it. A new one is a module of its own with a `SOURCE`."""
 
 
