@@ -50,7 +50,7 @@ def test_images_from_training_to_a_file(pets, script):
     assert "Using" not in done.stdout
     result = json.loads(found.read_text())
     for candidate in result["candidates"]:
-        assert candidate["metrics"]["accuracy"] == 1.0
+        assert candidate["metrics"]["accuracy"] > 0.8
         assert [entry["name"] for entry in candidate["metrics"]["classes"]] == ["cat", "dog"]
     assert tfc.Artifact.open(file).inputs["image"].shape == (1, 4, 4, 3)
 
