@@ -25,14 +25,14 @@ def pets(tmp_path_factory):
             image = generator.normal(shade, 30, (6, 6, 3)).clip(0, 255).astype("uint8")
             keras.utils.save_img(path, image, scale=False)
     inputs = keras.Input((4, 4, 3), name="image")
-    x = L.Flatten()(L.Conv2D(4, 3, activation="relu", name="conv")(inputs))
+    x = L.Flatten()(L.Conv2D(8, 3, activation="relu", name="conv")(inputs))
     keras.utils.set_random_seed(0)
     keras.Model(inputs, L.Dense(2, name="scores")(x), name="pets").save(folder / "model.keras")
     return folder
 
 
 def test_images_from_training_to_a_file(pets, script):
-    data = [f"--data={pets / 'pets'}", "--rescale=1/255"]
+    data = [f"--data={pets / 'pets'}", "--rescale=1/127.5,-1"]
     model, quantized, file = (pets / name for name in ("trained.keras", "int8.keras", "int8.tflite"))
     found = pets / "result.json"
     script(
