@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
+import tfcompress.pipeline.sensitivity as scan
 from tests.campaigns.counting import Counts
 from tfcompress.cli.jobs import job_called
 from tfcompress.cli.main import code_of
@@ -36,6 +37,8 @@ RIGHT = {
     "convert": ["--model=model.keras", "--outputs=out.onnx"],
     "evaluate": ["--models=model.keras", "--data=data.npz"],
     "benchmark": ["--models=model.keras"],
+    "sensitivity": ["--model=model.keras", "--data=data.npz", "--output=out.json"],
+    "inspect": ["--model=model.keras"],
 }
 WRONG = {
     "integer": ["", "a", "1.5", "-1", "1e9", "nan", "99999999999999999999", "True"],
@@ -48,7 +51,7 @@ WRONG = {
 }
 KINDS = {"multi string": "enum", "comma separated list of strings": "files", "bool": "boolean", "int": "integer",
          "string enum": "enum", "string": "text"}  # fmt: skip
-PATHS = ("model", "data", "output", "html", "json")
+PATHS = ("model", "data", "config", "output", "html", "json")
 TOGETHER = {
     "train": [["--devices=2"], ["--distribution=data_parallel"], ["--num_processes=2"], ["--process_id=0"],
               ["--distribution=mirrored", "--model_devices=2"], ["--distribution=mirrored", "--devices=100000"],
@@ -72,7 +75,10 @@ TOGETHER = {
                 ["--model=http://somewhere/model.keras"], ["--precision=float16", "--inference_io=int8"]],
     "evaluate": [["--models=model.keras,./model.keras"], ["--data=forms.npz"],
                  ["--html=page.txt"], ["--json=page.html"], ["--html=no/where.html"], ["--models=text.txt"]],
-    "benchmark": [["--models=text.txt"], ["--threads=100000"], ["--models=data.npz"]],
+    "benchmark": [["--models=text.txt"], ["--threads=100000"], ["--models=data.npz"], ["--json=text.txt"]],
+    "sensitivity": [["--bits=4", "--sparsities=0.5"], ["--bits=1"], ["--sparsities=2"], ["--layers=none"],
+                    ["--output=text.txt"], ["--output=no/where.json"], ["--data=forms.npz", "--metric=r2"]],
+    "inspect": [["--model=text.txt"], ["--model=data.npz"], ["--model=none.tflite"], ["--json=no/where.json"]],
 }  # fmt: skip
 
 
@@ -107,7 +113,7 @@ def judge(name: str, line: list[str]) -> tuple[str, str]:
     def work(*given: Any, **how: Any) -> Any:
         raise worked
 
-    idle = [(keras.Model, "fit")]
+    idle = [(keras.Model, "fit"), (scan, "Measure")]
     try:
         with contextlib.ExitStack() as patches:
             for owner, attribute in idle:

@@ -102,7 +102,7 @@ def kill(name: str, number: signal.Signals, after: float, expected: list[np.ndar
             return "leftovers later", str(left(folder))
         found = result(folder)
         same = len(found) == len(expected) and all(map(np.array_equal, found, expected))
-        resumed = "Going on" in stdout
+        resumed = "Resuming an earlier run" in stdout
         return (("went on, equal" if resumed else "anew, equal") if same else "other weights"), ""
 
 

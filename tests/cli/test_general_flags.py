@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import keras
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+from tests.cli.conftest import ROOT
 from tfcompress.cli.flags import FLAGS, machine_flags, pruning_flags, quantization_flags, training_flags
 from tfcompress.cli.jobs import every_job
 from tfcompress.pipeline.distribution import KINDS
@@ -130,6 +133,15 @@ def test_where_an_error_came_from(workshop, script):
     said = script("convert", *flags, "-v=debug", code=1, cwd=workshop).stderr
     assert "Traceback" in said
     assert said.splitlines()[-1].startswith("error: ")
+
+
+def test_a_reader_that_has_seen_enough():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "tfcompress", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_version(script):

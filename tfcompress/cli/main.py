@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from tfcompress.cli.wrong_use import UsageError
 from tfcompress.core.temporary_folders import temporary_folder
 from tfcompress.core.version import VERSION
 
-OK, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, WRONG_USE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -32,7 +33,11 @@ def main() -> int:
     end the process with 130 and 143.
     """
     process.watch_signals()
-    return code_of(sys.argv[1:])
+    try:
+        return code_of(sys.argv[1:])
+    except BrokenPipeError:  # what read standard output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at the end
+        return PIPE_CLOSED
 
 
 def code_of(command: Sequence[str]) -> int:
@@ -44,7 +49,9 @@ def code_of(command: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     name, given = (command[0], list(command[1:])) if command else ("", [])
-    if name in HELP or name == "help":
+    if name == "help" and given:
+        name, given = given[0], ["--help"]
+    if name in (*HELP, "help"):
         print(help_text.list_of_jobs())
         return OK
     if name == "--version":
@@ -76,6 +83,8 @@ def _done(name: str, job: Job, values: FlagValues, command: list[str]) -> int:
             result.write(values, name, command, found)
     except UsageError as error:
         return _wrong_use(error, name)
+    except BrokenPipeError:
+        raise
     except _USERS as error:
         if debug:
             traceback.print_exc()
