@@ -190,10 +190,10 @@ class Comparison(Document):
                 low, high = intervals.get(output, (0.0, 0.0))
                 half = (high - low) / 2
                 if kind == "accuracy":
-                    within = f" \u00b1 {half:.2f}" if output in intervals else ""
+                    within = f"\u00b1{half:.2f}" if output in intervals else ""
                     cells += [f"{100 * value:.2f} %", number(difference, 2, sign=True) + within]
                 else:
-                    within = f" \u00b1 {half:.2g}" if output in intervals else ""
+                    within = f"\u00b1{half:.2g}" if output in intervals else ""
                     cells += [significant(value), (f"{difference:+.3g}" if difference is not None else "-") + within]
             if candidate.timing:
                 speedup = self.speedup(candidate.name)
