@@ -19,7 +19,7 @@ SIGNATURES = {
     "check_float16": "model, data, *, keep_float32=None, batch_size=32",
     "compare": "models, data, y=None, *, baseline=None, threads=1, latency=True, task=None, batch_size=32, "
     "class_names=None, from_logits=None, runs=None, warmup=10, seconds=2.0, about=None, "
-    "scans=()",
+    "scans=(), layers=True",
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",

@@ -10,15 +10,18 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tfcompress.core.arguments import check_flag, short
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate
 from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
-from tfcompress.evaluation.open_predictor import Saved, Source, open_predictor
+from tfcompress.evaluation.layer_changes import SAMPLES, LayerSource
+from tfcompress.evaluation.open_predictor import KerasPredictor, Saved, Source, open_predictor
 from tfcompress.evaluation.page.assemble import Scan
-from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, name_arrays
+from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays
 from tfcompress.evaluation.report import Report
 from tfcompress.evaluation.scoring import names_of
 from tfcompress.evaluation.size import measure_size
@@ -50,6 +53,7 @@ def compare(
     seconds: float = 2.0,
     about: Mapping[str, Any] | None = None,
     scans: Sequence[Scan] = (),
+    layers: bool = True,
 ) -> Report:
     """Measure size, quality and latency of several models on the same data.
 
@@ -73,6 +77,8 @@ def compare(
         about: what else the report should say, by name: {"model": "ResNet50", "data": "flowers", "recipe": "int8",
             "seed": 0, "command": "..."}; "model" and "data" stand at its top.
         scans: what `tfc.sensitivity` and `tfc.sweep` found, to be shown in the report.
+        layers: whether the report compares Keras models layer by layer, on a few samples: their weights and activations
+            before and after. That is done when it is first written, and it holds the models.
 
     Returns:
         `Report`: `print(report)`, `report.verdict`, `report.save("report.html")`, `report.to_markdown("report.md")`,
@@ -100,6 +106,7 @@ def compare(
     if not isinstance(baseline, str) or baseline not in named_models:
         raise ValueError(f"Expected baseline to be one of {list(named_models)}. Received: baseline={short(baseline)}.")
     check_flag("latency", latency)
+    check_flag("layers", layers)
     check_options(task, batch_size, from_logits)
     timing_module.check_options(runs, warmup, 1, seconds)
     if not isinstance(about, Mapping | None) or not all(isinstance(name, str) for name in about or ()):
@@ -112,6 +119,7 @@ def compare(
     outputs = predictors[baseline].output_names
     evaluations = {name: Evaluation(predictor, batch_size) for name, predictor in predictors.items()}
     sizes, inputs = {}, {}
+    first: dict[str, Arrays] = {}
     files = {name: model.path if isinstance(model, Saved) else model for name, model in named_models.items()}
     is_file = {name: isinstance(file, str | os.PathLike) for name, file in files.items()}
     with progress(len(predictors) + latency) as advance:
@@ -124,6 +132,7 @@ def compare(
                     advance(f"judging {name}")
                     sizes[name] = measure_size(predictor, files[name] if is_file[name] else None)
                     inputs[name] = timing_module.one_batch(predictor, checked[name][0], 1)
+                    first[name] = {key: np.array(value[:SAMPLES]) for key, value in checked[name][0].items()}
                 evaluations[name].run(*checked[name])
         metrics = {name: evaluation.metrics(**options) for name, evaluation in evaluations.items()}
         timings: dict[str, Timing | None] = dict.fromkeys(predictors)
@@ -140,7 +149,15 @@ def compare(
         )
         for name, predictor in predictors.items()
     )
-    return Report(candidates, baseline, environment(threads), dict(about or {}), tuple(scans))
+    how: dict[str, Any] = {"about": dict(about or {}), "scans": tuple(scans)}
+    source = _layer_source(predictors, first) if layers else None
+    return Report(candidates, baseline, environment(threads), **how, layer_source=source)
+
+
+def _layer_source(predictors: Mapping[str, Predictor], samples: Mapping[str, Arrays]) -> LayerSource | None:
+    """Return the Keras models with a few samples; `None` unless there are two to be compared."""
+    models = {name: one.model for name, one in predictors.items() if isinstance(one, KerasPredictor)}
+    return None if len(models) < 2 else LayerSource(models, samples[next(iter(models))])
 
 
 def _operators(model: Source, format: str) -> Operators | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from tfcompress.core.arguments import short
 from tfcompress.core.atomic_files import check_target, write_text
 from tfcompress.evaluation.comparison import Comparison
+from tfcompress.evaluation.layer_changes import LayerChanges, LayerSource
 from tfcompress.evaluation.page.assemble import Scan, content
+from tfcompress.evaluation.page.layers import layer_sections
 from tfcompress.evaluation.verdict import headline, verdict
 from tfcompress.reports.content import Content
 from tfcompress.reports.html import to_html
@@ -30,9 +33,16 @@ class Report(Comparison):
         environment: versions, processor, threads and time of the run.
         about: as given to `tfc.compare`.
         scans: as given to `tfc.compare`.
+        layer_source: the Keras models and samples that `layers` is found from; None: it is empty.
     """
 
     scans: tuple[Scan, ...] = ()
+    layer_source: LayerSource | None = dataclasses.field(default=None, repr=False)
+
+    @functools.cached_property
+    def layers(self) -> tuple[LayerChanges, ...]:
+        """What compression did to each layer of the Keras models; found when it is first asked for."""
+        return () if self.layer_source is None else self.layer_source.changes(self.baseline)
 
     @property
     def verdict(self) -> str:
@@ -83,10 +93,11 @@ class Report(Comparison):
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         scans = [{"kind": type(scan).__name__.lower(), **scan.to_dict()} for scan in self.scans]
-        found = {"verdict": self.verdict, "best": headline(self), "scans": scans}
+        found: dict[str, Any] = {"verdict": self.verdict, "best": headline(self), "scans": scans}
+        found["layers"] = [dataclasses.asdict(one) for one in self.layers]
         return {**super().to_dict(), **plain(found)}
 
     def _content(self, title: Any) -> Content:
         if not isinstance(title, str):
             raise TypeError(f"Expected title to be text. Received: title={short(title)}.")
-        return content(self, title, (), self.scans)
+        return content(self, title, layer_sections(self.layers), self.scans)

@@ -13,20 +13,14 @@ from keras.layers import Layer
 from tfcompress.core.old_calls import accepts_old_calls, accepts_old_fields
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
-from tfcompress.core.sharding import gathered
-from tfcompress.core.transform import read
-from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
-from tfcompress.core.wrappers import inner_weights, remarks, without_marks
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.core.wrappers import remarks
+from tfcompress.evaluation.kernels import kernels_of, parts
 from tfcompress.evaluation.size import count_keras
 from tfcompress.export.plan.export_plan import PlannedOperator, plan_export
-from tfcompress.graph import kernel_positions
 from tfcompress.graph.keras_quantized import check_floats, mode_of
-from tfcompress.graph.leaf_layers import leaf_layers
-from tfcompress.graph.rewrite import calls
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
-from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
-from tfcompress.quantization.quantize import is_quantized
-from tfcompress.quantization.weights.float16 import Float16Weight
+from tfcompress.quantization.graph.operator_status import OperatorStatus
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 
@@ -226,19 +220,12 @@ def sparsity(model: keras.Model) -> float:
 
 def _parts(model: keras.Model, planned: Mapping[str, PlannedOperator]) -> Iterator[tuple[Any, OperatorStatus | None]]:
     """Yield the layers of a model; of a quantized one also its operations, each with its (planned) status."""
-    if not is_quantized(model):
-        yield from ((layer, None) for layer in leaf_layers(model))
-        return
-    statuses = operator_status(model)
-    seen: set[int] = set()
-    for call in calls(model):
-        if id(call.operation) in statuses and id(call.operation) not in seen:
-            seen.add(id(call.operation))
-            found = statuses[id(call.operation)]
-            if one := planned.get(found.name):
-                fallback = found.fallback or (found.bits > 0 and one.arithmetic != "integer")
-                found = dataclasses.replace(found, status=one.status, fallback=fallback)
-            yield call.operation, found
+    for operation, status in parts(model):
+        found = status
+        if found is not None and (one := planned.get(found.name)):
+            fallback = found.fallback or (found.bits > 0 and one.arithmetic != "integer")
+            found = dataclasses.replace(found, status=one.status, fallback=fallback)
+        yield operation, found
 
 
 def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
@@ -248,33 +235,26 @@ def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
     fallback = found is not None and found.fallback
     precision = str(inner.compute_dtype) if isinstance(inner, Layer) else ""
     said = "" if found is None else found.status
-    positions = kernel_positions(layer) if isinstance(layer, Layer) else []
     mode = mode_of(inner)
     if mode:
         said = f"quantized by Keras itself ({mode})"
-    if not positions:
+    kernels = kernels_of(layer)
+    if not kernels:
         status = said or ("no kernel" if getattr(layer, "weights", None) else "no weights")
         return [WeightRow(layer.name, kind, "", (), 0, 0, 0, status, output, fallback, precision)]
-    weights = inner_weights(layer)
-    layer = without_marks(layer)
-    names = _distinct_names([weights[position] for position in positions])
-    wrapped = isinstance(layer, CompressedLayer)
-    seen: dict[int, Any] = layer.transformed() if wrapped else {}
     rows = []
-    for position, label in zip(positions, names, strict=True):
-        value = gathered(seen[position]) if position in seen else read(weights[position])
-        chain = layer.chain(position) if wrapped else []
+    for kernel in kernels:
+        value, chain = kernel.value, kernel.chain
         done = list(dict.fromkeys(text for transform in chain if (text := _said_of(transform))))
-        bits = next((_bits_of(transform) for transform in reversed(chain) if _bits_of(transform)), None)
         rows.append(
             WeightRow(
                 layer.name,
                 kind,
-                label,
+                kernel.label,
                 tuple(value.shape),
                 int(value.size - np.count_nonzero(value)),
                 len(np.unique(value)),
-                bits or 8 * value.dtype.itemsize,
+                kernel.bits,
                 ", ".join([*done, *([said] if said else [])]) or "as it is",
                 output,
                 fallback,
@@ -283,12 +263,6 @@ def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
             )
         )
     return rows
-
-
-def _bits_of(transform: Any) -> int | None:
-    if isinstance(transform, WeightQuantizer):
-        return transform.spec.bits
-    return 16 if isinstance(transform, Float16Weight) else None
 
 
 def _said_of(transform: Any) -> str:
@@ -307,12 +281,3 @@ def _output(quantizer: ActivationQuantizer | None) -> str:
     if not quantizer.calibrated:
         return f"{kind} not calibrated"
     return quantizer.grid.brief()
-
-
-def _distinct_names(weights: list[keras.Variable]) -> list[str]:
-    """Return the names of weights, with as much of their paths as tells them apart."""
-    for parts in range(1, 12):
-        names = ["/".join(weight.path.split("/")[-parts:]) for weight in weights]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{weight.name}_{index}" for index, weight in enumerate(weights)]

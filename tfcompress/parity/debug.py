@@ -212,7 +212,7 @@ def debug(
     opened = flat(model)
     with calls_forgotten(opened):
         comparison = Comparison(opened, open_observer(path))
-        floats = None if reference is None else FloatComparison(comparison, reference)
+        floats = None if reference is None else FloatComparison(opened, comparison.probes, reference)
         samples, same = 0, True
         for batch in stream(data, inputs, runner.batch_size or batch_size):
             samples += count_samples(batch)

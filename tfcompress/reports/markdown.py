@@ -56,9 +56,11 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
 
 
 def _table(table: Table) -> str:
-    lines = [_row(escaped(heading) for heading in table.headings)]
-    lines.append(_row("---" if place == 0 else "---:" for place in range(len(table.headings))))
-    lines += [_row(_cell(cell) for cell in row) for row in table.rows]
+    # A column of pictures has no text.
+    kept = [place for place in range(len(table.headings)) if not place or any(row[place].text for row in table.rows)]
+    lines = [_row(escaped(table.headings[place]) for place in kept)]
+    lines.append(_row("---:" if place else "---" for place in kept))
+    lines += [_row(_cell(row[place]) for place in kept) for row in table.rows]
     caption = f"{escaped(table.caption)}\n\n" if table.caption else ""
     return caption + "\n".join(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,9 +18,10 @@ from tfcompress.graph.naming import free
 from tfcompress.graph.recursion_limit import functional
 from tfcompress.graph.rewrite import calls
 from tfcompress.parity.probing.file_tensors import FileTensor, Observer
-from tfcompress.parity.probing.model_tensors import probes
+from tfcompress.parity.probing.model_tensors import Probe, probes
 from tfcompress.parity.probing.tensor_matching import Candidates, match
 from tfcompress.quantization.graph.decompose import lower
+from tfcompress.quantization.quantize import is_quantized
 from tfcompress.tracing.float32_view import float32_view
 
 ALIKE = 20.0
@@ -263,34 +264,40 @@ class FloatComparison:
     """A quantized model beside the float model that it was made from, by the names of layers.
 
     Args:
-        comparison: whose probes are compared.
-        model: float.
+        model: flat.
+        found: its probes, which are compared.
+        reference: float.
     """
 
-    def __init__(self, comparison: Comparison, model: keras.Model):
-        plain = lower(rebuild(strip(model) if wrapped_layers(model) else model, check=False))
+    def __init__(self, model: keras.Model, found: Sequence[Probe], reference: keras.Model):
+        plain = rebuild(strip(reference) if wrapped_layers(reference) else reference, check=False)
+        plain = lower(plain) if is_quantized(model) else plain
         by_name = {call.operation.name: call.outputs[0] for call in calls(plain) if len(call.outputs) == 1}
         by_name.update({x.name: x for x in graph_of(plain).inputs})
         self._values: dict[int, Values] = {}
         pairs = []
-        for place, probe in enumerate(comparison.probes):
-            names = [probe.source, probe.source.removesuffix("_linear"), probe.name]
-            found = next((by_name[name] for name in names if name in by_name), None)
-            if found is not None and tuple(found.shape) == tuple(probe.tensor.shape):
+        for place, probe in enumerate(found):
+            names = [probe.source, probe.source.removesuffix("_linear"), f"{probe.source}_linear", probe.name]
+            one = next((by_name[name] for name in names if name in by_name), None)
+            if one is not None and tuple(one.shape) == tuple(probe.tensor.shape):
                 self._values[place] = Values(None)
-                pairs.append((found, probe.tensor))
+                pairs.append((one, probe.tensor))
         self._float = functional(graph_of(plain).inputs, [one for one, _ in pairs]) if pairs else None
-        self._quantized = (
-            functional(graph_of(comparison.model).inputs, [other for _, other in pairs]) if pairs else None
-        )
+        self._quantized = functional(graph_of(model).inputs, [other for _, other in pairs]) if pairs else None
 
     def add(self, inputs: Sequence[Any]) -> None:
         """Run both on a batch."""
+        for _ in self.run(inputs):
+            pass
+
+    def run(self, inputs: Sequence[Any]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Run both on a batch, add it, and yield the place of each probe with the float tensor and the other one."""
         if self._float is None or self._quantized is None:
             return
         both = zip(_run(self._float, inputs), _run(self._quantized, inputs), strict=True)
-        for values, (one, other) in zip(self._values.values(), both, strict=True):
+        for (place, values), (one, other) in zip(self._values.items(), both, strict=True):
             values.add(one, other)
+            yield place, one, other
 
     def sqnr(self, place: int) -> float | None:
         """Return what quantization leaves of a probe's tensor, in dB; None if no layer has its name."""
