@@ -33,12 +33,14 @@ class _Advance(keras.callbacks.Callback):
     def __init__(self, progress: Progress, task: Any, epochs: int):
         super().__init__()
         self.progress, self.task, self.epochs = progress, task, epochs
+        self.steps = 0  # of the last epoch: Keras knows no number beforehand where data is read on the way
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if steps := self.params.get("steps"):
+        if steps := self.params.get("steps") or self.steps:
             self.progress.update(self.task, total=steps * self.epochs, completed=steps * epoch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps = batch + 1
         self.progress.advance(self.task)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -106,7 +108,9 @@ def _bar(epochs: int) -> Progress:
         (TextColumn("step"), MofNCompleteColumn(), TaskProgressColumn(), *left) if epochs else (TimeElapsedColumn(),)
     )
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), *known)
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)
+    how: dict[str, Any] = {"console": Console(stderr=True), "transient": True}
+    # What is printed meanwhile goes above the bar, unless standard output is a file or a pipe.
+    return Progress(*columns, TextColumn("{task.fields[note]}"), redirect_stdout=sys.stdout.isatty(), **how)
 
 
 def _circumstances(values: FlagValues) -> str:
