@@ -22,7 +22,7 @@ from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.op_policies import AFFINE, rule_of
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
-from tfcompress.quantization.numerics.custom_gradient import at_hand
+from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 Tensor = Any

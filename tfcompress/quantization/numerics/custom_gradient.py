@@ -7,7 +7,6 @@ import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 from keras import ops
 
 _values_alone: contextvars.ContextVar[bool] = contextvars.ContextVar("values_alone", default=False)
@@ -27,22 +26,14 @@ def values_alone() -> Iterator[None]:
         _values_alone.reset(token)
 
 
+def without_gradients() -> bool:
+    """Return whether values alone are wanted here."""
+    return _values_alone.get()
+
+
 def differentiable(function: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
     """Return a function of tensors with the gradient that it gives beside its value, as `ops.custom_gradient`."""
     if _values_alone.get():
         return lambda *arguments: function(*arguments)[0]
     made: Callable[..., Any] = ops.custom_gradient(function)
     return made
-
-
-def at_hand(x: Any) -> Any:
-    """Return the values of a tensor as an array where values alone are wanted and they are known; else the tensor.
-
-    Of small weights NumPy computes what it is asked for many times faster than TensorFlow is asked.
-
-    >>> x = ops.zeros((2,))
-    >>> at_hand(x) is x
-    True
-    """
-    known = _values_alone.get() and keras.backend.backend() == "tensorflow" and hasattr(x, "numpy")
-    return x.numpy() if known else x  # what is traced has no `numpy`

@@ -14,8 +14,8 @@ from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import Encoded, WeightTransform, decoded, put
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.encoding import Affine
-from tfcompress.quantization.numerics.custom_gradient import at_hand
 from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric, symmetric_limit
+from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
 from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
 from tfcompress.quantization.ranges.weight_limits import weight_limit
 
