@@ -97,7 +97,7 @@ def workshop(tmp_path_factory):
     model.save(folder / "my.keras")
     for place, name in enumerate(("daisy", "rose", "tulip")):
         (folder / "flowers" / name).mkdir(parents=True)
-        for number in range(24):
+        for number in range(16):
             pixels = generator.integers(0, 90, (32, 32, 3), dtype=np.uint8)
             pixels[..., place] += 120
             Image.fromarray(pixels).save(folder / "flowers" / name / f"{number}.png")
@@ -138,6 +138,8 @@ def command(line: str) -> None:
         said = {flag.partition("=")[0].removeprefix("--") for flag in flags}
         if name == "compress" and "model" in said:
             said |= {"epochs"}  # the model is trained
+        if name == "train" and "--data=flowers" in flags:
+            flags += ["--image_size=16"]
         flags += [f"--{flag}={value}" for flag, value in SHORT.items() if flag in taken and flag not in said]
     assert code_of([name, *flags]) == 0, line
 
