@@ -13,6 +13,9 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tfcompress.data.sources.model_input import inputs_of
+from tfcompress.data.sources.source import Request
+from tfcompress.data.sources.table import open_dataset
 from tfcompress.pipeline import Data, compress_job, fit
 from tfcompress.pipeline.checkpoints import PREFIX, Resume, digest
 from tfcompress.pipeline.distribution import ONE, Devices
@@ -62,16 +65,35 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+def streamed(folder):
+    """The same samples in a .csv file."""
+    given = data()
+    y = np.concatenate([given.y_train, given.y_test])
+    x = np.concatenate([given.x_train, given.x_test])
+    lines = [",".join(map(str, (*row, f"class {label}"))) for row, label in zip(x, y, strict=True)]
+    (folder / "made.csv").write_text("\n".join(["a,b,c,d,e,f,label", *lines]) + "\n")
+    return open_dataset(str(folder / "made.csv"), Request(inputs_of(network()), label="label"))
+
+
 @pytest.mark.parametrize(
-    ("devices", "precision"), [(ONE, "float32"), (Devices("alike"), "mixed_bfloat16")], ids=["one", "several"]
+    ("devices", "precision", "made"),
+    [
+        (ONE, "float32", lambda folder: data()),
+        (Devices("alike"), "mixed_bfloat16", lambda folder: data()),
+        (ONE, "float32", streamed),
+        (Devices("alike"), "float32", streamed),
+    ],
+    ids=["one", "several", "streamed", "streamed to several"],
 )
-def test_a_training_goes_on(devices, precision, tmp_path):
+def test_a_training_goes_on(devices, precision, made, tmp_path):
+    given = made(tmp_path)
+
     def train(resume, *callbacks):
         schedule = tfc.PolynomialSparsity(0.0, 0.5, begin_step=2, end_step=8, frequency=2)
         model = tfc.prune(tfc.mixed_precision(network(), precision), schedule)
         how = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "callbacks": callbacks, "devices": devices}
         keras.utils.set_random_seed(1)
-        fit(model, data(), keras.losses.SparseCategoricalCrossentropy(True), backup=resume.backup("training"), **how)
+        fit(model, given, keras.losses.SparseCategoricalCrossentropy(True), backup=resume.backup("training"), **how)
         return model
 
     job, target = {"epochs": 4}, tmp_path / "model.keras"

@@ -34,6 +34,8 @@ class Split(abc.ABC):
     samples: int
     x: Infos
     y: TensorInfo
+    endless: bool = False
+    """Whether what `shuffled` returns goes on with the next epoch, so that `fit` has to be told the steps of one."""
 
     @abc.abstractmethod
     def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
@@ -46,6 +48,10 @@ class Split(abc.ABC):
             begun: Epochs that are done: the order is that of the next.
             whole: Whether an incomplete last batch is left out.
         """
+
+    @abc.abstractmethod
+    def batches(self) -> Any:
+        """Return what `fit` validates on, in the order that it has."""
 
     @abc.abstractmethod
     def in_order(self) -> Any:
@@ -87,6 +93,10 @@ class ArraySplit(Split):
         """Return batches as a `keras.utils.PyDataset`."""
         return WholeBatches(*self.arrays, batch_size, part, parts, begun=begun, whole=whole)
 
+    def batches(self) -> Any:
+        """Return the arrays."""
+        return self.arrays
+
     def in_order(self) -> Any:
         """Return the arrays."""
         return self.arrays
@@ -119,6 +129,8 @@ class Stream(Split):
     (6, TensorInfo(shape=(None, 2), dtype='float32'), [6], (4, 2))
     """
 
+    endless = True
+
     def __init__(
         self,
         read: Callable[[int | None], Any],
@@ -133,26 +145,34 @@ class Stream(Split):
         self.y = _info(y)
 
     def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
-        """Return batches as a `tf.data.Dataset`, whose every pass is an epoch."""
+        """Return the batches of one epoch after the other as one `tf.data.Dataset`, without an end.
+
+        Each pass through the samples has the next order of their seed. Keras opens more iterators than it needs, so
+        that epochs may not be passes through a `tf.data.Dataset` of one.
+        """
         samples = self.read(int(np.random.randint(2**31)))
         if parts == 1:
             batches = samples.batch(batch_size, drop_remainder=whole)
         else:  # the parts of a batch are as many small ones, one after the other
             small = samples.batch(batch_size // parts, drop_remainder=True)
             batches = small.take(self.samples // batch_size * parts).shard(parts, part)
-        batches = batches.prefetch(2)
+        batches = batches.repeat().prefetch(2)
         for _ in range(begun):
             iter(batches)
         return batches
 
+    def batches(self) -> Any:
+        """Return batches as a `tf.data.Dataset`."""
+        return self.read(None).batch(BATCH_SIZE).prefetch(2)
+
     def in_order(self) -> Any:
         """Return a function that yields batches."""
 
-        def batches() -> Iterator[Any]:
+        def every() -> Iterator[Any]:
             with self.reading():
-                yield from self.read(None).batch(BATCH_SIZE).prefetch(2)
+                yield from self.batches()
 
-        return batches
+        return every
 
     def first(self, count: int) -> Any:
         """Return the first inputs, as an array, or by name."""

@@ -149,7 +149,9 @@ def fit(
             how["callbacks"].append(backup)
         batches = devices.batches(data.train, batch_size, begun)
         if data.validation is not None and devices.processes == 1:
-            how["validation_data"] = data.validation.shuffled(batch_size)
+            how["validation_data"] = data.validation.batches()
+        if data.train.endless:
+            how["steps_per_epoch"] = steps // epochs
         if begun < epochs:
             with data.train.reading():
                 there.fit(batches, shuffle=False, initial_epoch=begun, **how)

@@ -45,6 +45,7 @@ def stream(
         if kept is not None:
             flags = tf.constant(kept)
             found = found.enumerate().filter(lambda number, _: flags[number]).map(lambda _, record: record)
+        found = found.apply(tf.data.experimental.assert_cardinality(count))  # so that `fit` knows where an epoch ends
         if seed is not None:
             found = found.shuffle(max(1, min(count, MIXED_BYTES // max(each, 1))), seed=seed)
         return found if made is None else found.map(made, num_parallel_calls=tf.data.AUTOTUNE)
