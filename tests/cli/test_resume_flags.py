@@ -15,6 +15,8 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.cli.test_scripts import ROOT
+from tfcompress.cli.jobs import job_called
+from tfcompress.cli.resume_flags import resume_of
 from tfcompress.core.temporary_folders import PREFIX
 
 
@@ -44,3 +46,15 @@ def test_an_interrupted_program_leaves_no_drafts_and_goes_on(tmp_path, script):
     assert done.stdout.startswith("Resuming an earlier run of this command.")
     assert int(tfc.load(tmp_path / "out.keras").optimizer.iterations) == 200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "model.keras", "out.keras", "temporary"]
+
+
+def test_other_contents_of_a_config_are_another_job(tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    config.write_text(".*: 0.5\n")
+    values = job_called("prune").values()
+    values(["prune", "--model=m.keras", f"--output={tmp_path / 'o.keras'}", f"--config={config}"])
+    resume_of(values, values.output).begin()
+    assert resume_of(values, values.output).begun
+    assert capsys.readouterr().out == "Resuming an earlier run of this command.\n"
+    config.write_text(".*: 0.6\n")
+    assert not resume_of(values, values.output).begun

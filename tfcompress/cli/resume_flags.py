@@ -25,7 +25,7 @@ def resume_of(values: FlagValues, target: str | os.PathLike[str]) -> Resume:
     from tfcompress.pipeline.checkpoints import Resume, digest
 
     job = {name: values[name].value for name in values if values[name].name not in _WITHOUT_EFFECT}
-    kept = {"model": True, "data": False, "features": True}
+    kept = {"model": True, "data": False, "features": True, "config": True}
     files = {name: digest(values[name].value, contents=whole) for name, whole in kept.items() if name in values}
     resume = Resume(target, {"flags": job, "files": files, "keras": (keras.__version__, keras.backend.backend())})
     if resume.begun:
