@@ -1,12 +1,14 @@
-"""python -m benchmarks.inference [--part=int8|pruned|sparse] [--data=FOLDER] [--rounds=31]
+"""python -m benchmarks.inference [--part=int8|pruned|sparse|server] [--data=FOLDER] [--rounds=31]
 
 Time of one inference on one thread, and bytes; the files of a network are timed in turns. Writes
-benchmarks/results/quantization_speed.json, pruning_speed.json and sparse.json.
+benchmarks/results/quantization_speed.json, pruning_speed.json, sparse.json and server.json.
 
     int8    MobileNetV2, ResNet50 and ResNet-8 beside the peers' files
     pruned  MobileNetV2 and ResNet50 with half of their channels, float32 and int8
     sparse  TFLite files without zeros beside dense ones: of a perceptron with zeros in blocks of 16 inputs of one unit,
             which the sparse kernels take, or anywhere; of MobileNetV2's 1x1 convolutions anywhere
+    server  ONNX files of MobileNetV2 and ResNet50: median, 95th percentile and images per second by batch, threads and
+            numbers, on the clock
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import tfcompress as tfc
 from benchmarks.files import File, Folder, runner, static_peers
 from benchmarks.harness import Setting, each_step, milliseconds, per_round, run_parts, save, show
 from benchmarks.networks import large, trained_resnet8
+from benchmarks.serving import server
 from tfcompress.channels.costs import total_multiply_adds as total
 from tfcompress.export.tflite.sparse import Sparse
 
@@ -246,7 +249,8 @@ if __name__ == "__main__":
     run_parts(
         "inference",
         __doc__,
-        {"int8": int8, "pruned": pruned, "sparse": sparse},
+        {"int8": int8, "pruned": pruned, "sparse": sparse, "server": server},
         rounds=31,
         needed={"int8": ("resnet8_cifar10_jpeg.keras",)},
+        selective=("server",),
     )
