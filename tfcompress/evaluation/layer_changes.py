@@ -16,13 +16,13 @@ from tfcompress.quantization.graph.activation_quantizer import ActivationQuantiz
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.reports.histograms import Histogram, histogram
 
-SAMPLES = 32
-"""Of the data, that activations are looked at on."""
+SAMPLES, LEAST = 32, 8
+"""Of the data, that activations are looked at on; fewer of a large model, but not less than the second."""
 
 VALUES = 20_000
 """Of a tensor, at most, that its histogram is made of."""
 
-AT_ONCE = 1 << 24
+AT_ONCE = 1 << 22
 """Values of all activations together that a batch is made for."""
 
 
@@ -109,10 +109,9 @@ class LayerSource:
         model, other = self.models[name], self.models[reference]
         weights = tuple(_weights(model, other))
         try:
-            activations, problem = tuple(_activations(model, other, self.inputs)), ""
+            (samples, activations), problem = _activations(model, other, self.inputs), ""
         except Exception as error:  # whatever the user's own layers raise outside of `predict`
-            activations, problem = (), f"{type(error).__name__}: {error}"
-        samples = len(next(iter(self.inputs.values()), ()))
+            samples, activations, problem = 0, (), f"{type(error).__name__}: {error}"
         return LayerChanges(name, reference, samples, weights, activations, problem)
 
 
@@ -140,18 +139,23 @@ def _change(layer: str, kernel: Kernel, before: np.ndarray | None) -> TensorChan
     return TensorChange(*how, start, _spread(after), values.sqnr, shown)
 
 
-def _activations(model: keras.Model, other: keras.Model, inputs: Mapping[str, np.ndarray]) -> Iterator[TensorChange]:
+def _activations(
+    model: keras.Model, other: keras.Model, inputs: Mapping[str, np.ndarray]
+) -> tuple[int, tuple[TensorChange, ...]]:
+    """Return how many samples were run, and what became of each activation."""
+    changes = []
     opened = flat(model)
     found = probes(opened)
     pair = FloatComparison(opened, found, other)
     graph = index_of(opened)
     sizes = [int(np.prod([size or 1 for size in probe.tensor.shape[1:]])) for probe in found]
-    samples = len(next(iter(inputs.values())))
+    room = max(LEAST, LEAST * AT_ONCE // max(sum(sizes), 1))
+    samples = min(len(next(iter(inputs.values()))), room)
     batch = max(1, min(samples, AT_ONCE // max(sum(sizes), 1)))
     kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     spreads: dict[int, list[tuple[Spread, Spread]]] = {}
     for start in range(0, samples, batch):
-        for place, one, another in pair.run([value[start : start + batch] for value in inputs.values()]):
+        for place, one, another in pair.run([value[start : min(start + batch, samples)] for value in inputs.values()]):
             most = max(1, VALUES * batch // samples)
             kept.setdefault(place, []).append((_some(one, most), _some(another, most)))
             spreads.setdefault(place, []).append((_spread(one), _spread(another)))
@@ -161,7 +165,7 @@ def _activations(model: keras.Model, other: keras.Model, inputs: Mapping[str, np
         quantizer = producer.operation if producer else None
         grid = quantizer.grid if isinstance(quantizer, ActivationQuantizer) and not quantizer.spec.dynamic else None
         before, after = (_joined([pair_of[side] for pair_of in spreads[place]]) for side in (0, 1))
-        yield TensorChange(
+        change = TensorChange(
             probe.source,
             "output",
             tuple(probe.tensor.shape[1:]),
@@ -172,6 +176,8 @@ def _activations(model: keras.Model, other: keras.Model, inputs: Mapping[str, np
             pair.sqnr(place),
             histogram(*(np.concatenate([part[side] for part in both]) for side in (0, 1))),
         )
+        changes.append(change)
+    return samples, tuple(changes)
 
 
 def _some(values: np.ndarray, most: int = VALUES) -> np.ndarray:
