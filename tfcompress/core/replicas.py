@@ -29,6 +29,7 @@ __all__ = [
     "replicas",
     "sum_over_replicas",
     "takes_value_at_once",
+    "without_scopes",
     "writes_files",
 ]
 
@@ -149,7 +150,27 @@ def place_of(model: keras.Model) -> Iterator[None]:
     theirs = getattr(model, "distribute_strategy", here)
     if any(isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) for strategy in (here, theirs)):
         raise ValueError(f"Expected a strategy that Keras can train with. Received: {NO_MULTI_WORKER}")
-    with contextlib.nullcontext() if tf.distribute.has_strategy() or theirs is here else theirs.scope():
+    scope = contextlib.nullcontext() if tf.distribute.has_strategy() or theirs is here else theirs.scope()
+    with scope, without_scopes():
+        yield
+
+
+@contextlib.contextmanager
+def without_scopes() -> Iterator[None]:
+    """Let TensorFlow know the variables that are made in the block by their own names, without those of layers.
+
+    For each new name it makes a kernel, keeps it, and takes four times as long. Keras' names and paths are the same.
+    """
+    if not _on_tensorflow():
+        yield
+        return
+    import tensorflow as tf
+
+    def creator(create: Any, **how: Any) -> Any:
+        with tf.name_scope(""):
+            return create(**how)
+
+    with tf.variable_creator_scope(creator):
         yield
 
 

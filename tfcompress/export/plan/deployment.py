@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import give_back
+from tfcompress.core.replicas import without_scopes
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
@@ -121,7 +122,7 @@ def deploy(model: keras.Model, kind: str) -> Deployment:
     if scheme is not None:
         check_bits(model, kind)
     flat = model if is_flat(model) else rebuild(model, check=False)
-    with calls_forgotten(flat):
+    with calls_forgotten(flat), without_scopes():
         return _Deployer(flat, kind, scheme, half).run()
 
 
