@@ -32,7 +32,7 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", flags=re.DOTALL | re.MULTIL
 PRELUDE = BLOCK.search(PAGES["docs/index.md"])[2]
 """The lines that other pages begin with, and say so."""
 RUN = [name for name, text in PAGES.items() if BLOCK.search(text)]
-SHORT = {"epochs": 1, "finetune_epochs": 2, "qat_epochs": 1, "runs": 10}
+SHORT = {"epochs": 1, "finetune_epochs": 1, "qat_epochs": 1, "runs": 10}
 """Flags that the jobs get, if they take them and the page doesn't say another."""
 
 
