@@ -152,8 +152,8 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
             "class_names": "several", "from_logits": "flag"}),
         "compare": (tfc.compare, {"models": {"a": model}, "data": X, "y": Y, "latency": False}, {
             "models": "several", "data": "data", "y": "target", "baseline": "choice", "threads": "count",
-            "latency": "flag", "runs": "count", "warmup": "count", "seconds": "positive", "from_logits": "flag",
-            "batch_size": "count", "class_names": "several", "task": "choice"}),
+            "latency": "flag", "layers": "flag", "runs": "count", "warmup": "count", "seconds": "positive",
+            "from_logits": "flag", "batch_size": "count", "class_names": "several", "task": "choice"}),
         "benchmark": (tfc.benchmark, {"model": file, "runs": 2, "warmup": 1}, {
             "model": "source", "threads": "count", "runs": "count", "warmup": "count", "batch_size": "count",
             "seconds": "positive", "data": "data"}),
