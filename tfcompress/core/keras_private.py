@@ -470,6 +470,16 @@ def nodes_in_order(graph: Any) -> list[Any]:
     return [node for nodes in nodes_by_depth(graph) for node in nodes]
 
 
+def graph_map(inputs: list[Any], outputs: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the recorded calls between tensors, in the order of `nodes_in_order`, and the operations, each once.
+
+    A functional model has them too, and costs several times as much to make.
+    Instead: make a `keras.Function`.
+    """
+    _, by_depth, operations, _ = map_graph(inputs, outputs)
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]], operations
+
+
 def run_through_graph(graph: Any, inputs: Sequence[Any], operation_fn: Callable[[Any], Any]) -> Any:
     """Return what a functional model returns, with `operation_fn(operation)` called in place of each operation.
 

@@ -15,15 +15,16 @@ from tfcompress.data.array_checks import array_of, check_finite, is_array
 from tfcompress.data.named_inputs import check_names
 from tfcompress.data.nested_inputs import unnested
 from tfcompress.data.reading import inputs_of, is_list, without_lists, without_targets
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.inputs.sizes import batch_of, is_free
 from tfcompress.graph.inputs.symbolic import graph_of, has_graph, input_name
 
 
-def batches(model: keras.Model, data: Any, batch_size: int = 32) -> Iterator[list[Any]]:
+def batches(model: keras.Model | FlatGraph, data: Any, batch_size: int = 32) -> Iterator[list[Any]]:
     """Yield batches as lists of arrays, one for each input of a functional model.
 
     Args:
-        model: A functional model.
+        model: A functional model, or a flat graph.
         data: An array (one input); a dict or, for several inputs, a list or tuple of arrays, by input or in their
             order; or anything that yields batches of these, also with targets behind them: a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a list of batches, a generator, or a function that returns one. Targets behind
@@ -95,11 +96,11 @@ def shapes_of(model: keras.Model, data: Any) -> dict[str, tuple[int | None, ...]
     return {input_name(x): shape for x, shape in zip(model.inputs, shapes, strict=True)}
 
 
-def last_is_smaller(model: keras.Model, data: Any, batch_size: int) -> bool:
+def last_is_smaller(model: keras.Model | FlatGraph, data: Any, batch_size: int) -> bool:
     """Return whether arrays make batches of which the last is smaller; `False` where how many there are isn't known.
 
     Args:
-        model: A functional model.
+        model: A functional model, or a flat graph.
         data: As for `batches`.
         batch_size: Samples in a batch.
 
@@ -136,7 +137,7 @@ def check_batch_size(batch_size: Any) -> None:
     check_count("batch_size", batch_size)
 
 
-def _run_once(model: keras.Model, batch: Sequence[Any]) -> None:
+def _run_once(model: keras.Model | FlatGraph, batch: Sequence[Any]) -> None:
     """Raise ValueError unless a model takes arrays with different numbers of rows."""
     names = [input_name(x) for x in model.inputs]
     shapes = {name: tuple(x.shape) for name, x in zip(names, model.inputs, strict=True)}
@@ -146,7 +147,7 @@ def _run_once(model: keras.Model, batch: Sequence[Any]) -> None:
         model(keras.tree.pack_sequence_as(graph_of(model).input, tensors), training=False)
 
 
-def _by_input(model: keras.Model, batch: Any) -> list[Any]:
+def _by_input(model: keras.Model | FlatGraph, batch: Any) -> list[Any]:
     names = [x.name for x in model.inputs]
     if isinstance(batch, Mapping):
         batch = unnested(batch, names)
@@ -159,7 +160,7 @@ def _by_input(model: keras.Model, batch: Any) -> list[Any]:
     return [_fits(model, x, part) for x, part in zip(model.inputs, parts, strict=True)]
 
 
-def _fits(model: keras.Model, x: Any, part: Any) -> Any:
+def _fits(model: keras.Model | FlatGraph, x: Any, part: Any) -> Any:
     what = f"input {x.name!r}"
     array = check_finite(array_of(part, what, keras.backend.standardize_dtype(x.dtype) == "string"), what)
     wanted, given = tuple(x.shape[1:]), tuple(array.shape[1:])

@@ -21,6 +21,7 @@ from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import Inserted, PassThrough
 from tfcompress.graph.clone import autocast
 from tfcompress.graph.equivalence import check_equal, is_of_keras_alone
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.free_sizes import FreeSize, Sized, free_sizes_recorded
 from tfcompress.graph.inputs.declared import check_given
 from tfcompress.graph.inputs.symbolic import (
@@ -45,7 +46,7 @@ from tfcompress.graph.openable import (
     why,
 )
 from tfcompress.graph.own_weights import in_graph, weights_as_layers
-from tfcompress.graph.recursion_limit import class_of, functional
+from tfcompress.graph.recursion_limit import class_of
 from tfcompress.graph.registered_layers import check_registered
 from tfcompress.graph.tensorflow_functions import recording, sums_recorded
 from tfcompress.graph.time_distributed import Ends, why_not_together
@@ -85,6 +86,14 @@ def rebuild(
     >>> [layer.name for layer in rebuild(model).layers][1:]
     ['inner', 'outer']
     """
+    check_built(model)
+    return _Opener(model, replace).run(check).model()
+
+
+def opened(
+    model: keras.Model, replace: Callable[[Layer], Layer | None] = lambda layer: layer, check: bool = True
+) -> FlatGraph:
+    """Return what `rebuild` makes a model of: for who goes on to rewrite it."""
     check_built(model)
     return _Opener(model, replace).run(check)
 
@@ -142,7 +151,7 @@ class _Opener:
         self.thread = threading.get_ident()
         self.follows = FollowsModel()
 
-    def run(self, check: bool) -> keras.Model:
+    def run(self, check: bool) -> FlatGraph:
         inputs = new_inputs(self.model)
         self.anchor = tree.flatten(inputs)[0]
         self.new.names.update(x.name for x in tree.flatten(inputs))
@@ -177,12 +186,12 @@ class _Opener:
                 except _CannotOpen as reason:
                     raise ValueError(str(reason)) from reason.__cause__
         rename_duplicates(outputs)
-        opened = functional(inputs, outputs, self.model.name, self.model_class())
+        graph = FlatGraph(inputs, outputs, self.model.name, self.model_class())
         if check:
             if self.calls_opened or self.new.replaced or not is_of_keras_alone(self.model):
-                check_equal(self.model, opened, self.follows.branched)
-            check_registered(opened)
-        return opened
+                check_equal(self.model, graph.model(), self.follows.branched)
+            check_registered(graph)
+        return graph
 
     def model_class(self) -> Any:
         """Return the class of the new model: a functional model's own steps of training are kept."""

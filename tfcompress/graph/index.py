@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import keras
 
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.rewrite import Call, calls
 
 Operator = TypeVar("Operator")
@@ -151,6 +152,6 @@ class GraphIndex(Sequence[Call]):
         return self._times[id(operation)]
 
 
-def index_of(model: keras.Model) -> GraphIndex:
-    """Return the index of a flat functional model."""
+def index_of(model: keras.Model | FlatGraph) -> GraphIndex:
+    """Return the index of a flat functional model, or graph."""
     return GraphIndex(calls(model), model.outputs)

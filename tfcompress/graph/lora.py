@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import keras
 
 from tfcompress.core.keras_private import flatten_layers, unlocked, weight_under_lora
 
 
-def merge_lora(model: keras.Model) -> list[str]:
-    """Add the low-rank products of a model's layers to their weights, and take them out.
+def merge_lora(layers: Iterable[keras.layers.Layer]) -> list[str]:
+    """Add the low-rank products of layers to their weights, and take them out.
 
     Args:
-        model: A copy that is ours: its layers are changed. It computes the same.
+        layers: Those of a copy that is ours: they are changed, and compute the same.
 
     Returns:
         The names of the layers that had one.
@@ -24,13 +26,13 @@ def merge_lora(model: keras.Model) -> list[str]:
     >>> dense.enable_lora(2)
     >>> _ = dense.lora_kernel_b.assign(np.ones((2, 4)))
     >>> before = model(np.ones((1, 3), "float32"))
-    >>> merge_lora(model) == [dense.name], len(dense.weights)
+    >>> merge_lora(model.layers) == [dense.name], len(dense.weights)
     (True, 2)
     >>> bool(np.allclose(model(np.ones((1, 3), "float32")), before, atol=1e-6))
     True
     """
     names = []
-    for layer in flatten_layers(model):
+    for layer in (part for outer in layers for part in flatten_layers(outer)):
         if not getattr(layer, "lora_enabled", False):
             continue
         kind = "embeddings" if hasattr(layer, "lora_embeddings_a") else "kernel"

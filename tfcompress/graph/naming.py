@@ -11,7 +11,7 @@ from keras.layers import Layer
 
 from tfcompress.core.keras_private import producer, producing_node
 from tfcompress.core.passthrough import PassThrough
-from tfcompress.graph.recursion_limit import class_of, functional
+from tfcompress.graph.flat_graph import FlatGraph
 
 
 def free(name: str, taken: set[str]) -> str:
@@ -66,23 +66,22 @@ def rename_duplicates(outputs: Any) -> None:
         names.add(operation.name)
 
 
-def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """Return a functional model with the given names of outputs.
+def keep_output_names(graph: FlatGraph, names: Sequence[str]) -> FlatGraph:
+    """Return a graph with the given names of outputs.
 
     What made an output before and still has its name, such as a layer whose activation has become a layer of
     its own, is called "NAME_linear" from then on.
 
     Args:
-        model: A flat functional model; its layers are renamed.
+        graph: Its layers are renamed.
         names: One for each output.
     """
-    if list(model.output_names) == list(names):
-        return model
-    outputs = tree.flatten(model.output)
-    by_name = {operation.name: operation for operation in model.operations}
+    if graph.output_names == list(names):
+        return graph
+    by_name = {operation.name: operation for operation in graph.operations}
     used: set[int] = set()
     made = []
-    for output, name in zip(outputs, names, strict=True):
+    for output, name in zip(graph.outputs, names, strict=True):
         last = producer(output)
         if last.name != name and (id(last) in used or isinstance(last, keras.layers.InputLayer)):
             renamed = keras.layers.Identity(name=free(name, set(by_name)), dtype=output.dtype)(output)
@@ -100,5 +99,4 @@ def keep_output_names(model: keras.Model, names: Sequence[str]) -> keras.Model:
             by_name[name] = last
         used.add(id(last))
         made.append(renamed)
-    outputs = tree.pack_sequence_as(model.output, made)
-    return functional(model.input, outputs, model.name, class_of(model))
+    return FlatGraph(graph.input, tree.pack_sequence_as(graph.output, made), graph.name, graph.model_class)

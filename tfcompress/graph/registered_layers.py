@@ -14,6 +14,7 @@ from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered, spans_processes
 from tfcompress.graph.equivalence import close
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.rewrite import calls
 from tfcompress.graph.sample_inputs.sample_values import sample_values
 from tfcompress.layers.catalogue import traits_of
@@ -21,20 +22,20 @@ from tfcompress.layers.names import is_registered, name_of
 from tfcompress.layers.register import kernels_of
 
 
-def check_registered(model: keras.Model) -> None:
+def check_registered(graph: FlatGraph) -> None:
     """Raise ValueError if a layer that was registered like a Dense, say, computes something else in inference.
 
     Looked at are layers with kernels whose products Keras has as operations, on one random sample.
 
     Args:
-        model: A flat functional model.
+        graph: Any.
     """
-    layers = {call: innermost(call.operation) for call in calls(model) if len(call.inputs) == len(call.arguments) == 1}
+    layers = {call: innermost(call.operation) for call in calls(graph) if len(call.inputs) == len(call.arguments) == 1}
     known = {call: layer for call, layer in layers.items() if _is_known(layer)}
-    if not known or any(map(spans_processes, model.variables)):
+    if not known or any(spans_processes(variable) for layer in graph.layers for variable in layer.variables):
         return
     try:
-        values = sample_values(model)
+        values = sample_values(graph.model())
     except Exception as error:  # it can't run on such data, and says so when it is to
         pass_on_full(error)
         return

@@ -10,10 +10,10 @@ from typing import Any
 import keras
 from keras import tree
 
-from tfcompress.core.keras_private import inbound_nodes, nodes_in_order, outbound_nodes
+from tfcompress.core.keras_private import inbound_nodes, outbound_nodes
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.naming import rename_duplicates
-from tfcompress.graph.recursion_limit import class_of, functional
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,10 +43,9 @@ class Call:
         return id(self.node)
 
 
-def calls(model: keras.Model) -> list[Call]:
-    """Return the calls of a flat functional model in an order in which they can be made."""
-    graph = graph_of(model)
-    return [call_of(node) for node in nodes_in_order(graph) if not node.is_input]
+def calls(model: keras.Model | FlatGraph) -> list[Call]:
+    """Return the calls of a flat functional model, or graph, in an order in which they can be made."""
+    return [call_of(node) for node in FlatGraph.of(model).nodes if not node.is_input]
 
 
 def call_of(node: Any) -> Call:
@@ -63,16 +62,16 @@ def is_cast(operation: Any) -> bool:
 Visit = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
-def walk(
-    model: keras.Model,
+def rewritten(
+    model: keras.Model | FlatGraph,
     visit: Visit,
     enter: Callable[[Any], Any] = lambda x: x,
     changes: Callable[[Call], bool] = lambda call: True,
-) -> keras.Model:
-    """Make the graph of a flat functional model again, with each call done by `visit`.
+) -> FlatGraph:
+    """Make a flat graph again, with each call done by `visit`.
 
     Args:
-        model: A functional model without nested ones, as `rebuild` returns.
+        model: A functional model without nested ones, as `rebuild` returns, or a graph.
         visit: `visit(call, arguments, keywords)` returns what stands for the call's outputs, in their
             structure; the arguments hold tensors of the new graph. `call.operation(*arguments, **keywords)` does what
             the old graph does.
@@ -81,8 +80,29 @@ def walk(
         changes: Whether a call is visited; one that isn't, and reads nothing that is new, isn't made again either.
 
     Returns:
-        A functional model with inputs and outputs in the same structure; layers that `visit` calls are shared with
-        `model`.
+        A graph with inputs and outputs in the same structure; layers that `visit` calls are shared with `model`.
+    """
+    graph = FlatGraph.of(model)
+    new: dict[int, Any] = {id(x): enter(x) for x in graph.inputs}
+
+    def fill(x: Any) -> Any:
+        return new[id(x)] if keras.utils.is_keras_tensor(x) else x
+
+    for call in calls(graph):
+        if not changes(call) and all(new[id(x)] is x for x in call.inputs):
+            new.update((id(x), x) for x in call.outputs)
+            continue
+        arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
+        outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
+        new.update(zip(map(id, call.outputs), outputs, strict=True))
+    new.update((id(x), x) for x in graph.inputs)
+    outputs = tree.map_structure(fill, graph.output)
+    rename_duplicates(outputs)
+    return FlatGraph(graph.input, outputs, graph.name, graph.model_class)
+
+
+def walk(model: keras.Model, visit: Visit, enter: Callable[[Any], Any] = lambda x: x) -> keras.Model:
+    """Return what `rewritten` does as a functional model, with inputs and outputs in the same structure.
 
     Example:
 
@@ -94,23 +114,7 @@ def walk(
     >>> [type(layer).__name__ for layer in walk(model, without_relu).layers]
     ['InputLayer', 'Dense']
     """
-    graph = graph_of(model)
-    new: dict[int, Any] = {id(x): enter(x) for x in graph.inputs}
-
-    def fill(x: Any) -> Any:
-        return new[id(x)] if keras.utils.is_keras_tensor(x) else x
-
-    for call in calls(model):
-        if not changes(call) and all(new[id(x)] is x for x in call.inputs):
-            new.update((id(x), x) for x in call.outputs)
-            continue
-        arguments, keywords = tree.map_structure(fill, (call.arguments, call.keywords))
-        outputs = tree.flatten(visit(call, tuple(arguments), dict(keywords)))
-        new.update(zip(map(id, call.outputs), outputs, strict=True))
-    new.update((id(x), x) for x in graph.inputs)
-    outputs = tree.map_structure(fill, graph.output)
-    rename_duplicates(outputs)
-    return functional(graph.input, outputs, model.name, class_of(model))
+    return rewritten(model, visit, enter).model()
 
 
 @contextlib.contextmanager

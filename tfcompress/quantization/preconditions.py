@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -21,9 +22,9 @@ def check_data(data: Any, **switches: bool) -> None:
             raise ValueError(f"Expected data with {name}=True. Received: None.")
 
 
-def check_finite(model: keras.Model) -> None:
+def check_finite(layers: Iterable[keras.layers.Layer]) -> None:
     """Raise ValueError if a kernel holds a number that isn't finite."""
-    for layer in model.layers:
+    for layer in layers:
         weights = inner_weights(layer)
         for position in kernel_positions(layer):
             if not bool(np.all(np.isfinite(read(weights[position])))):

@@ -16,6 +16,8 @@ from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
 from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.graph.flat_graph import FlatGraph
+from tfcompress.graph.flatten import opened
 from tfcompress.graph.inputs.declared import inputs_given, takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.lora import merge_lora
@@ -120,9 +122,9 @@ def quantize(
     data = again(data)
     with place_of(model), inputs_given(shapes_of(model, data)):
         how = {"equalize": equalize, "keep_reference": correct_bias}
-        flat = rebuild(model)
-        merge_lora(flat)
-        check_finite(flat)
+        flat = opened(model)
+        merge_lora(flat.layers)
+        check_finite(flat.layers)
         chosen, precisions = chosen_layers(flat, choice, configs, single)
         quantized, reference = _quantized(flat, precisions, chosen, data, batch_size, **how)
         warn_without_integers(quantized)
@@ -142,7 +144,7 @@ def quantize(
 
 
 def _quantized(
-    flat: keras.Model,
+    flat: FlatGraph,
     precisions: LayerPrecisions,
     chosen: dict[str, bool],
     data: Any,
@@ -170,13 +172,13 @@ def _quantized(
         if equalize:
             flat = equalize_graph(flat)
     # Splitting changes the layers, and biases are compared with those of before.
-    reference = rebuild(flat) if keep_reference else None
+    reference = rebuild(flat.model()) if keep_reference else None
 
     def includes(layer: Any) -> bool:
         names = (layer.name, *getattr(layer, "source_names", ()))
         return next((chosen[name] for name in names if name in chosen), True)
 
-    names = list(flat.output_names)
+    names = flat.output_names
     included: Includes
     lowered, included = keep_computed(lower(flat, includes), precisions, includes)
     apart: frozenset[str] = frozenset()
@@ -184,13 +186,14 @@ def _quantized(
         lowered, included, apart = resolve_imbalance(lowered, precisions, included, data, batch_size)
     elif data is not None and not precisions.common.float16:
         warn_of_raw(lowered, precisions, included, data, batch_size)
-    made = insert_quantizers(lowered, precisions, included, apart)
+    inserted = insert_quantizers(lowered, precisions, included, apart)
+    made = keep_output_names(with_float_outputs(inserted), names).model()
     if not is_quantized(made):
         raise ValueError(
             f"Expected a model with layers to quantize. Received: {lowered.name!r}, in which none that is meant has a "
             "kernel."
         )
-    return keep_output_names(with_float_outputs(made), names), reference
+    return made, reference
 
 
 def is_quantized(model: keras.Model) -> bool:

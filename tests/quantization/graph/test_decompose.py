@@ -28,7 +28,7 @@ def test_the_numbers_stay(name):
     model = build(name)
     x = data_of(model)
     expected = outputs_of(model, x)
-    for label, values in outputs_of(lower(rebuild(model)), x).items():
+    for label, values in outputs_of(lower(rebuild(model)).model(), x).items():
         np.testing.assert_allclose(values, expected[label], **CLOSE)
 
 
@@ -56,7 +56,7 @@ def test_what_is_split(layer, expected):
 def test_an_activation_of_ones_own_gets_a_name_that_tensorflow_takes():
     x = keras.Input((4,))
     hidden = L.Dense(3, activation=lambda x: 2 * keras.ops.tanh(x), name="angle")(x)
-    lowered = lower(rebuild(keras.Model(x, L.Dense(1)(hidden))))
+    lowered = lower(rebuild(keras.Model(x, L.Dense(1)(hidden)))).model()
     assert lowered.layers[2].name == "angle_lambda"
     assert lowered.predict(np.zeros((2, 4)), verbose=0).shape == (2, 1)  # as a graph, which checks names
 
@@ -93,7 +93,7 @@ def test_masked_attention_is_left_whole():
 def test_whole_numbers_are_made_real_before_an_affine_map(layer, dtype):
     inputs = keras.Input((4, 4, 3), dtype=dtype)
     model = keras.Model(inputs, layer()(inputs))
-    lowered = lower(rebuild(model))
+    lowered = lower(rebuild(model)).model()
     assert kinds(lowered)[0] == "cast" and len(kinds(lowered)) == 2
     assert calls(lowered)[0].operation.name.endswith("_cast")
     x = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(dtype)
@@ -112,7 +112,7 @@ def test_masks_go_with_the_weights_of_a_separable_convolution():
     pruned.compile("sgd", "mse")
     pruned.fit(np.ones((4, 8, 8, 4)), np.ones((4, 6, 6, 6)), verbose=0)
     masks = [read(t.mask) for _, t in wrapped_layers(pruned)[0].transforms]
-    lowered = lower(rebuild(pruned))
+    lowered = lower(rebuild(pruned)).model()
     parts = wrapped_layers(lowered)
     assert [part.name for part in parts] == ["s_depthwise", "s_pointwise"]
     for part, mask in zip(parts, masks, strict=True):

@@ -22,7 +22,7 @@ from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
 from tfcompress.graph.flatten import is_flat
 from tfcompress.graph.naming import free, keep_output_names
-from tfcompress.graph.rewrite import Call, calls_forgotten, walk
+from tfcompress.graph.rewrite import Call, calls_forgotten, rewritten
 from tfcompress.graph.strip import stripped
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
@@ -147,7 +147,7 @@ class _Deployer(IntegerRegions):
             while before is not None and isinstance(before.operation, ActivationQuantizer):
                 before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
-        made = keep_output_names(walk(self.model, self.visit), names)
+        made = keep_output_names(rewritten(self.model, self.visit), names).model()
         weights, variables = self.materialized.planned(made, self.sources)
         return Deployment(made, self.scheme, self.half, scales, self.sources, weights, variables)
 

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.graph import rebuild, strip
+from tfcompress.graph import strip
+from tfcompress.graph.flatten import opened
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.naming import free
 from tfcompress.graph.recursion_limit import functional
@@ -270,10 +271,10 @@ class FloatComparison:
     """
 
     def __init__(self, model: keras.Model, found: Sequence[Probe], reference: keras.Model):
-        plain = rebuild(strip(reference) if wrapped_layers(reference) else reference, check=False)
+        plain = opened(strip(reference) if wrapped_layers(reference) else reference, check=False)
         plain = lower(plain) if is_quantized(model) else plain
         by_name = {call.operation.name: call.outputs[0] for call in calls(plain) if len(call.outputs) == 1}
-        by_name.update({x.name: x for x in graph_of(plain).inputs})
+        by_name.update({x.name: x for x in plain.inputs})
         self._values: dict[int, Values] = {}
         pairs = []
         for place, probe in enumerate(found):
@@ -282,7 +283,7 @@ class FloatComparison:
             if one is not None and tuple(one.shape) == tuple(probe.tensor.shape):
                 self._values[place] = Values(None)
                 pairs.append((one, probe.tensor))
-        self._float = functional(graph_of(plain).inputs, [one for one, _ in pairs]) if pairs else None
+        self._float = functional(plain.inputs, [one for one, _ in pairs]) if pairs else None
         self._quantized = functional(graph_of(model).inputs, [other for _, other in pairs]) if pairs else None
 
     def add(self, inputs: Sequence[Any]) -> None:

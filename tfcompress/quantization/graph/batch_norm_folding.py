@@ -14,10 +14,12 @@ from tfcompress.core.passthrough import PassThrough, innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import carry, read
 from tfcompress.core.wrapper import CompressedLayer
-from tfcompress.graph import LayerChoice, rebuild
+from tfcompress.graph import LayerChoice
 from tfcompress.graph.changed_arguments import built_anew
+from tfcompress.graph.flat_graph import FlatGraph
+from tfcompress.graph.flatten import opened
 from tfcompress.graph.index import index_of
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import channels_of, is_linear
@@ -196,16 +198,16 @@ def fold_batch_norms(model: keras.Model, keep: Layers = ()) -> keras.Model:
     ['dense', 'relu']
     """
     choice = LayerChoice(() if keep is None else keep)
-    flat = fold_graph(rebuild(model), choice)
+    flat = fold_graph(opened(model), choice)
     choice.check()
-    return flat
+    return flat.model()
 
 
-def fold_graph(flat: keras.Model, keep: LayerChoice | None = None) -> keras.Model:
-    """Return a flat functional model with batch normalizations folded; layers that stay are shared with `flat`.
+def fold_graph(flat: FlatGraph, keep: LayerChoice | None = None) -> FlatGraph:
+    """Return a graph with batch normalizations folded; layers that stay are shared with `flat`.
 
     Args:
-        flat: A functional model without nested ones, as `tfcompress.graph.rebuild` returns; it is not changed.
+        flat: The graph; it is not changed.
         keep: Which normalizations are left as they are, and the layers before which of them.
     """
     flow = Flow(flat)
@@ -238,7 +240,7 @@ def fold_graph(flat: keras.Model, keep: LayerChoice | None = None) -> keras.Mode
             return L.Identity(name=call.operation.name, dtype=arguments[0].dtype)(arguments[0])
         return arguments[0]
 
-    return walk(flat, visit)
+    return rewritten(flat, visit)
 
 
 def _check_no_transforms(norm: L.Layer) -> None:
@@ -271,11 +273,11 @@ class Flow:
     """Who calls what, and who reads it, in a flat functional graph.
 
     Args:
-        model: A functional model without nested ones.
+        flat: A functional model without nested ones, or a graph.
     """
 
-    def __init__(self, model: keras.Model):
-        self.calls = index_of(model)
+    def __init__(self, flat: keras.Model | FlatGraph):
+        self.calls = index_of(flat)
         self._of: dict[int, list[Call]] = {}
         for call in self.calls:
             self._of.setdefault(id(call.operation), []).append(call)

@@ -19,9 +19,10 @@ from tfcompress.core.out_of_memory import pass_on_full
 from tfcompress.core.passthrough import asks_for_training, innermost
 from tfcompress.core.tensorflow_private import function_in
 from tfcompress.graph import kernel_positions, rebuild
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.own_weights import Parameter
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import is_of_keras
 from tfcompress.quantization.graph.float_layers import COMPUTED, KeptFloat
@@ -42,17 +43,17 @@ _BODIES = ("f", "body", "then_branch", "else_branch")
 
 
 def keep_computed(
-    model: keras.Model, precisions: LayerPrecisions, includes: Callable[[Any], bool]
-) -> tuple[keras.Model, Callable[[Any], bool]]:
+    graph: FlatGraph, precisions: LayerPrecisions, includes: Callable[[Any], bool]
+) -> tuple[FlatGraph, Callable[[Any], bool]]:
     """Keep layers float that compute with a kernel before a product reads it, with a warning.
 
     Args:
-        model: A lowered graph; its layers are used in the result.
+        graph: A lowered one; its layers are used in the result.
         precisions: How kernels are quantized.
         includes: Which layers are quantized.
 
     Returns:
-        The model, and which of its layers are quantized.
+        The graph, and which of its layers are quantized.
 
     Raises:
         ValueError: If no other layer has a kernel.
@@ -61,15 +62,15 @@ def keep_computed(
     def per_channel(layer: Any) -> bool:
         return precisions.of(layer).weights.granularity == "per_channel"
 
-    found = {} if precisions.common.float16 else computing_layers(model, per_channel, includes)
+    found = {} if precisions.common.float16 else computing_layers(graph, per_channel, includes)
     if not found:
-        return model, includes
+        return graph, includes
     names = ", ".join(map(repr, found))
-    if {layer.name for layer in model.layers if kernel_positions(layer) and includes(layer)} <= set(found):
+    if {layer.name for layer in graph.layers if kernel_positions(layer) and includes(layer)} <= set(found):
         if not all(found.values()):
-            return model, includes  # the other kernels of these layers are all that there is to quantize
+            return graph, includes  # the other kernels of these layers are all that there is to quantize
         raise ValueError(
-            f"Expected a model with layers to quantize. Received: {model.name!r}, in which each layer with a kernel "
+            f"Expected a model with layers to quantize. Received: {graph.name!r}, in which each layer with a kernel "
             f"that is meant ({names}) computes with it first, so that what it multiplies by lies on no grid of "
             "integers. Compute it into the kernel once, and use Keras' own layers."
         )
@@ -91,11 +92,11 @@ def keep_computed(
             made[id(layer)].build()
         return made.get(id(layer), layer)(*arguments, **keywords)
 
-    return walk(model, visit), lambda layer: layer.name not in found and includes(layer)
+    return rewritten(graph, visit), lambda layer: layer.name not in found and includes(layer)
 
 
 def computing_layers(
-    model: keras.Model, per_channel: Callable[[Any], bool], includes: Callable[[Any], bool]
+    graph: keras.Model | FlatGraph, per_channel: Callable[[Any], bool], includes: Callable[[Any], bool]
 ) -> dict[str, bool]:
     """Return the layers that compute with a kernel before a product reads it, and whether with all of theirs.
 
@@ -103,14 +104,15 @@ def computing_layers(
     kernels as inputs.
 
     Args:
-        model: A flat functional model.
+        graph: A flat functional model or graph.
         per_channel: Whether each channel of a layer's kernel has a grid of its own, so that it may be scaled by itself.
         includes: Which layers are looked at.
     """
-    if keras.backend.backend() != "tensorflow" or not any(map(_is_own, filter(includes, model.layers))):
+    if keras.backend.backend() != "tensorflow" or not any(map(_is_own, filter(includes, graph.layers))):
         return {}
     kernels: list[tuple[str, keras.Variable, tuple[int, ...]]] = []
     try:
+        model = FlatGraph.of(graph).model()
         copy = rebuild(model, check=False)  # functions of TensorFlow remember what they were traced with
         for layer in filter(_is_own, filter(includes, copy.layers)):
             inner = innermost(layer)

@@ -15,9 +15,10 @@ from tfcompress.core.transform import carry
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.core.wrappers import inner_weights, with_transforms
 from tfcompress.graph.affine_forms import constant_map
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.names import name_of, name_of_function
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL
@@ -25,8 +26,8 @@ from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL
 Tensor = Any
 
 
-def lower(model: keras.Model, includes: Callable[[Any], bool] = lambda layer: True) -> keras.Model:
-    """Split what a quantizer has to look into; the model computes the same.
+def lower(graph: keras.Model | FlatGraph, includes: Callable[[Any], bool] = lambda layer: True) -> FlatGraph:
+    """Split what a quantizer has to look into; the graph computes the same.
 
     Fused activations become layers of their own; swish and hard swish a gate and a product; separable
     convolutions a depthwise and a pointwise one; attention two matrix products and a softmax; averages of several
@@ -34,17 +35,17 @@ def lower(model: keras.Model, includes: Callable[[Any], bool] = lambda layer: Tr
     before it does that. The transforms on their weights go with them.
 
     Args:
-        model: A flat functional model; its layers are changed and used in the result.
+        graph: A flat functional model or graph; its layers are changed and used in the result.
         includes: Which layers are split; the others are left whole.
 
     Returns:
-        A functional model; an output that a new layer makes has that layer's name.
+        A graph; an output that a new layer makes has that layer's name.
     """
-    return _Lowering(model, includes).run()
+    return _Lowering(FlatGraph.of(graph), includes).run()
 
 
 class _Lowering:
-    def __init__(self, model: keras.Model, includes: Callable[[Any], bool]):
+    def __init__(self, model: FlatGraph, includes: Callable[[Any], bool]):
         self.model = model
         self.includes = includes
         self.graph = index_of(model)
@@ -52,8 +53,8 @@ class _Lowering:
         self.activations: dict[int, Any] = {}
         self.parts: dict[int, tuple[Any, Any]] = {}
 
-    def run(self) -> keras.Model:
-        return walk(self.model, self.visit, changes=self.changes)
+    def run(self) -> FlatGraph:
+        return rewritten(self.model, self.visit, changes=self.changes)
 
     def changes(self, call: Call) -> bool:
         """Return whether `visit` may do anything else than the call itself."""

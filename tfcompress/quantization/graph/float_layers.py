@@ -8,7 +8,7 @@ import keras
 
 from tfcompress.core.keras_private import context_of_its_own, producer, producing_node
 from tfcompress.core.passthrough import Inserted, PassThrough
-from tfcompress.graph.recursion_limit import class_of, functional
+from tfcompress.graph.flat_graph import FlatGraph
 
 LEFT_OUT = "left out by layers="
 """Why a layer stays float that the user didn't choose."""
@@ -60,8 +60,8 @@ def kept_reason(operation: Any) -> str | None:
     return None
 
 
-def with_float_outputs(model: keras.Model) -> keras.Model:
-    """Return a functional model that returns what layers kept float make, where it returned that quantized."""
+def with_float_outputs(graph: FlatGraph) -> FlatGraph:
+    """Return a graph that returns what layers kept float make, where it returned that quantized."""
 
     def unrounded(x: Any) -> Any:
         node = producing_node(x)
@@ -70,8 +70,8 @@ def with_float_outputs(model: keras.Model) -> keras.Model:
         before = node.input_tensors[0]
         return x if kept_reason(producer(before)) is None else before
 
-    outputs = keras.tree.map_structure(unrounded, model.output)
-    same = zip(keras.tree.flatten(outputs), model.outputs, strict=True)
+    outputs = keras.tree.map_structure(unrounded, graph.output)
+    same = zip(keras.tree.flatten(outputs), graph.outputs, strict=True)
     if all(new is old for new, old in same):
-        return model
-    return functional(model.input, outputs, model.name, class_of(model))
+        return graph
+    return FlatGraph(graph.input, outputs, graph.name, graph.model_class)

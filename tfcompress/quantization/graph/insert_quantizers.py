@@ -12,9 +12,10 @@ from tfcompress.core.keras_private import producer
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.core.wrappers import with_transforms
 from tfcompress.graph import kernel_positions
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import base_name_of, name_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
@@ -42,31 +43,31 @@ MARGIN = 1 / 254
 
 
 def insert_quantizers(
-    model: keras.Model, precisions: LayerPrecisions, includes: Callable[[Any], bool], apart: Collection[str]
-) -> keras.Model:
-    """Return a lowered model with its kernels in wrappers and a quantizer behind each tensor of the placement.
+    lowered: FlatGraph, precisions: LayerPrecisions, includes: Callable[[Any], bool], apart: Collection[str]
+) -> FlatGraph:
+    """Return a lowered graph with its kernels in wrappers and a quantizer behind each tensor of the placement.
 
     Args:
-        model: A lowered graph; its layers are used in the result.
+        lowered: The graph; its layers are used in the result.
         precisions: How kernels and activations are quantized.
         includes: Which layers are quantized.
         apart: Names of operations that only move values, behind which quantizers stand by themselves.
     """
-    return _Inserter(model, precisions, includes, apart).run()
+    return _Inserter(lowered, precisions, includes, apart).run()
 
 
 class _Inserter:
     """Wraps kernels and puts quantizers behind tensors, as a placement says."""
 
-    def __init__(self, model: keras.Model, precisions: LayerPrecisions, includes: Any, apart: Collection[str]):
-        self.model = model
+    def __init__(self, lowered: FlatGraph, precisions: LayerPrecisions, includes: Any, apart: Collection[str]):
+        self.lowered = lowered
         self.precisions = precisions
         self.includes = includes
-        self.graph = index_of(model)
+        self.graph = index_of(lowered)
         self.configs = precisions.of_calls(self.graph)
         configs = None if precisions.common.float16 else self.configs
         self.placement: Placement = place(self.graph, configs, includes, apart)
-        self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
+        self.names = {call.operation.name for call in self.graph} | {x.name for x in lowered.inputs}
         self.layers: dict[int, Layer] = {}
         self.wrapped: dict[int, Layer] = {}
         self.quantizers: dict[int, ActivationQuantizer] = {}
@@ -74,8 +75,8 @@ class _Inserter:
         self.crossed: dict[tuple[int, QuantizeConfig], ActivationQuantizer] = {}
         self.raw = Unrounded(self.graph, self.placement, apart)
 
-    def run(self) -> keras.Model:
-        return walk(self.model, self.visit, self.enter)
+    def run(self) -> FlatGraph:
+        return rewritten(self.lowered, self.visit, self.enter)
 
     def enter(self, x: Any) -> Any:
         return x if self.on_demand else self.quantizer(x, x, x.name)

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 from keras.layers import Layer
 
 from tfcompress.graph import LayerChoice, kernel_positions
 from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.index import GraphIndex
 from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
@@ -87,12 +87,12 @@ def family(spec: ActivationSpec) -> tuple[int, bool]:
 
 
 def chosen_layers(
-    flat: keras.Model, choice: LayerChoice, configs: LayerConfigs | None, config: QuantizeConfig | None
+    flat: FlatGraph, choice: LayerChoice, configs: LayerConfigs | None, config: QuantizeConfig | None
 ) -> tuple[dict[str, bool], LayerPrecisions]:
-    """Return which layers of a flat model are quantized, and how each is.
+    """Return which layers of a flat graph are quantized, and how each is.
 
     Args:
-        flat: Without nested models.
+        flat: The graph.
         choice: What `layers=` chooses.
         configs: A config for each layer; `None`: `config` is for all.
         config: For all; `None`: `configs` says.

@@ -14,11 +14,11 @@ import itertools
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.attention_masks import is_mask, may_mask, scaling, way_to_softmax
@@ -53,19 +53,19 @@ ROUNDS = 8
 
 
 def resolve_imbalance(
-    model: keras.Model, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
-) -> tuple[keras.Model, Includes, frozenset[str]]:
+    lowered: FlatGraph, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
+) -> tuple[FlatGraph, Includes, frozenset[str]]:
     """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
 
     Args:
-        model: A lowered graph; its layers are used in the result.
+        lowered: The graph; its layers are used in the result.
         precisions: How kernels and activations are quantized.
         includes: Which layers are quantized.
         data: For calibration; `None`: what the statistics of normalizations at the inputs say is all that is known.
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Returns:
-        The model, which of its layers are quantized, and behind which calls that only move values, by the names of
+        The graph, which of its layers are quantized, and behind which calls that only move values, by the names of
         their operations, quantizers stand by themselves.
     """
     left: set[str] = set()
@@ -75,7 +75,7 @@ def resolve_imbalance(
         return layer.name not in left and includes(layer)
 
     for _ in range(ROUNDS):
-        detector = _Detector(model, precisions, still, apart)
+        detector = _Detector(lowered, precisions, still, apart)
         changes = detector.find(data, batch_size)
         if not changes.kept and not changes.moved and changes.apart <= apart:
             for note in changes.notes:
@@ -86,21 +86,22 @@ def resolve_imbalance(
         kernels = {call.operation.name for call in detector.graph if detector.kind(call) == KERNEL}
         if kernels and kernels <= left:
             raise ValueError(
-                f"Expected a model of which something is left to quantize. Received: {model.name!r}, whose layers with "
-                f"kernels, {', '.join(map(repr, sorted(kernels)))}, would all stay float. {changes.remarks[-1]} Scale "
-                "inputs and outputs outside of the model, or take config='int8_weights'."
+                "Expected a model of which something is left to quantize. Received: "
+                f"{lowered.name!r}, whose layers with kernels, {', '.join(map(repr, sorted(kernels)))}, would all "
+                f"stay float. {changes.remarks[-1]} Scale inputs and outputs outside of the model, or take "
+                "config='int8_weights'."
             )
         for remark in changes.remarks:
             warnings.warn(remark, stacklevel=5)
-        model = apply_changes(changes, model, detector.placement)
-    return model, still, frozenset(apart)
+        lowered = apply_changes(changes, lowered, detector.placement)
+    return lowered, still, frozenset(apart)
 
 
 def lost_on(
-    model: keras.Model, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
+    lowered: FlatGraph, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
 ) -> list[str]:
     """Return what `resolve_imbalance` would find, a sentence for each tensor, and change nothing."""
-    return _Detector(model, precisions, includes).find(data, batch_size).found
+    return _Detector(lowered, precisions, includes).find(data, batch_size).found
 
 
 class _Detector(PlacedGraph):
@@ -126,7 +127,7 @@ class _Detector(PlacedGraph):
         groups += [[x] for x in divided] + [[x] for call in sums for x in call.inputs]
         specs = [*map(self.spec, first_calls), *map(self.spec, concatenations), *map(self.spec_at, divided)]
         specs += [self.spec(call) for call in sums for _ in call.inputs]
-        spreads = measure(self.model, groups, specs, data, batch_size)
+        spreads = measure(self.lowered, groups, specs, data, batch_size)
         for call, spread in zip(first_calls, spreads, strict=False):
             self.look_at_first_call(call, spread, changes)
         for call, spread in zip(concatenations, spreads[len(first_calls) :], strict=False):
@@ -261,7 +262,7 @@ class _Detector(PlacedGraph):
 
     def divided(self) -> list[Any]:
         """Return the quantized tensors of whose channels parts are taken, or which are made here and are outputs."""
-        found = [*self.model.inputs, *(x for call in self.graph for x in call.outputs)]
+        found = [*self.lowered.inputs, *(x for call in self.graph for x in call.outputs)]
         found = [x for x in found if self.placement.tensors.get(id(x), 0) is None and has_channels(x)]
         return [x for x in found if self.is_end(x) or any(parts_of(one) for one in self.graph.readers(x))]
 

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 from keras import layers as L
 
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.flat_graph import FlatGraph
+from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.quantization.graph.channel_slices import layer_of, sliced, tensors_of
 from tfcompress.quantization.graph.float_layers import KeptFloat
 from tfcompress.quantization.graph.op_policies import KERNEL
@@ -42,8 +42,8 @@ class GraphChanges:
         self.remarks.append(f"{about} {done}")
 
 
-def apply_changes(changes: GraphChanges, model: keras.Model, placement: Placement) -> keras.Model:
-    """Return the model with the changes made."""
+def apply_changes(changes: GraphChanges, lowered: FlatGraph, placement: Placement) -> FlatGraph:
+    """Return the graph with the changes made."""
     onto = {concatenation: call for call, concatenation in changes.moved.items()}
     kept: dict[int, Any] = {}
 
@@ -71,7 +71,7 @@ def apply_changes(changes: GraphChanges, model: keras.Model, placement: Placemen
             keywords = {key: value for key, value in keywords.items() if key not in ("xs", "inputs")}
         return call.operation(*arguments, **keywords)
 
-    return walk(model, visit)
+    return rewritten(lowered, visit)
 
 
 def _on_branches(call: Call, branches: list[Any]) -> list[Any]:

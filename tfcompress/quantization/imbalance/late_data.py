@@ -11,7 +11,8 @@ import numpy as np
 
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph import kernel_positions
-from tfcompress.graph.rewrite import Call, calls_forgotten, walk
+from tfcompress.graph.flat_graph import FlatGraph
+from tfcompress.graph.rewrite import Call, calls_forgotten, rewritten
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, wanted_activations
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.imbalance.detection import lost_on
@@ -69,7 +70,7 @@ def warn_of_lost(model: keras.Model, data: Any, batch_size: int) -> None:
         return layer.name in quantizers or not kernel_positions(layer)
 
     with calls_forgotten(model):
-        found = lost_on(walk(model, without_quantizers), precisions, includes, data, batch_size)
+        found = lost_on(rewritten(model, without_quantizers), precisions, includes, data, batch_size)
     for sentence in found:
         warnings.warn(
             f"{sentence} This model was quantized without data, or with other data: quantize the float model with "
@@ -79,18 +80,18 @@ def warn_of_lost(model: keras.Model, data: Any, batch_size: int) -> None:
 
 
 def warn_of_raw(
-    model: keras.Model, precisions: LayerPrecisions, includes: Callable[[Any], bool], data: Any, size: int
+    lowered: FlatGraph, precisions: LayerPrecisions, includes: Callable[[Any], bool], data: Any, size: int
 ) -> None:
     """Warn of inputs of very different size that kernels read, where a recipe keeps nothing float for that.
 
     Args:
-        model: A lowered graph.
+        lowered: The graph.
         precisions: Of a recipe that rounds activations at run time, or weights alone.
         includes: Which layers are quantized.
         data: Like what the model will see.
         size: Samples in a batch, where `data` holds arrays.
     """
-    for sentence in lost_on(model, precisions, includes, data, size):
+    for sentence in lost_on(lowered, precisions, includes, data, size):
         warnings.warn(
             f"{sentence} This recipe rounds all the same: keep the layer that reads them float with layers=, take "
             "config='int8', or scale them with a Normalization in front.",

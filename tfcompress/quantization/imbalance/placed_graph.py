@@ -13,6 +13,7 @@ from tfcompress.core.keras_private import producer
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.graph import kernel_positions
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.graph.bias_rounding import scale_and_offset
@@ -33,10 +34,10 @@ class PlacedGraph:
     """A lowered graph, and how each of its calls is to be quantized."""
 
     def __init__(
-        self, model: keras.Model, precisions: LayerPrecisions, includes: Includes, apart: Collection[str] = ()
+        self, lowered: FlatGraph, precisions: LayerPrecisions, includes: Includes, apart: Collection[str] = ()
     ):
-        self.model, self.static = model, precisions.static
-        self.graph = index_of(model)
+        self.lowered, self.static = lowered, precisions.static
+        self.graph = index_of(lowered)
         self.configs = precisions.of_calls(self.graph)
         # Where no activation is rounded, kernels are looked at as if those that they read were.
         rounded = {call: dataclasses.replace(one, activations=self.spec(call)) for call, one in self.configs.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from keras import ops
 
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.data.model_batches import batches, last_is_smaller
-from tfcompress.graph.recursion_limit import functional
+from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.graph.time_distributed import steps_at_once
 from tfcompress.quantization.numerics.fake_quant import fake_quant
@@ -67,15 +68,15 @@ class Spread:
 
 
 def measure(
-    model: keras.Model, groups: Sequence[Sequence[Any]], specs: Sequence[ActivationSpec], data: Any, batch_size: int
+    graph: FlatGraph, groups: Sequence[Sequence[Any]], specs: Sequence[ActivationSpec], data: Any, batch_size: int
 ) -> list[Spread]:
     """Return what calibration data puts into the channels of tensors.
 
-    The data runs through the float model once; a second time, for what rounding changes, only if a channel spans
+    The data runs through the float graph once; a second time, for what rounding changes, only if a channel spans
     few integers. Of each channel a handful of numbers is kept, however much data there is.
 
     Args:
-        model: A functional model.
+        graph: Any.
         groups: Its symbolic tensors, those that share a grid together; their channels, the last axes, are counted
             on from one to the next.
         specs: How those of each group are quantized.
@@ -85,7 +86,7 @@ def measure(
     flat = [x for group in groups for x in group]
     if not flat:
         return []
-    ends = _stream(model, [_Ends()(x) for x in flat], data, batch_size, _merge_ends)
+    ends = _stream(graph, [(x, _ends) for x in flat], data, batch_size, _merge_ends)
     if not all(np.isfinite(one).all() for one in ends):  # calibration says whose they are
         ends = [np.nan_to_num(one, nan=0.0, posinf=0.0, neginf=0.0) for one in ends]
     found = []
@@ -102,9 +103,10 @@ def measure(
         return [Spread(scale, few(spec), *ends, ends[1] - ends[0], error) for scale, spec, ends, error in parts]
     of_each = [spec for group, spec in zip(groups, specs, strict=True) for _ in group]
     watched = [
-        _Moments(*grid, one.mean(0), spec)(x) for grid, one, spec, x in zip(grids, ends, of_each, flat, strict=True)
+        (x, functools.partial(_moments, _range(*grid, spec), one.mean(0), spec))
+        for grid, one, spec, x in zip(grids, ends, of_each, flat, strict=True)
     ]
-    sums = _stream(model, watched, data, batch_size, np.add)
+    sums = _stream(graph, watched, data, batch_size, np.add)
     places = iter(range(len(flat)))
     spreads = []
     for group, (low, high), scale, spec in zip(groups, found, scales, specs, strict=True):
@@ -122,15 +124,30 @@ def _deviation(mean: np.ndarray, square: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(np.maximum(square - mean**2, 0)))
 
 
-def _stream(model: keras.Model, outputs: list[Any], data: Any, batch_size: int, merge: Any) -> list[np.ndarray]:
-    watching = functional(model.inputs, outputs)
+class _Watching(keras.Model):
+    """Runs a graph as far as some of its tensors, and gives what is computed of them; it adds nothing to the graph."""
+
+    def __init__(self, graph: FlatGraph, watched: Sequence[tuple[Any, Callable[[Any], Any]]]):
+        super().__init__(name=graph.name, autocast=False)
+        self.graph, self.watched = graph, watched
+        self.parts = graph.layers  # so that Keras knows of their variables
+
+    def call(self, inputs: Any) -> list[Any]:
+        values = self.graph.run(inputs, [x for x, _ in self.watched])
+        return [look(value) for (_, look), value in zip(self.watched, values, strict=True)]
+
+
+def _stream(
+    graph: FlatGraph, watched: Sequence[tuple[Any, Callable[[Any], Any]]], data: Any, batch_size: int, merge: Any
+) -> list[np.ndarray]:
+    watching = _Watching(graph, watched)
     total: list[np.ndarray] | None = None
-    any_size = last_is_smaller(model, data, batch_size)
+    any_size = last_is_smaller(graph, data, batch_size)
     with beginning(watching):
-        for batch in batches(model, data, batch_size):
+        for batch in batches(graph, data, batch_size):
             with steps_at_once(watching):
                 made = predict_on_batch(watching, batch, any_size=any_size)
-            parts = [np.asarray(part, np.float64) for part in (made if isinstance(made, list | tuple) else [made])]
+            parts = [np.asarray(part, np.float64) for part in made]
             total = parts if total is None else [merge(old, new) for old, new in zip(total, parts, strict=True)]
     assert total is not None
     return total
@@ -150,48 +167,23 @@ def _scale(low: float, high: float, spec: ActivationSpec) -> float:
     return float(spec.scale(*_range(low, high, spec))) or 1.0
 
 
-class _PerChannel(keras.layers.Layer):
-    """What is computed of each channel of a tensor: rows of numbers, a column for each channel."""
-
-    rows = 2
-    several = True
-
-    def __init__(self) -> None:
-        super().__init__(dtype="float32")
-        self.supports_masking = True  # it looks past a mask, and passes none on
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
-        return None
-
-    def columns(self, inputs: Any) -> Any:
-        return ops.reshape(ops.cast(inputs, "float32"), (-1, self.count(inputs)))
-
-    def count(self, inputs: Any) -> int:
-        """Return how many channels there are; if that is free, one for all."""
-        return (inputs.shape[-1] or 1) if self.several else 1
-
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        self.several = len(inputs.shape) > 1 and inputs.shape[-1] is not None
-        return keras.KerasTensor((self.rows, self.count(inputs)), "float32")
+def _columns(x: Any) -> Any:
+    """Return a tensor with a column for each channel; one for all where there are none, or their number is free."""
+    channels = (x.shape[-1] or 1) if len(x.shape) > 1 else 1
+    return ops.reshape(ops.cast(x, "float32"), (-1, channels))
 
 
-class _Ends(_PerChannel):
-    def call(self, inputs: Any) -> Any:
-        x = self.columns(inputs)
-        return ops.stack([ops.min(x, axis=0), ops.max(x, axis=0)])
+def _ends(x: Any) -> Any:
+    x = _columns(x)
+    return ops.stack([ops.min(x, axis=0), ops.max(x, axis=0)])
 
 
-class _Moments(_PerChannel):
-    rows = 5
-
-    def __init__(self, low: float, high: float, centre: np.ndarray, spec: ActivationSpec):
-        super().__init__()
-        self.ends, self.centre, self.spec = _range(low, high, spec), centre.astype("float32"), spec
-
-    def call(self, inputs: Any) -> Any:
-        x = self.columns(inputs)
-        low, high = (np.float32(end) for end in self.ends)
-        error = fake_quant(x, low, high, bits=self.spec.bits, narrow=self.spec.symmetric) - x
-        x = x - self.centre  # else the square of a large mean would exceed the variance by more than float32 resolves
-        parts = [ops.ones_like(x), x, ops.square(x), error, ops.square(error)]
-        return ops.stack([ops.sum(part, axis=0) for part in parts])
+def _moments(ends: tuple[float, float], centre: np.ndarray, spec: ActivationSpec, x: Any) -> Any:
+    x = _columns(x)
+    low, high = (np.float32(end) for end in ends)
+    error = fake_quant(x, low, high, bits=spec.bits, narrow=spec.symmetric) - x
+    x = x - centre.astype(
+        "float32"
+    )  # else the square of a large mean would exceed the variance by more than float32 resolves
+    parts = [ops.ones_like(x), x, ops.square(x), error, ops.square(error)]
+    return ops.stack([ops.sum(part, axis=0) for part in parts])

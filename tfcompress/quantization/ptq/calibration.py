@@ -20,6 +20,7 @@ from tfcompress.core.replicas import predict_on_batch
 from tfcompress.core.transform import put, read
 from tfcompress.core.wrapper import materialized, wrapped_layers
 from tfcompress.data.model_batches import again, batches, check_batch_size, last_is_smaller
+from tfcompress.graph.flat_graph import caller
 from tfcompress.graph.index import index_of
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.keras_quantized import check_floats
@@ -31,7 +32,6 @@ from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.imbalance.input_statistics import Seen
 from tfcompress.quantization.imbalance.late_data import differs, warn_of_lost
 from tfcompress.quantization.numerics.custom_gradient import values_alone
-from tfcompress.quantization.ptq.layerwise import caller
 from tfcompress.quantization.ptq.leaky_relu_ranges import align
 from tfcompress.quantization.ranges import observers
 from tfcompress.quantization.ranges.discrete_values import DiscreteValues

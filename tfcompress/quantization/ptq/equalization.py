@@ -12,11 +12,13 @@ from keras import layers as L
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer
-from tfcompress.graph.rewrite import Call, walk
+from tfcompress.graph.flat_graph import FlatGraph
+from tfcompress.graph.flatten import opened
+from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.channel_axes import Channels, channels_of
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.graph.batch_norm_folding import Flow, close, fold_batch_norms, remade, seen
+from tfcompress.quantization.graph.batch_norm_folding import Flow, close, fold_graph, remade, seen
 
 _HOMOGENEOUS = (None, keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
 
@@ -76,16 +78,16 @@ def equalize(
         raise ValueError(f"Expected iterations to be a whole number of at least 1. Received: {iterations!r}.")
     if not tolerance >= 0:
         raise ValueError(f"Expected a tolerance of at least 0. Received: tolerance={tolerance!r}.")
-    return equalize_graph(fold_batch_norms(model), iterations, tolerance, replace_relu6)
+    return equalize_graph(fold_graph(opened(model)), iterations, tolerance, replace_relu6).model()
 
 
 def equalize_graph(
-    flat: keras.Model, iterations: int = 40, tolerance: float = 1e-3, replace_relu6: bool = False
-) -> keras.Model:
-    """Return a flat functional model equalized; the layers that stay as they are are shared with `flat`.
+    flat: FlatGraph, iterations: int = 40, tolerance: float = 1e-3, replace_relu6: bool = False
+) -> FlatGraph:
+    """Return a graph equalized; the layers that stay as they are are shared with `flat`.
 
     Args:
-        flat: A functional model without nested ones, normalizations folded; it is not changed.
+        flat: The graph, normalizations folded; it is not changed.
         iterations: See `equalize`.
         tolerance: See `equalize`.
         replace_relu6: See `equalize`.
@@ -118,7 +120,7 @@ def equalize_graph(
             layer = remade(layer, activation=keras.activations.relu)
         return layer(*arguments, **keywords)
 
-    return walk(flat, visit)
+    return rewritten(flat, visit)
 
 
 def channel_ranges(layer: L.Layer) -> np.ndarray:

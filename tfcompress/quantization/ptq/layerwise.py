@@ -13,8 +13,9 @@ import keras
 from keras import layers as L
 from keras import ops
 
-from tfcompress.core.keras_private import flatten_layers, run_through_graph, seed_generators, takes_training
+from tfcompress.core.keras_private import flatten_layers, run_through_graph, seed_generators
 from tfcompress.core.transform import read
+from tfcompress.graph.flat_graph import caller
 from tfcompress.graph.inputs.symbolic import graph_of, is_graph
 from tfcompress.graph.rewrite import calls
 from tfcompress.graph.stateful_layers import beginning
@@ -59,14 +60,6 @@ def run(
 
 def _tensors(graph: Any, batch: list[Any]) -> list[Any]:
     return [ops.convert_to_tensor(x, dtype=declared.dtype) for x, declared in zip(batch, graph.inputs, strict=True)]
-
-
-def caller(operation: Any, training: bool = False) -> Call:
-    """Return what calls an operation as a model does: Keras' default for a layer within another is the layer's own."""
-    if not isinstance(operation, L.Layer) or not takes_training(operation):
-        caller: Call = operation
-        return caller
-    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": training})
 
 
 def seeded(operation: Any, call: Call, batch: int, time: int) -> Call:
