@@ -283,7 +283,7 @@ def calls_of_a_graph():
     assert private.outbound_nodes(model.get_layer("shared")) == [second]
 
 
-@case("nodes_by_depth", "nodes_in_order")
+@case("nodes_by_depth", "nodes_in_order", "graph_map")
 def order_of_a_graph():
     model = graph()
     names = [[node.operation.name for node in nodes] for nodes in private.nodes_by_depth(model)]
@@ -293,6 +293,7 @@ def order_of_a_graph():
         assert {id(x) for x in node.input_tensors} <= known
         known |= {id(x) for x in node.outputs}
     assert {id(x) for x in model.outputs} <= known
+    assert private.graph_map(model.inputs, model.outputs) == (private.nodes_in_order(model), model.operations)
 
 
 @case()

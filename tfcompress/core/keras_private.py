@@ -473,7 +473,7 @@ def nodes_in_order(graph: Any) -> list[Any]:
 def graph_map(inputs: list[Any], outputs: list[Any]) -> tuple[list[Any], list[Any]]:
     """Return the recorded calls between tensors, in the order of `nodes_in_order`, and the operations, each once.
 
-    A functional model has them too, and costs several times as much to make.
+    A functional model has them too, and a layer of its own around them.
     Instead: make a `keras.Function`.
     """
     _, by_depth, operations, _ = map_graph(inputs, outputs)
