@@ -24,18 +24,20 @@ LARGE = 1 << 24
 """Bytes of weights from which on it pays to give memory back between two steps."""
 
 
-def give_back(nbytes: int) -> None:
+def give_back(nbytes: int, cycles: bool = True) -> None:
     """Give memory that isn't used any more back to the system, where the weights are large.
 
-    Copies that only cycles of references keep are freed, and glibc, which keeps what is freed for what may come, is
-    told that nothing comes. Elsewhere the latter isn't done.
+    glibc, which keeps what is freed for what may come, is told that nothing comes. Elsewhere that isn't done.
 
     Args:
         nbytes: Of the weights that were worked on.
+        cycles: Whether copies that only cycles of references keep are freed first. To find them takes long where the
+            process has many objects.
     """
     if nbytes < LARGE:
         return
-    gc.collect()
+    if cycles:
+        gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another system, or another library for memory
         ctypes.CDLL(None).malloc_trim(0)
 

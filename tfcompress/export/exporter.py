@@ -165,7 +165,7 @@ def export(
     def convert(traced: Trace, path: pathlib.Path) -> None:
         made = _convert(traced, kind, deployment, opset=int(opset), precision=precision, inference_io=inference_io)
         write(path, made, external_data, LARGEST_FILE)
-        give_back(path.stat().st_size)
+        give_back(path.stat().st_size, cycles=False)
 
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
     with draft(final, replacing=old_data(final)) as beside:
@@ -218,7 +218,7 @@ def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
         opened(traced, path)  # what is no such file its runtime refuses, and says why
         raise
     finally:
-        give_back(path.stat().st_size)
+        give_back(path.stat().st_size, cycles=False)
 
 
 def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str, TensorInfo]:

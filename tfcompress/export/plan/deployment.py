@@ -88,7 +88,7 @@ class Deployment:
             handle, dtype = variable.value.handle, variable.value.dtype
             tf.raw_ops.AssignVariableOp(resource=handle, value=tf.zeros((0,), dtype), validate_shape=False)
             freed += dtype.size * math.prod(variable.shape)
-        give_back(freed)
+        give_back(freed, cycles=False)
 
 
 def deploy(model: keras.Model, kind: str) -> Deployment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import weakref
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -61,7 +62,8 @@ class File(FileTables):
 
     def __init__(self, content: bytes):
         super().__init__(content)
-        self.graphs = [Graph(self, graph) for graph in self.model.subgraphs]
+        # They don't keep the file: its bytes would stay until cycles of references are looked for.
+        self.graphs = [Graph(weakref.proxy(self), graph) for graph in self.model.subgraphs]
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes, without what no operator uses any more."""

@@ -16,7 +16,7 @@ class Graph:
     """One graph of a file.
 
     Args:
-        file: The file.
+        file: The file, which has to live as long.
         graph: The schema's object, which is changed in place.
     """
 

@@ -26,6 +26,10 @@ SIGNATURE = "serving_default"
 MOST_REPEATED = 0.01
 """Part of a large file that constants may take up which stand there twice."""
 
+LARGEST_GRAPH = 1 << 26
+"""Bytes of weights from which on they are saved as variables, which takes longer: of constants the converter has six
+copies at once."""
+
 
 def to_tflite(
     trace: Trace,
@@ -72,7 +76,12 @@ def to_tflite(
 
 
 def _frozen(trace: Trace) -> GraphBytes | None:
-    """Return the graph of a trace as bytes: what they were made of is freed before the converter works on them."""
+    """Return the graph of a trace as bytes; `None` where it is to be converted by way of a SavedModel.
+
+    What they were made of is freed before the converter works on them.
+    """
+    if _weight_bytes(trace) > LARGEST_GRAPH:
+        return None
     graph_def = frozen(trace.concrete, len(trace.inputs))
     if graph_def is None:
         return None
@@ -106,8 +115,12 @@ def _of_saved_model(trace: Trace, precision: str) -> bytes:
     holder.variables_of_trace = list(trace.concrete.variables)
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         tf.saved_model.save(holder, folder, signatures={SIGNATURE: trace.concrete})
-        give_back(sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables))
+        give_back(_weight_bytes(trace))
         return convert_saved_model(folder, SIGNATURE, set_up)
+
+
+def _weight_bytes(trace: Trace) -> int:
+    return sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables)
 
 
 def _set_up(converter: Any) -> None:
