@@ -47,7 +47,7 @@ def test_exporting(format, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("verb", "module", "what"),
     [
-        ("summary", "tfcompress.evaluation.summary", "is_quantized"),
+        ("summary", "tfcompress.evaluation.summary", "parts"),
         ("shrink", "tfcompress.pruning.shrinking.shrink", "_plain"),
         ("strip", "tfcompress.graph.strip", "rebuild"),
     ],
