@@ -256,7 +256,7 @@ def test_bad_configurations_are_refused():
         tfc.PruneConfig(0.5, criterion="magnitud")
     with pytest.raises(ValueError, match="scope to be one of"):
         tfc.PruneConfig(0.5, scope="model")
-    with pytest.raises(ValueError, match="`granularity`"):
+    with pytest.raises(ValueError, match="Did you mean .channel"):
         tfc.PruneConfig(0.5, granularity="filter")
     with pytest.raises(ValueError, match="schedule"):
         tfc.PruneConfig("half")

@@ -14,10 +14,19 @@ from tfcompress.data.nested_inputs import unnested
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """One input or output: its shape (None: free) and the NumPy name of its dtype."""
+    """One input or output.
+
+    Attributes:
+        shape: Its sizes; None: free.
+        dtype: The NumPy name of its dtype.
+        scale: Of a file's quantized integers: one of them, q, stands for `scale * (q - zero_point)`; None of others.
+        zero_point: Likewise.
+    """
 
     shape: tuple[int | None, ...]
     dtype: str
+    scale: float | None = dataclasses.field(default=None, compare=False)
+    zero_point: int | None = dataclasses.field(default=None, compare=False)
 
 
 def fit_inputs(x: Any, specs: Mapping[str, TensorInfo], finite: bool = False) -> dict[str, np.ndarray]:

@@ -4,9 +4,12 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 from typing import Any
 
+from tfcompress.core.atomic_files import check_target
 from tfcompress.data.named_inputs import TensorInfo
+from tfcompress.export.c_array import described, write_c_array
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import Operators
@@ -26,13 +29,14 @@ class Artifact:
         format: "tflite" or "onnx".
         precision: as read in the file: "float32", "float16", or of a quantized model such as "int8" or "int8 weights".
         nbytes: size of the file in bytes, with that of `data_files`.
-        inputs: {name: TensorInfo(shape, dtype)}, in the model's order; None in a shape: any size.
+        inputs: {name: TensorInfo(shape, dtype, scale, zero_point)}, in the model's order; None in a shape: any size;
+            scale and zero point of quantized integers.
         outputs: likewise.
         parity: the differences to Keras, measured before the file got its name; None: not verified.
         notes: what a reader should know beside: that training ended before a schedule of pruning; which zeros
             aren't stored, with `sparse`; how the states of a streaming model are used.
         operators: how many of the file's operators compute in integers, and which in float and why (which layer is
-            known of an exported model alone).
+            known of an exported model alone); `.kinds` counts all by kind, as a list of them for TensorFlow Lite Micro.
         data_files: the files beside it that hold its weights, where an ONNX model has them outside; they go where it
             goes.
         plan: of a model that was exported: what each operator was to compute in, and why; None: not known.
@@ -55,9 +59,7 @@ class Artifact:
         if self.data_files:
             lines[0] += f" with those of {', '.join(file.name for file in self.data_files)}, which belongs to it"
         for kind, tensors in (("input", self.inputs), ("output", self.outputs)):
-            for name, info in tensors.items():
-                shape = ", ".join("any" if size is None else str(size) for size in info.shape)
-                lines.append(f"  {kind} {name}: {info.dtype} ({shape})")
+            lines += [f"  {line}" for line in described(kind, tensors)]
         for name, parity in (self.parity.outputs if self.parity else {}).items():
             lines.append(f"  {name} differs from Keras by at most {_difference(parity)}, ")
             lines[-1] += f"argmax equal in {parity.argmax_agreement:.1%}"
@@ -87,7 +89,7 @@ class Artifact:
         runner = open_runner(path)
         file = pathlib.Path(path)
         arithmetic = read_arithmetic(file)
-        specs = runner.input_specs, runner.output_specs
+        specs = integer_io.with_grids(runner.input_specs, runner), integer_io.with_grids(runner.output_specs, runner)
         data = tuple(external_files(file)) if runner.format == "onnx" else ()
         size = sum(each.stat().st_size for each in (file, *data))
         how: dict[str, Any] = {"operators": arithmetic.counted(), "data_files": data}
@@ -109,6 +111,52 @@ class Artifact:
             ValueError: `x` doesn't fit the inputs.
         """
         return integer_io.predict(self._runner, x)
+
+    def c_array(
+        self, path: str | os.PathLike[str], *, name: str | None = None, overwrite: bool = False
+    ) -> tuple[pathlib.Path, pathlib.Path]:
+        """Write a `.tflite` file as an array of C++, for a microcontroller.
+
+        The header tells, in comments, what inputs and outputs are and which operators the program has to register.
+
+        Args:
+            path: ends in `.cc`; the header is beside it, with `.h`.
+            name: of the array, beside which there is its size, `{name}_size`; None: that of the file.
+            overwrite: whether existing files may be replaced.
+
+        Returns:
+            The paths of the two files.
+
+        Raises:
+            ValueError: this is an ONNX file; another suffix; or `name` is none of C.
+            FileExistsError: one of the files exists, and `overwrite` is False.
+            OSError: they can't be written there.
+
+        Example:
+            >>> import keras, tempfile, tfcompress as tfc
+            >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            >>> folder = tempfile.mkdtemp()
+            >>> source, header = tfc.export(model, f"{folder}/net.tflite").c_array(f"{folder}/net.cc")
+            >>> [line for line in header.read_text().splitlines() if line.startswith("extern")]
+            ['extern const unsigned char net[];', 'extern const unsigned int net_size;']
+        """
+        if self.format != "tflite":
+            raise ValueError(
+                f"Expected a .tflite file, which microcontrollers run. Received: {str(self.path)!r}. Export the model "
+                "as .tflite."
+            )
+        target = check_target(path, ".cc", overwrite)
+        check_target(target.with_suffix(".h"), ".h", overwrite)
+        called = re.sub(r"\W", "_", target.stem) if name is None else name
+        if not isinstance(called, str) or not re.fullmatch(r"[A-Za-z_]\w*", called, re.ASCII):
+            raise ValueError(
+                f"Expected `name` to be a name of C: letters, digits and underscores. Received: name={called!r}. Give "
+                "another."
+            )
+        kinds = self.operators.kinds if self.operators else {}
+        notes = [*described("input", self.inputs), *described("output", self.outputs)]
+        notes.append(f"operators: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}")
+        return target, write_c_array(target, called, self.path.read_bytes(), notes)
 
     @functools.cached_property
     def _runner(self) -> Runner:

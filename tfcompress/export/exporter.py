@@ -1,5 +1,6 @@
 """The one verb: write a Keras model to a file, and prove that the file is the model."""
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -31,6 +32,8 @@ from tfcompress.graph.keras_quantized import by_mode, check_exports
 from tfcompress.parity.first_difference import opened
 from tfcompress.parity.first_difference import prove as prove_file
 from tfcompress.parity.tolerance import Parity
+from tfcompress.runtime.integer_io import with_grids
+from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import Runner, format_of
 from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
@@ -194,10 +197,10 @@ def export(
             written, better, said = leave_out_zeros(beside.read_bytes(), sparse, prove)
             notes += said
             write(beside, written, False, LARGEST_FILE)
-            parity = better or parity
+            found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         size, data_files = finished(beside, final, overwrite)
     notes += signature.notes(list(traced.outputs))
-    inputs, outputs = (_as_written(specs, inference_io) for specs in (traced.inputs, traced.outputs))
+    inputs, outputs = _as_written((traced.inputs, traced.outputs), inference_io, final)
     notes = (*remarks, *notes)
     return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, notes, found, data_files, plan)
 
@@ -221,11 +224,18 @@ def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
         give_back(path.stat().st_size, cycles=False)
 
 
-def _as_written(specs: Mapping[str, TensorInfo], inference_io: str) -> dict[str, TensorInfo]:
-    """Return the inputs or outputs with the dtypes that the file has."""
-    return {
-        name: TensorInfo(spec.shape, inference_io) if spec.dtype == "float32" else spec for name, spec in specs.items()
-    }
+def _as_written(
+    ends: tuple[Mapping[str, TensorInfo], ...], inference_io: str, path: pathlib.Path
+) -> list[dict[str, TensorInfo]]:
+    """Return the inputs and the outputs with the dtypes that the file has, and the scales of its integers."""
+    if inference_io == "float32":
+        return [dict(specs) for specs in ends]
+    runner = open_runner(path)
+    written = [
+        {name: TensorInfo(x.shape, inference_io) if x.dtype == "float32" else x for name, x in specs.items()}
+        for specs in ends
+    ]
+    return [with_grids(specs, runner) for specs in written]
 
 
 def _check_arguments(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tfcompress.data.named_inputs import by_name
+from tfcompress.data.named_inputs import TensorInfo, by_name
 from tfcompress.runtime.runner import Runner
 
 QUANTIZERS = "tfcompress.quantizers"
@@ -49,6 +50,15 @@ def io_grids(runner: Runner) -> dict[str, tuple[float, int]]:
         ) from error
     grids = json.loads(entries.get(METADATA, "{}"))
     return {name: (float(grids[name]["scale"]), int(grids[name]["zero_point"])) for name in whole if name in grids}
+
+
+def with_grids(specs: Mapping[str, TensorInfo], runner: Runner) -> dict[str, TensorInfo]:
+    """Return the inputs or outputs of a file with the scale and zero point of those that are quantized integers."""
+    grids = io_grids(runner)
+    return {
+        name: dataclasses.replace(info, scale=grids[name][0], zero_point=grids[name][1]) if name in grids else info
+        for name, info in specs.items()
+    }
 
 
 def predict(runner: Runner, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ class _Reader:
 
         self.onnx, self.proto, self.path = onnx, proto, path
         self.operators: list[FileOperator] = []
+        self.counts: collections.Counter[str] = collections.Counter()
         self.kernels: list[int] = []
         self.activations: int | str | None = None
         self.halves = False
@@ -71,7 +73,7 @@ class _Reader:
         self.inferred = self.onnx.shape_inference.infer_shapes(self.proto).graph
         self.read_graph(self.inferred, {})
         precision = label(self.kernels, self.activations, self.halves)
-        return FileArithmetic(tuple(self.operators), precision, tuple(self.grids))
+        return FileArithmetic(tuple(self.operators), precision, tuple(self.grids), dict(self.counts))
 
     def _initializers(self, graph: Any) -> Any:
         yield from graph.initializer
@@ -120,6 +122,7 @@ class _GraphReader:
         for value in self.graph.input:
             if self.kinds.get(value.name) in ("int8", "uint8"):
                 self.grids[value.name] = self.kinds[value.name]
+        self.reader.counts.update(node.op_type for node in self.graph.node)
         for node in self.graph.node:
             for inner in inner_graphs(node):
                 self.reader.read_graph(inner, self.kinds)

@@ -61,7 +61,7 @@ def compare(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace, kind: st
         if not op.integer:
             reason = plan.reasons.get(layer or "", plan.otherwise)
             floats.append(FloatOperator(op.kind, op.tensor, layer, reason))
-    return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats))
+    return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats), arithmetic.kinds)
 
 
 def _named(op: FileOperator, plan: ExportPlan, known: frozenset[str]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tfcompress.quantization.numerics.grid import Grid
 
@@ -35,10 +35,12 @@ class Operators:
     Attributes:
         integer: How many compute in integers.
         floats: Those that compute in floating point.
+        kinds: {kind, as the format calls it: how many of it}, of all operators in the file, whatever they do.
     """
 
     integer: int
     floats: tuple[FloatOperator, ...]
+    kinds: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
     def lines(self) -> list[str]:
         """Return what a reader is told: the two counts, and by layer what is float beside integers."""
@@ -85,16 +87,18 @@ class FileArithmetic:
         operators: Those that compute, in their order.
         precision: As `Artifact.precision`.
         grids: (name of a tensor, the grid that it is rounded to), of activations.
+        kinds: As `Operators.kinds`.
     """
 
     operators: tuple[FileOperator, ...]
     precision: str
     grids: tuple[tuple[str, Grid], ...] = ()
+    kinds: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def counted(self) -> Operators:
         """Return what the operators compute in, as far as the file alone says it."""
         floats = tuple(FloatOperator(op.kind, op.tensor) for op in self.operators if not op.integer)
-        return Operators(len(self.operators) - len(floats), floats)
+        return Operators(len(self.operators) - len(floats), floats, self.kinds)
 
 
 def label(kernels: Iterable[int], activations: int | str | None, halves: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 from typing import Any
 
@@ -42,6 +43,7 @@ class _Reader:
         self.kinds = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
         self.types = {n: name for name, n in vars(schema.TensorType).items() if isinstance(n, int)}
         self.operators: list[FileOperator] = []
+        self.counts: collections.Counter[str] = collections.Counter()
         self.kernels: list[int] = []
         self.activations: int | str | None = None
         self.halves = False
@@ -63,12 +65,13 @@ class _Reader:
         for place in range(self.model.SubgraphsLength()):
             self.graph(self.model.Subgraphs(place), outputs if not place else {})
         precision = label(self.kernels, self.activations, self.halves)
-        return FileArithmetic(tuple(self.operators), precision, tuple(self.grids))
+        return FileArithmetic(tuple(self.operators), precision, tuple(self.grids), dict(self.counts))
 
     def graph(self, graph: Any, outputs: dict[int, str]) -> None:
         self.subgraph, self.outputs = graph, outputs
         self.made, self.unpacked = {}, {}
         called = [self.called(graph.Operators(place)) for place in range(graph.OperatorsLength())]
+        self.counts.update(kind for kind, *_ in called)
         self.find_grids(called)
         for kind, op, inputs, results in called:
             if kind in ("DEQUANTIZE", "DENSIFY") and self.constant(self.unpacked.get(inputs[0], inputs[0])):
