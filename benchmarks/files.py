@@ -123,7 +123,7 @@ def likeness(file: File, scores: np.ndarray, simulated: np.ndarray) -> dict[str,
     from tfcompress.export.plan.deployment import deploy
 
     difference = np.abs(scores.astype(np.float64) - simulated)
-    (step,) = deploy(file.simulation, file.path.suffix[1:]).scales.values()
+    step = next(iter(deploy(file.simulation, file.path.suffix[1:]).scales.values()), None)
     largest = difference.max()
     return {
         "largest difference": f"{round(largest / step)} steps" if step else f"{largest / np.abs(simulated).max():.1e}",
