@@ -71,7 +71,8 @@ def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop, script):
     assert done.stderr == ""
     assert "\x1b[" not in done.stdout
     report = json.loads((folder / "report.json").read_text())
-    assert "<html" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "<html" in page and "tfcompress compress --" in page and "PolynomialSparsity(" in page
     assert len(report["candidates"]) == 10
     pruned = tfc.load(folder / "pruned.keras")
     assert tfc.sparsity(pruned) == 0.75

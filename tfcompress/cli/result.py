@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,21 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return {**found, "backend": backend}
+
+
+def about(values: FlagValues, job: str, data: str, model: str | None = None) -> dict[str, Any]:
+    """Return what a report says beside its figures: the model, the data, the seed, and the command that made it.
+
+    Args:
+        values: The job's flags.
+        job: Its name.
+        data: The data's name.
+        model: The model's name, where the report is about one.
+    """
+    given = sorted(name for name in values if values[name].present)
+    words = ["tfcompress", job, *(word for name in given for word in values[name].serialize().splitlines())]
+    seed = {"seed": values.seed} if "seed" in values else {}
+    return {**({"model": model} if model else {}), "data": data, **seed, "command": shlex.join(words)}
 
 
 def files_made(paths: Iterable[str | os.PathLike[str]]) -> list[dict[str, Any]]:

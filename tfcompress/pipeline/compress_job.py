@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -98,6 +98,7 @@ def compress_job(
     overwrite: bool = False,
     stage: Stage = silent,
     resume: Resume | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Report:
     """Do the main job and write everything into a folder.
 
@@ -117,6 +118,7 @@ def compress_job(
         stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
         resume: Where trainings are backed up, so that this job goes on where it was killed; files that it had written
             are replaced.
+        about: What else the report says, as in `tfcompress.compare`; the recipe is added.
 
     Returns:
         The report: the dense model and the files beside each other.
@@ -173,7 +175,15 @@ def compress_job(
     saved = {name: Saved(each, folder / name) for name, each in zip(MODELS, models.values(), strict=True)}
     candidates = {**saved, **{name: folder / name for name in FILES}}
     test = data.test.in_order()
-    report = compare(candidates, test, baseline="dense.tflite", threads=threads, class_names=data.class_names)
+    recipe = f"{schedule!r}, then {config!r}"
+    report = compare(
+        candidates,
+        test,
+        baseline="dense.tflite",
+        threads=threads,
+        class_names=data.class_names,
+        about={"model": dense.name, "data": data.name, **(about or {}), "recipe": recipe},
+    )
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
     if resume:

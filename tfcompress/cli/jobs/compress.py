@@ -9,7 +9,7 @@ from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
-from tfcompress.cli.result import files_made
+from tfcompress.cli.result import about, files_made
 from tfcompress.cli.resume_flags import resume_of
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 
@@ -49,6 +49,7 @@ def compress(values: FlagValues) -> Result:
         overwrite=values.overwrite or demo,
         stage=stage_of(values),
         resume=resume,
+        about=about(values, "compress", data.name, name),
     )
     print(report.table(width=110))
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")

@@ -9,7 +9,7 @@ from absl.flags import FlagValues
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
-from tfcompress.cli.result import files_made
+from tfcompress.cli.result import about, files_made
 
 
 def evaluate(values: FlagValues) -> Result:
@@ -33,7 +33,8 @@ def evaluate(values: FlagValues) -> Result:
         text = f"Would evaluate {len(rows)} models on {data.test.samples:,} samples of {data.name}, and time them."
         return dry_run.said(text, rows, [page] if page else [])
     test = data.test.in_order()
-    report = tfc.compare(candidates, test, threads=values.threads, class_names=data.class_names)
+    names = {"threads": values.threads, "class_names": data.class_names}
+    report = tfc.compare(candidates, test, **names, about=about(values, "evaluate", data.name))
     print(report.table(width=110))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")
