@@ -33,8 +33,8 @@ def test_they_are_short():
 @pytest.mark.parametrize(
     ("name", "least", "files"),
     [
-        ("transfer_learning", 0.85, ["images.onnx", "images.tflite"]),
-        ("keyword_spotter", 0.9, ["words.tflite"]),
+        pytest.param("transfer_learning", 0.85, ["images.onnx", "images.tflite"], marks=pytest.mark.rare),
+        pytest.param("keyword_spotter", 0.9, ["words.tflite"], marks=pytest.mark.rare),
         ("tabular", 0.93, ["table.onnx", "table.tflite"]),
     ],
 )

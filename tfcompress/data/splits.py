@@ -125,8 +125,8 @@ class Stream(Split):
     >>> import tensorflow as tf
     >>> read = lambda seed: tf.data.Dataset.from_tensor_slices((np.zeros((6, 2), "float32"), np.arange(6)))
     >>> split = Stream(read)
-    >>> split.samples, split.x, [len(y) for _, y in split.in_order()()], split.first(4).shape
-    (6, TensorInfo(shape=(None, 2), dtype='float32'), [6], (4, 2))
+    >>> split.samples, split.x.shape, [len(y) for _, y in split.in_order()()], split.first(4).shape
+    (6, (None, 2), [6], (4, 2))
     """
 
     endless = True
