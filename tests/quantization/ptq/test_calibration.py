@@ -52,6 +52,16 @@ def test_minmax_is_what_the_float_activations_reach():
     np.testing.assert_allclose(found["hidden_relu"], (0, hidden.max()), rtol=1e-5)
 
 
+def test_kernels_that_are_read_where_the_float_model_is_traced():
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((6,), name="x")
+    hidden = L.Dense(8, activation="tanh")(L.Dense(8, activation="gelu")(inputs))
+    model = keras.Model(inputs, L.Dense(3, name="out")(hidden))
+    low, high = ranges_of(tfc.quantize(model, "int8", samples()))["out"]
+    outputs = model.predict(samples(), verbose=0)
+    np.testing.assert_allclose((low, high), (outputs.min(), outputs.max()), atol=0.05)
+
+
 def test_ranges_are_those_of_inference_also_of_a_layer_that_trains_where_nothing_is_said():
     class Augmented(L.Layer):
         def call(self, x, training=True):
