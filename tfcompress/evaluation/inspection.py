@@ -9,39 +9,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.evaluation.file_constants import bytes_by_dtype
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.reports.tables import plain, to_text
 from tfcompress.runtime.external_data import external_files
-from tfcompress.runtime.integer_io import io_grids
+from tfcompress.runtime.integer_io import with_grids
 from tfcompress.runtime.opening import open_runner
 
 REST = "operators, names and shapes"
 """What the bytes of a file are that aren't constants."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """An input or output of a file.
-
-    Attributes:
-        name: Its name.
-        shape: Its sizes; `None`: any.
-        dtype: Its NumPy name.
-        scale: Of a quantized one: an integer q stands for (q - zero_point) * scale; else `None`.
-        zero_point: Of a quantized one, else `None`.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-    scale: float | None = None
-    zero_point: int | None = None
-
-    def __str__(self) -> str:
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        grid = "" if self.scale is None else f", scale {self.scale:.6g}, zero point {self.zero_point}"
-        return f"{self.name}: {self.dtype} ({sizes}){grid}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +49,8 @@ class Inspection:
         format: "tflite" or "onnx".
         precision: As `tfc.Artifact` says it.
         nbytes: Of the file, with that of files that belong to it.
-        inputs: In the order of the file.
-        outputs: In the order of the file.
+        inputs: By name, in the order of the file.
+        outputs: By name, in the order of the file.
         operators: By kind, in the order in which they come first; without those that compute nothing.
         bytes_by_kind: {dtype of constants, or what else there is: bytes}; together `nbytes`.
     """
@@ -82,14 +59,17 @@ class Inspection:
     format: str
     precision: str
     nbytes: int
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
     operators: tuple[OperatorKind, ...]
     bytes_by_kind: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        return plain({**dataclasses.asdict(self), "path": str(self.path)})
+        found = {**dataclasses.asdict(self), "path": str(self.path)}
+        for kind in ("inputs", "outputs"):
+            found[kind] = [{"name": name, **info} for name, info in found[kind].items()]
+        return plain(found)
 
     def __str__(self) -> str:
         from rich import box
@@ -97,7 +77,8 @@ class Inspection:
         from rich.text import Text
 
         lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]
-        lines += [f"  input {one}" for one in self.inputs] + [f"  output {one}" for one in self.outputs]
+        lines += [f"  input {_line(name, info)}" for name, info in self.inputs.items()]
+        lines += [f"  output {_line(name, info)}" for name, info in self.outputs.items()]
         operators = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for title in ("operator", "integer", "float", "weights", "stored as"):
             operators.add_column(title, justify="left" if title in ("operator", "stored as") else "right")
@@ -105,6 +86,12 @@ class Inspection:
             cells = (one.kind, str(one.integer), str(one.float), f"{one.parameters:,}", ", ".join(one.weights))
             operators.add_row(*map(Text, cells))
         return to_text("\n".join(lines), operators, table_of_bytes(self.bytes_by_kind))
+
+
+def _line(name: str, info: TensorInfo) -> str:
+    sizes = ", ".join("any" if size is None else str(size) for size in info.shape)
+    grid = "" if info.scale is None else f", scale {info.scale:.6g}, zero point {info.zero_point}"
+    return f"{name}: {info.dtype} ({sizes}){grid}"
 
 
 def table_of_bytes(sizes: Mapping[str, int]) -> Any:
@@ -133,12 +120,6 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
     """
     runner = open_runner(path)
     file = pathlib.Path(path)
-    grids = io_grids(runner)
-
-    def tensors(specs: Any) -> tuple[Tensor, ...]:
-        known = ((name, spec, grids.get(name, (None, None))) for name, spec in specs.items())
-        return tuple(Tensor(name, tuple(spec.shape), spec.dtype, *grid) for name, spec, grid in known)
-
     arithmetic = read_arithmetic(file)
     grouped: dict[str, list[Any]] = collections.defaultdict(list)
     for operator in arithmetic.operators:
@@ -158,5 +139,5 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
     constants = bytes_by_dtype(file)
     sizes = {f"{dtype} constants": size for dtype, size in sorted(constants.items(), key=lambda item: -item[1])}
     sizes[REST] = nbytes - sum(constants.values())
-    specs = tensors(runner.input_specs), tensors(runner.output_specs)
+    specs = with_grids(runner.input_specs, runner), with_grids(runner.output_specs, runner)
     return Inspection(file, runner.format, arithmetic.precision, nbytes, *specs, operators, sizes)
