@@ -92,7 +92,7 @@ def check_effects(values: FlagValues) -> None:
     if not values.qat_epochs:
         refuse_without_effect(values, "without --qat_epochs", "preserve_sparsity", "learning_rate", "distribution")
     if not any(str(path).endswith(".onnx") for path in values.outputs or ()):
-        refuse_without_effect(values, "without a .onnx file among --outputs", "opset")
+        refuse_without_effect(values, "without a .onnx file among --outputs", "opset", "weights")
     if values.config is not None:
         refuse_without_effect(values, "with --config, whose file says it for each layer", "recipe", "range")
     if not find_ranges(values) and not (values.correct_bias or values.reestimate_batch_norm):

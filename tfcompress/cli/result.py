@@ -91,6 +91,7 @@ def described(artifact: Artifact) -> dict[str, Any]:
         "operators": artifact.operators and dataclasses.asdict(artifact.operators),
         "parity": artifact.parity and dataclasses.asdict(artifact.parity),
         "notes": list(artifact.notes),
+        "weights": [dataclasses.asdict(one) for one in artifact.weights],
     }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
+from tfcompress.export.onnx.weights.folding import folded
 from tfcompress.export.tflite.sparse_encoding import densify
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import read
@@ -81,7 +83,8 @@ def count_onnx(path: str | os.PathLike[str]) -> Count:
     A weight is an initializer or Constant of a float type or of 4 to 16 bits. The scales and zero points of
     quantized operators are none, nor are the scales that integers are multiplied with. int32 counts where it is
     dequantized or is the bias of an integer operator; other int32 and int64 constants are shapes, axes and
-    indices. A quantized weight is zero where it equals its zero point.
+    indices. A quantized weight is zero where it equals its zero point. Weights that are unpacked when the file is
+    loaded count as they are then.
 
     Args:
         path: the file.
@@ -94,7 +97,7 @@ def count_onnx(path: str | os.PathLike[str]) -> Count:
         ValueError: it isn't an .onnx file.
     """
     total = Count(0, 0)
-    for graph in _graphs(_open_onnx(path).graph):
+    for graph in _graphs(folded(_open_onnx(path), pathlib.Path(path)).graph):
         total += _count_graph(graph)
     return total
 

@@ -11,6 +11,7 @@ from tfcompress.core.atomic_files import check_target
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.c_array import described, write_c_array
 from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import Operators
 from tfcompress.parity.tolerance import OutputParity, Parity
@@ -40,6 +41,7 @@ class Artifact:
         data_files: the files beside it that hold its weights, where an ONNX model has them outside; they go where it
             goes.
         plan: of a model that was exported: what each operator was to compute in, and why; None: not known.
+        weights: of a file that was exported with coded weights: how each is stored, and in how many bytes.
     """
 
     path: pathlib.Path
@@ -53,6 +55,7 @@ class Artifact:
     operators: Operators | None = None
     data_files: tuple[pathlib.Path, ...] = ()
     plan: ExportPlan | None = None
+    weights: tuple[CodedWeight, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]

@@ -17,12 +17,14 @@ from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
+from tfcompress.export.coded_file import CODED, PLAIN, check_coded, code_weights, summary
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
 from tfcompress.export.onnx import to_onnx
+from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import Deployment, deploy
-from tfcompress.export.plan.export_plan import made_plan
-from tfcompress.export.plan.file_check import compare, require_integers
+from tfcompress.export.plan.export_plan import ExportPlan, made_plan
+from tfcompress.export.plan.file_check import compare, layers_of_weights, require_integers
 from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
@@ -44,7 +46,7 @@ from tfcompress.tracing.unsupported_operators import check_operators
 
 PRECISIONS = ("float32", "float16")
 INFERENCE_IO = ("float32", "int8", "uint8")
-OPSETS = (18, 19, 20, 21)
+OPSETS = tuple(range(18, 26))
 NO_SPARSE_ONNX = (
     "sparse: ONNX Runtime has no kernels for sparse weights: all zeros are stored, and gone when the file is zipped."
 )
@@ -71,6 +73,7 @@ def export(
     stateful: str | None = None,
     random: str | None = None,
     external_data: bool | None = None,
+    weights: str = PLAIN,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -87,7 +90,7 @@ def export(
         inference_io: dtype of the file's floating inputs and outputs: "float32"; or "int8" or "uint8" for a model
             with quantized activations, whose scales and zero points are in the file.
         precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
-        opset: of the ONNX standard, 18 to 21; TFLite has none.
+        opset: of the ONNX standard, 18 to 25; TFLite has none.
         sparse: True: a `.tflite` file leaves out the zeros of each weight that gets smaller so and that its runtime
             reads right, which is seen by running it; "auto": only of those that cost no speed by it, and none of a
             `.onnx` file, whose runtime has no sparse weights; False: all zeros are stored, as delegates other than
@@ -114,6 +117,11 @@ def export(
             since a file draws nothing.
         external_data: whether a `.onnx` file has its weights in a second file beside it, `<name>.onnx.data`; None:
             only if it would be larger than 2 GB, which protobuf can't hold. The two belong together.
+        weights: "plain": integer weights of a `.onnx` file stand in it as int8. "coded": each is stored in the form
+            that takes the fewest bytes (4 or 2 bits, places in a table, a mask or gaps and codes), and ONNX Runtime
+            unpacks it when it loads the file: the same kernels with the same numbers, at the same speed. "auto": so
+            where the file gets smaller by it, and plain otherwise, as in `.tflite` and float files. Types of 4 bits
+            take opset=21, of 2 bits opset=25; below, bits are packed into bytes. The artifact says how each is stored.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -146,6 +154,7 @@ def export(
         stateful=stateful,
         random=random,
         external_data=external_data,
+        weights=weights,
     )
     check_exports(model)
     given = None if isinstance(verify, bool) or random else fitted(model, verify, stateful)
@@ -190,6 +199,7 @@ def export(
             notes += (f"Layers that Keras itself quantized ({of_keras}) are {arithmetic.precision} in this file.",)
         if require_integer:
             require_integers(found, model.name)
+        coded = _coded(beside, arithmetic, plan, traced, weights=weights, external=external_data)
         if scheme is not None:  # else `convert` may be called again
             deployment.forget_values()  # before the runtime holds them too
         parity = None if verify is False else check(opened(traced, beside))
@@ -199,10 +209,11 @@ def export(
             write(beside, written, False, LARGEST_FILE)
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         size, data_files = finished(beside, final, overwrite)
-    notes += signature.notes(list(traced.outputs))
     inputs, outputs = _as_written((traced.inputs, traced.outputs), inference_io, final)
-    notes = (*remarks, *notes)
-    return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, notes, found, data_files, plan)
+    notes = (*remarks, *notes, *summary(coded), *signature.notes(list(traced.outputs)))
+    return Artifact(
+        final, kind, arithmetic.precision, size, inputs, outputs, parity, notes, found, data_files, plan, coded
+    )
 
 
 def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, precision: str, inference_io: str) -> Any:
@@ -212,6 +223,22 @@ def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, pr
     if kind == "tflite":
         return to_tflite.to_tflite(traced, **how)
     return to_onnx.to_onnx(traced, opset=opset, **how)
+
+
+def _coded(
+    path: pathlib.Path,
+    arithmetic: FileArithmetic,
+    plan: ExportPlan,
+    traced: Trace,
+    *,
+    weights: str,
+    external: bool | None,
+) -> tuple[CodedWeight, ...]:
+    """Code the weights of a plain file, where that is asked for and there are any; return how each is stored."""
+    if weights == PLAIN or plan.format != "onnx" or not plan.weights:
+        return ()
+    layers = layers_of_weights(arithmetic, plan, traced)
+    return code_weights(path, arithmetic, layers, always=weights == CODED, external=external, limit=LARGEST_FILE)
 
 
 def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
@@ -251,6 +278,7 @@ def _check_arguments(
     stateful: Any,
     random: Any,
     external_data: Any,
+    weights: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
@@ -271,6 +299,7 @@ def _check_arguments(
         )
     check_flag("require_integer", require_integer)
     check_external(external_data, kind, path)
+    check_coded(model, weights, kind, path)
     signature = read_signature(model)
     specs = signature.inputs.values()
     declared = [spec.dtype for spec in specs] if signature.declared else None

@@ -19,7 +19,14 @@ FLAGS = {
         "choice",
         choices=("float32", "int8", "uint8"),
     ),
-    "opset": Flag("Of the ONNX standard; TFLite has none.", "18", "choice", choices=("18", "19", "20", "21")),
+    "opset": Flag("Of the ONNX standard; TFLite has none.", "18", "choice", choices=tuple(map(str, range(18, 26)))),
+    "weights": Flag(
+        "How .onnx files store integer weights: 'coded' in the form that takes the fewest bytes, which ONNX Runtime "
+        "unpacks when it loads the file; 'auto' so where the file gets smaller.",
+        "plain",
+        "choice",
+        choices=("plain", "coded", "auto"),
+    ),
     "external_data": Flag(
         "Put the weights of .onnx files in a second file beside each, <name>.onnx.data; by default only where they are "
         "more than one file holds, 2 GB.",

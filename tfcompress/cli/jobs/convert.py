@@ -19,7 +19,7 @@ def convert(values: FlagValues) -> Result:
     from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
 
-    for flag, suffix in (("opset", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
+    for flag, suffix in (("opset", ".onnx"), ("weights", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
     outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
@@ -47,6 +47,7 @@ def convert(values: FlagValues) -> Result:
                 inference_io=values.inference_io,
                 opset=int(values.opset),
                 sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
+                weights=values.weights if path.suffix.lower() == ".onnx" else "plain",
                 external_data=values.external_data if path.suffix.lower() == ".onnx" else None,
                 require_integer=values.require_integer,
                 stateful=values.stateful,
@@ -68,7 +69,7 @@ JOB = Job(
     run=convert,
     flags=(
         *("model", "outputs", *DATA, "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
-        *("external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
+        *("weights", "external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
     required=("model", "outputs"),
 )

@@ -77,6 +77,7 @@ def quantize(values: FlagValues) -> Result:
                 path,
                 inference_io=values.inference_io,
                 opset=int(values.opset),
+                weights=values.weights if path.suffix.lower() == ".onnx" else "plain",
                 overwrite=overwrite,
                 verify=True if data is None else data.test.first(256),
             )
@@ -105,7 +106,7 @@ JOB = Job(
         *("model", *DATA, "output", "outputs", "overwrite", "unsafe", "layers", "config", "recipe", "range"),
         *("calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch"),
         *("freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity"),
-        *("inference_io", "opset", "qat_epochs", "batch_size", "learning_rate", "seed", "dry_run", *MACHINE),
+        *("inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate", "seed", "dry_run", *MACHINE),
     ),
     required=("model", "output"),
     defaults={"learning_rate": 2e-4},

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.propagate import FUSED
+from tfcompress.export.onnx.weights.folding import folded
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.export.plan.planned_weights import digest
 from tfcompress.quantization.numerics.grid import Grid
@@ -47,10 +48,10 @@ class _Stored(NamedTuple):
 
 
 def read(path: pathlib.Path) -> FileArithmetic:
-    """Read a file."""
+    """Read a file; of weights that are unpacked when it is loaded, what they are then."""
     import onnx
 
-    return _Reader(onnx.load(path, load_external_data=False), path).run()
+    return _Reader(folded(onnx.load(path, load_external_data=False), path), path).run()
 
 
 class _Reader:

@@ -64,6 +64,13 @@ def compare(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace, kind: st
     return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats), arithmetic.kinds)
 
 
+def layers_of_weights(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace) -> dict[str, str]:
+    """Return {`digest` of a weight's integers: the layer that has it}, as far as the names in a file say it."""
+    known = trace.layers | frozenset(plan.sources)
+    found = ((op.integers, _named(op, plan, known)) for op in arithmetic.operators if op.integers)
+    return {integers: layer for integers, layer in found if layer is not None}
+
+
 def _named(op: FileOperator, plan: ExportPlan, known: frozenset[str]) -> str | None:
     """Return the layer that the names of an operator tell; `None`: none."""
     found = [plan.sources.get(name, name) for name in _layers(op.names, known)]

@@ -1,0 +1,25 @@
+"""python -m benchmarks.compression [--part=coded] [--rounds=31]
+
+What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json.
+
+    coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
+            and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
+            WebAssembly where Node is there
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+from collections.abc import Callable
+
+from benchmarks.coded import coded
+from benchmarks.harness import Setting, run_parts
+
+PARTS: dict[str, Callable[[Setting], None]] = {"coded": coded}
+
+if __name__ == "__main__":
+    run_parts("compression", __doc__, PARTS, rounds=31)

@@ -1,0 +1,107 @@
+"""An ONNX file whose integer weights are unpacked when it is loaded, made of one that stores them plainly."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfcompress.core.arguments import check_choice
+from tfcompress.core.out_of_memory import give_back
+from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.onnx.detached_constants import without_large_constants
+from tfcompress.export.onnx.weights.coding import CodedWeight, code
+from tfcompress.export.plan.file_operators import FileArithmetic
+from tfcompress.export.plan.scheme import scheme_of
+from tfcompress.export.writing import write
+from tfcompress.quantization.quantize import is_quantized
+from tfcompress.runtime.external_data import data_file, read
+
+PLAIN, CODED, AUTO = "plain", "coded", "auto"
+WEIGHTS = (PLAIN, CODED, AUTO)
+"""What `tfc.export(..., weights=)` takes."""
+
+
+def check_coded(model: Any, weights: Any, kind: str, path: Any) -> None:
+    """Refuse a `weights` that is no choice, or that there can't be for a model or format.
+
+    Args:
+        model: What is exported.
+        weights: As asked.
+        kind: "tflite" or "onnx".
+        path: Of the file.
+    """
+    check_choice("weights", weights, WEIGHTS)
+    if weights == CODED and kind != "onnx":
+        raise ValueError(
+            f"Expected weights='plain' or 'auto' for a .{kind} file. Received: weights='coded' and "
+            f"{os.fspath(path)!r}. Only ONNX Runtime computes a file's constants when it loads it: export to .onnx."
+        )
+    if weights == CODED and (not is_quantized(model) or scheme_of(model) is None):
+        raise ValueError(
+            f"Expected a model with weights of integers for weights='coded'. Received: {model.name!r}, whose weights "
+            "are float. Quantize it first, with tfcompress.quantize(model, 'int8', data), or leave weights out."
+        )
+
+
+def code_weights(
+    path: pathlib.Path,
+    plain: FileArithmetic,
+    layers: Mapping[str, str],
+    *,
+    always: bool,
+    external: bool | None,
+    limit: int,
+) -> tuple[CodedWeight, ...]:
+    """Let a written ONNX file be one that unpacks itself.
+
+    Args:
+        path: Of the file; it is replaced.
+        plain: What was read in it.
+        layers: {`digest` of a weight's integers: the layer that has it}.
+        always: Whether to do so where the file doesn't get smaller.
+        external: Whether values stand in a second file; `None`: where they must.
+        limit: Bytes that one file holds.
+
+    Returns:
+        How the file that is there now stores each weight; none: it is as it was.
+
+    Raises:
+        ValueError: The coded file doesn't decode to the plain one.
+    """
+    import onnx
+
+    before = sum(file.stat().st_size for file in (path, data_file(path)) if file.is_file())
+    proto = read(path)
+    stored = code(proto, layers)
+    if not always and proto.ByteSize() >= before:
+        return ()
+    onnx.checker.check_model(without_large_constants(proto))
+    write(path, proto, external, limit)
+    made = read_arithmetic(path)
+    give_back(before, cycles=False)
+    if _facts(made) != _facts(plain):
+        raise ValueError(
+            f"Expected a coded file that decodes to the plain one. Received: {made.precision} instead of "
+            f"{plain.precision}, or operators with other weights. Export with weights='plain'."
+        )
+    return stored
+
+
+def summary(stored: Sequence[CodedWeight]) -> tuple[str, ...]:
+    """Return what a reader is told: bytes as int8 and coded, and how many weights are in each form."""
+    if not stored:
+        return ()
+    forms = collections.Counter(one.form for one in stored)
+    counted = "; ".join(f"{count} as {form}" for form, count in forms.most_common())
+    plain, nbytes = sum(one.plain_bytes for one in stored), sum(one.nbytes for one in stored)
+    said = f"weights: {nbytes:,} bytes that unpack themselves when the file is loaded, {plain:,} as int8 ({counted})."
+    return (said,)
+
+
+def _facts(arithmetic: FileArithmetic) -> Any:
+    """Return what a coded file has to have in common with the plain one."""
+    operators = [(op.kind, op.integer, op.weights, op.size, op.integers) for op in arithmetic.operators]
+    return arithmetic.precision, operators, [grid for _, grid in arithmetic.grids]

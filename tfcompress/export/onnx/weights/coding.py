@@ -1,0 +1,82 @@
+"""The integer weights of an ONNX model in their smallest storage forms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tfcompress.export.onnx.container import shorten_names, shrink
+from tfcompress.export.onnx.weights.choice import choose
+from tfcompress.export.onnx.weights.decoders import DOMAIN, LEAST_IR, functions
+from tfcompress.export.onnx.weights.form import Weight, Writer
+from tfcompress.export.onnx.weights.plain import Plain
+from tfcompress.export.plan.planned_weights import digest
+
+IR = {21: 10, 23: 11, 24: 12, 25: 13}
+"""{opset: the first version of the format whose types it has}, of opsets with new ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CodedWeight:
+    """How an integer weight is stored in a file that unpacks itself.
+
+    Attributes:
+        layer: That has it; the name of its tensor where no layer is known.
+        form: In words.
+        parameters: How many integers it has.
+        plain_bytes: That it would take of the file as int8.
+        nbytes: That it takes; what several weights share counts with the first.
+    """
+
+    layer: str
+    form: str
+    parameters: int
+    plain_bytes: int
+    nbytes: int
+
+
+def code(proto: Any, layers: Mapping[str, str] | None = None) -> tuple[CodedWeight, ...]:
+    """Store the integer weights of a model in the forms with which its file is smallest, in place.
+
+    What the model computes stays the same, bit by bit.
+
+    Args:
+        proto: An `onnx.ModelProto` of opset 18 or later, with all values in it.
+        layers: {`digest` of a weight's integers: the layer that has it}.
+
+    Returns:
+        How each weight is stored.
+    """
+    import onnx
+
+    opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    shrink(proto)
+    graph = proto.graph
+    tensors = [x for x in graph.initializer if x.data_type == onnx.TensorProto.INT8 and len(x.dims) > 1]
+    weights = [Weight(onnx.numpy_helper.to_array(tensor)) for tensor in tensors]
+    writer = Writer({tensor.name for tensor in graph.initializer} | {x for node in graph.node for x in node.output})
+    stored: list[CodedWeight] = []
+    gone: set[str] = set()
+    for tensor, weight, form in zip(tensors, weights, choose(weights, opset), strict=True):
+        plain = nbytes = tensor.ByteSize()
+        if not isinstance(form, Plain):
+            begun = len(writer.constants), len(writer.nodes)
+            form.write(form.encode(weight), weight.integers.shape, writer, tensor.name)
+            added = (*writer.constants[begun[0] :], *writer.nodes[begun[1] :])
+            nbytes = sum(one.ByteSize() for one in added)
+            gone.add(tensor.name)
+        layer = (layers or {}).get(digest(weight.integers), tensor.name)
+        stored.append(CodedWeight(layer, str(form), weight.integers.size, plain, nbytes))
+    for place in reversed([i for i, tensor in enumerate(graph.initializer) if tensor.name in gone]):
+        del graph.initializer[place]
+    graph.initializer.extend(writer.constants)
+    others = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*writer.nodes, *others])
+    if writer.decoders:
+        proto.functions.extend(functions(writer.decoders, opset))
+        proto.opset_import.add(domain=DOMAIN, version=1)
+    proto.ir_version = max(proto.ir_version, LEAST_IR, *(ir for first, ir in IR.items() if first <= opset), 0)
+    shorten_names(proto)
+    return tuple(stored)

@@ -1,0 +1,144 @@
+"""The decoders of coded weights: functions inside the file, of operators that ONNX Runtime computes when it loads it.
+
+ONNX Runtime puts a function's operators in the place of each call, and computes at once what depends on constants
+alone: what runs then are the kernels of a file with plain integers. Only operators and types that ONNX Runtime Web has
+are used, and none that isn't folded (Loop, Scan, If).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+DOMAIN = "c"
+"""Of the functions; names are short, for each is in the file as often as it is called."""
+
+UNPACK, VALUES, SHAPED, TABLE, MASK, GAPS = "u", "v", "r", "t", "m", "g"
+
+LEAST_OPSET = 18
+"""The first that has BitwiseAnd, and a ReduceProd whose axes are an input."""
+
+LEAST_IR = 8
+"""The first version of the format that has functions."""
+
+_BODIES = {
+    # Integers of some bits each: plane by plane eight bits in a byte, x is (bits, bytes, 1); p is what each bit counts.
+    UNPACK: """u (x, p) => (y) {
+        s = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+        m = Constant <value_ints = [0, -1]> ()
+        a = BitwiseAnd (x, s)
+        b = Cast <to = 9> (a)
+        c = Cast <to = 2> (b)
+        d = Reshape (c, m)
+        y = MatMulInteger (p, d)
+    }""",
+    # What stands in a table at places of some bits each.
+    VALUES: """v (x, p, t) => (y) {
+        a = c.u (x, p)
+        y = Gather (t, a)
+    }""",
+    # The first values, as many as a tensor of shape s has, in that shape.
+    SHAPED: """r <s> (x) => (y) {
+        s = Constant <value_ints: ints = @s> ()
+        z = Constant <value_ints = [0]> ()
+        n = ReduceProd (s)
+        a = Slice (x, z, n)
+        y = Reshape (a, s)
+    }""",
+    TABLE: """t <s> (x, p, t) => (y) {
+        a = c.v (x, p, t)
+        y = c.r <s: ints = @s> (a)
+    }""",
+    # Zero where a bit of x is 0; elsewhere the next of the values.
+    MASK: """m <s> (x, p, v) => (y) {
+        z = Constant <value = int8[1] {0}> ()
+        o = Constant <value_int = 0> ()
+        a = c.u (x, p)
+        b = CumSum (a, o)
+        i = Mul (a, b)
+        w = Concat <axis = 0> (z, v)
+        d = Gather (w, i)
+        y = c.r <s: ints = @s> (d)
+    }""",
+    # Zero but at places that are x + 1 behind the one before, where the next of the values is.
+    GAPS: """g <s> (x, p, v) => (y) {
+        s = Constant <value_ints: ints = @s> ()
+        o = Constant <value_int = 0> ()
+        e = Constant <value = int32 {1}> ()
+        n = ReduceProd (s)
+        m = Add (n, n)
+        z = ConstantOfShape <value = int8[1] {0}> (m)
+        a = c.u (x, p)
+        b = Add (a, e)
+        c = CumSum (b, o)
+        i = Sub (c, e)
+        d = ScatterElements (z, i, v)
+        y = c.r <s: ints = @s> (d)
+    }""",
+}
+
+NEEDED = {
+    UNPACK: frozenset({UNPACK}),
+    VALUES: frozenset({VALUES, UNPACK}),
+    SHAPED: frozenset({SHAPED}),
+    TABLE: frozenset({TABLE, VALUES, UNPACK, SHAPED}),
+    MASK: frozenset({MASK, UNPACK, SHAPED}),
+    GAPS: frozenset({GAPS, UNPACK, SHAPED}),
+}
+"""{decoder: itself and those that it calls}."""
+
+
+def functions(decoders: Iterable[str], opset: int) -> list[Any]:
+    """Return some decoders, and what these call, as `onnx.FunctionProto`s.
+
+    Args:
+        decoders: Their names.
+        opset: Of the file, at least `LEAST_OPSET`.
+
+    >>> [made.name for made in functions(["t"], 18)]
+    ['u', 'v', 'r', 't']
+    """
+    wanted = frozenset().union(*(NEEDED[name] for name in decoders))
+    return [_function(name, opset) for name in _BODIES if name in wanted]
+
+
+@functools.cache
+def function_bytes(name: str) -> int:
+    """Return how many bytes of a file a decoder takes, without those that it calls."""
+    size: int = _function(name, LEAST_OPSET).ByteSize()
+    return size + 3
+
+
+def call(decoder: str, inputs: list[str], output: str, shape: tuple[int, ...]) -> Any:
+    """Return the node that calls a decoder.
+
+    Args:
+        decoder: Its name.
+        inputs: Names of what it is given.
+        output: Name of what it makes.
+        shape: Of what it makes, where it has to be told.
+    """
+    import onnx
+
+    told = {"s": list(shape)} if shape else {}
+    return onnx.helper.make_node(decoder, inputs, [output], domain=DOMAIN, **told)
+
+
+def _function(name: str, opset: int) -> Any:
+    import onnx
+
+    body = _BODIES[name]
+    imports = f'"" : {opset}' + (f', "{DOMAIN}" : 1' if f"{DOMAIN}." in body else "")
+    made = onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: [{imports}]>\n{body}')
+    for node in made.node:  # the parser writes what is empty, too
+        if not node.domain:
+            node.ClearField("domain")
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                values = onnx.numpy_helper.to_array(attribute.t)
+                attribute.t.CopyFrom(onnx.numpy_helper.from_array(values))
+    for entry in made.opset_import:
+        if not entry.domain:
+            entry.ClearField("domain")
+    return made
