@@ -170,7 +170,7 @@ class Graph:
         self._nodes = {id(node): node for node in self._sorted()}
 
     def finish(self) -> None:
-        """Write nodes and constants back to the proto, sorted, without what nothing needs."""
+        """Write nodes and constants back to the proto, sorted, without what nothing needs; constants are given up."""
         import onnx
 
         graph = self.proto.graph
@@ -181,9 +181,10 @@ class Graph:
         del graph.initializer[:]
         del graph.value_info[:]
         graph.node.extend(order)
-        graph.initializer.extend(
-            onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items() if name in used
-        )
+        for name in [name for name in self.constants if name not in used]:
+            del self.constants[name]  # before others are copied: most are the floats of what is now integers
+        for name in list(self.constants):
+            graph.initializer.append(onnx.numpy_helper.from_array(self.constants.pop(name), name))
 
     def _drop_unused(self) -> None:
         needed: set[int] = set()

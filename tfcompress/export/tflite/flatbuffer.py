@@ -68,6 +68,7 @@ class File(FileTables):
     def to_bytes(self) -> bytes:
         """Return the file's bytes, without what no operator uses any more."""
         self._drop_unused()
+        self.detach()
         return packed(self.model, self.schema)
 
     def add_signature(self, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:

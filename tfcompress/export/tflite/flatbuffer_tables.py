@@ -26,6 +26,7 @@ class FileTables:
         self._names = _by_number(schema.BuiltinOperator)
         self.types = _by_number(schema.TensorType)
         self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        self._read = len(content)
 
     def name(self, op: Any) -> str:
         """Return what kind of operator `op` is, as in the schema; a custom one by the name that it was given."""
@@ -46,11 +47,29 @@ class FileTables:
         return len(self.model.operatorCodes) - 1
 
     def buffer(self, data: np.ndarray) -> int:
-        """Add a buffer; return its index."""
+        """Add a buffer, which takes the array itself where it is contiguous; return its index."""
         buffer = self.schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        buffer.data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         self.model.buffers.append(buffer)
         return len(self.model.buffers) - 1
+
+    def detach(self) -> None:
+        """Let go of the bytes that the file was read from where most of them have been replaced; the rest is copied."""
+        left = sum(len(buffer.data) for buffer in self.model.buffers if buffer.data is not None)
+        if 2 * left < self._read:
+            _copy_views(self.model)
+
+
+def _copy_views(table: Any) -> None:
+    """Copy the arrays of an object of the schema, and of those in it, that are views of the bytes of a file."""
+    for name, value in vars(table).items():
+        if isinstance(value, np.ndarray):
+            if not value.flags.writeable:
+                setattr(table, name, value.copy())
+        else:
+            for part in value if isinstance(value, list) else [value]:
+                if hasattr(part, "__dict__"):
+                    _copy_views(part)
 
 
 def _number(code: Any) -> int:

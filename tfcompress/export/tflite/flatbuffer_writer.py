@@ -11,7 +11,10 @@ ALIGNMENT = 16
 """Bytes: where the schema wants the data of a buffer to start (`force_align`)."""
 
 ROOM = 1 << 16
-"""Bytes for all but the buffers: the writer doubles its own buffer where it gets too small."""
+"""Bytes for all but buffers and scales: the writer doubles its own buffer where it gets too small."""
+
+SCALE_BYTES = 12
+"""Of a scale, float32, and its zero point, int64."""
 
 
 def packed(model: Any, schema: Any) -> bytes:
@@ -21,12 +24,14 @@ def packed(model: Any, schema: Any) -> bytes:
         model: The schema's object; it isn't changed.
         schema: The generated module.
     """
-    largest = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
-    builder = _builder(largest + ROOM)
+    values = sum(len(buffer.data) + ALIGNMENT for buffer in model.buffers if buffer.data is not None)
+    grids = [tensor.quantization for graph in model.subgraphs for tensor in graph.tensors if tensor.quantization]
+    vectors = sum(SCALE_BYTES * len(grid.scale) for grid in grids if grid.scale is not None)
+    builder = _builder(values + vectors + ROOM)
     aligned = copy.copy(model)
     aligned.buffers = [_Aligned(schema, buffer) for buffer in model.buffers]
     builder.Finish(aligned.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 class _Aligned:
@@ -40,7 +45,7 @@ class _Aligned:
         data = self.buffer.data
         if data is None or not len(data):
             return self.buffer.Pack(builder)
-        data = np.asarray(data, np.uint8).tobytes()
+        data = np.ascontiguousarray(data, np.uint8).data
         builder.StartVector(1, len(data), ALIGNMENT)
         builder.head -= len(data)
         builder.Bytes[builder.head : builder.head + len(data)] = data

@@ -66,6 +66,7 @@ def to_tflite(
     if scheme is None:
         return _in_model_order(trace, content)
     file = File(_in_model_order(trace, content) if graph is None else content)
+    del content  # as long as anything holds it, its floats stay beside the integers
     if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
     if scheme.activations == "static":
