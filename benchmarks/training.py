@@ -152,7 +152,7 @@ def computed(name: str) -> dict[str, Any]:
     model = keras.Sequential([keras.Input((WIDTHS[0],)), *layers])
     granularity = {"block 16 x 1": tfc.Block(16, 1), "2 of 4": tfc.NofM(2, 4)}.get(name, name)
     scope = "layer" if name == "2 of 4" else "global"
-    pruned = tfc.prune(model, tfc.PruneConfig(0.5, granularity=granularity, scope=scope))  # type: ignore[arg-type]
+    pruned = tfc.prune(model, tfc.PruneConfig(0.5, granularity=granularity, scope=scope))
     wrappers = wrapped_layers(pruned)
     weights = sum(layer.layer.kernel.shape[0] * layer.layer.kernel.shape[1] for layer in wrappers)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 import tfcompress as tfc
-from tfcompress.cli.config_file import layer_configs
+from tfcompress.cli.config_file import layer_configs, sections
 from tfcompress.cli.prune_flags import read_config as read_prune
 from tfcompress.cli.quantize_flags import read_config as read_quantize
 from tfcompress.precision.policies import policy_name
@@ -50,6 +51,25 @@ def prune_config(value):
 def test_each_form(name, text, read, expected, tmp_path):
     (tmp_path / name).write_text(text)
     assert layer_configs(tmp_path / name, read).configs == expected
+
+
+def test_sections_for_several_jobs(tmp_path):
+    reads = {"prune": prune_config, "quantize": read_quantize}
+    (tmp_path / "c.yaml").write_text('quantize: {a: null, ".*": int8}\nprune: {a: 0.5}\n')
+    found = sections(tmp_path / "c.yaml", reads)
+    assert found["quantize"].configs == {"a": None, ".*": tfc.QuantizeConfig()}
+    assert found["prune"].configs == {"a": tfc.PruneConfig(PolynomialSparsity(0.0, 0.5, 0, 75, frequency=3))}
+    for text, message in [
+        ("prun: {a: 0.5}", "the sections 'prune' and 'quantize'.*Did you mean 'prune'"),
+        ("a: int8", "the sections.*Received: .'a'"),
+        ("{}", "the sections"),
+        ("- prune", "the sections"),
+        ("prune: 0.5", "c.json: in 'prune': .*mapping from names.*Received: 0.5"),
+        ("quantize: {a: int9}", "c.json: in 'quantize': for 'a': .*Did you mean 'int8'"),
+    ]:
+        (tmp_path / "c.json").write_text(json.dumps(yaml.safe_load(text)))
+        with pytest.raises(ValueError, match=message):
+            sections(tmp_path / "c.json", reads)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -33,6 +34,7 @@ def workshop(tmp_path_factory):
     (folder / "prune.yaml").write_text("hidden: 0.5\n")
     (folder / "quantize.json").write_text('{"logits": null, ".*": {"weights": {"bits": 4}}}')
     (folder / "precision.yaml").write_text(".*: mixed_bfloat16\n")
+    (folder / "both.yaml").write_text("prune: {hidden: 0.5}\nquantize: {logits: null, '.*': {weights: {bits: 4}}}\n")
     return folder
 
 
@@ -47,6 +49,7 @@ RUNS = [
     ("benchmark", ["--models=model.keras"], "Would time 1 model", []),
     ("sensitivity", ["--output=o.json", "--bits=4,8"], "accuracy on data 5 times", ["o.json", "o.png"]),
     ("compress", ["--output_dir=.", "--name=o"], "80% zeros, int8", ["o/quantized.keras", "o/report.html"]),
+    ("compress", ["--output_dir=.", "--name=o", "--config=both.yaml"], "50% zeros, int8x4", ["o/pruned_int8.onnx"]),
 ]  # fmt: skip
 
 
@@ -70,6 +73,7 @@ def test_a_dry_run_says_what_would_be_done(name, flags, text, files, workshop, s
         ("quantize", ["--output=o.keras", "--outputs=none/o.onnx"]),
         ("convert", ["--outputs=model.onnx", "--data=prune.yaml"]),
         ("compress", ["--name=o", "--layers=none"]),
+        ("compress", ["--name=o", "--config=prune.yaml"]),
     ],
 )
 def test_a_dry_run_finds_what_is_wrong(name, flags, workshop, script):
@@ -87,10 +91,12 @@ def test_configs_of_a_file_are_those_of_layers(workshop, tmp_path, script):
     assert result["sparsity"] == pytest.approx(8 / 24)
     assert result["files"] == [{"path": str(output), "bytes": output.stat().st_size}]
     assert (result["job"], result["seed"]) == ("prune", 0)
+    given = sorted([*flags, "--config=prune.yaml", "--json=-"])
+    assert shlex.split(result["command"]) == ["tfcompress", "prune", *given]
     assert result["versions"]["keras"] == keras.__version__
     assert 0 <= result["metrics"]["accuracy"] <= 1
     lines = done.stderr.splitlines()
-    assert sum(line.startswith("prune and fine-tune: epoch ") and " loss " in line for line in lines) == 4
+    assert sum(line.startswith("prune and fine-tune: epoch ") and " accuracy " in line for line in lines) == 4
     assert sum("seed 0" in line and f"keras {keras.__version__}" in line for line in lines) == 1
 
 

@@ -51,10 +51,61 @@ def test_an_interrupted_program_leaves_no_drafts_and_goes_on(tmp_path, script):
 def test_other_contents_of_a_config_are_another_job(tmp_path, capsys):
     config = tmp_path / "config.yaml"
     config.write_text(".*: 0.5\n")
-    values = job_called("prune").values()
+    job = job_called("prune")
+    values = job.values()
     values(["prune", "--model=m.keras", f"--output={tmp_path / 'o.keras'}", f"--config={config}"])
-    resume_of(values, values.output).begin()
-    assert resume_of(values, values.output).begun
+    resume_of(values, job).begin()
+    assert resume_of(values, job).begun
     assert capsys.readouterr().out == "Resuming an earlier run of this command.\n"
     config.write_text(".*: 0.6\n")
-    assert not resume_of(values, values.output).begun
+    assert not resume_of(values, job).begun
+
+
+class Killed(BaseException):
+    """Stands for a signal that no program can catch."""
+
+
+def killed(*_, **__):
+    raise Killed
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with a model and data."""
+    folder = tmp_path_factory.mktemp("workshop")
+    x, y = np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40) % 2
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    keras.Sequential([keras.Input((4,), name="x"), L.Dense(2, name="y")], name="small").save(folder / "model.keras")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "last", "made"),
+    [
+        ("quantize", ["--output=o.keras"], "tfcompress.cli.jobs.quantize.files_made", ["o.keras"]),
+        ("convert", ["--outputs=o.onnx,p.onnx"], "tfcompress.cli.jobs.convert.described", ["o.onnx", "p.onnx"]),
+        ("evaluate", ["--html=o.html"], "tfcompress.cli.result.write", ["o.html"]),
+    ],
+)
+def test_a_job_that_was_killed_late_goes_on(name, flags, last, made, workshop, script, monkeypatch, tmp_path):
+    model = "models" if name == "evaluate" else "model"
+    flags = [f"--{model}={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", *flags, "--json=o.json"]
+    command = [name, *flags]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(last, killed)
+        script(*command, cwd=tmp_path)
+    assert set(made) < set(os.listdir(tmp_path))
+    assert f"Would write {made[0]} (replacing what is there)." in script(*command, "--dry_run", cwd=tmp_path).stdout
+    assert script(*command, cwd=tmp_path).stdout.startswith("Resuming an earlier run of this command.")
+    assert set(os.listdir(tmp_path)) == {*made, "o.json"}
+    assert "which is there" in script(*command, code=1, cwd=tmp_path).stderr
+
+
+def test_a_job_that_failed_leaves_nothing(workshop, script, monkeypatch, tmp_path):
+    def failed(*_, **__):
+        raise ValueError("no")
+
+    monkeypatch.setattr(tfc, "export", failed)
+    flags = [f"--model={workshop / 'model.keras'}", "--outputs=o.onnx"]
+    assert script("convert", *flags, code=1, cwd=tmp_path).stderr == "error: no\n"
+    assert not os.listdir(tmp_path)

@@ -276,6 +276,7 @@ def test_help_says_what_is_done_and_gives_an_example(name, script):
         ("convert", ["--model=m.keras", "--outputs=o.pb"], "ends in .tflite or .onnx"),
         ("convert", ["--model=m.keras", "--outputs=o.tflite", "--external_data"], "without a .onnx file"),
         ("compress", ["--model=m.keras"], "--data"),
+        ("convert", ["--model=m.keras", "--outputs=o.onnx", "--sparse"], "without a .tflite file"),
         ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),
         ("train", ["spare", "--output=o.keras"], "spare"),
         ("train", ["--precision=float16", "--output=o.keras"], "mixed_float16"),

@@ -142,6 +142,8 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
         keras.utils.set_random_seed(0)
         how = {"epochs": 2, "finetune_epochs": 2, "qat_epochs": 2, "sparsity": 0.5, "stage": stage, "resume": resume}
         reports.append(compress_job(data(), folder, **how))
+        if resume:
+            resume.done()
         return tfc.load(folder / "pruned.keras"), tfc.load(folder / "quantized.keras")
 
     undisturbed = run(tmp_path / "a", Resume(tmp_path / "a", {}))

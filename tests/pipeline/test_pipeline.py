@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 from tfcompress.pipeline import Data, check_fits, compress_job, default_model, digits, read_npz
-from tfcompress.pipeline.compress_job import rising_schedule
+from tfcompress.pipeline.pruning_configs import rising_schedule
 from tfcompress.pipeline.training import loss_for
 
 

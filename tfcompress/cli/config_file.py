@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from tfcompress.core.arguments import short
+from tfcompress.core.arguments import did_you_mean, short
 from tfcompress.graph.config_map import LayerConfigs
 
 SUFFIXES = (".json", ".yaml", ".yml")
 
 FORM = "a mapping from names or regular expressions of layers to configs"
+
+Read = Callable[[Any], Any]
+"""Makes a job's config of a value in a file; it isn't asked for null."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,31 +39,67 @@ def _once(pairs: Any) -> dict[Any, Any]:
     return made
 
 
-def layer_configs(path: str | os.PathLike[str], read: Callable[[Any], Any]) -> LayerConfigs:
+def layer_configs(path: str | os.PathLike[str], read: Read) -> LayerConfigs:
     """Return the configs of a file.
 
     Args:
         path: A `.json`, `.yaml` or `.yml` file: {name or regular expression: config or null}, or what
             `LayerConfigs.to_dict` makes.
-        read: Makes a job's config of a value; it isn't asked for null.
+        read: Makes a config of a value.
 
     Raises:
         FileNotFoundError: If it isn't there.
         ValueError: If it is none; the message names the file, the key and the field.
     """
+    with _file_named(path):
+        return _configs(_parsed(path, FORM), read)
+
+
+def sections(path: str | os.PathLike[str], reads: Mapping[str, Read]) -> dict[str, LayerConfigs]:
+    """Return the configs of a file for several jobs: {the job's name: what `layer_configs` takes}.
+
+    Args:
+        path: The file.
+        reads: What makes a config of a value, by the names of the sections; the file has one of them at least.
+
+    Raises:
+        FileNotFoundError: If it isn't there.
+        ValueError: If it is none; the message names the file, the section, the key and the field.
+    """
+    made = {}
+    with _file_named(path):
+        form = f"the sections {' and '.join(map(repr, reads))}, or one of them, each {FORM}"
+        found = _parsed(path, form)
+        if not found or not set(found) <= set(reads):
+            hints = [did_you_mean(name, reads) for name in found if name not in reads]
+            raise ValueError(f"Expected {form}. Received: {short(list(found))}.{''.join(hints)}")
+        for name, part in found.items():
+            try:
+                made[name] = _configs(part, reads[name])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"in {name!r}: {error}") from error
+    return made
+
+
+@contextlib.contextmanager
+def _file_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let what is wrong with a file say which; refuse what is none."""
     file = pathlib.Path(path)
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"Expected a --config that ends in {', '.join(SUFFIXES)}. Received: {os.fspath(path)}.")
     if not file.is_file():
         raise FileNotFoundError(f"Expected a file with configs. Received: {os.fspath(path)}, which isn't there.")
     try:
-        found = _parsed(file)
-        if not isinstance(found, Mapping):
-            raise ValueError(f"Expected {FORM}. Received: {short(found)}.")
-        given = LayerConfigs.from_dict(found, _Plain) if _is_stored(found) else LayerConfigs(_with_names(found))
-        return LayerConfigs({key: _read(read, key, value) for key, value in given.configs.items()})
+        yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"In {os.fspath(path)}: {error}") from error
+
+
+def _configs(found: Any, read: Read) -> LayerConfigs:
+    if not isinstance(found, Mapping):
+        raise ValueError(f"Expected {FORM}. Received: {short(found)}.")
+    given = LayerConfigs.from_dict(found, _Plain) if _is_stored(found) else LayerConfigs(_with_names(found))
+    return LayerConfigs({key: _read(read, key, value) for key, value in given.configs.items()})
 
 
 class _Plain:
@@ -81,17 +121,22 @@ def _with_names(found: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return found
 
 
-def _parsed(file: pathlib.Path) -> Any:
+def _parsed(path: str | os.PathLike[str], form: str) -> Mapping[Any, Any]:
+    file = pathlib.Path(path)
     text = file.read_text()
     try:
         if file.suffix.lower() == ".json":
-            return json.loads(text, object_pairs_hook=_once)
-        return yaml.load(text, _Loader)  # of plain values alone, as SafeLoader
+            found = json.loads(text, object_pairs_hook=_once)
+        else:
+            found = yaml.load(text, _Loader)  # of plain values alone, as SafeLoader
     except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"Expected {FORM}. Received: what can't be read: {' '.join(str(error).split())}.") from error
+        raise ValueError(f"Expected {form}. Received: what can't be read: {' '.join(str(error).split())}.") from error
+    if not isinstance(found, Mapping):
+        raise ValueError(f"Expected {form}. Received: {short(found)}.")
+    return found
 
 
-def _read(read: Callable[[Any], Any], key: Any, value: Any) -> Any:
+def _read(read: Read, key: Any, value: Any) -> Any:
     if value is None:
         return None
     try:

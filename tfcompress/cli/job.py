@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
 from tfcompress.cli.flags import GENERAL, defined
+
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
 Result = dict[str, Any] | None
 """What `--json` writes beside seed, versions and command; `None` of a process that writes nothing."""
@@ -24,19 +27,21 @@ class Job:
         does: What it does, in a sentence.
         example: The flags of an example.
         more: What else its help says.
-        run: What does it, given the parsed flags.
+        run: What does it, given the parsed flags and what an earlier run of the same command left.
         flags: Those that it takes, by their names in `cli.flags.FLAGS`; every job takes the general ones, too.
         required: Those without which it is refused.
         defaults: Other defaults than those of the table.
+        target: From the flags to the first file, or the folder, that it writes beside --json; "": nothing.
     """
 
     does: str
     example: str
-    run: Callable[[FlagValues], Result]
+    run: Callable[[FlagValues, Resume], Result]
     flags: tuple[str, ...]
     more: str = ""
     required: tuple[str, ...] = ()
     defaults: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    target: Callable[[FlagValues], str] = lambda values: ""
 
     def names(self) -> tuple[str, ...]:
         """Return all flags that it takes, by their names in the table."""

@@ -33,6 +33,7 @@ def main() -> int:
     end the process with 130 and 143.
     """
     process.watch_signals()
+    process.print_warnings_as_text()
     try:
         return code_of(sys.argv[1:])
     except BrokenPipeError:  # what read standard output, such as `head`, has seen enough
@@ -66,21 +67,15 @@ def code_of(command: Sequence[str]) -> int:
     except (flags.Error, UsageError, ValueError) as error:  # a ValueError: --noflag=value
         return _wrong_use(error, name)
     with temporary_folder():
-        return _done(name, job, values, list(command))
+        return _done(name, job, values)
 
 
-def _done(name: str, job: Job, values: FlagValues, command: list[str]) -> int:
+def _done(name: str, job: Job, values: FlagValues) -> int:
     """Do a job, and return the exit code."""
     debug = values.verbosity == "debug"
     try:
         process.import_everything(logs=debug)
-        from tfcompress.cli.device_flags import writes_files
-
-        result.check_target_of_result(values, here=writes_files(values))
-        with result.printing(values):
-            found = job.run(values)
-        if found is not None:
-            result.write(values, name, command, found)
+        _run(name, job, values)
     except UsageError as error:
         return _wrong_use(error, name)
     except BrokenPipeError:
@@ -94,6 +89,26 @@ def _done(name: str, job: Job, values: FlagValues, command: list[str]) -> int:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
     return OK
+
+
+def _run(name: str, job: Job, values: FlagValues) -> None:
+    """Run a job, and write its result; until that is done the same command goes on where it was killed."""
+    from tfcompress.cli.device_flags import writes_files
+    from tfcompress.cli.resume_flags import resume_of
+
+    with result.printing(values):
+        resume = resume_of(values, job)
+    result.check_target_of_result(values, here=writes_files(values), begun=resume.begun)
+    try:
+        with result.printing(values):
+            found = job.run(values, resume)
+        if found is not None:
+            result.write(values, name, found)
+    except Exception:
+        resume.failed()
+        raise
+    if not ("dry_run" in values and values.dry_run):
+        resume.done()
 
 
 def _job(name: str) -> Job:

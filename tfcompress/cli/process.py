@@ -42,6 +42,11 @@ def _wait(signals: set[signal.Signals], messages: int) -> None:
     os._exit(128 + number)
 
 
+def print_warnings_as_text() -> None:
+    """Let what Python warns of be printed as errors are, without the place in the code that it comes from."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
 def import_everything(logs: bool) -> None:
     """Import the package with Keras and TensorFlow.
 

@@ -13,9 +13,8 @@ from absl.flags import FlagValues
 from tfcompress.cli.config_file import layer_configs
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 from tfcompress.core.arguments import check_fields, short
-from tfcompress.data.dataset import Dataset
 from tfcompress.graph.config_map import LayerConfigs
-from tfcompress.pipeline.compress_job import rising_schedule
+from tfcompress.pipeline.pruning_configs import removes_units, rising_schedule
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PruneConfig
 from tfcompress.pruning.criteria import CRITERIA, needs_of
 from tfcompress.pruning.granularity import STRUCTURES, Granularity
@@ -23,9 +22,6 @@ from tfcompress.pruning.running_statistics import GATHERED
 from tfcompress.pruning.schedules.base import check_sparsity
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(PruneConfig))
-
-SAMPLES = 1024
-"""Of the training data, on which it is counted how often units fire."""
 
 
 def granularity_of(text: Any) -> str | Granularity:
@@ -134,20 +130,3 @@ def _made(
     else:
         schedule = rising_schedule(check_sparsity("sparsity", sparsity), steps, from_second_update=late)
     return PruneConfig(schedule, criterion, units, **fields)
-
-
-def configs_in(config: PruneConfig | LayerConfigs) -> list[PruneConfig]:
-    """Return the config of all layers, or those of each."""
-    given = config.configs.values() if isinstance(config, LayerConfigs) else [config]
-    return [one for one in given if one is not None]
-
-
-def removes_units(config: PruneConfig | LayerConfigs) -> bool:
-    """Return whether whole channels or heads are pruned."""
-    return any(one.granularity in STRUCTURES for one in configs_in(config))
-
-
-def data_for(config: PruneConfig | LayerConfigs, data: Dataset) -> Any:
-    """Return what `tfcompress.prune` gathers statistics from beforehand: nothing, but for how often units fire."""
-    needed = any("activation_frequency" in one.needs for one in configs_in(config))
-    return data.train.drawn(SAMPLES) if needed else None

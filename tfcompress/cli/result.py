@@ -11,6 +11,7 @@ import pathlib
 import platform
 import shlex
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,20 +27,31 @@ STDOUT = "-"
 
 @contextlib.contextmanager
 def printing(values: FlagValues) -> Iterator[None]:
-    """Let what is printed go where the flags say: with --json=- to standard error, with --verbosity=quiet nowhere."""
+    """Let what is printed go where the flags say: with --json=- to standard error, with --verbosity=quiet nowhere.
+
+    What Python warns of goes to standard error; with --verbosity=quiet, nowhere.
+    """
     with contextlib.ExitStack() as stack:
         if values.verbosity == "quiet":
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
         elif values.json == STDOUT:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
 
 
-def check_target_of_result(values: FlagValues, here: bool) -> None:
-    """Refuse a --json that can't be written, before any work is done."""
+def check_target_of_result(values: FlagValues, here: bool, begun: bool) -> None:
+    """Refuse a --json that can't be written, before any work is done.
+
+    Args:
+        values: The job's flags.
+        here: Whether this process writes files.
+        begun: Whether an earlier run of this command was killed: then the file may be of that.
+    """
     if values.json not in (None, STDOUT):
-        new_file(values.json, ".json", "overwrite" in values and values.overwrite, here=here)
+        new_file(values.json, ".json", begun or values.overwrite, here=here)
 
 
 def versions() -> dict[str, str]:
@@ -65,10 +77,14 @@ def about(values: FlagValues, job: str, data: str, model: str | None = None) -> 
         data: The data's name.
         model: The model's name, where the report is about one.
     """
-    given = sorted(name for name in values if values[name].present)
-    words = ["tfcompress", job, *(word for name in given for word in values[name].serialize().splitlines())]
     seed = {"seed": values.seed} if "seed" in values else {}
-    return {**({"model": model} if model else {}), "data": data, **seed, "command": shlex.join(words)}
+    return {**({"model": model} if model else {}), "data": data, **seed, "command": command_of(values, job)}
+
+
+def command_of(values: FlagValues, job: str) -> str:
+    """Return the command that a job was called with, as a shell takes it: flags of a file too, in one spelling."""
+    given = sorted({values[name].name for name in values if values[name].present})
+    return shlex.join(["tfcompress", job, *(values[name].serialize() for name in given)])
 
 
 def files_made(paths: Iterable[str | os.PathLike[str]]) -> list[dict[str, Any]]:
@@ -95,14 +111,14 @@ def described(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def write(values: FlagValues, job: str, command: list[str], result: dict[str, Any]) -> None:
+def write(values: FlagValues, job: str, result: dict[str, Any]) -> None:
     """Write the result of a job where --json says, if it does."""
     if values.json is None:
         return
     from tfcompress.core.atomic_files import write_text
     from tfcompress.reports.tables import plain
 
-    common: dict[str, Any] = {"job": job, "command": command}
+    common: dict[str, Any] = {"job": job, "command": command_of(values, job)}
     if "seed" in values:
         common["seed"] = values.seed
     text = json.dumps(plain({**common, "versions": versions(), **result}), indent=2, ensure_ascii=False) + "\n"

@@ -21,10 +21,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from tfcompress.cli.device_flags import writes_files
 from tfcompress.cli.result import versions
 from tfcompress.pipeline.compress_job import Stage, silent
+
+_WIDE, _FIGURES = 20, 40
+"""Columns of a terminal: for the bar where there is room, and for figures beside it."""
+
+_KNOWN = 44
+"""Those of step, percent and time left, with what is between them."""
 
 
 class _Advance(keras.callbacks.Callback):
@@ -33,6 +40,7 @@ class _Advance(keras.callbacks.Callback):
     def __init__(self, progress: Progress, task: Any, epochs: int):
         super().__init__()
         self.progress, self.task, self.epochs = progress, task, epochs
+        self.figures = ""
         self.steps = 0  # of the last epoch: Keras knows no number beforehand where data is read on the way
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -44,7 +52,8 @@ class _Advance(keras.callbacks.Callback):
         self.progress.advance(self.task)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.progress.update(self.task, note=f"epoch {epoch + 1}/{self.epochs}  {_figures(logs)}")
+        self.figures = _figures(logs)
+        self.progress.update(self.task, note=f"epoch {epoch + 1}/{self.epochs}  {self.figures}")
 
 
 class _Lines(keras.callbacks.Callback):
@@ -63,7 +72,9 @@ class _Lines(keras.callbacks.Callback):
 
 
 def _figures(logs: Any) -> str:
-    return "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
+    """Return the figures of an epoch: those of training before those of validation (`val_`), the loss before others."""
+    given = sorted((logs or {}).items(), key=lambda item: (item[0].startswith("val_"), "loss" not in item[0]))
+    return "  ".join(f"{name} {float(value):.4f}" for name, value in given)
 
 
 def stage_of(values: FlagValues) -> Stage:
@@ -88,29 +99,39 @@ def stage_of(values: FlagValues) -> Stage:
         with contextlib.ExitStack() as stack:
             callbacks: list[keras.callbacks.Callback] = [_Lines(text, epochs)] if epochs and lines else []
             if bar:
-                progress = stack.enter_context(_bar(epochs))
-                task = progress.add_task(text, total=None, note="")
-                callbacks += [_Advance(progress, task, epochs)] if epochs else []
+                progress = stack.enter_context(_bar(text, epochs))
+                advance = _Advance(progress, progress.add_task(text, total=None, note=""), epochs)
+                callbacks += [advance] if epochs else []
             yield callbacks
         done = f"{text}: {time.perf_counter() - begun:.1f} s"
         if lines:
             print(done)
         else:
-            Console(stderr=True).print(done, highlight=False)
+            Console(stderr=True).print(
+                f"{done}  {advance.figures}".rstrip(), highlight=False, markup=False, soft_wrap=True
+            )
 
     return stage
 
 
-def _bar(epochs: int) -> Progress:
-    """Return a bar: of a training with step, percent and time left; of another part, whose end isn't known, without."""
+def _bar(text: str, epochs: int) -> Progress:
+    """Return a bar: of a training with step, percent and time left; of another part, whose end isn't known, without.
+
+    What else there is to say, the figures of the last epoch, is cut where a line has no room for it.
+    """
+    console = Console(stderr=True)
+    rest = console.width - len(text) - _KNOWN
+    wide = _WIDE if rest > _WIDE + _FIGURES else _WIDE // 2
+    note = Column(no_wrap=True, overflow="ellipsis", max_width=max(rest - wide, 1))
     left = (TimeRemainingColumn(), TextColumn("left"))
     known = (
         (TextColumn("step"), MofNCompleteColumn(), TaskProgressColumn(), *left) if epochs else (TimeElapsedColumn(),)
     )
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), *known)
-    how: dict[str, Any] = {"console": Console(stderr=True), "transient": True}
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(wide), *known)
+    how: dict[str, Any] = {"console": console, "transient": True}
+    last = TextColumn("{task.fields[note]}", table_column=note)
     # What is printed meanwhile goes above the bar, unless standard output is a file or a pipe.
-    return Progress(*columns, TextColumn("{task.fields[note]}"), redirect_stdout=sys.stdout.isatty(), **how)
+    return Progress(*columns, last, redirect_stdout=sys.stdout.isatty(), **how)
 
 
 def _circumstances(values: FlagValues) -> str:

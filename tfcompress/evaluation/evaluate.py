@@ -14,8 +14,9 @@ from tfcompress.core.uneven_rows import is_uneven
 from tfcompress.data.array_checks import check_finite
 from tfcompress.data.model_batches import check_batch_size
 from tfcompress.data.reading import joined_inputs, pairs, yields_pairs
+from tfcompress.data.unscaled_pixels import warn_of_pixels
 from tfcompress.evaluation.metrics import Metrics
-from tfcompress.evaluation.open_predictor import Source, open_predictor
+from tfcompress.evaluation.open_predictor import KerasPredictor, Source, open_predictor
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays, predict
 from tfcompress.evaluation.scoring import TASKS, names_of, score
 
@@ -117,13 +118,14 @@ class Evaluation:
     Args:
         predictor: what `open_predictor` gave.
         batch_size: samples at once, where the model leaves that free.
+        looks: whether it looks for pixels that the model isn't made for.
 
     Attributes:
         samples: how many it has seen.
     """
 
-    def __init__(self, predictor: Predictor, batch_size: int = DEFAULT_BATCH_SIZE):
-        self.predictor, self.batch_size = predictor, batch_size
+    def __init__(self, predictor: Predictor, batch_size: int = DEFAULT_BATCH_SIZE, looks: bool = True):
+        self.predictor, self.batch_size, self.looks = predictor, batch_size, looks
         self.samples = 0
         self._outputs: list[Arrays] = []
         self._targets: list[Arrays] = []
@@ -135,6 +137,8 @@ class Evaluation:
 
     def run(self, named: Arrays, targets: Any) -> None:
         """Run a checked batch."""
+        if self.looks and not self.samples and isinstance(self.predictor, KerasPredictor):
+            warn_of_pixels(self.predictor.model, list(named.values()))
         outputs = predict(self.predictor, named, self.batch_size, before=self.samples)
         found = name_arrays(targets, tuple(outputs), "output", "y")
         for name, scores in outputs.items() if is_uneven(named.values()) else ():
@@ -147,6 +151,10 @@ class Evaluation:
         self._outputs.append(outputs)
         self._targets.append(found)
 
+    def found(self) -> tuple[Arrays, Arrays]:
+        """Return the outputs and the targets of all batches together, by output name."""
+        return _joined(self._outputs), _joined(self._targets)
+
     def metrics(
         self,
         *,
@@ -155,7 +163,7 @@ class Evaluation:
         from_logits: bool | None = None,
     ) -> Metrics:
         """Return the metrics of all batches together; the arguments are those of `evaluate`."""
-        outputs, targets = _joined(self._outputs), _joined(self._targets)
+        outputs, targets = self.found()
         if isinstance(task, Mapping) and not set(task) <= set(outputs):
             raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
         if len(outputs) == 1:

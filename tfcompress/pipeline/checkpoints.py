@@ -29,6 +29,9 @@ PREFIX = ".tfcompress-resume-"
 class Resume:
     """What a job had reached when it was killed.
 
+    From `begin`, before anything is written, to `done`, after everything is, the same job goes on: it may replace what
+    lies there.
+
     Args:
         target: The file or folder that the job makes; the backups lie in a folder beside it.
         job: What the job is: arguments, and digests of data and models. What another job left is not used.
@@ -43,9 +46,9 @@ class Resume:
     """
 
     def __init__(self, target: str | os.PathLike[str], job: Mapping[str, Any]):
-        place = pathlib.Path(os.path.realpath(target))
-        name = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:12]
-        self.folder = place.with_name(PREFIX + name)
+        self.place = pathlib.Path(os.path.realpath(target))
+        name = hashlib.sha256(os.fsencode(self.place.name)).hexdigest()[:12]
+        self.folder = self.place.with_name(PREFIX + name)
         self.job = json.dumps(dict(job), sort_keys=True, default=str)
         self.begun = _text(self.folder / "job.json") == self.job
 
@@ -54,7 +57,7 @@ class Resume:
         return Backup(self, name)
 
     def begin(self) -> None:
-        """Make the folder, without what another job left there."""
+        """Make the folder, without what another job left there: from here on something is written."""
         if not self.begun:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(exist_ok=True)
@@ -62,10 +65,15 @@ class Resume:
             self.begun = True
 
     def done(self) -> None:
-        """Remove all backups: the job's results are written."""
+        """Remove all backups: all that the job makes is written."""
         if self.begun:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.begun = False
+
+    def failed(self) -> None:
+        """Forget a job that ended with an error, unless it has made something to go on with."""
+        if self.begun and not self.place.exists() and not any(self.folder.glob("*.npz")):
+            self.done()
 
 
 class Backup(keras.callbacks.Callback):

@@ -17,10 +17,12 @@ from tfcompress.evaluation import Report, compare
 from tfcompress.evaluation.open_predictor import Saved
 from tfcompress.export import export
 from tfcompress.graph import rebuild, strip
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pipeline.checkpoints import Resume
-from tfcompress.pipeline.quantize_aware_training import CALIBRATION_SAMPLES, settling
+from tfcompress.pipeline.pruning_configs import data_for, removes_units, rising_schedule
+from tfcompress.pipeline.quantize_aware_training import CALIBRATION_SAMPLES, keep_zeros, settling
 from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
-from tfcompress.pruning import PolynomialSparsity, prune
+from tfcompress.pruning import PruneConfig, prune, shrink
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
 
@@ -49,20 +51,6 @@ def silent(text: str, epochs: int = 0) -> Any:
     yield ()
 
 
-def rising_schedule(final_sparsity: float, steps: int, from_second_update: bool = False) -> PolynomialSparsity:
-    """Return a polynomial schedule over the first three quarters of `steps`, with about 25 updates.
-
-    Args:
-        final_sparsity: Share of zeros at the end, in [0, 1).
-        steps: Of the training.
-        from_second_update: Whether the first update is left out, so that there are gradients to go by.
-    """
-    frequency = max(steps * 3 // 4 // 25, 1)
-    updates = max(steps * 3 // 4 // frequency, 2 if from_second_update else 1)
-    begin = frequency if from_second_update else 0
-    return PolynomialSparsity(0.0, final_sparsity, begin_step=begin, end_step=updates * frequency, frequency=frequency)
-
-
 def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:
     """Make the folder; raise OSError unless all files can be written there."""
     folder = written[0].parent
@@ -71,6 +59,22 @@ def _prepare(written: Sequence[pathlib.Path], model: keras.Model) -> None:
         check_target(path, path.suffix, overwrite=True)
     # Together they hold the weights about twelve times, each with the state of Adam or in fewer bits.
     check_room(folder / "all", 12 * 4 * sum(math.prod(weight.shape) for weight in model.weights))
+
+
+def _beginning(model: keras.Model | None, data: Dataset) -> tuple[keras.Model, Any]:
+    """Return what the job begins with: a copy of the model, or a new one, and the loss."""
+    if model is None:
+        dense = default_model(data)
+        return dense, loss_for(dense, data)
+    dense = rebuild(model)
+    check_fits(dense, data)
+    dense.compiled = False
+    return dense, loss_for(model if model.compiled else dense, data)
+
+
+def _shown(config: PruneConfig | LayerConfigs) -> str:
+    """Return what is said of a pruning in a report: of that of all layers alike its schedule."""
+    return repr(config.schedule if isinstance(config, PruneConfig) else config)
 
 
 def check_folder(folder: pathlib.Path, overwrite: bool) -> None:
@@ -88,6 +92,8 @@ def compress_job(
     *,
     model: keras.Model | None = None,
     sparsity: float = 0.8,
+    pruning: LayerConfigs | None = None,
+    quantization: LayerConfigs | None = None,
     epochs: int = 10,
     finetune_epochs: int = 10,
     qat_epochs: int = 3,
@@ -107,6 +113,9 @@ def compress_job(
         output_dir: Where the files go; made if it isn't there.
         model: A trained model with one input and one output; `None` trains a small one first.
         sparsity: Share of zeros in [0, 1).
+        pruning: What each layer is pruned with, in place of `sparsity`; `None`: all alike. Channels and heads are taken
+            out of the model.
+        quantization: What each layer is quantized with; `None`: all as "int8".
         epochs: Epochs of the first training, where `model` is `None`.
         finetune_epochs: Epochs in which the model is pruned; at least 1.
         qat_epochs: Epochs in which the pruned model is trained quantized; 0: it is calibrated only.
@@ -117,7 +126,7 @@ def compress_job(
         overwrite: Whether files that are there are replaced.
         stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
         resume: Where trainings are backed up, so that this job goes on where it was killed; files that it had written
-            are replaced.
+            are replaced. Whoever gives it ends it, by `resume.done()`.
         about: What else the report says, as in `tfcompress.compare`; the recipe is added.
 
     Returns:
@@ -136,14 +145,11 @@ def compress_job(
             f"{epochs}, finetune_epochs={finetune_epochs}, qat_epochs={qat_epochs}, batch_size={batch_size}."
         )
     batches = steps_per_epoch(data, batch_size)
-    schedule = rising_schedule(sparsity, finetune_epochs * batches)
-    if model is None:
-        dense = default_model(data)
-        loss = loss_for(dense, data)
-    else:
-        dense = rebuild(model)
-        check_fits(dense, data)
-        dense.compiled, loss = False, loss_for(dense if not model.compiled else model, data)
+    config = pruning or PruneConfig(rising_schedule(sparsity, finetune_epochs * batches))
+    recipe = quantization or QuantizeConfig.get("int8")
+    if qat_epochs:
+        recipe = settling(recipe, qat_epochs * batches)
+    dense, loss = _beginning(model, data)
 
     def train(name: str, text: str, given: keras.Model, count: int, rate: float) -> None:
         with stage(text, count) as callbacks:
@@ -151,20 +157,24 @@ def compress_job(
             how: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "callbacks": callbacks}
             fit(given, data, loss, epochs=count, backup=backup, **how)
 
-    pruned = prune(dense, schedule, layers=layers)  # which says what is wrong with `layers` before anything is done
+    samples = data_for(config, data)
+    pruned = prune(dense, config, layers=layers, data=samples)  # which says what is wrong before anything is done
     _prepare(written, dense)
+    if resume:
+        resume.begin()
     if model is None:
         train("dense", "train", dense, epochs, learning_rate)
-        pruned = prune(dense, schedule, layers=layers)
+        pruned = prune(dense, config, layers=layers, data=samples)
     save(dense, folder / "dense.keras", overwrite=True)
-    train("pruned", f"prune to {sparsity:.0%} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
-    final = strip(pruned)
+    goal = "prune" if pruning else f"prune to {sparsity:.0%}"
+    train("pruned", f"{goal} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
+    fewer = removes_units(config)
+    final = shrink(pruned) if fewer else strip(pruned)
     save(final, folder / "pruned.keras", overwrite=True)
-    config = QuantizeConfig.get("int8")
-    if qat_epochs:
-        config = settling(config, qat_epochs * batches)
-    with stage("quantize to int8"):  # not the stripped model: its masks keep the zeros in training
-        quantized = quantize(pruned, config, data=data.train.drawn(CALIBRATION_SAMPLES))
+    with stage("quantize" if quantization else "quantize to int8"):
+        # Masks keep the zeros in training: those of the pruning, or new ones where it made fewer channels.
+        masked = keep_zeros(final) if fewer else pruned
+        quantized = quantize(masked, recipe, data=data.train.drawn(CALIBRATION_SAMPLES))
     if qat_epochs:
         train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
     save(quantized, folder / "quantized.keras", overwrite=True)
@@ -175,17 +185,14 @@ def compress_job(
     saved = {name: Saved(each, folder / name) for name, each in zip(MODELS, models.values(), strict=True)}
     candidates = {**saved, **{name: folder / name for name in FILES}}
     test = data.test.in_order()
-    recipe = f"{schedule!r}, then {config!r}"
     report = compare(
         candidates,
         test,
         baseline="dense.tflite",
         threads=threads,
         class_names=data.class_names,
-        about={"model": dense.name, "data": data.name, **(about or {}), "recipe": recipe},
+        about={"model": dense.name, "data": data.name, **(about or {}), "recipe": f"{_shown(config)}, then {recipe!r}"},
     )
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
-    if resume:
-        resume.done()
     return report

@@ -8,6 +8,7 @@ import keras
 
 from tfcompress.core.transform import read
 from tfcompress.core.wrappers import inner_weights
+from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.quantize_config import QuantizeConfig
 
@@ -20,8 +21,8 @@ def finds_ranges(config: QuantizeConfig) -> bool:
     return not config.float16 and config.activations is not None and not config.activations.dynamic
 
 
-def settling(config: QuantizeConfig, steps: int) -> QuantizeConfig:
-    """Return `config` with ranges and batch normalization frozen in the last quarter of `steps`.
+def settling(config: QuantizeConfig | LayerConfigs, steps: int) -> QuantizeConfig | LayerConfigs:
+    """Return a config, or those of layers, with ranges and batch normalization frozen in the last quarter of `steps`.
 
     The weights then learn with the very ranges that the file will have.
 
@@ -29,6 +30,8 @@ def settling(config: QuantizeConfig, steps: int) -> QuantizeConfig:
     75
     """
     step = steps * 3 // 4
+    if isinstance(config, LayerConfigs):
+        return LayerConfigs({key: one and settling(one, steps) for key, one in config.configs.items()})
     return dataclasses.replace(config, freeze_ranges_step=step, freeze_batch_norm_step=step)
 
 

@@ -14,8 +14,9 @@ from tfcompress.core.error_messages import told
 from tfcompress.data.model_batches import again
 from tfcompress.data.nested_inputs import arrays
 from tfcompress.data.reading import called, is_pair, warn_of_weights
+from tfcompress.evaluation.evaluate import Evaluation
 from tfcompress.evaluation.open_predictor import KerasPredictor
-from tfcompress.evaluation.predictor import Arrays, name_arrays, predict
+from tfcompress.evaluation.predictor import Arrays
 from tfcompress.evaluation.scoring import score
 
 METRICS = {"accuracy": True, "macro_f1": True, "roc_auc": True, "r2": True, "mse": False, "mae": False}
@@ -64,20 +65,14 @@ class Measure:
 
     def __call__(self) -> float:
         """Return the metric with the weights as they are now."""
-        found: list[Arrays] = []
-        targets = []
-        for pair in self.pairs():
-            x, y = (arrays(part, what) for part, what in zip(pair, ("x", "y"), strict=True))
-            found.append(predict(self.predictor, self.predictor.check(x), self.batch_size))
-            targets.append(name_arrays(y, tuple(found[-1]), "output", "y"))
-            rows, given = (len(np.atleast_1d(next(iter(part[-1].values())))) for part in (found, targets))
-            if rows != given:
-                raise ValueError(f"Expected one row of y per sample of x, {rows}. Received: {given} rows.")
-        if not found:
+        evaluation = Evaluation(self.predictor, self.batch_size, looks=not self.samples)
+        for x, y in self.pairs():
+            evaluation.run(*evaluation.check(arrays(x, "x"), arrays(y, "y")))
+        self.samples = evaluation.samples
+        if not self.samples:
             raise ValueError("Expected at least one batch of data. Received: none.")
-        outputs, y = _joined(found), _joined(targets)
-        self.samples = len(next(iter(outputs.values())))
-        return self._score(y, outputs)
+        outputs, targets = evaluation.found()
+        return self._score(targets, outputs)
 
     def _score(self, y: Arrays, outputs: Arrays) -> float:
         single = next(iter(outputs)) if len(outputs) == 1 else None
@@ -107,10 +102,6 @@ class Measure:
                 f"Received: {self.metric!r}."
             )
         return found
-
-
-def _joined(parts: list[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _passes(data: Any, inputs: int) -> Callable[[], Iterator[Pair]]:

@@ -11,6 +11,7 @@ from keras import layers
 
 from tfcompress.core.arguments import short
 from tfcompress.data.dataset import Dataset
+from tfcompress.data.unscaled_pixels import HEAD, warn_of_pixels
 from tfcompress.graph.output_activation import last_activation
 from tfcompress.pipeline.checkpoints import Backup
 from tfcompress.pipeline.distribution import ONE, Devices
@@ -115,10 +116,24 @@ def loss_for(model: keras.Model, data: Dataset) -> Any:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 
+def metrics_for(model: keras.Model, data: Dataset, loss: Any) -> list[keras.metrics.Metric]:
+    """Return what is said of an epoch beside the loss: the accuracy of classes, of numbers the mean absolute error."""
+    binary = model.outputs[0].shape[-1] == 1
+    if data.classes is None or (binary and "crossentropy" not in _name_of(loss).lower()):
+        return [keras.metrics.MeanAbsoluteError(name="mae")]
+    if binary:
+        threshold = 0.0 if getattr(loss, "from_logits", False) else 0.5
+        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
+    return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+
+
 def is_categorical(loss: Any) -> bool:
     """Return whether a loss takes one-hot rows."""
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    return name in ("categorical_crossentropy", "CategoricalCrossentropy")
+    return _name_of(loss) in ("categorical_crossentropy", "CategoricalCrossentropy")
+
+
+def _name_of(loss: Any) -> str:
+    return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def fit(
@@ -137,12 +152,15 @@ def fit(
 
     With a `backup`, in one process, it goes on where it was when it was killed, and ends as if it had not been.
     """
+    if devices is ONE:
+        first = data.train.first(HEAD)
+        warn_of_pixels(model, [first[x.name] for x in model.inputs] if isinstance(first, Mapping) else [first])
     steps = epochs * steps_per_epoch(data, batch_size, devices)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
     how: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
 
     def run(there: keras.Model) -> None:
-        there.compile(keras.optimizers.Adam(rate), loss)
+        there.compile(keras.optimizers.Adam(rate), loss, metrics=metrics_for(there, data, loss))
         begun = 0
         if backup is not None and devices.processes == 1:
             begun = backup.restore(there)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -87,6 +87,18 @@ class PruneConfig:
     scope: str = "layer"
     threshold: float | None = None
     allocation: str | Mapping[str, float] = "uniform"
+
+    if TYPE_CHECKING:  # a field has what was made of what is given
+
+        def __init__(  # noqa: PLR0917
+            self,
+            schedule: float | Schedule | Callable[[Any], Any],
+            criterion: str | Criterion = ...,
+            granularity: str | Granularity = ...,
+            scope: str = ...,
+            threshold: float | None = ...,
+            allocation: str | Mapping[str, float] = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))

@@ -14,6 +14,7 @@ from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.model_batches import again, check_batch_size, shapes_of
+from tfcompress.data.unscaled_pixels import warn_of_pixels
 from tfcompress.graph import LayerChoice, check_built, kernel_positions, rebuild
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.flat_graph import FlatGraph
@@ -134,7 +135,7 @@ def quantize(
                 if isinstance(transform, WeightQuantizer):
                     transform.fit(wrapper.value_before(transform))
         if data is not None and any(q.learns for q in activation_quantizers(quantized)):
-            find_ranges(quantized, data, batch_size)
+            warn_of_pixels(model, find_ranges(quantized, data, batch_size))
             warn_of_float(quantized)
         if reestimate_batch_norm:
             reestimate_batch_norms(quantized, data, batch_size)

@@ -11,9 +11,10 @@ from tfcompress.cli.job import Job, Result
 
 if TYPE_CHECKING:
     from tfcompress.evaluation import Timing
+    from tfcompress.pipeline.checkpoints import Resume
 
 
-def benchmark(values: FlagValues) -> Result:
+def benchmark(values: FlagValues, resume: Resume) -> Result:
     """Time models on random inputs, and print a table."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run

@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.result import about, files_made
-from tfcompress.cli.resume_flags import resume_of
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 
+if TYPE_CHECKING:
+    from tfcompress.graph.config_map import LayerConfigs
+    from tfcompress.pipeline.checkpoints import Resume
 
-def compress(values: FlagValues) -> Result:
+
+def compress(values: FlagValues, resume: Resume) -> Result:
     """Do the main job and print the table."""
     import tfcompress as tfc
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.pipeline import compress_job
-    from tfcompress.pipeline.compress_job import WRITTEN
+    from tfcompress.pipeline.compress_job import WRITTEN, check_folder
+    from tfcompress.pipeline.training import steps_per_epoch
 
     demo = not values.model and not values.data
     if values.model:
         refuse_without_effect(values, "with --model", "epochs")
     if values.model and not values.data:
         raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
+    _configs(values, steps=100)  # before anything is loaded
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
     data = data_of(values, model)
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
+    configs = _configs(values, values.finetune_epochs * steps_per_epoch(data, values.batch_size))
     if values.dry_run:
-        return _plan(values, data, model, folder)
-    resume = resume_of(values, folder)
+        check_folder(folder, values.overwrite or demo or resume.begun)
+        return _plan(values, data, model, folder, configs)
     report = compress_job(
         data,
         folder,
         model=model,
         sparsity=values.sparsity,
+        pruning=configs.get("prune"),
+        quantization=configs.get("quantize"),
         epochs=values.epochs,
         finetune_epochs=values.finetune_epochs,
         qat_epochs=values.qat_epochs,
@@ -56,22 +65,38 @@ def compress(values: FlagValues) -> Result:
     return {**report.to_dict(), "folder": str(folder), "files": files_made(folder / name for name in WRITTEN)}
 
 
-def _plan(values: FlagValues, data: Any, model: Any, folder: pathlib.Path) -> Result:
-    """Say what would be done, after a look at the model and at what lies in the folder."""
+def _configs(values: FlagValues, steps: int) -> dict[str, LayerConfigs]:
+    """Return what the file of --config says of pruning and of quantization."""
+    from tfcompress.cli import prune_flags, quantize_flags
+    from tfcompress.cli.config_file import sections
+
+    if values.config is None:
+        return {}
+    reads = {"prune": lambda value: prune_flags.read_config(value, steps), "quantize": quantize_flags.read_config}
+    found = sections(values.config, reads)
+    if "prune" in found:
+        refuse_without_effect(values, "with a --config that prunes, which says it for each layer", "sparsity")
+    return found
+
+
+def _plan(
+    values: FlagValues, data: Any, model: Any, folder: pathlib.Path, configs: Mapping[str, LayerConfigs]
+) -> Result:
+    """Say what would be done, after a look at the model."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
     from tfcompress.pipeline import check_fits, default_model
-    from tfcompress.pipeline.compress_job import WRITTEN, check_folder
+    from tfcompress.pipeline.compress_job import WRITTEN
 
-    check_folder(folder, values.overwrite or not (values.model or values.data))
     dense = default_model(data) if model is None else model
     check_fits(dense, data)
-    pruned = tfc.prune(dense, values.sparsity, layers=values.layers)
+    pruned = tfc.prune(dense, configs.get("prune", values.sparsity), layers=values.layers)
+    goal = "as --config says" if "prune" in configs else f"to {values.sparsity:.0%}"
     first = f"train {dense.name} for {values.epochs} epochs, " if model is None else f"take {dense.name}, "
     return dry_run.said(
-        f"Would {first}prune it to {values.sparsity:.0%} in {values.finetune_epochs} epochs, train it quantized in "
+        f"Would {first}prune it {goal} in {values.finetune_epochs} epochs, train it quantized in "
         f"{values.qat_epochs}, and export and compare it, on {data.name}.",
-        dry_run.of_layers(tfc.quantize(pruned, "int8")),
+        dry_run.of_layers(tfc.quantize(pruned, configs.get("quantize", "int8"))),
         [folder / name for name in WRITTEN],
     )
 
@@ -81,11 +106,17 @@ JOB = Job(
     example="--model=my.keras --data=my.npz --sparsity=0.8",
     more="Every file, in float32, float16 and int8, is compared with the Keras model before it gets its name; a table "
     "shows size, accuracy and latency. Without --model it trains a small model first; without --data it takes "
-    "scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME.",
+    "scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME. A file of --config has a section for each job, "
+    'or one of them: {"prune": {"conv.*": 0.5}, "quantize": {"logits": null, ".*": "int8"}}, each as that job takes '
+    "it; layers that it doesn't name are left alone.",
     run=compress,
     flags=(
-        *("model", *DATA, "output_dir", "name", "overwrite", "unsafe", "layers", "sparsity", "epochs"),
-        *("finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads", "dry_run"),
+        *("model", *DATA, "output_dir", "name", "overwrite", "unsafe", "layers", "config", "sparsity"),
+        *("epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads", "dry_run"),
     ),
     defaults={"qat_epochs": 3},
+    # NAME may be that of the data, which isn't open yet.
+    target=lambda values: str(
+        pathlib.Path(values.output_dir) / (values.name or pathlib.Path(values.model or values.data or "digits").stem)
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
@@ -12,8 +12,11 @@ from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import described
 from tfcompress.cli.wrong_use import refuse_without_effect
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def convert(values: FlagValues) -> Result:
+
+def convert(values: FlagValues, resume: Resume) -> Result:
     """Write a model as TFLite, ONNX or both, each compared with Keras."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
@@ -22,7 +25,8 @@ def convert(values: FlagValues) -> Result:
     for flag, suffix in (("opset", ".onnx"), ("weights", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
-    outputs = [new_file(path, (".tflite", ".onnx"), values.overwrite) for path in values.outputs]
+    overwrite = values.overwrite or resume.begun
+    outputs = [new_file(path, (".tflite", ".onnx"), overwrite) for path in values.outputs]
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     samples = data_of(values, model).test.first(256) if values.data else True
@@ -37,6 +41,7 @@ def convert(values: FlagValues) -> Result:
         ]
         return dry_run.said(f"Would export {model.name}, and compare each file with it.", rows, outputs)
     stage, made = stage_of(values), []
+    resume.begin()
     for path in outputs:
         with stage(f"export {path.name}"):
             artifact = tfc.export(
@@ -52,7 +57,7 @@ def convert(values: FlagValues) -> Result:
                 require_integer=values.require_integer,
                 stateful=values.stateful,
                 random=values.random,
-                overwrite=values.overwrite,
+                overwrite=overwrite,
                 verify=samples,
             )
         print(artifact)
@@ -72,4 +77,5 @@ JOB = Job(
         *("weights", "external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
     required=("model", "outputs"),
+    target=lambda values: values.outputs[0],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl.flags import FlagValues
 
@@ -11,8 +12,11 @@ from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import about, files_made
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def evaluate(values: FlagValues) -> Result:
+
+def evaluate(values: FlagValues, resume: Resume) -> Result:
     """Judge models beside each other on the test data, and time them."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
@@ -20,7 +24,8 @@ def evaluate(values: FlagValues) -> Result:
 
     prepare(values)
     data = data_of(values, values.models[0])
-    page = new_file(values.html, ".html", values.overwrite) if values.html else None
+    overwrite = values.overwrite or resume.begun
+    page = new_file(values.html, ".html", overwrite) if values.html else None
     candidates = {}
     for path in values.models:
         name = pathlib.Path(path).name
@@ -39,7 +44,8 @@ def evaluate(values: FlagValues) -> Result:
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")
     if page:
-        report.save(page, overwrite=values.overwrite)
+        resume.begin()
+        report.save(page, overwrite=overwrite)
         print(f"\nWritten to {page}.")
     return {**report.to_dict(), "files": files_made([page] if page else [])}
 
@@ -52,4 +58,5 @@ JOB = Job(
     run=evaluate,
     flags=("models", *DATA, "html", "overwrite", "threads", "dry_run"),
     required=("models",),
+    target=lambda values: values.html or "",
 )

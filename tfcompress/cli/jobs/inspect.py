@@ -6,14 +6,17 @@ import collections
 import dataclasses
 import math
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
 from tfcompress.cli.job import Job, Result
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def inspect(values: FlagValues) -> Result:
+
+def inspect(values: FlagValues, resume: Resume) -> Result:
     """Print what is in a model or a file."""
     from tfcompress.evaluation.inspection import inspect_file
     from tfcompress.runtime.runner import FORMATS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
@@ -11,24 +11,26 @@ from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
 from tfcompress.cli.result import files_made
-from tfcompress.cli.resume_flags import resume_of
 from tfcompress.cli.training_run import train_in_place
 from tfcompress.cli.wrong_use import UsageError
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def prune(values: FlagValues) -> Result:
+
+def prune(values: FlagValues, resume: Resume) -> Result:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
     from tfcompress.cli.device_flags import devices_of, writes_files
-    from tfcompress.cli.prune_flags import check, config_of, data_for, removes_units
+    from tfcompress.cli.prune_flags import check, config_of
     from tfcompress.pipeline import check_fits
+    from tfcompress.pipeline.pruning_configs import data_for, removes_units
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
 
     if values.sweep:
-        return _sweep(values)
+        return _sweep(values, resume)
     check(values)
-    resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
     prepare(values)
@@ -57,6 +59,7 @@ def prune(values: FlagValues) -> Result:
         return None
     whole_units = removes_units(config) and values.shrink
     final = tfc.shrink(pruned) if whole_units else tfc.strip(pruned)
+    resume.begin()
     tfc.save(final, output, overwrite=overwrite)
     if whole_units:
         print(tfc.shrink_report(pruned))
@@ -64,11 +67,10 @@ def prune(values: FlagValues) -> Result:
     metrics = tfc.evaluate(final, data.test.in_order(), class_names=data.class_names)
     print(metrics)
     print(f"Written to {output}.")
-    resume.done()
     return {"sparsity": tfc.sparsity(final), "metrics": metrics.to_dict(), "files": files_made([output])}
 
 
-def _sweep(values: FlagValues) -> Result:
+def _sweep(values: FlagValues, resume: Resume) -> Result:
     """Prune a model to several sparsities, print and write what each does to training and test data."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
@@ -82,7 +84,6 @@ def _sweep(values: FlagValues) -> Result:
     other = [name for name in ("criterion", "granularity", "threshold", "shrink", "config") if values[name].present]
     if other:
         raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
-    resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun
     output = new_file(values.output, ".json", overwrite)
     picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
@@ -109,11 +110,11 @@ def _sweep(values: FlagValues) -> Result:
         stage=stage_of(values),
         resume=resume,
     )
+    resume.begin()
     result.to_json(output, overwrite=overwrite)
     result.plot(picture, overwrite=overwrite)
     print(result.table(width=110))
     print(f"Written to {output} and {picture}.")
-    resume.done()
     return {**result.to_dict(), "files": files_made([output, picture])}
 
 
@@ -152,4 +153,5 @@ JOB = Job(
         ),
     ),
     required=("model", "output"),
+    target=lambda values: values.output,
 )

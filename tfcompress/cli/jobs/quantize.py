@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
@@ -12,11 +12,13 @@ from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
 from tfcompress.cli.result import files_made
-from tfcompress.cli.resume_flags import resume_of
 from tfcompress.cli.training_run import train_in_place
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def quantize(values: FlagValues) -> Result:
+
+def quantize(values: FlagValues, resume: Resume) -> Result:
     """Quantize a model, train it so if that is asked for, save it, and ship it."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
@@ -31,7 +33,6 @@ def quantize(values: FlagValues) -> Result:
     check(values)
     check_effects(values)
     here, stage = writes_files(values), stage_of(values)
-    resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=here)
     outputs = [new_file(path, (".tflite", ".onnx"), overwrite, here=here) for path in values.outputs or ()]
@@ -68,6 +69,7 @@ def quantize(values: FlagValues) -> Result:
     devices.leave()
     if not devices.writes:
         return None
+    resume.begin()
     tfc.save(quantized, output, overwrite=overwrite)
     print(tfc.summary(quantized))
     for path in outputs:
@@ -90,7 +92,6 @@ def quantize(values: FlagValues) -> Result:
         print(report.table(width=110))
         found = report.to_dict()
     print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
-    resume.done()
     return {**found, "files": files_made([output, *outputs])}
 
 
@@ -109,5 +110,6 @@ JOB = Job(
         *("inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate", "seed", "dry_run", *MACHINE),
     ),
     required=("model", "output"),
+    target=lambda values: values.output,
     defaults={"learning_rate": 2e-4},
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
@@ -12,8 +12,11 @@ from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import files_made
 from tfcompress.cli.wrong_use import UsageError
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def sensitivity(values: FlagValues) -> Result:
+
+def sensitivity(values: FlagValues, resume: Resume) -> Result:
     """Measure how much each layer matters, print it, and write it if that is asked for."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
@@ -25,7 +28,8 @@ def sensitivity(values: FlagValues) -> Result:
     files = []
     if values.output:
         output = new_file(values.output, ".json", overwrite=True)  # what is there is gone on with, or refused
-        files = [output, new_file(str(output.with_suffix(".png")), ".png", overwrite=output.exists())]
+        overwrite = values.overwrite or output.exists()
+        files = [output, new_file(str(output.with_suffix(".png")), ".png", overwrite)]
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     data = data_of(values, model)
@@ -63,7 +67,7 @@ JOB = Job(
     "or killed, it goes on with what --output has when the same command is given once more.",
     run=sensitivity,
     flags=(
-        *("model", *DATA, "scan_output", "unsafe", "layers", "sparsities", "bits", "metric"),
+        *("model", *DATA, "scan_output", "overwrite", "unsafe", "layers", "sparsities", "bits", "metric"),
         *("evaluation_batch_size", "dry_run"),
     ),
     required=("model",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
@@ -11,12 +11,14 @@ from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
 from tfcompress.cli.result import files_made
-from tfcompress.cli.resume_flags import resume_of
 from tfcompress.cli.training_run import train_in_place
 from tfcompress.cli.wrong_use import refuse_without_effect
 
+if TYPE_CHECKING:
+    from tfcompress.pipeline.checkpoints import Resume
 
-def train(values: FlagValues) -> Result:
+
+def train(values: FlagValues, resume: Resume) -> Result:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
@@ -32,7 +34,6 @@ def train(values: FlagValues) -> Result:
     if values.config is not None:
         refuse_without_effect(values, "with --config, whose file says it for each layer", "precision")
         policy = layer_configs(values.config, policy_name)
-    resume = resume_of(values, values.output)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
     prepare(values)
@@ -60,11 +61,11 @@ def train(values: FlagValues) -> Result:
         return None
     if policy != "float32":
         model = tfc.full_precision(model)
+    resume.begin()
     tfc.save(model, output, overwrite=overwrite)
     metrics = tfc.evaluate(model, data.test.in_order(), class_names=data.class_names)
     print(metrics)
     print(f"Written to {output}.")
-    resume.done()
     return {"metrics": metrics.to_dict(), "files": files_made([output])}
 
 
@@ -79,4 +80,5 @@ JOB = Job(
         *("training_precision", "seed", "dry_run", *MACHINE),
     ),
     required=("output",),
+    target=lambda values: values.output,
 )

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.data.unscaled_pixels import head
 from tfcompress.graph.inputs.symbolic import input_name
 
 HEAD = 4096
@@ -23,6 +24,9 @@ class Seen:
     Args:
         model: A functional model.
 
+    Attributes:
+        first: The head of the first batch.
+
     Example:
 
     >>> model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1)])
@@ -35,9 +39,12 @@ class Seen:
     def __init__(self, model: keras.Model):
         self.names = [input_name(x) for x in model.inputs]
         self.parts: list[list[np.ndarray] | None] = [None] * len(self.names)
+        self.first: list[np.ndarray] = []
 
     def add(self, batch: list[Any]) -> list[Any]:
         """Note a batch of arrays, one for each input, and return it as it is."""
+        if not self.first:
+            self.first = head(batch)
         for place, array in enumerate(batch):
             values = np.asarray(array)
             if values.dtype.kind in "biuf" and values.ndim > 1 and values.size:

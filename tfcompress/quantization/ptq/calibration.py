@@ -90,8 +90,12 @@ def calibrate(model: keras.Model, data: Any, *, batch_size: int = 32) -> None:
         warn_of_lost(model, data, batch_size)
 
 
-def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
-    """Find the ranges, as `calibrate` does; how channels differ isn't looked at."""
+def find_ranges(model: keras.Model, data: Any, batch_size: int) -> list[np.ndarray]:
+    """Find the ranges, as `calibrate` does; how channels differ isn't looked at.
+
+    Returns:
+        The first samples of each input.
+    """
     quantizers = _to_calibrate(model)
     before = [read(quantizer.counts) for quantizer in quantizers]
     batch_size = _fitting(model, quantizers, batch_size)
@@ -133,6 +137,7 @@ def find_ranges(model: keras.Model, data: Any, batch_size: int) -> None:
         else:
             quantizer.set_range(-1.0 if quantizer.spec.symmetric else 0.0, 1.0)
     align(model, [quantizer for quantizer, (low, high, _) in zip(quantizers, found, strict=True) if high > low])
+    return seen.first
 
 
 def _to_calibrate(model: Any) -> list[ActivationQuantizer]:
