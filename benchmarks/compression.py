@@ -1,10 +1,14 @@
-"""python -m benchmarks.compression [--part=coded] [--rounds=31]
+"""python -m benchmarks.compression [--part=coded|tflite] [--data=FOLDER] [--rounds=31]
 
-What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json.
+What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json and
+container_tflite.json.
 
     coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
             and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
             WebAssembly where Node is there
+    tflite  .tflite files: a perceptron 784-1024-1024-10 whose weights have 8, 4 and 2 bits, activations static and
+            dynamic, and MobileNetV2 with 8 and 4 bits: bytes, and time of one inference on one thread, the files of a
+            network in turns; and what of a ResNet-8 file is neither weight nor bias, beside the peers'
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from collections.abc import Callable
 
 from benchmarks.coded import coded
 from benchmarks.harness import Setting, run_parts
+from benchmarks.narrow_weights import tflite
 
-PARTS: dict[str, Callable[[Setting], None]] = {"coded": coded}
+PARTS: dict[str, Callable[[Setting], None]] = {"coded": coded, "tflite": tflite}
 
 if __name__ == "__main__":
-    run_parts("compression", __doc__, PARTS, rounds=31)
+    run_parts("compression", __doc__, PARTS, rounds=31, needed={"tflite": ("resnet8_cifar10_jpeg.keras",)})

@@ -26,7 +26,7 @@ SIGNATURES = {
     "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None",
     "export": "model, path, *, batch_size='auto', inference_io='float32', precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
-    "random=None, external_data=None, weights='plain'",
+    "random=None, external_data=None, weights='plain', names=False, prefer='speed'",
     "explain": "model",
     "full_precision": "model",
     "load": "path, unsafe=False, *, model=None",

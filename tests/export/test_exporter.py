@@ -7,6 +7,8 @@ from keras import layers
 
 from tests.export import models
 from tfcompress.export import Artifact, ParityError, export, exporter, open_runner
+from tfcompress.export.onnx import to_onnx
+from tfcompress.export.tflite import to_tflite
 from tfcompress.runtime import runner as runtime
 
 FILES = ["model.tflite", "model.onnx"]
@@ -153,7 +155,8 @@ def test_wrong_file_is_refused_and_not_left(file, tmp_path, monkeypatch):
 
 @both_formats
 def test_file_that_the_runtime_refuses_is_not_left(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "_convert", lambda *args, **how: b"no model at all")
+    for module in (to_onnx, to_tflite):
+        monkeypatch.setattr(module, module.__name__.split(".")[-1], lambda *args, **how: b"no model at all")
     with pytest.raises(ValueError, match="its runtime can run. Received: model 'sequential'"):
         export(small(), tmp_path / file)
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from tests.quantization.zoo import ZOO, build, data_of, outputs_of
 from tests.quantization.zoo import quantized as of_the_zoo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.tflite.flatbuffer import File, operators
+from tfcompress.export.tflite.weights.packed_integers import BITS, unpack
 
 FORMATS = ("tflite", "onnx")
 KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -132,9 +133,9 @@ def kernels(path):
         file = File(path.read_bytes())
         graph = file.graphs[0]
         places = [int(op.inputs[1]) for op in graph.operators if graph.name(op) in KERNELS]
-        assert {graph.type(place) for place in places} == {"INT8"}
         buffers = [file.model.buffers[graph.tensors[place].buffer].data for place in places]
-        return [np.asarray(data, np.uint8).view(np.int8) for data in buffers]
+        sizes = [int(np.prod(graph.shape(place))) for place in places]
+        return [unpack(*of) for of in zip(buffers, (BITS[graph.type(place)] for place in places), sizes, strict=True)]
     constants = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
     return [value for value in constants if value.dtype == np.int8 and value.ndim > 1]
 

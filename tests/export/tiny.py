@@ -109,7 +109,7 @@ def constants(content, kind="INT8"):
     for graph in file.graphs:
         for index, tensor in enumerate(graph.tensors):
             data = file.model.buffers[tensor.buffer].data
-            if graph.type(index) == kind and data is not None and len(data) and tensor.quantization.scale is not None:
+            if graph.type(index) == kind and data is not None and len(data) and tensor.quantization is not None:
                 values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype)
                 found.append((values.reshape(graph.shape(index)), tensor.quantization))
     return found

@@ -30,7 +30,7 @@ QUANTIZERS = {
 @pytest.fixture(scope="module", params=FILES)
 def exported(request, tmp_path_factory):
     model, x = quantized()
-    return model, x[:6], export(model, tmp_path_factory.mktemp("debug") / request.param).path
+    return model, x[:6], export(model, tmp_path_factory.mktemp("debug") / request.param, names=True).path
 
 
 def test_the_model_keeps_nothing_of_it(exported):
@@ -145,7 +145,7 @@ def test_one_dimension(config, tmp_path):
     float_model = keras.Model(sound, layers.Dense(3, name="logits")(x))
     randomise(float_model)
     model = quantize(float_model, config)
-    paths = [export(model, tmp_path / file).path for file in FILES]
+    paths = [export(model, tmp_path / file, names=True).path for file in FILES]
     data = np.random.default_rng(3).normal(size=(6, 20, 6)).astype("float32")
     for path in paths:
         report = debug(model, path, data)

@@ -14,6 +14,7 @@ import numpy as np
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.weights.folding import folded
 from tfcompress.export.tflite.sparse_encoding import densify
+from tfcompress.export.tflite.weights.packed_integers import unpack
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import read
 
@@ -196,10 +197,7 @@ def _buffer_bytes(data: np.ndarray, buffer: Any) -> np.ndarray:
 def _unpack(raw: np.ndarray, kind: str) -> np.ndarray:
     """Return the stored numbers, flat; of bfloat16 the bits but the sign: only zero or not is asked."""
     if kind in _PACKED_BITS:
-        bits = _PACKED_BITS[kind]
-        fields = [(raw >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
-        values = np.stack(fields, axis=-1).reshape(-1).astype(_TFLITE_DTYPES[kind])
-        return values if kind.startswith("U") else np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+        return unpack(raw, _PACKED_BITS[kind], signed=not kind.startswith("U"))
     values = raw.view(_TFLITE_DTYPES[kind])
     return values & 0x7FFF if kind == "BFLOAT16" else values
 

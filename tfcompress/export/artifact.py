@@ -42,6 +42,7 @@ class Artifact:
             goes.
         plan: of a model that was exported: what each operator was to compute in, and why; None: not known.
         weights: of a file that was exported with coded weights: how each is stored, and in how many bytes.
+        tensor_names: what the file's inner tensors are called, where the file itself doesn't say it, by their places.
     """
 
     path: pathlib.Path
@@ -56,6 +57,7 @@ class Artifact:
     data_files: tuple[pathlib.Path, ...] = ()
     plan: ExportPlan | None = None
     weights: tuple[CodedWeight, ...] = ()
+    tensor_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]

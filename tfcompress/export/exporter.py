@@ -1,6 +1,7 @@
 """The one verb: write a Keras model to a file, and prove that the file is the model."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -13,30 +14,26 @@ from tfcompress.core.arguments import check_choice, check_flag, check_model, is_
 from tfcompress.core.atomic_files import check_target, draft
 from tfcompress.core.limits import MOST
 from tfcompress.core.old_calls import accepts_old_calls
-from tfcompress.core.out_of_memory import give_back
 from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.coded_file import CODED, PLAIN, check_coded, code_weights, summary
+from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
-from tfcompress.export.onnx import to_onnx
 from tfcompress.export.onnx.weights.coding import CodedWeight
-from tfcompress.export.plan.deployment import Deployment, deploy
+from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
 from tfcompress.export.plan.file_check import compare, layers_of_weights, require_integers
 from tfcompress.export.plan.file_operators import FileArithmetic
-from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
-from tfcompress.export.writing import check_external, check_free, check_weights, finished, old_data, write
+from tfcompress.export.tflite.weights.storage import SPEED
+from tfcompress.export.writing import check_external, check_free, check_prefer, check_weights, finished, old_data
 from tfcompress.graph.inputs.declared import check_given, takes_inputs
 from tfcompress.graph.keras_quantized import by_mode, check_exports
-from tfcompress.parity.first_difference import opened
-from tfcompress.parity.first_difference import prove as prove_file
-from tfcompress.parity.tolerance import Parity
 from tfcompress.runtime.integer_io import with_grids
 from tfcompress.runtime.opening import open_runner
-from tfcompress.runtime.runner import Runner, format_of
+from tfcompress.runtime.runner import format_of
 from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
 from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
@@ -74,6 +71,8 @@ def export(
     random: str | None = None,
     external_data: bool | None = None,
     weights: str = PLAIN,
+    names: bool = False,
+    prefer: str = SPEED,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -122,6 +121,12 @@ def export(
             unpacks it when it loads the file: the same kernels with the same numbers, at the same speed. "auto": so
             where the file gets smaller by it, and plain otherwise, as in `.tflite` and float files. Types of 4 bits
             take opset=21, of 2 bits opset=25; below, bits are packed into bytes. The artifact says how each is stored.
+        names: whether a `.tflite` file of a quantized model has the names of its inner tensors, for those who look
+            into it with other tools. No runtime reads them, and `tfcompress.debug` has them of the artifact. Inputs
+            and outputs always have theirs; so has all in a float file, from which other tools start, and in `.onnx`.
+        prefer: what counts where weights of fewer than 8 bits can't have both. "speed": a `.tflite` file stores them in
+            4 or 2 bits for kernels that are about as fast so, dense layers and convolutions of single pixels, and in
+            8 for all others; "size": wherever there is any kernel. The artifact says of each weight how, and why.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -155,6 +160,8 @@ def export(
         random=random,
         external_data=external_data,
         weights=weights,
+        names=names,
+        prefer=prefer,
     )
     check_exports(model)
     given = None if isinstance(verify, bool) or random else fitted(model, verify, stateful)
@@ -174,55 +181,37 @@ def export(
     check_no_whole_inputs(traced, inference_io)
     check_operators(traced)
 
-    def convert(traced: Trace, path: pathlib.Path) -> None:
-        made = _convert(traced, kind, deployment, opset=int(opset), precision=precision, inference_io=inference_io)
-        write(path, made, external_data, LARGEST_FILE)
-        give_back(path.stat().st_size, cycles=False)
-
+    options: dict[str, Any] = {"inference_io": inference_io}
+    options |= {"opset": int(opset)} if kind == "onnx" else {"prefer": prefer}
+    how: dict[str, Any] = {"data": given, "external_data": external_data, "names": names, "limit": LARGEST_FILE}
+    conversion = Conversion(model, traced, kind, deployment, precision, options, **how)
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
     with draft(final, replacing=old_data(final)) as beside:
-
-        def check(runner: Runner) -> Parity:
-            return prove_file(model, traced, runner, convert, precision=precision, data=given, deployment=deployment)
-
-        def prove(candidate: bytes) -> Parity:
-            write(beside, candidate, False, LARGEST_FILE)
-            return check(opened(traced, beside))
-
-        convert(traced, beside)
-        arithmetic = _arithmetic(traced, beside)
+        conversion.convert(traced, beside)
+        arithmetic = conversion.read(beside)
         plan = made_plan(model, kind, deployment)
         dynamic = scheme is not None and scheme.activations == "dynamic"
         found = compare(arithmetic, plan, traced, kind, dynamic)
-        if keras_own := by_mode(plain):
-            of_keras = "; ".join(f"{mode}: {', '.join(names)}" for mode, names in keras_own.items())
-            notes += (f"Layers that Keras itself quantized ({of_keras}) are {arithmetic.precision} in this file.",)
+        notes += _of_keras(plain, arithmetic.precision)
         if require_integer:
             require_integers(found, model.name)
         coded = _coded(beside, arithmetic, plan, traced, weights=weights, external=external_data)
-        if scheme is not None:  # else `convert` may be called again
+        if scheme is not None:  # else the file may be converted again
             deployment.forget_values()  # before the runtime holds them too
-        parity = None if verify is False else check(opened(traced, beside))
-        if sparse and kind == "tflite":
-            written, better, said = leave_out_zeros(beside.read_bytes(), sparse, prove)
+        named = beside.read_bytes() if sparse and kind == "tflite" else b""
+        tensor_names = conversion.leave_out_names(beside)
+        parity = None if verify is False else conversion.prove(beside)
+        if named:
+            prove = functools.partial(conversion.prove_bytes, beside)
+            written, better, said = leave_out_zeros(named, sparse, prove, conversion.shipped)
             notes += said
-            write(beside, written, False, LARGEST_FILE)
+            conversion.write(beside, written)
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         size, data_files = finished(beside, final, overwrite)
     inputs, outputs = _as_written((traced.inputs, traced.outputs), inference_io, final)
-    notes = (*remarks, *notes, *summary(coded), *signature.notes(list(traced.outputs)))
-    return Artifact(
-        final, kind, arithmetic.precision, size, inputs, outputs, parity, notes, found, data_files, plan, coded
-    )
-
-
-def _convert(traced: Trace, kind: str, deployment: Deployment, *, opset: int, precision: str, inference_io: str) -> Any:
-    """Return the bytes of a TFLite file, or an `onnx.ModelProto`."""
-    how: dict[str, Any] = {"precision": precision, "inference_io": inference_io}
-    how |= {"scheme": deployment.scheme, "weights": deployment.weights}
-    if kind == "tflite":
-        return to_tflite.to_tflite(traced, **how)
-    return to_onnx.to_onnx(traced, opset=opset, **how)
+    known: dict[str, Any] = {"plan": plan, "tensor_names": tensor_names, "data_files": data_files, "operators": found}
+    known |= {"notes": (*remarks, *notes, *summary(coded), *signature.notes(list(traced.outputs))), "weights": coded}
+    return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, **known)
 
 
 def _coded(
@@ -241,14 +230,10 @@ def _coded(
     return code_weights(path, arithmetic, layers, always=weights == CODED, external=external, limit=LARGEST_FILE)
 
 
-def _arithmetic(traced: Trace, path: pathlib.Path) -> FileArithmetic:
-    try:
-        return read_arithmetic(path)
-    except Exception:
-        opened(traced, path)  # what is no such file its runtime refuses, and says why
-        raise
-    finally:
-        give_back(path.stat().st_size, cycles=False)
+def _of_keras(model: keras.Model, precision: str) -> tuple[str, ...]:
+    """Return what is to be said of layers that Keras itself quantized."""
+    layers = "; ".join(f"{mode}: {', '.join(names)}" for mode, names in by_mode(model).items())
+    return (f"Layers that Keras itself quantized ({layers}) are {precision} in this file.",) if layers else ()
 
 
 def _as_written(
@@ -279,6 +264,8 @@ def _check_arguments(
     random: Any,
     external_data: Any,
     weights: Any,
+    names: Any,
+    prefer: Any,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
@@ -298,6 +285,8 @@ def _check_arguments(
             f"{NO_SPARSE_ONNX}"
         )
     check_flag("require_integer", require_integer)
+    check_flag("names", names)
+    check_prefer(prefer, kind, path)
     check_external(external_data, kind, path)
     check_coded(model, weights, kind, path)
     signature = read_signature(model)

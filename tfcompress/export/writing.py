@@ -9,10 +9,12 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.arguments import check_choice
 from tfcompress.core.atomic_files import check_target, exists
 from tfcompress.core.out_of_memory import give_back
 from tfcompress.export.onnx.detached_constants import constant_bytes, without_large_constants
 from tfcompress.export.plan.scheme import Scheme
+from tfcompress.export.tflite.weights.storage import PREFER, SIZE, SPEED
 from tfcompress.quantization.numerics.float16_range import check_half
 from tfcompress.runtime.external_data import data_file, external_files, move_out
 
@@ -25,6 +27,16 @@ def check_external(value: Any, kind: str, path: Any) -> None:
         raise ValueError(
             f"Expected external_data=None or False for a .{kind} file. Received: external_data=True and "
             f"{os.fspath(path)!r}. Only ONNX has weights in a second file: export to .onnx."
+        )
+
+
+def check_prefer(value: Any, kind: str, path: Any) -> None:
+    """Refuse a `prefer` that is no choice, or that the format doesn't have."""
+    check_choice("prefer", value, PREFER)
+    if value == SIZE and kind != "tflite":
+        raise ValueError(
+            f"Expected prefer={SPEED!r} for a .{kind} file. Received: prefer={value!r} and {os.fspath(path)!r}. Only "
+            "TFLite's kernels differ by how many bits weights are stored in: export to .tflite, or leave it out."
         )
 
 

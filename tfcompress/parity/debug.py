@@ -49,6 +49,7 @@ class DebugReport:
         threshold: as given.
         tensors: one `TensorDifference` each, in the order in which they are computed.
         same_outputs: whether the file's outputs stayed the same while its inner tensors were read.
+        named: whether the names of the file's inner tensors are known.
     """
 
     model: str
@@ -58,6 +59,7 @@ class DebugReport:
     threshold: float
     tensors: tuple[TensorDifference, ...]
     same_outputs: bool
+    named: bool = True
 
     @property
     def first(self) -> str | None:
@@ -117,6 +119,11 @@ class DebugReport:
             lines.append(f"Planned: {'; '.join(f'{layer}: {said}' for layer, said in floats.items())}.")
         if self.missing:
             lines.append(f"{len(self.missing)} of {len(self.tensors)} tensors are not in the file: fused, or renamed.")
+        if not self.named:
+            lines.append(
+                "The file has no names of inner tensors: they were told by their grids and values. To be sure, give "
+                "the artifact of the export instead of the path, or export with names=True."
+            )
         if not self.same_outputs:
             lines.append("Beware: reading its tensors changed the file's outputs; the runtime fused less.")
         return "\n".join(lines)
@@ -133,6 +140,7 @@ class DebugReport:
             "first": self.first,
             "missing": list(self.missing),
             "same_outputs": self.same_outputs,
+            "named": self.named,
         }
         return plain({**document, "tensors": [dataclasses.asdict(tensor) for tensor in self.tensors]})
 
@@ -229,7 +237,8 @@ def debug(
     if plan is not None:
         said = plan.computes_in
         tensors = tuple(dataclasses.replace(one, computes_in=said.get(one.layer, "")) for one in tensors)
-    return DebugReport(model.name, pathlib.Path(path), runner.format, samples, float(threshold), tensors, same)
+    how = samples, float(threshold), tensors, same, comparison.observer.are_named
+    return DebugReport(model.name, pathlib.Path(path), runner.format, *how)
 
 
 def _filled(batch: Arrays, size: int | None) -> Arrays:

@@ -191,6 +191,8 @@ RECIPES = {
     "int8_weights": QuantizeConfig(activations=None),
     "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True)),
     "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True)),
+    "int4_weights": QuantizeConfig(weights=WeightSpec(bits=4), activations=None),
+    "dynamic_int4": QuantizeConfig(weights=WeightSpec(bits=4), activations=ActivationSpec(dynamic=True)),
     "float16": QuantizeConfig(activations=None, float16=True),
 }
 """By the name that `tfcompress.quantize` takes."""

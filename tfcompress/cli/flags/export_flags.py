@@ -13,6 +13,13 @@ FLAGS = {
     "sparse": Flag(
         "Leave the zeros out of .tflite files, where their runtime reads that (.onnx files store all).", False, "switch"
     ),
+    "prefer": Flag(
+        "What counts where weights of fewer than 8 bits can't have both in .tflite files: speed, or size.",
+        "speed",
+        "choice",
+        choices=("speed", "size"),
+    ),
+    "names": Flag("Keep the names of inner tensors in .tflite files of quantized models.", False, "switch"),
     "inference_io": Flag(
         "What the files take and give; integers are for models with activations in 8 bits, as int8 has.",
         "float32",

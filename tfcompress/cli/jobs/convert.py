@@ -22,7 +22,8 @@ def convert(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
 
-    for flag, suffix in (("opset", ".onnx"), ("weights", ".onnx"), ("external_data", ".onnx"), ("sparse", ".tflite")):
+    of_formats = {".onnx": ("opset", "weights", "external_data"), ".tflite": ("sparse", "prefer", "names")}
+    for flag, suffix in ((flag, suffix) for suffix, flags in of_formats.items() for flag in flags):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
     overwrite = values.overwrite or resume.begun
@@ -52,6 +53,8 @@ def convert(values: FlagValues, resume: Resume) -> Result:
                 inference_io=values.inference_io,
                 opset=int(values.opset),
                 sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
+                prefer=values.prefer if path.suffix.lower() == ".tflite" else "speed",
+                names=values.names,
                 weights=values.weights if path.suffix.lower() == ".onnx" else "plain",
                 external_data=values.external_data if path.suffix.lower() == ".onnx" else None,
                 require_integer=values.require_integer,
@@ -74,6 +77,7 @@ JOB = Job(
     run=convert,
     flags=(
         *("model", "outputs", *DATA, "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
+        *("prefer", "names"),
         *("weights", "external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
     required=("model", "outputs"),

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from tfcompress.export.plan.export_plan import ExportPlan
-from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators
+from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators, StoredWeight
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.fake_quantizers import fake_quantizer_grids
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
@@ -61,7 +61,8 @@ def compare(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace, kind: st
         if not op.integer:
             reason = plan.reasons.get(layer or "", plan.otherwise)
             floats.append(FloatOperator(op.kind, op.tensor, layer, reason))
-    return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats), arithmetic.kinds)
+    narrow = tuple(_narrow(zip(arithmetic.operators, named, strict=True), plan))
+    return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats), arithmetic.kinds, narrow)
 
 
 def layers_of_weights(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace) -> dict[str, str]:
@@ -104,7 +105,7 @@ def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dyn
     wanted = ""
     if layer in plan.integer or (dynamic and layer in plan.stored and op.kind in FASTER[kind]):
         wanted = "to compute in integers"
-    elif layer in plan.stored and op.weights != "int8" and op.size >= LARGE_WEIGHTS:
+    elif layer in plan.stored and not op.weights.startswith("int") and op.size >= LARGE_WEIGHTS:
         wanted = "to have weights of 8 bits"
     if wanted:
         raise ValueError(
@@ -164,6 +165,23 @@ def _check_integers(op: FileOperator, layer: str, plan: ExportPlan) -> None:
             f"Expected the integers that the quantized model plans for layer {layer!r}. Received: a file in which "
             f"its {op.kind} ({op.tensor!r}) has others. Leave that layer float with layers=."
         )
+    forms = plan.weights.stored.get(op.integers)
+    if forms and op.weights not in forms:
+        raise ValueError(
+            f"Expected the weights of layer {layer!r} to be stored in {' or '.join(forms)}. Received: a file in which "
+            f"its {op.kind} ({op.tensor!r}) has them in {op.weights}. Leave that layer float with layers=."
+        )
+
+
+def _narrow(named: Iterable[tuple[FileOperator, str | None]], plan: ExportPlan) -> Iterator[StoredWeight]:
+    """Yield in what the file stores the weights of fewer than 8 bits, once for each layer and type."""
+    bits = {weight.layer: weight.encoding.bits for weight in plan.weights.weights}
+    told = set()
+    for op, layer in named:
+        forms = plan.weights.stored.get(op.integers, {})
+        if layer is not None and bits.get(layer, 8) < 8 and op.weights in forms and (layer, op.weights) not in told:
+            told.add((layer, op.weights))
+            yield StoredWeight(layer, bits[layer], op.weights, forms[op.weights])
 
 
 def _layers(names: Iterable[str], known: frozenset[str]) -> Iterator[str]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from tfcompress.quantization.numerics.grid import Grid
 
+MOST_LAYERS = 4
+"""Whose weights are stored alike that are named."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FloatOperator:
@@ -26,6 +29,23 @@ class FloatOperator:
 
 
 @dataclasses.dataclass(frozen=True)
+class StoredWeight:
+    """A weight of fewer than 8 bits, and in what a file stores it.
+
+    Attributes:
+        layer: That has it.
+        bits: Of its integers.
+        type: As read in the file, "int4".
+        why: Why in no smaller type; empty: there is none that holds them.
+    """
+
+    layer: str
+    bits: int
+    type: str
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Operators:
     """What the operators of a file compute in.
 
@@ -36,14 +56,16 @@ class Operators:
         integer: How many compute in integers.
         floats: Those that compute in floating point.
         kinds: {kind, as the format calls it: how many of it}, of all operators in the file, whatever they do.
+        narrow: Of an exported model: its weights of fewer than 8 bits.
     """
 
     integer: int
     floats: tuple[FloatOperator, ...]
     kinds: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    narrow: tuple[StoredWeight, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return what a reader is told: the two counts, and by layer what is float beside integers."""
+        """Return what a reader is told: the two counts, by layer what is float beside integers, and narrow weights."""
         said = [f"{self.integer} operators compute in integers, {len(self.floats)} in float"]
         groups: dict[tuple[str | None, str], list[str]] = {}
         for op in self.floats if self.integer else ():
@@ -51,6 +73,13 @@ class Operators:
         for (layer, reason), kinds in groups.items():
             said.append(f"  float: {'layer ' + repr(layer) if layer else 'no layer known'}: {', '.join(kinds)}")
             said[-1] += f" ({reason})" if reason else ""
+        forms: dict[tuple[int, str, str], list[str]] = {}
+        for weight in self.narrow:
+            forms.setdefault((weight.bits, weight.type, weight.why), []).append(weight.layer)
+        for (bits, kind, why), layers in forms.items():
+            named = f"{', '.join(layers[:MOST_LAYERS])}{', ...' if layers[MOST_LAYERS:] else ''}"
+            said.append(f"  {len(layers)} weights of {bits} bits are stored in {kind}: {named}")
+            said[-1] += f" ({why})" if why else ""
         return said
 
 
@@ -63,10 +92,10 @@ class FileOperator:
         tensor: Name of what it makes.
         names: What may say which layer it comes from, likeliest first.
         integer: Whether it computes in integers.
-        weights: What its constant weights are stored as, "int8", "float16" or "float32"; `None`: it has none.
+        weights: What its constant weights are stored as, "int8", "int4", "float16" or "float32"; `None`: it has none.
         size: Number of its weights.
         before: Positions of the operators that make its inputs.
-        integers: `digest` of its weights' integers, where these have 8 bits; empty: not known.
+        integers: `digest` of its weights' integers, where these have 8 bits or fewer; empty: not known.
     """
 
     kind: str

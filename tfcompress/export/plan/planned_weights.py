@@ -57,6 +57,8 @@ class PlannedWeights:
 
     Attributes:
         attached: `digest` of the integers of each constant that was found, as the file is to have them.
+        stored: {digest: {type in which the file stores these integers, "int4": why in no smaller one}}, as noted by
+            what writes the file.
 
     Example:
 
@@ -71,6 +73,7 @@ class PlannedWeights:
     def __init__(self, weights: Iterable[PlannedWeight] = ()):
         self.weights = tuple(weights)
         self.attached: set[str] = set()
+        self.stored: dict[str, dict[str, str]] = {}
         self._by_size: dict[int, list[Affine]] = {}
         for one in self.weights:
             self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)

@@ -71,6 +71,10 @@ class File(FileTables):
         self.detach()
         return packed(self.model, self.schema)
 
+    def drop_remarks(self) -> None:
+        """Drop what the converter says of its own work, which isn't the file's any more; no runtime reads it."""
+        self.model.description = self.model.metadata = self.model.metadataBuffer = None
+
     def add_signature(self, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Give the main graph a signature.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,7 @@ class Graph:
         axis: int = 0,
         data: np.ndarray | None = None,
         suffix: str = "",
+        shape: Sequence[int] | None = None,
     ) -> int:
         """Add a tensor of the shape and name of another; return its index.
 
@@ -98,8 +99,9 @@ class Graph:
             scale: One value, or one for each place along `axis`; `None`: not quantized.
             zero_point: The integer that stands for zero.
             axis: The quantized one.
-            data: For a constant; of that shape.
+            data: For a constant; of that shape, or packed.
             suffix: Put behind the name.
+            shape: Another one.
         """
         schema = self.file.schema
         other = self.tensors[like]
@@ -107,6 +109,8 @@ class Graph:
         tensor.type = getattr(schema.TensorType, kind)
         tensor.name = (other.name or b"") + suffix.encode()
         tensor.shape, tensor.shapeSignature, tensor.hasRank = other.shape, other.shapeSignature, other.hasRank
+        if shape is not None:
+            tensor.shape, tensor.shapeSignature = np.asarray(shape, np.int32), None
         tensor.buffer = 0 if data is None else self.file.buffer(data)
         if scale is not None:
             scale = np.atleast_1d(np.asarray(scale, np.float32))

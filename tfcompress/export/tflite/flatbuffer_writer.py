@@ -1,8 +1,9 @@
-"""The bytes of a TFLite file, of the schema's object form."""
+"""The bytes of a TFLite file, of the schema's object form: what is equal is written once, what is empty not at all."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,85 @@ def packed(model: Any, schema: Any) -> bytes:
     grids = [tensor.quantization for graph in model.subgraphs for tensor in graph.tensors if tensor.quantization]
     vectors = sum(SCALE_BYTES * len(grid.scale) for grid in grids if grid.scale is not None)
     builder = _builder(values + vectors + ROOM)
-    aligned = copy.copy(model)
-    aligned.buffers = [_Aligned(schema, buffer) for buffer in model.buffers]
-    builder.Finish(aligned.Pack(builder), file_identifier=b"TFL3")
+    lean, tables = copy.copy(model), _Tables()
+    lean.buffers = [_Aligned(schema, buffer) for buffer in model.buffers]
+    lean.subgraphs = [tables.graph(graph) for graph in model.subgraphs]
+    builder.Finish(lean.Pack(builder), file_identifier=b"TFL3")
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+class _Once:
+    """A table that is written once, however many others point to it."""
+
+    def __init__(self, table: Any):
+        self.table = table
+        self.place: Any = None
+
+    def Pack(self, builder: Any) -> Any:
+        """Write the table, as the generated code's method of that name does; return its place."""
+        if self.place is None:
+            self.place = self.table.Pack(builder)
+        return self.place
+
+
+class _Tables:
+    """Copies of graphs without what says nothing, in which equal options and quantization parameters are one table."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, _Once] = {}
+
+    def graph(self, graph: Any) -> Any:
+        """Return a copy of a graph, for the writer."""
+        made = copy.copy(graph)
+        made.tensors = [self._tensor(tensor) for tensor in graph.tensors]
+        made.operators = [self._operator(op) for op in graph.operators]
+        return made
+
+    def _tensor(self, tensor: Any) -> Any:
+        made = copy.copy(tensor)
+        if _filled(tensor.shape):  # whoever sees a shape knows that there is a rank
+            made.hasRank = False
+        if _values(tensor.shapeSignature) in (b"", _values(tensor.shape)):
+            made.shapeSignature = None
+        if tensor.quantization is not None:
+            grid = copy.copy(tensor.quantization)
+            grid.min = grid.max = None  # notes of a converter
+            made.quantization = self._once(grid) if _filled(grid.scale) or grid.details is not None else None
+        return made
+
+    def _operator(self, op: Any) -> Any:
+        made = copy.copy(op)
+        for name in ("mutatingVariableInputs", "intermediates", "customOptions"):
+            if not _filled(getattr(op, name)):
+                setattr(made, name, None)
+        if op.builtinOptions is not None:
+            made.builtinOptions = self._once(op.builtinOptions)
+        return made
+
+    def _once(self, table: Any) -> Any:
+        key = _key(table)
+        return table if key is None else self._known.setdefault(key, _Once(table))
+
+
+def _key(table: Any) -> Hashable | None:
+    """Return what equal tables have in common; `None` for one that points to others."""
+    found: list[Any] = [type(table)]
+    for name, value in vars(table).items():
+        if isinstance(value, np.ndarray | list):
+            found.append((name, str(np.asarray(value).dtype), _values(value)))
+        elif value is None or isinstance(value, bool | int | float | bytes | str):
+            found.append((name, value))
+        else:
+            return None
+    return tuple(found)
+
+
+def _filled(vector: Any) -> bool:
+    return vector is not None and len(vector) > 0
+
+
+def _values(vector: Any) -> bytes:
+    return b"" if vector is None else np.asarray(vector).tobytes()
 
 
 class _Aligned:

@@ -22,7 +22,7 @@ from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_borders import close_outputs, open_inputs
 from tfcompress.export.tflite.integer_operators import FIXED, RULES, KernelRule, Rule
 from tfcompress.export.tflite.integer_tensors import IntegerTensors
-from tfcompress.export.tflite.integer_weights import IntegerWeights
+from tfcompress.export.tflite.integer_weights import IntegerInputs, IntegerWeights
 from tfcompress.export.tflite.required_grids import (
     drop_guards,
     drop_inserted,
@@ -30,16 +30,18 @@ from tfcompress.export.tflite.required_grids import (
     grid_of,
     split_by_grid,
 )
+from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.quantization.numerics.grid import Grid
 
 
-def lower(file: File, weights: PlannedWeights, inference_io: str = "float32") -> None:
+def lower(file: File, weights: PlannedWeights, inference_io: str = "float32", prefer: str = SPEED) -> None:
     """Let the file's main graph compute in integers, in place.
 
     Args:
         file: As converted, a QUANTIZE and a DEQUANTIZE where the model has a fake-quantizer.
         weights: Those that are integers.
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8".
+        prefer: "speed" or "size", where weights of fewer than 8 bits can't have both.
 
     Raises:
         ValueError: An input or output that is to be integer has no fake-quantizer, or a range of 16 bits isn't
@@ -52,7 +54,7 @@ def lower(file: File, weights: PlannedWeights, inference_io: str = "float32") ->
     wanted = find_wanted(graph)
     tensors = IntegerTensors(graph)
     open_inputs(tensors, wanted, inference_io)
-    kernels = _Kernels(tensors, IntegerWeights(graph, weights), wanted)
+    kernels = _Kernels(tensors, IntegerWeights(graph, weights, prefer), wanted)
     for op in graph.operators:
         name = graph.name(op)
         if name == "QUANTIZE":
@@ -91,7 +93,7 @@ class _Kernels:
         self.bits = bits
         floats = [index for index in inputs if index >= 0 and self.graph.type(index) == "FLOAT32"]
         if isinstance(rule, KernelRule):
-            return self._kernel(op, name, rule, inputs)
+            return self._kernel(op, name, rule)
         if not floats or not all(self.tensors.ready(index, bits) for index in floats):
             return False
         if rule.kind == "index":
@@ -171,7 +173,8 @@ class _Kernels:
         tensor.shape, tensor.shapeSignature = np.zeros(0, np.int32), None
         return scalar
 
-    def _kernel(self, op: Any, name: str, rule: KernelRule, inputs: list[int]) -> bool:
+    def _kernel(self, op: Any, name: str, rule: KernelRule) -> bool:
+        inputs = list(map(int, op.inputs))
         data, weights = inputs[rule.data], inputs[rule.weights]
         bias = inputs[rule.bias] if len(inputs) > rule.bias else -1
         values = self.graph.constant(bias) if bias >= 0 else None
@@ -179,22 +182,34 @@ class _Kernels:
         on_grid = data in self.tensors.grid and self.tensors.ready(data, self.bits)
         if not on_grid or wanted is None or (bias >= 0 and values is None):
             return False
-        narrow = False
         if weights in self.tensors.grid:  # a product of two activations
             if self.bits == 16 or (values is not None and values.any()):
                 return False
             inputs[rule.weights] = self.tensors.stored(weights)
             if bias >= 0:
                 inputs[rule.bias] = -1
-        else:
-            found = self.weights.find(weights, rule)
-            if found is None:
-                return False
-            scale = np.float32(self.tensors.grid[data].scale)
-            inputs, narrow = self.weights.store(inputs, rule, found, scale, self.bits)
-        inputs[rule.data] = self.tensors.stored(data)
-        made = self._write(op, name, rule, inputs, [self.tensors.place(int(op.outputs[0]), wanted)])
-        if narrow:
-            made.opcodeIndex = self.graph.file.code(name, rule.narrow_bias)
-            made.builtinOptions.quantizedBiasType = self.graph.file.schema.TensorType.INT32
+            inputs[rule.data] = self.tensors.stored(data)
+            self._write(op, name, rule, inputs, [self.tensors.place(int(op.outputs[0]), wanted)])
+            return True
+        found = self.weights.find(weights, rule)
+        if found is None:
+            return False
+        given = self.weights.store(op, rule, found, float(np.float32(self.tensors.grid[data].scale)), self.bits)
+        given.inputs[rule.data] = self.tensors.stored(data)
+        self._with_weights(op, name, rule, given, self.tensors.place(int(op.outputs[0]), wanted))
         return True
+
+    def _with_weights(self, op: Any, name: str, rule: KernelRule, given: IntegerInputs, output: int) -> None:
+        """Emit the kernel of an operator with weights, in the version that reads these."""
+        schema = self.graph.file.schema
+        made = self._write(op, name, rule, given.inputs, [output])
+        if given.operator != name:
+            options = schema.FullyConnectedOptionsT()
+            options.fusedActivationFunction, options.keepNumDims = op.builtinOptions.fusedActivationFunction, True
+            made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.FullyConnectedOptions, options
+        version = given.storage.version
+        if given.narrow:
+            version = max(version, rule.narrow_bias)
+            made.builtinOptions.quantizedBiasType = schema.TensorType.INT32
+        if version:
+            made.opcodeIndex = self.graph.file.code(given.operator, version)

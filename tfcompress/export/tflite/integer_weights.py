@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from typing import Any
 
 import numpy as np
 
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_operators import KernelRule
+from tfcompress.export.tflite.weights.constants import StoredWeights
+from tfcompress.export.tflite.weights.storage import Storage
 from tfcompress.quantization.encoding import Affine
 
 
+@dataclasses.dataclass(frozen=True)
+class IntegerInputs:
+    """What a kernel is given.
+
+    Attributes:
+        inputs: With integers for weights and bias.
+        storage: Of the weights.
+        operator: That reads them.
+        narrow: Whether activations of 16 bits get a bias of 32.
+    """
+
+    inputs: list[int]
+    storage: Storage
+    operator: str
+    narrow: bool
+
+
 class IntegerWeights:
-    """The weights of a graph; what several operators share is stored once.
+    """The weights of a graph.
 
     Args:
         graph: The main graph.
         weights: Those that are integers.
+        prefer: "speed" or "size", where both can't be had.
     """
 
-    def __init__(self, graph: Graph, weights: PlannedWeights):
+    def __init__(self, graph: Graph, weights: PlannedWeights, prefer: str):
         self._graph, self._weights = graph, weights
-        self._stored: dict[tuple[int, bytes], int] = {}
+        self._stored = StoredWeights(graph, weights, prefer)
 
     def find(self, index: int, rule: KernelRule) -> Affine | None:
         """Return the integers of a constant, if it is planned."""
         constant = self._graph.constant(index)
         return None if constant is None else self._weights.find(constant, (rule.axis,))
 
-    def store(
-        self, inputs: Sequence[int], rule: KernelRule, found: Affine, scale: float, bits: int
-    ) -> tuple[list[int], bool]:
+    def store(self, op: Any, rule: KernelRule, found: Affine, scale: float, bits: int) -> IntegerInputs:
         """Store the integers of the weights and of the bias among the inputs of an operator.
 
         Args:
-            inputs: Of the operator.
-            rule: Which of them are weights and bias.
+            op: The operator.
+            rule: Which of its inputs are weights and bias.
             found: The integers of the weights.
             scale: Of the activation that is multiplied.
             bits: Of the activation.
-
-        Returns:
-            The inputs with integers for both, and whether 16 bits activations get a bias of 32.
         """
-        made, narrow = list(inputs), False
+        inputs, narrow = list(map(int, op.inputs)), False
+        made = list(inputs)
         bias = self._graph.constant(inputs[rule.bias]) if len(inputs) > rule.bias and inputs[rule.bias] >= 0 else None
         if bias is not None:
             found, units = self._weights.with_bias(found, bias, scale, rule.axis)
@@ -58,14 +75,9 @@ class IntegerWeights:
                 data=units.integers.astype(np.int64 if wide else np.int32),
                 suffix="/integers",
             )
-        scales = found.scale.reshape(-1)
-        key = inputs[rule.weights], scales.tobytes()
-        if key not in self._stored:
-            self._stored[key] = self._graph.add(
-                inputs[rule.weights], "INT8", scale=scales, axis=rule.axis, data=found.integers, suffix="/integers"
-            )
-        made[rule.weights] = self._stored[key]
-        return made, narrow
+        operator, storage = self._stored.choose(op, rule, found, f"INT{bits}")
+        made[rule.weights] = self._stored.constant(inputs[rule.weights], rule.axis, found, storage, operator)
+        return IntegerInputs(made, storage, operator, narrow)
 
 
 def largest_sum(weights: Affine, bias: Affine, axis: int) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.export.plan.planned_weights import digest
 from tfcompress.export.tflite.integer_operators import FIXED
+from tfcompress.export.tflite.weights.packed_integers import BITS, unpack
 from tfcompress.quantization.numerics.grid import Grid
 
 BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
@@ -27,7 +28,7 @@ WEIGHTS = {
 
 TABLES = ("GATHER", "EMBEDDING_LOOKUP")
 FLOATS = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
-INTEGERS = {"INT4": 8, "INT8": 8, "UINT8": 8, "INT16": 16}
+INTEGERS = {"INT2": 8, "INT4": 8, "INT8": 8, "UINT8": 8, "INT16": 16}
 
 
 def read(path: pathlib.Path) -> FileArithmetic:
@@ -121,8 +122,9 @@ class _Reader:
         stored = self.stored(self.unpacked.get(weight, weight)) if weight >= 0 else None
         given = [self.type(i) for i in inputs if not self.constant(i) and i not in self.unpacked]
         quantized = [self.type(i) for i in (*inputs, *results) if self.quantized(i) and not self.constant(i)]
-        hybrid = stored == "int8" and weight not in self.unpacked and "FLOAT32" in given and "FLOAT32" in types
-        table = kind in TABLES and stored == "int8" and weight not in self.unpacked
+        whole = stored is not None and stored.startswith("int")
+        hybrid = whole and weight not in self.unpacked and "FLOAT32" in given and "FLOAT32" in types
+        table = kind in TABLES and whole and weight not in self.unpacked
         if hybrid:
             integer = True
         elif any(name in FLOATS for name in (*given, *types)):
@@ -139,7 +141,7 @@ class _Reader:
         before = tuple(dict.fromkeys(self.made[i] for i in inputs if self.made.get(i, -1) >= 0))
         self.made.update((i, len(self.operators)) for i in results)
         size = int(np.prod(self.subgraph.Tensors(weight).ShapeAsNumpy())) if stored else 0
-        integers = self.digest(self.unpacked.get(weight, weight)) if stored == "int8" else ""
+        integers = self.digest(self.unpacked.get(weight, weight)) if whole else ""
         tensor = names[0] if names else ""
         self.operators.append(FileOperator(kind, tensor, names, integer, stored, size, before, integers))
 
@@ -150,21 +152,25 @@ class _Reader:
         kind = self.type(index)
         if kind in INTEGERS and self.quantized(index):
             self.kernels.append(self.largest(index, kind))
-            return "int8"
+            return kind.lower() if kind in BITS else "int8"
         self.halves = self.halves or kind == "FLOAT16"
         return {"FLOAT16": "float16", "FLOAT32": "float32"}.get(kind)
 
     def largest(self, index: int, kind: str) -> int:
-        if kind != "INT8":
-            return 7 if kind == "INT4" else 127
-        values = self.bytes(index)
+        if kind not in BITS:
+            return 127
+        values = self.integers(index)
         return max(int(values.max(initial=0)), -int(values.min(initial=0)))
 
     def digest(self, index: int) -> str:
-        return digest(self.bytes(index)) if self.type(index) == "INT8" else ""
+        return digest(self.integers(index)) if self.type(index) in BITS else ""
 
-    def bytes(self, index: int) -> Any:
-        return self.model.Buffers(self.subgraph.Tensors(index).Buffer()).DataAsNumpy().view(np.int8)
+    def integers(self, index: int) -> np.ndarray:
+        """Return the integers of a constant, flat; of a sparse one those that are stored."""
+        tensor = self.subgraph.Tensors(index)
+        stored = self.model.Buffers(tensor.Buffer()).DataAsNumpy()
+        bits = BITS[self.type(index)]
+        return stored.view(np.int8) if bits == 8 else unpack(stored, bits, int(np.prod(tensor.ShapeAsNumpy())))
 
     def constant(self, index: int) -> bool:
         buffer = self.model.Buffers(self.subgraph.Tensors(index).Buffer())

@@ -19,7 +19,7 @@ MOST_NAMES = 8
 
 
 def leave_out_zeros(
-    content: bytes, sparse: Sparse, prove: Callable[[bytes], Parity]
+    content: bytes, sparse: Sparse, prove: Callable[[bytes], Parity], shipped: Callable[[bytes], bytes]
 ) -> tuple[bytes, Parity | None, tuple[str, ...]]:
     """Store the weights of a file without their zeros, where the file gets smaller and computes the same.
 
@@ -30,41 +30,45 @@ def leave_out_zeros(
         content: The file's bytes.
         sparse: True: as small as can be; "auto": only what costs no speed.
         prove: Runs a file and compares it with Keras; raises an exception if it fails.
+        shipped: Makes of a file, in which tensors have names, the one that is written.
 
     Returns:
-        The bytes; what `prove` returned for them, `None` for those given; and notes for a reader: what is stored
-        sparsely, what isn't, and why.
+        The bytes to write; what `prove` returned for them, `None` for those given; and notes for a reader: what is
+        stored sparsely, what isn't, and why.
     """
     made = plan(content, keep_speed=sparse == "auto")
+    whole = shipped(content)
+
+    def attempt(choices: tuple[Choice, ...]) -> tuple[bytes | None, Parity | None, str]:
+        return _attempt(shipped(apply(content, choices)), len(whole), prove) if choices else _NOTHING
+
     dense, good = dict(made.dense), made.choices
-    smaller, parity, problem = _attempt(content, good, prove)
+    smaller, parity, problem = attempt(good)
     if good and smaller is None:
         if len(good) > 1:
             kept = []
             for choice in good:
-                alone, _, why = _attempt(content, (choice,), prove)
+                alone, _, why = attempt((choice,))
                 if alone is None:
                     dense[choice.name] = why
                 else:
                     kept.append(choice)
             good = tuple(kept)
-            smaller, parity, problem = _attempt(content, good, prove)
+            smaller, parity, problem = attempt(good)
         if smaller is None:
             dense.update((choice.name, problem) for choice in good)
             good = ()
     if smaller is None:
-        return content, None, (f"sparse: all weights are stored dense, {len(content):,} bytes.", *_reasons(dense))
-    return smaller, parity, (*_summary(content, smaller, good), *_reasons(dense))
+        return whole, None, (f"sparse: all weights are stored dense, {len(whole):,} bytes.", *_reasons(dense))
+    return smaller, parity, (*_summary(whole, smaller, good), *_reasons(dense))
 
 
-def _attempt(
-    content: bytes, choices: tuple[Choice, ...], prove: Callable[[bytes], Parity]
-) -> tuple[bytes | None, Parity | None, str]:
-    """Return a smaller file that is proven, and its parity; or `None`s and the reason."""
-    if not choices:
-        return None, None, "nothing to store sparsely"
-    candidate = apply(content, choices)
-    if len(candidate) >= len(content):
+_NOTHING = None, None, "nothing to store sparsely"
+
+
+def _attempt(candidate: bytes, most: int, prove: Callable[[bytes], Parity]) -> tuple[bytes | None, Parity | None, str]:
+    """Return a file that is smaller than `most` bytes and proven, and its parity; or `None`s and the reason."""
+    if len(candidate) >= most:
         return None, None, "the file doesn't get smaller"
     try:
         return candidate, prove(candidate), ""

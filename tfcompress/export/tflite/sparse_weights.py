@@ -32,6 +32,9 @@ time. In float there is no such bargain, as weights that are widened take no lon
 OVERHEAD = 512
 """Bytes that an operator and the description of a form may take: less than that isn't worth it."""
 
+PACKED = ("INT4", "INT2")
+"""Types that several values share a byte in."""
+
 _DTYPES = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT8": np.int8}
 _READERS = {
     "BATCH_MATMUL", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED", "GATHER",
@@ -133,6 +136,10 @@ def plan(content: bytes, keep_speed: bool) -> SparsePlan:
     choices: list[Choice] = []
     dense: dict[str, str] = {}
     for index in dict.fromkeys(int(index) for op in graph.operators for index in op.inputs):
+        kind = graph.type(index)
+        if kind in PACKED:
+            name = _Weight(graph, index, np.zeros(0), graph.index.readers(index)).name
+            dense[name] = f"it is stored in {kind}, which no sparse kernel reads"
         values = _values(graph, index)
         if values is None or graph.index.is_output(index) or values.all() or not values.any():
             continue

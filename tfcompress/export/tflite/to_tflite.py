@@ -17,6 +17,7 @@ from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
+from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
@@ -38,6 +39,7 @@ def to_tflite(
     scheme: Scheme | None = None,
     inference_io: str = "float32",
     weights: PlannedWeights = NO_WEIGHTS,
+    prefer: str = SPEED,
 ) -> bytes:
     """Convert a trace to a TFLite file.
 
@@ -48,6 +50,7 @@ def to_tflite(
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8"; the integers are for
             a static scheme of 8 bits.
         weights: those that are integers.
+        prefer: "speed" or "size", where weights of fewer than 8 bits can't have both.
 
     Returns:
         The bytes of the file. Its signature has the names of the trace's inputs and outputs.
@@ -67,12 +70,13 @@ def to_tflite(
         return _in_model_order(trace, content)
     file = File(_in_model_order(trace, content) if graph is None else content)
     del content  # as long as anything holds it, its floats stay beside the integers
+    file.drop_remarks()
     if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
     if scheme.activations == "static":
-        lower(file, weights, inference_io)
+        lower(file, weights, inference_io, prefer)
     # Float fallbacks have integer weights, too.
-    store_integers(file, weights, scheme.activations == "dynamic")
+    store_integers(file, weights, scheme.activations == "dynamic", prefer)
     return file.to_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Weights in 8 bits in a graph that computes in float."""
+"""Weights as integers in a graph that computes in float."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_operators import RULES, KernelRule
+from tfcompress.export.tflite.weights.constants import StoredWeights
+from tfcompress.export.tflite.weights.storage import DYNAMIC, SPEED
 from tfcompress.quantization.encoding import Affine
 
 
-def store_integers(file: File, weights: PlannedWeights, dynamic: bool) -> None:
+def store_integers(file: File, weights: PlannedWeights, dynamic: bool, prefer: str = SPEED) -> None:
     """Store as integers the planned weights that operators compute with in float, in place; the values stay.
 
     Where activations are dynamic, the kernels that round their input at run time, and are faster for it, get the
@@ -22,36 +24,37 @@ def store_integers(file: File, weights: PlannedWeights, dynamic: bool) -> None:
         file: Converted from float; of its graphs the bodies of loops too.
         weights: Those that are integers.
         dynamic: Whether kernels round their input at run time.
+        prefer: "speed" or "size", where weights of fewer than 8 bits can't have both.
     """
-    for graph in file.graphs:
-        _store(graph, weights, dynamic)
+    for place, graph in enumerate(file.graphs):
+        # In the body of a loop what is unpacked by LiteRT would be in every step.
+        _store(graph, weights, dynamic, StoredWeights(graph, weights, SPEED if place else prefer))
 
 
-def _store(graph: Graph, weights: PlannedWeights, dynamic: bool) -> None:
+def _store(graph: Graph, weights: PlannedWeights, dynamic: bool, stored: StoredWeights) -> None:
     steps: list[Any] = []
     behind: dict[int, int] = {}
     for op in graph.operators:
         name = graph.name(op)
         rule = RULES.get(name)
         if name == "GATHER":
-            steps += _table(graph, op, weights)
+            steps += _table(graph, op, weights, stored)
             continue
         place, axis = _weights_of(graph, op, name)
         if place is not None:
             index = int(op.inputs[place])
-            hybrid = rule.hybrid if isinstance(rule, KernelRule) and dynamic else 0
-            if index not in behind or hybrid:
+            kernel = rule if dynamic and isinstance(rule, KernelRule) and rule.hybrid else None
+            if index not in behind or kernel:
                 constant = graph.constant(index)
                 found = None if constant is None else weights.find(constant, (axis,))
                 if found is None and constant is not None:  # turned on its way: another axis has the scales
-                    found, hybrid = weights.find(constant), 0
+                    found, kernel = weights.find(constant), None
                 if found is not None and len(found.axis) < 2:
-                    if hybrid:
-                        steps.append(_with_integers(graph, op, place, found, hybrid))
+                    if kernel:
+                        steps.append(_with_integers(graph, op, kernel, found, stored))
                         continue
-                    integers = _constant(graph, index, found)
-                    behind[index] = graph.add(index, "FLOAT32")
-                    steps.append(graph.operator("DEQUANTIZE", 5 if found.axis else 2, [integers], [behind[index]]))
+                    behind[index], unpacking = _unpacked(graph, index, found, stored, name)
+                    steps.append(unpacking)
             if index in behind:
                 graph.set_input(op, place, behind[index])
         steps.append(op)
@@ -72,22 +75,26 @@ def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
     return None, 0
 
 
-def _constant(graph: Graph, like: int, found: Affine) -> int:
+def _unpacked(graph: Graph, like: int, found: Affine, stored: StoredWeights, reader: str) -> tuple[int, Any]:
+    """Return a tensor of floats for an operator, and what makes it of integers, which are stored for it."""
     axis = found.axis[0] if found.axis else 0
-    return graph.add(like, "INT8", scale=found.scale.reshape(-1), axis=axis, data=found.integers, suffix="/integers")
+    storage = stored.choose_unpacked(reader, found)
+    integers = stored.constant(like, axis, found, storage, "DEQUANTIZE")
+    floats = graph.add(like, "FLOAT32")
+    return floats, graph.operator("DEQUANTIZE", max(storage.version, 5 if found.axis else 2), [integers], [floats])
 
 
-def _with_integers(graph: Graph, op: Any, place: int, found: Affine, version: int) -> Any:
-    name = graph.name(op)
+def _with_integers(graph: Graph, op: Any, rule: KernelRule, found: Affine, stored: StoredWeights) -> Any:
     inputs = [int(index) for index in op.inputs]
-    inputs[place] = _constant(graph, inputs[place], found)
-    new = graph.operator(name, max(version, graph.version(op)), inputs, op.outputs, op)
+    name, storage = stored.choose(op, rule, found, DYNAMIC)
+    inputs[rule.weights] = stored.constant(inputs[rule.weights], rule.axis, found, storage, name)
+    new = graph.operator(name, max(rule.hybrid, storage.version, graph.version(op)), inputs, op.outputs, op)
     if name == "FULLY_CONNECTED":
         new.builtinOptions.asymmetricQuantizeInputs = True
     return new
 
 
-def _table(graph: Graph, op: Any, weights: PlannedWeights) -> list[Any]:
+def _table(graph: Graph, op: Any, weights: PlannedWeights, stored: StoredWeights) -> list[Any]:
     """Return a look-up in a table of integers, and what makes floats of the few that are found."""
     table = int(op.inputs[0])
     constant = graph.constant(table)
@@ -96,9 +103,9 @@ def _table(graph: Graph, op: Any, weights: PlannedWeights) -> list[Any]:
         return [op]
     if not found.axis:
         integers = graph.add(int(op.outputs[0]), "INT8", scale=found.scale.reshape(-1))
-        stored = _constant(graph, table, found)
-        look = graph.operator("GATHER", max(2, graph.version(op)), [stored, int(op.inputs[1])], [integers], op)
+        rows = stored.constant(table, 0, found, stored.choose_unpacked("GATHER", found), "GATHER")
+        look = graph.operator("GATHER", max(2, graph.version(op)), [rows, int(op.inputs[1])], [integers], op)
         return [look, graph.operator("DEQUANTIZE", 2, [integers], op.outputs)]
-    floats = graph.add(table, "FLOAT32")
+    floats, unpacking = _unpacked(graph, table, found, stored, "GATHER")
     graph.set_input(op, 0, floats)
-    return [graph.operator("DEQUANTIZE", 5, [_constant(graph, table, found)], [floats]), op]
+    return [unpacking, op]

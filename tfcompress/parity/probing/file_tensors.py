@@ -74,6 +74,12 @@ class Observer(abc.ABC):
     inputs: dict[str, FileTensor]
     outputs: dict[str, FileTensor]
 
+    @property
+    def are_named(self) -> bool:
+        """Whether what is computed between inputs and outputs has names."""
+        ends = {tensor.key for tensor in (*self.inputs.values(), *self.outputs.values())}
+        return all(tensor.name for tensor in self.tensors if tensor.key not in ends)
+
     @abc.abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray], wanted: Sequence[FileTensor]) -> list[np.ndarray]:
         """Run the file once; return the real values of the tensors that are wanted.
@@ -87,19 +93,28 @@ class Observer(abc.ABC):
 def open_observer(path: str | os.PathLike[str]) -> Observer:
     """Open a file that was written by anyone, to look into it.
 
+    Args:
+        path: of the file; or its artifact, which knows the names of tensors that the file doesn't say.
+
     Raises:
         ValueError: the suffix is unknown, or the runtime refuses the file.
         FileNotFoundError: there is no such file.
     """
     open_runner(path)  # for what it raises
     file = pathlib.Path(path)
-    return TFLiteObserver(file) if format_of(path) == "tflite" else ONNXObserver(file)
+    names = getattr(path, "tensor_names", ())
+    return TFLiteObserver(file, names) if format_of(path) == "tflite" else ONNXObserver(file)
 
 
 class TFLiteObserver(Observer):
-    """A `.tflite` file in an interpreter that keeps all tensors."""
+    """A `.tflite` file in an interpreter that keeps all tensors.
 
-    def __init__(self, path: pathlib.Path) -> None:
+    Args:
+        path: of the file.
+        names: of its tensors, by their places, where it has none.
+    """
+
+    def __init__(self, path: pathlib.Path, names: Sequence[str] = ()) -> None:
         from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.interpreter import Interpreter
 
@@ -108,15 +123,18 @@ class TFLiteObserver(Observer):
         with quiet(), no_warnings():  # it warns that this takes memory
             self._interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True, num_threads=1)
         details = {int(detail["index"]): detail for detail in self._interpreter.get_tensor_details()}
+        for place, name in enumerate(names):
+            if place in details and not details[place]["name"]:
+                details[place]["name"] = name
         model = schema.Model.GetRootAs(np.fromfile(path, np.uint8), 0)
-        names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+        kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
         graph = model.Subgraphs(0)
         same_as: dict[int, int | None] = {int(detail["index"]): None for detail in starts.values()}
         computed = set(same_as)  # from the inputs; what is made of constants alone, unpacked weights, is no activation
         operators = [_operator(graph.Operators(place)) for place in range(graph.OperatorsLength())]
         index = TensorIndex(operators, (int(detail["index"]) for detail in ends.values()))
         for operator, given, made in operators:
-            shaping = names[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
+            shaping = kinds[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
             if computed.isdisjoint(given):
                 continue
             computed.update(made)

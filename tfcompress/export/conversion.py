@@ -1,0 +1,110 @@
+"""A traced model on its way to a file, and the file's comparison with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tfcompress.core.out_of_memory import give_back
+from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.onnx import to_onnx
+from tfcompress.export.plan.deployment import Deployment
+from tfcompress.export.plan.file_operators import FileArithmetic
+from tfcompress.export.tflite import to_tflite
+from tfcompress.export.tflite.tensor_names import without_names
+from tfcompress.export.writing import write
+from tfcompress.parity.first_difference import opened, prove
+from tfcompress.parity.tolerance import Parity
+from tfcompress.tracing.trace import Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """How a model becomes a file.
+
+    Attributes:
+        model: the user's.
+        traced: what is converted.
+        kind: "tflite" or "onnx".
+        deployment: what is exported for the model.
+        precision: of the file.
+        options: what else the format's converter is told.
+        data: to compare on; None: random.
+        external_data: whether weights stand in a second file; None: where they must.
+        names: whether inner tensors of a quantized `.tflite` file have names.
+        limit: bytes that one file holds.
+    """
+
+    model: keras.Model
+    traced: Trace
+    kind: str
+    deployment: Deployment
+    precision: str
+    options: Mapping[str, Any]
+    data: Any
+    external_data: bool | None
+    names: bool
+    limit: int
+
+    def convert(self, traced: Trace, path: pathlib.Path) -> None:
+        """Write a file of a trace, with names."""
+        to_format = to_tflite.to_tflite if self.kind == "tflite" else to_onnx.to_onnx
+        how = {"scheme": self.deployment.scheme, "weights": self.deployment.weights, **self.options}
+        write(path, to_format(traced, precision=self.precision, **how), self.external_data, self.limit)
+        give_back(path.stat().st_size, cycles=False)
+
+    def read(self, path: pathlib.Path) -> FileArithmetic:
+        """Return in what numbers a written file computes."""
+        try:
+            return read_arithmetic(path)
+        except Exception:
+            opened(self.traced, path)  # what is no such file its runtime refuses, and says why
+            raise
+        finally:
+            give_back(path.stat().st_size, cycles=False)
+
+    def prove(self, path: pathlib.Path) -> Parity:
+        """Compare a written file with the model.
+
+        Raises:
+            ParityError: it computes something else.
+        """
+        return prove(
+            self.model,
+            self.traced,
+            opened(self.traced, path),
+            self.convert,
+            precision=self.precision,
+            data=self.data,
+            deployment=self.deployment,
+        )
+
+    def prove_bytes(self, path: pathlib.Path, content: bytes) -> Parity:
+        """Write other bytes to a file, and compare it with the model."""
+        self.write(path, content)
+        return self.prove(path)
+
+    def shipped(self, content: bytes) -> bytes:
+        """Return the bytes to ship of those of a TFLite file with names."""
+        return without_names(content)[0] if self.nameless else content
+
+    def leave_out_names(self, path: pathlib.Path) -> tuple[str, ...]:
+        """Let a written file be without the names of inner tensors; return them, by the tensors' places."""
+        if not self.nameless:
+            return ()
+        content, names = without_names(path.read_bytes())
+        self.write(path, content)
+        return names
+
+    def write(self, path: pathlib.Path, content: bytes) -> None:
+        """Write bytes in place of a file."""
+        write(path, content, False, self.limit)
+
+    @property
+    def nameless(self) -> bool:
+        """Whether the file is to be without them."""
+        return self.kind == "tflite" and self.deployment.scheme is not None and not self.names

@@ -1,0 +1,1 @@
+"""The forms in which a TFLite file stores the integers of weights."""
