@@ -159,3 +159,55 @@ def test_the_old_form_of_any_batch_size(model, tmp_path):
     with pytest.warns(DeprecationWarning, match="Expected batch_size='auto' in the call of export"):
         artifact = tfc.export(model, tmp_path / "model.tflite", batch_size=...)
     assert artifact.inputs["x"].shape == (1, 4)
+
+
+def test_wrong_names_in_dicts_are_refused_by_every_verb_that_takes_data(model, tmp_path):
+    """Before anything is written, by one mechanism; with the names that there are, and the nearest."""
+    quantized = tfc.quantize(model, "int8", X)
+    file = tfc.export(model, tmp_path / "file.onnx", verify=X).path
+    compiled = keras.models.clone_model(model)
+    compiled.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    by_firing = tfc.PruneConfig(0.5, "activation_frequency", "channel")
+    calls = {
+        "benchmark": [lambda x: tfc.benchmark(model, x), lambda x: tfc.benchmark(file, x)],
+        "calibrate": [lambda x: tfc.calibrate(quantized, x), lambda x: tfc.calibrate(quantized, [x])],
+        "check_float16": [lambda x: tfc.check_float16(model, x)],
+        "compare": [lambda x: tfc.compare({"a": model, "b": file}, x, Y), lambda x: tfc.compare({"b": file}, [(x, Y)])],
+        "debug": [lambda x: tfc.debug(model, file, x)],
+        "evaluate": [lambda x: tfc.evaluate(model, x, Y), lambda x: tfc.evaluate(file, lambda: iter([(x, Y)]))],
+        "export": [
+            lambda x: tfc.export(model, tmp_path / "m.onnx", verify=x),
+            lambda x: tfc.export(model, tmp_path / "m.tflite", verify=[x]),
+        ],
+        "prune": [
+            lambda x: tfc.prune(model, by_firing, x),
+            lambda x: tfc.prune(compiled, tfc.PruneConfig(0.5, "gradient"), (x, Y)),
+        ],
+        "prune_once": [lambda x: tfc.prune_once(compiled, 0.5, (x, Y), criterion="gradient")],
+        "quantize": [lambda x: tfc.quantize(model, "int8", x), lambda x: tfc.quantize(model, "int8", iter([(x, Y)]))],
+        "sensitivity": [lambda x: tfc.sensitivity(model, (x, Y), progress=False)],
+        "sweep": [lambda x: tfc.sweep(model, [0.5], ({"x": X}, Y), test_data=(x, Y), epochs=1)],
+        "verify": [lambda x: tfc.verify(model, file, x), lambda x: tfc.verify(model, file, [x])],
+    }
+    takes = {name for name in SIGNATURES if {"data", "verify"} & set(inspect.signature(getattr(tfc, name)).parameters)}
+    assert set(calls) == takes
+    calls["predict"] = [tfc.Artifact.open(file).predict]
+    before = sorted(tmp_path.iterdir())
+    for name, ways in calls.items():
+        for call in ways:
+            with pytest.raises(ValueError, match=r"the inputs \['x'\]. Received: \['xx'\]. Did you mean 'x'\?"):
+                call({"xx": X})
+                pytest.fail(name)
+    for verb in (tfc.quantize, tfc.prune_once):
+        with pytest.raises(ValueError, match=r"for the inputs \['x'\].*Did you mean 'x'\?"):
+            verb(model, *([0.5] if verb is tfc.prune_once else []), input_shapes={"xx": (4,)})
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_wrong_names_of_outputs_are_answered_with_the_nearest():
+    inputs = keras.Input((4,), name="x")
+    two = keras.Model(inputs, {name: keras.layers.Dense(3, name=name)(inputs) for name in ("kind", "place")})
+    with pytest.raises(ValueError, match="Did you mean 'kind'?"):
+        tfc.evaluate(two, X, {"knid": Y, "place": Y})
+    with pytest.raises(ValueError, match="Did you mean 'place'?"):
+        tfc.evaluate(two, X, {"kind": Y, "place": Y}, task={"plaec": "multiclass"})

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tfcompress.core.arguments import did_you_mean, short
+from tfcompress.core.arguments import nearest_names, short
 from tfcompress.graph.config_map import LayerConfigs
 
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -71,8 +71,7 @@ def sections(path: str | os.PathLike[str], reads: Mapping[str, Read]) -> dict[st
         form = f"the sections {' and '.join(map(repr, reads))}, or one of them, each {FORM}"
         found = _parsed(path, form)
         if not found or not set(found) <= set(reads):
-            hints = [did_you_mean(name, reads) for name in found if name not in reads]
-            raise ValueError(f"Expected {form}. Received: {short(list(found))}.{''.join(hints)}")
+            raise ValueError(f"Expected {form}. Received: {short(list(found))}.{nearest_names(found, reads)}")
         for name, part in found.items():
             try:
                 made[name] = _configs(part, reads[name])

@@ -144,6 +144,17 @@ def did_you_mean(given: Any, allowed: Iterable[Any], also: Mapping[str, str] | N
     return f" Did you mean {f'{found}{mark}' if mark else repr(found)}?" if found else ""
 
 
+def nearest_names(given: Iterable[Any], names: Iterable[str]) -> str:
+    """Return a question for each name that is none of those there are, of which it may be one that is left.
+
+    >>> nearest_names(["imgae", "row"], ["image", "row"])
+    " Did you mean 'image'?"
+    """
+    given, names = list(given), list(names)
+    left = [name for name in names if name not in given]
+    return "".join(did_you_mean(name, left) for name in given if name not in names)
+
+
 def check_several(name: str, values: Any, such_as: str) -> None:
     """Raise ValueError unless a collection with an entry is given: of what is tried one after the other."""
     single = isinstance(values, str | bytes) or (isinstance(values, np.ndarray) and not values.ndim)
@@ -176,8 +187,8 @@ def check_fields(what: str, values: Any, fields: Iterable[str], least: Iterable[
     fields = tuple(fields)
     if any(name not in fields for name in values) or any(name not in values for name in least):
         known, given = (", ".join(map(repr, names)) for names in (fields, values))
-        hints = [did_you_mean(name, fields) for name in values if name not in fields]
-        raise ValueError(f"Expected the fields of {what}: {known}. Received: {given or 'none'}.{''.join(hints)}")
+        hints = nearest_names(values, fields)
+        raise ValueError(f"Expected the fields of {what}: {known}. Received: {given or 'none'}.{hints}")
     return dict(values)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import did_you_mean
+from tfcompress.core.arguments import nearest_names
 from tfcompress.core.uneven_rows import is_uneven
 from tfcompress.data.array_checks import array_of, check_finite
 from tfcompress.data.nested_inputs import unnested
@@ -98,9 +98,8 @@ def check_names(given: Iterable[str], names: Sequence[str]) -> None:
     """
     given = list(given)
     if set(given) != set(names):
-        left = [name for name in names if name not in given]
-        hints = [did_you_mean(name, left) for name in given if name not in names]
-        raise ValueError(f"Expected one array for each of the inputs {list(names)}. Received: {given}.{''.join(hints)}")
+        hints = nearest_names(given, names)
+        raise ValueError(f"Expected one array for each of the inputs {list(names)}. Received: {given}.{hints}")
 
 
 def by_name(x: Any, specs: Mapping[str, TensorInfo]) -> dict[str, Any]:

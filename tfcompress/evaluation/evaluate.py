@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import check_choice, check_flag, short
+from tfcompress.core.arguments import check_choice, check_flag, nearest_names, short
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.uneven_rows import is_uneven
@@ -165,7 +165,10 @@ class Evaluation:
         """Return the metrics of all batches together; the arguments are those of `evaluate`."""
         outputs, targets = self.found()
         if isinstance(task, Mapping) and not set(task) <= set(outputs):
-            raise ValueError(f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}.")
+            raise ValueError(
+                f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}."
+                f"{nearest_names(task, outputs)}"
+            )
         if len(outputs) == 1:
             name, scores = next(iter(outputs.items()))
             one = task.get(name) if isinstance(task, Mapping) else task

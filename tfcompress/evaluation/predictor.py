@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.arguments import nearest_names
 from tfcompress.core.uneven_rows import check_rows, is_uneven
 from tfcompress.data.array_checks import array_of, check_finite, numbers_of
 from tfcompress.data.named_inputs import check_names
@@ -169,6 +170,7 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
     def array(value: Any, name: str) -> np.ndarray:
         return array_of(value, f"{what} {name!r}" if argument == "x" else argument, strings=argument == "y")
 
+    hints = ""
     several = isinstance(given, list | tuple) and (len(names) > 1 or (len(given) == 1 and _rank(given[0]) > 0))
     if isinstance(given, Mapping):
         given = unnested(given, names)
@@ -178,7 +180,7 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
             return {names[0]: array(next(iter(given.values())), names[0])}
         if set(given) == set(names):
             return {name: array(given[name], name) for name in names}
-        received = f"the names {list(given)}"
+        received, hints = f"the names {list(given)}", nearest_names(given, names)
     elif several and len(given) == len(names):
         return {name: array(value, name) for name, value in zip(names, given, strict=True)}
     elif len(names) == 1:
@@ -187,7 +189,7 @@ def name_arrays(given: Any, names: Sequence[str], what: str, argument: str) -> A
         received = f"{len(given)} arrays" if several else f"one {type(given).__name__}"
     raise ValueError(
         f"Expected one array for each {what} {list(names)}. Received: {argument} with {received}. "
-        f"Give a dict {{{what} name: array}}."
+        f"Give a dict {{{what} name: array}}.{hints}"
     )
 
 

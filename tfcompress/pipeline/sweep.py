@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import keras
 from tfcompress.core.arguments import check_several
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.data.dataset import Data, Dataset
+from tfcompress.data.named_inputs import check_names
 from tfcompress.data.reading import collected
 from tfcompress.evaluation import evaluate
 from tfcompress.evaluation.summary import summary
@@ -172,7 +173,7 @@ def sweep(
             "Expected a sparsity above 0, at least 1 epoch and 1 sample per batch. Received: sparsities="
             f"{list(sparsities)!r}, epochs={epochs}, batch_size={batch_size}."
         )
-    data = _both(data, test_data)
+    data = _both(model, data, test_data)
     check_fits(model, data)
     loss = loss_for(model, data)
     steps = epochs * steps_per_epoch(data, batch_size)
@@ -191,14 +192,27 @@ def sweep(
     return Sweep(model.name, data.name, metric, epochs, tuple(rows))
 
 
-def _both(data: Any, test_data: Any) -> Dataset:
+def _both(model: keras.Model, data: Any, test_data: Any) -> Dataset:
     """Return what to train with and what to evaluate on, as arrays."""
     if isinstance(data, Dataset) != (test_data is None):
         raise ValueError(
             "Expected data to train with, and test_data to evaluate on; or a tfcompress.pipeline.Dataset, which holds "
             f"both, alone. Received: data of type {type(data).__name__}, test_data of type {type(test_data).__name__}."
         )
-    return data if isinstance(data, Dataset) else Data("data", *collected(data), *collected(test_data))
+    if isinstance(data, Dataset):
+        return data
+    train, test = ((_single(model, x), y) for x, y in map(collected, (data, test_data)))
+    return Data("data", *train, *test)
+
+
+def _single(model: keras.Model, x: Any) -> Any:
+    """Return the array of the one input that a model has, of a dict too."""
+    if not isinstance(x, Mapping):
+        return x
+    if len(model.inputs) != 1:
+        raise ValueError(f"Expected a model with one input. Received: {model.name!r} with {len(model.inputs)}.")
+    check_names(x, [model.inputs[0].name])
+    return next(iter(x.values()))
 
 
 def _evaluated(model: keras.Model, data: Dataset) -> tuple[str, float, float]:

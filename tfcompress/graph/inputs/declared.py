@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import keras
 
-from tfcompress.core.arguments import short
+from tfcompress.core.arguments import nearest_names, short
 from tfcompress.core.out_of_memory import memory_said
 
 Shape = tuple[int | None, ...]
@@ -127,6 +127,7 @@ def check_given(names: Sequence[str], shapes: Sequence[Shape], dtypes: Sequence[
             raise ValueError(
                 f"Expected {argument} for the inputs {list(names)}: one for a single input, a list in their order or "
                 f"a dict by name. Received: {argument}={value!r}."
+                f"{nearest_names(value, names) if isinstance(value, Mapping) else ''}"
             )
         if argument == "input_shapes":
             for name, shape in zip(names, shapes, strict=True):
