@@ -1,8 +1,10 @@
-"""python -m benchmarks.compression [--part=coded|tflite] [--data=FOLDER] [--rounds=31]
+"""python -m benchmarks.compression [--part=cluster|cluster_large|coded|tflite] [--data=FOLDER] [--rounds=31]
 
 What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json and
 container_tflite.json.
 
+    cluster        a training step with 16 values for each kernel, beside tfmot's on tf_keras
+    cluster_large  time and memory of `tfc.cluster` on 25 million weights, in one kernel and in four
     coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
             and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
             WebAssembly where Node is there
@@ -20,11 +22,24 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 from collections.abc import Callable
 
+from benchmarks.clustering import cluster, cluster_large, clustered
 from benchmarks.coded import coded
 from benchmarks.harness import Setting, run_parts
 from benchmarks.narrow_weights import tflite
 
-PARTS: dict[str, Callable[[Setting], None]] = {"coded": coded, "tflite": tflite}
+PARTS: dict[str, Callable[[Setting], None]] = {
+    "cluster": cluster,
+    "cluster_large": cluster_large,
+    "coded": coded,
+    "tflite": tflite,
+}
 
 if __name__ == "__main__":
-    run_parts("compression", __doc__, PARTS, rounds=31, needed={"tflite": ("resnet8_cifar10_jpeg.keras",)})
+    run_parts(
+        "compression",
+        __doc__,
+        PARTS,
+        rounds=31,
+        needed={"tflite": ("resnet8_cifar10_jpeg.keras",)},
+        apart={"clustered": clustered},
+    )

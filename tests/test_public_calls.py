@@ -17,9 +17,12 @@ SIGNATURES = {
     "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0",
     "calibrate": "model, data, *, batch_size=32",
     "check_float16": "model, data, *, keep_float32=None, batch_size=32",
+    "cluster": "model, config=None, *, layers=None, input_shapes=None, input_dtypes=None, **fields",
     "compare": "models, data, y=None, *, baseline=None, threads=1, latency=True, task=None, batch_size=32, "
     "class_names=None, from_logits=None, runs=None, warmup=10, seconds=2.0, about=None, "
     "scans=(), layers=True",
+    "compare_codebooks": "model, bits=(2, 3, 4, 8), *, methods=('uniform', 'power_of_two', 'additive_power_of_two', "
+    "'quantile', 'kmeans'), layers=None, granularity='per_tensor'",
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",

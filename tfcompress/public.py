@@ -1,6 +1,7 @@
 """All public names; `tfcompress` has them from here."""
 
 import tfcompress.callbacks as callbacks  # noqa: PLR0402  # `from tfcompress import` would ask this module for it
+from tfcompress.clustering import ClusterConfig, cluster
 from tfcompress.core.atomic_files import save
 from tfcompress.distillation import distill
 from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
@@ -13,6 +14,7 @@ from tfcompress.layers.traits import KernelAxes, LayerTraits
 from tfcompress.loading import load
 from tfcompress.parity.debug import DebugReport, debug
 from tfcompress.parity.verify import Verification, verify
+from tfcompress.pipeline.codebooks import CodebookComparison, compare_codebooks
 from tfcompress.pipeline.sensitivity import sensitivity
 from tfcompress.pipeline.sensitivity_curves import Sensitivity
 from tfcompress.pipeline.sweep import Sweep, sweep
@@ -54,6 +56,8 @@ __all__ = [
     "ActivationSpec",
     "Artifact",
     "Block",
+    "ClusterConfig",
+    "CodebookComparison",
     "ConstantSparsity",
     "CosineSparsity",
     "DebugReport",
@@ -89,7 +93,9 @@ __all__ = [
     "calibrate",
     "callbacks",
     "check_float16",
+    "cluster",
     "compare",
+    "compare_codebooks",
     "debug",
     "dequantize",
     "distill",

@@ -14,13 +14,22 @@ import pytest
 from keras import layers as L
 
 from tests.cli.conftest import ROOT
-from tfcompress.cli.flags import FLAGS, machine_flags, pruning_flags, quantization_flags, training_flags
+from tfcompress.cli.flags import (
+    FLAGS,
+    clustering_flags,
+    machine_flags,
+    pruning_flags,
+    quantization_flags,
+    training_flags,
+)
 from tfcompress.cli.jobs import every_job
 from tfcompress.pipeline.distribution import KINDS
 from tfcompress.precision.policies import AUTO, POLICIES
 from tfcompress.pruning.criteria import CRITERIA
 from tfcompress.pruning.prune_config import SCOPES
 from tfcompress.quantization.quantize_config import ACTIVATION_RANGES, RECIPES
+from tfcompress.quantization.weights.levels import LEVELS
+from tfcompress.quantization.weights.starts import STARTS
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +41,7 @@ def workshop(tmp_path_factory):
     layers = [keras.Input((4,), name="x"), L.Dense(4, name="hidden"), L.Dense(2, name="logits")]
     keras.Sequential(layers, name="small").save(folder / "model.keras")
     (folder / "prune.yaml").write_text("hidden: 0.5\n")
+    (folder / "cluster.yaml").write_text("hidden: {number_of_clusters: 3, init: linear}\nlogits: 4\n")
     (folder / "quantize.json").write_text('{"logits": null, ".*": {"weights": {"bits": 4}}}')
     (folder / "precision.yaml").write_text(".*: mixed_bfloat16\n")
     (folder / "both.yaml").write_text("prune: {hidden: 0.5}\nquantize: {logits: null, '.*': {weights: {bits: 4}}}\n")
@@ -41,6 +51,7 @@ def workshop(tmp_path_factory):
 RUNS = [
     ("train", ["--output=o.keras", "--config=precision.yaml"], "hidden  Dense  bfloat16", ["o.keras"]),
     ("prune", ["--output=o.keras", "--config=prune.yaml"], "hidden  Dense  4x4      50% zeros  pruned", ["o.keras"]),
+    ("cluster", ["--output=o.keras", "--config=cluster.yaml"], "4x4      3 values  clustered", ["o.keras"]),
     ("prune", ["--output=o.json", "--sweep=0.5"], "each of 0.5", ["o.json", "o.png"]),
     ("quantize", ["--output=o.keras", "--outputs=o.onnx", "--config=quantize.json"], "int4 per channel",
      ["o.keras", "o.onnx"]),
@@ -70,6 +81,8 @@ def test_a_dry_run_says_what_would_be_done(name, flags, text, files, workshop, s
     [
         ("prune", ["--output=o.keras", "--config=none.yaml"]),
         ("prune", ["--output=o.keras", "--config=quantize.json"]),
+        ("cluster", ["--output=o.keras", "--number_of_clusters=17"]),
+        ("cluster", ["--output=o.keras", "--config=prune.yaml"]),
         ("quantize", ["--output=o.keras", "--outputs=none/o.onnx"]),
         ("convert", ["--outputs=model.onnx", "--data=prune.yaml"]),
         ("compress", ["--name=o", "--layers=none"]),
@@ -119,7 +132,7 @@ def test_flags_in_a_file(workshop, tmp_path, script):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "Expected a job: benchmark, compress, "),
+        ([], "Expected a job: benchmark, cluster, compress, "),
         (["prun"], "Did you mean prune?"),
         (["Quantise"], "Did you mean quantize?"),
         (["prune", "--sparsty=0.5"], "Did you mean --sparsity?"),
@@ -159,6 +172,8 @@ def test_flags_know_what_the_package_knows():
     assert set(quantization_flags.RANGES) == set(ACTIVATION_RANGES)
     assert tuple(CRITERIA) == pruning_flags.CRITERIA
     assert pruning_flags.SCOPES == SCOPES
+    assert tuple(STARTS) == clustering_flags.INITS
+    assert ("free", *LEVELS) == clustering_flags.CODEBOOKS
     assert set(training_flags.POLICIES) == {*POLICIES, AUTO}
     assert machine_flags.KINDS == KINDS
 

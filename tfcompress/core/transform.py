@@ -37,14 +37,18 @@ class WeightTransform:
     group: str | None = None
     """Transforms of one group, anywhere in the model, are updated together; `None`: on its own."""
 
+    last = False
+    """Whether no other of a weight's transforms comes after it, as none does after rounding to the grid of a file."""
+
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the state.
 
         Args:
             weight: The variable that is transformed; its shape is final, its value may not be loaded yet.
             add_state: `add_state(name, shape, dtype, initializer)` makes a non-trainable variable that is
-                saved with the model and equal on all replicas; with `overwrite_with_gradient=True` a trainable one
-                whose new value is the gradient that `apply_in_training` gives to it.
+                saved with the model and equal on all replicas; with `trainable=True` one that the optimizer trains;
+                with `overwrite_with_gradient=True` a trainable one whose new value is the gradient that
+                `apply_in_training` gives to it.
         """
 
     def apply(self, value: Tensor) -> Tensor:

@@ -173,8 +173,11 @@ class CompressedLayer(PassThrough):
         initializer: Any,
         *,
         overwrite_with_gradient: bool = False,
+        trainable: bool = False,
         like: keras.Variable | None = None,
     ) -> keras.Variable:
+        # Of what is trained the optimizer sums gradients over replicas.
+        aggregation = "none" if trainable else "mean" if overwrite_with_gradient else "only_first_replica"
         layout = layout_like(self.layer.weights[0] if like is None and self.layer.weights else like, shape)
         with contextlib.nullcontext() if layout is None else not_distributed():
             variable = self.add_weight(
@@ -182,10 +185,10 @@ class CompressedLayer(PassThrough):
                 shape=shape,
                 dtype=dtype,
                 initializer=initializer,
-                trainable=overwrite_with_gradient,
+                trainable=trainable or overwrite_with_gradient,
                 overwrite_with_gradient=overwrite_with_gradient,
                 autocast=False,
-                aggregation="mean" if overwrite_with_gradient else "only_first_replica",
+                aggregation=aggregation,
             )
         if layout is not None:
             set_layout(variable, layout)
@@ -198,12 +201,11 @@ class CompressedLayer(PassThrough):
         return [*own_state(self), *own_trainable(self)]
 
     def take_state(self, other: CompressedLayer) -> None:
-        """Take over the state of a wrapper whose transforms are the first of this one's."""
-        for old, new in (
-            *zip(own_state(other), own_state(self), strict=False),
-            *zip(own_trainable(other), own_trainable(self), strict=False),
-        ):
-            new.assign(carried(old, new))
+        """Take over the state of a wrapper whose transforms are among this one's, in the same order."""
+        known = _numbered(other.state)
+        for key, new in _numbered(self.state).items():
+            if key in known:
+                new.assign(carried(known[key], new))
 
     def chain(self, position: int) -> list[WeightTransform]:
         """Return the transforms of one weight, in the order in which they are applied."""
@@ -311,6 +313,16 @@ class CompressedLayer(PassThrough):
 
 def _pairs(transforms: Transforms) -> list[tuple[int, WeightTransform]]:
     return [(int(position), transform) for position, transform in transforms]
+
+
+def _numbered(variables: Sequence[keras.Variable]) -> dict[tuple[str, int], keras.Variable]:
+    """Return variables by their names, numbered where several have one: weights of parts of a layer do."""
+    counts: dict[str, int] = {}
+    found = {}
+    for variable in variables:
+        counts[variable.name] = counts.get(variable.name, 0) + 1
+        found[variable.name, counts[variable.name]] = variable
+    return found
 
 
 def wrapped_layers(model: keras.layers.Layer) -> list[CompressedLayer]:

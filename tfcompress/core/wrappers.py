@@ -52,7 +52,8 @@ def with_transforms(
     """Return a built wrapper that applies `transforms` to the weights of a built layer.
 
     Args:
-        layer: A built layer; or a wrapper, whose transforms come before the new ones and keep their state.
+        layer: A built layer; or a wrapper, whose transforms keep their state. They come before the new ones, but for
+            those that are the last of a weight.
         transforms: Pairs of the position of a weight in `inner_weights(layer)` and its transform.
         wrapper_class: Of the wrapper; by default that of `layer` if it is a wrapper, else `CompressedLayer`.
     """
@@ -61,7 +62,8 @@ def with_transforms(
         for weight in layer.layer.weights:
             remove_projection(weight)
         before = layer.constructor_arguments()["transforms"]
-        wrapper = made(layer.layer, [*before, *transforms], name=layer.name)
+        chain = sorted([*before, *transforms], key=lambda entry: entry[1].last)
+        wrapper = made(layer.layer, chain, name=layer.name)
     else:
         wrapper = made(layer, transforms)
     wrapper.build()

@@ -21,6 +21,7 @@ from tfcompress.export.plan.export_plan import PlannedOperator, plan_export
 from tfcompress.graph.keras_quantized import check_floats, mode_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus
+from tfcompress.quantization.weights.codebook import Codebook
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 
@@ -268,6 +269,8 @@ def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
 def _said_of(transform: Any) -> str:
     if isinstance(transform, WeightQuantizer):
         return f"int{transform.spec.bits}" + (" per channel" if transform.axis is not None else "")
+    if isinstance(transform, Codebook):
+        return "clustered"
     known = {"Mask": "pruned", "ChannelMask": "pruned by channels", "Float16Weight": "float16"}
     return known.get(type(transform).__name__, type(transform).__name__)
 

@@ -34,8 +34,7 @@ def with_masks(model: keras.Model, kept: Callable[[Any, int], np.ndarray | None]
         for position in kernel_positions(layer):
             mask = kept(layer, position)
             if mask is not None and mask.any() and not mask.all():
-                config = PruneConfig(ConstantSparsity(float(1 - mask.mean()), begin_step=NEVER))
-                found.append((position, Mask(config)))
+                found.append((position, fixed_mask(mask)))
                 masks.append((found[-1][1], mask))
         return with_transforms(layer, found) if found else layer
 
@@ -43,3 +42,8 @@ def with_masks(model: keras.Model, kept: Callable[[Any, int], np.ndarray | None]
     for transform, mask in masks:
         transform.mask.assign(mask)
     return copy
+
+
+def fixed_mask(kept: np.ndarray) -> Mask:
+    """Return a mask, still all ones, that never changes; `kept` is what it is to be."""
+    return Mask(PruneConfig(ConstantSparsity(float(1 - kept.mean()), begin_step=NEVER)))

@@ -152,12 +152,17 @@ def _say_what_is_short(pattern: NofM, made: Sequence[_Masked]) -> None:
 
 
 def check_prunable(layer: Layer, positions: Sequence[int]) -> None:
-    """Raise ValueError if a layer is pruned already, fills zeros again, or has weights that aren't finite."""
+    """Raise ValueError if a layer is pruned already, or as `check_weights`."""
     if isinstance(layer, CompressedLayer) and any(isinstance(t, Mask) for _, t in layer.transforms):
         raise ValueError(
             f"Expected layers that aren't pruned yet. Received: {layer.name!r}, which has a mask. "
             "Name other layers with `layers`, or call tfcompress.strip first."
         )
+    check_weights(layer, positions)
+
+
+def check_weights(layer: Layer, positions: Sequence[int]) -> None:
+    """Raise ValueError if a layer's kernels aren't all of its weights, or aren't finite."""
     lora = next((part.name for part in flatten_layers(layer) if getattr(part, "lora_enabled", False)), None)
     if lora is not None:
         raise ValueError(

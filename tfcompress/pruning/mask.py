@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.core.transform import WeightTransform, read
+from tfcompress.core.sharding import gathered
+from tfcompress.core.transform import Encoded, WeightTransform, read
 from tfcompress.layers.kernel_layouts import Layout
 from tfcompress.pruning.criteria import criterion_of
 from tfcompress.pruning.granularity import Block, Granularity, NofM
@@ -20,6 +21,7 @@ from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.running_statistics import GATHERED, Gathering, Statistics
 from tfcompress.pruning.schedules.base import NEVER
 from tfcompress.pruning.top_k import in_turn, keep_count, largest, sortable
+from tfcompress.quantization.encoding import Encoding
 
 Tensor = Any
 
@@ -81,6 +83,12 @@ class Mask(WeightTransform):
     def apply(self, value: Tensor) -> Tensor:
         """Return `value` where the mask is one, else 0."""
         return ops.where(self.kept(), value, ops.zeros((), value.dtype))
+
+    def encode(self, value: np.ndarray | Encoded) -> np.ndarray | Encoded:
+        """Return what files store: zeros in the encoding that the weight has."""
+        if isinstance(value, Encoding):
+            return value.masked(np.asarray(gathered(self.kept())))
+        return super().encode(value)
 
     def apply_in_training(self, value: Tensor, loss_scale: Tensor | None = None) -> Tensor:
         """Return the same; the gradient adds to the statistics, if there are any to be gathered."""

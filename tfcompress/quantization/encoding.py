@@ -19,6 +19,10 @@ LARGEST_BIAS = 2.0**30
 """Half of what an int32 accumulator holds, in units of input scale * weight scale; the other half is for products."""
 
 
+LARGEST_TABLE = 256
+"""Values of a table, whose places are one byte each."""
+
+
 class Encoding(abc.ABC):
     """A weight as a file can store it. `decode` gives, bit by bit, the float32 values that the layer computes with."""
 
@@ -39,6 +43,10 @@ class Encoding(abc.ABC):
     @abc.abstractmethod
     def transpose(self, order: Sequence[int]) -> Encoding:
         """Return the encoding of the weight with its axes in another order."""
+
+    @abc.abstractmethod
+    def masked(self, kept: np.ndarray) -> Encoding:
+        """Return the encoding of the weight with 0 where a mask, bool, is false; it broadcasts with the shape."""
 
     @abc.abstractmethod
     def scaled(self, factor: np.ndarray) -> Encoding:
@@ -129,6 +137,11 @@ class Affine(Encoding):
         zero = zero.transpose(order) if zero.ndim else zero
         return Affine(self.integers.transpose(order), self.scale.transpose(order), zero, self.bits)
 
+    def masked(self, kept: np.ndarray) -> Affine:
+        """Return the encoding of the weight with 0 where a mask is false."""
+        zero = self._spread(np.asarray(self.zero_point)).astype(self.integers.dtype)
+        return Affine(np.where(kept, self.integers, zero), self.scale, self.zero_point, self.bits)
+
     def reshape(self, shape: Sequence[int]) -> Affine:
         """Return the encoding of the weight in another shape; axes that have scales may be joined with others."""
         if np.any(self.zero_point):
@@ -178,8 +191,9 @@ class Table(Encoding):
 
     Attributes:
         indices: uint8, of the weight's shape.
-        values: float32; (values,): one table for all, or (places, values): one for each place along `axis`.
-        axis: The axis whose places have tables of their own; None: there is one table.
+        values: float32; (values,): one table for all, or (tables, values): along `axis` as many tables as it is long
+            (one for each place), or a divisor of its length (one for each block of places).
+        axis: The axis along which tables differ; None: there is one table.
 
     Example:
 
@@ -207,12 +221,40 @@ class Table(Encoding):
             return np.asarray(self.values[self.indices])
         places = [1] * self.indices.ndim
         places[self.axis] = -1
-        return np.asarray(self.values[np.arange(len(self.values)).reshape(places), self.indices])
+        table = np.arange(self.shape[self.axis]) // (self.block or 1)
+        return np.asarray(self.values[table.reshape(places), self.indices])
+
+    @property
+    def block(self) -> int | None:
+        """How many places along `axis` share a table; None: there is one table."""
+        return None if self.axis is None else self.shape[self.axis] // len(self.values)
 
     def transpose(self, order: Sequence[int]) -> Table:
         """Return the encoding of the weight with its axes in another order."""
         axis = None if self.axis is None else list(order).index(self.axis)
         return Table(self.indices.transpose(order), self.values, axis)
+
+    def masked(self, kept: np.ndarray) -> Table:
+        """Return the encoding of the weight with 0 where a mask is false; tables without a 0 get one.
+
+        Raises:
+            ValueError: If a table is full: its indices have no more places.
+        """
+        tables = np.atleast_2d(self.values)
+        if not (tables == 0).any(axis=1).all():
+            if tables.shape[1] == LARGEST_TABLE:
+                raise ValueError(
+                    f"Expected a table of at most {LARGEST_TABLE - 1} values, so that 0 can be one more. Received: "
+                    f"{LARGEST_TABLE}. Take fewer values, or mask the weight before."
+                )
+            tables = np.concatenate([tables, np.zeros((len(tables), 1), np.float32)], axis=1)
+        zeros = (tables == 0).argmax(axis=1).astype(self.indices.dtype)
+        if self.axis is None:
+            return Table(np.where(kept, self.indices, zeros[0]), tables[0])
+        places = [1] * self.indices.ndim
+        places[self.axis] = -1
+        own = zeros.repeat(self.block or 1).reshape(places)
+        return Table(np.where(kept, self.indices, own), tables, self.axis)
 
     def scaled(self, factor: np.ndarray) -> Table:
         """Return the encoding of the weight times a factor that differs along one axis at most."""
@@ -221,6 +263,9 @@ class Table(Encoding):
         axes = [int(place) for place in np.flatnonzero(np.array(factor.shape) > 1)]
         if not axes:
             return Table(self.indices, (self.values * factor.item()).astype(np.float32), self.axis)
+        block = self.block or 1
+        if block > 1 and axes == [self.axis]:
+            return Table(self.indices, np.repeat(self.values, block, 0), self.axis).scaled(factor)
         if len(axes) > 1 or self.axis not in (None, axes[0]):
             raise ValueError(
                 f"Expected a factor along {'one axis' if self.axis is None else f'axis {self.axis}'}. Received: one of "

@@ -11,6 +11,7 @@ from absl import flags
 from absl.flags import FlagValues
 
 from tfcompress.cli.flags import (
+    clustering_flags,
     dataset_flags,
     export_flags,
     general_flags,
@@ -31,6 +32,7 @@ GROUPS = {
         dataset_flags,
         layer_flags,
         pruning_flags,
+        clustering_flags,
         quantization_flags,
         training_flags,
         export_flags,

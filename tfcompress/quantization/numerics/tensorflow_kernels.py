@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -47,6 +49,58 @@ def at_hand(x: Tensor) -> Any:
     import tensorflow as tf
 
     return x.numpy() if tf.executing_eagerly() and hasattr(x, "numpy") else x
+
+
+def places_in(edges: Tensor, values: Tensor, right: bool) -> Tensor:
+    """Return how many edges of its row are below each value, int32; `right`: those that equal it count, too.
+
+    Args:
+        edges: (rows, edges), ascending.
+        values: (rows, values), of the same dtype.
+        right: Whether edges that equal the value count.
+    """
+    import tensorflow as tf
+
+    return tf.searchsorted(edges, values, side="right" if right else "left")
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors that XLA compiles by itself, for each of their shapes; it has no gradient."""
+    import tensorflow as tf
+
+    made: Callable[..., Any] = tf.function(function, jit_compile=True, autograph=False)
+    return made
+
+
+def sums(values: Tensor, places: Tensor, size: int) -> Tensor:
+    """Return the sum of the values at each of `size` places; a histogram of few bins takes a tenth of a segment sum.
+
+    Args:
+        values: float32 or int32, (values,).
+        places: int32, (values,).
+        size: How many places there are.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.DenseBincount(input=places, size=size, weights=values, binary_output=False)
+
+
+def k_means_plus_plus(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return some of the values, drawn far from each other: k-means++ (Arthur and Vassilvitskii, 2007), as tfmot's.
+
+    Args:
+        values: float32, (values,), at least `count`.
+        count: How many.
+        seed: Of the draws.
+    """
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        drawn = tf.raw_ops.KmeansPlusPlusInitialization(
+            points=values.reshape(-1, 1), num_to_sample=count, seed=seed, num_retries_per_sample=-1
+        )
+    return np.asarray(drawn).reshape(-1)
 
 
 def rounded(x: Tensor, scale: Tensor, bits: int) -> Tensor:

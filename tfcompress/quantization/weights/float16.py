@@ -16,6 +16,8 @@ Tensor = Any
 class Float16Weight(WeightTransform):
     """Rounds a weight to float16; the gradient passes straight through."""
 
+    last = True
+
     def apply(self, value: Tensor) -> Tensor:
         """Return the rounded values, in the dtype they had."""
         rounded = ops.cast(ops.cast(value, "float16"), value.dtype)

@@ -36,6 +36,8 @@ class WeightQuantizer(WeightTransform):
             says where each layer stays a float fallback; `None`: they aren't.
     """
 
+    last = True
+
     def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None, activations: ActivationSpec | None = None):
         self.spec = spec
         self.axis = None if axis is None else tuple(int(i) for i in axis)

@@ -1,0 +1,5 @@
+"""tfmot's names for clustering."""
+
+from tfcompress.compat.tfmot.clustering import keras
+
+__all__ = ["keras"]

@@ -1,0 +1,5 @@
+"""tfmot's experimental names."""
+
+from tfcompress.compat.tfmot.experimental import combine
+
+__all__ = ["combine"]
