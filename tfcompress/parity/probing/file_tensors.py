@@ -18,6 +18,7 @@ from tfcompress.core.quiet_output import quiet
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import check_outside
 from tfcompress.runtime.integer_io import METADATA, QUANTIZERS
+from tfcompress.runtime.onnx_functions import inlined
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import format_of
 
@@ -192,7 +193,8 @@ class ONNXObserver(Observer):
         import onnx
 
         self._path = path
-        self._proto = onnx.load(os.fspath(path), load_external_data=False)  # of values only scales are looked at
+        # Of values only scales are looked at.
+        self._proto = inlined(onnx.load(os.fspath(path), load_external_data=False))
         check_outside(self._proto, path)
         graph = self._proto.graph
         self._session: Any = None

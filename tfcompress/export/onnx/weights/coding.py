@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfcompress.export.onnx.container import shorten_names, shrink
+from tfcompress.export.onnx.functions import add
+from tfcompress.export.onnx.recurring_nodes import write_once
 from tfcompress.export.onnx.weights.choice import choose
-from tfcompress.export.onnx.weights.decoders import DOMAIN, LEAST_IR, functions
+from tfcompress.export.onnx.weights.decoders import functions
 from tfcompress.export.onnx.weights.form import Weight, Writer
 from tfcompress.export.onnx.weights.plain import Plain
 from tfcompress.export.plan.planned_weights import digest
@@ -74,9 +76,8 @@ def code(proto: Any, layers: Mapping[str, str] | None = None) -> tuple[CodedWeig
     others = list(graph.node)
     del graph.node[:]
     graph.node.extend([*writer.nodes, *others])
-    if writer.decoders:
-        proto.functions.extend(functions(writer.decoders, opset))
-        proto.opset_import.add(domain=DOMAIN, version=1)
-    proto.ir_version = max(proto.ir_version, LEAST_IR, *(ir for first, ir in IR.items() if first <= opset), 0)
+    proto.ir_version = max(proto.ir_version, *(ir for first, ir in IR.items() if first <= opset), 0)
+    add(proto, functions(writer.decoders, opset))
     shorten_names(proto)
+    write_once(proto)
     return tuple(stored)

@@ -1,8 +1,7 @@
 """The decoders of coded weights: functions inside the file, of operators that ONNX Runtime computes when it loads it.
 
-ONNX Runtime puts a function's operators in the place of each call, and computes at once what depends on constants
-alone: what runs then are the kernels of a file with plain integers. Only operators and types that ONNX Runtime Web has
-are used, and none that isn't folded (Loop, Scan, If).
+It computes at once what depends on constants alone: what runs then are the kernels of a file with plain integers. Only
+operators and types that ONNX Runtime Web has are used, and none that isn't folded (Loop, Scan, If).
 """
 
 from __future__ import annotations
@@ -11,16 +10,12 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-DOMAIN = "c"
-"""Of the functions; names are short, for each is in the file as often as it is called."""
+from tfcompress.export.onnx.functions import parsed
 
 UNPACK, VALUES, SHAPED, TABLE, MASK, GAPS = "u", "v", "r", "t", "m", "g"
 
 LEAST_OPSET = 18
 """The first that has BitwiseAnd, and a ReduceProd whose axes are an input."""
-
-LEAST_IR = 8
-"""The first version of the format that has functions."""
 
 _BODIES = {
     # Integers of some bits each: plane by plane eight bits in a byte, x is (bits, bytes, 1); p is what each bit counts.
@@ -100,45 +95,11 @@ def functions(decoders: Iterable[str], opset: int) -> list[Any]:
     ['u', 'v', 'r', 't']
     """
     wanted = frozenset().union(*(NEEDED[name] for name in decoders))
-    return [_function(name, opset) for name in _BODIES if name in wanted]
+    return [parsed(_BODIES[name], opset) for name in _BODIES if name in wanted]
 
 
 @functools.cache
 def function_bytes(name: str) -> int:
     """Return how many bytes of a file a decoder takes, without those that it calls."""
-    size: int = _function(name, LEAST_OPSET).ByteSize()
+    size: int = parsed(_BODIES[name], LEAST_OPSET).ByteSize()
     return size + 3
-
-
-def call(decoder: str, inputs: list[str], output: str, shape: tuple[int, ...]) -> Any:
-    """Return the node that calls a decoder.
-
-    Args:
-        decoder: Its name.
-        inputs: Names of what it is given.
-        output: Name of what it makes.
-        shape: Of what it makes, where it has to be told.
-    """
-    import onnx
-
-    told = {"s": list(shape)} if shape else {}
-    return onnx.helper.make_node(decoder, inputs, [output], domain=DOMAIN, **told)
-
-
-def _function(name: str, opset: int) -> Any:
-    import onnx
-
-    body = _BODIES[name]
-    imports = f'"" : {opset}' + (f', "{DOMAIN}" : 1' if f"{DOMAIN}." in body else "")
-    made = onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: [{imports}]>\n{body}')
-    for node in made.node:  # the parser writes what is empty, too
-        if not node.domain:
-            node.ClearField("domain")
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                values = onnx.numpy_helper.to_array(attribute.t)
-                attribute.t.CopyFrom(onnx.numpy_helper.from_array(values))
-    for entry in made.opset_import:
-        if not entry.domain:
-            entry.ClearField("domain")
-    return made

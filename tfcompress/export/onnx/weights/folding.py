@@ -9,6 +9,7 @@ from typing import Any
 from tfcompress.core.quiet_output import quiet
 from tfcompress.export.onnx.detached_constants import without_large_constants
 from tfcompress.export.onnx.node_index import captures, inner_graphs
+from tfcompress.runtime.onnx_functions import inlined
 
 UNPACKING = ("Cast", "DequantizeLinear", "Identity", "Mul", "Reshape", "Transpose")
 """What reads a constant, changes no integer of it, and may stand in a file that isn't coded."""
@@ -25,6 +26,7 @@ def folded(proto: Any, path: pathlib.Path) -> Any:
     """
     import onnx
 
+    proto = inlined(proto)
     computed = _computed(proto.graph)
     if not any(_decodes(node) for node in computed):
         return proto

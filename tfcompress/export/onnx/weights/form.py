@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.onnx.weights.decoders import DOMAIN, call
+from tfcompress.export.onnx.functions import DOMAIN, call
 
 TENSOR, NODE = 14, 18
 """Bytes of a constant beside its values, and of a node, about: their names are short, their kinds not long."""
