@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from tfcompress.core.arguments import check_choice
 from tfcompress.core.out_of_memory import give_back
@@ -49,7 +51,7 @@ def check_coded(model: Any, weights: Any, kind: str, path: Any) -> None:
 def code_weights(
     path: pathlib.Path,
     plain: FileArithmetic,
-    layers: Mapping[str, str],
+    layer_of: Callable[[np.ndarray], str | None],
     *,
     always: bool,
     external: bool | None,
@@ -60,7 +62,7 @@ def code_weights(
     Args:
         path: Of the file; it is replaced.
         plain: What was read in it.
-        layers: {`digest` of a weight's integers: the layer that has it}.
+        layer_of: Takes the integers of a weight, returns the layer that has it; `None`: not known.
         always: Whether to do so where the file doesn't get smaller.
         external: Whether values stand in a second file; `None`: where they must.
         limit: Bytes that one file holds.
@@ -75,7 +77,7 @@ def code_weights(
 
     before = sum(file.stat().st_size for file in (path, data_file(path)) if file.is_file())
     proto = read(path)
-    stored = code(proto, layers)
+    stored = code(proto, layer_of)
     if not always and proto.ByteSize() >= before:
         return ()
     onnx.checker.check_model(without_large_constants(proto))

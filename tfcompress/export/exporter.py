@@ -24,7 +24,7 @@ from tfcompress.export.inference_io import check_inference_io, check_no_whole_in
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
-from tfcompress.export.plan.file_check import compare, layers_of_weights, require_integers
+from tfcompress.export.plan.file_check import compare, layers_by_weight, require_integers
 from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tflite.weights.storage import SPEED
@@ -226,8 +226,8 @@ def _coded(
     """Code the weights of a plain file, where that is asked for and there are any; return how each is stored."""
     if weights == PLAIN or plan.format != "onnx" or not plan.weights:
         return ()
-    layers = layers_of_weights(arithmetic, plan, traced)
-    return code_weights(path, arithmetic, layers, always=weights == CODED, external=external, limit=LARGEST_FILE)
+    layer_of = layers_by_weight(arithmetic, plan, traced)
+    return code_weights(path, arithmetic, layer_of, always=weights == CODED, external=external, limit=LARGEST_FILE)
 
 
 def _of_keras(model: keras.Model, precision: str) -> tuple[str, ...]:

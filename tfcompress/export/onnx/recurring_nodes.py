@@ -45,7 +45,9 @@ def write_once(proto: Any) -> None:
     found: dict[str, list[tuple[list[Any], Any]]] = collections.defaultdict(list)
     for name, nodes, made in _groups(proto.graph):
         found[name].append((nodes, made))
-    used, gone, instead = [], set(), {}
+    used = []
+    gone: set[int] = set()
+    instead: dict[int, Any] = {}
     for name, groups in found.items():
         saved = sum(sum(node.ByteSize() + 2 for node in nodes) - made.ByteSize() - 2 for nodes, made in groups)
         if saved > parsed(_BODIES[name], opset).ByteSize() + 3:

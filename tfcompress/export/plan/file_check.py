@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
 
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators, StoredWeight
+from tfcompress.export.plan.planned_weights import digest
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.fake_quantizers import fake_quantizer_grids
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
@@ -65,11 +68,27 @@ def compare(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace, kind: st
     return Operators(sum(op.integer for op in arithmetic.operators), tuple(floats), arithmetic.kinds, narrow)
 
 
-def layers_of_weights(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace) -> dict[str, str]:
-    """Return {`digest` of a weight's integers: the layer that has it}, as far as the names in a file say it."""
+def layers_by_weight(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace) -> Callable[[np.ndarray], str | None]:
+    """Return a function from a weight's integers, as a file has them, to the layer that has it; `None`: not known.
+
+    The names in the file say it. Where they don't, it is the one planned weight that has as many integers of each size.
+    """
     known = trace.layers | frozenset(plan.sources)
-    found = ((op.integers, _named(op, plan, known)) for op in arithmetic.operators if op.integers)
-    return {integers: layer for integers, layer in found if layer is not None}
+    named = {op.integers: layer for op in arithmetic.operators if (layer := _named(op, plan, known)) is not None}
+    alike: dict[bytes, set[str]] = {}
+    for weight in plan.weights.weights:
+        alike.setdefault(_magnitudes(weight.encoding.integers), set()).add(weight.layer)
+
+    def layer_of(integers: np.ndarray) -> str | None:
+        others = alike.get(_magnitudes(integers), set())
+        return named.get(digest(integers)) or (next(iter(others)) if len(others) == 1 else None)
+
+    return layer_of
+
+
+def _magnitudes(integers: np.ndarray) -> bytes:
+    """Return how often each magnitude is there, as bytes: converters move integers, and change their signs."""
+    return np.bincount(np.abs(integers.astype(np.int16)).reshape(-1), minlength=129).tobytes()
 
 
 def _named(op: FileOperator, plan: ExportPlan, known: frozenset[str]) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from tfcompress.export.onnx.container import shorten_names, shrink
 from tfcompress.export.onnx.functions import add
@@ -13,7 +15,6 @@ from tfcompress.export.onnx.weights.choice import choose
 from tfcompress.export.onnx.weights.decoders import functions
 from tfcompress.export.onnx.weights.form import Weight, Writer
 from tfcompress.export.onnx.weights.plain import Plain
-from tfcompress.export.plan.planned_weights import digest
 
 IR = {21: 10, 23: 11, 24: 12, 25: 13}
 """{opset: the first version of the format whose types it has}, of opsets with new ones."""
@@ -38,14 +39,14 @@ class CodedWeight:
     nbytes: int
 
 
-def code(proto: Any, layers: Mapping[str, str] | None = None) -> tuple[CodedWeight, ...]:
+def code(proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integers: None) -> tuple[CodedWeight, ...]:
     """Store the integer weights of a model in the forms with which its file is smallest, in place.
 
     What the model computes stays the same, bit by bit.
 
     Args:
         proto: An `onnx.ModelProto` of opset 18 or later, with all values in it.
-        layers: {`digest` of a weight's integers: the layer that has it}.
+        layer_of: Takes the integers of a weight, returns the layer that has it; `None`: not known.
 
     Returns:
         How each weight is stored.
@@ -68,8 +69,10 @@ def code(proto: Any, layers: Mapping[str, str] | None = None) -> tuple[CodedWeig
             added = (*writer.constants[begun[0] :], *writer.nodes[begun[1] :])
             nbytes = sum(one.ByteSize() for one in added)
             gone.add(tensor.name)
-        layer = (layers or {}).get(digest(weight.integers), tensor.name)
-        stored.append(CodedWeight(layer, str(form), weight.integers.size, plain, nbytes))
+        layer = layer_of(weight.integers)
+        stored.append(
+            CodedWeight(tensor.name if layer is None else layer, str(form), weight.integers.size, plain, nbytes)
+        )
     for place in reversed([i for i, tensor in enumerate(graph.initializer) if tensor.name in gone]):
         del graph.initializer[place]
     graph.initializer.extend(writer.constants)
