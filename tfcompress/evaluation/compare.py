@@ -18,7 +18,8 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate
 from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
-from tfcompress.evaluation.layer_changes import SAMPLES, LayerSource
+from tfcompress.evaluation.layer_changes import SAMPLES
+from tfcompress.evaluation.layer_source import LayerSource
 from tfcompress.evaluation.open_predictor import KerasPredictor, Saved, Source, open_predictor
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays
@@ -77,8 +78,9 @@ def compare(
         about: what else the report should say, by name: {"model": "ResNet50", "data": "flowers", "recipe": "int8",
             "seed": 0, "command": "..."}; "model" and "data" stand at its top.
         scans: what `tfc.sensitivity` and `tfc.sweep` found, to be shown in the report.
-        layers: whether the report compares Keras models layer by layer, on a few samples: their weights and activations
-            before and after. That is done when it is first written, and it holds the models.
+        layers: whether the report compares models and files layer by layer with a Keras model among them, on a few
+            samples: weights and activations before and after. That is done when it is first written, and it holds the
+            models.
 
     Returns:
         `Report`: `print(report)`, `report.verdict`, `report.save("report.html")`, `report.to_markdown("report.md")`,
@@ -150,14 +152,19 @@ def compare(
         for name, predictor in predictors.items()
     )
     how: dict[str, Any] = {"about": dict(about or {}), "scans": tuple(scans)}
-    source = _layer_source(predictors, first) if layers else None
+    source = _layer_source(predictors, files, first) if layers else None
     return Report(candidates, baseline, environment(threads), **how, layer_source=source)
 
 
-def _layer_source(predictors: Mapping[str, Predictor], samples: Mapping[str, Arrays]) -> LayerSource | None:
-    """Return the Keras models with a few samples; `None` unless there are two to be compared."""
-    models = {name: one.model for name, one in predictors.items() if isinstance(one, KerasPredictor)}
-    return None if len(models) < 2 else LayerSource(models, samples[next(iter(models))])
+def _layer_source(
+    predictors: Mapping[str, Predictor], files: Mapping[str, Any], samples: Mapping[str, Arrays]
+) -> LayerSource | None:
+    """Return the candidates with a few samples; `None` of a single Keras model, which nothing is compared with."""
+    models = {name: one.model if isinstance(one, KerasPredictor) else files[name] for name, one in predictors.items()}
+    keras_models = [name for name, one in predictors.items() if isinstance(one, KerasPredictor)]
+    if len(models) == len(keras_models) < 2:
+        return None
+    return LayerSource(models, samples[next(iter(keras_models or models))])
 
 
 def _operators(model: Source, format: str) -> Operators | None:

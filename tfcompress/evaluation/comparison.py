@@ -1,4 +1,4 @@
-"""Models side by side: the figures of each, and the table that they make."""
+"""Models side by side: the figures of each, and how they differ."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfcompress.evaluation.intervals import Interval, mark, of_difference, of_f1_differences
+from tfcompress.evaluation.intervals import Interval, mark, of_difference, of_f1_differences, of_ratio
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.size import Size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.export.plan.file_operators import Operators
 from tfcompress.reports.json_document import Document
-from tfcompress.reports.tables import number, plain, significant, to_text
-
-MANY_ZEROS = 0.3
-"""Share of zeros among the numbers of a file of which a reader may think that they make it faster."""
-
-RUNTIMES = {"keras": "Keras", "tflite": "LiteRT", "onnx": "ONNX Runtime"}
-"""What runs a candidate of a format."""
+from tfcompress.reports.tables import plain
 
 FACTORS = {"accuracy": 100.0, "mse": 1.0}
 """Differences of accuracy are in percentage points."""
@@ -75,7 +69,7 @@ class F1Difference:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison(Document):
-    """Several models side by side, as figures and as text.
+    """Several models side by side, as figures.
 
     Attributes:
         candidates: one `Candidate` per model, in the order given.
@@ -159,111 +153,19 @@ class Comparison(Document):
         ours, theirs = self[name].timing, self[self.baseline].timing
         return theirs.median_ms / ours.median_ms if ours and theirs and ours.median_ms else None
 
+    def speedup_interval(self, name: str) -> Interval | None:
+        """Return where the speed-up lies with 95 % confidence, found on the rounds in which all were timed in turns.
+
+        One that holds 1 says that the difference may be chance. None where it isn't known, and of the baseline.
+        """
+        ours, theirs = self[name].timing, self[self.baseline].timing
+        if name == self.baseline or ours is None or theirs is None:
+            return None
+        return of_ratio(theirs.rounds_ms, ours.rounds_ms)
+
     def shrink(self, name: str) -> float:
         """Return the baseline's file bytes over the candidate's."""
         return self[self.baseline].size.file_bytes / max(1, self[name].size.file_bytes)
-
-    def headings(self) -> list[str]:
-        """Return the titles of the table's columns."""
-        titles = ["model", "file kB", "zip kB", "parameters", "non-zero"]
-        for output, (kind, _) in self.candidates[0].metrics.scores.items():
-            titles += [f"{output} {kind}".strip(), "Δ points" if kind == "accuracy" else "Δ MSE"]
-        if self.candidates[0].timing:
-            titles += ["ms", "IQR", "speed-up"]
-        return titles
-
-    def rows(self) -> list[list[str]]:
-        """Return the table's cells, a list per candidate."""
-        table = []
-        for candidate in self.candidates:
-            size = candidate.size
-            cells = [
-                candidate.name,
-                f"{size.file_bytes / 1000:,.1f}",
-                f"{size.zipped_bytes / 1000:,.1f}",
-                f"{size.parameters:,}",
-                f"{100 * (1 - size.sparsity):.1f} %",
-            ]
-            differences, intervals = self.differences(candidate.name), self.intervals(candidate.name)
-            for output, (kind, value) in candidate.metrics.scores.items():
-                difference = differences.get(output)
-                low, high = intervals.get(output, (0.0, 0.0))
-                half = (high - low) / 2
-                if kind == "accuracy":
-                    within = f"\u00b1{half:.2f}" if output in intervals else ""
-                    cells += [f"{100 * value:.2f} %", number(difference, 2, sign=True) + within]
-                else:
-                    within = f"\u00b1{half:.2g}" if output in intervals else ""
-                    cells += [significant(value), (f"{difference:+.3g}" if difference is not None else "-") + within]
-            if candidate.timing:
-                speedup = self.speedup(candidate.name)
-                cells += [
-                    number(candidate.timing.median_ms),
-                    number(candidate.timing.iqr_ms),
-                    f"{speedup:.2f}x" if speedup else "-",
-                ]
-            table.append(cells)
-        return table
-
-    def table(self, width: int = 100) -> str:
-        """Return one table, a row per model, as text of at most `width` columns."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        titles = self.headings()
-        outputs = len(self.candidates[0].metrics.scores)
-        # Two columns of figures per output: of many outputs each has a line of its own below.
-        wide = outputs > 1
-        keep = [i for i in range(len(titles)) if not wide or not 5 <= i < 5 + 2 * outputs]
-        main = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for i in keep:
-            fold: dict[str, Any] = {"overflow": "fold"} if i == 0 else {"justify": "right", "no_wrap": True}
-            main.add_column(titles[i], **fold)
-        for cells in self.rows():
-            main.add_row(*(Text(cells[i]) for i in keep))
-        parts: list[Any] = [main]
-        if wide:
-            scores = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-            for title in ("model", "output", "metric", "value", "difference"):
-                scores.add_column(title, justify="right" if title in ("value", "difference") else "left")
-            for cells in self.rows():
-                for place, (output, (kind, _)) in enumerate(self[cells[0]].metrics.scores.items()):
-                    value, difference = cells[5 + 2 * place : 7 + 2 * place]
-                    scores.add_row(*(Text(cell) for cell in (cells[0], output, kind, value, difference)))
-            parts.append(scores)
-        parts += [self.caption(), *self.notes()]
-        return to_text(*parts, width=width)
-
-    def caption(self) -> str:
-        """Return the line below the table: the baseline, the samples, how latency was taken."""
-        first = self.candidates[0]
-        text = f"Baseline: {self.baseline}. {first.metrics.samples:,} samples. kB: 1,000 bytes. zip: deflate 9."
-        if any(self.intervals(candidate.name) for candidate in self.candidates):
-            text += " \u00b1: 95 % interval of the difference, on the same samples."
-        if not all(candidate.is_file for candidate in self.candidates):
-            text += " Models in memory: as a .keras file without the optimizer's state."
-        if first.timing:
-            threads = next((c.timing.threads for c in self.candidates if c.timing and c.timing.threads), None)
-            on = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
-            keras = any(c.timing and c.timing.threads is None for c in self.candidates)
-            text += f" ms: median at batch {first.timing.batch_size}{on}"
-            text += " (Keras: the process's threads)." if keras else "."
-        return text
-
-    def notes(self) -> list[str]:
-        """Return what a reader might take the figures for wrongly: that zeros make a model faster."""
-        full = [candidate for candidate in self.candidates if candidate.size.stored_zeros > MANY_ZEROS]
-        if not full:
-            return []
-        names = ", ".join(candidate.name for candidate in full)
-        runtimes = ", ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
-        lite = any(candidate.format == "tflite" for candidate in full)
-        hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""
-        return [
-            f"Zeros alone don't make a model faster on {runtimes}: they are stored and multiplied like any other "
-            f'number, here in {names}. What they save is in the column "zip kB"{hint}.'
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -288,12 +190,9 @@ class Comparison(Document):
                     "operators": candidate.operators and dataclasses.asdict(candidate.operators),
                     "timing": timing,
                     "speedup": self.speedup(candidate.name),
+                    "speedup_interval": self.speedup_interval(candidate.name),
                 }
             )
         document = {"version": 1, "baseline": self.baseline, "environment": dict(self.environment)}
         document["about"] = dict(self.about)
-        document["notes"] = self.notes()
         return plain({**document, "candidates": candidates})
-
-    def __str__(self) -> str:
-        return self.table()

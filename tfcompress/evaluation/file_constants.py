@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.evaluation import tflite_constants
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.weights.folding import folded
-from tfcompress.export.tflite.sparse_encoding import densify
-from tfcompress.export.tflite.weights.packed_integers import unpack
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import read
 
@@ -48,33 +47,9 @@ def count_tflite(path: str | os.PathLike[str]) -> Count:
     Raises:
         ValueError: it isn't a .tflite file.
     """
-    data, model, schema = _open_tflite(path)
-    types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-    total, seen = Count(0, 0), set()
-    for g in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(g)
-        for t in range(graph.TensorsLength()):
-            tensor = graph.Tensors(t)
-            buffer = model.Buffers(tensor.Buffer())
-            if tensor.Buffer() in seen:
-                continue
-            raw = _buffer_bytes(data, buffer)
-            quantization = tensor.Quantization()
-            scaled = quantization is not None and quantization.ScaleLength() > 0
-            kind = types[tensor.Type()]
-            if not raw.size or kind not in _TFLITE_DTYPES or (kind in ("INT32", "INT64") and not scaled):
-                continue
-            seen.add(tensor.Buffer())
-            shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
-            values = _unpack(raw, kind)
-            size, stored = math.prod(shape), values.size
-            if tensor.Sparsity() is None:
-                values = values[:size].reshape(shape)
-                stored = size
-            else:
-                values = densify(values, schema.SparsityParametersT.InitFromObj(tensor.Sparsity()), shape)
-            nonzeros = int(np.count_nonzero(values != _zero_points(quantization, values) if scaled else values))
-            total += Count(size, nonzeros, size - stored)
+    total = Count(0, 0)
+    for constant in tflite_constants.constants(path):
+        total += Count(constant.values.size, constant.nonzeros, constant.left_out)
     return total
 
 
@@ -98,7 +73,7 @@ def count_onnx(path: str | os.PathLike[str]) -> Count:
         ValueError: it isn't an .onnx file.
     """
     total = Count(0, 0)
-    for graph in _graphs(folded(_open_onnx(path), pathlib.Path(path)).graph):
+    for graph in graphs(folded(open_onnx(path), pathlib.Path(path)).graph):
         total += _count_graph(graph)
     return total
 
@@ -114,30 +89,35 @@ def bytes_by_dtype(path: str | os.PathLike[str]) -> dict[str, int]:
     """
     total: dict[str, int] = {}
     if os.fspath(path).lower().endswith(".tflite"):
-        data, model, schema = _open_tflite(path)
+        data, model, schema = tflite_constants.opened(path)
         types = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
         seen = set()
         for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
             for tensor in map(graph.Tensors, range(graph.TensorsLength())):
-                size = _buffer_bytes(data, model.Buffers(tensor.Buffer())).size
+                size = tflite_constants.bytes_of(data, model.Buffers(tensor.Buffer())).size
                 if size and tensor.Buffer() not in seen:
                     seen.add(tensor.Buffer())
                     total[types[tensor.Type()]] = total.get(types[tensor.Type()], 0) + size
         return total
-    from onnx import TensorProto
-
-    for graph in _graphs(_open_onnx(path).graph):
+    for graph in graphs(open_onnx(path).graph):
         sparse = [part for one in graph.sparse_initializer for part in (one.values, one.indices)]
         attributes = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
         for tensor in (*graph.initializer, *sparse, *attributes):
             if tensor.data_type:
-                name = TensorProto.DataType.Name(tensor.data_type).lower()
-                dtype = {"float": "float32", "double": "float64"}.get(name, name)
-                total[dtype] = total.get(dtype, 0) + _stored_bytes(tensor, dtype)
+                dtype = dtype_of(tensor)
+                total[dtype] = total.get(dtype, 0) + stored_bytes(tensor, dtype)
     return total
 
 
-def _stored_bytes(tensor: Any, dtype: str) -> int:
+def dtype_of(tensor: Any) -> str:
+    """Return the dtype of an ONNX tensor, as NumPy calls it where it has it."""
+    from onnx import TensorProto
+
+    name = TensorProto.DataType.Name(tensor.data_type).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def stored_bytes(tensor: Any, dtype: str) -> int:
     """Return how many bytes an ONNX tensor's numbers have; two of 4 bits share one."""
     from onnx import helper
 
@@ -149,34 +129,13 @@ def _stored_bytes(tensor: Any, dtype: str) -> int:
     return size * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
 
 
-_TFLITE_DTYPES = {
-    "FLOAT64": np.float64,
-    "FLOAT32": np.float32,
-    "FLOAT16": np.float16,
-    "BFLOAT16": np.uint16,
-    "INT64": np.int64,
-    "INT32": np.int32,
-    "INT16": np.int16,
-    "UINT16": np.uint16,
-    "INT8": np.int8,
-    "UINT8": np.uint8,
-    "INT4": np.int8,
-    "UINT4": np.uint8,
-    "INT2": np.int8,
-}
-_PACKED_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2}
+def open_onnx(path: str | os.PathLike[str]) -> Any:
+    """Return a file's model, with the values that are kept beside it.
 
-
-def _open_tflite(path: str | os.PathLike[str]) -> tuple[np.ndarray, Any, Any]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    data = np.fromfile(path, np.uint8)
-    if bytes(data[4:8]) != b"TFL3":
-        raise ValueError(f"Expected a TFLite file. Received: {os.fspath(path)!r}, which has no TFL3 mark at its start.")
-    return data, schema.Model.GetRootAs(data, 0), schema
-
-
-def _open_onnx(path: str | os.PathLike[str]) -> Any:
+    Raises:
+        FileNotFoundError: they aren't there.
+        ValueError: it isn't an .onnx file.
+    """
     try:
         return read(path)
     except FileNotFoundError:
@@ -187,39 +146,17 @@ def _open_onnx(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _buffer_bytes(data: np.ndarray, buffer: Any) -> np.ndarray:
-    if buffer.DataLength():
-        return buffer.DataAsNumpy()
-    # Files over 2 GB keep the bytes behind the flatbuffer; offsets 0 and 1 mean "none".
-    return data[buffer.Offset() : buffer.Offset() + buffer.Size()] if buffer.Offset() > 1 else data[:0]
-
-
-def _unpack(raw: np.ndarray, kind: str) -> np.ndarray:
-    """Return the stored numbers, flat; of bfloat16 the bits but the sign: only zero or not is asked."""
-    if kind in _PACKED_BITS:
-        return unpack(raw, _PACKED_BITS[kind], signed=not kind.startswith("U"))
-    values = raw.view(_TFLITE_DTYPES[kind])
-    return values & 0x7FFF if kind == "BFLOAT16" else values
-
-
-def _zero_points(quantization: Any, values: np.ndarray) -> np.ndarray:
-    points = np.asarray(quantization.ZeroPointAsNumpy() if quantization.ZeroPointLength() else [0])
-    if points.size == 1 or values.ndim < 2:
-        return points if values.size == points.size else points[:1]
-    axis = quantization.QuantizedDimension()
-    return points.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-
-
-def _graphs(graph: Any) -> Iterator[Any]:
+def graphs(graph: Any) -> Iterator[Any]:
+    """Yield an ONNX graph and all that are inside of its nodes."""
     yield graph
     for node in graph.node:
         for inner in inner_graphs(node):
-            yield from _graphs(inner)
+            yield from graphs(inner)
 
 
 # For the integer operators: the input places that hold scales and zero points, the one of an int32 bias, and
 # for each quantized input the place of its zero point.
-_QUANTIZED: dict[str, tuple[set[int], set[int], dict[int, int]]] = {
+QUANTIZED: dict[str, tuple[set[int], set[int], dict[int, int]]] = {
     "QuantizeLinear": ({1, 2}, set(), {}),
     "DequantizeLinear": ({1, 2}, {0}, {0: 2}),
     "QLinearConv": ({1, 2, 4, 5, 6, 7}, {8}, {0: 2, 3: 5}),
@@ -245,8 +182,8 @@ def _count_graph(graph: Any) -> Count:
             tensors[node.output[0]] = next((a.t for a in node.attribute if a.name == "value"), None)
     helpers, biases, zero_points = set(), set(), {}
     for node in graph.node:
-        places, bias_places, pairs = _QUANTIZED.get(node.op_type, (set(), set(), {}))
-        names = {place: _origin(name, index) for place, name in enumerate(node.input)}
+        places, bias_places, pairs = QUANTIZED.get(node.op_type, (set(), set(), {}))
+        names = {place: origin(name, index) for place, name in enumerate(node.input)}
         helpers |= {names[place] for place in places if place in names}
         biases |= {names[place] for place in bias_places if place in names}
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
@@ -288,13 +225,13 @@ def _multiplied_scales(graph: Any, tensors: dict[str, Any], index: TensorIndex[A
     scales = set()
     for node in graph.node:
         if node.op_type == "Mul":
-            factors = [_origin(name, index) for name in node.input]
+            factors = [origin(name, index) for name in node.input]
             if any(name in whole or name in measured for name in factors):
                 scales |= {name for name in factors if name in tensors and name not in whole}
     return scales
 
 
-def _origin(name: str, index: TensorIndex[Any, str]) -> str:
+def origin(name: str, index: TensorIndex[Any, str]) -> str:
     """Return the tensor that another has the values of, in another form."""
     while (node := index.producer(name)) is not None and node.op_type in _SAME_VALUES:
         name = node.input[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -79,6 +80,26 @@ def of_difference(ours: np.ndarray, theirs: np.ndarray) -> Interval | None:
     up, down = (int((ours & ~theirs).sum()) + 1) / count, (int((theirs & ~ours).sum()) + 1) / count
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt((up + down - (up - down) ** 2) / count)
     return max(up - down - half, -1.0), min(up - down + half, 1.0)
+
+
+def of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
+    """Return the interval of a ratio of two positive figures that were taken together several times: of its logarithm.
+
+    Args:
+        ours: the figure above the line, of each time.
+        theirs: the figure below it, of the same times.
+
+    Returns:
+        (low, high) of the ratio; `None` where it isn't known.
+
+    >>> low, high = of_ratio([2.0, 2.2, 2.1, 2.0], [1.0, 1.0, 1.1, 1.0])
+    >>> round(low, 2), round(high, 2)
+    (1.84, 2.22)
+    """
+    if len(ours) != len(theirs) or min((*ours, *theirs), default=0.0) <= 0:
+        return None
+    found = _student(np.log(ours) - np.log(theirs))
+    return None if found is None else (math.exp(found[0]), math.exp(found[1]))
 
 
 def of_f1_differences(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, classes: int) -> list[Interval]:

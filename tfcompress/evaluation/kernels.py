@@ -31,11 +31,13 @@ class Kernel:
         label: its name, with as much of its path as tells it from the layer's others.
         value: as the layer sees it.
         chain: what makes that of the weight.
+        position: of the weight among those of the innermost layer.
     """
 
     label: str
     value: np.ndarray
     chain: tuple[WeightTransform, ...]
+    position: int
 
     @property
     def bits(self) -> int:
@@ -72,9 +74,16 @@ def kernels_of(layer: Any) -> list[Kernel]:
             label,
             gathered(seen[position]) if position in seen else read(weights[position]),
             tuple(layer.chain(position)) if wrapped else (),
+            position,
         )
         for position, label in zip(positions, names, strict=True)
     ]
+
+
+def encodings_of(layer: Any) -> dict[int, Any]:
+    """Return, by position, what a file stores of the weights of a layer that are transformed."""
+    layer = without_marks(layer) if isinstance(layer, Layer) else layer
+    return layer.encoded() if isinstance(layer, CompressedLayer) else {}
 
 
 def _bits_of(transform: Any) -> int | None:

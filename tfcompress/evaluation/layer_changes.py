@@ -1,19 +1,15 @@
-"""Layer by layer: what compression does to the weights and activations of a Keras model."""
+"""Layer by layer: what compression does to weights and activations."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-import keras
 import numpy as np
 
-from tfcompress.evaluation.kernels import Kernel, kernels_of, parts
-from tfcompress.graph.index import index_of
-from tfcompress.parity.probing.model_tensors import flat, probes
-from tfcompress.parity.probing.tensor_comparison import FloatComparison, Values
-from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
-from tfcompress.quantization.quantize import is_quantized
+from tfcompress.evaluation.tensor_grid import TensorGrid
+from tfcompress.parity.probing.tensor_comparison import Values
 from tfcompress.reports.histograms import Histogram, histogram
 
 SAMPLES, LEAST = 32, 8
@@ -37,39 +33,42 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class TensorChange:
-    """One kernel, or one activation, before and after.
+    """One weight, or one activation, before and after.
 
     Attributes:
-        layer: the layer's name.
+        layer: the layer's name; of a file's tensor that no layer is known of, its own.
         tensor: the kernel's name; "output" of an activation.
-        shape: of a kernel; of an activation without the batch.
-        bits: after compression.
-        grid: the least and the largest number that the quantized tensor can hold; None: it is float, or each channel
-            has its own.
+        shape: of a weight; of an activation without the batch.
+        bits: of one number after compression.
+        grid: the numbers that the quantized tensor can hold; None: it is float.
         before: of the model that it is compared with; None: that has no such tensor.
         after: of the compressed model.
         sqnr: variance of the tensor over the mean squared change, in dB; None: nothing changed, or it isn't known.
-        histogram: None: nothing but zeros, or nothing to compare with.
+        histogram: None: nothing but zeros.
+        dtype: what a file stores it as; empty: it isn't in a file.
+        nbytes: that a weight takes in a file; None: it isn't in a file.
     """
 
     layer: str
     tensor: str
     shape: tuple[int | None, ...]
     bits: int
-    grid: tuple[float, float] | None
+    grid: TensorGrid | None
     before: Spread | None
     after: Spread
     sqnr: float | None
     histogram: Histogram | None
+    dtype: str = ""
+    nbytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerChanges:
-    """A model beside another, layer by layer.
+    """A model or file beside a model, layer by layer.
 
     Attributes:
         model: the name of the candidate.
-        reference: that of the one that it is compared with.
+        reference: that of the one that it is compared with; None: there is no Keras model to compare it with.
         samples: that activations were computed of.
         weights: kernels, in the order of the model.
         activations: outputs of quantizers, or of the layers of a model without.
@@ -77,119 +76,107 @@ class LayerChanges:
     """
 
     model: str
-    reference: str
+    reference: str | None
     samples: int
     weights: tuple[TensorChange, ...]
     activations: tuple[TensorChange, ...]
     problem: str = ""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerSource:
-    """What the layers are compared with, when a report is written.
-
-    Attributes:
-        models: {candidate: Keras model}.
-        inputs: a few samples, by input name.
-    """
-
-    models: Mapping[str, keras.Model]
-    inputs: Mapping[str, np.ndarray]
-
-    def changes(self, baseline: str) -> tuple[LayerChanges, ...]:
-        """Return the changes of each model to the baseline; where that is no Keras model, to the first float one."""
-        floats = [name for name, model in self.models.items() if not is_quantized(model)]
-        reference = baseline if baseline in self.models else next(iter(floats), None)
-        if reference is None:
-            return ()
-        others = [name for name in self.models if name != reference]
-        return tuple(self._changes(name, reference) for name in others)
-
-    def _changes(self, name: str, reference: str) -> LayerChanges:
-        model, other = self.models[name], self.models[reference]
-        weights = tuple(_weights(model, other))
-        try:
-            (samples, activations), problem = _activations(model, other, self.inputs), ""
-        except Exception as error:  # whatever the user's own layers raise outside of `predict`
-            samples, activations, problem = 0, (), f"{type(error).__name__}: {error}"
-        return LayerChanges(name, reference, samples, weights, activations, problem)
+def spread_of(values: np.ndarray) -> Spread:
+    """Return the ends of a tensor, and its share of zeros."""
+    if not values.size:
+        return Spread(0.0, 0.0, 0.0)
+    return Spread(float(values.min()), float(values.max()), float(1 - np.count_nonzero(values) / values.size))
 
 
-def _weights(model: keras.Model, other: keras.Model) -> Iterator[TensorChange]:
-    known = {(layer.name, kernel.label): kernel.value for layer, _ in parts(other) for kernel in kernels_of(layer)}
-    for layer, _ in parts(model):
-        for kernel in kernels_of(layer):
-            names = (layer.name, layer.name.removesuffix("_linear"), f"{layer.name}_linear")
-            before = next((known[name, kernel.label] for name in names if (name, kernel.label) in known), None)
-            if before is not None and before.shape != kernel.value.shape:
-                before = None  # units were taken away
-            yield _change(layer.name, kernel, before)
-
-
-def _change(layer: str, kernel: Kernel, before: np.ndarray | None) -> TensorChange:
-    after = kernel.value.astype(np.float32)
-    values = Values(None)
-    shown = None
-    if before is not None:
-        before = before.astype(np.float32)
-        values.add(before, after)
-        shown = histogram(_some(before), _some(after))
-    start = None if before is None else _spread(before)
-    how = (layer, kernel.label, tuple(after.shape), kernel.bits, None)
-    return TensorChange(*how, start, _spread(after), values.sqnr, shown)
-
-
-def _activations(
-    model: keras.Model, other: keras.Model, inputs: Mapping[str, np.ndarray]
-) -> tuple[int, tuple[TensorChange, ...]]:
-    """Return how many samples were run, and what became of each activation."""
-    changes = []
-    opened = flat(model)
-    found = probes(opened)
-    pair = FloatComparison(opened, found, other)
-    graph = index_of(opened)
-    sizes = [int(np.prod([size or 1 for size in probe.tensor.shape[1:]])) for probe in found]
-    room = max(LEAST, LEAST * AT_ONCE // max(sum(sizes), 1))
-    samples = min(len(next(iter(inputs.values()))), room)
-    batch = max(1, min(samples, AT_ONCE // max(sum(sizes), 1)))
-    kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    spreads: dict[int, list[tuple[Spread, Spread]]] = {}
-    for start in range(0, samples, batch):
-        for place, one, another in pair.run([value[start : min(start + batch, samples)] for value in inputs.values()]):
-            most = max(1, VALUES * batch // samples)
-            kept.setdefault(place, []).append((_some(one, most), _some(another, most)))
-            spreads.setdefault(place, []).append((_spread(one), _spread(another)))
-    for place, both in kept.items():
-        probe = found[place]
-        producer = graph.producer(probe.tensor)
-        quantizer = producer.operation if producer else None
-        grid = quantizer.grid if isinstance(quantizer, ActivationQuantizer) and not quantizer.spec.dynamic else None
-        before, after = (_joined([pair_of[side] for pair_of in spreads[place]]) for side in (0, 1))
-        change = TensorChange(
-            probe.source,
-            "output",
-            tuple(probe.tensor.shape[1:]),
-            grid.bits if grid else 32,
-            (float(grid.minimum), float(grid.maximum)) if grid else None,
-            before,
-            after,
-            pair.sqnr(place),
-            histogram(*(np.concatenate([part[side] for part in both]) for side in (0, 1))),
-        )
-        changes.append(change)
-    return samples, tuple(changes)
-
-
-def _some(values: np.ndarray, most: int = VALUES) -> np.ndarray:
+def some(values: np.ndarray, most: int = VALUES) -> np.ndarray:
     """Return at most `most` values, spread evenly over the tensor."""
     flat_values = values.ravel()
     return flat_values[:: -(-flat_values.size // most)] if flat_values.size > most else flat_values
 
 
-def _spread(values: np.ndarray) -> Spread:
-    if not values.size:
-        return Spread(0.0, 0.0, 0.0)
-    return Spread(float(values.min()), float(values.max()), float(1 - np.count_nonzero(values) / values.size))
+def sqnr_of(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Return the variance of a tensor over the mean squared change, in dB; `None`: nothing changed."""
+    values = Values(None)
+    values.add(before, after)
+    return values.sqnr
+
+
+class Form(NamedTuple):
+    """What a tensor is kept as; the fields are those of `TensorChange`."""
+
+    bits: int
+    grid: TensorGrid | None
+    dtype: str = ""
+    nbytes: int | None = None
+
+
+def weight_change(named: tuple[str, str], before: np.ndarray | None, after: np.ndarray, form: Form) -> TensorChange:
+    """Return what became of a weight.
+
+    Args:
+        named: the layer and the weight.
+        before: None: there is nothing to compare it with.
+        after: of the same shape.
+        form: of `after`.
+    """
+    after = after.astype(np.float32)
+    before = None if before is None else before.astype(np.float32)
+    return TensorChange(
+        *(*named, tuple(after.shape), form.bits, form.grid),
+        before=None if before is None else spread_of(before),
+        after=spread_of(after),
+        sqnr=None if before is None else sqnr_of(before, after),
+        histogram=histogram(np.zeros(0) if before is None else some(before), some(after)),
+        dtype=form.dtype,
+        nbytes=form.nbytes,
+    )
+
+
+class ActivationChange:
+    """What becomes of an activation, summed up over batches.
+
+    Args:
+        samples: in all batches together.
+    """
+
+    def __init__(self, samples: int):
+        self.samples = samples
+        self.values = Values(None)
+        self._kept: list[tuple[np.ndarray, np.ndarray]] = []
+        self._spreads: list[tuple[Spread, Spread]] = []
+
+    def add(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Add a batch."""
+        most = max(1, VALUES * len(before) // self.samples)
+        self.values.add(before, after)
+        self._kept.append((some(before, most), some(after, most)))
+        self._spreads.append((spread_of(before), spread_of(after)))
+
+    def change(self, layer: str, shape: tuple[int | None, ...], form: Form) -> TensorChange:
+        """Return it; the arguments are as of `TensorChange` and `weight_change`."""
+        before, after = (_joined([pair[side] for pair in self._spreads]) for side in (0, 1))
+        return TensorChange(
+            *(layer, "output", shape, form.bits, form.grid),
+            before=before,
+            after=after,
+            sqnr=self.values.sqnr,
+            histogram=histogram(*(np.concatenate([pair[side] for pair in self._kept]) for side in (0, 1))),
+            dtype=form.dtype,
+        )
+
+
+def batch_size_of(inputs: Mapping[str, np.ndarray], sizes: Iterable[int]) -> tuple[int, int]:
+    """Return how many of the samples are looked at, and how many at once.
+
+    Args:
+        inputs: a few samples, by input name.
+        sizes: how many values each activation of one sample has.
+    """
+    each = max(sum(sizes), 1)
+    samples = min(len(next(iter(inputs.values()))), max(LEAST, LEAST * AT_ONCE // each))
+    return samples, max(1, min(samples, AT_ONCE // each))
 
 
 def _joined(spreads: list[Spread]) -> Spread:

@@ -10,8 +10,9 @@ from typing import Any
 
 from tfcompress.core.arguments import short
 from tfcompress.core.atomic_files import check_target, write_text
-from tfcompress.evaluation.comparison import Comparison
-from tfcompress.evaluation.layer_changes import LayerChanges, LayerSource
+from tfcompress.evaluation.comparison_table import ComparisonTable
+from tfcompress.evaluation.layer_changes import LayerChanges
+from tfcompress.evaluation.layer_source import LayerSource
 from tfcompress.evaluation.page.assemble import Scan, content
 from tfcompress.evaluation.page.layers import layer_sections
 from tfcompress.evaluation.verdict import headline, verdict
@@ -24,7 +25,7 @@ TITLE = "Compression report"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Report(Comparison):
+class Report(ComparisonTable):
     """What `tfc.compare` found.
 
     Attributes:
@@ -33,7 +34,7 @@ class Report(Comparison):
         environment: versions, processor, threads and time of the run.
         about: as given to `tfc.compare`.
         scans: as given to `tfc.compare`.
-        layer_source: the Keras models and samples that `layers` is found from; None: it is empty.
+        layer_source: the models, files and samples that `layers` is found from; None: it is empty.
     """
 
     scans: tuple[Scan, ...] = ()
@@ -41,7 +42,7 @@ class Report(Comparison):
 
     @functools.cached_property
     def layers(self) -> tuple[LayerChanges, ...]:
-        """What compression did to each layer of the Keras models; found when it is first asked for."""
+        """What compression did to each layer; found when it is first asked for."""
         return () if self.layer_source is None else self.layer_source.changes(self.baseline)
 
     @property

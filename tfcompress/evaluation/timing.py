@@ -41,6 +41,7 @@ class Timing:
         batch_size: samples in one run.
         threads: threads of one run; None where the process decides (Keras).
         runtime: name and version of what ran it.
+        rounds_ms: the median of each round; models that are timed together have theirs in turns.
     """
 
     median_ms: float
@@ -54,6 +55,7 @@ class Timing:
     batch_size: int
     threads: int | None
     runtime: str
+    rounds_ms: tuple[float, ...] = ()
 
     @property
     def samples_per_second(self) -> float:
@@ -168,7 +170,8 @@ def time_predictors(
     steps = [predictor.step(batch) for predictor, batch in zip(predictors, batches, strict=True)]
     samples = time_in_turns(steps, runs=runs, warmup=warmup, seconds=seconds)
     timings = []
-    for predictor, batch, times in zip(predictors, batches, samples, strict=True):
+    for predictor, batch, rounds in zip(predictors, batches, samples, strict=True):
+        times = np.concatenate(rounds)
         low, quarter, median, three_quarters, high, highest = np.percentile(times, [10, 25, 50, 75, 90, 95])
         timings.append(
             Timing(
@@ -183,6 +186,7 @@ def time_predictors(
                 batch_size=len(next(iter(batch.values()))),
                 threads=predictor.threads,
                 runtime=predictor.runtime,
+                rounds_ms=tuple(float(np.median(each)) for each in rounds),
             )
         )
     return timings
@@ -195,7 +199,7 @@ def time_in_turns(
     warmup: int = 10,
     seconds: float = 2.0,
     clock: Callable[[], int] = time.perf_counter_ns,
-) -> list[np.ndarray]:
+) -> list[list[np.ndarray]]:
     """Time functions in 10 rounds; in each round each has its turn, and every other round goes backwards.
 
     Args:
@@ -206,12 +210,12 @@ def time_in_turns(
         clock: returns nanoseconds.
 
     Returns:
-        For each function the times in milliseconds, float64 (runs,).
+        For each function the times of each round in milliseconds, float64; of fewer runs there are fewer rounds.
 
-    >>> [len(times) for times in time_in_turns([lambda: None, lambda: None], runs=25)]
+    >>> [sum(map(len, rounds)) for rounds in time_in_turns([lambda: None, lambda: None], runs=25)]
     [25, 25]
     """
-    times: list[list[int]] = [[] for _ in steps]
+    times: list[list[list[int]]] = [[] for _ in steps]
     for step in steps:
         for _ in range(warmup):
             step()
@@ -224,13 +228,13 @@ def time_in_turns(
                     continue
                 step()  # the others have emptied the caches
                 stop = clock() + (seconds * 1e9 / ROUNDS if runs is None else 0)
-                here = 0
-                while here < share or (runs is None and clock() < stop):
+                here: list[int] = []
+                while len(here) < share or (runs is None and clock() < stop):
                     start = clock()
                     step()
-                    times[place].append(clock() - start)
-                    here += 1
-    return [np.asarray(taken, np.float64) / 1e6 for taken in times]
+                    here.append(clock() - start)
+                times[place].append(here)
+    return [[np.asarray(taken, np.float64) / 1e6 for taken in rounds] for rounds in times]
 
 
 @contextlib.contextmanager

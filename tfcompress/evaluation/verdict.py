@@ -33,10 +33,11 @@ def verdict(report: Comparison) -> str:
     name = headline(report)
     if name is None:
         return ""
-    parts = [_times(report.shrink(name), "smaller", "larger")]
+    parts = [_times(report.shrink(name), "smaller", "larger", "as large")]
     speedup = report.speedup(name)
     if speedup is not None:
-        parts.append(_times(speedup, "faster", "slower"))
+        low, high = report.speedup_interval(name) or (speedup, speedup)
+        parts.append("as fast" if low <= 1 <= high else _times(speedup, "faster", "slower", "as fast"))
     marks = mark_of(report, name)
     parts += [_quality(report, name, output) for output in marks]
     text = f"{name}: {', '.join(parts)}, compared with {report.baseline}"
@@ -54,8 +55,9 @@ def _gain(report: Comparison, name: str) -> float:
     )
 
 
-def _times(factor: float, more: str, less: str) -> str:
-    return f"{factor:.1f}x {more}" if factor >= 1 else f"{1 / max(factor, 1e-9):.1f}x {less}"
+def _times(factor: float, more: str, less: str, same: str) -> str:
+    times = f"{max(factor, 1 / max(factor, 1e-9)):.1f}x"
+    return same if times == "1.0x" else f"{times} {more if factor > 1 else less}"
 
 
 def _quality(report: Comparison, name: str, output: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -222,10 +223,9 @@ def debug(
         comparison = Comparison(opened, open_observer(path))
         floats = None if reference is None else FloatComparison(opened, comparison.probes, reference)
         samples, same = 0, True
-        for batch in stream(data, inputs, runner.batch_size or batch_size):
-            samples += count_samples(batch)
-            full = held(runner, _filled(batch, runner.batch_size))
-            given = _for_file(runner, {names[name]: value for name, value in full.items()})
+        batches = stream(data, inputs, runner.batch_size or batch_size)
+        for count, full, given in batches_for_both(batches, runner, names):
+            samples += count
             with running(runner.path.name, given):
                 comparison.add(list(full.values()), given)
             same = same and _same_outputs(comparison, runner, given)
@@ -239,6 +239,21 @@ def debug(
         tensors = tuple(dataclasses.replace(one, computes_in=said.get(one.layer, "")) for one in tensors)
     how = samples, float(threshold), tensors, same, comparison.observer.are_named
     return DebugReport(model.name, pathlib.Path(path), runner.format, *how)
+
+
+def batches_for_both(
+    batches: Iterable[Arrays], runner: Runner, names: Mapping[str, str]
+) -> Iterator[tuple[int, Arrays, Arrays]]:
+    """Yield how many samples each batch has, what the model takes, and what the file takes.
+
+    Args:
+        batches: for the model, of as many samples as the file takes at once; of the last one there may be fewer.
+        runner: the file, opened.
+        names: {name of an input of the model: its name in the file}.
+    """
+    for batch in batches:
+        full = held(runner, _filled(batch, runner.batch_size))
+        yield count_samples(batch), full, _for_file(runner, {names[name]: value for name, value in full.items()})
 
 
 def _filled(batch: Arrays, size: int | None) -> Arrays:

@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from tfcompress.core.atomic_files import check_target, write_bytes
-from tfcompress.reports.json_document import Document
+from tfcompress.core.atomic_files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class Scan(Document):
-    """What a scan finds, which is a picture too: what its `draw` returns."""
-
-    def draw(self) -> Figure:
-        """Return the picture."""
-        raise NotImplementedError
-
-    def plot(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> Any:
-        """Draw the metric: a line for each layer, or for each set of data.
-
-        Args:
-            path: ends in `.png`; None: nothing is written.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path, or without one matplotlib's `Figure`.
-
-        Raises:
-            FileExistsError: the file exists, and `overwrite` is False.
-            FileNotFoundError: the folder doesn't exist.
-            ValueError: another suffix.
-        """
-        target = None if path is None else check_target(path, ".png", overwrite)
-        figure = self.draw()
-        return figure if target is None else save(figure, target)
 
 
 def save(figure: Figure, target: pathlib.Path) -> pathlib.Path:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tfcompress.pipeline.scan_plots import Scan, canvas, finish
-from tfcompress.reports.tables import number, plain, significant, to_text
+from tfcompress.pipeline.scan import Scan
+from tfcompress.pipeline.scan_plots import canvas, finish
+from tfcompress.reports.tables import number, plain, significant
 
 SHOWN = 10
 """Lines with a colour and a name of their own; what is less sensitive is drawn in grey."""
@@ -77,29 +75,37 @@ class Sensitivity(Scan):
         means = {layer: sum(losses.values()) / len(losses) for layer, losses in self.losses().items()}
         return sorted(means, key=lambda layer: -means[layer])
 
-    def __str__(self) -> str:
-        return self.table()
-
-    def table(self, width: int = 100) -> str:
-        """Return one table, a row per layer, as text of at most `width` columns."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
+    @property
+    def verdict(self) -> str:
+        """Which layers lose most and least, in one sentence."""
+        losses, ranking = self.losses(), self.ranking()
+        if not ranking:
+            return ""
+        hardest = self.levels[-1] if self.kind == "sparsity" else self.levels[0]
         values = {(row.layer, row.level): row.value for row in self.rows}
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("layer", overflow="fold")
-        table.add_column("weights", justify="right", no_wrap=True)
-        for level in self.levels:
-            table.add_column(self.label(level), justify="right", no_wrap=True)
-        for layer, size in self.sizes.items():
-            cells = (self.text(values.get((layer, level))) for level in self.levels)
-            table.add_row(Text(layer), f"{size:,}", *cells)
+        said = []
+        for what, layer in (("most", ranking[0]), ("least", ranking[-1]))[: len(losses)]:
+            level = hardest if (layer, hardest) in values else max(losses[layer], key=lambda one: losses[layer][one])
+            said.append(f"{what} sensitive is {layer} ({self.text(values[layer, level])} with {self.label(level)})")
+        text = f"{', '.join(said)}; {self.metric} was {self.text(self.baseline)}."
+        return text[0].upper() + text[1:]
+
+    def headings(self) -> list[str]:
+        """Return the titles of the table's columns."""
+        return ["layer", "weights", *map(self.label, self.levels)]
+
+    def cells(self) -> list[list[str]]:
+        """Return the table's cells, a list per layer."""
+        values = {(row.layer, row.level): row.value for row in self.rows}
+        return [
+            [layer, f"{size:,}", *(self.text(values.get((layer, level))) for level in self.levels)]
+            for layer, size in self.sizes.items()
+        ]
+
+    def caption(self) -> str:
+        """Return the line below the table: what was done, and what the metric was."""
         what = "pruned" if self.kind == "sparsity" else "quantized"
-        caption = (
-            f"{self.metric} with one layer {what}, {self.samples:,} samples. Baseline: {self.text(self.baseline)}."
-        )
-        return to_text(table, caption, width=width)
+        return f"{self.metric} with one layer {what}, {self.samples:,} samples. Baseline: {self.text(self.baseline)}."
 
     def label(self, level: float) -> str:
         """Return how a level is called, such as "50 % zeros"."""
@@ -120,29 +126,13 @@ class Sensitivity(Scan):
         return plain({"version": 1, **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Sensitivity:
-        """Return what `to_json` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            OSError: it can't be read.
-            ValueError: the file holds something else.
-        """
-        try:
-            fields = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-            version = fields.pop("version")
-            rows = [SensitivityRow(**{**row, "value": _number(row["value"])}) for row in fields.pop("rows")]
-            lists = {"levels": tuple(fields.pop("levels")), "rows": tuple(rows)}
-            found = cls(**{**fields, **lists, "baseline": _number(fields["baseline"])})
-            if version != 1 or found.kind not in UNITS:
-                raise ValueError(f"version {version}, kind {found.kind!r}")
-        except OSError as error:
-            raise type(error)(f"Expected a file that can be read. Received: {path} ({error.strerror}).") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"Expected a file that Sensitivity.to_json wrote. Received: {path} ({type(error).__name__}: {error}). "
-                "Name another file, or delete it to begin anew."
-            ) from error
+    def of_fields(cls, fields: dict[str, Any]) -> Sensitivity:
+        """Return what `to_dict` gave the fields of."""
+        rows = [SensitivityRow(**{**row, "value": _number(row["value"])}) for row in fields.pop("rows")]
+        lists = {"levels": tuple(fields.pop("levels")), "rows": tuple(rows)}
+        found = cls(**{**fields, **lists, "baseline": _number(fields["baseline"])})
+        if found.kind not in UNITS:
+            raise ValueError(f"kind {found.kind!r}")
         return found
 
 

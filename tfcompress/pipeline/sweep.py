@@ -20,11 +20,12 @@ from tfcompress.graph.selectors import Layers
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.compress_job import Stage, silent
 from tfcompress.pipeline.pruning_configs import rising_schedule
-from tfcompress.pipeline.scan_plots import Scan, canvas, finish
+from tfcompress.pipeline.scan import Scan
+from tfcompress.pipeline.scan_plots import canvas, finish
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity
-from tfcompress.reports.tables import number, plain, significant, to_text
+from tfcompress.reports.tables import number, plain, significant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,31 +63,36 @@ class Sweep(Scan):
     epochs: int
     rows: tuple[SweepRow, ...]
 
-    def __str__(self) -> str:
-        return self.table()
+    @property
+    def verdict(self) -> str:
+        """What the metric on test data is at each sparsity, in one sentence."""
+        said = [f"{self._text(row.test)} at {100 * row.target:.4g} %" for row in self.rows if row.target is not None]
+        metric = self.metric[0].upper() + self.metric[1:]
+        return f"{metric} on test data: {self._text(self.rows[0].test)} as given, {', '.join(said)} zeros."
 
-    def table(self, width: int = 100) -> str:
-        """Return one table, a row per model, as text of at most `width` columns."""
-        from rich import box
-        from rich.table import Table
+    def headings(self) -> list[str]:
+        """Return the titles of the table's columns."""
+        return ["trained to", "zeros", f"train {self.metric}", f"test {self.metric}", "gap"]
 
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for place, title in enumerate(("trained to", "zeros", f"train {self.metric}", f"test {self.metric}", "gap")):
-            table.add_column(title, justify="right" if place else "left")
+    def cells(self) -> list[list[str]]:
+        """Return the table's cells, a list per model."""
+        found = []
         for row in self.rows:
             name = "as given" if row.target is None else f"{100 * row.target:.4g} %"
             gap = row.train - row.test
-            figures = (
-                (f"{100 * row.train:.2f} %", f"{100 * row.test:.2f} %", number(100 * gap, 2, sign=True))
-                if self.metric == "accuracy"
-                else (significant(row.train), significant(row.test), f"{gap:+.3g}")
-            )
-            table.add_row(name, f"{100 * row.sparsity:.2f} %", *figures)
-        caption = (
+            said = number(100 * gap, 2, sign=True) if self.metric == "accuracy" else f"{gap:+.3g}"
+            found.append([name, f"{100 * row.sparsity:.2f} %", self._text(row.train), self._text(row.test), said])
+        return found
+
+    def caption(self) -> str:
+        """Return the line below the table: how each model was trained."""
+        return (
             f"{self.model} on {self.data}; each sparsity was trained for {self.epochs} epochs from the model as given. "
             f"gap: train minus test{', in points' if self.metric == 'accuracy' else ''}."
         )
-        return to_text(table, caption, width=width)
+
+    def _text(self, value: float) -> str:
+        return f"{100 * value:.2f} %" if self.metric == "accuracy" else significant(value)
 
     def draw(self) -> Any:
         """Return the picture."""
@@ -95,6 +101,11 @@ class Sweep(Scan):
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return plain({"version": 1, **dataclasses.asdict(self)})
+
+    @classmethod
+    def of_fields(cls, fields: dict[str, Any]) -> Sweep:
+        """Return what `to_dict` gave the fields of."""
+        return cls(**{**fields, "rows": tuple(SweepRow(**row) for row in fields["rows"])})
 
 
 def _draw(result: Sweep) -> Any:

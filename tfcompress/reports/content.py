@@ -16,7 +16,7 @@ class Cell:
         mark: "better", "worse", or "grey" for a difference that may be chance; "" for all else.
         tint: how strongly its ground is coloured, 0..1.
         svg: a small picture below the text; Markdown leaves it out.
-        badge: the number that a chart shows in place of the name.
+        badge: the number that charts show in place of the name.
     """
 
     text: str
@@ -33,14 +33,6 @@ class Text:
     kind: ClassVar[str] = "text"
     text: str
     soft: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Fixed:
-    """Text whose columns are made by spaces."""
-
-    kind: ClassVar[str] = "fixed"
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +72,7 @@ class Chart:
         svg: an `<svg>` element, which is trusted.
         table: its numbers, where they stand nowhere else.
         wide: whether it keeps its width where the page is narrower, so that its text stays readable.
+        text: the same made of letters, for Markdown.
     """
 
     kind: ClassVar[str] = "chart"
@@ -87,6 +80,7 @@ class Chart:
     svg: str
     table: Table | None = None
     wide: bool = False
+    text: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +109,7 @@ class Section:
     folded: bool = False
 
 
-Block: TypeAlias = "Text | Fixed | Facts | Table | Chart | Key | Group | Section"
+Block: TypeAlias = "Text | Facts | Table | Chart | Key | Group | Section"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,36 +47,36 @@ def histogram(before: np.ndarray, after: np.ndarray) -> Histogram | None:
     return Histogram(low, high, counts[0], counts[1])
 
 
-def picture(shown: Histogram, title: str, grid: tuple[float, float] | None = None, steps: int = 0) -> str:
-    """Draw a histogram: before as an area, after as a line, and the ends of the grid that its values lie on.
+def picture(shown: Histogram, title: str, ends: tuple[float, float] | None = None, marks: Sequence[float] = ()) -> str:
+    """Draw a histogram: before as an area, after as a line, and the grid that the values after lie on.
 
     Args:
         shown: what to draw.
         title: for screen readers.
-        grid: the least and the largest value of a quantized tensor; None: no grid.
-        steps: how many steps there are from one to the other; few of them are drawn each.
+        ends: the least and the largest number of the grid; None: there is no grid.
+        marks: further numbers of the grid to be marked.
 
     Returns:
         An `<svg>` element, coloured by the page.
     """
     low, high = shown.low, shown.high
-    if grid is not None:
-        low, high = min(low, grid[0]), max(high, grid[1])
+    if ends is not None:
+        low, high = min(low, ends[0]), max(high, ends[1])
 
     def x(value: float) -> float:
         return round(1 + (WIDTH - 2) * (value - low) / (high - low), 1)
 
     start, end = x(shown.low), x(shown.high)
+    before = [f'<path class="before" d="{_outline(shown.before, start, end)}"/>'] if any(shown.before) else []
     parts = [
-        f'<path class="before" d="{_outline(shown.before, start, end)}"/>',
+        *before,
         f'<path class="after" d="{_outline(shown.after, start, end)}"/>',
         f'<path class="axis" d="M0 {HEIGHT}H{WIDTH}"/>',
     ]
-    if grid is not None:
-        inner = np.linspace(*grid, steps + 1)[1:-1].tolist() if steps <= 16 else []
-        ends = "".join(f"M{x(value)} 0V{HEIGHT + 3}" for value in grid)
-        marks = "".join(f"M{x(value)} {HEIGHT - 4}v7" for value in inner)
-        parts.append(f'<path class="grid" d="{ends}{marks}"/>')
+    if ends is not None:
+        lines = "".join(f"M{x(value)} 0V{HEIGHT + 3}" for value in ends)
+        lines += "".join(f"M{x(value)} {HEIGHT - 4}v7" for value in marks if value not in ends)
+        parts.append(f'<path class="grid" d="{lines}"/>')
     parts.append(f'<text x="0" y="{TEXT - 4}">{low:.3g}</text>')
     parts.append(f'<text x="{WIDTH}" y="{TEXT - 4}" text-anchor="end">{high:.3g}</text>')
     if low < 0 < high and 40 < x(0) < WIDTH - 40:

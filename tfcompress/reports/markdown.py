@@ -6,14 +6,14 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 
-from tfcompress.reports.content import Block, Cell, Chart, Content, Facts, Fixed, Group, Section, Table, Text
+from tfcompress.reports.content import Block, Cell, Chart, Content, Facts, Group, Section, Table, Text
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 MARKS = {"better": " (better)", "worse": " (worse)", "grey": " (may be chance)"}
 
 
 def to_markdown(content: Content) -> str:
-    """Return the text; charts are their tables, and pictures in cells are left out.
+    """Return the text; charts are made of letters, or their tables, and pictures in cells are left out.
 
     >>> print(to_markdown(Content("Report", "", "Half as large.", [Text("a | b")])))
     # Report
@@ -45,12 +45,12 @@ def _blocks(blocks: Sequence[Block], level: int) -> Iterator[str]:
             yield from _blocks(block.blocks, level)
         elif isinstance(block, Text):
             yield escaped(block.text)
-        elif isinstance(block, Fixed):
-            yield "\n".join(f"    {line}" for line in block.text.splitlines())
         elif isinstance(block, Facts):
             yield "\n".join(f"- {escaped(name)}: {escaped(said)}" for name, said in block.pairs)
         elif isinstance(block, Table):
             yield _table(block)
+        elif isinstance(block, Chart) and block.text:
+            yield "\n".join(f"    {line}" for line in block.text.splitlines())
         elif isinstance(block, Chart) and block.table is not None:
             yield _table(block.table)
 
@@ -66,7 +66,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return escaped(cell.text) + MARKS.get(cell.mark, "")
+    return (f"({cell.badge}) " if cell.badge else "") + escaped(cell.text) + MARKS.get(cell.mark, "")
 
 
 def _row(cells: Iterator[str]) -> str:

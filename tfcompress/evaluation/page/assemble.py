@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from tfcompress.evaluation.comparison import Candidate, Comparison
+from tfcompress.evaluation.comparison import Candidate
+from tfcompress.evaluation.comparison_table import ComparisonTable
 from tfcompress.evaluation.page.classes import class_sections
 from tfcompress.evaluation.page.overview import main_table, quality_charts
 from tfcompress.evaluation.verdict import verdict
 from tfcompress.reports import charts
-from tfcompress.reports.content import Block, Cell, Chart, Content, Facts, Fixed, Group, Section, Table, Text
+from tfcompress.reports.content import Block, Cell, Chart, Content, Facts, Group, Section, Table, Text
 from tfcompress.reports.tables import number
 
 
 class Scan(Protocol):
     """What a scan found, such as `Sensitivity` and `Sweep`."""
 
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+
     def draw(self) -> Any:
         """Return the picture, matplotlib's `Figure`."""
 
-    def table(self, width: int = 100) -> str:
-        """Return the figures as text."""
+    def headings(self) -> list[str]:
+        """Return the titles of the table's columns."""
+
+    def cells(self) -> list[list[str]]:
+        """Return the table's cells, a list per row."""
+
+    def caption(self) -> str:
+        """Return what the table shows."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
 
 
-def content(report: Comparison, title: str, layers: Sequence[Section], scans: Sequence[Scan]) -> Content:
+def content(report: ComparisonTable, title: str, layers: Sequence[Section], scans: Sequence[Scan]) -> Content:
     """Return all sections of a report.
 
     Args:
@@ -36,33 +47,50 @@ def content(report: Comparison, title: str, layers: Sequence[Section], scans: Se
         layers: the sections that compare models layer by layer.
         scans: what scans found.
     """
-    named = [str(report.about[name]) for name in ("model", "data") if name in report.about]
     grey = "Grey: the interval of the difference holds 0, so that it may be chance."
     first: list[Block] = [main_table(report), Text(f"{report.caption()} {grey}"), *map(Text, report.notes())]
     return Content(
         title,
-        " on ".join(named),
+        _subject(report.about),
         verdict(report),
         [
             Section("Before and after", first),
             Section("Quality against size", [Group(quality_charts(report))]),
             *class_sections(report),
             *layers,
-            *(Section(type(scan).__name__, _scan(scan), folded=True) for scan in scans),
+            *(Section(type(scan).__name__, [Text(scan.verdict), *_scan(scan)], folded=True) for scan in scans),
             Section("Each model", [_candidate(candidate) for candidate in report.candidates], folded=True),
-            Section("How it was made", [Facts(_facts(report))], folded=True),
+            _made(report.about, report.environment),
         ],
     )
 
 
+def scan_content(scan: Scan, about: Mapping[str, Any], environment: Mapping[str, str]) -> Content:
+    """Return all sections of a page about a scan alone.
+
+    Args:
+        scan: what it found.
+        about: what was told of the run, by name.
+        environment: what a figure depends on.
+    """
+    made = _made(about, environment)
+    return Content(type(scan).__name__, _subject(about), scan.verdict, [Section("Figures", _scan(scan)), made])
+
+
+def _subject(about: Mapping[str, Any]) -> str:
+    return " on ".join(str(about[name]) for name in ("model", "data") if name in about)
+
+
 def _scan(scan: Scan) -> list[Block]:
     title = f"{type(scan).__name__} scan"
-    return [Chart(title, charts.drawn(scan.draw, title), wide=True), Fixed(scan.table())]
+    rows = [[Cell(text) for text in row] for row in scan.cells()]
+    return [Chart(title, charts.drawn(scan.draw, title), wide=True), Table(scan.headings(), rows), Text(scan.caption())]
 
 
-def _facts(report: Comparison) -> list[tuple[str, str]]:
+def _made(about: Mapping[str, Any], environment: Mapping[str, str]) -> Section:
     """Return what was told of the run, then what a figure depends on."""
-    return [(name, str(said)) for name, said in {**report.about, **report.environment}.items()]
+    facts = [(name, str(said)) for name, said in {**about, **environment}.items()]
+    return Section("How it was made", [Facts(facts)], folded=True)
 
 
 def _candidate(candidate: Candidate) -> Section:

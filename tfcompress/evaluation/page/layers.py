@@ -1,51 +1,81 @@
-"""Layer by layer: ranges, histograms, zeros, bits and signal-to-noise of weights and activations."""
+"""Layer by layer: ranges, histograms, zeros, bits, grids and signal-to-noise of weights and activations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from tfcompress.evaluation.layer_changes import LayerChanges, Spread, TensorChange
-from tfcompress.reports.content import Block, Cell, Section, Table, Text
+from tfcompress.reports.content import Block, Cell, Key, Section, Table, Text
 from tfcompress.reports.histograms import picture
 from tfcompress.reports.tables import number
 
+HOW = (
+    "Heights are square roots, zeros are left out. High marks: the ends of the quantized grid, of the channel with the "
+    "largest scale; low ones: the ends of that with the smallest, or each number of a grid of few. SQNR: "
+    "signal-to-noise, the variance of the tensor over the mean squared change."
+)
+
 
 def layer_sections(changes: Sequence[LayerChanges]) -> list[Section]:
-    """Return a section for each model that was compared layer by layer."""
-    return [Section(f"Layers of {one.model}", _blocks(one), folded=True) for one in changes]
+    """Return a section with a part for each model or file that was looked into."""
+    if not changes:
+        return []
+    key = Key([("before", "var(--before)"), ("after", "var(--after)"), ("quantized grid", "var(--grid)")])
+    parts = [Section(f"Layers of {one.model}", list(_blocks(one)), folded=True) for one in changes]
+    return [Section("Layer by layer", [key, Text(HOW), *parts], folded=True)]
 
 
 def _blocks(one: LayerChanges) -> list[Block]:
-    how = (
-        f"Compared with {one.reference}: grey areas before, lines after; heights are square roots, zeros are left out. "
-        "Upright marks: the ends of the quantized grid. SQNR: signal-to-noise, the variance of the tensor over the "
-        "mean squared change."
-    )
-    blocks: list[Block] = [Text(how), _table("Weights", one.weights)]
+    blocks: list[Block] = [Text(f"Before: {one.reference}. After: {one.model}.")] if one.reference else []
+    blocks.append(_table("Weights", one.weights, one.reference is not None))
     if one.problem:
-        blocks.append(Text(f"Activations could not be compared: {one.problem}"))
+        blocks.append(Text(f"Activations were not compared: {one.problem}"))
     else:
-        blocks.append(_table(f"Activations of {one.samples} samples", one.activations))
+        blocks.append(_table(f"Activations of {one.samples} samples", one.activations, True))
     return blocks
 
 
-def _table(caption: str, changes: Sequence[TensorChange]) -> Table:
-    headings = ["layer", "values", "SQNR dB", "bits", "zeros before", "after", "range before", "after", "grid"]
-    return Table(headings, [_row(change) for change in changes], caption=caption)
+def _table(caption: str, changes: Sequence[TensorChange], compared: bool) -> Table:
+    in_file = any(change.dtype for change in changes)
+    columns = {
+        "layer": [_name(change) for change in changes],
+        "values": [_histogram(change) for change in changes],
+        "SQNR dB": [Cell(_sqnr(change)) for change in changes] if compared else [],
+        "stored as" if in_file else "bits": [Cell(change.dtype or str(change.bits)) for change in changes],
+        "zeros before": [_zeros(change.before) for change in changes] if compared else [],
+        "zeros after" if compared else "zeros": [_zeros(change.after) for change in changes],
+        "range before": [_range(change.before) for change in changes] if compared else [],
+        "range after" if compared else "range": [_range(change.after) for change in changes],
+        "grid": [Cell(_grid(change)) for change in changes] if any(change.grid for change in changes) else [],
+        "bytes": [Cell(f"{change.nbytes or 0:,}") for change in changes] if _has_bytes(changes) else [],
+    }
+    kept = {heading: cells for heading, cells in columns.items() if cells}
+    return Table(list(kept), list(zip(*kept.values(), strict=True)), caption=caption)
 
 
-def _row(change: TensorChange) -> list[Cell]:
-    name = change.layer if change.tensor in ("kernel", "output") else f"{change.layer} {change.tensor}"
-    sqnr = "-" if change.before is None else "exact" if change.sqnr is None else number(change.sqnr, 1)
-    step = "" if change.grid is None else f", scale {(change.grid[1] - change.grid[0]) / (2**change.bits - 1):.3g}"
-    grid = "-" if change.grid is None else f"{change.grid[0]:.3g} to {change.grid[1]:.3g}{step}"
-    svg = ""
-    if change.histogram is not None:
-        svg = picture(change.histogram, f"Values of {name}, before and after", change.grid, 2**change.bits - 1)
-    before = [_zeros(change.before), _range(change.before)]
-    after = [_zeros(change.after), _range(change.after)]
-    named = [Cell(name), Cell("", svg=svg), Cell(sqnr), Cell(str(change.bits))]
-    return [*named, before[0], after[0], before[1], after[1], Cell(grid)]
+def _has_bytes(changes: Sequence[TensorChange]) -> bool:
+    return any(change.nbytes is not None for change in changes)
+
+
+def _name(change: TensorChange) -> Cell:
+    return Cell(change.layer if change.tensor in ("kernel", "output") else f"{change.layer} {change.tensor}")
+
+
+def _histogram(change: TensorChange) -> Cell:
+    if change.histogram is None:
+        return Cell("")
+    grid = change.grid
+    title = f"Values of {_name(change).text}{', before and after' if change.before else ''}"
+    ends, marks = ((grid.low, grid.high), grid.marks) if grid else (None, ())
+    return Cell("", svg=picture(change.histogram, title, ends, marks))
+
+
+def _sqnr(change: TensorChange) -> str:
+    return "-" if change.before is None else "exact" if change.sqnr is None else number(change.sqnr, 1)
+
+
+def _grid(change: TensorChange) -> str:
+    return "-" if change.grid is None else f"{change.grid.low:.3g} to {change.grid.high:.3g}, {change.grid}"
 
 
 def _zeros(spread: Spread | None) -> Cell:

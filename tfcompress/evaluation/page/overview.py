@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from tfcompress.evaluation.comparison import Candidate, Comparison
+from tfcompress.evaluation.intervals import mark
 from tfcompress.evaluation.verdict import mark_of
 from tfcompress.reports import charts
 from tfcompress.reports.content import Cell, Chart, Table
 from tfcompress.reports.tables import number, significant
+from tfcompress.reports.text_chart import scatter_text
 
 
 def main_table(report: Comparison) -> Table:
@@ -32,8 +34,7 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     cells = [Cell(candidate.name, badge=str(place + 1))]
     cells.append(Cell(f"{report.shrink(candidate.name):.3g}x"))
     if timed:
-        speedup = report.speedup(candidate.name)
-        cells.append(Cell(f"{speedup:.3g}x" if speedup else "-"))
+        cells.append(_speedup(report, candidate.name))
     marks = mark_of(report, candidate.name)
     for output in report.candidates[0].metrics.scores:
         cells += _quality(report, candidate, output, "" if is_baseline else marks.get(output, ""))
@@ -44,7 +45,16 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     return [*cells, Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
 
 
-def _quality(report: Comparison, candidate: Candidate, output: str, mark: str) -> list[Cell]:
+def _speedup(report: Comparison, name: str) -> Cell:
+    """Return how much faster a model is than the baseline, and whether that may be chance."""
+    speedup, interval = report.speedup(name), report.speedup_interval(name)
+    if speedup is None or interval is None:
+        return Cell(f"{speedup:.3g}x" if speedup else "-")
+    low, high = interval
+    return Cell(f"{speedup:.3g}x \u00b1 {(high - low) / 2:.2g}", mark((low - 1, high - 1)))
+
+
+def _quality(report: Comparison, candidate: Candidate, output: str, marked: str) -> list[Cell]:
     """Return the difference of one output's metric, and the metric."""
     if output not in candidate.metrics.scores:
         return [Cell("-"), Cell("-")]
@@ -60,7 +70,7 @@ def _quality(report: Comparison, candidate: Candidate, output: str, mark: str) -
     else:
         said = significant(value) + (f" [{low:.3g}, {high:.3g}]" if metrics.interval else "")
         changed = "-" if difference is None else f"{difference:+.3g}" + (f" \u00b1 {half:.2g}" if half else "")
-    return [Cell("-" if candidate.name == report.baseline else changed, mark), Cell(said)]
+    return [Cell("-" if candidate.name == report.baseline else changed, marked), Cell(said)]
 
 
 def quality_charts(report: Comparison) -> list[Chart]:
@@ -77,7 +87,7 @@ def quality_charts(report: Comparison) -> list[Chart]:
             latency = candidate.timing.median_ms if candidate.timing else None
             points.append(charts.Point(candidate.size.file_bytes / 1000, factor * value, interval, latency))
         places = [candidate.name for candidate in report.candidates].index(report.baseline)
-        svg = charts.scatter(points, "file, kB", name, "latency, ms", places)
+        labels = ("file, kB", name, "latency, ms")
         title = f"{name} against size; numbers as in the table, lines: 95 % interval, square: {report.baseline}"
-        found.append(Chart(title, svg))
+        found.append(Chart(title, charts.scatter(points, *labels, places), text=scatter_text(points, *labels)))
     return found

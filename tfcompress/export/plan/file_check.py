@@ -93,7 +93,7 @@ def _magnitudes(integers: np.ndarray) -> bytes:
 
 def _named(op: FileOperator, plan: ExportPlan, known: frozenset[str]) -> str | None:
     """Return the layer that the names of an operator tell; `None`: none."""
-    found = [plan.sources.get(name, name) for name in _layers(op.names, known)]
+    found = [plan.sources.get(name, name) for name in layers_in(op.names, known)]
     if plan.sources:  # a layer inside of another is none of a quantized model's
         found.sort(key=lambda name: name not in plan.layers)
         if op.weights is not None:  # the name may be that of an activation that is part of it
@@ -146,7 +146,7 @@ def _check_grids(arithmetic: FileArithmetic, plan: ExportPlan, trace: Trace) -> 
     known = (*plan.grids.values(), *(Grid(each.scale.item(), 0, max(each.bits, 8)) for each in tables))
     unplanned = _not_among(arithmetic.grids, known)
     if unplanned:  # the quantizers of the plan are no layers of it
-        own = (grid for name, grid in fake_quantizer_grids(trace) if any(_layers([name], plan.layers)))
+        own = (grid for name, grid in fake_quantizer_grids(trace) if any(layers_in([name], plan.layers)))
         unplanned = _not_among(unplanned, own)
     for tensor, found in unplanned:
         other = ".onnx" if plan.format == "tflite" else ".tflite"
@@ -203,7 +203,7 @@ def _narrow(named: Iterable[tuple[FileOperator, str | None]], plan: ExportPlan) 
             yield StoredWeight(layer, bits[layer], op.weights, forms[op.weights])
 
 
-def _layers(names: Iterable[str], known: frozenset[str]) -> Iterator[str]:
+def layers_in(names: Iterable[str], known: frozenset[str]) -> Iterator[str]:
     """Yield the layers in each name of a tensor or operator, inner ones first; semicolons join several names."""
     for text in names:
         if text in known:  # an output of the model

@@ -36,6 +36,16 @@ def read(path: pathlib.Path) -> FileArithmetic:
     return _Reader(path).run()
 
 
+def signature_outputs(model: Any) -> dict[int, str]:
+    """Return {tensor of the first graph: name of the model's output that it is}."""
+    found: dict[int, str] = {}
+    for signature in map(model.SignatureDefs, range(model.SignatureDefsLength())):
+        entries = map(signature.Outputs, range(signature.OutputsLength()))
+        if not signature.SubgraphIndex():
+            found.update((entry.TensorIndex(), entry.Name().decode()) for entry in entries)
+    return found
+
+
 class _Reader:
     def __init__(self, path: pathlib.Path):
         from ai_edge_litert import schema_py_generated as schema
@@ -57,12 +67,7 @@ class _Reader:
         """Of it: the stored constant behind each one that is unpacked."""
 
     def run(self) -> FileArithmetic:
-        outputs: dict[int, str] = {}
-        for place in range(self.model.SignatureDefsLength()):
-            signature = self.model.SignatureDefs(place)
-            entries = [signature.Outputs(i) for i in range(signature.OutputsLength())]
-            if not signature.SubgraphIndex():
-                outputs.update((entry.TensorIndex(), entry.Name().decode()) for entry in entries)
+        outputs = signature_outputs(self.model)
         for place in range(self.model.SubgraphsLength()):
             self.graph(self.model.Subgraphs(place), outputs if not place else {})
         precision = label(self.kernels, self.activations, self.halves)

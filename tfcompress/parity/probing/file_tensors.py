@@ -44,6 +44,7 @@ class FileTensor:
         zero_point: the integer that stands for zero.
         real_numbers: whether its values are floats, or integers whose scale is known.
         same_as: the key of the tensor that has the same values in another shape; None: they are computed.
+        dtype: of the stored values.
     """
 
     name: str
@@ -53,6 +54,7 @@ class FileTensor:
     zero_point: int = 0
     real_numbers: bool = True
     same_as: Any = None
+    dtype: str = "float32"
 
     def real(self, values: np.ndarray) -> np.ndarray:
         """Return what stored values stand for, float64."""
@@ -68,12 +70,15 @@ class Observer(abc.ABC):
         named: {name of a quantizer: tensor}, as the file itself says; empty where it doesn't.
         inputs: {name of an input: tensor}.
         outputs: {name of an output: tensor}.
+        rounded: {key of a float tensor: the tensor of integers that it becomes}; of kernels that compute in integers,
+            and are written as float ones between such steps.
     """
 
     tensors: list[FileTensor]
     named: dict[str, FileTensor]
     inputs: dict[str, FileTensor]
     outputs: dict[str, FileTensor]
+    rounded: Mapping[Any, FileTensor] = {}
 
     @property
     def are_named(self) -> bool:
@@ -175,11 +180,12 @@ def _tflite_tensor(detail: Mapping[str, Any], same_as: int | None = None) -> Fil
     grid = detail["quantization_parameters"]
     shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
     sizes = tuple(None if size < 0 else int(size) for size in shape)
+    dtype = np.dtype(detail["dtype"])
+    how: dict[str, Any] = {"same_as": same_as, "dtype": dtype.name}
     if len(grid["scales"]) != 1:
-        floating = np.dtype(detail["dtype"]).kind == "f"
-        return FileTensor(detail["name"], int(detail["index"]), sizes, real_numbers=floating, same_as=same_as)
+        return FileTensor(detail["name"], int(detail["index"]), sizes, real_numbers=dtype.kind == "f", **how)
     scale, zero_point = float(grid["scales"][0]), int(grid["zero_points"][0])
-    return FileTensor(detail["name"], int(detail["index"]), sizes, scale, zero_point, same_as=same_as)
+    return FileTensor(detail["name"], int(detail["index"]), sizes, scale, zero_point, **how)
 
 
 class ONNXObserver(Observer):
@@ -205,7 +211,8 @@ class ONNXObserver(Observer):
         constants = {tensor.name: tensor for tensor in graph.initializer}
         found: dict[str, FileTensor] = {}
         for value in graph.input:
-            found[value.name] = FileTensor(value.name, value.name, self._shapes.get(value.name))
+            how: dict[str, Any] = {"dtype": self._dtype(value.name)}
+            found[value.name] = FileTensor(value.name, value.name, self._shapes.get(value.name), **how)
         known = set(constants)  # and what is made of constants alone: unpacked weights are no activations
         for node in graph.node:
             inner = any(attribute.HasField("g") for attribute in node.attribute)  # may read what is around it
@@ -224,6 +231,8 @@ class ONNXObserver(Observer):
         for node in graph.node:  # where what follows works on the integers, there is no such tensor of real numbers
             if node.op_type == "QuantizeLinear" and node.name.endswith(QUANTIZE):
                 self.named.setdefault(node.name.removesuffix(QUANTIZE), found[node.output[0]])
+        steps = (node for node in graph.node if node.op_type == "QuantizeLinear" and node.output[0] in found)
+        self.rounded = {node.input[0]: found[node.output[0]] for node in steps}
         self.inputs = {value.name: found[value.name] for value in graph.input if value.name not in constants}
         self.outputs = {value.name: found[value.name] for value in graph.output if value.name in found}
 
@@ -232,7 +241,8 @@ class ONNXObserver(Observer):
 
         shape = self._shapes.get(name)
         same_as = node.input[0] if node.op_type in SHAPING else None
-        plain = FileTensor(name, name, shape, real_numbers=self._types.get(name, 1) in FLOATS, same_as=same_as)
+        how: dict[str, Any] = {"same_as": same_as, "dtype": self._dtype(name)}
+        plain = FileTensor(name, name, shape, real_numbers=self._types.get(name, 1) in FLOATS, **how)
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             return plain
         if node.input[0] in constants or node.input[1] not in constants:
@@ -240,11 +250,18 @@ class ONNXObserver(Observer):
         if math.prod(constants[node.input[1]].dims) != 1:
             return plain
         scale = numpy_helper.to_array(constants[node.input[1]])
-        zero_point = 0
+        zero_point = np.zeros(1, np.uint8)
         if len(node.input) > 2 and node.input[2] in constants:
-            zero_point = int(numpy_helper.to_array(constants[node.input[2]]).reshape(-1)[0])
+            zero_point = numpy_helper.to_array(constants[node.input[2]]).reshape(-1)
         key = node.input[0] if node.op_type == "DequantizeLinear" else name
-        return FileTensor(name, key, shape, float(scale.reshape(-1)[0]), zero_point)
+        grid = float(scale.reshape(-1)[0]), int(zero_point[0])
+        return FileTensor(name, key, shape, *grid, dtype=zero_point.dtype.name)
+
+    def _dtype(self, name: str) -> str:
+        import onnx
+
+        kind = self._types.get(name, 0)
+        return str(onnx.helper.tensor_dtype_to_np_dtype(kind).name) if kind else "float32"
 
     def run(self, inputs: Mapping[str, np.ndarray], wanted: Sequence[FileTensor]) -> list[np.ndarray]:
         """Run the file once (see `Observer.run`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,11 @@ class Probe:
     output: int | None = None
     folded: str | None = None
     moved: bool = False
+
+    @property
+    def values(self) -> int:
+        """How many numbers it has for one sample, as far as its sizes are known."""
+        return math.prod(size or 1 for size in self.tensor.shape[1:])
 
 
 def flat(model: keras.Model) -> keras.Model:

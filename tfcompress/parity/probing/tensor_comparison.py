@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.naming import free
 from tfcompress.graph.recursion_limit import functional
 from tfcompress.graph.rewrite import calls
+from tfcompress.parity.probing.axis_order import in_order, laid_alike
 from tfcompress.parity.probing.file_tensors import FileTensor, Observer
 from tfcompress.parity.probing.model_tensors import Probe, probes
 from tfcompress.parity.probing.tensor_matching import Candidates, match
@@ -27,9 +26,6 @@ from tfcompress.tracing.float32_view import float32_view
 
 ALIKE = 20.0
 """dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
-
-MOST_AXES = 5
-"""Up to which rank the axes of a file's tensor may stand in any order."""
 
 
 class Values:
@@ -116,7 +112,14 @@ class Comparison:
         self._fed: list[int] = []
 
     def add(self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]) -> None:
-        """Run both on a batch.
+        """Run both on a batch; the arguments are as of `run`."""
+        for _ in self.run(keras_inputs, file_inputs):
+            pass
+
+    def run(
+        self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Run both on a batch, add it, and yield the place of each probe with the model's tensor and the file's.
 
         Args:
             keras_inputs: in the order of the model's.
@@ -137,6 +140,7 @@ class Comparison:
         for place, laid in theirs.items():
             self.whole[place].add(ours[place], laid)
             self.own[place].add(own[place], laid)
+            yield place, ours[place], laid
 
     def _beside(
         self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
@@ -193,21 +197,12 @@ class Comparison:
         if value.size != reference.size:
             return None
         if (place, tensor.key) not in self._order:
-            wanted = _without_ones(reference.shape)
-            orders = itertools.permutations(range(value.ndim)) if value.ndim <= MOST_AXES else ()
-            ways = [way for way in orders if way != tuple(range(value.ndim))]
-            # A one-dimensional convolution has an axis of length 1 in a file, and the channels in front.
-            alike: list[tuple[int, ...] | None] = [
-                way for way in [None, *ways] if _without_ones(_in_order(value, way).shape) == wanted
-            ]
-            fits = alike or ([None] if _reshapes(value.shape, reference.shape) else [])
-            if not fits:
+            found = laid_alike(value, reference)
+            if found is None:
                 return None
-            errors = [
-                float(np.square(_in_order(value, way).reshape(reference.shape) - reference).sum()) for way in fits
-            ]
-            self._order[place, tensor.key] = fits[int(np.argmin(errors))]
-        return _in_order(value, self._order[place, tensor.key]).reshape(reference.shape)
+            self._order[place, tensor.key], laid = found
+            return laid
+        return in_order(value, self._order[place, tensor.key]).reshape(reference.shape)
 
     def _cut(self) -> tuple[keras.Model, list[int], dict[int, set[int]]]:
         """Return the model cut at each tensor that was found, which of these are inputs of it, and what reads each."""
@@ -309,24 +304,6 @@ def _alike(reference: np.ndarray, value: np.ndarray) -> bool:
     values = Values(None)
     values.add(reference, value)
     return values.sqnr is None or values.sqnr >= ALIKE
-
-
-def _in_order(value: np.ndarray, way: tuple[int, ...] | None) -> np.ndarray:
-    return value if way is None else value.transpose(way)
-
-
-def _reshapes(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Return whether joining neighbouring axes of one shape, and nothing else, makes the other.
-
-    >>> _reshapes((30, 4), (5, 6, 4)), _reshapes((6, 5), (5, 6))
-    (True, False)
-    """
-    ends = [set(itertools.accumulate(shape, operator.mul)) - {1} for shape in (one, other)]
-    return ends[0] <= ends[1] or ends[1] <= ends[0]
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
 
 
 def _run(model: keras.Model, inputs: Sequence[Any]) -> list[np.ndarray]:

@@ -144,4 +144,5 @@ def _of_layer(
             nameless.append(tensor)
     last = [tensors[-1] for tensors in groups.values()]
     others = [tensor for tensors in groups.values() for tensor in tensors[:-1]]
-    return Candidates(last[0] if last else None, [*last, *others, *nameless])
+    found = [observer.rounded.get(tensor.key, tensor) for tensor in (*last, *others, *nameless)]
+    return Candidates(found[0] if last else None, list({tensor.key: tensor for tensor in found}.values()))

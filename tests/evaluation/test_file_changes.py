@@ -1,0 +1,78 @@
+"""What files hold of each layer, beside the model that they were made from."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfcompress as tfc
+from tfcompress.evaluation.layer_source import LayerSource
+
+
+@pytest.fixture(scope="module")
+def files(digits, tflite_file, float16_file, int8_file, onnx_file):
+    """What was found in files of other makers."""
+    models = {"Keras": digits.model, "float": tflite_file, "half": float16_file, "int8": int8_file, "ONNX": onnx_file}
+    found = LayerSource(models, {"pixels": digits.x[:20]}).changes("Keras")
+    return {one.model: one for one in found}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "bits", "least"),
+    [("float", "float32", 32, 140), ("half", "float16", 16, 60), ("int8", "int8", 8, 35), ("ONNX", "float32", 32, 140)],
+)
+def test_files_of_other_makers(digits, files, name, dtype, bits, least):
+    found = files[name]
+    names = [layer.name for layer in digits.model.layers[1:]]
+    assert (found.reference, found.problem, found.samples) == ("Keras", "", 20)
+    assert [one.layer for one in found.weights] == names
+    for one, kernel in zip(found.weights, digits.kernels[::2], strict=True):
+        assert (one.shape, one.dtype, one.bits, one.nbytes) == (kernel.shape, dtype, bits, kernel.size * bits // 8)
+        assert (one.before.low, one.before.high) == pytest.approx((kernel.min(), kernel.max()))
+        assert one.after.zeros == pytest.approx(np.mean(kernel == 0), abs=0.06)
+        assert one.sqnr is None or one.sqnr > least
+        assert (one.grid is None) == (dtype != "int8")
+    assert found.activations[-1].sqnr is None or found.activations[-1].sqnr > 20
+    assert found.activations[-1].after.high == pytest.approx(found.activations[-1].before.high, rel=0.05)
+
+
+def test_the_scale_of_a_kernel_is_that_of_the_file(digits, files):
+    kernel = digits.kernels[2]
+    grid = files["int8"].weights[1].grid
+    scales = np.abs(kernel).max(axis=0) / 127
+    assert (grid.scales, grid.scale, grid.smallest_scale) == (10, *pytest.approx((scales.max(), scales.min())))
+    assert grid.high == -grid.low == pytest.approx(np.abs(kernel).max())
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """A convolution with a normalization behind it, float and as int8 files."""
+    folder = tmp_path_factory.mktemp("folded")
+    keras.utils.set_random_seed(0)
+    L = keras.layers
+    layers = [L.Conv2D(4, 3, name="conv"), L.BatchNormalization(name="norm"), L.ReLU(name="relu"), L.Flatten()]
+    model = keras.Sequential([keras.Input((6, 6, 2), name="x"), *layers, L.Dense(3, name="out")])
+    x = np.random.default_rng(0).normal(size=(40, 6, 6, 2)).astype("float32")
+    norm = model.get_layer("norm")
+    norm.set_weights([np.array([1.0, 2, -3, 0.5], "float32"), *norm.get_weights()[1:]])
+    quantized = tfc.quantize(model, "int8", x)
+    paths = {name: tfc.export(quantized, folder / name, verify=False) for name in ("m.tflite", "m.onnx")}
+    report = tfc.compare({"float": model, **paths}, x, np.arange(40) % 3, latency=False)
+    return model, report
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.onnx"])
+def test_what_is_folded_into_a_kernel_counts_as_before(folded, name):
+    model, report = folded
+    found = next(one for one in report.layers if one.model == name)
+    norm = model.get_layer("norm")
+    scale = np.array([1.0, 2, -3, 0.5]) / np.sqrt(1 + norm.epsilon)
+    kernel = model.get_layer("conv").get_weights()[0] * scale
+    conv, out = found.weights
+    assert (conv.layer, conv.shape, conv.dtype, conv.nbytes, out.layer) == ("conv", (3, 3, 2, 4), "int8", 72, "out")
+    assert (conv.before.low, conv.before.high) == pytest.approx((kernel.min(), kernel.max()))
+    assert 35 < conv.sqnr < 60
+    assert conv.grid.scale == pytest.approx(np.abs(kernel).max() / 127, rel=0.01)
+    by_layer = {one.layer: one for one in found.activations}
+    assert {"relu", "out"} <= set(by_layer)
+    assert by_layer["relu"].bits == 8 and by_layer["relu"].grid.scales == 1
+    assert all(one.sqnr > 20 for one in by_layer.values())
