@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tfcompress as tfc
+from tfcompress.evaluation.tensor_grid import TensorGrid
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.reports.histograms import picture
 
@@ -33,6 +34,13 @@ def test_weights(compared):
     assert (sum(first.histogram.before), sum(first.histogram.after)) == (48, 24)
     assert [one.bits for one in int8.weights] == [8, 8]
     assert all(30 < one.sqnr < 60 and one.after.zeros < 0.1 for one in int8.weights)
+    scales = np.abs(kernel).max(axis=0) / 127
+    grid = int8.weights[0].grid
+    assert (grid.scale, grid.smallest_scale, grid.scales) == (
+        pytest.approx(scales.max()),
+        pytest.approx(scales.min()),
+        6,
+    )
 
 
 def test_activations(compared):
@@ -46,7 +54,8 @@ def test_activations(compared):
     assert (out.after.low, out.after.high) == pytest.approx((after.min(), after.max()), abs=1e-5)
     last = int8.activations[-1]
     quantizer = activation_quantizers(models["int8"])[-1]
-    assert last.grid == (quantizer.grid.minimum, quantizer.grid.maximum)
+    assert (last.grid.low, last.grid.high) == pytest.approx((quantizer.grid.minimum, quantizer.grid.maximum))
+    assert (last.grid.scale, last.grid.scales) == (pytest.approx(quantizer.grid.scale), 1)
     assert (last.bits, sum(last.histogram.before)) == (8, 96)
     assert last.sqnr > 25
 
@@ -87,6 +96,9 @@ def test_without_layers_and_with_models_that_cannot_be_opened(compared):
 
 def test_few_steps_of_a_grid_are_drawn_each(compared):
     shown = compared[2].layers[1].weights[0].histogram
-    assert picture(shown, "<t>", (-1.0, 1.0), 4).count("v7") == 3
-    assert picture(shown, "<t>", (-1.0, 1.0), 255).count("v7") == 0
+    grid = TensorGrid.of_scales(np.float32(0.5), -2, 2)
+    assert picture(shown, "<t>", (grid.low, grid.high), grid.marks).count("v7") == 3
+    assert TensorGrid.of_scales(np.float32(0.01), -127, 127).marks == ()
+    assert TensorGrid.of_scales(np.array([0.01, 0.005]), -127, 127).marks == pytest.approx((-0.635, 0.635))
+    assert TensorGrid.of_table(np.array([0.5, -1.0, 0.5])).marks == (-1.0, 0.5)
     assert "<title>&lt;t&gt;</title>" in picture(shown, "<t>")

@@ -34,7 +34,7 @@ from tfcompress.graph.rewrite import calls_forgotten
 from tfcompress.parity.debug import batches_for_both
 from tfcompress.parity.probing.axis_order import laid_alike
 from tfcompress.parity.probing.file_tensors import FileTensor, open_observer
-from tfcompress.parity.probing.tensor_comparison import Comparison
+from tfcompress.parity.probing.float_file_comparison import FloatFileComparison
 from tfcompress.parity.verify import pair
 from tfcompress.quantization.graph.batch_norm_folding import fold_batch_norms
 from tfcompress.quantization.graph.decompose import lower
@@ -99,7 +99,8 @@ def file_changes(
         problem = "there is no float Keras model to compare them with."
         return LayerChanges(name, None, 0, tuple(_weights(found, [], set())), (), problem)
     weights = tuple(_weights(found, reference.kernels, reference.known))
-    samples, activations, problem = 0, (), reference.problem
+    samples, problem = 0, reference.problem
+    activations: tuple[TensorChange, ...] = ()
     if reference.flat is not None:
         try:
             samples, activations = _activations(reference.flat, file, inputs)
@@ -157,7 +158,7 @@ def _activations(
     runner = open_runner(path)
     names = pair(signature, runner.input_specs, "input", path)
     with calls_forgotten(model):
-        comparison = Comparison(model, open_observer(path))
+        comparison = FloatFileComparison(model, open_observer(path))
         samples, size = batch_size_of(inputs, (probe.values for probe in comparison.probes))
         given = stream({name: x[:samples] for name, x in inputs.items()}, signature, runner.batch_size or size)
         changes: dict[int, ActivationChange] = {}
@@ -167,7 +168,7 @@ def _activations(
     found = []
     for place, change in changes.items():
         probe, tensor = comparison.probes[place], comparison.tensors[place]
-        assert tensor is not None  # it has been run
+        tensor = comparison.observer.rounded.get(tensor.key, tensor)
         form = Form(_bits(tensor.dtype), _grid(tensor), tensor.dtype)
         found.append(change.change(probe.source, tuple(probe.tensor.shape[1:]), form))
     return samples, tuple(found)

@@ -17,7 +17,7 @@ class FileWeight:
         names: of what reads it, which tell the layer, then its own.
         values: real numbers, float32, as the file has laid them.
         dtype: what it is stored as, such as "int8".
-        nbytes: that it takes in the file.
+        nbytes: that it takes in the file, with its scales and zero points.
         grid: of its numbers; None: it is float.
     """
 

@@ -14,6 +14,7 @@ from tfcompress.evaluation.file_weight import FileWeight
 from tfcompress.evaluation.tensor_grid import TensorGrid
 from tfcompress.export.tflite.operator_arithmetic import signature_outputs
 from tfcompress.export.tflite.sparse_encoding import densify
+from tfcompress.export.tflite.weights.packed_integers import unpack
 
 DTYPES = {
     "FLOAT64": np.float64,
@@ -46,7 +47,7 @@ class Constant:
         kind: the schema's name of its dtype.
         values: stored numbers, of its shape; what a sparse one leaves out is 0.
         left_out: how many numbers aren't stored.
-        nbytes: that it takes.
+        nbytes: that it takes, with its scales and zero points.
         scale: that broadcasts with `values`; None: they are no scaled integers.
         zero_point: likewise; 0 without scale.
     """
@@ -130,7 +131,8 @@ def constants(path: str | os.PathLike[str]) -> Iterator[Constant]:
                 values = densify(values, schema.SparsityParametersT.InitFromObj(tensor.Sparsity()), shape)
             numbers = _spread(quantization, values) if scaled else (None, np.zeros((), np.int64))
             name = (tensor.Name() or b"").decode()
-            yield Constant(number, place, name, kind, values, size - stored, raw.size, *numbers)
+            nbytes = raw.size + (4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength() if scaled else 0)
+            yield Constant(number, place, name, kind, values, size - stored, nbytes, *numbers)
 
 
 def weights(path: str | os.PathLike[str]) -> Iterator[FileWeight]:
@@ -178,10 +180,7 @@ def bytes_of(data: np.ndarray, buffer: Any) -> np.ndarray:
 def _unpacked(raw: np.ndarray, kind: str) -> np.ndarray:
     """Return the stored numbers, flat."""
     if kind in PACKED_BITS:
-        bits = PACKED_BITS[kind]
-        fields = [(raw >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
-        values = np.stack(fields, axis=-1).reshape(-1).astype(DTYPES[kind])
-        return values if kind.startswith("U") else np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+        return unpack(raw, PACKED_BITS[kind], signed=not kind.startswith("U"))
     values = raw.view(DTYPES[kind])
     return (values.astype(np.uint32) << 16).view(np.float32) if kind == "BFLOAT16" else values
 

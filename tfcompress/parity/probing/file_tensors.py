@@ -70,8 +70,8 @@ class Observer(abc.ABC):
         named: {name of a quantizer: tensor}, as the file itself says; empty where it doesn't.
         inputs: {name of an input: tensor}.
         outputs: {name of an output: tensor}.
-        rounded: {key of a float tensor: the tensor of integers that it becomes}; of kernels that compute in integers,
-            and are written as float ones between such steps.
+        rounded: {key of a float tensor: the tensor of integers that it becomes, or is made of}; kernels that compute in
+            integers may be written as float ones between such steps.
     """
 
     tensors: list[FileTensor]
@@ -139,8 +139,11 @@ class TFLiteObserver(Observer):
         computed = set(same_as)  # from the inputs; what is made of constants alone, unpacked weights, is no activation
         operators = [_operator(graph.Operators(place)) for place in range(graph.OperatorsLength())]
         index = TensorIndex(operators, (int(detail["index"]) for detail in ends.values()))
+        reals: dict[int, int] = {}  # what real numbers are made of
         for operator, given, made in operators:
-            shaping = kinds[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()] in SHAPING
+            kind = kinds[model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()]
+            shaping = kind in SHAPING
+            reals.update(dict.fromkeys(made, given[0]) if kind == "DEQUANTIZE" else {})
             if computed.isdisjoint(given):
                 continue
             computed.update(made)
@@ -149,6 +152,7 @@ class TFLiteObserver(Observer):
                     same_as[x] = given[0] if shaping else None
         known = {x: _tflite_tensor(details[x], source) for x, source in same_as.items()}
         self.tensors = list(known.values())
+        self.rounded = {x: known[origin] for x, origin in reals.items() if x in known and origin in known}
         self.named = {}
         self.inputs = {name: known[int(detail["index"])] for name, detail in starts.items()}
         self.outputs = {name: known.get(int(detail["index"]), _tflite_tensor(detail)) for name, detail in ends.items()}

@@ -112,14 +112,7 @@ class Comparison:
         self._fed: list[int] = []
 
     def add(self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]) -> None:
-        """Run both on a batch; the arguments are as of `run`."""
-        for _ in self.run(keras_inputs, file_inputs):
-            pass
-
-    def run(
-        self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Run both on a batch, add it, and yield the place of each probe with the model's tensor and the file's.
+        """Run both on a batch.
 
         Args:
             keras_inputs: in the order of the model's.
@@ -131,7 +124,7 @@ class Comparison:
             tensor.key: value for tensor, value in zip(wanted, self.observer.run(file_inputs, wanted), strict=True)
         }
         self.outputs = {name: received[tensor.key] for name, tensor in self.observer.outputs.items()}
-        ours = dict(zip(self._found, _run(self._forward, keras_inputs), strict=True))
+        ours = dict(zip(self._found, outputs_of(self._forward, keras_inputs), strict=True))
         if self._local is None:
             for place in self._found:
                 self.tensors[place] = self._choose(place, ours[place], received)
@@ -140,7 +133,6 @@ class Comparison:
         for place, laid in theirs.items():
             self.whole[place].add(ours[place], laid)
             self.own[place].add(own[place], laid)
-            yield place, ours[place], laid
 
     def _beside(
         self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
@@ -155,7 +147,7 @@ class Comparison:
             assert laid is not None  # it was, when it was chosen
             theirs[place] = laid
         fed = [theirs[place].astype(np.float32) for place in self._fed]
-        return theirs, dict(zip(self._found, _run(self._local, [*keras_inputs, *fed]), strict=True))
+        return theirs, dict(zip(self._found, outputs_of(self._local, [*keras_inputs, *fed]), strict=True))
 
     def _settle(
         self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
@@ -290,7 +282,7 @@ class FloatComparison:
         """Run both on a batch, add it, and yield the place of each probe with the float tensor and the other one."""
         if self._float is None or self._quantized is None:
             return
-        both = zip(_run(self._float, inputs), _run(self._quantized, inputs), strict=True)
+        both = zip(outputs_of(self._float, inputs), outputs_of(self._quantized, inputs), strict=True)
         for (place, values), (one, other) in zip(self._values.items(), both, strict=True):
             values.add(one, other)
             yield place, one, other
@@ -306,7 +298,8 @@ def _alike(reference: np.ndarray, value: np.ndarray) -> bool:
     return values.sqnr is None or values.sqnr >= ALIKE
 
 
-def _run(model: keras.Model, inputs: Sequence[Any]) -> list[np.ndarray]:
+def outputs_of(model: keras.Model, inputs: Sequence[Any]) -> list[np.ndarray]:
+    """Return the outputs of a model in inference, computed in float32, as float64."""
     with float32_view(model):
         outputs = model([keras.ops.convert_to_tensor(x) for x in inputs], training=False)
     return [np.asarray(keras.ops.convert_to_numpy(x), np.float64) for x in keras.tree.flatten(outputs)]

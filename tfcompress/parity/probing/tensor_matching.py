@@ -71,7 +71,7 @@ def _scopes(name: str, known: set[str]) -> Scopes:
     return found
 
 
-def _fits(probe: Probe, tensor: FileTensor) -> bool:
+def fits(probe: Probe, tensor: FileTensor) -> bool:
     """Return whether the sizes, as far as they are known, allow a tensor to be a probe's."""
     wanted = probe.tensor.shape[1:]
     if tensor.shape is None or None in tensor.shape[1:] or None in wanted:
@@ -86,7 +86,7 @@ def _on_grid(probe: Probe, observer: Observer, scopes: Mapping[Any, Scopes]) -> 
     assert probe.scale is not None
     ranked: dict[int, list[FileTensor]] = {}
     for tensor in observer.tensors:
-        if not _fits(probe, tensor):
+        if not fits(probe, tensor):
             continue
         layers = {layer for _, layer in scopes[tensor.key]}
         named = not layers.isdisjoint(probe.names)
@@ -134,7 +134,7 @@ def _of_layer(
         return origin.key in entries or maker(origin)[1] not in ("", probe.names[0])
 
     for tensor in observer.tensors:
-        if not tensor.real_numbers or not _fits(probe, tensor):
+        if not tensor.real_numbers or not fits(probe, tensor):
             continue
         scope, layer = maker(tensor)
         if layer == probe.names[0]:
@@ -144,5 +144,4 @@ def _of_layer(
             nameless.append(tensor)
     last = [tensors[-1] for tensors in groups.values()]
     others = [tensor for tensors in groups.values() for tensor in tensors[:-1]]
-    found = [observer.rounded.get(tensor.key, tensor) for tensor in (*last, *others, *nameless)]
-    return Candidates(found[0] if last else None, list({tensor.key: tensor for tensor in found}.values()))
+    return Candidates(last[0] if last else None, [*last, *others, *nameless])
