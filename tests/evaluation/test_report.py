@@ -117,7 +117,7 @@ def test_page_markdown_and_json_have_the_same_figures(report, page, tmp_path):
     for row in document["candidates"]:
         low, high = row["metrics"]["interval"]
         said = [f"{100 * row['metrics']['accuracy']:.2f} % [{100 * low:.1f}, {100 * high:.1f}]"]
-        said += [f"{row['shrink']:.3g}x", f"{row['file_bytes'] / 1000:,.1f}", f"{row['parameters']:,}"]
+        said += [f"{row['shrink']:.2f}x", f"{row['file_bytes'] / 1000:,.1f}", f"{row['parameters']:,}"]
         said += [f"{one['f1']:.3f}" for one in row["metrics"]["classes"]]
         for one in row["f1_differences"].get("", ()):
             ends = ", ".join(f"{end:+.3f}" for end in one["interval"])

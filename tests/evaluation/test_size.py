@@ -10,9 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tfcompress as tfc
 from tests.evaluation.conftest import save_onnx
-from tfcompress.evaluation.file_constants import Count, _unpack, count_onnx, count_tflite
+from tfcompress.evaluation.file_constants import Count, count_onnx, count_tflite
 from tfcompress.evaluation.open_predictor import Saved, open_predictor
 from tfcompress.evaluation.size import count_keras, measure_size, save_without_optimizer, zipped_size
+from tfcompress.evaluation.tflite_constants import unpacked
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.pruning.prune import update_masks
 from tfcompress.quantization.quantize import quantize
@@ -141,10 +142,10 @@ def test_sparse_files(tmp_path):
 
 
 def test_packed_bits():
-    assert _unpack(np.array([0xF1, 0x80], np.uint8), "INT4").tolist() == [1, -1, 0, -8]
-    assert _unpack(np.array([0xF1], np.uint8), "UINT4").tolist() == [1, 15]
-    assert _unpack(np.array([0b11_10_01_00], np.uint8), "INT2").tolist() == [0, 1, -2, -1]
-    assert np.count_nonzero(_unpack(np.array([0, 0x80, 0, 0x3F], np.uint8), "BFLOAT16")) == 1  # minus zero, 0.5
+    assert unpacked(np.array([0xF1, 0x80], np.uint8), "INT4").tolist() == [1, -1, 0, -8]
+    assert unpacked(np.array([0xF1], np.uint8), "UINT4").tolist() == [1, 15]
+    assert unpacked(np.array([0b11_10_01_00], np.uint8), "INT2").tolist() == [0, 1, -2, -1]
+    assert np.count_nonzero(unpacked(np.array([0, 0x80, 0, 0x3F], np.uint8), "BFLOAT16")) == 1  # minus zero, 0.5
 
 
 def test_onnx_leaves_shapes_out(digits, onnx_file):

@@ -16,6 +16,9 @@ RUNTIMES = {"keras": "Keras", "tflite": "LiteRT", "onnx": "ONNX Runtime"}
 LEAST_FIRST = ("IQR", "parameters", "non-zero", "ms", "zip kB")
 """Columns that a narrow table goes without, in that order."""
 
+NAMED = 3
+"""Models that a note names."""
+
 NAME = 24
 """Letters of a model's name that a table has room for; longer names take several lines."""
 
@@ -58,8 +61,8 @@ class ComparisonTable(Comparison):
             if candidate.timing:
                 speedup = self.speedup(candidate.name)
                 cells += [
-                    number(candidate.timing.median_ms),
-                    number(candidate.timing.iqr_ms),
+                    f"{candidate.timing.median_ms:.3g}",
+                    f"{candidate.timing.iqr_ms:.3g}",
                     f"{speedup:.2f}x" if speedup else "-",
                 ]
             table.append(cells)
@@ -125,7 +128,8 @@ class ComparisonTable(Comparison):
         full = [candidate for candidate in self.candidates if candidate.size.stored_zeros > MANY_ZEROS]
         if not full:
             return []
-        names = ", ".join(candidate.name for candidate in full)
+        names = ", ".join(candidate.name for candidate in full[:NAMED])
+        names += f" and {len(full) - NAMED} more" if len(full) > NAMED else ""
         runtimes = ", ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
         lite = any(candidate.format == "tflite" for candidate in full)
         hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""

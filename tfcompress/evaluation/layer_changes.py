@@ -73,6 +73,7 @@ class LayerChanges:
         weights: kernels, in the order of the model.
         activations: outputs of quantizers, or of the layers of a model without.
         problem: why there are no activations; empty where there are.
+        note: what the reader should know of them beside.
     """
 
     model: str
@@ -81,6 +82,7 @@ class LayerChanges:
     weights: tuple[TensorChange, ...]
     activations: tuple[TensorChange, ...]
     problem: str = ""
+    note: str = ""
 
 
 def spread_of(values: np.ndarray) -> Spread:

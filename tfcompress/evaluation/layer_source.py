@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from tfcompress.evaluation.file_changes import FloatReference, file_changes
+from tfcompress.evaluation.file_changes import KerasSide, file_changes
 from tfcompress.evaluation.layer_changes import LayerChanges
 from tfcompress.evaluation.model_changes import model_changes
 from tfcompress.quantization.quantize import is_quantized
@@ -36,12 +36,12 @@ class LayerSource:
         floats = [name for name, model in models.items() if not is_quantized(model)]
         reference = baseline if baseline in models else next(iter(floats), None)
         compared_with = None if reference is None else (reference, models[reference])
-        of_files = len(models) < len(self.models) and reference in floats
-        float_reference = FloatReference(*compared_with) if compared_with is not None and of_files else None
+        sides = [KerasSide(name, model) for name, model in models.items()]
+        float_side = next((side for side in sides if side.name == reference), None) if reference in floats else None
         found = []
         for name, model in self.models.items():
             if not isinstance(model, keras.Model):
-                found.append(file_changes(name, model, float_reference, self.inputs))
+                found.append(file_changes((name, model), float_side, sides, self.inputs))
             elif compared_with is not None and name != reference:
                 found.append(model_changes((name, model), compared_with, self.inputs))
         return tuple(found)

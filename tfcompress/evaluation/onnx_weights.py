@@ -104,8 +104,9 @@ class _Reader:
             scale, zero = self._scale(node, place)
             if scale is None:
                 return None
-            scale, zero = (_along(part, values.ndim, node.op_type in CONVOLUTIONS) for part in (scale, zero))
-            grid = _of_integers(values, scale, zero)
+            axis = 0 if node.op_type in CONVOLUTIONS else -1
+            scale, zero = (_at_axis(part.reshape(-1), values.ndim, axis) for part in (scale, zero))
+            grid = TensorGrid.of_integers(values, scale, zero)
             values = (values.astype(np.float32) - zero) * scale
         said = [text for each in readers for text in (each.name, *each.output) if text]
         nbytes = sum(stored_bytes(tensor, dtype_of(tensor)) for tensor in stored)
@@ -157,13 +158,16 @@ class _Reader:
                 integers, scale = (self._stored(each) for each in node.input[:2])
                 zero = self._stored(node.input[2]) if len(node.input) > 2 else None
                 if integers is not None and scale is not None:
-                    return _of_integers(integers, scale, np.zeros(1) if zero is None else zero)
+                    zero = np.zeros(1) if zero is None else zero.astype(np.int64)
+                    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+                    scale, zero = (_at_axis(part, integers.ndim, axis) for part in (scale, zero))
+                    return TensorGrid.of_integers(integers, scale, zero)
             elif node.op_type == "Mul":
                 pair = [self._stored(each) for each in node.input]
                 integers = next((self._cast(each) for each in node.input if self._cast(each) is not None), None)
                 scale = next((each for each in pair if each is not None and each.dtype.kind == "f"), None)
                 if integers is not None and scale is not None:
-                    return _of_integers(integers, scale, np.zeros(1))
+                    return TensorGrid.of_integers(integers, scale, np.zeros(1))
             elif node.op_type in ("Gather", "GatherElements"):
                 table = self._stored(node.input[0])
                 if table is not None and table.dtype.kind == "f" and table.ndim <= 2:
@@ -216,15 +220,8 @@ def _array(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int8 if "int" in values.dtype.name else np.float32)
 
 
-def _along(part: np.ndarray, rank: int, first: bool) -> np.ndarray:
-    """Return scales or zero points so that they broadcast with weights whose channels are the first or last axis."""
-    return part.reshape([-1, *[1] * (rank - 1)] if first else [*[1] * (rank - 1), -1])
-
-
-def _of_integers(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> TensorGrid:
-    """Return the grid of stored integers, of as many bits as they take."""
-    lowest, highest = (float(end) for end in (integers.min(initial=0), integers.max(initial=0)))
-    if zero.any():
-        return TensorGrid.of_scales(scale, lowest - float(zero.max()), highest - float(zero.min()))
-    most = 2 ** int(max(-lowest, highest, 1)).bit_length() - 1
-    return TensorGrid.of_scales(scale, -most, most)
+def _at_axis(part: np.ndarray, rank: int, axis: int) -> np.ndarray:
+    """Return scales or zero points so that they broadcast with a tensor; those of blocks have its rank."""
+    if part.size == 1:
+        return part.reshape(-1)
+    return part.reshape([-1 if at == axis % rank else 1 for at in range(rank)]) if part.ndim == 1 else part

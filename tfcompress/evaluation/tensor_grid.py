@@ -59,16 +59,35 @@ class TensorGrid:
         return cls(float(table.min()), float(table.max()), None, scales=len(table) if table.ndim > 1 else 1, values=few)
 
     @classmethod
+    def of_integers(cls, integers: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, bits: int = 0) -> TensorGrid:
+        """Return the grid of stored integers.
+
+        Args:
+            integers: of a weight.
+            scale: it broadcasts with the integers, or has one for each block of them.
+            zero_point: likewise.
+            bits: of a symmetric grid; 0: as many as the integers take.
+        """
+        used, rank = scale, integers.ndim
+        fits = scale.ndim == rank and all(own in (1, n) for own, n in zip(scale.shape, integers.shape, strict=True))
+        if scale.size > 1 and fits:
+            others = tuple(axis for axis, size in enumerate(scale.shape) if size == 1)
+            filled = scale[(integers != zero_point).any(axis=others, keepdims=True)]
+            used = filled if filled.size else scale  # the scale of nothing but zeros says nothing
+        lowest, highest = float(integers.min(initial=0)), float(integers.max(initial=0))
+        if zero_point.any():
+            return cls.of_scales(used, lowest - float(zero_point.max()), highest - float(zero_point.min()))
+        most = 2 ** (bits - 1 if bits else int(max(-lowest, highest, 1)).bit_length()) - 1
+        return cls.of_scales(used, -most, most)
+
+    @classmethod
     def of_encoding(cls, encoding: object) -> TensorGrid | None:
         """Return the grid of an encoded weight; `None` where it is stored as floats."""
         if isinstance(encoding, Table):
             return cls.of_table(encoding.values)
         if not isinstance(encoding, Affine):
             return None
-        most, zero = 2 ** (encoding.bits - 1) - 1, np.asarray(encoding.zero_point)
-        # Weights are symmetric but for those of other makers, whose zero points may differ between channels.
-        lowest = -most if not zero.any() else -most - 1 - float(zero.max())
-        return cls.of_scales(encoding.scale, lowest, most - float(zero.min()))
+        return cls.of_integers(encoding.integers, encoding.scale, np.asarray(encoding.zero_point), encoding.bits)
 
     def __str__(self) -> str:
         if self.scale is None or self.smallest_scale is None:

@@ -76,16 +76,8 @@ class Constant:
 
     @property
     def grid(self) -> TensorGrid | None:
-        """The numbers that it can hold; of integers that fill less than their dtype, of as many bits as they take."""
-        if self.scale is None:
-            return None
-        bits = PACKED_BITS.get(self.kind, 8 * self.values.dtype.itemsize)
-        if not self.zero_point.any() and not self.kind.startswith("U"):
-            largest = int(np.abs(self.values.astype(np.int64)).max(initial=1))
-            most = 2 ** max(min(bits, largest.bit_length() + 1) - 1, 1) - 1
-            return TensorGrid.of_scales(self.scale, -most, most)
-        low, high = (0, 2**bits - 1) if self.kind.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        return TensorGrid.of_scales(self.scale, low - int(self.zero_point.max()), high - int(self.zero_point.min()))
+        """The numbers that it can hold, of as many bits as its integers take."""
+        return None if self.scale is None else TensorGrid.of_integers(self.values, self.scale, self.zero_point)
 
 
 def opened(path: str | os.PathLike[str]) -> tuple[np.ndarray, Any, Any]:
@@ -123,7 +115,7 @@ def constants(path: str | os.PathLike[str]) -> Iterator[Constant]:
                 continue
             seen.add(tensor.Buffer())
             shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
-            values, size = _unpacked(raw, kind), math.prod(shape)
+            values, size = unpacked(raw, kind), math.prod(shape)
             stored = size if tensor.Sparsity() is None else values.size
             if tensor.Sparsity() is None:
                 values = values[:size].reshape(shape)
@@ -177,7 +169,7 @@ def bytes_of(data: np.ndarray, buffer: Any) -> np.ndarray:
     return data[buffer.Offset() : buffer.Offset() + buffer.Size()] if buffer.Offset() > 1 else data[:0]
 
 
-def _unpacked(raw: np.ndarray, kind: str) -> np.ndarray:
+def unpacked(raw: np.ndarray, kind: str) -> np.ndarray:
     """Return the stored numbers, flat."""
     if kind in PACKED_BITS:
         return unpack(raw, PACKED_BITS[kind], signed=not kind.startswith("U"))

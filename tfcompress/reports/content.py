@@ -17,6 +17,7 @@ class Cell:
         tint: how strongly its ground is coloured, 0..1.
         svg: a small picture below the text; Markdown leaves it out.
         badge: the number that charts show in place of the name.
+        within: what belongs to the text, such as its interval, and stands below it on a phone.
     """
 
     text: str
@@ -24,6 +25,7 @@ class Cell:
     tint: float = 0.0
     svg: str = ""
     badge: str = ""
+    within: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,8 @@ def histogram(before: np.ndarray, after: np.ndarray) -> Histogram | None:
         return None
     joined = np.concatenate(both)
     low, high = float(joined.min()), float(joined.max())
+    if 0 < low < high / BINS:  # zeros are left out, but not the place where they would be
+        low = 0.0
     low, high = (low, high) if high > low else (low - abs(low) / 2, high + abs(high) / 2)
     counts = [tuple(np.histogram(part, BINS, (low, high))[0].tolist()) for part in both]
     return Histogram(low, high, counts[0], counts[1])

@@ -29,7 +29,7 @@ def to_html(content: Content) -> str:
 
 
 def _breakable(text: str) -> Any:
-    """Return escaped text that may be broken behind the parts of a name, too."""
+    """Return escaped text with its lines, which may be broken behind the parts of a name, too."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"([._/])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([._/])(?=[^\W\d])", r"\1<wbr>", str(escape(text))).replace("\n", "<br>"))

@@ -66,7 +66,8 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return (f"({cell.badge}) " if cell.badge else "") + escaped(cell.text) + MARKS.get(cell.mark, "")
+    text = f"{cell.text} {cell.within}".rstrip()
+    return (f"({cell.badge}) " if cell.badge else "") + escaped(text) + MARKS.get(cell.mark, "")
 
 
 def _row(cells: Iterator[str]) -> str:

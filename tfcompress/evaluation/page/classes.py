@@ -42,27 +42,28 @@ def class_sections(report: Comparison) -> list[Section]:
 def f1_changes(report: Comparison, output: str, each: dict[str, Metrics]) -> list[Block]:
     """Return each class's F1 of the baseline, and by how much that of each other model differs."""
     base = each[report.baseline]
-    others = [name for name in each if name != report.baseline]
+    best = headline(report)
+    others = sorted((name for name in each if name != report.baseline), key=lambda name: name != best)
     differences = {name: report.f1_differences(name, output) for name in others}
     size = {
         place: max((abs(found[place].difference) for found in differences.values() if found), default=0.0)
         for place in range(len(base.classes))
     }
     shown = sorted(sorted(size, key=lambda place: -size[place])[:MAX_CHANGES])
-    headings = ["class", "samples", f"{report.baseline} F1", *(f"{name} \u0394 F1 [95 %]" for name in others)]
+    headings = ["class", f"F1 of {report.baseline}", *(f"\u0394 with {name}" for name in others), "samples"]
     rows = []
     for place in shown:
         one = base.classes[place]
-        cells = [Cell(one.name), Cell(f"{one.support:,}"), Cell(number(one.f1))]
+        cells = [Cell(one.name), Cell(number(one.f1))]
         for name in others:
             change = differences[name][place] if differences[name] else None
-            cells.append(Cell("-") if change is None else Cell(str(change), change.mark))
-        rows.append(cells)
+            text, within = ("-", "") if change is None else str(change).split(" ", 1)
+            cells.append(Cell(text, change.mark if change else "", within=within))
+        rows.append([*cells, Cell(f"{one.support:,}")])
     blocks: list[Block] = []
     if len(shown) < len(base.classes):
         blocks.append(Text(f"The {len(shown)} of {len(base.classes)} classes whose F1 changed most."))
-    blocks.append(Table(headings, rows))
-    best = headline(report)
+    blocks.append(Table(headings, rows, caption="In brackets: the 95 % interval of the difference."))
     if best is not None and differences.get(best):
         changes = [differences[best][place] for place in shown]
         names = [base.classes[place].name for place in shown]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tfcompress.evaluation.layer_changes import LayerChanges, Spread, TensorChange
 from tfcompress.reports.content import Block, Cell, Key, Section, Table, Text
@@ -14,6 +14,10 @@ HOW = (
     "largest scale; low ones: the ends of that with the smallest, or each number of a grid of few. SQNR: "
     "signal-to-noise, the variance of the tensor over the mean squared change."
 )
+
+
+MOST = 100.0
+"""dB that are told: above is what float32 rounds."""
 
 
 def layer_sections(changes: Sequence[LayerChanges]) -> list[Section]:
@@ -31,7 +35,8 @@ def _blocks(one: LayerChanges) -> list[Block]:
     if one.problem:
         blocks.append(Text(f"Activations were not compared: {one.problem}"))
     else:
-        blocks.append(_table(f"Activations of {one.samples} samples", one.activations, True))
+        note = f". {one.note}" if one.note else ""
+        blocks.append(_table(f"Activations of {one.samples} samples{note}", one.activations, True))
     return blocks
 
 
@@ -42,10 +47,8 @@ def _table(caption: str, changes: Sequence[TensorChange], compared: bool) -> Tab
         "values": [_histogram(change) for change in changes],
         "SQNR dB": [Cell(_sqnr(change)) for change in changes] if compared else [],
         "stored as" if in_file else "bits": [Cell(change.dtype or str(change.bits)) for change in changes],
-        "zeros before": [_zeros(change.before) for change in changes] if compared else [],
-        "zeros after" if compared else "zeros": [_zeros(change.after) for change in changes],
-        "range before": [_range(change.before) for change in changes] if compared else [],
-        "range after" if compared else "range": [_range(change.after) for change in changes],
+        "zeros": [_both(change, _zeros) for change in changes],
+        "range": [_both(change, _range) for change in changes],
         "grid": [Cell(_grid(change)) for change in changes] if any(change.grid for change in changes) else [],
         "bytes": [Cell(f"{change.nbytes or 0:,}") for change in changes] if _has_bytes(changes) else [],
     }
@@ -71,16 +74,24 @@ def _histogram(change: TensorChange) -> Cell:
 
 
 def _sqnr(change: TensorChange) -> str:
-    return "-" if change.before is None else "exact" if change.sqnr is None else number(change.sqnr, 1)
+    if change.before is None:
+        return "-"
+    return "exact" if change.sqnr is None else f"> {MOST:.0f}" if change.sqnr > MOST else number(change.sqnr, 1)
 
 
 def _grid(change: TensorChange) -> str:
-    return "-" if change.grid is None else f"{change.grid.low:.3g} to {change.grid.high:.3g}, {change.grid}"
+    return "-" if change.grid is None else f"{change.grid.low:.3g} to {change.grid.high:.3g}\n{change.grid}"
 
 
-def _zeros(spread: Spread | None) -> Cell:
-    return Cell("-" if spread is None else f"{100 * spread.zeros:.1f} %")
+def _both(change: TensorChange, said: Callable[[Spread], str]) -> Cell:
+    """Return a figure before and after; after alone where it isn't known before."""
+    after = said(change.after)
+    return Cell(after if change.before is None else f"{said(change.before)}\n\u2192 {after}")
 
 
-def _range(spread: Spread | None) -> Cell:
-    return Cell("-" if spread is None else f"{spread.low:.3g} to {spread.high:.3g}")
+def _zeros(spread: Spread) -> str:
+    return f"{100 * spread.zeros:.1f} %"
+
+
+def _range(spread: Spread) -> str:
+    return f"{spread.low:.3g} to {spread.high:.3g}"

@@ -22,7 +22,7 @@ def main_table(report: Comparison) -> Table:
     for output, (kind, _) in outputs.items():
         unit = "points" if kind == "accuracy" else "MSE"
         headings += [f"{output} \u0394 {unit}".strip(), f"{output} {kind} [95 %]".strip()]
-    headings += ["file kB", "zip kB", *(("ms", "IQR ms") if timed else ()), "parameters", "non-zero"]
+    headings += ["file kB", "zip kB", *(["ms (IQR)"] if timed else []), "parameters", "non-zero"]
     rows = [_row(report, place, timed) for place in range(len(report.candidates))]
     strong = [candidate.name for candidate in report.candidates].index(report.baseline)
     return Table(headings, rows, strong=strong)
@@ -32,7 +32,7 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     candidate = report.candidates[place]
     is_baseline = candidate.name == report.baseline
     cells = [Cell(candidate.name, badge=str(place + 1))]
-    cells.append(Cell(f"{report.shrink(candidate.name):.3g}x"))
+    cells.append(Cell(_times(report.shrink(candidate.name))))
     if timed:
         cells.append(_speedup(report, candidate.name))
     marks = mark_of(report, candidate.name)
@@ -41,17 +41,23 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     size, timing = candidate.size, candidate.timing
     cells += [Cell(f"{size.file_bytes / 1000:,.1f}"), Cell(f"{size.zipped_bytes / 1000:,.1f}")]
     if timed:
-        cells += [Cell(number(timing.median_ms if timing else None)), Cell(number(timing.iqr_ms if timing else None))]
+        cells.append(Cell(f"{timing.median_ms:.3g}", within=f"({timing.iqr_ms:.1g})") if timing else Cell("-"))
     return [*cells, Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
 
 
 def _speedup(report: Comparison, name: str) -> Cell:
     """Return how much faster a model is than the baseline, and whether that may be chance."""
     speedup, interval = report.speedup(name), report.speedup_interval(name)
-    if speedup is None or interval is None:
-        return Cell(f"{speedup:.3g}x" if speedup else "-")
+    if speedup is None:
+        return Cell("-")
+    if interval is None:
+        return Cell(_times(speedup))
     low, high = interval
-    return Cell(f"{speedup:.3g}x \u00b1 {(high - low) / 2:.2g}", mark((low - 1, high - 1)))
+    return Cell(_times(speedup), mark((low - 1, high - 1)), within=f"\u00b1 {(high - low) / 2:.1g}")
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f}x" if factor >= 10 else f"{factor:.2f}x" if factor >= 0.1 else f"{factor:.1g}x"
 
 
 def _quality(report: Comparison, candidate: Candidate, output: str, marked: str) -> list[Cell]:
@@ -62,15 +68,15 @@ def _quality(report: Comparison, candidate: Candidate, output: str, marked: str)
     metrics = candidate.metrics[output] if candidate.metrics.outputs else candidate.metrics
     low, high = metrics.interval or (math.nan, math.nan)
     difference = report.differences(candidate.name).get(output)
-    within = report.intervals(candidate.name).get(output)
-    half = (within[1] - within[0]) / 2 if within else None
+    interval = report.intervals(candidate.name).get(output)
+    half = (interval[1] - interval[0]) / 2 if interval else None
     if kind == "accuracy":
-        said = f"{100 * value:.2f} %" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if metrics.interval else "")
-        changed = number(difference, 2, sign=True) + (f" \u00b1 {half:.2f}" if half is not None else "")
+        said = Cell(f"{100 * value:.2f} %", within=f"[{100 * low:.1f}, {100 * high:.1f}]" if metrics.interval else "")
+        changed, within = number(difference, 2, sign=True), f"\u00b1 {half:.2f}" if half is not None else ""
     else:
-        said = significant(value) + (f" [{low:.3g}, {high:.3g}]" if metrics.interval else "")
-        changed = "-" if difference is None else f"{difference:+.3g}" + (f" \u00b1 {half:.2g}" if half else "")
-    return [Cell("-" if candidate.name == report.baseline else changed, marked), Cell(said)]
+        said = Cell(significant(value), within=f"[{low:.3g}, {high:.3g}]" if metrics.interval else "")
+        changed, within = "-" if difference is None else f"{difference:+.3g}", f"\u00b1 {half:.2g}" if half else ""
+    return [Cell("-") if candidate.name == report.baseline else Cell(changed, marked, within=within), said]
 
 
 def quality_charts(report: Comparison) -> list[Chart]:

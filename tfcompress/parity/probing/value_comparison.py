@@ -1,4 +1,4 @@
-"""A float model beside a file of a compressed copy of it: which tensors are the same, found by their values."""
+"""A model beside a file: which tensors are the same, found by their values."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SPREAD = 3.0
 """By which factor the standard deviation of a tensor may be another in the file."""
 
 
-class FloatFileComparison:
-    """A float model beside a file that was made from a pruned or quantized copy of it.
+class ValueComparison:
+    """A model beside a file that computes much the same, whichever model that was made from.
 
-    Names alone don't say which tensor of the file is which of the model: an operator of the file may do the work of
+    Names alone don't say which tensor of such a file is which of the model: an operator of the file may do the work of
     several layers, and is called as the first of them.
 
     Args:
-        model: flat and float.
+        model: flat.
         observer: the file.
 
     Attributes:
@@ -56,18 +56,20 @@ class FloatFileComparison:
         self._candidates = [tensor for key, tensor in found.items() if key not in inputs]
 
     def run(
-        self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]
+        self, keras_inputs: Sequence[Any], file_inputs: Sequence[Mapping[str, np.ndarray]]
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Run both on a batch; yield the place of each probe that the file has, its tensor, and that of the file.
 
         Args:
             keras_inputs: in the order of the model's.
-            file_inputs: the same samples by the names of the file's inputs, in its dtypes.
+            file_inputs: the same samples in as many batches as the file takes them in, each by the names of its inputs.
         """
         ours = outputs_of(self._model, keras_inputs)
         first = not self._orders
         wanted = self._candidates if first else list({x.key: x for x in self.tensors.values()}.values())
-        theirs = dict(zip((x.key for x in wanted), self.observer.run(file_inputs, wanted), strict=True))
+        runs = [self.observer.run(batch, wanted) for batch in file_inputs]
+        rows = len(next(iter(file_inputs[0].values())))
+        theirs = {x.key: _together(parts, rows) for x, *parts in zip(wanted, *runs, strict=True)}
         if first:
             self._match(ours, theirs)
         for place, tensor in self.tensors.items():
@@ -101,3 +103,9 @@ class FloatFileComparison:
         for place, (likeness, tensor) in best.items():
             if likeness >= most[tensor.key] - BESIDE:
                 self.tensors[place] = tensor
+
+
+def _together(parts: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """Return a tensor of several batches as one; some have no axis for the samples where there is one at a time."""
+    has_rows = parts[0].ndim > 0 and len(parts[0]) == rows
+    return np.concatenate(parts) if has_rows else np.stack(parts)
