@@ -107,7 +107,8 @@ def test_the_page(report, tmp_path):
     assert "<script>&ONNX" in text
     assert "<i>7</i>" in text
     assert "<u>Small</u>" in text
-    assert page.tags.count("svg") == 1 + 1 + 10  # accuracy against size, change of F1, ROC curves of each class
+    pictures = sum(len(one.weights) + len(one.activations) for one in report.layers)
+    assert page.tags.count("svg") == 1 + 1 + 10 + pictures  # accuracy against size, change of F1, ROC curves by class
     assert "Confusion matrices" in text
     assert list(tmp_path.iterdir()) == [file]
 

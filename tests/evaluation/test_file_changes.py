@@ -63,20 +63,23 @@ def folded(tmp_path_factory):
     norm.set_weights([np.array([1.0, 2, -3, 0.5], "float32"), *norm.get_weights()[1:]])
     quantized = tfc.quantize(model, "int8", x)
     paths = {name: tfc.export(quantized, folder / name, verify=False) for name in ("m.tflite", "m.onnx")}
+    paths["coded.onnx"] = tfc.export(quantized, folder / "coded.onnx", weights="coded", verify=False)
     report = tfc.compare({"float": model, **paths}, x, np.arange(40) % 3, latency=False)
     return model, report
 
 
-@pytest.mark.parametrize("name", ["m.tflite", "m.onnx"])
-def test_what_is_folded_into_a_kernel_counts_as_before(folded, name):
+@pytest.mark.parametrize(
+    ("name", "dtype", "nbytes"),  # of weights with their scales and zero points
+    [("m.tflite", "int8", 72 + 4 * (4 + 8)), ("m.onnx", "int8", 72 + 4 * (4 + 1)), ("coded.onnx", "int8", 72 + 4 * 4)],
+)
+def test_what_is_folded_into_a_kernel_counts_as_before(folded, name, dtype, nbytes):
     model, report = folded
     found = next(one for one in report.layers if one.model == name)
     norm = model.get_layer("norm")
     scale = np.array([1.0, 2, -3, 0.5]) / np.sqrt(1 + norm.epsilon)
     kernel = model.get_layer("conv").get_weights()[0] * scale
     conv, out = found.weights
-    size = 72 + 4 * (4 + 8) if name == "m.tflite" else 72 + 4 * (4 + 1)  # with scales and zero points
-    assert (conv.layer, conv.shape, conv.dtype, conv.nbytes, out.layer) == ("conv", (3, 3, 2, 4), "int8", size, "out")
+    assert (conv.layer, conv.shape, conv.dtype, conv.nbytes, out.layer) == ("conv", (3, 3, 2, 4), dtype, nbytes, "out")
     assert (conv.before.low, conv.before.high) == pytest.approx((kernel.min(), kernel.max()))
     assert 35 < conv.sqnr < 60
     assert conv.grid.scale == pytest.approx(np.abs(kernel).max() / 127, rel=0.01)
@@ -84,3 +87,21 @@ def test_what_is_folded_into_a_kernel_counts_as_before(folded, name):
     assert {"relu", "out"} <= set(by_layer)
     assert by_layer["relu"].bits == 8 and by_layer["relu"].grid.scales == 1
     assert all(one.sqnr > 20 for one in by_layer.values())
+
+
+def test_a_file_is_looked_into_beside_the_model_that_it_was_made_from(folded):
+    model, report = folded
+    other = keras.models.clone_model(model)  # with other weights
+    x = np.random.default_rng(1).normal(size=(16, 6, 6, 2)).astype("float32")
+    file = next(path for name, path in report.layer_source.models.items() if name == "m.tflite")
+    source = LayerSource({"trained": other, "float": model, "file": file}, {"x": x})
+    changes = {one.model: one for one in source.changes("trained")}
+    found = changes["file"]
+    assert "tensors of float are in the file" in found.note
+    by_layer = {one.layer: one for one in found.activations}
+    real = keras.Model(other.inputs, other.get_layer("relu").output).predict(x, verbose=0)
+    assert by_layer["relu"].before.high == pytest.approx(real.max(), rel=1e-4)
+    assert by_layer["relu"].sqnr < 10  # other weights
+    alone = LayerSource({"file": file}, {"x": x}).changes("file")[0]
+    assert (alone.reference, alone.activations) == (None, ())
+    assert [one.before for one in alone.weights] == [None, None] and alone.weights[0].histogram.after

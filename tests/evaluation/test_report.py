@@ -132,7 +132,12 @@ def test_page_markdown_and_json_have_the_same_figures(report, page, tmp_path):
 def test_markdown_is_safe_for_any_name(report, tmp_path):
     text = report.to_markdown(tmp_path / "r.md").read_text()
     assert text.startswith("# Compression report\n\nNet &amp; co on &lt;pets&gt;\n\n**int8: 4.0x smaller")
-    assert r"| cat\_1 | 134 |" in text and r"a\|b" in text and "&lt;b&gt;dog&lt;/b&gt;" in text
+    assert (
+        "(1) &lt;i&gt;float&lt;/i&gt; |" in text
+        and r"| cat\_1 |" in text
+        and r"a\|b" in text
+        and "&lt;b&gt;dog&lt;/b&gt;" in text
+    )
     assert "<" not in re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     for table in tables:
@@ -140,3 +145,6 @@ def test_markdown_is_safe_for_any_name(report, tmp_path):
         assert len(columns) == 1
     assert len(tables) >= 7
     assert "(may be chance)" in text
+    chart = text[text.index("    accuracy, %") : text.index("## F1 by class")]
+    numbers = [re.findall(r"(?<= )\d+(?= |$)", line) for line in chart.splitlines() if "|" in line]
+    assert [found for found in numbers if found] == [["2", "1"], ["3"]]  # larger to the right, better above

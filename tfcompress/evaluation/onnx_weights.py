@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tfcompress.core.quiet_output import quiet
 from tfcompress.evaluation.file_constants import QUANTIZED, dtype_of, open_onnx, stored_bytes
 from tfcompress.evaluation.file_weight import FileWeight
 from tfcompress.evaluation.tensor_grid import TensorGrid
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
+from tfcompress.export.onnx.weights.folding import computed_of_constants, needed_for, run_constants
 from tfcompress.graph.index import TensorIndex
 
 LAYING = ("Expand", "Pad", "Reshape", "Resize", "Slice", "Tile")
@@ -21,6 +22,9 @@ LAYING = ("Expand", "Pad", "Reshape", "Resize", "Slice", "Tile")
 CONVOLUTIONS = ("ConvInteger", "QLinearConv")
 """Operators whose weights have their channels along the first axis."""
 
+CODED = "coded"
+"""What a weight is stored as that functions of the file decode."""
+
 INDICES = ("bool", "int32", "int64", "string", "uint32", "uint64")
 """What constants that no weights are have as their dtype."""
 
@@ -28,7 +32,7 @@ INDICES = ("bool", "int32", "int64", "string", "uint32", "uint64")
 def weights(path: str | os.PathLike[str]) -> Iterator[FileWeight]:
     """Yield the constants of two or more dimensions that the operators of a file compute with.
 
-    What is computed of constants alone is computed here: a weight is what it is when it has been unpacked.
+    A weight that is computed of constants alone is what comes out: it is stored packed.
 
     Args:
         path: the file.
@@ -38,7 +42,7 @@ def weights(path: str | os.PathLike[str]) -> Iterator[FileWeight]:
         ValueError: it isn't an .onnx file.
     """
     proto = open_onnx(path)
-    yield from _Reader(proto, proto.graph, {}, {}).weights()
+    yield from _Reader(proto, pathlib.Path(path), proto.graph, {}, []).weights()
 
 
 class _Reader:
@@ -46,31 +50,24 @@ class _Reader:
 
     Attributes:
         constants: {name: `TensorProto`}.
-        unpacking: {name: the node that makes it of constants alone}.
+        computed: the nodes that depend on constants alone.
     """
 
-    def __init__(self, proto: Any, graph: Any, constants: dict[str, Any], unpacking: dict[str, Any]):
-        self.proto, self.graph = proto, graph
+    def __init__(self, proto: Any, path: pathlib.Path, graph: Any, constants: dict[str, Any], computed: list[Any]):
+        self.proto, self.path, self.graph = proto, path, graph
         self.index: TensorIndex[Any, str] = index_of(graph)
         self.constants = {**constants, **{tensor.name: tensor for tensor in graph.initializer}}
-        self.unpacking = dict(unpacking)
+        known = {*constants, *(name for node in computed for name in node.output)}
+        own = computed_of_constants(graph, known)
+        self.computed = [*computed, *own]
+        self.names = {*self.constants, *(name for node in self.computed for name in node.output)}
+        others = {id(node) for node in own}
         self.reading: dict[str, list[tuple[Any, int]]] = {}
         """What isn't constant and reads a constant, and at which of its inputs."""
-        for node in graph.node:
-            value = next((a.t for a in node.attribute if a.name == "value"), None)
-            if node.op_type == "Constant" and value is not None:
-                self.constants[node.output[0]] = value
-            elif self._is_constant(node):
-                self.unpacking.update(dict.fromkeys(filter(None, node.output), node))
-            else:
-                for place, name in enumerate(node.input):
-                    if name in self.constants or name in self.unpacking:
-                        self.reading.setdefault(name, []).append((node, place))
-
-    def _is_constant(self, node: Any) -> bool:
-        given = [name for name in node.input if name]
-        known = all(name in self.constants or name in self.unpacking for name in given)
-        return bool(given) and known and not any(inner_graphs(node))
+        for node in (node for node in graph.node if id(node) not in others):
+            for place, name in enumerate(node.input):
+                if name in self.names:
+                    self.reading.setdefault(name, []).append((node, place))
 
     def weights(self) -> Iterator[FileWeight]:
         for name, readers in self.reading.items():
@@ -80,7 +77,7 @@ class _Reader:
                 yield weight
         for node in self.graph.node:
             for inner in inner_graphs(node):
-                yield from _Reader(self.proto, inner, self.constants, self.unpacking).weights()
+                yield from _Reader(self.proto, self.path, inner, self.constants, self.computed).weights()
 
     @staticmethod
     def _computes(node: Any, place: int) -> bool:
@@ -90,17 +87,15 @@ class _Reader:
     def _weight(self, name: str, node: Any, place: int, readers: list[Any]) -> FileWeight | None:
         nodes, stored = self._origins(name)
         largest = max(stored, key=lambda tensor: int(np.prod(tensor.dims)), default=None)
-        if largest is None or largest.data_type == 0:
+        if largest is None or not largest.data_type:
             return None
-        dtype = dtype_of(largest)
-        if dtype in INDICES or (name in self.constants and len(largest.dims) < 2):
+        if name in self.constants and (len(largest.dims) < 2 or dtype_of(largest) in INDICES):
             return None
-        values = self._value(name, nodes, stored)
-        if values.ndim < 2:
+        values = self._value(name)
+        if values.ndim < 2 or values.dtype.name in INDICES:
             return None
-        whole = values.dtype.kind in "iu"
-        grid = self._grid(nodes)
-        if whole:
+        grid, dtype = self._grid(nodes), self._dtype(nodes, largest)
+        if values.dtype.kind in "iu":
             scale, zero = self._scale(node, place)
             if scale is None:
                 return None
@@ -114,90 +109,70 @@ class _Reader:
 
     def _origins(self, name: str) -> tuple[list[Any], list[Any]]:
         """Return the nodes that unpack a constant, in their order, and the stored ones that it is made of."""
-        nodes: list[Any] = []
-        stored: dict[str, Any] = {}
+        nodes = needed_for(self.computed, [name])
+        read = {name, *(each for node in nodes for each in node.input)}
+        inside = [a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
+        return nodes, [*(tensor for key, tensor in self.constants.items() if key in read), *inside]
 
-        def visit(each: str) -> None:
-            if each in self.constants:
-                stored[each] = self.constants[each]
-            elif each in self.unpacking and not any(self.unpacking[each] is node for node in nodes):
-                for before in filter(None, self.unpacking[each].input):
-                    visit(before)
-                nodes.append(self.unpacking[each])
+    def _dtype(self, nodes: list[Any], largest: Any) -> str:
+        """Return what a constant is stored as."""
+        own = {function.domain for function in self.proto.functions}
+        return CODED if any(node.domain in own for node in nodes) else dtype_of(largest)
 
-        visit(name)
-        return nodes, list(stored.values())
-
-    def _value(self, name: str, nodes: list[Any], stored: list[Any]) -> np.ndarray:
-        from onnx import helper, numpy_helper
+    def _value(self, name: str) -> np.ndarray:
+        from onnx import numpy_helper
 
         if name in self.constants:
             return _array(numpy_helper.to_array(self.constants[name]))
-        import onnxruntime
+        return _array(run_constants(self.proto, self.computed, [name], self.path, self.constants.values())[name])
 
-        # What a `Constant` holds has no name of its own.
-        named = {key: tensor for key, tensor in self.constants.items() if any(tensor is one for one in stored)}
-        constants = []
-        for key, tensor in named.items():
-            constants.append(type(tensor)())
-            constants[-1].CopyFrom(tensor)
-            constants[-1].name = key
-        graph = helper.make_graph(nodes, "constants", [], [helper.make_empty_tensor_value_info(name)], constants)
-        how = {"opset_imports": self.proto.opset_import, "ir_version": self.proto.ir_version}
-        model = helper.make_model(graph, functions=self.proto.functions, **how)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level, options.intra_op_num_threads = 3, 1
-        with quiet():
-            session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-            return _array(session.run([name], {})[0])
+    def _known(self, name: str) -> np.ndarray | None:
+        return self._value(name) if name in self.names else None
 
     def _grid(self, nodes: list[Any]) -> TensorGrid | None:
         """Return the grid of what nodes unpack; `None` where it is of floats."""
         for node in nodes:
             if node.op_type == "DequantizeLinear":
-                integers, scale = (self._stored(each) for each in node.input[:2])
-                zero = self._stored(node.input[2]) if len(node.input) > 2 else None
+                integers, scale = (self._known(each) for each in node.input[:2])
+                zero = self._known(node.input[2]) if len(node.input) > 2 else None
                 if integers is not None and scale is not None:
                     zero = np.zeros(1) if zero is None else zero.astype(np.int64)
                     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
                     scale, zero = (_at_axis(part, integers.ndim, axis) for part in (scale, zero))
                     return TensorGrid.of_integers(integers, scale, zero)
             elif node.op_type == "Mul":
-                pair = [self._stored(each) for each in node.input]
-                integers = next((self._cast(each) for each in node.input if self._cast(each) is not None), None)
-                scale = next((each for each in pair if each is not None and each.dtype.kind == "f"), None)
+                casts = [self._cast(each) for each in node.input]
+                integers = next((found for found in casts if found is not None), None)
+                scale = next(
+                    (self._known(each) for each, cast in zip(node.input, casts, strict=True) if cast is None), None
+                )
                 if integers is not None and scale is not None:
                     return TensorGrid.of_integers(integers, scale, np.zeros(1))
             elif node.op_type in ("Gather", "GatherElements"):
-                table = self._stored(node.input[0])
+                table = self._known(node.input[0])
                 if table is not None and table.dtype.kind == "f" and table.ndim <= 2:
                     return TensorGrid.of_table(table)
         return None
 
-    def _stored(self, name: str) -> np.ndarray | None:
-        from onnx import numpy_helper
-
-        return _array(numpy_helper.to_array(self.constants[name])) if name in self.constants else None
-
     def _cast(self, name: str) -> np.ndarray | None:
-        """Return the stored integers that a tensor is cast from; `None`: it is none of these."""
-        node = self.unpacking.get(name)
-        found = self._stored(node.input[0]) if node is not None and node.op_type == "Cast" else None
+        """Return the integers that a constant is cast from; `None`: from none."""
+        node = next((each for each in self.computed if name in each.output), None)
+        found = self._known(node.input[0]) if node is not None and node.op_type == "Cast" else None
         return found if found is not None and found.dtype.kind in "iu" else None
 
     def _scale(self, node: Any, place: int) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the scale and the zero point of the integers that an operator reads."""
         zero_place = QUANTIZED.get(node.op_type, (set(), set(), {}))[2].get(place)
         if zero_place is None:  # a table, of which rows are made real numbers
-            scale = next(map(self._stored, self._factors(node.output[0])), None)
+            scale = next(map(self._known, self._factors(node.output[0])), None)
             return scale, np.zeros(1)
         given = node.input[zero_place] if zero_place < len(node.input) else ""
-        zero = self._stored(given)
+        zero = self._known(given)
         zero = np.zeros(1) if zero is None else zero.astype(np.float32)
         if not node.op_type.endswith("Integer"):
-            return self._stored(node.input[zero_place - 1]), zero
-        scales = [name for name in self._factors(node.output[0]) if name in self.constants or name in self.unpacking]
-        return (self._value(scales[0], *self._origins(scales[0])) if scales else None), zero
+            return self._known(node.input[zero_place - 1]), zero
+        scales = [name for name in self._factors(node.output[0]) if name in self.names]
+        return (self._value(scales[0]) if scales else None), zero
 
     def _factors(self, name: str) -> Iterator[str]:
         """Yield what a sum of products of integers is multiplied by, and what that is a product of."""

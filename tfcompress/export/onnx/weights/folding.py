@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 from tfcompress.core.quiet_output import quiet
@@ -27,7 +28,7 @@ def folded(proto: Any, path: pathlib.Path) -> Any:
     import onnx
 
     proto = inlined(proto)
-    computed = _computed(proto.graph)
+    computed = computed_of_constants(proto.graph)
     if not any(_decodes(node) for node in computed):
         return proto
     inferred = onnx.shape_inference.infer_shapes(without_large_constants(proto)).graph
@@ -44,11 +45,11 @@ def folded(proto: Any, path: pathlib.Path) -> Any:
     wanted = [whole[name] for name in made if name in read]
     if not wanted:
         return proto
-    values = _run(proto, computed, wanted, path)
+    values = run_constants(proto, computed, [value.name for value in wanted], path)
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     kept = [node for node in result.graph.node if not {value.name for value in wanted}.issuperset(node.output)]
-    needed = _needed(kept, [value.name for value in result.graph.output])
+    needed = needed_for(kept, [value.name for value in result.graph.output])
     del result.graph.node[:]
     result.graph.node.extend(needed)
     names = {name for node in needed for name in (*node.input, *captures(node))}
@@ -59,9 +60,14 @@ def folded(proto: Any, path: pathlib.Path) -> Any:
     return result
 
 
-def _computed(graph: Any) -> list[Any]:
-    """Return the nodes that depend on constants alone."""
-    known = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
+def computed_of_constants(graph: Any, around: Iterable[str] = ()) -> list[Any]:
+    """Return the nodes that depend on constants alone.
+
+    Args:
+        graph: An `onnx.GraphProto`.
+        around: The names of constants outside of it, which it may read.
+    """
+    known = {*around, *(tensor.name for tensor in graph.initializer)} - {value.name for value in graph.input}
     found = []
     for node in graph.node:
         if not any(inner_graphs(node)) and known.issuperset(filter(None, node.input)):
@@ -79,7 +85,7 @@ def _decodes(node: Any) -> bool:
     return node.op_type != "Constant" and (node.op_type not in UNPACKING or bool(node.domain))
 
 
-def _needed(nodes: list[Any], outputs: list[str]) -> list[Any]:
+def needed_for(nodes: list[Any], outputs: list[str]) -> list[Any]:
     """Return the nodes that some outputs need, in their order."""
     wanted, found = set(outputs), []
     for node in reversed(nodes):
@@ -89,20 +95,28 @@ def _needed(nodes: list[Any], outputs: list[str]) -> list[Any]:
     return found[::-1]
 
 
-def _run(proto: Any, computed: list[Any], wanted: list[Any], path: pathlib.Path) -> dict[str, Any]:
-    """Return {name: array} of tensors that depend on constants alone."""
+def run_constants(
+    proto: Any, computed: list[Any], names: list[str], path: pathlib.Path, around: Iterable[Any] = ()
+) -> dict[str, Any]:
+    """Return {name: array} of tensors that depend on constants alone.
+
+    Args:
+        proto: An `onnx.ModelProto`.
+        computed: The nodes that depend on constants alone.
+        names: Of the tensors.
+        path: Of the file.
+        around: Constants beside those of the model's graph, `onnx.TensorProto`s.
+    """
     import onnx
     import onnxruntime
 
-    names = [value.name for value in wanted]
-    nodes = _needed(computed, names)
+    nodes = needed_for(computed, names)
     read = {name for node in nodes for name in node.input}
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     part.graph.name = "constants"
     part.graph.node.extend(nodes)
-    part.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in read)
-    for value in wanted:
-        part.graph.output.add(name=value.name).type.tensor_type.elem_type = value.type.tensor_type.elem_type
+    part.graph.initializer.extend(x for x in (*proto.graph.initializer, *around) if x.name in read)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
