@@ -17,10 +17,11 @@ from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.leaf_layers import leaf_layers
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
-from tfcompress.pipeline.scan_plots import Scan, canvas, finish
+from tfcompress.pipeline.scan import Scan
+from tfcompress.pipeline.scan_plots import canvas, finish
 from tfcompress.quantization.weights.levels import LEVELS, scale_of
 from tfcompress.quantization.weights.starts import start
-from tfcompress.reports.tables import number, plain, to_text
+from tfcompress.reports.tables import number, plain
 
 METHODS = ("uniform", "power_of_two", "additive_power_of_two", "quantile", "kmeans")
 GRANULARITIES = ("per_tensor", "per_channel")
@@ -91,31 +92,33 @@ class CodebookComparison(Scan):
         signal, noise = sum(row.signal for row in rows), sum(row.noise for row in rows)
         return 10 * math.log10(signal / noise) if signal and noise else math.inf
 
-    def __str__(self) -> str:
-        return self.table()
+    @property
+    def verdict(self) -> str:
+        """Which method keeps most at each number of bits, in one sentence."""
+        said = []
+        for bits in self.bits:
+            best = max(self.methods, key=lambda method: self.signal_to_noise(method, bits))
+            said.append(f"{best.replace('_', ' ')} at {bits} bits ({_decibels(self.signal_to_noise(best, bits))} dB)")
+        return f"Most is kept by {', '.join(said)}."
 
-    def table(self, width: int = 100) -> str:
-        """Return one table, a row per kernel and number of bits, as text of at most `width` columns."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
+    def headings(self) -> list[str]:
+        """Return the titles of the table's columns."""
+        return ["kernel", "weights", "bits", *(method.replace("_", " ") for method in self.methods)]
 
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("kernel", overflow="fold")
-        for heading in ("weights", "bits", *(method.replace("_", " ") for method in self.methods)):
-            table.add_column(heading, justify="right")
+    def cells(self) -> list[list[str]]:
+        """Return the table's cells, a list per kernel and number of bits."""
+        rows = []
         for kernel, size in ((None, sum(self.sizes.values())), *self.sizes.items()):
             for place, bits in enumerate(self.bits):
                 found = [self.signal_to_noise(method, bits, kernel) for method in self.methods]
-                best = max(found)
-                cells = [
-                    ("exact" if value == math.inf else number(value, 1)) + ("*" if value == best else " ")
-                    for value in found
-                ]
+                said = [_decibels(value) + ("*" if value == max(found) else " ") for value in found]
                 name = ("all" if kernel is None else kernel, f"{size:,}") if not place else ("", "")
-                table.add_row(Text(name[0]), name[1], str(bits), *cells)
-        caption = f"Signal to noise in dB, tables {self.granularity.replace('_', ' ')}; * the best of a line."
-        return to_text(table, caption, width=width)
+                rows.append([*name, str(bits), *said])
+        return rows
+
+    def caption(self) -> str:
+        """Return the line below the table."""
+        return f"Signal to noise in dB, tables {self.granularity.replace('_', ' ')}; * the best of a line."
 
     def draw(self) -> Any:
         """Return the picture: a line for each method, signal to noise of all kernels against bits."""
@@ -136,6 +139,15 @@ class CodebookComparison(Scan):
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return plain({"version": 1, **dataclasses.asdict(self)})
+
+    @classmethod
+    def of_fields(cls, fields: dict[str, Any]) -> CodebookComparison:
+        """Return what `to_dict` gave the fields of."""
+        return cls(**{**fields, "rows": tuple(CodebookRow(**row) for row in fields["rows"])})
+
+
+def _decibels(value: float) -> str:
+    return "exact" if value == math.inf else number(value, 1)
 
 
 def compare_codebooks(
