@@ -2,7 +2,7 @@
 
 Kills programs at moments drawn over their whole run, by SIGKILL, SIGTERM and SIGINT. What was there before is whole
 afterwards; SIGTERM and SIGINT end within two seconds with 143 and 130 and leave no drafts; started once more, a program
-that was killed ends with the very weights of one that wasn't.
+that was killed ends with the very weights, and bytes of files, of one that wasn't. Behind a job's name stands its data.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ PROGRAMS = {
     "prune": ["--model={}/model.keras", "--output={}/out.keras", "--finetune_epochs=6"],
     "quantize": ["--model={}/model.keras", "--output={}/out.keras", "--outputs={}/out.tflite", "--qat_epochs=6"],
     "compress": ["--model={}/model.keras", "--output_dir={}", "--name=out", "--finetune_epochs=4", "--qat_epochs=4"],
+    "compress images": [
+        *("--image_size=16", "--output_dir={}", "--name=out", "--epochs=3", "--finetune_epochs=3", "--qat_epochs=3"),
+        "--batch_size=8",
+    ],
     "convert": ["--model={}/model.keras", "--outputs={}/out.tflite,{}/out.onnx"],
 }
 
@@ -47,22 +51,30 @@ def workshop(folder: pathlib.Path) -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((12,), name="x"), keras.layers.Dense(16, "relu"), keras.layers.Dense(3)])
     model.save(folder / "model.keras")
+    for name, shade in (("cat", 80), ("dog", 180)):
+        (folder / "images" / name).mkdir(parents=True)
+        for number in range(40):
+            image = generator.normal(shade, 30, (20, 20, 3)).clip(0, 255).astype("uint8")
+            keras.utils.save_img(folder / "images" / name / f"{number}.png", image, scale=False)
 
 
 def start(name: str, folder: pathlib.Path) -> subprocess.Popen[str]:
     """Start a program in a folder, whose temporary files are there too."""
     flags = [flag.replace("{}", str(folder)) for flag in PROGRAMS[name]]
-    data = [] if name == "convert" else [f"--data={folder / 'data.npz'}"]
+    job, _, given = name.partition(" ")
+    data = [] if job == "convert" else [f"--data={folder / (given or 'data.npz')}"]
     (folder / "tmp").mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")}
-    command = [sys.executable, "-m", "tfcompress", name, *flags, *data]
+    command = [sys.executable, "-m", "tfcompress", job, *flags, *data]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def result(folder: pathlib.Path) -> list[np.ndarray]:
-    """Return the weights of the model that a program made; none for one that makes none."""
+    """Return the weights of the model that a program made, and the bytes of its files; none for one that makes none."""
     made = [path for path in (folder / "out.keras", folder / "out" / "quantized.keras") if path.exists()]
-    return [weight for path in made for weight in tfc.load(path).get_weights()]
+    files = sorted(path for path in folder.rglob("out/*") if path.suffix in (".tflite", ".onnx"))
+    weights = [weight for path in made for weight in tfc.load(path).get_weights()]
+    return weights + [np.frombuffer(path.read_bytes(), np.uint8) for path in files]
 
 
 def left(folder: pathlib.Path) -> list[str]:

@@ -7,10 +7,12 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as L
 
 import tfcompress as tfc
 from tests.data.sources.test_folders import write_images
+from tests.data.sources.test_tfrecords import spec, write
 from tfcompress.cli.flags.dataset_flags import numbers
 
 
@@ -55,6 +57,75 @@ def test_images_from_training_to_a_file(pets, script):
     assert tfc.Artifact.open(file).inputs["image"].shape == (1, 4, 4, 3)
 
 
+@pytest.fixture(scope="module")
+def lamps(tmp_path_factory):
+    """The same sorted samples as TFRecords, as arrays, and from a function; a model for them."""
+    folder = tmp_path_factory.mktemp("lamps")
+    y = np.repeat([0, 1], 30)
+    x = (4 * y[:, None] - 2 + np.random.default_rng(0).normal(size=(60, 4))).astype("float32")
+    names = ["off", "on"]
+    np.savez(folder / "lamps.npz", x=x, y=np.array(names)[y])
+    (folder / "lamp_data.py").write_text(
+        "import pathlib, numpy as np, tensorflow as tf\n"
+        "def lamps():\n"
+        "    found = np.load(pathlib.Path(__file__).with_name('lamps.npz'))\n"
+        "    return tf.data.Dataset.from_tensor_slices((found['x'], found['y'])).batch(8)\n"
+    )
+    write(folder / "lamps.tfrecord", [{"x": row, "label": label} for row, label in zip(x, y, strict=True)])
+    spec(folder, {"x": {"shape": [4]}, "label": {"dtype": "int64", "names": names}})
+    inputs = keras.Input((4,), name="x")
+    keras.utils.set_random_seed(0)
+    hidden = L.Dense(8, activation="relu", name="hidden")(inputs)
+    keras.Model(inputs, L.Dense(2, name="scores")(hidden), name="lamps").save(folder / "model.keras")
+    return folder, x, y
+
+
+def prepared(folder, x, y):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = {
+        "x": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    features["label"].names = ["off", "on"]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="lamps",
+        version="1.0.0",
+        data_dir=str(folder),
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={"train": tf.data.Dataset.from_tensor_slices({"x": x, "label": y})},
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "flags"),
+    [
+        ("quantize", ["--data=lamps.tfrecord", "--features=features.json"]),
+        ("prune", ["--data=tfds:lamps", "--data_dir=."]),
+        ("train", ["--data=lamp_data:lamps"]),
+    ],
+)
+def test_what_is_streamed_goes_through_jobs(job, flags, lamps, script):
+    folder = lamps[0]
+    if "--data_dir=." in flags:
+        prepared(*lamps)
+    more = {
+        "quantize": ["--qat_epochs=2"],
+        "prune": ["--finetune_epochs=4", "--sparsity=0.5"],
+        "train": ["--epochs=4"],
+    }[job]
+    output = f"{job}.keras"
+    script(job, "--model=model.keras", f"--output={output}", "--learning_rate=0.05", *more, *flags, cwd=folder)
+    script("evaluate", f"--models={output}", *flags, "--json=found.json", "--overwrite", "--html=page.html", cwd=folder)
+    found = json.loads((folder / "found.json").read_text())
+    assert found["about"]["division"] == (
+        "48 samples to train with, 12 to test on: drawn by seed 0, 20 % of each class for tests"
+    )
+    (candidate,) = found["candidates"]
+    assert candidate["metrics"]["accuracy"] > 0.9
+    assert [(entry["name"], entry["support"]) for entry in candidate["metrics"]["classes"]] == [("off", 6), ("on", 6)]
+    assert "20 % of each class for tests" in (folder / "page.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
@@ -64,7 +135,8 @@ def test_images_from_training_to_a_file(pets, script):
         (["--data=pets", "--image_size=0"], 2, "Expected --image_size"),
         (["--data=pets", "--image_size=9"], 1, "Leave it out"),
         (["--data=nowhere"], 1, "nowhere, which isn't there"),
-        (["--data=t.csv"], 2, "Expected --label"),
+        (["--data=t.csv"], 2, "Expected --label with a .csv file"),
+        (["--data=t.csv"], 2, "t.csv has a, b"),
         (["--data=t.csv", "--label=c"], 1, "a column of t.csv: a, b. Received: 'c'"),
         (["--data=three"], 1, "2 classes, as the model has. Received: 3, named ['cat', 'dog', 'fox']"),
     ],

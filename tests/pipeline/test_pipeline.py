@@ -6,8 +6,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from sklearn.datasets import load_wine
 
-from tfcompress.pipeline import Data, check_fits, compress_job, default_model, digits, read_npz
+from tfcompress import PolynomialSparsity, evaluate, export, prune, quantize
+from tfcompress.data.sources.source import Request
+from tfcompress.data.sources.table import open_dataset
+from tfcompress.pipeline import Data, check_fits, compress_job, default_model, digits, fit, read_npz
 from tfcompress.pipeline.pruning_configs import rising_schedule
 from tfcompress.pipeline.training import loss_for
 
@@ -27,6 +31,28 @@ def test_default_model_fits_its_data(shape):
     assert model.output_shape == (None, int(given.y_train.max()) + 1 if given.classes is None else given.classes)
 
 
+def test_the_model_for_a_table_brings_its_columns_to_one_size(tmp_path):
+    """Without that, scikit-learn's wine comes to 50 % here: columns reach from 0.1 to 1,680."""
+    wine = load_wine()
+    towns = np.where(np.arange(178) % 45, "big", "small")
+    rows = [[*x, town, wine.target_names[y]] for x, town, y in zip(wine.data, towns, wine.target, strict=True)]
+    rows = [[*"abcdefghijklm", "town", "kind"], *rows]
+    (tmp_path / "wine.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    given = open_dataset(str(tmp_path / "wine.csv"), Request(label="kind"))
+    keras.utils.set_random_seed(0)
+    model = default_model(given)
+    first = model.get_layer("normalization")(given.train.first(1000))
+    np.testing.assert_allclose(np.mean(first[:, :13], axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.std(first[:, :13], axis=0), 1, atol=1e-4)
+    assert set(np.unique(first[:, 13:])) == {0, 1}  # categories, of which one is rare
+    pruned = prune(model, PolynomialSparsity(0.0, 0.5, begin_step=5, end_step=30, frequency=5))
+    fit(pruned, given, loss_for(model, given), epochs=10, batch_size=32, learning_rate=2e-3)
+    with pytest.warns(UserWarning, match="'normalization' stays float"):
+        quantized = quantize(pruned, "int8", data=given.train.drawn(256))
+    for kind in ("tflite", "onnx"):
+        assert evaluate(export(quantized, tmp_path / f"wine.{kind}"), given.test.in_order()).accuracy > 0.94
+
+
 def test_data_that_does_not_fit_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((6,)), L.Dense(3)])
     with pytest.raises(ValueError, match=r"samples of shape \(6,\). Received: \(5,\)"):
@@ -38,6 +64,8 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
         check_fits(two, data())
     with pytest.raises(ValueError, match="finite numbers in x_train"):
         Data("d", np.full((2, 3), np.nan), np.zeros(2, int), np.zeros((2, 3)), np.zeros(2, int))
+    with pytest.raises(ValueError, match="at least two classes"):
+        default_model(data(classes=1))
     with pytest.raises(ValueError, match="one shape"):
         Data("d", np.zeros((2, 3)), np.zeros(2, int), np.zeros((2, 4)), np.zeros(2, int))
     np.savez(tmp_path / "part.npz", x_train=np.zeros(3))

@@ -37,8 +37,9 @@ def prepare(values: FlagValues) -> None:
         return
     source = source_of(values.data)
     refuse_without_effect(values, f"with {source.form}", *(name for name in OPTIONS if name not in source.options))
-    if "label" in source.options and not values.label:
-        raise UsageError(f"Expected --label with {source.form}: what is to be predicted. Received: none.")
+    for name, said in source.needs.items():
+        if not values[name].value:
+            raise UsageError(f"Expected --{name} with {source.form}. Received: none. It names {said(values.data)}.")
 
 
 def data_of(values: FlagValues, model: Any = None) -> Dataset:
@@ -55,9 +56,12 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
 
     if not values.data:
         return digits()
-    inputs = None
-    if model is not None:
-        inputs = _inputs_of_file(model) if isinstance(model, str | os.PathLike) else inputs_of(model)
+    inputs: Any = None
+    outputs: list[Any] = []
+    if isinstance(model, str | os.PathLike):
+        inputs, outputs = _specs_of_file(model)
+    elif model is not None:
+        inputs, outputs = inputs_of(model), list(model.outputs)
     rescale = numbers(values.rescale) if values.rescale else None
     size = [int(number) for number in numbers(values.image_size)] if values.image_size else None
     return open_dataset(
@@ -70,6 +74,7 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
             data_dir=values.data_dir,
             rescale=None if rescale is None else (rescale[0], rescale[1] if len(rescale) > 1 else 0.0),
             image_size=None if size is None else (size[0], size[-1]),
+            outputs=outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) > 1 else None,
         ),
     )
 
@@ -78,10 +83,15 @@ def _seed(values: FlagValues) -> int:
     return int(values["seed"].value) if "seed" in values else 0
 
 
-def _inputs_of_file(path: str | os.PathLike[str]) -> Any:
-    """Return what a file takes: where it takes integers, they are made of float32."""
+def _specs_of_file(path: str | os.PathLike[str]) -> tuple[Any, list[Any]]:
+    """Return what a file takes, and what it gives: where it takes integers, they are made of float32."""
     from tfcompress.data.named_inputs import TensorInfo
-    from tfcompress.evaluation.open_predictor import open_predictor
+    from tfcompress.evaluation.open_predictor import FilePredictor, open_predictor
 
-    specs = open_predictor(path).input_specs
-    return None if specs is None else {name: TensorInfo(info.shape, "float32") for name, info in specs.items()}
+    opened: Any = open_predictor(path)
+    file = isinstance(opened, FilePredictor)
+    outputs = list(opened.runner.output_specs.values() if file else getattr(opened.model, "outputs", None) or ())
+    specs = opened.input_specs
+    if specs is None:
+        return None, outputs
+    return {name: TensorInfo(info.shape, "float32") for name, info in specs.items()}, outputs

@@ -20,6 +20,7 @@ from absl.flags import FlagValues
 from tfcompress.cli.output_paths import new_file
 
 if TYPE_CHECKING:
+    from tfcompress.data.dataset import Dataset
     from tfcompress.export.artifact import Artifact
 
 STDOUT = "-"
@@ -68,17 +69,23 @@ def versions() -> dict[str, str]:
     return {**found, "backend": backend}
 
 
-def about(values: FlagValues, job: str, data: str, model: str | None = None) -> dict[str, Any]:
+def about(values: FlagValues, job: str, data: Dataset, model: str | None = None) -> dict[str, Any]:
     """Return what a report says beside its figures: the model, the data, the seed, and the command that made it.
 
     Args:
         values: The job's flags.
         job: Its name.
-        data: The data's name.
+        data: What it looked at.
         model: The model's name, where the report is about one.
     """
     seed = {"seed": values.seed} if "seed" in values else {}
-    return {**({"model": model} if model else {}), "data": data, **seed, "command": command_of(values, job)}
+    return {
+        **({"model": model} if model else {}),
+        "data": data.name,
+        "division": data.division(),
+        **seed,
+        "command": command_of(values, job),
+    }
 
 
 def command_of(values: FlagValues, job: str) -> str:

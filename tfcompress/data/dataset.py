@@ -22,6 +22,14 @@ class Dataset:
         validation: What is looked at after each epoch; `None`: nothing.
         classes: Number of classes; `None` where the targets aren't whole numbers.
         class_names: Of the classes, in their order; `None`: they are numbers.
+        smallest: The smallest class that occurs, as far as that was looked for.
+        drawn: How it was drawn which samples are for tests; `None`: the data says so.
+
+    Example:
+
+    >>> part = ArraySplit(np.zeros((3, 2)), np.zeros(3))
+    >>> Dataset("six", part, part).division()
+    '3 samples to train with, 3 to test on: as the data is divided'
     """
 
     name: str
@@ -30,6 +38,16 @@ class Dataset:
     validation: Split | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    smallest: int = 0
+    drawn: str | None = None
+
+    def division(self) -> str:
+        """Return how many samples are for what, and who says so."""
+        checked = f", {self.validation.samples:,} to validate on" if self.validation else ""
+        return (
+            f"{self.train.samples:,} samples to train with{checked}, {self.test.samples:,} to test on: "
+            f"{self.drawn or 'as the data is divided'}"
+        )
 
 
 class Data(Dataset):
@@ -43,6 +61,7 @@ class Data(Dataset):
         x_test: Inputs that training never sees.
         y_test: Their targets.
         class_names: Of the classes, in their order; `None`: they are numbers, or named by targets that are text.
+        drawn: As in `Dataset`.
 
     Raises:
         ValueError: If the arrays don't fit each other, or hold no finite numbers.
@@ -63,6 +82,7 @@ class Data(Dataset):
         y_test: Any,
         *,
         class_names: tuple[str, ...] | None = None,
+        drawn: str | None = None,
     ):
         given = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
         arrays = {}
@@ -85,10 +105,11 @@ class Data(Dataset):
                 f"Expected targets of one form. Received: y_train of shape {y_train.shape}, y_test of shape "
                 f"{y_test.shape}."
             )
-        classes = None
+        classes, smallest = None, 0
         if np.issubdtype(y_train.dtype, np.integer) and y_train.ndim == 1:
             classes = int(max(y_train.max(), y_test.max())) + 1
-            if min(y_train.min(), y_test.min()) < 0:
+            smallest = int(min(y_train.min(), y_test.min()))
+            if smallest < 0:
                 raise ValueError("Expected classes from 0 on. Received: negative ones; number them 0, 1, 2, ...")
         if x_train.shape[1:] != x_test.shape[1:]:
             raise ValueError(
@@ -96,7 +117,8 @@ class Data(Dataset):
                 f"Received: {x_train.shape[1:]} in x_train, {x_test.shape[1:]} in x_test."
             )
         splits = ArraySplit(x_train, y_train), ArraySplit(x_test, y_test)
-        super().__init__(name, *splits, classes=classes, class_names=found or class_names)
+        how: dict[str, Any] = {"class_names": found or class_names, "smallest": smallest, "drawn": drawn}
+        super().__init__(name, *splits, classes=classes, **how)
         self.__dict__.update(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)  # the class is frozen
 
     x_train: np.ndarray

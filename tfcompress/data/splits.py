@@ -69,6 +69,10 @@ class Split(abc.ABC):
     def drawn(self, count: int, seed: int = 0) -> Any:
         """Return `count` inputs, or all if there are fewer, drawn by a seed: data is often sorted."""
 
+    @abc.abstractmethod
+    def retargeted(self, change: Callable[[Any], Any]) -> Split:
+        """Return the same samples with what a function makes of their targets: of one, or of an array of them."""
+
 
 class ArraySplit(Split):
     """Arrays in memory.
@@ -108,6 +112,10 @@ class ArraySplit(Split):
     def drawn(self, count: int, seed: int = 0) -> Any:
         """Return inputs that a permutation puts first, in the order of the array."""
         return self.arrays[0][np.sort(np.random.default_rng(seed).permutation(self.samples)[:count])]
+
+    def retargeted(self, change: Callable[[Any], Any]) -> ArraySplit:
+        """Return the same inputs with other targets."""
+        return ArraySplit(self.arrays[0], change(self.arrays[1]))
 
 
 class Stream(Split):
@@ -181,6 +189,10 @@ class Stream(Split):
     def drawn(self, count: int, seed: int = 0) -> Any:
         """Return the inputs that come first in an order that a seed draws, as an array, or by name."""
         return self._arrays(self.read(seed), count)
+
+    def retargeted(self, change: Callable[[Any], Any]) -> Stream:
+        """Return the same samples, read in the same order, with other targets."""
+        return Stream(lambda seed: self.read(seed).map(lambda x, y: (x, change(y))), self.samples, self.failed)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:

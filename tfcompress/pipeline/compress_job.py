@@ -191,7 +191,10 @@ def compress_job(
         baseline="dense.tflite",
         threads=threads,
         class_names=data.class_names,
-        about={"model": dense.name, "data": data.name, **(about or {}), "recipe": f"{_shown(config)}, then {recipe!r}"},
+        about={
+            **{"model": dense.name, "data": data.name, "division": data.division(), **(about or {})},
+            "recipe": f"{_shown(config)}, then {recipe!r}",
+        },
     )
     report.to_json(folder / "report.json", overwrite=True)
     report.save(folder / "report.html", overwrite=True)

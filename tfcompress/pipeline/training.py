@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from tfcompress.core.arguments import short
 from tfcompress.data.dataset import Dataset
+from tfcompress.data.reading import pairs
 from tfcompress.data.unscaled_pixels import HEAD, warn_of_pixels
 from tfcompress.graph.output_activation import last_activation
 from tfcompress.pipeline.checkpoints import Backup
@@ -26,8 +28,11 @@ LARGE, WAVE = 48, 1024
 def default_model(data: Dataset) -> keras.Model:
     """Return an untrained model for `data`: a small convolutional one for images and sound, else a dense one; logits.
 
+    That for rows of numbers begins with their means and variances, for which it goes through the training data.
+
     Raises:
-        ValueError: If the data has several inputs, inputs of no fixed size, or more outputs than a small model has.
+        ValueError: If the data has several inputs, inputs of no fixed size, one class, or more outputs than a small
+            model has.
     """
     given = data.train.x
     shape = () if isinstance(given, Mapping) else tuple(size for size in given.shape[1:] if size is not None)
@@ -37,6 +42,8 @@ def default_model(data: Dataset) -> keras.Model:
             "model for it, and give that."
         )
     outputs = data.classes or math.prod(size or 1 for size in data.train.y.shape[1:])
+    if data.classes == 1:
+        raise ValueError(f"Expected at least two classes to tell from each other. Received: one in {data.name}.")
     if outputs > MOST_OUTPUTS:
         raise ValueError(
             f"Expected at most {MOST_OUTPUTS:,} classes, numbered 0, 1, 2, ... Received: {outputs - 1} as the largest "
@@ -60,9 +67,26 @@ def default_model(data: Dataset) -> keras.Model:
                 x = layers.MaxPooling2D(name="pool" if index == 1 else f"pool_{index}")(x)
         x = layers.Flatten(name="flat")(x)
     else:
-        x = layers.Flatten(name="flat")(inputs)
+        x = _normalization(data)(inputs) if len(shape) == 1 else layers.Flatten(name="flat")(inputs)
     x = layers.Dense(64, activation="relu", name="hidden")(x)
     return keras.Model(inputs, layers.Dense(outputs, name="logits")(x), name=data.name)
+
+
+def _normalization(data: Dataset) -> keras.layers.Normalization:
+    """Return a layer that brings the columns of a table to one size, found on the training data, batch by batch.
+
+    Columns of 0 and 1 stay as they are: a category that is rare would become a large number.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    for x, _ in pairs(data.train.in_order()):
+        scaler.partial_fit(x)
+    mean, variance = scaler.mean_, scaler.scale_**2  # of a constant column 1
+    switches = np.isclose(scaler.var_, mean * (1 - mean), rtol=1e-4, atol=1e-12)  # so it is of 0 and 1
+    return layers.Normalization(
+        mean=np.where(switches, 0.0, mean), variance=np.where(switches, 1.0, variance), name="normalization"
+    )
 
 
 def check_fits(model: keras.Model, data: Dataset) -> None:

@@ -68,10 +68,18 @@ def test_files_that_are_divided_and_values_that_are_regressed(tmp_path):
         ("a,b\n", "b", "rows below the first line"),
         ("", "b", "names of at least two columns"),
         ("a,a\n1,2\n", "a", "each once"),
+        ("label,b\n1,2\n", "labels", "Did you mean 'label'?"),
+        (",a,b\n0,1,2\n", "b", "index=False"),
+        ("a,b\n1,2\n?,3\n", "b", r"every row of column 'a'. Received: '\?' in line 3"),
+        ("a;b\n1,5;x\n2;x\n", "b", "a decimal point.*Received: '1,5' in column 'a', line 2"),
+        ("a,b\n1,x\n2,\n", "b", "predicted in every row of column 'b'.*line 3"),
+        ("a,b\n1,x\n2,x\n3,y\n", "b", "Received: 1 of 'y'; 3 samples of 2 classes"),
+        ("a,b\n1_0,x\n2,x\n3,y\n4,y\n", "b", "TensorFlow reads as Python.*t.csv: "),
         ("a,b\n1,2\n3\n", "b", "2 cells in each line.*Received: 1 in line 3"),
-        ("a,b\n1,2\n\n3,4\n", "b", "Received: 0 in line 3"),
+        ("a,b\n1,2\n\n3,4\n", "b", "empty lines.*line 3"),
         ("a,b\n1,2\n,4\n", "b", "every row of column 'a'. Received: an empty cell in line 3"),
         ("a,b\n1,2\nnan,4\n", "b", "finite numbers in column 'a'. Received: 'nan' in line 3"),
+        ("a,b\n1e39,2\n", "b", "finite numbers in column 'a'. Received: '1e39' in line 2"),
         ("a,b\n1,-2\n1,4\n", "b", "classes from 0 on in column 'b'. Received: -2"),
         ("a,b\n1,2\n", "b", "at least 2 samples"),
         ("a,b\n" + "\n".join(f"t{i},0" for i in range(1002)), "b", "at most 1000 different texts.*in line 2"),
@@ -82,7 +90,7 @@ def test_tables_that_do_not_fit_are_refused(text, label, message, tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ValueError, match=message):
-        open_dataset(str(path), Request(label=label))
+        seen(open_dataset(str(path), Request(label=label)).train)
 
 
 def test_models_that_take_other_columns_are_refused(tmp_path):

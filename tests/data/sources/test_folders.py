@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers as L
+from PIL import Image
 
 from tfcompress.data.sources.model_input import inputs_of
 from tfcompress.data.sources.source import Request
@@ -122,6 +123,36 @@ def test_folders_that_are_no_classes_are_refused(tmp_path):
         open_dataset(str(tmp_path / "few"), Request())
     with pytest.raises(ValueError, match="no `label` with a folder of images"):
         open_dataset(one, Request(label="y"))
+
+
+def test_what_belongs_to_no_class_is_left_out(tmp_path):
+    place = write_images(tmp_path / "pets", count=5)
+    for name in ("._0.png", ".ipynb_checkpoints/0.png", "notes.txt", "photo.tif"):
+        (tmp_path / "pets" / "cat" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "pets" / "cat" / name).write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"Left out: .*notes.txt and 1 more files, which don't end as images"):
+        data = open_dataset(place, Request())
+    assert (data.train.samples, data.test.samples) == (8, 2)
+    seen(data.train)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_all_kinds_are_made_alike(channels, tmp_path):
+    place = write_images(tmp_path / "pets", count=5)
+    grey = np.full((6, 5), 100)
+    for name, image in {
+        "l.png": Image.fromarray(grey.astype("uint8")),
+        "l.jpg": Image.fromarray(grey.astype("uint8")),
+        "a.png": Image.fromarray(np.stack([grey, grey, grey, 0 * grey + 255], -1).astype("uint8")),
+        "16.png": Image.fromarray((grey * 257).astype("uint16")),
+        "p.png": Image.fromarray(grey.astype("uint8")).convert("P"),
+        "l.bmp": Image.fromarray(grey.astype("uint8")),
+        "l.gif": Image.fromarray(grey.astype("uint8")),
+    }.items():
+        image.save(tmp_path / "pets" / "cat" / name)
+    x, y = seen(open_dataset(place, wanted(image_model((6, 5, channels)))).train)
+    np.testing.assert_allclose(x[y == 0][..., : min(channels, 3)], 100)
+    np.testing.assert_allclose(x[..., 3:], 255)
 
 
 def test_models_that_take_no_such_images_are_refused(tmp_path):

@@ -58,7 +58,7 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         overwrite=values.overwrite or demo,
         stage=stage_of(values),
         resume=resume,
-        about=about(values, "compress", data.name, name),
+        about=about(values, "compress", data, name),
     )
     print(report.table(width=110))
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")

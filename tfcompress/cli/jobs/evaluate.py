@@ -39,7 +39,7 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
         return dry_run.said(text, rows, [page] if page else [])
     test = data.test.in_order()
     names = {"threads": values.threads, "class_names": data.class_names}
-    report = tfc.compare(candidates, test, **names, about=about(values, "evaluate", data.name))
+    report = tfc.compare(candidates, test, **names, about=about(values, "evaluate", data))
     print(report.table(width=110))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")

@@ -1,12 +1,9 @@
-"""A folder of WAV files by class, through `keras.utils.audio_dataset_from_directory`."""
+"""A folder of WAV files by class, which TensorFlow decodes."""
 
 from __future__ import annotations
 
-import pathlib
 import wave
 from typing import Any
-
-import keras
 
 from tfcompress.data.dataset import Dataset
 from tfcompress.data.sources.class_folders import ClassFolders, class_folders, holds, read_by_class
@@ -20,34 +17,23 @@ def _open(place: str, request: Request) -> Dataset:
     folders = class_folders(place, SUFFIXES, "WAV files")
     shape = _shape(folders, request)
 
-    def load(folder: pathlib.Path, **how: Any) -> Any:
-        return keras.utils.audio_dataset_from_directory(
-            folder,
-            label_mode="int",
-            class_names=list(folders.class_names),
-            batch_size=None,
-            output_sequence_length=shape[0],
-            verbose=False,
-            **how,
-        )
-
-    def made(loaded: Any) -> Any:
+    def decoded(contents: Any) -> Any:
         import tensorflow as tf
 
-        return loaded.map(lambda x, y: (tf.reshape(x, shape), y))
+        return tf.reshape(tf.audio.decode_wav(contents, desired_samples=shape[0]).audio, shape)
 
-    return read_by_class(place, folders, load, made, seed=request.seed)
+    return read_by_class(place, folders, decoded, seed=request.seed)
 
 
 def _shape(folders: ClassFolders, request: Request) -> tuple[int, ...]:
     """Return the shape of a sample: the model's, else as long as the longest file, which others are padded to."""
     longest, first = 0, ""
     rate, channels = 0, 0
-    for path in folders.files(SUFFIXES):
+    for path in folders.files():
         found = _header(path)
         longest = max(longest, found[2])
         if not first:
-            first, rate, channels = str(path), *found[:2]
+            first, rate, channels = path, *found[:2]
         if found[:2] != (rate, channels):
             raise ValueError(
                 f"Expected WAV files with one sampling rate and number of channels. Received: {rate} Hz and {channels} "
@@ -66,10 +52,10 @@ def _shape(folders: ClassFolders, request: Request) -> tuple[int, ...]:
     return (shape[0] or longest, *(channels for _ in shape[1:]))
 
 
-def _header(path: pathlib.Path) -> tuple[int, int, int]:
+def _header(path: str) -> tuple[int, int, int]:
     """Return a file's sampling rate, number of channels and of samples."""
     try:
-        with wave.open(str(path), "rb") as file:
+        with wave.open(path, "rb") as file:
             found = file.getframerate(), file.getnchannels(), file.getnframes()
             width = file.getsampwidth()
     except (wave.Error, EOFError, OSError) as error:

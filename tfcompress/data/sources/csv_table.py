@@ -11,12 +11,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.core.arguments import did_you_mean
+from tfcompress.core.error_messages import told
 from tfcompress.data.dataset import Dataset
 from tfcompress.data.sources.class_folders import NAMES
-from tfcompress.data.sources.csv_columns import Column, Table, scan
+from tfcompress.data.sources.csv_columns import Column, Table, read_header, scan
+from tfcompress.data.sources.division import said
 from tfcompress.data.sources.model_input import shapes_of
 from tfcompress.data.sources.samples import divided, stream
 from tfcompress.data.sources.source import Request, Source
+from tfcompress.data.sources.targets import Targets, classes_of
 
 
 def _open(place: str, request: Request) -> Dataset:
@@ -25,10 +29,10 @@ def _open(place: str, request: Request) -> Dataset:
     paths = _files(place)
     table = scan(list(paths.values()))
     target = _label(table, request.label, place)
+    _check_target(target)
     inputs = {name: column for name, column in table.columns.items() if name != target.name}
     as_input = _as_input(inputs, request)
-    classes, as_target = _target_of(target)
-    defaults = [
+    dtypes = [
         tf.int64
         if column is target and target.numeric and target.whole
         else tf.float32
@@ -38,26 +42,68 @@ def _open(place: str, request: Request) -> Dataset:
     ]
     place_of = {name: index for index, name in enumerate(table.columns)}
 
+    def records(path: pathlib.Path, columns: list[int] | None = None) -> Any:
+        kinds = [dtypes[index] for index in columns or range(len(dtypes))]
+        how = {"header": True, "field_delim": table.separator, "select_cols": columns}
+        return tf.data.experimental.CsvDataset(str(path), kinds, **how).take(table.rows[path])
+
+    seen = {part: _targets(path, records(path, [place_of[target.name]])) for part, path in paths.items()}
+    classes = classes_of(list(seen.values()), what=f"column {target.name!r}")
+    as_class = next(iter(seen.values())).as_class(classes.names)
+
     def made(*cells: Any) -> Any:
-        return as_input({name: cells[place_of[name]] for name in inputs}), as_target(cells[place_of[target.name]])
+        y = _stripped(cells[place_of[target.name]])
+        return as_input({name: _stripped(cells[place_of[name]]) for name in inputs}), as_class(y) if as_class else y
 
-    def records(path: pathlib.Path) -> Any:
-        return lambda: tf.data.experimental.CsvDataset(str(path), defaults, header=True, field_delim=table.separator)
-
-    each = {path: 64 * len(defaults) + path.stat().st_size // rows for path, rows in table.rows.items()}
+    def how(part: str) -> dict[str, Any]:
+        path = paths[part]
+        each = 64 * len(dtypes) + path.stat().st_size // table.rows[path]
+        return {"made": made, "each": each, "failed": lambda error: _unread(path, error)}
 
     def split(part: str) -> Any:
-        path = paths[part]
-        return stream(records(path), table.rows[path], made, each=each[path])
+        return stream(lambda: records(paths[part]), seen[part].samples, **how(part))
 
+    drawn = None
     if "test" in paths:
         train, test = split("train"), split("test")
     else:
-        path = paths["train"]
-        train, test = divided(records(path), table.rows[path], made, request.seed, each=each[path])
-    names = None if target.numeric else tuple(target.categories)
+        train, test = divided(lambda: records(paths["train"]), seen["train"], seed=request.seed, **how("train"))
+        drawn = said(request.seed, by_class=classes.number is not None)
     validation = split("validation") if "validation" in paths else None
-    return Dataset(pathlib.Path(place).resolve().stem, train, test, validation, classes, names)
+    return Dataset(
+        pathlib.Path(place).resolve().stem,
+        train,
+        test,
+        validation,
+        classes.number,
+        classes.names,
+        classes.smallest,
+        drawn,
+    )
+
+
+def _stripped(cell: Any) -> Any:
+    """Return a cell without spaces around its text."""
+    import tensorflow as tf
+
+    return tf.strings.strip(cell) if cell.dtype == tf.string else cell
+
+
+def _targets(path: pathlib.Path, cells: Any) -> Targets:
+    """Return what the targets are, the only cells that are given."""
+    import tensorflow as tf
+
+    found = Targets()
+    try:
+        for (batch,) in cells.batch(1024):
+            found.see(_stripped(batch).numpy())
+    except tf.errors.OpError as error:
+        raise _unread(path, error) from error
+    return found
+
+
+def _unread(path: pathlib.Path, error: Exception) -> ValueError:
+    return ValueError(f"Expected cells that TensorFlow reads as Python does. Received: {path}: {told(error)}")
 
 
 def _files(place: str) -> dict[str, pathlib.Path]:
@@ -74,32 +120,32 @@ def _files(place: str) -> dict[str, pathlib.Path]:
     return {part: path for part, path in found.items() if path is not None}
 
 
+def _wanted_label(place: str) -> str:
+    with open(_files(place)["train"], newline="", encoding="utf-8-sig", errors="replace") as file:
+        return f"the column that is to be predicted; {place} has {', '.join(read_header(file)[0]) or 'none'}"
+
+
 def _label(table: Table, label: str | None, place: str) -> Column:
-    names = ", ".join(table.columns)
-    if label is None:
+    if label is None or label not in table.columns:
         raise ValueError(
-            f"Expected the column that is to be predicted, as `label`. Received: none. {place} has {names}."
+            f"Expected `label` to be a column of {place}: {', '.join(table.columns)}. Received: {label!r}."
+            f"{did_you_mean(label, table.columns)}"
         )
-    if label not in table.columns:
-        raise ValueError(f"Expected `label` to be a column of {place}: {names}. Received: {label!r}.")
     return table.columns[label]
 
 
-def _target_of(column: Column) -> tuple[int | None, Any]:
-    """Return the number of classes, and a function from a cell to the target."""
-    import keras
-
-    if not column.numeric:
-        lookup = keras.layers.StringLookup(vocabulary=column.categories, num_oov_indices=0)
-        return len(column.categories), lookup
-    if not column.whole:
-        return None, lambda cell: cell
-    if column.smallest < 0:
+def _check_target(column: Column) -> None:
+    """Raise ValueError unless the column that is predicted has a class, or a value, in each row."""
+    if column.empty_at:
+        raise ValueError(
+            f"Expected what is to be predicted in every row of column {column.name!r}. Received: an empty cell in "
+            f"line {column.empty_at}. Fill it in, or leave the row out."
+        )
+    if column.numeric and column.whole and column.smallest < 0:
         raise ValueError(
             f"Expected classes from 0 on in column {column.name!r}. Received: {column.smallest:.0f}; number them 0, "
             "1, 2, ... or, for a regression, write numbers with a decimal point."
         )
-    return int(column.largest) + 1, lambda cell: cell
 
 
 def _as_input(columns: Mapping[str, Column], request: Request) -> Any:
@@ -152,4 +198,5 @@ SOURCE = Source(
     _takes,
     _open,
     frozenset({"label"}),
+    {"label": _wanted_label},
 )

@@ -2,11 +2,12 @@
 
 It returns data to train with and data to test on, `(train, test)`, each in a form that `fit` takes: arrays `(x, y)`, a
 `tf.data.Dataset`, a `keras.utils.PyDataset` or a generator of batches; or one of these, which is divided; or a
-`tfcompress.pipeline.Dataset`.
+`tfcompress.pipeline.Dataset`. What yields batches is gone through once for its targets.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
@@ -18,13 +19,22 @@ import keras
 import numpy as np
 
 from tfcompress.core.arguments import short
-from tfcompress.data.array_checks import is_array
+from tfcompress.core.error_messages import told
+from tfcompress.data.array_checks import array_of, is_array
 from tfcompress.data.dataset import Data, Dataset
-from tfcompress.data.reading import called, is_pair, pairs
-from tfcompress.data.sources.samples import Targets, divided, stream
-from tfcompress.data.sources.source import TEST_SHARE, Request, Source
+from tfcompress.data.reading import called, is_pair, pairs, parts
+from tfcompress.data.sources.division import divide, said
+from tfcompress.data.sources.samples import divided, stream
+from tfcompress.data.sources.source import Request, Source
+from tfcompress.data.sources.targets import Targets, classes_of
 
 FORM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+MOST_BATCHES = 100_000
+"""Of what doesn't say how many it has: more have no end."""
+
+BATCH_SIZE = 32
+"""Samples that are looked at together, where a function gives single ones."""
 
 
 def _open(place: str, request: Request) -> Dataset:
@@ -33,27 +43,36 @@ def _open(place: str, request: Request) -> Dataset:
     name = place.rpartition(":")[2]
     if isinstance(given, Dataset):
         return given
+    if isinstance(given, tuple) and len(given) > 3 and all(map(is_array, given)):
+        raise ValueError(
+            f"Expected (x, y), or ((x_train, y_train), (x_test, y_test)), from {place}. Received: {len(given)} arrays "
+            "beside each other. Put those together that belong together."
+        )
     if _is_arrays(given):
-        x, y = given
-        drawn = np.random.default_rng(request.seed).permutation(len(x))
-        train, test = np.split(drawn, [len(x) - max(1, round(TEST_SHARE * len(x)))])
-        x, y = np.asarray(x), np.asarray(y)
-        return Data(name, x[train], y[train], x[test], y[test])
+        x, y = given[0], array_of(given[1], "y", strings=True)
+        x = array_of(x, "x")
+        if len(x) != len(y):
+            raise ValueError(f"Expected as many targets as inputs. Received: {len(x):,} and {len(y):,} from {place}.")
+        seen = Targets()
+        seen.see(y)
+        chosen, others = divide(len(y), seen.labels(), request.seed, seen.named, seen.otherwise())
+        drawn = said(request.seed, by_class=seen.labels() is not None)
+        return Data(name, x[chosen], y[chosen], x[others], y[others], drawn=drawn)
     if isinstance(given, tuple) and len(given) == 2 and not is_pair(given):
         if all(map(_is_arrays, given)):
             return Data(name, *given[0], *given[1])
-        train_part, train_seen = _streamed(given[0], lambda: called(function)[0], place)
-        test_part, test_seen = _streamed(given[1], lambda: called(function)[1], place)
-        counts = [seen.classes for seen in (train_seen, test_seen)]
-        classes = None if None in counts else max(count or 0 for count in counts)
+        first = _streamed(given[0], lambda: called(function)[0], place)
+        second = _streamed(given[1], lambda: called(function)[1], place)
+        classes = classes_of([first.targets, second.targets])
         train_split, test_split = (
-            stream(records, seen.samples, _as_classes(seen), each=each)
-            for (records, each), seen in ((train_part, train_seen), (test_part, test_seen))
+            stream(one.samples, one.targets.samples, **one.how(classes.names)) for one in (first, second)
         )
-        return Dataset(name, train_split, test_split, classes=classes)
-    (records, each), seen = _streamed(given, lambda: called(function), place)
-    train, test = divided(records, seen.samples, _as_classes(seen), request.seed, each=each)
-    return Dataset(name, train, test, classes=seen.classes)
+        return Dataset(name, train_split, test_split, None, classes.number, classes.names, classes.smallest)
+    found = _streamed(given, lambda: called(function), place)
+    classes = classes_of([found.targets])
+    train, test = divided(found.samples, found.targets, seed=request.seed, **found.how(classes.names))
+    drawn = said(request.seed, by_class=classes.number is not None)
+    return Dataset(name, train, test, None, classes.number, classes.names, classes.smallest, drawn)
 
 
 def _found(place: str) -> Callable[..., Any]:
@@ -82,50 +101,125 @@ def _is_arrays(data: Any) -> bool:
     return is_pair(data) and len(data) == 2 and is_array(data[0]) and is_array(data[1])
 
 
-def _streamed(data: Any, anew: Callable[[], Any], place: str) -> tuple[tuple[Callable[[], Any], int], Targets]:
-    """Return a function that makes a `tf.data.Dataset` of samples, the bytes of one, and what the targets are.
+@dataclasses.dataclass(frozen=True)
+class Streamed:
+    """What yields batches, gone through once.
+
+    Attributes:
+        place: The function that made it.
+        samples: Makes a `tf.data.Dataset` of its samples.
+        each: Bytes of a sample, about.
+        targets: What its targets are.
+    """
+
+    place: str
+    samples: Callable[[], Any]
+    each: int
+    targets: Targets
+
+    def how(self, names: tuple[str, ...] | None) -> dict[str, Any]:
+        """Return how its samples are read, as `stream` takes it.
+
+        Args:
+            names: Of the classes, where targets are text.
+        """
+        change = self.targets.as_class(names)
+        made = None if change is None else lambda x, y: (x, change(y))
+
+        return {"made": made, "each": self.each, "failed": lambda error: _unlike(self.place, error)}
+
+
+def _unlike(place: str, error: Exception) -> ValueError:
+    return ValueError(f"Expected batches like the first from {place}. Received: {told(error)}")
+
+
+def _is_single(spec: Any) -> bool:
+    """Return whether samples come one at a time: there is no number of them that inputs and targets have in common."""
+    shapes = [one.shape for one in keras.tree.flatten(spec)]
+    return any(shape.rank == 0 for shape in shapes) or len({shape[0] for shape in shapes} - {None}) > 1
+
+
+def _streamed(data: Any, anew: Callable[[], Any], place: str) -> Streamed:
+    """Go once through arrays, or what yields batches.
 
     Args:
-        data: Arrays, or what yields batches.
+        data: That.
         anew: Makes it once more: an iterator yields its batches only once.
         place: What was opened, for messages.
     """
     import tensorflow as tf
 
-    if isinstance(data, tf.data.Dataset):
-        batches: Callable[[], Any] = lambda: data  # noqa: E731
-    else:
-
-        def every() -> Iterator[Any]:
-            yield from pairs(anew() if isinstance(data, Iterator) else data)
-
-        first = next(pairs(anew() if isinstance(data, Iterator) else data))
-        signature = keras.tree.map_structure(
-            lambda array: tf.TensorSpec((None, *np.shape(array)[1:]), np.asarray(array).dtype), first
-        )
-        batches = lambda: tf.data.Dataset.from_generator(every, output_signature=tuple(signature))  # noqa: E731
+    _check_end(data, place)
+    batches = (lambda: data) if isinstance(data, tf.data.Dataset) else _generated(data, anew, place)
     spec = batches().element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2 or not (isinstance(spec[0], Mapping) or hasattr(spec[0], "shape")):
+    inputs = isinstance(spec, tuple) and (isinstance(spec[0], Mapping) or hasattr(spec[0], "shape"))
+    if not inputs or len(spec) != 2 or not hasattr(spec[1], "shape"):
         raise ValueError(
             f"Expected batches (x, y) from {place}. Received: {spec}. Return inputs and targets, as fit takes "
             "them, without weights."
         )
+    single = _is_single(spec)
+    counted = int(batches().cardinality()) >= 0
     seen = Targets()
-    for _, y in batches():
-        seen.see(np.asarray(y))
+    try:
+        for number, (_, y) in enumerate(batches().batch(BATCH_SIZE) if single else batches()):
+            if number >= MOST_BATCHES and not counted:
+                raise _endless(place, f"more than {MOST_BATCHES:,} batches")
+            seen.see(np.asarray(y))
+    except tf.errors.OpError as error:
+        raise _unlike(place, error) from error
     if not seen.samples:
         raise ValueError(f"Expected at least one batch from {place}. Received: none.")
-    each = sum(
-        int(np.prod([size or 64 for size in one.shape[1:]])) * one.dtype.size for one in keras.tree.flatten(spec[0])
-    )
-    return (lambda: batches().unbatch(), each), seen
+    sizes = ((one.dtype.size, one.shape if single else one.shape[1:]) for one in keras.tree.flatten(spec[0]))
+    each = sum(size * int(np.prod([count or 64 for count in shape])) for size, shape in sizes)
+    return Streamed(place, batches if single else (lambda: batches().unbatch()), each, seen)
 
 
-def _as_classes(seen: Targets) -> Any:
-    """Return a function that makes numbers of one-hot rows; `None` where they are what they are."""
+def _generated(data: Any, anew: Callable[[], Any], place: str) -> Callable[[], Any]:
+    """Return a function that makes a `tf.data.Dataset` of the batches of arrays, or of what Python goes through."""
     import tensorflow as tf
 
-    return (lambda x, y: (x, tf.argmax(y, axis=-1))) if seen.one_hot else None
+    def fresh() -> Any:
+        return anew() if isinstance(data, Iterator) else data
+
+    one = next(iter([data] if isinstance(data, tuple) else parts(fresh())), None)
+    if isinstance(one, list | tuple) and len(one) > 2 and one[2] is not None:
+        raise ValueError(
+            f"Expected batches (x, y) from {place}. Received: weights of samples too, which don't count in the jobs. "
+            "Return inputs and targets; to train with weights, do it in Python with tfcompress.prune or "
+            "tfcompress.quantize, and model.fit."
+        )
+
+    def every() -> Iterator[Any]:
+        yield from pairs(fresh())
+
+    first = next(every())
+    single = any(not np.ndim(array) for array in keras.tree.flatten(first))
+
+    def spec(array: Any) -> Any:
+        shape = np.shape(array) if single else (None, *np.shape(array)[1:])
+        return tf.TensorSpec(shape, "string" if np.asarray(array).dtype.kind in "SUO" else np.asarray(array).dtype)
+
+    signature = keras.tree.map_structure(spec, first)
+    return lambda: tf.data.Dataset.from_generator(every, output_signature=tuple(signature))
+
+
+def _check_end(data: Any, place: str) -> None:
+    """Raise ValueError if data says that it has no end, or doesn't say where it is."""
+    import tensorflow as tf
+
+    if isinstance(data, tf.data.Dataset) and int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise _endless(place, "a tf.data.Dataset without an end")
+    if isinstance(data, keras.utils.PyDataset) and not hasattr(data, "__len__"):
+        raise _endless(place, "a PyDataset without __len__")
+
+
+def _endless(place: str, what: str) -> ValueError:
+    return ValueError(
+        f"Expected one epoch from {place}. Received: {what}. Leave .repeat() and `while True` out: the jobs begin "
+        "epochs by themselves. If it has an end, return a tf.data.Dataset with .apply(tf.data.experimental."
+        "assert_cardinality(number of batches)), or a PyDataset with __len__."
+    )
 
 
 SOURCE = Source(

@@ -14,6 +14,12 @@ from tfcompress.data.sources.source import Request
 IMAGE_SIZE = (64, 64)
 """Of images for a small model that is made for them, where nothing else is asked for."""
 
+PNG, JPEG, BMP = b"\x89P", b"\xff\xd8", b"BM"
+"""How such files begin."""
+
+DECODED_TO = {1: [PNG, JPEG], 4: [PNG, BMP]}
+"""What TensorFlow decodes to so many channels."""
+
 
 def inputs_of(model: keras.Model) -> dict[str, TensorInfo]:
     """Return shape and dtype of a model's inputs, by name."""
@@ -43,21 +49,34 @@ class ImageInput:
     dtype: str = "float32"
     rescale: tuple[float, float] | None = None
 
-    def made(self, samples: Any) -> Any:
-        """Return a `tf.data.Dataset` of (image, target), float32 pixels in 0 to 255, as the model takes them."""
-        if not self.flat and self.rescale is None and self.dtype == "float32":
-            return samples
-        return samples.map(lambda x, y: (self.pixels(x), y))
-
-    def pixels(self, image: Any) -> Any:
-        """Return an image of this size and number of channels as the model takes it."""
+    def decoded(self, contents: Any) -> Any:
+        """Return the image in a file's bytes (JPEG, PNG, GIF, BMP, WebP) as the model takes it."""
         import tensorflow as tf
 
+        def read(channels: int) -> Any:
+            return tf.io.decode_image(contents, channels, expand_animations=False)
+
+        # Every format is decoded to three channels, only some to another number.
+        if self.channels == 3:
+            return self.made(read(3))
+        direct = tf.reduce_any(tf.strings.substr(contents, 0, 2) == DECODED_TO[self.channels])
+        if self.channels == 1:
+            return self.made(tf.cond(direct, lambda: read(1), lambda: tf.image.rgb_to_grayscale(read(3))))
+        opaque = [[0, 0], [0, 0], [0, 1]]
+        return self.made(tf.cond(direct, lambda: read(4), lambda: tf.pad(read(3), opaque, constant_values=255)))
+
+    def made(self, image: Any) -> Any:
+        """Return an image of any size, whose pixels are 0 to 255, as the model takes it."""
+        import tensorflow as tf
+
+        image = tf.ensure_shape(tf.image.resize(image, self.size), (*self.size, self.channels))
         if self.rescale is not None:
             scale, offset = self.rescale
             image = tf.cast(image, "float32") * scale + offset
         if self.flat:
             image = tf.squeeze(image, -1)
+        elif keras.config.image_data_format() == "channels_first":
+            image = tf.transpose(image, (2, 0, 1))
         if self.dtype.startswith(("int", "uint")):
             image = tf.round(image)
         return tf.cast(image, self.dtype)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tfcompress.data.array_checks import one_hot_classes
-from tfcompress.data.sources.source import TEST_SHARE
+from tfcompress.data.sources.division import divide
+from tfcompress.data.sources.targets import Targets
 from tfcompress.data.splits import Failed, Stream
 
 MIXED_BYTES = 1 << 28
@@ -22,7 +21,7 @@ def stream(
     made: Callable[..., Any] | None,
     *,
     each: int,
-    keep: Callable[[int], bool] | None = None,
+    kept: np.ndarray | None = None,
     failed: Failed = lambda error: None,
 ) -> Stream:
     """Return records that are read in order as a split, whose epochs are mixed.
@@ -32,10 +31,9 @@ def stream(
         samples: How many there are.
         made: From a record to (input, target); `None`: that is what records are.
         each: Bytes of a record in memory, about: mixed are as many as `MIXED_BYTES` holds.
-        keep: From a record's number to whether it belongs to this split; `None`: all do.
+        kept: Of each record, whether it belongs to this split; `None`: all do.
         failed: As in `Stream`.
     """
-    kept = None if keep is None else np.array([keep(number) for number in range(samples)])
     count = samples if kept is None else int(kept.sum())
 
     def read(seed: int | None) -> Any:
@@ -53,43 +51,16 @@ def stream(
     return Stream(read, count, failed)
 
 
-def divided(records: Callable[[], Any], samples: int, made: Callable[..., Any] | None, seed: int, **how: Any) -> Any:
+def divided(
+    records: Callable[[], Any], targets: Targets, made: Callable[..., Any] | None, seed: int, **how: Any
+) -> tuple[Stream, Stream]:
     """Return two splits of records, to train with and to test on, drawn by a seed; the arguments are those of `stream`.
 
     Raises:
-        ValueError: If there are fewer than two samples.
+        ValueError: As `divide`.
     """
-    if samples < 2:
-        raise ValueError(f"Expected at least 2 samples, of which one is for tests. Received: {samples}.")
-    drawn = np.random.default_rng(seed).permutation(samples)[: max(1, round(TEST_SHARE * samples))]
-    test = set(drawn.tolist())
-    train = stream(records, samples, made, keep=lambda number: number not in test, **how)
-    return train, stream(records, samples, made, keep=lambda number: number in test, **how)
-
-
-@dataclasses.dataclass
-class Targets:
-    """What targets are, as far as they were seen.
-
-    Attributes:
-        samples: How many.
-        classes: The largest whole number and one; `None`: they aren't whole numbers.
-        one_hot: Whether each is a one-hot row.
-    """
-
-    samples: int = 0
-    classes: int | None = 0
-    one_hot: bool = True
-
-    def see(self, y: np.ndarray) -> None:
-        """Take in a batch of targets."""
-        self.samples += len(y)
-        self.one_hot = self.one_hot and y.ndim == 2 and one_hot_classes(y) is not None
-        if self.one_hot:
-            self.classes = max(self.classes or 0, y.shape[1])
-        elif y.dtype.kind in "iub" and y.ndim == 1 and self.classes is not None:
-            if y.size and int(y.min()) < 0:
-                raise ValueError("Expected classes from 0 on. Received: negative ones; number them 0, 1, 2, ...")
-            self.classes = max(self.classes, int(y.max()) + 1)
-        else:
-            self.classes = None
+    _, test = divide(targets.samples, targets.labels(), seed, targets.named, targets.otherwise())
+    kept = np.zeros(targets.samples, bool)
+    kept[test] = True
+    first, second = (stream(records, targets.samples, made, kept=flags, **how) for flags in (~kept, kept))
+    return first, second

@@ -25,6 +25,7 @@ class Request:
         image_size: (height, width) that images are resized to, where the model doesn't say.
         features: A .json file that says what a TFRecord holds.
         data_dir: The folder of TensorFlow Datasets.
+        outputs: How many numbers the model gives for a sample; `None`: there is no model, or it doesn't say.
     """
 
     inputs: Mapping[str, TensorInfo] | None = None
@@ -34,6 +35,7 @@ class Request:
     image_size: tuple[int, int] | None = None
     features: str | None = None
     data_dir: str | None = None
+    outputs: int | None = None
 
 
 OPTIONS = ("label", "rescale", "image_size", "features", "data_dir")
@@ -49,9 +51,11 @@ class Source:
         takes: Whether a place is one of this kind, by its name and by what lies there.
         open: Opens it, without reading samples that aren't needed yet.
         options: Which of `OPTIONS` it looks at.
+        needs: Those without which it can't be opened, and for each a function from a place to what it is to say.
     """
 
     form: str
     takes: Callable[[str], bool]
     open: Callable[[str, Request], Dataset]
     options: frozenset[str] = frozenset()
+    needs: Mapping[str, Callable[[str], str]] = dataclasses.field(default_factory=dict)

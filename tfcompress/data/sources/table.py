@@ -62,4 +62,28 @@ def open_dataset(place: str, request: Request) -> Dataset:
                 f"Expected no `{name}` with {source.form}, where it has no effect. Received: "
                 f"{name}={getattr(request, name)!r}. Leave it out."
             )
-    return source.open(place, request)
+    for name, said in source.needs.items():
+        if getattr(request, name) is None:
+            raise ValueError(f"Expected `{name}` with {source.form}. Received: none. It names {said(place)}.")
+    return _from_zero(source.open(place, request), request.outputs)
+
+
+def _from_zero(data: Dataset, outputs: int | None) -> Dataset:
+    """Return data whose classes are numbered from 1 with classes from 0, named by their numbers; other data as it is.
+
+    Args:
+        data: Of any source.
+        outputs: How many numbers the model gives, if there is one: whether it has an output for 0 says it.
+    """
+    count = (data.classes or 0) - 1
+    if (
+        data.smallest != 1
+        or data.class_names
+        or count < 2
+        or outputs not in (None, count, *((1,) if count == 2 else ()))
+    ):
+        return data
+    train, test = (split.retargeted(lambda y: y - 1) for split in (data.train, data.test))
+    validation = data.validation and data.validation.retargeted(lambda y: y - 1)
+    names = tuple(str(number + 1) for number in range(count))
+    return Dataset(data.name, train, test, validation, count, names, drawn=data.drawn)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from tfcompress.data.dataset import Dataset
+from tfcompress.data.sources.division import said
 from tfcompress.data.sources.model_input import image_input
-from tfcompress.data.sources.samples import stream
-from tfcompress.data.sources.source import TEST_SHARE, Request, Source
+from tfcompress.data.sources.samples import divided, stream
+from tfcompress.data.sources.source import Request, Source
+from tfcompress.data.sources.targets import Classes, Targets, classes_of
 
 PREFIX = "tfds:"
 FOLDER = "~/tensorflow_datasets"
@@ -30,25 +33,53 @@ def _open(place: str, request: Request) -> Dataset:
     sizes = {key: one.num_examples for key, one in builder.info.splits.items()}
     keys = _keys(name, builder.info, tfds.features.ClassLabel)
     image, label = (builder.info.features[key] for key in keys)
-    made = _made(image, request)
-
-    def part(split: str, samples: int) -> Any:
-        def records() -> Any:
-            found = builder.as_dataset(split=split, shuffle_files=False)
-            return found.map(lambda example: (example[keys[0]], example[keys[1]]))
-
-        return stream(records, samples, made, each=_bytes(image))
-
+    as_input = _as_input(image, request)
     train, test, validation = _parts(name, sizes)
-    if test is None:
-        samples = round((1 - TEST_SHARE) * sizes[train])
-        splits = part(f"{train}[:{samples}]", samples), part(f"{train}[{samples}:]", sizes[train] - samples)
+    names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
+    read = [split for split in (train, test, validation) if split is not None]
+    if names is None or test is None:
+        only = tfds.decode.PartialDecoding({keys[1]: True})
+        seen = {split: _targets(builder.as_dataset(split=split, decoders=only), keys[1]) for split in read}
+        classes = classes_of(list(seen.values()), names, f"{keys[1]!r}")
     else:
-        splits = part(train, sizes[train]), part(test, sizes[test])
-    checked = None if validation is None else part(validation, sizes[validation])
-    classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else None
-    names = tuple(label.names) if classes else None
-    return Dataset(re.split("[/:]", name)[0], *splits, checked, classes, names)
+        seen, classes = {}, Classes(len(names), names)
+
+    def records(split: str) -> Any:
+        found = builder.as_dataset(split=split, shuffle_files=False)
+        return found.map(lambda example: (example[keys[0]], example[keys[1]]))
+
+    def how(split: str) -> dict[str, Any]:
+        change = seen[split].as_class(classes.names) if split in seen else None
+        return {"made": _joined(as_input, change), "each": _bytes(image)}
+
+    def part(split: str) -> Any:
+        return stream(lambda: records(split), sizes[split], **how(split))
+
+    drawn = None
+    if test is None:
+        splits = divided(lambda: records(train), seen[train], seed=request.seed, **how(train))
+        drawn = said(request.seed, by_class=classes.number is not None)
+    else:
+        splits = part(train), part(test)
+    checked = None if validation is None else part(validation)
+    title = re.split("[/:]", name)[0]
+    return Dataset(title, *splits, checked, classes.number, classes.names, classes.smallest, drawn)
+
+
+def _targets(examples: Any, key: str) -> Targets:
+    found = Targets()
+    for batch in examples.map(lambda example: example[key]).batch(1024):
+        found.see(batch.numpy())
+    return found
+
+
+def _joined(
+    as_input: Callable[[Any], Any] | None, as_class: Callable[[Any], Any] | None
+) -> Callable[[Any, Any], Any] | None:
+    """Return a function that does one to an input and the other to its target; `None` if there is nothing to do."""
+    if as_input is None and as_class is None:
+        return None
+    return lambda x, y: (as_input(x) if as_input else x, as_class(y) if as_class else y)
 
 
 def _keys(name: str, info: Any, label: type) -> tuple[str, str]:
@@ -92,11 +123,9 @@ def _parts(name: str, sizes: dict[str, int]) -> tuple[str, str | None, str | Non
     return "train", others[0] if others else None, others[1] if len(others) > 1 else None
 
 
-def _made(feature: Any, request: Request) -> Any:
-    """Return a function from (input, target) to what the model takes; `None`: it takes them as they are."""
-    import tensorflow as tf
-
-    if len(feature.shape or ()) != 3 or feature.dtype != "uint8":
+def _as_input(feature: Any, request: Request) -> Any:
+    """Return a function from an input to what the model takes; `None`: it takes it as it is."""
+    if len(feature.shape or ()) != 3 or feature.np_dtype != "uint8":
         if request.rescale is not None or request.image_size is not None:
             raise ValueError(
                 f"Expected no `rescale` and `image_size` without images. Received: inputs {feature}. Leave them out."
@@ -107,12 +136,7 @@ def _made(feature: Any, request: Request) -> Any:
         raise ValueError(
             f"Expected images of {wanted.channels} channels, as the model takes. Received: {feature.shape[-1]}."
         )
-
-    def made(image: Any, target: Any) -> Any:
-        resized = tf.image.resize(image, wanted.size)
-        return wanted.pixels(tf.ensure_shape(resized, (*wanted.size, wanted.channels))), target
-
-    return made
+    return wanted.made
 
 
 def _bytes(feature: Any) -> int:

@@ -1,100 +1,42 @@
-"""TFRecords of `tf.train.Example`, with a `.json` file that says what they hold.
-
-The file holds an object for each feature, by name: `dtype` ("float32", "int64", "string") and `shape`; or `encoding`,
-"image" (JPEG, PNG, GIF, BMP; `shape` is (height, width, channels)) or "raw" (the bytes of a tensor of `dtype` and
-`shape`). That of the target may have `names`, of the classes in their order.
-"""
+"""TFRecords of `tf.train.Example`, with a `.json` file that says what they hold (see `tfrecord_features`)."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import functools
+import gzip
+import io
+import itertools
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from tfcompress.core.arguments import short
 from tfcompress.core.error_messages import told
 from tfcompress.data.dataset import Dataset
 from tfcompress.data.sources.class_folders import NAMES
+from tfcompress.data.sources.division import said
 from tfcompress.data.sources.model_input import image_input, shapes_of
-from tfcompress.data.sources.samples import Targets, divided, stream
+from tfcompress.data.sources.samples import divided, stream
 from tfcompress.data.sources.source import Request, Source
+from tfcompress.data.sources.targets import Targets, classes_of
+from tfcompress.data.sources.tfrecord_features import Feature, found_in, read_features
 
-SUFFIX = ".tfrecord"
-DTYPES = ("float32", "int64", "string")
-RAW = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-KEYS = {"dtype", "shape", "encoding", "names"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Feature:
-    """What a feature of a record is."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    encoding: str | None
-    names: tuple[str, ...] | None
-
-    def parser(self) -> Any:
-        """Return what `tf.io.parse_single_example` takes."""
-        import tensorflow as tf
-
-        if self.encoding:
-            return tf.io.FixedLenFeature((), tf.string)
-        return tf.io.FixedLenFeature(self.shape, self.dtype)
-
-    def decoded(self, value: Any) -> Any:
-        """Return the tensor of a parsed feature, but for an image."""
-        import tensorflow as tf
-
-        return tf.reshape(tf.io.decode_raw(value, self.dtype), self.shape) if self.encoding == "raw" else value
+SUFFIX = ".tfrec"
+"""Stands in the names of files, ".tfrecord" too."""
 
 
-def read_features(path: str | None) -> dict[str, Feature]:
-    """Return what a `.json` file says that records hold.
+class File(NamedTuple):
+    """A file of records, and how it is compressed, as TensorFlow calls it."""
 
-    Raises:
-        FileNotFoundError: If it isn't there.
-        ValueError: If none is named, or it says something else.
-    """
-    form = '{"x": {"dtype": "float32", "shape": [4]}, "label": {"dtype": "int64"}}'
-    if path is None:
-        raise ValueError(
-            f"Expected a .json file that says what the TFRecords hold, as `features`: {form}. Received: none."
-        )
-    try:
-        given = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected a .json file such as {form}. Received: {path}, which is none: {error}.") from error
-    if not isinstance(given, dict) or not given or not all(isinstance(entry, dict) for entry in given.values()):
-        raise ValueError(f"Expected an object for each feature, such as {form}. Received: {short(given)} in {path}.")
-    return {name: _feature(name, entry, path) for name, entry in given.items()}
-
-
-def _feature(name: str, entry: Mapping[str, Any], path: str) -> Feature:
-    encoding, shape = entry.get("encoding"), entry.get("shape", [])
-    dtype = entry.get("dtype", "uint8" if encoding == "image" else "float32")
-    names = entry.get("names")
-    allowed: dict[Any, tuple[str, ...]] = {None: DTYPES, "raw": RAW, "image": ("uint8",)}
-    sizes = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
-    named = names is None or (isinstance(names, list) and all(isinstance(one, str) for one in names) and len(names) > 1)
-    if set(entry) - KEYS or encoding not in allowed or dtype not in allowed[encoding] or not sizes or not named:
-        raise ValueError(
-            f"Expected of a feature dtype ({', '.join(DTYPES)}) and shape, or encoding 'image' or 'raw' with them, and "
-            f"names of classes. Received: {name}={short(dict(entry))} in {path}."
-        )
-    if encoding == "image" and len(shape) != 3:
-        raise ValueError(f"Expected [height, width, channels] as the shape of an image. Received: {name}: {shape}.")
-    return Feature(name, dtype, tuple(shape), encoding, tuple(names) if names else None)
+    path: str
+    compression: str
 
 
 def _open(place: str, request: Request) -> Dataset:
     import tensorflow as tf
 
-    features = read_features(request.features)
+    features = read_features(request.features or "")
     label = request.label or "label"
     if label not in features or len(features) < 2:
         raise ValueError(
@@ -110,65 +52,121 @@ def _open(place: str, request: Request) -> Dataset:
         return as_input(parsed), target.decoded(parsed[label])
 
     files = _files(place)
-    found = {part: _scanned(paths, target, parsers[label]) for part, paths in files.items()}
-    classes = {part: one.classes for part, one in found.items()}
-    number = None if None in classes.values() else max(one or 0 for one in classes.values())
-    if target.names and (number is None or number > len(target.names)):
-        raise ValueError(
-            f"Expected classes from 0 to {len(target.names) - 1} in {label!r}, as many as there are names. Received: "
-            f"{'other values' if number is None else number - 1}."
-        )
+    seen = {part: _scanned(one, target, parsers[label]) for part, one in files.items()}
+    classes = classes_of(list(seen.values()), target.names, repr(label))
+    as_class = {part: one.as_class(classes.names) for part, one in seen.items()}
+    for one in files.values():
+        _try(one[0], made, features)
+
+    def how(part: str) -> dict[str, Any]:
+        change = as_class[part]
+        return {
+            "made": (lambda record: _changed(made(record), change)) if change else made,
+            "each": sum(os.path.getsize(file.path) for file in files[part]) // seen[part].samples,
+            "failed": lambda error: _unfit(files[part][0], error, *features),
+        }
 
     def split(part: str) -> Any:
-        return stream(_records(files[part]), found[part].samples, made, each=_each(files[part], found[part].samples))
+        return stream(lambda: _records(files[part]), seen[part].samples, **how(part))
 
+    drawn = None
     if "test" in files:
         train, test = split("train"), split("test")
     else:
-        samples = found["train"].samples
-        each = _each(files["train"], samples)
-        train, test = divided(_records(files["train"]), samples, made, request.seed, each=each)
+        train, test = divided(lambda: _records(files["train"]), seen["train"], seed=request.seed, **how("train"))
+        drawn = said(request.seed, by_class=classes.number is not None)
     validation = split("validation") if "validation" in files else None
     name = pathlib.Path(place).resolve().name.split(SUFFIX)[0]
-    return Dataset(name, train, test, validation, len(target.names) if target.names else number, target.names)
+    return Dataset(name, train, test, validation, classes.number, classes.names, classes.smallest, drawn)
 
 
-def _records(paths: list[str]) -> Any:
+def _changed(sample: tuple[Any, Any], change: Callable[[Any], Any]) -> tuple[Any, Any]:
+    return sample[0], change(sample[1])
+
+
+def _records(files: list[File]) -> Any:
+    """Return a `tf.data.Dataset` of the records of files, of which some may be compressed."""
     import tensorflow as tf
 
-    return lambda: tf.data.TFRecordDataset(paths)
+    kinds = itertools.groupby(files, lambda file: file.compression)
+    parts = [tf.data.TFRecordDataset([file.path for file in found], kind) for kind, found in kinds]
+    return functools.reduce(lambda one, other: one.concatenate(other), parts)
 
 
-def _each(paths: list[str], samples: int) -> int:
-    return sum(os.path.getsize(path) for path in paths) // max(samples, 1)
+def _compression(path: str) -> str:
+    """Return how a file is compressed: a record may begin with the bytes that a gzip file begins with."""
+    try:
+        with gzip.open(path) as file:
+            return "GZIP" if file.read(1) else ""
+    except (OSError, EOFError, zlib.error):
+        return ""
 
 
-def _scanned(paths: list[str], target: Feature, parser: Any) -> Targets:
+def _check_whole(file: File) -> None:
+    """Raise ValueError unless a compressed file has its end: TensorFlow leaves out what a broken one lacks."""
+    try:
+        with gzip.open(file.path) if file.compression else io.BytesIO() as opened:
+            while opened.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"Expected a gzip file that can be read to its end. Received: {file.path}: {error}. Write it anew."
+        ) from error
+
+
+def _held(file: File) -> str:
+    """Return what the first record of a file holds; empty if it can't be read."""
+    try:
+        return found_in(next(iter(_records([file]))).numpy())
+    except Exception:  # none, or a broken one, which is another error's matter
+        return ""
+
+
+def _unfit(file: File, error: Exception, *names: str) -> ValueError:
+    held = _held(file)
+    return ValueError(
+        f"Expected records of tf.train.Example with a feature {', '.join(map(repr, names))}, as `features` says. "
+        f"Received: {file.path}: {told(error)}{f' Its first record holds {held}.' if held else ''}"
+    )
+
+
+def _try(file: File, made: Callable[[Any], Any], names: Iterable[str]) -> None:
+    """Read the first record as it will be read; raise ValueError if that can't be done."""
+    import tensorflow as tf
+
+    try:
+        made(next(iter(_records([file]))))
+    except (tf.errors.OpError, ValueError) as error:
+        raise _unfit(file, error, *names) from error
+
+
+def _wanted_features(place: str) -> str:
+    held = _held(next(iter(_files(place).values()))[0])
+    return f"a .json file that says what the TFRecords hold; the first record of {place} has {held or '?'}"
+
+
+def _scanned(files: list[File], target: Feature, parser: Any) -> Targets:
     """Go through records once, and look at the targets alone."""
     import tensorflow as tf
 
     found = Targets()
-    for path in paths:
-        parsed = tf.data.TFRecordDataset(path).map(
+    for file in files:
+        _check_whole(file)
+        parsed = _records([file]).map(
             lambda record: tf.io.parse_single_example(record, {target.name: parser})[target.name]
         )
         try:
             for batch in parsed.map(target.decoded).batch(1024):
                 found.see(batch.numpy())
         except tf.errors.OpError as error:
-            raise ValueError(
-                f"Expected records of tf.train.Example with a feature {target.name!r}, as `features` says. Received: "
-                f"{path}: {told(error)}"
-            ) from error
+            raise _unfit(file, error, target.name) from error
     if not found.samples:
-        raise ValueError(f"Expected at least one record. Received: none in {', '.join(paths)}.")
+        raise ValueError(f"Expected at least one record. Received: none in {files[0].path}.")
     return found
 
 
 def _as_input(features: Mapping[str, Feature], request: Request) -> Any:
     """Return a function from parsed features to what a model takes: an array, or one by name for each of its inputs."""
-    import tensorflow as tf
-
     shapes = shapes_of(request)
     images = [feature for feature in features.values() if feature.encoding == "image"]
     if len(features) > 1 and set(shapes) != set(features):
@@ -184,12 +182,7 @@ def _as_input(features: Mapping[str, Feature], request: Request) -> Any:
     if images:
         (feature,) = images
         wanted = image_input(request, (1, 3, 4), feature.shape)
-
-        def as_image(parsed: Mapping[str, Any]) -> Any:
-            image = tf.io.decode_image(parsed[feature.name], wanted.channels, expand_animations=False)
-            return wanted.pixels(tf.ensure_shape(tf.image.resize(image, wanted.size), (*wanted.size, wanted.channels)))
-
-        return as_image
+        return lambda parsed: wanted.decoded(parsed[feature.name])
     if request.rescale is not None or request.image_size is not None:
         raise ValueError(
             f"Expected no `rescale` and `image_size` without an image. Received: {', '.join(features)}. Leave them out."
@@ -200,9 +193,16 @@ def _as_input(features: Mapping[str, Feature], request: Request) -> Any:
     return lambda parsed: feature.decoded(parsed[feature.name])
 
 
-def _files(place: str) -> dict[str, list[str]]:
-    """Return the files by what they are for: as the folders that they are in, or their names, begin or end."""
+def _files(place: str) -> dict[str, list[File]]:
+    """Return the files by what they are for."""
+    return {part: [File(path, _compression(path)) for path in paths] for part, paths in _paths(place).items()}
+
+
+def _paths(place: str) -> dict[str, list[str]]:
+    """Return paths by what they are for: as the folders that they are in, or their names, begin or end."""
     root = pathlib.Path(place)
+    if not root.exists():
+        raise FileNotFoundError(f"Expected TFRecords. Received: no file at {root}.")
     if not root.is_dir():
         return {"train": [str(root)]}
     found: dict[str, list[str]] = {}
@@ -238,4 +238,5 @@ SOURCE = Source(
     _takes,
     _open,
     frozenset({"label", "features", "rescale", "image_size"}),
+    {"features": _wanted_features},
 )
