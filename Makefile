@@ -27,7 +27,7 @@ unit: .venv/.dev .venv/.web
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not rare'
 
 # What runs on Keras' JAX backend, too.
-ON_JAX := tests/core/test_keras_private.py tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/pruning tests/precision \
+ON_JAX := tests/core/test_keras_private.py tests/core/test_wrapper.py tests/graph/test_flatten.py tests/test_odd_models.py tests/test_distillation.py tests/test_new_process.py tests/pruning tests/precision \
 	tests/quantization/numerics/test_fake_quant.py tests/quantization/graph/test_activation_quantizer.py tests/quantization/ptq/test_calibration.py \
 	tests/quantization/test_quantize.py::test_zeros_of_a_pruned_model_stay_in_training \
 	tests/cli/test_scripts.py::test_a_process_says_what_is_missing_before_it_waits_for_others

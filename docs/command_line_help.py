@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
+from unittest import mock
 
 MARK = "<!-- jobs -->"
 
@@ -15,8 +17,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def jobs() -> str:
     """Return a section for each job."""
-    from tfcompress.cli import help_text
-    from tfcompress.cli.jobs import every_job
+    with mock.patch.object(sys, "argv", ["tfcompress"]):  # as the command the package imports no TensorFlow
+        from tfcompress.cli import help_text
+        from tfcompress.cli.jobs import every_job
 
     os.environ["COLUMNS"] = "100"  # of the help, wherever it is built
     sections = [f"## {name}\n\n```text\n{help_text.of_job(name, job)}\n```" for name, job in every_job().items()]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import keras
@@ -125,21 +122,3 @@ def check_exports(model: keras.Model, x: Any, folder: pathlib.Path) -> None:
         for column in range(expected.shape[1]):  # each as exactly as it is large
             most = 1e-4 * max(1, np.abs(expected[:, column]).max())
             np.testing.assert_allclose(found[:, column], expected[:, column], rtol=0, atol=most)
-
-
-def run_program(module: str, *arguments: str, timeout: float = 180) -> str:
-    """Run one of `tests/programs` in a process of its own and return what it prints."""
-    root = pathlib.Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    if done.returncode:
-        print(done.stderr[-3000:])
-        done.check_returncode()
-    return done.stdout

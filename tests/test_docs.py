@@ -31,7 +31,10 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in pages()
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 PRELUDE = BLOCK.search(PAGES["docs/index.md"])[2]
 """The lines that other pages begin with, and say so."""
-RUN = [name for name, text in PAGES.items() if BLOCK.search(text)]
+ALIKE = ("docs/quickstart.md", "README.md")
+"""Pages that show the same jobs."""
+RUN = [ALIKE, *((name,) for name, text in PAGES.items() if BLOCK.search(text) and name not in ALIKE)]
+"""Pages that are run in one folder: a job that a page before has done isn't done once more."""
 SHORT = {"epochs": 1, "finetune_epochs": 1, "qat_epochs": 1, "runs": 10}
 """Flags that the jobs get, if they take them and the page doesn't say another."""
 
@@ -118,8 +121,13 @@ def sooner(block: str) -> str:
     return re.sub(r"epochs=10\b|\b10(?= \* len)", lambda found: found[0].replace("10", "2"), block)
 
 
-def command(line: str) -> None:
-    """Do what a line of a shell does; of several devices and machines, and other backends, only read the flags."""
+def command(line: str, done: list[dict]) -> None:
+    """Do what a line of a shell does; of several devices and machines, and other backends, only read the flags.
+
+    Args:
+        line: The line.
+        done: The flags of jobs that were done in this folder; those of this one are added.
+    """
     words = shlex.split(line, comments=True)
     while words and re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         words.pop(0)
@@ -141,11 +149,21 @@ def command(line: str) -> None:
         if name == "train" and "--data=flowers" in flags:
             flags += ["--image_size=16"]
         flags += [f"--{flag}={value}" for flag, value in SHORT.items() if flag in taken and flag not in said]
+        taken([name, *flags])
+        wanted = {"job": name, **taken.flag_values_dict()}
+        if wanted in done:
+            return
+        done.append(wanted)
     assert code_of([name, *flags]) == 0, line
 
 
-def run(page: str) -> dict:
-    """Run all blocks of a page in their order, and return the names that its Python made."""
+def run(page: str, done: list[dict]) -> dict:
+    """Run all blocks of a page in their order, and return the names that its Python made.
+
+    Args:
+        page: Its path.
+        done: As `command` has it.
+    """
     text = PAGES[page]
     names: dict = {}
     if "index.md#the-lines-that-every-page-begins-with" in text:
@@ -154,7 +172,7 @@ def run(page: str) -> dict:
         kind, content = block.groups()
         if kind == "bash":
             for line in content.replace("\\\n", " ").splitlines():
-                command(line)
+                command(line, done)
         else:
             line = text[: block.start(2)].count("\n")
             exec(compile("\n" * line + sooner(content), page, "exec"), names)
@@ -236,13 +254,15 @@ CHECKS = {
 @pytest.mark.filterwarnings("ignore:.shuffle=True. was passed")  # Keras says so of every data set of TensorFlow's
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")
 @pytest.mark.long
-@pytest.mark.parametrize("page", RUN)
-def test_what_it_shows_runs(page, workshop, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("together", RUN, ids=" and ".join)
+def test_what_it_shows_runs(together, workshop, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "here"
     shutil.copytree(workshop, folder)
     monkeypatch.chdir(folder)
     level = logging.getLogger("tensorflow").level
-    names = run(page)
-    logging.getLogger("tensorflow").setLevel(level)
-    if page in CHECKS:
-        CHECKS[page](names)
+    done = []
+    for page in together:
+        names = run(page, done)
+        logging.getLogger("tensorflow").setLevel(level)
+        if page in CHECKS:
+            CHECKS[page](names)

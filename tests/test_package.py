@@ -16,39 +16,6 @@ import tfcompress as tfc
 from tfcompress.core.command_line import is_command
 
 ROOT = pathlib.Path(__file__).parents[1]
-PROGRAM = """
-import os, pathlib, sys, tempfile
-import keras
-before, environment = set(sys.modules), dict(os.environ)
-registered = set(keras.saving.get_custom_objects())
-import tfcompress
-from tfcompress.compat import tfmot
-from tfcompress.export import export
-assert dict(os.environ) == environment
-own = set(keras.saving.get_custom_objects()) - registered
-assert all(name.startswith(("tfcompress>", "tfmot>")) for name in own), own
-print(*sorted(set(sys.modules) - before))
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-model(keras.ops.zeros((1, 4)))
-print("#", file=sys.stderr)
-with tempfile.TemporaryDirectory() as folder:
-    for name in ("m.tflite", "m.onnx"):
-        export(model, pathlib.Path(folder) / name)
-"""
-HEAVY = (
-    "tensorflow_model_optimization", "tf_keras", "matplotlib", "onnxruntime", "onnx", "tf2onnx", "sklearn",
-    "ai_edge_litert", "tensorflow.lite",
-)  # fmt: skip
-
-
-def test_importing_is_light_and_leaves_the_environment_and_exporting_is_silent():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    added = line.split()
-    assert "tfcompress" in added
-    assert not [name for name in added if name.startswith(HEAVY)]
-    assert done.stderr.split("#\n")[1] == ""
 
 
 def test_help_of_the_command_imports_no_keras():

@@ -9,52 +9,23 @@ import socket
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from keras import layers as L
 
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
+from tests.cli import small_job
 from tfcompress.cli.jobs import job_names
-from tfcompress.pipeline import fit, read_npz
 from tfcompress.pipeline.compress_job import FILES, MODELS
-from tfcompress.pipeline.distribution import Devices
-from tfcompress.pipeline.training import loss_for
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def process(name, *flags):
-    """Run a program in a process of its own, as a user does; latencies are taken in less time."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.programs.quick_script", name, *flags],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     """A folder with a trained model and its data."""
-    folder = tmp_path_factory.mktemp("workshop")
-    generator = np.random.default_rng(0)
-    y = generator.integers(0, 3, 240)
-    x = (np.eye(3)[y].repeat(4, axis=1) + generator.normal(0, 0.3, (240, 12))).astype("float32")
-    np.savez(folder / "data.npz", x_train=x[:180], y_train=y[:180], x_test=x[180:], y_test=y[180:])
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((12,), name="x"), L.Dense(32, activation="relu"), L.Dense(3, name="y")])
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(x[:180], y[:180], epochs=10, verbose=0)
-    model.save(folder / "model.keras")
-    return folder
+    return small_job.make(tmp_path_factory.mktemp("workshop"))
 
 
 @pytest.mark.long
@@ -63,7 +34,7 @@ def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop, script):
         f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", f"--output_dir={workshop / 'out'}",
         "--sparsity=0.75", "--finetune_epochs=8", "--qat_epochs=2",
     ]  # fmt: skip
-    done = process("compress", *flags)
+    done = script("compress", *flags)
     folder = workshop / "out" / "model"
     for name in (*MODELS, *FILES):
         assert name in done.stdout
@@ -156,27 +127,10 @@ def test_a_sweep_of_sparsities(workshop, tmp_path, script):
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
-def one_device(workshop, epochs):
-    """Return what training on several devices is to give: the same batches, on one."""
-    data = read_npz(str(workshop / "data.npz"))
-    keras.utils.set_random_seed(0)
-    model = tfc.load(workshop / "model.keras")
-    alike = Devices("mirrored")  # of one device, here: batches as those of several, in the same order
-    fit(model, data, loss_for(model, data), epochs=epochs, batch_size=32, learning_rate=2e-3, devices=alike)
-    return model
-
-
-@pytest.mark.long
-def test_training_on_several_devices(workshop, script):
+def test_training_on_all_devices_that_are_there(workshop, script):
+    """One, here; `tests/test_new_process.py` has a job on two."""
     flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--distribution=mirrored"]
-    output, quantized = workshop / "mirrored.keras", workshop / "mirrored_int8.keras"
-    done = process("train", *flags, f"--output={output}", "--epochs=2", "--devices=2", "--precision=mixed_bfloat16")
-    assert "Trained on 2 devices." in done.stdout
-    assert {layer.compute_dtype for layer in tfc.load(output).layers} == {"float32"}
-    for old, new, one in zip(*(m.get_weights() for m in (
-        tfc.load(workshop / "model.keras"), tfc.load(output), one_device(workshop, epochs=2)
-    )), strict=True):  # fmt: skip
-        assert np.abs(new - one).max() < 0.4 * np.abs(one - old).max()
+    quantized = workshop / "mirrored_int8.keras"
     done = script("quantize", *flags, f"--output={quantized}", "--qat_epochs=1")
     assert "Trained on 1 device." in done.stdout
     assert int(tfc.load(quantized).optimizer.iterations) == 180 // 32
@@ -226,7 +180,7 @@ def test_training_in_two_processes(workshop, name, flags):
         with np.load(workshop / "data.npz") as data:
             assert tfc.evaluate(model, data["x_test"], data["y_test"]).accuracy > 0.95
         return
-    for new, one in zip(model.get_weights(), one_device(workshop, epochs=2).get_weights(), strict=True):
+    for new, one in zip(model.get_weights(), small_job.one_device(workshop, epochs=2).get_weights(), strict=True):
         np.testing.assert_allclose(new, one, rtol=0, atol=1e-4)
     assert int(model.optimizer.iterations) == 2 * (180 // 32)
     momenta = [variable for variable in model.optimizer.variables if "momentum" in variable.path]

@@ -1,10 +1,7 @@
-"""The same model makes the same file: again, and built anew in another process."""
+"""The same model makes the same file: again; `tests/test_new_process.py` builds it anew in another process."""
 
 import hashlib
-import os
 import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -58,14 +55,3 @@ def test_again_in_the_same_process(suffix, tmp_path):
     for path in (first, second):
         tfc.export(model, path, verify=False)
     assert first.read_bytes() == second.read_bytes()
-
-
-@pytest.mark.long
-def test_built_anew_in_another_process(tmp_path):
-    ours = digests(tmp_path)
-    program = f"from {__name__} import digests; print(sorted(digests({str(tmp_path)!r}).items()))"
-    environment = {**os.environ, "PYTHONHASHSEED": "77", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True, timeout=300
-    )
-    assert done.stdout.strip().splitlines()[-1] == str(sorted(ours.items()))

@@ -9,7 +9,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, data_for, on_jax, run_program
+from tests.check import ON_TENSORFLOW, data_for, on_jax
 from tests.layers import GROUPS, model_of
 from tests.precision import networks
 from tests.precision.networks import DTYPE, HALF, assert_same, floats, innermost, inputs_of, precisions, predictions
@@ -128,13 +128,6 @@ class TestLossScaling:
         assert not isinstance(stripped, MixedPrecisionModel)
         stripped.save(tmp_path / "stripped.keras")
         assert "tfcompress" not in keras.models.load_model(tmp_path / "stripped.keras").to_json()
-
-    def test_a_new_process_loads_it(self, tmp_path):
-        """As it loads a pruned model: with nothing but the import."""
-        files = [str(tmp_path / name) for name in ("pruned.keras", "mixed.keras")]
-        tfc.prune(networks.mlp(), 0.5).save(files[0])
-        tfc.mixed_precision(networks.mlp(), HALF).save(files[1])
-        assert run_program("tests.programs.load", *files).splitlines()[-2:] == ["Adam", "LossScaleOptimizer"]
 
     @pytest.mark.skipif(not ON_TENSORFLOW, reason="a loop of TensorFlow's")
     def test_in_a_loop_of_ones_own(self):

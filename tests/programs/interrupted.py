@@ -1,10 +1,10 @@
-"""Trains a pruned model with BackupAndRestore and writes its weights; may kill itself in mid-schedule."""
+"""Trains a pruned model with BackupAndRestore and writes its weights; may kill its process in mid-schedule."""
 
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
-import sys
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ class Kill(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(backup: str, output: str, kill_in: int) -> None:
+def train(backup: pathlib.Path, output: pathlib.Path, kill_in: int | None = None) -> None:
     """Train for six epochs of five steps; without dropout, whose seeds Keras itself does not back up.
 
     One layer is pruned by itself, two share a budget.
@@ -49,13 +49,9 @@ def main(backup: str, output: str, kill_in: int) -> None:
     pruned = tfc.prune(model, tfc.PruneConfig(schedule), layers="a")
     pruned = tfc.prune(pruned, tfc.PruneConfig(schedule, scope="global"), layers=["b", "c"])
     pruned.compile(keras.optimizers.Adam(0.01), "mse")
-    callbacks = [keras.callbacks.BackupAndRestore(backup)]
-    if kill_in >= 0:
+    callbacks = [keras.callbacks.BackupAndRestore(str(backup))]
+    if kill_in is not None:
         callbacks.append(Kill(kill_in))
     pruned.fit(x, y, batch_size=8, epochs=6, shuffle=False, verbose=0, callbacks=callbacks)
     values = [keras.ops.convert_to_numpy(v.value) for v in pruned.variables]
     np.savez(output, *values)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
