@@ -8,9 +8,9 @@ container_tflite.json.
     coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
             and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
             WebAssembly where Node is there
-    tflite  .tflite files: a perceptron 784-1024-1024-10 whose weights have 8, 4 and 2 bits, activations static and
-            dynamic, and MobileNetV2 with 8 and 4 bits: bytes, and time of one inference on one thread, the files of a
-            network in turns; and what of a ResNet-8 file is neither weight nor bias, beside the peers'
+    tflite  .tflite files: a perceptron 784-1024-1024-10 for MNIST whose weights have 8, 4 and 2 bits, activations
+            static, dynamic and float, and MobileNetV2 with 8 and 4 bits: bytes, time of one inference on one thread,
+            the files of a network in turns, accuracy; and what of a ResNet-8 file is neither weight nor bias
 """
 
 from __future__ import annotations
@@ -40,6 +40,6 @@ if __name__ == "__main__":
         __doc__,
         PARTS,
         rounds=31,
-        needed={"tflite": ("resnet8_cifar10_jpeg.keras",)},
+        needed={"tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras")},
         apart={"clustered": clustered},
     )

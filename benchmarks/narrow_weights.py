@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy as np
 
 import tfcompress as tfc
 from benchmarks import peers
-from benchmarks.files import Folder, static_peers
+from benchmarks.data import Arrays, mnist
+from benchmarks.files import NOTHING, Folder, accuracy, outputs, static_peers
 from benchmarks.harness import Setting, each_step, milliseconds, per_round, save, show
 from benchmarks.inference import invocation
 from benchmarks.networks import large, trained_resnet8
 from tfcompress.evaluation.file_constants import bytes_by_dtype
 
+NamedFile = tuple[str, pathlib.Path]
+
+EPOCHS = 3
 TURN = 20
 """Milliseconds of a turn of one file."""
 
@@ -23,70 +28,70 @@ TURN = 20
 def tflite(setting: Setting) -> None:
     """Measure, print and save."""
     folder = Folder(setting.cache / "compression_tflite")
-    rows = []
-    for network, files in (("784-1024-1024-10", perceptrons(folder)), ("MobileNetV2", mobilenets(folder))):
-        made = list(files)
-        times = per_round(each_step({way: invocation(path) for way, path in made}, setting.rounds, milliseconds=TURN))
-        paths = dict(made)
-        for way, taken in times.items():
-            base = next(other for other in times if other.split(",")[0] == way.split(",")[0])  # 8 bits, alike otherwise
-            size, of_base = (paths[one].stat().st_size for one in (way, base))
-            rows.append(
-                {
-                    "network": network,
-                    "file": way,
-                    "bytes": size,
-                    "smaller than int8": f"{of_base / size:.2f}x",
-                    **milliseconds(taken),
-                    "time of int8's": f"{np.median(taken / times[base]):.3f}",
-                }
-            )
-        show(f"One inference, one thread, {network}", [row for row in rows if row["network"] == network])
-    command = f"{setting.command} --rounds={setting.rounds}"
-    save("compression_tflite", rows, command)
+    test = mnist(setting.data)[1]
+    rows = compared("784-1024-1024-10", list(perceptrons(folder, setting.data)), setting.rounds, test)
+    rows += compared("MobileNetV2", list(mobilenets(folder)), setting.rounds)
+    save("compression_tflite", rows, f"{setting.command} --rounds={setting.rounds}")
     containers = list(of_resnet8(folder, setting))
     show("What of a file of ResNet-8 is neither weight nor bias", containers)
     save("container_tflite", containers, setting.command)
 
 
-def weights(bits: int, dynamic: bool) -> tfc.QuantizeConfig:
+def compared(network: str, files: list[NamedFile], rounds: int, test: Arrays | None = None) -> list[dict[str, Any]]:
+    """Return a row for each file: beside the first that is named alike before the comma, which has 8 bits."""
+    times = per_round(each_step({way: invocation(path) for way, path in files}, rounds, milliseconds=TURN))
+    paths, rows = dict(files), []
+    for way, taken in times.items():
+        base = next(other for other in times if other.split(",")[0] == way.split(",")[0])
+        size, of_base = (paths[one].stat().st_size for one in (way, base))
+        row = {"network": network, "file": way, "bytes": size, "smaller": f"{of_base / size:.2f}x"}
+        row |= {**milliseconds(taken), "time": f"{np.median(taken / times[base]):.2f}"}
+        scores = outputs(paths[way], test[0].reshape(len(test[0]), -1).astype(np.float32)) if test else None
+        row["accuracy %"] = NOTHING if scores is None or test is None else f"{accuracy(scores, test[1]):.2f}"
+        rows.append(row)
+    show(f"One inference, one thread, {network}", rows)
+    return rows
+
+
+def weights(bits: int, activations: str) -> tfc.QuantizeConfig:
     """Return a config."""
-    return tfc.QuantizeConfig(tfc.WeightSpec(bits=bits), tfc.ActivationSpec(dynamic=dynamic))
+    spec = None if activations == "weights alone" else tfc.ActivationSpec(dynamic=activations == "dynamic")
+    return tfc.QuantizeConfig(tfc.WeightSpec(bits=bits), spec)
 
 
-def written(folder: Folder, way: str, model: keras.Model, **how: Any) -> tuple[str, Any]:
+def written(folder: Folder, way: str, model: keras.Model, **how: Any) -> NamedFile:
     """Return the name and the path of a file, proven."""
     return way, tfc.export(model, folder.name(way, ".tflite"), overwrite=True, **how).path
 
 
-def perceptrons(folder: Folder) -> Iterator[tuple[str, Any]]:
-    """Yield the files of a perceptron."""
+def perceptrons(folder: Folder, data: pathlib.Path) -> Iterator[NamedFile]:
+    """Yield the files of a perceptron for MNIST, whose weights are rounded and not trained any more."""
     keras.utils.set_random_seed(0)
     units = [keras.layers.Dense(n, activation=a) for n, a in ((1024, "relu"), (1024, "relu"), (10, None))]
-    model = keras.Sequential([keras.Input((784,)), *units])
-    x = np.random.default_rng(0).normal(size=(64, 784)).astype(np.float32)
+    model = keras.Sequential([keras.Input((784,)), keras.layers.Rescaling(1 / 255), *units])
+    pixels, labels = mnist(data)[0]
+    x = pixels.reshape(len(pixels), -1).astype(np.float32)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, labels, batch_size=128, epochs=EPOCHS, verbose=0)
     yield written(folder, "float32", model)
-    for dynamic in (False, True):
-        kind = "dynamic" if dynamic else "static"
+    for activations in ("static", "dynamic", "weights alone"):
         for bits in (8, 4, 2):
-            quantized = tfc.quantize(model, weights(bits, dynamic), None if dynamic else x)
-            yield written(folder, f"{kind}, {bits} bits", quantized)
-            if bits == 2 and not dynamic:
-                yield written(folder, f"{kind}, {bits} bits, size", quantized, prefer="size")
+            quantized = tfc.quantize(model, weights(bits, activations), x[:512] if activations == "static" else None)
+            yield written(folder, f"{activations}, {bits} bits", quantized)
     floats = peers.tensorflow_float(model)
     for bits in (8, 4):
         way = f"ai-edge-quantizer dynamic, {bits} bits"
         yield way, folder.peer(way, ".tflite", peers.ai_edge(floats, f"dynamic_wi{bits}_afp32")).path
 
 
-def mobilenets(folder: Folder) -> Iterator[tuple[str, Any]]:
+def mobilenets(folder: Folder) -> Iterator[NamedFile]:
     """Yield the files of MobileNetV2 at 224."""
     model = large("MobileNetV2")
     x = np.random.default_rng(0).uniform(-1, 1, (8, 224, 224, 3)).astype(np.float32)
     for bits in (8, 4):
-        quantized = tfc.quantize(model, weights(bits, dynamic=False), x, batch_size=4)
-        yield written(folder, f"static, {bits} bits of MobileNetV2", quantized)
-    yield written(folder, "static, 4 bits of MobileNetV2, size", quantized, prefer="size")
+        quantized = tfc.quantize(model, weights(bits, "static"), x, batch_size=4)
+        yield written(folder, f"static, {bits} bits", quantized)
+    yield written(folder, "static, 4 bits, prefer='size'", quantized, prefer="size")
 
 
 def of_resnet8(folder: Folder, setting: Setting) -> Iterator[dict[str, Any]]:

@@ -78,7 +78,8 @@ class Operators:
             forms.setdefault((weight.bits, weight.type, weight.why), []).append(weight.layer)
         for (bits, kind, why), layers in forms.items():
             named = f"{', '.join(layers[:MOST_LAYERS])}{', ...' if layers[MOST_LAYERS:] else ''}"
-            said.append(f"  {len(layers)} weights of {bits} bits are stored in {kind}: {named}")
+            count = "1 weight" if len(layers) == 1 else f"{len(layers)} weights"
+            said.append(f"  {count} of {bits} bits stored in {kind}: {named}")
             said[-1] += f" ({why})" if why else ""
         return said
 

@@ -27,8 +27,7 @@ def store_integers(file: File, weights: PlannedWeights, dynamic: bool, prefer: s
         prefer: "speed" or "size", where weights of fewer than 8 bits can't have both.
     """
     for place, graph in enumerate(file.graphs):
-        # In the body of a loop what is unpacked by LiteRT would be in every step.
-        _store(graph, weights, dynamic, StoredWeights(graph, weights, SPEED if place else prefer))
+        _store(graph, weights, dynamic, StoredWeights(graph, weights, prefer, loop=place > 0))
 
 
 def _store(graph: Graph, weights: PlannedWeights, dynamic: bool, stored: StoredWeights) -> None:

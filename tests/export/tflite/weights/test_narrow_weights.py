@@ -96,7 +96,8 @@ def test_files_compute_what_keras_does(files):
         (DENSE, "FLOAT32", 4, 8, 9, "INT4", "INT4"),
         (DENSE, "FLOAT32", 4, 7, 1, "INT8", "INT8"),
         (DENSE, "INT16", 4, 8, 1, "INT8", "INT4"),
-        (DENSE, "DEQUANTIZE", 2, 8, 1, "INT8", "INT2"),
+        (DENSE, "DEQUANTIZE", 2, 8, 1, "INT2", "INT2"),
+        (CONV, "DEQUANTIZE", 2, 8, 1, "INT8", "INT2"),
         (CONV, "FLOAT32", 2, 8, 1, "INT8", "INT4"),
         ("TRANSPOSE_CONV", "INT8", 4, 8, 1, "INT8", "INT8"),
     ],
@@ -119,7 +120,7 @@ def test_the_artifact_says_how_each_weight_is_stored_and_why(files):
     assert {weight.bits for weight in found.values()} == {4}
     assert found["odd"].why == "FULLY_CONNECTED in INT4 takes an even number of inputs, and there are 45"
     assert "prefer='size'" in found["spatial"].why and not found["pixel"].why
-    assert "3 weights of 4 bits are stored in int4: pixel, even, logits_linear" in str(artifact)
+    assert "3 weights of 4 bits stored in int4: pixel, even, logits_linear" in str(artifact)
 
 
 def test_integers_are_read_back_and_held_against_the_plan(network, x, tmp_path, monkeypatch):

@@ -22,10 +22,11 @@ class StoredWeights:
         graph: Where they are used.
         weights: Of the model; it notes how each is stored.
         prefer: "speed" or "size", where both can't be had.
+        loop: Whether the graph is the body of a loop.
     """
 
-    def __init__(self, graph: Graph, weights: PlannedWeights, prefer: str):
-        self._graph, self._weights, self._prefer = graph, weights, prefer
+    def __init__(self, graph: Graph, weights: PlannedWeights, prefer: str, *, loop: bool = False):
+        self._graph, self._weights, self._prefer, self._loop = graph, weights, prefer, loop
         self._known: dict[tuple[int, bytes, Storage, str], int] = {}
 
     def choose(self, op: Any, rule: KernelRule, found: Affine, activations: str) -> tuple[str, Storage]:
@@ -50,6 +51,8 @@ class StoredWeights:
 
     def choose_unpacked(self, name: str, found: Affine) -> Storage:
         """Return how the file stores weights that an operator gets as floats."""
+        if self._loop and found.bits < 8:
+            return Storage("INT8", "a loop reads it, which would unpack it in every step")
         return choose(name, UNPACKED, found, self._prefer)
 
     def constant(self, like: int, axis: int, found: Affine, storage: Storage, operator: str) -> int:

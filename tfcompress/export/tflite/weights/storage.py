@@ -16,7 +16,7 @@ DYNAMIC, UNPACKED = "FLOAT32", "DEQUANTIZE"
 """In place of the type of activations: they are rounded at run time; they are floats, and so are the weights that the
 kernel gets, behind a DEQUANTIZE."""
 
-MOST = 1.3
+MOST = 1.5
 """Times as long as with 8 bits that a kernel may take where speed is preferred."""
 
 
@@ -45,7 +45,7 @@ KERNELS: dict[tuple[str, str], dict[str, PackedKernel]] = {
     ("FULLY_CONNECTED", "INT8"): {"INT4": PackedKernel(10, 0.6, 1.1, multiple=2), "INT2": _DENSE_2},
     ("FULLY_CONNECTED", DYNAMIC): {"INT4": PackedKernel(12, 0.6, 1.1, multiple=2), "INT2": _DENSE_2},
     ("FULLY_CONNECTED", "INT16"): {"INT4": PackedKernel(13, 2), "INT2": PackedKernel(14, 2)},
-    ("FULLY_CONNECTED", UNPACKED): {"INT4": PackedKernel(6, 1.5), "INT2": PackedKernel(7, 1.5)},
+    ("FULLY_CONNECTED", UNPACKED): {"INT4": PackedKernel(6, 1.4), "INT2": PackedKernel(7, 1.4)},
     ("CONV_2D", "INT8"): {"INT4": PackedKernel(7, 5)},
     ("CONV_2D", DYNAMIC): {"INT4": PackedKernel(7, 4)},
     ("CONV_2D", UNPACKED): {"INT4": PackedKernel(6, 6), "INT2": PackedKernel(7, 6)},
