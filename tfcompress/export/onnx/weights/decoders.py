@@ -18,9 +18,9 @@ LEAST_OPSET = 18
 """The first that has BitwiseAnd, and a ReduceProd whose axes are an input."""
 
 _BODIES = {
-    # Integers of some bits each: plane by plane eight bits in a byte, x is (bits, bytes, 1); p is what each bit counts.
+    # Integers of some bits each: x is (bits, 1, bytes), as packed in `bits`; p is what each bit counts.
     UNPACK: """u (x, p) => (y) {
-        s = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+        s = Constant <value = uint8[8, 1] {1, 2, 4, 8, 16, 32, 64, 128}> ()
         m = Constant <value_ints = [0, -1]> ()
         a = BitwiseAnd (x, s)
         b = Cast <to = 9> (a)
