@@ -139,7 +139,20 @@ def test_flags_in_a_file(workshop, tmp_path, script):
         (["prune", "--noshrnk"], "Did you mean --noshrink?"),
         (["prune", "--recipe=int8"], "Expected a flag of `tfcompress prune`. Received: --recipe."),
         (["train", "--output=o.keras", "-v=loud"], "quiet|normal|debug"),
-        (["train"], "output"),
+        (["train"], "Expected --output=FILE, which `tfcompress train` needs. Received: none."),
+        (["prune", "--criterion=taylor"], "Received: --criterion=taylor. Did you mean 'gradient'?"),
+        (
+            ["prune", "--scope=local"],
+            "layer|global|flops|bytes. Received: --scope=local. Did you mean 'layer'?",
+        ),
+        (["quantize", "--recipe=INT8"], "Received: --recipe=INT8. Did you mean 'int8'?"),
+        (["prune", "--sparsity=80%"], "a share of zeros in [0, 1), such as 0.8 for 80 %. Received: --sparsity=80%."),
+        (["prune", "--epochs=0"], "Received: --epochs."),
+        (["train", "--epochs=0"], "--epochs=N, a whole number from 1 to 1,000,000. Received: --epochs=0."),
+        (["train", "--learning_rate=fast"], "Expected --learning_rate above 0. Received: --learning_rate=fast."),
+        (["train", "--overwrite=maybe"], "Expected --[no]overwrite. Received: --overwrite=maybe."),
+        (["train", "--flagfile=none"], "Expected a --flagfile that can be read. Received: [Errno 2]"),
+        (["prune", "--layers=a,,b"], "Expected --layers=NAME,NAME, each once. Received: --layers=a,,b."),
     ],
 )
 def test_the_nearest_name_is_suggested(command, message, script):

@@ -53,6 +53,7 @@ def test_what_is_in_a_model(workshop, script):
     done = script("inspect", f"--model={workshop / 'model.keras'}")
     assert "small: 58 parameters" in done.stdout
     assert "input x: float32 (any, 4)" in done.stdout
+    assert "output logits: float32 (any, 2)" in done.stdout
     found = json.loads(script("inspect", f"--model={workshop / 'model.keras'}", "--json=-").stdout)
     assert found["bytes_by_kind"] == {"float32 kernel": 192, "float32 bias": 40}
     assert [row["layer"] for row in found["layers"]] == ["hidden", "logits"]

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from tfcompress.core.arguments import nearest_names, short
+from tfcompress.core.arguments import short
+from tfcompress.core.names import nearest_names
 from tfcompress.graph.config_map import LayerConfigs
 
 SUFFIXES = (".json", ".yaml", ".yml")

@@ -14,8 +14,8 @@ from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 if TYPE_CHECKING:
     from tfcompress.data.dataset import Dataset
 
-DATA = tuple(dataset_flags.FLAGS)
-"""The flags of jobs that look at data."""
+DATA = (*dataset_flags.FLAGS, "seed")
+"""The flags of jobs that look at data, which the seed divides where it isn't divided."""
 
 
 def prepare(values: FlagValues) -> None:
@@ -31,7 +31,7 @@ def prepare(values: FlagValues) -> None:
     from tfcompress.data.sources.source import OPTIONS
     from tfcompress.data.sources.table import source_of
 
-    keras.utils.set_random_seed(_seed(values))
+    keras.utils.set_random_seed(values.seed)
     if not values.data:
         refuse_without_effect(values, "without --data", *OPTIONS)
         return
@@ -68,7 +68,7 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
         values.data,
         Request(
             inputs,
-            seed=_seed(values),
+            seed=values.seed,
             label=values.label,
             features=values.features,
             data_dir=values.data_dir,
@@ -77,10 +77,6 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
             outputs=outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) > 1 else None,
         ),
     )
-
-
-def _seed(values: FlagValues) -> int:
-    return int(values["seed"].value) if "seed" in values else 0
 
 
 def _specs_of_file(path: str | os.PathLike[str]) -> tuple[Any, list[Any]]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.flags import GENERAL, defined
+from tfcompress.cli.flags import FLAGS, GENERAL, defined
+from tfcompress.cli.flags.flag import Flag
 
 if TYPE_CHECKING:
     from tfcompress.pipeline.checkpoints import Resume
@@ -46,6 +47,10 @@ class Job:
     def names(self) -> tuple[str, ...]:
         """Return all flags that it takes, by their names in the table."""
         return (*self.flags, *GENERAL)
+
+    def flag(self, called: str) -> Flag | None:
+        """Return the flag that has a name on the command line; `None` if it takes none of that name."""
+        return next((FLAGS[name] for name in self.names() if called == (FLAGS[name].called or name)), None)
 
     def values(self) -> FlagValues:
         """Return its flags, to parse a command line with."""

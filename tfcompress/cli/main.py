@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-from absl import flags
 from absl.flags import FlagValues
 
-from tfcompress.cli import help_text, process, result
+from tfcompress.cli import flag_errors, help_text, process, result
 from tfcompress.cli.job import Job
 from tfcompress.cli.jobs import job_called, job_names
 from tfcompress.cli.wrong_use import UsageError
+from tfcompress.core.names import did_you_mean
 from tfcompress.core.temporary_folders import temporary_folder
 from tfcompress.core.version import VERSION
 
@@ -63,8 +62,8 @@ def code_of(command: Sequence[str]) -> int:
         if any(one in HELP for one in given):
             print(help_text.of_job(name, job))
             return OK
-        values = _parsed(name, job, given)
-    except (flags.Error, UsageError, ValueError) as error:  # a ValueError: --noflag=value
+        values = flag_errors.parsed(name, job, given)
+    except UsageError as error:
         return _wrong_use(error, name)
     with temporary_folder():
         return _done(name, job, values)
@@ -116,25 +115,8 @@ def _job(name: str) -> Job:
     if name in known:
         return job_called(name)
     received = f"Received: {name!r}." if name else "Received: none."
-    raise UsageError(f"Expected a job: {', '.join(known)}. {received}{_meant(name, known)}")
-
-
-def _parsed(name: str, job: Job, given: list[str]) -> FlagValues:
-    values = job.values()
-    try:
-        rest = values([name, *given])
-    except flags.UnrecognizedFlagError as error:
-        known = [one for flag in values for one in ((flag, f"no{flag}") if values[flag].boolean else (flag,))]
-        near = _meant(error.flagname, known, "--")
-        raise UsageError(f"Expected a flag of `tfcompress {name}`. Received: --{error.flagname}.{near}") from None
-    if len(rest) > 1:
-        raise UsageError(f"Expected flags only, as --name=value. Received: {' '.join(rest[1:])}.")
-    return values
-
-
-def _meant(name: str, known: list[str], before: str = "") -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return f" Did you mean {before}{near[0]}?" if near else ""
+    near = did_you_mean(name, known, written="{}")
+    raise UsageError(f"Expected a job: {', '.join(known)}. {received}{near}")
 
 
 def _wrong_use(error: Exception, name: str) -> int:

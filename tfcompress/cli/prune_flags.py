@@ -12,7 +12,8 @@ from absl.flags import FlagValues
 
 from tfcompress.cli.config_file import layer_configs
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
-from tfcompress.core.arguments import check_fields, short
+from tfcompress.core.arguments import check_choice, check_fields, short
+from tfcompress.core.names import CRITERIA_ELSEWHERE, UNITS_ELSEWHERE, did_you_mean
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pipeline.pruning_configs import removes_units, rising_schedule
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PruneConfig
@@ -39,7 +40,7 @@ def granularity_of(text: Any) -> str | Granularity:
     if found is None:
         raise ValueError(
             "Expected granularity to be element, channel, attention_head, N:M such as 2:4, or ROWSxCOLS such as "
-            f"16x1. Received: {text!r}."
+            f"16x1. Received: {text!r}.{did_you_mean(text, ('element', *STRUCTURES), UNITS_ELSEWHERE)}"
         )
     first, second = int(found[1]), int(found[3])
     return NofM(first, second) if found[2] == ":" else Block(first, second)
@@ -117,8 +118,7 @@ def _made(
 ) -> PruneConfig:
     """Return a config with a schedule over the steps of a training; a pattern knows its sparsity."""
     units = granularity_of(granularity)
-    if criterion not in CRITERIA:
-        raise ValueError(f"Expected `criterion` to be one of {', '.join(CRITERIA)}. Received: {short(criterion)}.")
+    check_choice("criterion", criterion, CRITERIA, also=CRITERIA_ELSEWHERE)
     # What is known of gradients comes with the first steps.
     late = any(name in GATHERED for name in needs_of(criterion))
     if isinstance(units, NofM):

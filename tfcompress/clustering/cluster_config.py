@@ -6,20 +6,13 @@ import dataclasses
 from typing import Any
 
 from tfcompress.core.arguments import check_choice, check_count, check_fields, check_flag, is_whole, says_fields
+from tfcompress.core.names import STARTS_ELSEWHERE
 from tfcompress.quantization.encoding import LARGEST_TABLE
 from tfcompress.quantization.weights.codebook import GRADIENTS
 from tfcompress.quantization.weights.levels import LEVELS
 from tfcompress.quantization.weights.starts import STARTS
 
 GRANULARITIES = ("per_tensor", "per_channel")
-
-_ELSEWHERE = {
-    "kmeans_plus_plus": "kmeans++",
-    "k-means++": "kmeans++",
-    "k-means": "kmeans",
-    "density_based": "density",
-    "quantiles": "quantile",
-}
 
 
 @says_fields
@@ -62,7 +55,7 @@ class ClusterConfig:
         set_field = object.__setattr__
         most = LARGEST_TABLE
         set_field(self, "number_of_clusters", check_count("number_of_clusters", self.number_of_clusters, 2, most))
-        check_choice("init", self.init, STARTS, also=_ELSEWHERE)
+        check_choice("init", self.init, STARTS, also=STARTS_ELSEWHERE)
         check_choice("codebook", self.codebook, ("free", *LEVELS))
         check_choice("gradient", self.gradient, GRADIENTS, also={"avg": "mean", "average": "mean"})
         check_flag("preserve_sparsity", self.preserve_sparsity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import math
 import numbers
@@ -17,6 +16,7 @@ import numpy as np
 
 from tfcompress.core.error_messages import told
 from tfcompress.core.limits import MOST
+from tfcompress.core.names import did_you_mean, nearest_names
 from tfcompress.core.uneven_rows import is_uneven
 
 
@@ -124,37 +124,6 @@ def check_choice(
         )
 
 
-def did_you_mean(given: Any, allowed: Iterable[Any], also: Mapping[str, str] | None = None, mark: str = "") -> str:
-    """Return a question for the nearest of several names, to stand behind a message; empty if none is near.
-
-    Args:
-        given: The name that is none of them.
-        allowed: The names.
-        also: {what one of them is called elsewhere: its name here}.
-        mark: What stands behind a name; empty: it is quoted.
-
-    >>> did_you_mean("criterium", ("criterion", "scope"), mark="=")
-    ' Did you mean criterion=?'
-    """
-    if not isinstance(given, str):
-        return ""
-    also = dict(also or {})
-    near = difflib.get_close_matches(given.lower(), [*map(str, allowed), *also], n=1)
-    found = also.get(near[0], near[0]) if near else ""
-    return f" Did you mean {f'{found}{mark}' if mark else repr(found)}?" if found else ""
-
-
-def nearest_names(given: Iterable[Any], names: Iterable[str]) -> str:
-    """Return a question for each name that is none of those there are, of which it may be one that is left.
-
-    >>> nearest_names(["imgae", "row"], ["image", "row"])
-    " Did you mean 'image'?"
-    """
-    given, names = list(given), list(names)
-    left = [name for name in names if name not in given]
-    return "".join(did_you_mean(name, left) for name in given if name not in names)
-
-
 def check_several(name: str, values: Any, such_as: str) -> None:
     """Raise ValueError unless a collection with an entry is given: of what is tried one after the other."""
     single = isinstance(values, str | bytes) or (isinstance(values, np.ndarray) and not values.ndim)
@@ -228,7 +197,7 @@ def check_keywords(what: str, given: Iterable[str], fields: Sequence[str]) -> No
         if name not in fields:
             raise TypeError(
                 f"Expected the fields of {what}: {', '.join(fields)}. Received: {name}=."
-                f"{did_you_mean(name, fields, mark='=')}"
+                f"{did_you_mean(name, fields, written='{}=')}"
             )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import nearest_names
+from tfcompress.core.names import nearest_names
 from tfcompress.core.uneven_rows import is_uneven
 from tfcompress.data.array_checks import array_of, check_finite
 from tfcompress.data.nested_inputs import unnested

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import check_choice, check_flag, nearest_names, short
+from tfcompress.core.arguments import check_choice, check_flag, short
+from tfcompress.core.names import nearest_names
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.uneven_rows import is_uneven

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.core.arguments import nearest_names
+from tfcompress.core.names import nearest_names
 from tfcompress.core.uneven_rows import check_rows, is_uneven
 from tfcompress.data.array_checks import array_of, check_finite, numbers_of
 from tfcompress.data.named_inputs import check_names

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tfcompress.core.arguments import check_choice, check_fields, says_fields, short
+from tfcompress.core.names import CRITERIA_ELSEWHERE, SCOPES_ELSEWHERE, UNITS_ELSEWHERE
 from tfcompress.core.old_calls import accepts_old_fields
 from tfcompress.pruning.allocation import Spread
 from tfcompress.pruning.criteria import CRITERIA, Criterion, needs_of
@@ -24,21 +25,6 @@ OLD_FIELDS = {"targets": "allocation"}
 
 OF_UNITS = ("activation_frequency", "scale")
 """Statistics that are known of whole units only."""
-
-
-ELSEWHERE = {
-    **dict.fromkeys(("taylor", "snip", "saliency", "fisher"), "gradient"),
-    **dict.fromkeys(("l1", "abs", "weight"), "magnitude"),
-    **dict.fromkeys(("apoz", "activation"), "activation_frequency"),
-    **dict.fromkeys(("slimming", "gamma", "batch_norm"), "bn_scale"),
-}
-"""What criteria are called in papers and other packages."""
-
-UNITS_ELSEWHERE = {
-    **dict.fromkeys(("unstructured", "weight", "fine_grained"), "element"),
-    **dict.fromkeys(("structured", "filter", "neuron", "unit"), "channel"),
-    "head": "attention_head",
-}
 
 
 @accepts_old_fields(**OLD_FIELDS)
@@ -105,12 +91,12 @@ class PruneConfig:
         if callable(self.criterion):
             _check_registered(self.criterion)
         else:
-            check_choice("criterion", self.criterion, CRITERIA, " or a function", also=ELSEWHERE)
+            check_choice("criterion", self.criterion, CRITERIA, " or a function", also=CRITERIA_ELSEWHERE)
         if not isinstance(self.granularity, Granularity):
             known = (*NAMED, *STRUCTURES)
             others = ", a tfcompress.Block or a tfcompress.NofM"
             check_choice("granularity", self.granularity, known, others, also=UNITS_ELSEWHERE)
-        check_choice("scope", self.scope, SCOPES, also={"local": "layer", "layerwise": "layer", "model": "global"})
+        check_choice("scope", self.scope, SCOPES, also=SCOPES_ELSEWHERE)
         self._check_threshold()
         self._check_allocation()
         self._check_pattern()

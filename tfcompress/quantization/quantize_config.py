@@ -7,8 +7,9 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-from tfcompress.core.arguments import check_choice, check_fields, check_flag, did_you_mean, is_whole, says_fields
+from tfcompress.core.arguments import check_choice, check_fields, check_flag, is_whole, says_fields
 from tfcompress.core.limits import MOST
+from tfcompress.core.names import did_you_mean
 from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
 from tfcompress.quantization.numerics.finite import check_bits
 

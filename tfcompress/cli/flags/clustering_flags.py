@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfcompress.cli.flags.flag import Flag
+from tfcompress.core.names import STARTS_ELSEWHERE
 
 INITS = ("kmeans++", "linear", "random", "density", "quantile", "kmeans")
 CODEBOOKS = ("free", "uniform", "power_of_two", "additive_power_of_two")
@@ -17,6 +18,7 @@ FLAGS = {
         "kmeans++",
         "choice",
         choices=INITS,
+        elsewhere=STARTS_ELSEWHERE,
     ),
     "codebook": Flag(
         "Any values, or fixed levels times a scale that is trained; the number of levels is odd.",

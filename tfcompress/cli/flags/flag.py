@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -24,6 +24,7 @@ class Flag:
         least: Of a number.
         most: Of a number.
         choices: What a choice may be.
+        elsewhere: {what a choice is called elsewhere: its name here}.
         valid: What else a value has to be.
         wanted: What is said of a value that isn't: "Expected ...".
         called: Its name on the command line, where that isn't its name in the table.
@@ -37,6 +38,7 @@ class Flag:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = dataclasses.field(default_factory=dict)
     valid: Callable[[Any], bool] | None = None
     wanted: str = ""
     called: str = ""
@@ -65,13 +67,13 @@ class Flag:
         """Refuse what no flag of its kind may be: a list or text with nothing in it, a number that is none."""
         how = {"flag_values": values}
         if self.kind == "list":
-            text = f"Expected --{name} with entries between commas, each once."
+            text = f"Expected {self.form(name)}, each once."
             flags.register_validator(name, lambda given: _full(name, given), text, **how)
         elif self.kind == "text":
-            text = f"Expected --{name} with a value. Received: none."
+            text = f"Expected {self.form(name)}. Received: none."
             flags.register_validator(name, lambda given: given != "", text, **how)
         elif self.kind == "number":
-            text = f"Expected --{name} to be a number. Received: one that is not finite."
+            text = self.expected(name)
             flags.register_validator(name, lambda given: given is None or math.isfinite(given), text, **how)
 
     def form(self, name: str) -> str:
@@ -81,6 +83,16 @@ class Flag:
         if self.kind == "choice":
             return f"--{name}={'|'.join(self.choices)}"
         return f"--{name}={self.shown}"
+
+    def expected(self, name: str) -> str:
+        """Return what a value of it is to be, for a message."""
+        if self.wanted:
+            return self.wanted
+        known = self.least is not None and self.most is not None
+        between = f" from {self.least:,g} to {self.most:,.15g}" if known else ""
+        kinds = {"integer": "a whole number", "number": "a number"}
+        what = f", {kinds[self.kind]}{between}" if self.kind in kinds else ""
+        return f"Expected {self.form(name)}{what}."
 
 
 def _whole(value: float | None) -> int | None:

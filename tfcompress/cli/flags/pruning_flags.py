@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfcompress.cli.flags.flag import Flag
+from tfcompress.core.names import CRITERIA_ELSEWHERE, SCOPES_ELSEWHERE
 
 SCOPES = ("layer", "global", "flops", "bytes")
 CRITERIA = ("magnitude", "l2", "threshold", "gradient", "movement", "activation_frequency", "bn_scale", "random")
@@ -44,6 +45,7 @@ FLAGS = {
         "layer",
         "choice",
         choices=SCOPES,
+        elsewhere=SCOPES_ELSEWHERE,
     ),
     "criterion": Flag(
         "What makes a weight important: its size, |w * gradient|, its movement, how often its unit fires, the scale "
@@ -51,6 +53,7 @@ FLAGS = {
         "magnitude",
         "choice",
         choices=CRITERIA,
+        elsewhere=CRITERIA_ELSEWHERE,
     ),
     "granularity": Flag(
         "What is pruned at once: element, 16x1 (blocks of inputs x outputs), 2:4 (two of four are kept), channel or "

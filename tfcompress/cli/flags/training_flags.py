@@ -36,5 +36,4 @@ FLAGS = {
         choices=POLICIES,
         called="precision",
     ),
-    "seed": Flag("Seed of everything that is random.", 0, "integer", "N", 0, 2**32 - 1),
 }

@@ -73,7 +73,7 @@ JOB = Job(
     run=cluster,
     flags=(
         *("model", *DATA, "output", "overwrite", "unsafe", "layers", "config", "number_of_clusters", "init"),
-        *("codebook", "table_granularity", "zero_cluster", "finetune_epochs", "batch_size", "learning_rate", "seed"),
+        *("codebook", "table_granularity", "zero_cluster", "finetune_epochs", "batch_size", "learning_rate"),
         *("dry_run", *MACHINE),
     ),
     required=("model", "output"),

@@ -112,7 +112,7 @@ JOB = Job(
     run=compress,
     flags=(
         *("model", *DATA, "output_dir", "name", "overwrite", "unsafe", "layers", "config", "sparsity"),
-        *("epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "seed", "threads", "dry_run"),
+        *("epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "threads", "dry_run"),
     ),
     defaults={"qat_epochs": 3},
     # NAME may be that of the data, which isn't open yet.

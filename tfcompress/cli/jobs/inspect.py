@@ -34,12 +34,14 @@ def _of_model(values: FlagValues) -> Result:
 
     import tfcompress as tfc
     from tfcompress.evaluation.inspection import table_of_bytes
+    from tfcompress.graph.inputs.symbolic import graph_of, has_graph
     from tfcompress.reports.tables import to_text
 
     model = tfc.load(values.model, unsafe=values.unsafe)
     summary = tfc.summary(model)
     inputs = {tensor.name: tensor for tensor in getattr(model, "inputs", None) or ()}  # a subclassed model has none
-    outputs = dict(zip(getattr(model, "output_names", ()), getattr(model, "outputs", None) or (), strict=False))
+    names = graph_of(model).output_names if has_graph(model) else ()
+    outputs = dict(zip(names, getattr(model, "outputs", None) or (), strict=False))
     ends: dict[str, dict[str, Any]] = {
         kind: {name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype)} for name, tensor in given.items()}
         for kind, given in (("inputs", inputs), ("outputs", outputs))

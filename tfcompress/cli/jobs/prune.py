@@ -147,7 +147,6 @@ JOB = Job(
             "finetune_epochs",
             "batch_size",
             "learning_rate",
-            "seed",
             "dry_run",
             *MACHINE,
         ),

@@ -107,7 +107,7 @@ JOB = Job(
         *("model", *DATA, "output", "outputs", "overwrite", "unsafe", "layers", "config", "recipe", "range"),
         *("calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch"),
         *("freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity"),
-        *("inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate", "seed", "dry_run", *MACHINE),
+        *("inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate", "dry_run", *MACHINE),
     ),
     required=("model", "output"),
     target=lambda values: values.output,

@@ -77,7 +77,7 @@ JOB = Job(
     run=train,
     flags=(
         *("model", *DATA, "output", "overwrite", "unsafe", "config", "epochs", "batch_size", "learning_rate"),
-        *("training_precision", "seed", "dry_run", *MACHINE),
+        *("training_precision", "dry_run", *MACHINE),
     ),
     required=("output",),
     target=lambda values: values.output,

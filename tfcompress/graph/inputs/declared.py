@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 
 import keras
 
-from tfcompress.core.arguments import nearest_names, short
+from tfcompress.core.arguments import short
+from tfcompress.core.names import nearest_names
 from tfcompress.core.out_of_memory import memory_said
 
 Shape = tuple[int | None, ...]
