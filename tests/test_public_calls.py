@@ -40,7 +40,7 @@ SIGNATURES = {
     "input_dtypes=None, **config",
     "quantization_error": "x, bits=8, **how",
     "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
-    "reestimate_batch_norm=False, batch_size=32, input_shapes=None, input_dtypes=None",
+    "reestimate_batch_norm=False, rounding='nearest', batch_size=32, input_shapes=None, input_dtypes=None",
     "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",
     "sensitivity": "model, data, layers=None, *, sparsities=None, bits=None, metric='accuracy', resume=None, "

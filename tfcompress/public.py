@@ -41,7 +41,9 @@ from tfcompress.pruning import (
     xnnpack_prunable,
 )
 from tfcompress.quantization import (
+    GPTQ,
     ActivationSpec,
+    AdaRound,
     QuantizationError,
     QuantizeConfig,
     WeightSpec,
@@ -53,7 +55,9 @@ from tfcompress.quantization import (
 )
 
 __all__ = [
+    "GPTQ",
     "ActivationSpec",
+    "AdaRound",
     "Artifact",
     "Block",
     "ClusterConfig",

@@ -242,7 +242,8 @@ def test_grids_that_the_policy_cannot_hold():
     with pytest.warns(UserWarning, match=f"up to 16 bits lie behind layers in {DTYPE}"):
         tfc.quantize(tfc.mixed_precision(networks.mlp(), HALF), "int16x8", x)
     tfc.quantize(tfc.mixed_precision(networks.mlp(), HALF), "int8", x)
-    uncalibrated = tfc.quantize(networks.mlp(), tfc.QuantizeConfig(tfc.WeightSpec(bits=12), None))
+    with pytest.warns(UserWarning, match="No runtime has kernels for weights of 12 bits"):
+        uncalibrated = tfc.quantize(networks.mlp(), tfc.QuantizeConfig(tfc.WeightSpec(bits=12), None))
     with pytest.warns(UserWarning, match="12 bits"):
         tfc.mixed_precision(uncalibrated, HALF)
 

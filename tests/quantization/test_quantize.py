@@ -82,6 +82,7 @@ def test_recipes(recipe):
     assert 0 < error < {"float16": 1e-3, "int16x8": 0.02, "int8_weights": 0.02}.get(recipe, 0.05)
 
 
+@pytest.mark.filterwarnings("ignore:No runtime has kernels")
 def test_finer_grids_are_nearer():
     model = build("residual")
     x = data_of(model)
@@ -93,6 +94,7 @@ def test_finer_grids_are_nearer():
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+@pytest.mark.filterwarnings("ignore:No runtime has kernels")
 def test_training_lowers_the_loss_that_coarse_grids_cost():
     keras.utils.set_random_seed(1)
     generator = np.random.default_rng(0)

@@ -15,6 +15,7 @@ import numpy as np
 from tfcompress.core.arguments import check_flag, short
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
+from tfcompress.core.progress import progress
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate
 from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
@@ -30,7 +31,6 @@ from tfcompress.evaluation.timing import Timing
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.plan.file_operators import Operators
-from tfcompress.reports.progress import progress
 
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from tfcompress.core.arguments import running
 from tfcompress.core.keras_private import activations_freed
-from tfcompress.core.transform import read
 from tfcompress.core.uneven_rows import cut, fixes_rows, is_uneven
 from tfcompress.data.named_inputs import count_samples, fit_inputs
 from tfcompress.graph import rebuild
@@ -184,7 +183,7 @@ def _ranges_as_numbers(model: keras.Model, shift: float = 0.0, coarse: Collectio
             if quantizer.learns and quantizer.calibrated:
                 moved = shift * (COARSE if id(quantizer) in coarse else 1)
                 factor = np.float32(1 + moved * 2.0 ** (1 - quantizer.spec.bits))
-                low, high = np.asarray(read(quantizer.ends), np.float32) * factor
+                low, high = np.asarray(quantizer.range, np.float32) * factor
                 undo.callback(object.__setattr__, quantizer, "fixed", None)
                 object.__setattr__(quantizer, "fixed", (float(low), float(high)))
         yield

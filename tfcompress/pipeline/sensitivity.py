@@ -19,6 +19,7 @@ from tfcompress.core.arguments import check_flag, check_several, short
 from tfcompress.core.atomic_files import check_target
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
+from tfcompress.core.progress import progress as progress_bar
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.core.wrappers import inner_weights
@@ -33,7 +34,6 @@ from tfcompress.pruning.schedules.base import check_sparsity
 from tfcompress.pruning.top_k import keep_count, largest
 from tfcompress.quantization.numerics.arrays import dequantize, uniform_quantize
 from tfcompress.quantization.numerics.finite import check_bits
-from tfcompress.reports.progress import progress as progress_bar
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
 

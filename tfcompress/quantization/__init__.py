@@ -2,11 +2,14 @@
 
 from tfcompress.quantization.numerics.arrays import QuantizationError, dequantize, quantization_error, uniform_quantize
 from tfcompress.quantization.ptq.calibration import calibrate
+from tfcompress.quantization.ptq.rounding_methods import GPTQ, AdaRound
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig, WeightSpec
 
 __all__ = [
+    "GPTQ",
     "ActivationSpec",
+    "AdaRound",
     "QuantizationError",
     "QuantizeConfig",
     "WeightSpec",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.quantization.numerics.nudging import integers, symmetric_grid
+from tfcompress.quantization.numerics.nudging import grid_of_scale, integers, symmetric_grid
 
 PIECE = 1 << 20
 """How many values are looked at together, so that temporaries stay small beside a large weight."""
@@ -90,8 +90,31 @@ class Affine(Encoding):
             bits: 2 to 16; the largest integer is 2^(bits-1) - 1.
             axis: The axes whose places have a scale of their own; (): one scale for all.
         """
-        shape = [size if place in axis else 1 for place, size in enumerate(values.shape)]
-        low, high, scale, inverse = symmetric_grid(np, np.asarray(limit, np.float32).reshape(shape), bits)
+        grid = symmetric_grid(np, _along(values, limit, axis), bits)
+        return cls._on(grid, values, bits)
+
+    @classmethod
+    def of_scale(
+        cls, values: np.ndarray, scale: Any, bits: int, axis: Sequence[int] = (), narrow: bool = False
+    ) -> Affine:
+        """Return values on the symmetric grid of a scale, as `fake_quant_scaled` rounds them.
+
+        Args:
+            values: float32.
+            scale: Above 0; of the values' shape along `axis`.
+            bits: 2 to 16; the integers are those from -2^(bits-1) to 2^(bits-1) - 1.
+            axis: The axes whose places have a scale of their own; (): one scale for all.
+            narrow: Whether the lowest integer stays unused.
+
+        >>> Affine.of_scale(np.float32([-9, 0.4, 9]), 0.5, bits=4).integers.tolist()
+        [-8, 1, 7]
+        """
+        return cls._on(grid_of_scale(np, _along(values, scale, axis), bits, narrow), values, bits)
+
+    @classmethod
+    def _on(cls, grid: tuple[Any, Any, Any, Any], values: np.ndarray, bits: int) -> Affine:
+        """Return values on a grid: its ends, scale and inverse."""
+        low, high, scale, inverse = grid
         found = np.empty(values.shape, np.int8 if bits <= 8 else np.int16)
         for piece in pieces(values.shape):
             ends = (_part(low, piece), _part(high, piece))
@@ -169,14 +192,18 @@ class Affine(Encoding):
         return Affine(self.integers.take(places, axis), part(self.scale), part(self.zero_point), self.bits)
 
     def scaled(self, factor: np.ndarray) -> Affine:
-        """Return the encoding of the weight times a factor, which broadcasts with its shape."""
+        """Return the encoding of the weight times a factor, which broadcasts with its shape.
+
+        A negative factor makes the lowest integer of a grid that isn't narrow one more than the largest: a bit more.
+        """
         factor = np.asarray(factor, np.float64)
         factor = factor.reshape((1,) * (self.integers.ndim - factor.ndim) + factor.shape)
         signs = np.sign(factor).astype(np.int8)
         centred = self.integers if not np.any(self.zero_point) else self.integers - self.zero_point
         made = (centred * signs).astype(self.integers.dtype) + np.asarray(self.zero_point, self.integers.dtype)
         scale = (self.scale * np.where(factor == 0, 1.0, np.abs(factor))).astype(np.float32)
-        return Affine(made, scale, self.zero_point, self.bits)
+        beyond = bool((factor < 0).any()) and self.bits < 8 and made.max(initial=0) >= 2 ** (self.bits - 1)
+        return Affine(made, scale, self.zero_point, self.bits + beyond)
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
         """Return scales or zero points so that they broadcast with the integers: blocks are repeated."""
@@ -324,6 +351,11 @@ def pieces(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
         yield from ((slice(start, start + rows),) for start in range(0, shape[0], rows))
     elif not shape:
         yield ()
+
+
+def _along(values: np.ndarray, own: Any, axis: Sequence[int]) -> np.ndarray:
+    """Return numbers of an array's shape along some axes in a shape that broadcasts with it."""
+    return np.asarray(own, np.float32).reshape([size if at in axis else 1 for at, size in enumerate(values.shape)])
 
 
 def _part(values: np.ndarray, piece: tuple[slice, ...]) -> np.ndarray:

@@ -39,11 +39,19 @@ from tfcompress.quantization.graph.layer_precisions import (
 from tfcompress.quantization.imbalance.detection import resolve_imbalance
 from tfcompress.quantization.imbalance.late_data import warn_of_raw
 from tfcompress.quantization.imbalance.placed_graph import Includes
-from tfcompress.quantization.preconditions import check_data, check_finite, warn_without_integers
+from tfcompress.quantization.preconditions import (
+    check_data,
+    check_finite,
+    check_start,
+    warn_without_integers,
+    warn_without_kernels,
+)
 from tfcompress.quantization.ptq import bias_correction
 from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.ptq.equalization import equalize_graph
+from tfcompress.quantization.ptq.layer_rounding import round_weights
+from tfcompress.quantization.ptq.rounding_methods import Rounding, rounding_of
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer
@@ -60,6 +68,7 @@ def quantize(
     equalize: bool = False,
     correct_bias: bool = False,
     reestimate_batch_norm: bool = False,
+    rounding: str | Rounding = "nearest",
     batch_size: int = 32,
     input_shapes: Any = None,
     input_dtypes: Any = None,
@@ -86,6 +95,10 @@ def quantize(
         equalize: Whether to equalize the channels of neighbouring kernels first (`quantization.ptq.equalization`).
         correct_bias: Whether to correct biases for what quantization shifts (`quantization.ptq.bias_correction`).
         reestimate_batch_norm: Whether to compute the statistics of batch normalization anew under quantized weights.
+        rounding: How weights are rounded: "nearest"; "adaround", up or down, by what makes the least error of each
+            layer's outputs on `data`; "gptq", one input after the other; or a `tfc.AdaRound(steps=...)` or
+            `tfc.GPTQ(...)`, whose `folder` keeps each layer as soon as it is done. Of 4 bits and less that is worth
+            points. Bars on a terminal show how far it is.
         batch_size: Samples in a batch, where `data` holds arrays, as `tfcompress.calibrate` takes it.
         input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
@@ -118,16 +131,21 @@ def quantize(
     check_flags(equalize=equalize, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     check_built(model)
     check_batch_size(batch_size)
+    method = rounding_of(rounding)
     check_data(data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
+    if method is not None and data is None:
+        raise ValueError(f"Expected data with rounding={rounding!r}. Received: None.")
     _check_not_quantized(model)
     warn_of_remarks(model)
     data = again(data)
     with place_of(model), inputs_given(shapes_of(model, data)):
-        how = {"equalize": equalize, "keep_reference": correct_bias}
+        how = {"equalize": equalize, "keep_reference": correct_bias or method is not None}
         flat = opened(model)
         merge_lora(flat.layers)
         check_finite(flat.layers)
         chosen, precisions = chosen_layers(flat, choice, configs, single)
+        check_start(precisions, data)
+        warn_without_kernels(precisions)
         quantized, reference = _quantized(flat, precisions, chosen, data, batch_size, **how)
         warn_without_integers(quantized)
         warn_of_lost_grids(quantized)
@@ -138,9 +156,11 @@ def quantize(
         if data is not None and any(q.learns for q in activation_quantizers(quantized)):
             warn_of_pixels(model, find_ranges(quantized, data, batch_size))
             warn_of_float(quantized)
+        if reference is not None and method is not None:
+            round_weights(quantized, reference, data, method, batch_size)
         if reestimate_batch_norm:
             reestimate_batch_norms(quantized, data, batch_size)
-        if reference is not None:
+        if reference is not None and correct_bias:
             bias_correction.correct_bias(quantized, reference, data, batch_size)
     return quantized
 

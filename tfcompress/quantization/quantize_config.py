@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,16 @@ from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
 from tfcompress.quantization.numerics.finite import check_bits
 
 WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
-WEIGHT_RANGES = ("minmax", "mse")
-ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy")
+FEW_VALUES = ("binary", "ternary")
+"""Ranges that say what each weight becomes, too."""
+
+WEIGHT_RANGES = ("minmax", "mse", "learned", *FEW_VALUES)
+ACTIVATION_RANGES = ("minmax", "ema", "percentile", "mse", "entropy", "learned", "learned_offset", "pact")
+TRAINED_RANGES = ("learned", "learned_offset", "pact")
+"""Those whose ends the optimizer trains beside the weights."""
+
+WEIGHT_BITS = 8
+"""The most bits of weights that runtimes have kernels for."""
 
 
 def _checked_step(name: str, step: Any) -> int | None:
@@ -51,9 +60,11 @@ class WeightSpec:
     """How kernels are quantized: on a uniform grid in whose middle is zero, as integer kernels want it.
 
     Attributes:
-        bits: 2 to 16.
+        bits: 2 to 16; 2 with "binary" and "ternary", whatever isn't said.
         granularity: "per_channel", one scale for each output channel, or "per_tensor".
-        range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate.
+        range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate;
+            "learned": the scale is trained beside the weights (LSQ, `quantization.weights.learned_step`); "binary",
+            "ternary": two or three values for each channel (`quantization.numerics.few_values`).
     """
 
     bits: int = 8
@@ -64,6 +75,13 @@ class WeightSpec:
         _set(self, bits=check_bits(self.bits))
         check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
         check_choice("range", self.range, WEIGHT_RANGES)
+        if self.range in FEW_VALUES:
+            if self.bits not in (2, type(self).bits):
+                raise ValueError(
+                    f"Expected bits=2, or none, with range={self.range!r}. Received: bits={self.bits}. More bits go "
+                    "with range='minmax', 'mse' or 'learned'."
+                )
+            _set(self, bits=2)
 
     @classmethod
     def from_dict(cls, values: Any) -> WeightSpec:
@@ -84,11 +102,14 @@ class ActivationSpec:
         range: How calibration finds the range: "minmax", the extremes of all data; "percentile", "mse" (least
             squared error) or "entropy" (least Kullback-Leibler divergence) of all values; or "ema", the moving
             average of each batch's extremes, which is meant for training: it alone depends on how the data is cut
-            into batches and ordered. Training goes on from what was found with the moving average.
+            into batches and ordered. Training goes on from what was found with the moving average. Or it is trained
+            beside the weights, from where calibration lets it begin: "learned" (LSQ, the scale), "learned_offset"
+            (LSQ+, scale and offset) or "pact" (the clip); see `quantization.graph.learned_quantizer`.
         symmetric: Whether zero is the middle of the range.
         dynamic: Whether the range is that of each sample at run time; nothing is calibrated then.
         percentile: For "percentile": the share of values, in per cent, that the range holds.
         momentum: For "ema" and for training: what remains of the old average at each step.
+        clip_decay: For "pact": what the square of each clip counts for in the loss.
     """
 
     bits: int = 8
@@ -97,6 +118,7 @@ class ActivationSpec:
     dynamic: bool = False
     percentile: float = 99.99
     momentum: float = 0.99
+    clip_decay: float = 1e-4
 
     def __post_init__(self) -> None:
         check_choice("range", self.range, ACTIVATION_RANGES)
@@ -107,7 +129,23 @@ class ActivationSpec:
             dynamic=check_flag("dynamic", self.dynamic),
             percentile=_checked_number("percentile", self.percentile, "above 50, up to 100", lambda x: 50 < x <= 100),
             momentum=_checked_number("momentum", self.momentum, "in [0, 1)", lambda x: 0 <= x < 1),
+            clip_decay=_checked_number("clip_decay", self.clip_decay, "at least 0", lambda x: 0 <= x < math.inf),
         )
+        if self.dynamic and self.trained:
+            raise ValueError(
+                f"Expected dynamic=False with range={self.range!r}, which is trained. Received: dynamic=True. Take one "
+                "of both."
+            )
+
+    @property
+    def kernel_bits(self) -> tuple[int, ...]:
+        """Bits of activations that the runtimes have kernels for."""
+        return (8,) if self.dynamic else (8, 16)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the optimizer trains the range."""
+        return self.range in TRAINED_RANGES
 
     def scale(self, low: Any, high: Any) -> Any:
         """Return the scale of a range; on a symmetric one the lowest integer stays unused.
@@ -130,6 +168,9 @@ class QuantizeConfig:
         freeze_batch_norm_step: The training step from which batch normalization uses, and no longer moves, its
             statistics; `None`: never.
         float16: Whether kernels are rounded to float16 instead; `weights` and `activations` don't count then.
+        first_and_last_bits: The least bits of the first and the last layers with a kernel, of weights and activations:
+            those that no other is before, or behind. 8 is what the literature of few bits has; `None`: they are as
+            the others.
 
     Example:
 
@@ -142,6 +183,7 @@ class QuantizeConfig:
     freeze_ranges_step: int | None = None
     freeze_batch_norm_step: int | None = None
     float16: bool = False
+    first_and_last_bits: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.weights, WeightSpec):
@@ -149,8 +191,30 @@ class QuantizeConfig:
         if self.activations is not None and not isinstance(self.activations, ActivationSpec):
             raise TypeError(f"Expected activations to be an ActivationSpec or None. Received: {self.activations!r}.")
         _set(self, float16=check_flag("float16", self.float16))
+        if self.first_and_last_bits is not None:
+            _set(self, first_and_last_bits=check_bits(self.first_and_last_bits, "first_and_last_bits"))
         for name in ("freeze_ranges_step", "freeze_batch_norm_step"):
             _set(self, **{name: _checked_step(name, getattr(self, name))})
+
+    @property
+    def at_the_ends(self) -> QuantizeConfig:
+        """The config of the first and the last layers.
+
+        >>> config = QuantizeConfig(WeightSpec(bits=4), ActivationSpec(bits=4), first_and_last_bits=8)
+        >>> config.at_the_ends.weights.bits, config.at_the_ends.activations.bits
+        (8, 8)
+        """
+        least = self.first_and_last_bits
+        if least is None:
+            return self
+        few = self.weights.range in FEW_VALUES and least > self.weights.bits
+        weights = dataclasses.replace(
+            self.weights, bits=max(least, self.weights.bits), range="minmax" if few else self.weights.range
+        )
+        activations = self.activations
+        if activations is not None:
+            activations = dataclasses.replace(activations, bits=max(least, activations.bits))
+        return dataclasses.replace(self, weights=weights, activations=activations)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

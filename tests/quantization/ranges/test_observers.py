@@ -12,7 +12,7 @@ from tfcompress.quantization.ranges import observers
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "learned"])
 def test_every_range_holds_zero_and_stays_within_the_extremes(kind, name, symmetric):
     x = samples(name)
     low, high = calibrated(ActivationSpec(range=kind, symmetric=symmetric), *np.split(x, 10)).range()

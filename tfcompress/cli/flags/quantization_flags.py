@@ -10,7 +10,7 @@ RECIPES = (
     *("int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "int4_weights", "dynamic_int4"),
     "float16",
 )
-RANGES = ("minmax", "percentile", "mse", "entropy", "ema")
+RANGES = ("minmax", "percentile", "mse", "entropy", "ema", "learned", "learned_offset", "pact")
 
 
 def _freezing(what: str, unit: str) -> Flag:

@@ -9,15 +9,11 @@ import numpy as np
 
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
-from tfcompress.quantization.quantize_config import ActivationSpec
+from tfcompress.quantization.quantize_config import WEIGHT_BITS, ActivationSpec
 from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 
 LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
-
-
-ACTIVATION_BITS = {"static": (8, 16), "dynamic": (8,)}
-"""Of which there are kernels, by how ranges are found."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +47,7 @@ def check_bits(model: keras.Model, kind: str) -> None:
     """
     for quantizer in activation_quantizers(model):
         spec = quantizer.spec
-        known = ACTIVATION_BITS["dynamic" if spec.dynamic else "static"]
+        known = spec.kernel_bits
         if spec.bits not in known:
             where = " whose ranges are found at run time" if spec.dynamic else ""
             raise ValueError(
@@ -67,10 +63,10 @@ def check_bits(model: keras.Model, kind: str) -> None:
             )
     for layer in wrapped_layers(model):
         bits = max((t.spec.bits for _, t in layer.transforms if isinstance(t, WeightQuantizer)), default=0)
-        if bits > 8:
+        if bits > WEIGHT_BITS:
             raise ValueError(
-                f"Expected weights of at most 8 bits, which the runtimes have kernels for. Received: {bits} bits in "
-                f"{model.name!r}, at layer {layer.name!r}. Quantize with bits=8, or strip the model."
+                f"Expected weights of at most {WEIGHT_BITS} bits, which the runtimes have kernels for. Received: "
+                f"{bits} bits in {model.name!r}, at layer {layer.name!r}. Quantize with bits=8, or strip the model."
             )
 
 

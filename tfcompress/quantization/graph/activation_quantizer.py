@@ -119,8 +119,7 @@ class ActivationQuantizer(Inserted):
                 f"Expected a calibrated range. Received: that of {self.source or self.name!r}, which is "
                 + ("found at run time." if self.spec.dynamic else "not calibrated. Call tfcompress.calibrate or train.")
             )
-        low, high = read(self.ends)
-        return float(low), float(high)
+        return self.found()
 
     @property
     def grid(self) -> Grid:
@@ -133,9 +132,18 @@ class ActivationQuantizer(Inserted):
         if self.fixed is not None:
             low, high = (ops.convert_to_tensor(np.float32(end)) for end in self.fixed)
         else:
-            ends = ops.convert_to_tensor(self.ends.value)
-            low, high = ends[0], ends[1]
+            low, high = self.now()
         return self.spec.scale(low, high)
+
+    def found(self) -> tuple[float, float]:
+        """Return the range that was found from data, as numbers."""
+        low, high = read(self.ends)
+        return float(low), float(high)
+
+    def now(self) -> tuple[Tensor, Tensor]:
+        """Return the range that was found from data, as tensors."""
+        ends = ops.convert_to_tensor(self.ends.value)
+        return ends[0], ends[1]
 
     def see(self, seen: Mapping[str, Any] | None) -> None:
         """Keep what calibration has seen of the model's inputs, in plain lists: Keras tracks what is assigned."""
@@ -146,11 +154,6 @@ class ActivationQuantizer(Inserted):
         checked_range(minimum, maximum)
         put(self.ends, [minimum, maximum])
         self.counts.assign([FIXED if settled else SETTLED, int(read(self.counts)[1])])
-
-    def reset(self) -> None:
-        """Forget the range."""
-        for variable in (self.ends, self.counts):
-            variable.assign(ops.zeros((2,), variable.dtype))
 
     def build(self, input_shape: Any = None) -> None:
         """Create the state: the ends of the range; how often they were updated, and the training step."""
@@ -188,11 +191,15 @@ class ActivationQuantizer(Inserted):
         elif self.fixed is not None:
             y = self.quantized(x, *(np.float32(end) for end in self.fixed))
         elif training and observe:
-            y = self.quantized(x, *self._observe(x), past_relu=True)
+            y = self.in_training(x)
         else:
-            ends, counts = (ops.convert_to_tensor(v.value) for v in (self.ends, self.counts))
-            y = ops.where(counts[0] > 0, self.quantized(x, ends[0], ends[1]), x)
+            counts = ops.convert_to_tensor(self.counts.value)
+            y = ops.where(counts[0] > 0, self.quantized(x, *self.now()), x)
         return ops.cast(y, inputs.dtype)
+
+    def in_training(self, x: Tensor) -> Tensor:
+        """Let the range follow a batch, and return the batch on the grid."""
+        return self.quantized(x, *self._observe(x), past_relu=True)
 
     def quantized(self, x: Tensor, low: Tensor, high: Tensor, past_relu: bool = False) -> Tensor:
         """Return a tensor fake-quantized in a range."""

@@ -127,7 +127,7 @@ class QuantizedLayer(CompressedLayer):
         if len(chosen) != 1:
             return None
         transform = chosen[0]
-        limit = transform.limit(at_hand(ops.cast(self.value_before(transform), "float32")))
+        scale = transform.scale(at_hand(ops.cast(self.value_before(transform), "float32")))
         if name_of(self.layer) == "einsumdense":
             form = matrix_form(self.layer)
             made = form.kernel_axes[form.summed :] if form else ()
@@ -135,8 +135,8 @@ class QuantizedLayer(CompressedLayer):
             if not plain or tuple(made) != tuple(sorted(made)):
                 return None
         elif transform.axis is not None:
-            limit = ops.reshape(limit, (-1,))
-        return limit / (2 ** (transform.spec.bits - 1) - 1)
+            scale = ops.reshape(scale, (-1,))
+        return scale
 
 
 # What surrounds a wrapper in its graph, found once: how often it is called; its quantizer, its own call and those of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -31,12 +32,18 @@ from tfcompress.quantization.graph.layer_precisions import (
     LayerPrecisions,
     is_left_alone,
 )
+from tfcompress.quantization.graph.learned_quantizer import LearnedQuantizer
 from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.placement import NOT_CHOSEN, ONLY_WEIGHTS, Placement, place
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.weights.few_values import FewValues
 from tfcompress.quantization.weights.float16 import Float16Weight
+from tfcompress.quantization.weights.learned_step import LearnedStep
 from tfcompress.quantization.weights.uniform import WeightQuantizer
+
+QUANTIZERS: dict[str, type[WeightQuantizer]] = {"learned": LearnedStep, "binary": FewValues, "ternary": FewValues}
+"""By `WeightSpec.range`; of others the grid is found from the weight in every call."""
 
 MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
@@ -149,9 +156,15 @@ class _Inserter:
         maker = self.graph.producer(old)
         name = free(f"{source}_quantizer", self.names)
         self.names.add(name)
-        return ActivationQuantizer(
-            config.activations,
-            fixed=None if again else self.placement.tensors[id(old)],
+        fixed = None if again else self.placement.tensors[id(old)]
+        spec, made = config.activations, ActivationQuantizer
+        if spec.trained and fixed is None:
+            made = LearnedQuantizer
+            if reached_by_input(old, self.graph.producer):  # pixels keep the range in which each lies on the grid
+                spec, made = dataclasses.replace(spec, range="minmax"), ActivationQuantizer
+        return made(
+            spec,
+            fixed=fixed,
             freeze_step=config.freeze_ranges_step,
             source=source,
             margin=self.margin(old),
@@ -185,7 +198,7 @@ class _Inserter:
         if id(layer) not in self.wrapped:
             self.wrapped[id(layer)] = self.wrapper(layer, call)
             if self.is_map(call):
-                self.wrapped[id(layer)] = QuantizedMap(self.wrapped[id(layer)], self.configs[call].weights.bits)
+                self.wrapped[id(layer)] = QuantizedMap(self.wrapped[id(layer)], max(8, self.configs[call].weights.bits))
                 self.wrapped[id(layer)].build()
         return self.wrapped[id(layer)]
 
@@ -223,14 +236,13 @@ class _Inserter:
         if config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
         per_channel = config.weights.granularity == "per_channel" and kind != TABLE
+        made = QUANTIZERS.get(config.weights.range, WeightQuantizer)
         return with_transforms(
             layer,
             [
                 (
                     position,
-                    WeightQuantizer(
-                        config.weights, channel_axes(layer, position) if per_channel else None, config.activations
-                    ),
+                    made(config.weights, channel_axes(layer, position) if per_channel else None, config.activations),
                 )
                 for position in positions
             ],

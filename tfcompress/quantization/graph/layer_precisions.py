@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from keras.layers import Layer
@@ -11,7 +11,7 @@ from keras.layers import Layer
 from tfcompress.graph import LayerChoice, kernel_positions
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.flat_graph import FlatGraph
-from tfcompress.graph.index import GraphIndex
+from tfcompress.graph.index import GraphIndex, index_of
 from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 
@@ -109,7 +109,10 @@ def chosen_layers(
         chosen = {name: name not in kernels or wanted for name, wanted in chosen.items()}
     if resolved is None:
         assert config is not None
-        return chosen, LayerPrecisions(config)
+        if config.first_and_last_bits is None:
+            return chosen, LayerPrecisions(config)
+        own = _at_the_ends(flat, kernels, {name: config for name in chosen if name in kernels and chosen[name]})
+        return chosen, LayerPrecisions(config, own)
     left = frozenset(name for name in resolved.places if resolved.of(name) is None)
     own = {name: resolved.of(name) for name in resolved.places if name not in left}
     chosen = {
@@ -121,8 +124,27 @@ def chosen_layers(
             f"{_listed(kernels)} too."
         )
     _check_together(own)
+    own = _at_the_ends(flat, kernels, own)
     of_kernels = [own[layer.name] for layer in flat.layers if layer.name in kernels and layer.name in own]
     return chosen, LayerPrecisions(max(of_kernels, key=_bits), own, left)
+
+
+def _at_the_ends(
+    flat: FlatGraph, kernels: Collection[str], own: Mapping[str, QuantizeConfig]
+) -> dict[str, QuantizeConfig]:
+    """Return the configs of layers, those of the first and the last kernels with the bits that they want there."""
+    graph = index_of(flat)
+    behind: set[Call] = set()  # a kernel
+    before: set[Call] = set()
+    for call in graph:
+        makers = [one for x in call.inputs if (one := graph.producer(x)) is not None]
+        if any(one in behind or one.operation.name in kernels for one in makers):
+            behind.add(call)
+    for call in reversed(graph):
+        if any(one in before or one.operation.name in kernels for one in graph.readers_of_call(call)):
+            before.add(call)
+    ends = {call.operation.name for call in graph if call not in behind or call not in before} & set(kernels)
+    return {name: config.at_the_ends if name in ends else config for name, config in own.items()}
 
 
 def _listed(names: Any) -> str:

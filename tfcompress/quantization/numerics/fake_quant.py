@@ -38,7 +38,7 @@ def check_axes(axis: Any, rank: int) -> tuple[int, ...]:
     return positive
 
 
-def _spread(value: Tensor, x: Tensor, axes: tuple[int, ...] | None, name: str) -> Tensor:
+def spread(value: Tensor, x: Tensor, axes: tuple[int, ...] | None, name: str) -> Tensor:
     """Return `value`, of the channels' shape, with the rank of `x`."""
     shape = [] if axes is None else [x.shape[axis] for axis in axes]
     if len(value.shape) != len(shape) or any(
@@ -55,12 +55,13 @@ def _spread(value: Tensor, x: Tensor, axes: tuple[int, ...] | None, name: str) -
     return value.reshape(sizes) if isinstance(value, np.ndarray) else ops.reshape(value, sizes)
 
 
-def _float32(x: Any) -> tuple[Tensor, str]:
+def float32_of(x: Any) -> tuple[Tensor, str]:
+    """Return a tensor in float32, and the dtype that it had."""
     x = ops.convert_to_tensor(x)
     return ops.cast(x, "float32"), keras.backend.standardize_dtype(x.dtype)
 
 
-def _upstream(arguments: Sequence[Tensor], keywords: dict[str, Tensor]) -> Tensor:
+def upstream_of(arguments: Sequence[Tensor], keywords: dict[str, Tensor]) -> Tensor:
     """Return the gradient that arrives; keras.ops' backends hand it over in two ways."""
     return keywords.get("upstream", arguments[0] if arguments else None)
 
@@ -75,21 +76,23 @@ def _fake_quant_with_ops(
     axes: tuple[int, ...] | None,
     fused: bool = False,
     known: tuple[Any, Any, Any, Any] | None = None,
+    rounding: bool = False,
 ) -> Tensor:
     """Return `fake_quant` of float32 tensors.
 
     `fused`: with TensorFlow's kernel for the gradients. `known`: what `nudged_grid` makes of a range that is numbers.
     """
+    levels = 2.0**bits - 1.0 - float(narrow)
     others = [axis for axis in range(len(x.shape)) if axes is None or axis not in axes]
 
     @differentiable
     def quantized(x: Tensor, minimum: Tensor, maximum: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        ends = (_spread(minimum, x, axes, "minimum"), _spread(maximum, x, axes, "maximum"))
+        ends = (spread(minimum, x, axes, "minimum"), spread(maximum, x, axes, "maximum"))
         low, high, scale, inverse = known or nudged_grid(ops, *ends, bits, narrow)[:4]
         output = integers(ops, x, (low, high), inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            upstream = _upstream(arguments, keywords)
+            upstream = upstream_of(arguments, keywords)
             if fused:
                 ends = _open_if_empty(minimum, maximum, bits, narrow)
                 return tensorflow_kernels.gradients(upstream, x, ends, bits, narrow)
@@ -97,11 +100,13 @@ def _fake_quant_with_ops(
             # As in TensorFlow: all of the gradient passes where the range is empty, and none of a NaN's.
             start = ops.where(scale == 0, -np.inf, low)
             end = ops.where(scale == 0, np.inf, high)
-            return (
-                ops.where(ops.logical_and(x >= start, x <= end), upstream, zero),
-                ops.sum(ops.where(x < start, upstream, zero), axis=others),
-                ops.sum(ops.where(x > end, upstream, zero), axis=others),
-            )
+            passed = ops.where(ops.logical_and(x >= start, x <= end), upstream, zero)
+            below = ops.sum(ops.where(x < start, upstream, zero), axis=others)
+            above = ops.sum(ops.where(x > end, upstream, zero), axis=others)
+            if rounding:
+                of_scale = ops.sum(passed * (output - x) * inverse, axis=others) / levels
+                below, above = below - of_scale, above + of_scale
+            return passed, below, above
 
         return output, gradient
 
@@ -117,7 +122,14 @@ def _open_if_empty(minimum: Tensor, maximum: Tensor, bits: int, narrow: bool) ->
 
 
 def fake_quant(
-    x: Tensor, minimum: Tensor, maximum: Tensor, *, bits: int = 8, narrow: bool = False, axis: Axis = None
+    x: Tensor,
+    minimum: Tensor,
+    maximum: Tensor,
+    *,
+    bits: int = 8,
+    narrow: bool = False,
+    axis: Axis = None,
+    rounding: bool = False,
 ) -> Tensor:
     """Return `x` rounded to the grid that `bits` give the range, saturated at its ends; differentiable.
 
@@ -133,6 +145,9 @@ def fake_quant(
         bits: 2 to 16.
         narrow: Whether the lowest integer stays unused.
         axis: `None`: one range for all of `x`; an axis or several, in order: one for each channel.
+        rounding: Whether the ends also get the gradient of the rounding within the range, which a wider range makes
+            coarser: that of a learned scale (LSQ, Esser et al. 2020, arXiv:1902.08153, equation 3), where the ends are
+            multiples of it.
 
     Returns:
         A tensor like `x`. A range (0, 0) gives zeros.
@@ -146,18 +161,19 @@ def fake_quant(
     [0.0, 0.0, 0.333, 1.0]
     """
     bits = check_bits(bits)
-    x, dtype = _float32(x)
+    x, dtype = float32_of(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
     given = minimum, maximum
-    minimum, maximum = _float32(minimum)[0], _float32(maximum)[0]
+    minimum, maximum = float32_of(minimum)[0], float32_of(maximum)[0]
     for name, end in (("minimum", minimum), ("maximum", maximum)):
-        _spread(end, x, axes, name)
+        spread(end, x, axes, name)
     known = None
     if is_host(*given):
         ends = checked_range(*given)
         known = nudged_grid(np, *ends, bits, narrow)[:4] if axes is None else None
-    fused = axes is None and keras.backend.backend() == "tensorflow"
+    fused = axes is None and keras.backend.backend() == "tensorflow" and not rounding
     how: dict[str, Any] = {"bits": bits, "narrow": narrow, "axes": axes, "fused": fused, "known": known}
+    how["rounding"] = rounding
     return ops.cast(_fake_quant_with_ops(x, minimum, maximum, **how), dtype)
 
 
@@ -197,11 +213,11 @@ def fake_quant_given(
     [0.0, 0.0, 0.333, 1.0]
     """
     bits = check_bits(bits)
-    x, dtype = _float32(x)
+    x, dtype = float32_of(x)
     known = nudged_grid(np, *checked_range(minimum, maximum), bits, narrow) if is_host(minimum, maximum) else None
-    low, high = (ops.stop_gradient(_float32(end)[0]) for end in (minimum, maximum))
+    low, high = (ops.stop_gradient(float32_of(end)[0]) for end in (minimum, maximum))
     for name, end in (("minimum", low), ("maximum", high)):
-        _spread(end, x, None, name)
+        spread(end, x, None, name)
     from_zero = nonnegative and not narrow and is_host(minimum) and not np.any(minimum)
     in_one_pass = tensorflow_kernels.available()
     past_relu = past_relu and in_one_pass
@@ -221,7 +237,7 @@ def fake_quant_given(
         output = output if in_one_pass else ops.round(output * inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> Tensor:
-            upstream = _upstream(arguments, keywords)
+            upstream = upstream_of(arguments, keywords)
             # The range holds 0: what a ReLU lets through isn't below its start.
             first = least if nonnegative or least > 0 else ops.where(scale == 0, -INFINITY, start)
             last = ops.where(scale == 0, most, end if most == INFINITY else ops.minimum(end, most))
@@ -255,7 +271,7 @@ def symmetric_limit(x: Tensor, axis: Axis = None) -> Tensor:
     [2.0, 3.0]
     """
     host = isinstance(x, np.ndarray)
-    x = x.astype(np.float32, copy=False) if host else _float32(x)[0]
+    x = x.astype(np.float32, copy=False) if host else float32_of(x)[0]
     axes = () if axis is None else check_axes(axis, len(x.shape))
     others = tuple(a for a in range(len(x.shape)) if a not in axes)
     # Without an array of all |x|, which may be large.
@@ -288,25 +304,25 @@ def fake_quant_symmetric(x: Tensor, limit: Tensor, *, bits: int = 8, axis: Axis 
     bits = check_bits(bits)
     if isinstance(x, np.ndarray) and isinstance(limit, np.ndarray):
         axes = None if axis is None else check_axes(axis, x.ndim)
-        ends = np.asarray(_spread(limit.astype(np.float32, copy=False), x, axes, "limit"))
+        ends = np.asarray(spread(limit.astype(np.float32, copy=False), x, axes, "limit"))
         with np.errstate(invalid="ignore"):  # NaN stays NaN
             low, high, scale, inverse = symmetric_grid(np, ends, bits)
             made = integers(np, x.astype(np.float32, copy=False), (low, high), inverse)
             made *= scale
         return made.astype(x.dtype, copy=False)
-    x, dtype = _float32(x)
+    x, dtype = float32_of(x)
     axes = None if axis is None else check_axes(axis, len(x.shape))
     others = [a for a in range(len(x.shape)) if axes is None or a not in axes]
-    limit, _ = _float32(checked_limit(limit) if is_host(limit) else limit)
-    _spread(limit, x, axes, "limit")
+    limit, _ = float32_of(checked_limit(limit) if is_host(limit) else limit)
+    spread(limit, x, axes, "limit")
 
     @differentiable
     def quantized(x: Tensor, limit: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        low, high, scale, inverse = symmetric_grid(ops, _spread(limit, x, axes, "limit"), bits)
+        low, high, scale, inverse = symmetric_grid(ops, spread(limit, x, axes, "limit"), bits)
         output = integers(ops, x, (low, high), inverse) * scale
 
         def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor]:
-            upstream = _upstream(arguments, keywords)
+            upstream = upstream_of(arguments, keywords)
             end = ops.where(scale == 0, np.inf, high)
             size = ops.abs(x)
             outside = ops.where(size > end, upstream * ops.sign(x), ops.zeros((), upstream.dtype))

@@ -12,11 +12,11 @@ from tfcompress.data.array_checks import check_unmasked
 LEAST_BITS, MOST_BITS = 2, 16
 
 
-def check_bits(bits: Any) -> int:
+def check_bits(bits: Any, name: str = "bits") -> int:
     """Return `bits` as an int; raise ValueError unless it is a whole number, of any type, that a grid may have."""
     if not is_whole(bits) or not LEAST_BITS <= bits <= MOST_BITS:
         raise ValueError(
-            f"Expected bits to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: bits={bits!r}."
+            f"Expected {name} to be a whole number from {LEAST_BITS} to {MOST_BITS}. Received: {name}={bits!r}."
         )
     return int(bits)
 

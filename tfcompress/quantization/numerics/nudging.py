@@ -52,6 +52,14 @@ def symmetric_grid(xp: Any, limit: Any, bits: int, narrow: bool = True) -> tuple
     return float(lowest) * scale, float(highest) * scale, scale, _inverse(xp, empty, scale)
 
 
+def grid_of_scale(xp: Any, scale: Any, bits: int, narrow: bool) -> tuple[Any, Any, Any, Any]:
+    """Return the least and the largest number of the symmetric grid of a scale, that scale above 0, and its inverse."""
+    highest = 2 ** (bits - 1) - 1
+    lowest = -highest if narrow else -highest - 1
+    scale = xp.maximum(scale, np.float32(LEAST_WIDTH))
+    return float(lowest) * scale, float(highest) * scale, scale, ONE / scale
+
+
 def _steps(xp: Any, empty: Any, count: float) -> Any:
     """Return what the width of a range is divided by for its scale; infinity if it is empty.
 

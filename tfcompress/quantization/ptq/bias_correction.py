@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -24,6 +22,7 @@ from tfcompress.layers.names import base_name_of
 from tfcompress.quantization.graph.batch_norm_folding import Flow, affine_of
 from tfcompress.quantization.ptq.layerwise import Call, check_graph, in_stages, only_moving, run
 from tfcompress.quantization.ptq.randomness import random_layers
+from tfcompress.quantization.ptq.reference_layers import linear, names_of
 
 Tensor = Any
 
@@ -84,12 +83,12 @@ def correct_bias(quantized: keras.Model, reference: keras.Model, data: Any, batc
 
     def measure(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
         if id(operation) in wanted:
-            with _linear(operation):
+            with linear(operation):
                 wanted[id(operation)].add(call(*args, **kwargs))
         return call(*args, **kwargs)
 
     def look(operation: Any, call: Call, args: Any, kwargs: Any) -> None:
-        with _linear(operation):
+        with linear(operation):
             found[id(operation)].add(call(*args, **kwargs))
 
     def adjust(operation: Any) -> None:
@@ -149,7 +148,7 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
         named.setdefault(layer.name, layer)
         named.setdefault(innermost(layer).name, layer)
     kernels = [(layer, of) for layer, of in flow.layers() if channels_of(layer) is not None]
-    if kernels and not any(_names(layer) & named.keys() for layer, _ in kernels):
+    if kernels and not any(names_of(layer) & named.keys() for layer, _ in kernels):
         raise ValueError(
             f"Expected a reference with layers of the same names. Received: {reference.name!r}, which has none of "
             f"{', '.join(repr(layer.name) for layer, _ in kernels[:8])}. Make both from one model."
@@ -158,7 +157,7 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
     for layer, of in kernels:
         bias = innermost(layer).bias
         if bias is not None:
-            for name in sorted(_names(layer) & named.keys(), key=lambda name: name != innermost(layer).name):
+            for name in sorted(names_of(layer) & named.keys(), key=lambda name: name != innermost(layer).name):
                 same = innermost(named[name])
                 if getattr(same, "bias", None) is not None and tuple(same.bias.shape) == tuple(bias.shape):
                     points[id(layer)] = _Point(layer, named[name], bias, np.ones(()))
@@ -172,14 +171,6 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
             if point is not None:
                 points[id(after.operation)] = point
     return list(points.values())
-
-
-def _names(layer: L.Layer) -> set[str]:
-    """Return the names that a layer may have in the float model, where its parts may be one layer still."""
-    names = {layer.name, innermost(layer).name}
-    for part in ("_linear", "_pointwise"):  # what is behind an activation or a depthwise convolution of its own
-        names |= {name.removesuffix(part) for name in names}
-    return names
 
 
 def _point_of_norm(layer: Any, named: dict[str, L.Layer], rank: int) -> _Point | None:
@@ -213,18 +204,3 @@ class _Mean:
         self.count += count
         new = np.asarray(gathered(mean), "float64").reshape(self.shape)
         self.value = self.value + (new - self.value) * (count / self.count)
-
-
-@contextlib.contextmanager
-def _linear(layer: L.Layer) -> Iterator[None]:
-    """Leave the activation of a layer out for the time of the block."""
-    attributes = vars(innermost(layer))
-    if attributes.get("activation") is None:
-        yield
-        return
-    activation = attributes["activation"]
-    attributes["activation"] = keras.activations.linear
-    try:
-        yield
-    finally:
-        attributes["activation"] = activation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfcompress.quantization.quantize_config import ActivationSpec
 from tfcompress.quantization.ranges.histograms import Entropy, LeastSquares, Percentile
+from tfcompress.quantization.ranges.learned_start import MeanMagnitude
 from tfcompress.quantization.ranges.running_extremes import MinMax, MovingAverage, RangeEstimator
 
 ESTIMATORS: dict[str, type[RangeEstimator]] = {
@@ -12,6 +13,9 @@ ESTIMATORS: dict[str, type[RangeEstimator]] = {
     "percentile": Percentile,
     "mse": LeastSquares,
     "entropy": Entropy,
+    "learned": MeanMagnitude,
+    "learned_offset": LeastSquares,
+    "pact": MinMax,
 }
 """By the name in `ActivationSpec.range`."""
 

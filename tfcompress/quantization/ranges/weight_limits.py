@@ -9,8 +9,9 @@ import numpy as np
 
 from tfcompress.core.arguments import check_choice
 from tfcompress.quantization.numerics.fake_quant import Axis, check_axes
+from tfcompress.quantization.numerics.few_values import few_values
 from tfcompress.quantization.numerics.finite import check_bits, checked
-from tfcompress.quantization.quantize_config import WEIGHT_RANGES
+from tfcompress.quantization.quantize_config import FEW_VALUES, WEIGHT_RANGES
 
 LEAST_RATIO = 1 / 128
 """Searches try ranges from that part of the extremes to all of it."""
@@ -23,7 +24,10 @@ def weight_limit(x: Any, axis: Axis = None, bits: int = 8, range: str = "minmax"
         x: Weights, float.
         axis: The channel axes, in order; `None`: one limit for all.
         bits: 2 to 16.
-        range: "minmax": the largest |x|; "mse": the limit, at most that, of least squared error.
+        range: "minmax": the largest |x|; "mse": the limit, at most that, of least squared error; "learned": where LSQ
+            begins (Esser et al. 2020, arXiv:1902.08153, section 2.1), a scale of 2 * mean |x| / sqrt(largest integer),
+            or less where the grid would go beyond the largest |x|. Zeros don't count: masks make them. "binary" and
+            "ternary": the size of the values.
 
     Returns:
         float32, of the shape of `x` along `axis`; 0 where all weights are.
@@ -44,7 +48,13 @@ def weight_limit(x: Any, axis: Axis = None, bits: int = 8, range: str = "minmax"
     largest = np.max(np.abs(x), axis=others, keepdims=True)
     if range == "minmax":
         return np.squeeze(largest, others)
+    if range in FEW_VALUES:
+        return np.squeeze(few_values(np, x, others, range == "binary")[1], others)
     steps = np.float32(2 ** (bits - 1) - 1)
+    if range == "learned":
+        count = np.maximum(np.count_nonzero(x, others, keepdims=True), 1)
+        mean = np.sum(np.abs(x), others, np.float64, keepdims=True) / count
+        return np.squeeze(np.minimum(largest, 2 * mean * np.sqrt(steps)).astype(np.float32), others)
     x = x / np.where(largest == 0, np.float32(1), largest)  # its squares neither overflow nor vanish
     buffer = np.empty_like(x)
 

@@ -67,6 +67,10 @@ class WeightQuantizer(WeightTransform):
         limit = symmetric_limit(value, self.axis)
         return limit if self.ratio is None else limit * at_hand(ops.convert_to_tensor(self.ratio.value))
 
+    def scale(self, value: Tensor) -> Tensor:
+        """Return the scale of the grid: a scalar, or one for each entry of `axis`."""
+        return self.limit(value) / (2 ** (self.spec.bits - 1) - 1)
+
     def fit(self, value: Tensor) -> None:
         """Set the ratio to that of least squared error; nothing to do with "minmax"."""
         if self.ratio is None:
@@ -75,6 +79,18 @@ class WeightQuantizer(WeightTransform):
         best = np.asarray(weight_limit(x, self.axis, self.spec.bits, self.spec.range))
         largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.axis)))
         put(self.ratio, np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
+
+    def hold(self, value: Tensor, limit: Any) -> None:
+        """Let the grid be that of a limit with a weight that lies on it; with "minmax" the weight has that itself."""
+        if self.ratio is not None:
+            largest = np.asarray(ops.convert_to_numpy(symmetric_limit(np.asarray(gathered(value)), self.axis)))
+            put(self.ratio, np.where(largest > 0, limit / np.maximum(largest, 1e-30), 1.0).astype("float32"))
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest integer."""
+        highest = int(2 ** (self.spec.bits - 1) - 1)
+        return -highest, highest
 
     def brief(self) -> str:
         """Return the bits of activations and weights, and what of the specifications isn't as usual.

@@ -1,0 +1,82 @@
+"""Weights on a uniform grid whose scale is trained beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfcompress.core.sharding import gathered
+from tfcompress.core.transform import Encoded, decoded, put
+from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.numerics.learned_scale import fake_quant_scaled, with_gradient_times
+from tfcompress.quantization.numerics.nudging import grid_of_scale, is_host
+from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
+from tfcompress.quantization.ranges.weight_limits import weight_limit
+from tfcompress.quantization.weights.uniform import WeightQuantizer
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class LearnedStep(WeightQuantizer):
+    """Puts a weight on a symmetric grid whose scale the optimizer trains: LSQ.
+
+    "Learned step size quantization", Esser et al. 2020, arXiv:1902.08153. The gradient of the scale is multiplied by
+    1 / sqrt(n * largest integer), n the weights that share it (section 2.2). Of 2 and 3 bits all integers are used, as
+    in the paper; from 4 on the lowest is not, as the runtimes' kernels want it.
+    """
+
+    def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
+        """Create the scale, which `fit` sets."""
+        self.ratio = None
+        shape = tuple(weight.shape[axis] for axis in self.axis or ())
+        self.step = add_state("scale", shape, "float32", "ones", trainable=True)
+        sharing = int(np.prod(weight.shape)) / max(1, int(np.prod(shape)))
+        self.factor = (sharing * self.highest) ** -0.5
+
+    @property
+    def highest(self) -> int:
+        """The largest integer."""
+        return int(2 ** (self.spec.bits - 1) - 1)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest integer."""
+        return -self.highest - (0 if self.narrow else 1), self.highest
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the lowest integer stays unused."""
+        return self.spec.bits > 3
+
+    def apply(self, value: Tensor) -> Tensor:
+        """Return the values on the grid."""
+        x, scale = at_hand(ops.cast(value, "float32")), at_hand(ops.convert_to_tensor(self.step.value))
+        if not isinstance(x, np.ndarray):
+            scale = with_gradient_times(scale, self.factor)
+        quantized = fake_quant_scaled(x, scale, bits=self.spec.bits, narrow=self.narrow, axis=self.axis)
+        return ops.cast(quantized, value.dtype)
+
+    def encode(self, value: np.ndarray | Encoded) -> Affine:
+        """Return the integers of the values that `apply` gives, and the scale itself."""
+        x = decoded(value).astype(np.float32, copy=False)
+        return Affine.of_scale(x, np.asarray(gathered(self.scale(x))), self.spec.bits, self.axis or (), self.narrow)
+
+    def limit(self, value: Tensor) -> Tensor:
+        """Return the largest value that the grid holds: a scalar, or one for each entry of `axis`."""
+        return self.scale(value) * float(self.highest)
+
+    def scale(self, value: Tensor) -> Tensor:
+        """Return the scale of the grid, whatever the weight is."""
+        scale = at_hand(ops.convert_to_tensor(self.step.value))
+        return grid_of_scale(np if is_host(scale) else ops, scale, self.spec.bits, self.narrow)[2]
+
+    def fit(self, value: Tensor) -> None:
+        """Let the scale begin where LSQ begins it; with zeros alone, at that of the other channels."""
+        limit = weight_limit(np.asarray(gathered(value), np.float32), self.axis, self.spec.bits, "learned")
+        scale = np.asarray(limit) / np.float32(self.highest)
+        put(self.step, np.where(scale > 0, scale, np.max(scale) or 1.0).astype("float32"))
