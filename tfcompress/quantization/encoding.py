@@ -202,7 +202,7 @@ class Affine(Encoding):
         centred = self.integers if not np.any(self.zero_point) else self.integers - self.zero_point
         made = (centred * signs).astype(self.integers.dtype) + np.asarray(self.zero_point, self.integers.dtype)
         scale = (self.scale * np.where(factor == 0, 1.0, np.abs(factor))).astype(np.float32)
-        beyond = bool((factor < 0).any()) and self.bits < 8 and made.max(initial=0) >= 2 ** (self.bits - 1)
+        beyond = bool((factor < 0).any() and self.bits < 8 and made.max(initial=0) >= 2 ** (self.bits - 1))
         return Affine(made, scale, self.zero_point, self.bits + beyond)
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
