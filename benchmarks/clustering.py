@@ -17,6 +17,7 @@ from benchmarks.harness import (
     compared,
     each_step,
     in_a_process,
+    peak_mb,
     save,
     show,
 )
@@ -85,5 +86,6 @@ def clustered(init: str, kernels: str) -> dict[str, Any]:
         "s": round(ended[0] - begun[0], 2),
         "processor s": round(ended[1] - begun[1], 2),
         "more MB": round(memory.more),
+        "peak MB": round(peak_mb()),
         "distinct": sorted({row.distinct for row in tfc.summary(made).rows if row.weight})[-1],
     }

@@ -14,6 +14,6 @@ Example:
 'Dense'
 """
 
-from tfcompress.compat.tfmot import quantization, sparsity
+from tfcompress.compat.tfmot import clustering, experimental, quantization, sparsity
 
-__all__ = ["quantization", "sparsity"]
+__all__ = ["clustering", "experimental", "quantization", "sparsity"]

@@ -88,21 +88,22 @@ def quantize_apply(model: Any, scheme: Any = None, quantized_layer_name_prefix: 
 
     Args:
         model: A built Keras 3 model with marked layers, which isn't changed. One of tf_keras goes to tfmot.
-        scheme: For a model of tf_keras.
+        scheme: Of `tfmot.experimental.combine`: what the model, stripped of masks and codebooks, keeps in training. For
+            a model of tf_keras tfmot's own.
         quantized_layer_name_prefix: As in `quantize_model`.
 
     Raises:
         TypeError: If it is no model.
-        ValueError: If no layer is marked, if a configuration says what isn't done here, or if a scheme is given.
+        ValueError: If no layer is marked, if a configuration says what isn't done here, or if a scheme is another one.
     """
     if is_of_keras2(model):
         given = {} if scheme is None else {"scheme": scheme}
         return _original().quantize_apply(model, **given, quantized_layer_name_prefix=quantized_layer_name_prefix)
     check_model(model)
-    if scheme is not None:
+    if scheme is not None and not hasattr(scheme, "kept"):
         raise ValueError(
-            f"Expected no `scheme` for a model of Keras 3: masks and codebooks are kept without one. Received: "
-            f"{type(scheme).__name__}. Leave it out."
+            "Expected no `scheme` for a model of Keras 3, or one of tfmot.experimental.combine of this package. "
+            f"Received: {type(scheme).__name__}. Leave it out: masks and codebooks are kept without one."
         )
     configs: dict[str, Any] = {}
 
@@ -118,6 +119,7 @@ def quantize_apply(model: Any, scheme: Any = None, quantized_layer_name_prefix: 
             f"Expected a model with layers that are marked to be quantized. Received: {model.name!r} without. Call "
             "quantize_annotate_layer or quantize_annotate_model first; or quantize_model, for the whole model."
         )
+    plain = plain if scheme is None else scheme.kept(plain)
     kernels = [layer.name for layer in plain.layers if kernel_positions(layer)]
     # What has no kernel goes along with what is before it, unless it was told how.
     meant = {name: config for name, (config, default) in configs.items() if name in kernels or not default}
