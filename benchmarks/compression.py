@@ -1,7 +1,7 @@
-"""python -m benchmarks.compression [--part=cluster|cluster_large|coded|tflite] [--data=FOLDER] [--rounds=31]
+"""python -m benchmarks.compression [--part=cluster|cluster_large|coded|tflite|tflite_kernels] [--data=FOLDER] [--rounds=31]
 
-What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json and
-container_tflite.json.
+What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json,
+container_tflite.json and narrow_kernels.json.
 
     cluster        a training step with 16 values for each kernel, beside tfmot's on tf_keras
     cluster_large  time and memory of `tfc.cluster` on 25 million weights, in one kernel and in four
@@ -11,6 +11,7 @@ container_tflite.json.
     tflite  .tflite files: a perceptron 784-1024-1024-10 for MNIST whose weights have 8, 4 and 2 bits, activations
             static, dynamic and float, and MobileNetV2 with 8 and 4 bits: bytes, time of one inference on one thread,
             the files of a network in turns, accuracy; and what of a ResNet-8 file is neither weight nor bias
+    tflite_kernels  three layers of one kind in a file, by activations, with weights of 8, 4 and 2 bits: bytes and time
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from collections.abc import Callable
 from benchmarks.clustering import cluster, cluster_large, clustered
 from benchmarks.coded import coded
 from benchmarks.harness import Setting, run_parts
-from benchmarks.narrow_weights import tflite
+from benchmarks.narrow_weights import kernels, tflite
 
 PARTS: dict[str, Callable[[Setting], None]] = {
     "cluster": cluster,
     "cluster_large": cluster_large,
     "coded": coded,
     "tflite": tflite,
+    "tflite_kernels": kernels,
 }
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -35,6 +36,50 @@ def tflite(setting: Setting) -> None:
     containers = list(of_resnet8(folder, setting))
     show("What of a file of ResNet-8 is neither weight nor bias", containers)
     save("container_tflite", containers, setting.command)
+
+
+def kernels(setting: Setting) -> None:
+    """Measure, print and save: what `tfcompress.export.tflite.weights.storage.KERNELS` has."""
+    folder, rows = Folder(setting.cache / "narrow_kernels"), []
+    for layer, (shape, build) in LAYERS.items():
+        for activations in ("static", "dynamic", "weights alone", "static, 16 bits"):
+            made = {bits: alone(folder, build(), shape, bits, activations) for bits in (8, 4, 2)}
+            files = [(f"{bits} bits", path) for bits, (path, _) in made.items()]
+            times = per_round(each_step({way: invocation(path) for way, path in files}, setting.rounds))
+            for bits, (path, weight) in made.items():
+                taken = times[f"{bits} bits"]
+                row = {"layer": layer, "activations": activations, "bits": bits, "stored in": weight or "int8"}
+                row |= {"bytes": path.stat().st_size, **milliseconds(taken)}
+                rows.append({**row, "time": f"{np.median(taken / times['8 bits']):.2f}"})
+        show(f"Three layers one after another, {layer}", [row for row in rows if row["layer"] == layer])
+    save("narrow_kernels", rows, f"{setting.command} --rounds={setting.rounds}")
+
+
+LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], keras.layers.Layer]]] = {
+    "Dense": ((512,), lambda: keras.layers.Dense(512)),
+    "Dense on 49 vectors": ((49, 512), lambda: keras.layers.Dense(512)),
+    "Conv2D 1x1": ((14, 14, 64), lambda: keras.layers.Conv2D(64, 1)),
+    "Conv2D 3x3": ((14, 14, 64), lambda: keras.layers.Conv2D(64, 3, padding="same")),
+    "DepthwiseConv2D 3x3": ((14, 14, 64), lambda: keras.layers.DepthwiseConv2D(3, padding="same")),
+}
+
+
+def alone(
+    folder: Folder, layer: keras.layers.Layer, shape: tuple[int, ...], bits: int, activations: str
+) -> tuple[pathlib.Path, str]:
+    """Return a file of three such layers, of the fewest bytes, and in what it stores their weights."""
+    keras.utils.set_random_seed(0)
+    stack = [layer, *(type(layer).from_config({**layer.get_config(), "name": name}) for name in ("second", "third"))]
+    model = keras.Sequential([keras.Input(shape), *stack])
+    x = np.random.default_rng(0).normal(size=(16, *shape)).astype(np.float32)
+    config = weights(bits, activations.split(",", maxsplit=1)[0])
+    if activations.endswith("16 bits"):
+        config = dataclasses.replace(config, activations=tfc.ActivationSpec(bits=16, symmetric=True))
+    quantized = tfc.quantize(model, config, x if activations.startswith("static") else None)
+    path = folder.name(f"{type(layer).__name__} {len(shape)} {activations} {bits}", ".tflite")
+    artifact = tfc.export(quantized, path, overwrite=True, prefer="size")
+    forms = {one.type for one in artifact.operators.narrow} if artifact.operators else set()
+    return path, ", ".join(sorted(forms))
 
 
 def compared(network: str, files: list[NamedFile], rounds: int, test: Arrays | None = None) -> list[dict[str, Any]]:

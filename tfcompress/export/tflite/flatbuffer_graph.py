@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,12 @@ class Graph:
         """Return the shape of a tensor; a free size counts as 1."""
         shape = self.tensors[index].shape
         return () if shape is None else tuple(int(size) for size in shape)
+
+    def is_vector(self, index: int) -> bool:
+        """Return whether a tensor is one vector, and not several or a free number of them."""
+        signature = self.tensors[index].shapeSignature
+        free = signature is not None and any(int(size) < 0 for size in signature)
+        return not free and math.prod(self.shape(index)[:-1]) == 1
 
     def constant(self, index: int) -> np.ndarray | None:
         """Return the values of a float32 constant, or `None`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -108,13 +107,7 @@ class _Weight:
     @property
     def of_vectors(self) -> bool:
         """Whether each kernel multiplies one vector, for which sparse kernels are made, and not a matrix."""
-        for op in self.readers:
-            index = int(op.inputs[0])
-            signature = self.graph.tensors[index].shapeSignature
-            free = signature is not None and any(int(size) < 0 for size in signature)
-            if free or math.prod(self.graph.shape(index)[:-1]) != 1:
-                return False
-        return True
+        return all(self.graph.is_vector(int(op.inputs[0])) for op in self.readers)
 
     def choice(self, form: Sparse, direct: bool, slower: bool = False) -> Choice:
         return Choice(self.index, self.name, form, direct, slower)

@@ -52,7 +52,7 @@ def _store(graph: Graph, weights: PlannedWeights, dynamic: bool, stored: StoredW
                     if kernel:
                         steps.append(_with_integers(graph, op, kernel, found, stored))
                         continue
-                    behind[index], unpacking = _unpacked(graph, index, found, stored, name)
+                    behind[index], unpacking = _unpacked(graph, op, index, found, stored)
                     steps.append(unpacking)
             if index in behind:
                 graph.set_input(op, place, behind[index])
@@ -74,10 +74,10 @@ def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
     return None, 0
 
 
-def _unpacked(graph: Graph, like: int, found: Affine, stored: StoredWeights, reader: str) -> tuple[int, Any]:
+def _unpacked(graph: Graph, op: Any, like: int, found: Affine, stored: StoredWeights) -> tuple[int, Any]:
     """Return a tensor of floats for an operator, and what makes it of integers, which are stored for it."""
     axis = found.axis[0] if found.axis else 0
-    storage = stored.choose_unpacked(reader, found)
+    storage = stored.choose_unpacked(op, found)
     integers = stored.constant(like, axis, found, storage, "DEQUANTIZE")
     floats = graph.add(like, "FLOAT32")
     return floats, graph.operator("DEQUANTIZE", max(storage.version, 5 if found.axis else 2), [integers], [floats])
@@ -102,9 +102,9 @@ def _table(graph: Graph, op: Any, weights: PlannedWeights, stored: StoredWeights
         return [op]
     if not found.axis:
         integers = graph.add(int(op.outputs[0]), "INT8", scale=found.scale.reshape(-1))
-        rows = stored.constant(table, 0, found, stored.choose_unpacked("GATHER", found), "GATHER")
+        rows = stored.constant(table, 0, found, stored.choose_unpacked(op, found), "GATHER")
         look = graph.operator("GATHER", max(2, graph.version(op)), [rows, int(op.inputs[1])], [integers], op)
         return [look, graph.operator("DEQUANTIZE", 2, [integers], op.outputs)]
-    floats, unpacking = _unpacked(graph, table, found, stored, "GATHER")
+    floats, unpacking = _unpacked(graph, op, table, found, stored)
     graph.set_input(op, 0, floats)
     return [unpacking, op]

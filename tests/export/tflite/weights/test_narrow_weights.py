@@ -86,26 +86,27 @@ def test_files_compute_what_keras_does(files):
 
 
 @pytest.mark.parametrize(
-    ("operator", "activations", "bits", "inputs", "rows", "fast", "small"),
+    ("operator", "activations", "bits", "inputs", "several", "fast", "small"),
     [
-        (DENSE, "INT8", 2, 8, 1, "INT2", "INT2"),
-        (DENSE, "INT8", 2, 8, 9, "INT4", "INT2"),
-        (DENSE, "INT8", 2, 6, 1, "INT4", "INT4"),
-        (DENSE, "INT8", 3, 8, 1, "INT4", "INT4"),
-        (DENSE, "INT8", 5, 8, 1, "INT8", "INT8"),
-        (DENSE, "FLOAT32", 4, 8, 9, "INT4", "INT4"),
-        (DENSE, "FLOAT32", 4, 7, 1, "INT8", "INT8"),
-        (DENSE, "INT16", 4, 8, 1, "INT8", "INT4"),
-        (DENSE, "DEQUANTIZE", 2, 8, 1, "INT2", "INT2"),
-        (CONV, "DEQUANTIZE", 2, 8, 1, "INT8", "INT2"),
-        (CONV, "FLOAT32", 2, 8, 1, "INT8", "INT4"),
-        ("TRANSPOSE_CONV", "INT8", 4, 8, 1, "INT8", "INT8"),
+        (DENSE, "INT8", 2, 8, False, "INT2", "INT2"),
+        (DENSE, "INT8", 2, 8, True, "INT4", "INT2"),
+        (DENSE, "INT8", 2, 6, False, "INT4", "INT4"),
+        (DENSE, "INT8", 3, 8, False, "INT4", "INT4"),
+        (DENSE, "INT8", 5, 8, False, "INT8", "INT8"),
+        (DENSE, "FLOAT32", 4, 8, True, "INT4", "INT4"),
+        (DENSE, "FLOAT32", 4, 7, False, "INT8", "INT8"),
+        (DENSE, "INT16", 4, 8, False, "INT8", "INT4"),
+        (DENSE, "DEQUANTIZE", 2, 8, False, "INT2", "INT2"),
+        (DENSE, "DEQUANTIZE", 4, 8, True, "INT8", "INT4"),
+        (CONV, "DEQUANTIZE", 2, 8, True, "INT8", "INT2"),
+        (CONV, "FLOAT32", 2, 8, True, "INT8", "INT4"),
+        ("TRANSPOSE_CONV", "INT8", 4, 8, True, "INT8", "INT8"),
     ],
 )
-def test_the_smallest_form_with_a_kernel(operator, activations, bits, inputs, rows, fast, small):
+def test_the_smallest_form_with_a_kernel(operator, activations, bits, inputs, several, fast, small):
     weights = Affine(np.ones((3, inputs), "int8"), np.ones((3, 1), "float32"), bits=bits)
     for prefer, expected in (("speed", fast), ("size", small)):
-        storage = choose(operator, activations, weights, prefer, rows=rows)
+        storage = choose(operator, activations, weights, prefer, several=several)
         assert storage.type == expected and bool(storage.version) == (expected != "INT8")
         assert bool(storage.why) == (expected != ("INT4" if bits > 2 else "INT2") and bits <= 4)
 

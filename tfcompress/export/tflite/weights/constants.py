@@ -41,19 +41,20 @@ class StoredWeights:
             activations: Their type.
         """
         name = self._graph.name(op)
-        rows = math.prod(self._graph.shape(int(op.inputs[rule.data]))[:-1])
-        storage = choose(name, activations, found, self._prefer, rows=rows)
+        several = not self._graph.is_vector(int(op.inputs[rule.data]))
+        storage = choose(name, activations, found, self._prefer, several=several)
         if name == "CONV_2D" and activations == "INT8" and self._of_pixels(op, rule, found):
-            dense = choose(CONNECTED, activations, found, self._prefer, rows=rows)
+            dense = choose(CONNECTED, activations, found, self._prefer, several=several)
             if dense.bits <= min(storage.bits, 4):
                 return CONNECTED, dense
         return name, storage
 
-    def choose_unpacked(self, name: str, found: Affine) -> Storage:
+    def choose_unpacked(self, op: Any, found: Affine) -> Storage:
         """Return how the file stores weights that an operator gets as floats."""
         if self._loop and found.bits < 8:
             return Storage("INT8", "a loop reads it, which would unpack it in every step")
-        return choose(name, UNPACKED, found, self._prefer)
+        several = not self._graph.is_vector(int(op.inputs[0]))
+        return choose(self._graph.name(op), UNPACKED, found, self._prefer, several=several)
 
     def constant(self, like: int, axis: int, found: Affine, storage: Storage, operator: str) -> int:
         """Return a constant of integers.

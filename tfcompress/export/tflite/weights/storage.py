@@ -27,33 +27,34 @@ class PackedKernel:
     Attributes:
         version: Of the operator's code; of weights that are unpacked, that of the DEQUANTIZE.
         time: As a multiple of that with 8 bits.
-        time_of_rows: The same where it multiplies several vectors; 0: no other.
+        time_of_several: The same where it multiplies several vectors; 0: no other.
         multiple: What the number of summed inputs must be a multiple of.
         per_channel: Whether it wants a scale for each output channel.
     """
 
     version: int
     time: float
-    time_of_rows: float = 0
+    time_of_several: float = 0
     multiple: int = 1
     per_channel: bool = False
 
 
-_DENSE_2 = PackedKernel(14, 1.2, 2.2, multiple=4, per_channel=True)
+_DENSE_2 = PackedKernel(14, 1, 2, multiple=4, per_channel=True)
 
 KERNELS: dict[tuple[str, str], dict[str, PackedKernel]] = {
     ("FULLY_CONNECTED", "INT8"): {"INT4": PackedKernel(10, 0.6, 1.1, multiple=2), "INT2": _DENSE_2},
     ("FULLY_CONNECTED", DYNAMIC): {"INT4": PackedKernel(12, 0.6, 1.1, multiple=2), "INT2": _DENSE_2},
-    ("FULLY_CONNECTED", "INT16"): {"INT4": PackedKernel(13, 2), "INT2": PackedKernel(14, 2)},
-    ("FULLY_CONNECTED", UNPACKED): {"INT4": PackedKernel(6, 1.4), "INT2": PackedKernel(7, 1.4)},
-    ("CONV_2D", "INT8"): {"INT4": PackedKernel(7, 5)},
+    ("FULLY_CONNECTED", "INT16"): {"INT4": PackedKernel(13, 2, 1.1), "INT2": PackedKernel(14, 2, 1.1)},
+    ("FULLY_CONNECTED", UNPACKED): {"INT4": PackedKernel(6, 1.3, 6), "INT2": PackedKernel(7, 1.3, 6)},
+    ("CONV_2D", "INT8"): {"INT4": PackedKernel(7, 4)},
     ("CONV_2D", DYNAMIC): {"INT4": PackedKernel(7, 4)},
     ("CONV_2D", UNPACKED): {"INT4": PackedKernel(6, 6), "INT2": PackedKernel(7, 6)},
-    ("DEPTHWISE_CONV_2D", "INT8"): {"INT4": PackedKernel(7, 11)},
-    ("DEPTHWISE_CONV_2D", UNPACKED): {"INT4": PackedKernel(6, 5), "INT2": PackedKernel(7, 5)},
+    ("DEPTHWISE_CONV_2D", "INT8"): {"INT4": PackedKernel(7, 8)},
+    ("DEPTHWISE_CONV_2D", UNPACKED): {"INT4": PackedKernel(6, 4), "INT2": PackedKernel(7, 4)},
 }
-"""By operator and the type of its activations: LiteRT 2.3, one thread, x86 with AVX512-VNNI. What XNNPACK has no kernel
-for is slow: LiteRT's own unpack the weights each time."""
+"""By operator and the type of its activations: LiteRT 2.3, one thread, x86 with AVX512-VNNI (`python -m
+benchmarks.compression --part=tflite_kernels`). What XNNPACK has no kernel for is slow: LiteRT's own unpack the weights
+each time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Storage:
         return BITS[self.type]
 
 
-def choose(operator: str, activations: str, weights: Affine, prefer: str, *, rows: int = 1) -> Storage:
+def choose(operator: str, activations: str, weights: Affine, prefer: str, *, several: bool = False) -> Storage:
     """Choose how a file stores a weight.
 
     Args:
@@ -85,7 +86,7 @@ def choose(operator: str, activations: str, weights: Affine, prefer: str, *, row
         weights: Its integers; of a dense layer (outputs, inputs).
         prefer: "speed": in no type whose kernel takes more than `MOST` times as long as that of 8 bits; "size": in the
             smallest that there is a kernel for.
-        rows: How many vectors a dense kernel multiplies.
+        several: Whether a dense kernel multiplies several vectors.
 
     Example:
 
@@ -94,7 +95,7 @@ def choose(operator: str, activations: str, weights: Affine, prefer: str, *, row
     >>> choose("FULLY_CONNECTED", "INT8", kernel, "speed").type
     'INT4'
     >>> print(choose("CONV_2D", "INT8", kernel, "speed").why)
-    CONV_2D in INT4 takes 5 times as long; prefer='size' stores it so
+    CONV_2D in INT4 takes 4 times as long; prefer='size' stores it so
     """
     why, inputs = "", weights.shape[-1]
     for kind in _narrow(weights.bits):
@@ -102,7 +103,7 @@ def choose(operator: str, activations: str, weights: Affine, prefer: str, *, row
         if kernel is None:
             why = why or f"{operator} has no kernel of {kind}"
             continue
-        time = kernel.time_of_rows if rows > 1 and kernel.time_of_rows else kernel.time
+        time = kernel.time_of_several if several and kernel.time_of_several else kernel.time
         if inputs % kernel.multiple:
             wanted = "an even number" if kernel.multiple == 2 else f"a multiple of {kernel.multiple}"
             why = f"{operator} in {kind} takes {wanted} of inputs, and there are {inputs}"
