@@ -1,4 +1,4 @@
-"""python -m benchmarks.compression [--part=cluster|cluster_large|coded|tflite|tflite_kernels] [--data=FOLDER] [--rounds=31]
+"""python -m benchmarks.compression [--part=PART] [--data=FOLDER] [--rounds=31]
 
 What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json,
 container_tflite.json and narrow_kernels.json.
