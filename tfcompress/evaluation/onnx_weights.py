@@ -13,8 +13,9 @@ from tfcompress.evaluation.file_constants import QUANTIZED, dtype_of, open_onnx,
 from tfcompress.evaluation.file_weight import FileWeight
 from tfcompress.evaluation.tensor_grid import TensorGrid
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
-from tfcompress.export.onnx.weights.folding import computed_of_constants, needed_for, run_constants
+from tfcompress.export.onnx.weights.folding import UNPACKING, computed_of_constants, needed_for, run_constants
 from tfcompress.graph.index import TensorIndex
+from tfcompress.runtime.onnx_functions import inlined
 
 LAYING = ("Expand", "Pad", "Reshape", "Resize", "Slice", "Tile")
 """Operators whose constants say how their input is to be laid."""
@@ -23,7 +24,7 @@ CONVOLUTIONS = ("ConvInteger", "QLinearConv")
 """Operators whose weights have their channels along the first axis."""
 
 CODED = "coded"
-"""What a weight is stored as that functions of the file decode."""
+"""What a weight is stored as that the file decodes."""
 
 INDICES = ("bool", "int32", "int64", "string", "uint32", "uint64")
 """What constants that no weights are have as their dtype."""
@@ -41,7 +42,7 @@ def weights(path: str | os.PathLike[str]) -> Iterator[FileWeight]:
         FileNotFoundError: it isn't there, or the file beside it that holds its weights.
         ValueError: it isn't an .onnx file.
     """
-    proto = open_onnx(path)
+    proto = inlined(open_onnx(path))
     yield from _Reader(proto, pathlib.Path(path), proto.graph, {}, []).weights()
 
 
@@ -114,10 +115,11 @@ class _Reader:
         inside = [a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
         return nodes, [*(tensor for key, tensor in self.constants.items() if key in read), *inside]
 
-    def _dtype(self, nodes: list[Any], largest: Any) -> str:
+    @staticmethod
+    def _dtype(nodes: list[Any], largest: Any) -> str:
         """Return what a constant is stored as."""
-        own = {function.domain for function in self.proto.functions}
-        return CODED if any(node.domain in own for node in nodes) else dtype_of(largest)
+        plain = all(node.op_type in (*UNPACKING, "Constant") for node in nodes)
+        return dtype_of(largest) if plain else CODED
 
     def _value(self, name: str) -> np.ndarray:
         from onnx import numpy_helper
