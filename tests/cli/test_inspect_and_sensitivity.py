@@ -66,6 +66,8 @@ def test_a_scan_goes_on_with_what_its_file_has(workshop, tmp_path, script):
     assert "Baseline" in done.stdout
     assert done.stderr == ""
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    page = output.with_suffix(".html").read_text()
+    assert "small on data" in page and "tfcompress sensitivity --data=" in page and "Most sensitive is" in page
     whole = json.loads(output.read_text())
     assert [(row["layer"], row["level"]) for row in whole["rows"]] == [
         (layer, level) for layer in ("hidden", "logits") for level in (0.5, 0.9)
@@ -75,3 +77,18 @@ def test_a_scan_goes_on_with_what_its_file_has(workshop, tmp_path, script):
     assert json.loads(output.read_text()) == whole
     assert "differs in" in script("sensitivity", *flags, "--bits=4", code=1).stderr
     assert "Received: both" in script("sensitivity", *flags, "--bits=4", "--sparsities=0.5", code=2).stderr
+
+
+def test_scans_are_shown_in_the_report(workshop, tmp_path, script):
+    model, data = workshop / "model.keras", np.load(workshop / "data.npz")
+    scan = tfc.sensitivity(tfc.load(model), (data["x_test"], data["y_test"]), bits=[3, 8], progress=False)
+    scan.to_json(tmp_path / "scan.json")
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+    flags = [f"--models={model},{workshop / 'int8.tflite'}", f"--data={workshop / 'data.npz'}", f"--html={page}"]
+    done = script("evaluate", *flags, f"--markdown={text}", f"--scans={tmp_path / 'scan.json'}")
+    assert f"Written to {page} and {text}." in done.stdout
+    for said in (page.read_text(), text.read_text()):
+        assert all(part in said for part in ("model.keras on data", "Sensitivity", "3 bits", "Layers of int8.tflite"))
+        assert scan.verdict in said
+    refused = script("evaluate", *flags, f"--scans={model}", "--overwrite", code=1)
+    assert "the job sensitivity or prune --sweep wrote" in refused.stderr

@@ -125,6 +125,8 @@ def test_a_sweep_of_sparsities(workshop, tmp_path, script):
         assert text in done.stdout
     assert [row["target"] for row in json.loads(output.read_text())["rows"]] == [None, 0.0, 0.5, 0.9]
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "sweep.html").read_text()
+    assert "tfcompress prune --data=" in page and "90 % zeros." in page
 
 
 def test_training_on_all_devices_that_are_there(workshop, script):

@@ -154,4 +154,5 @@ def _needs_data(values: FlagValues) -> str:
         return _asked(values)
     if values.qat_epochs:
         return f"--qat_epochs={values.qat_epochs}"
-    return next((f"--{name}" for name in ("correct_bias", "reestimate_batch_norm") if values[name].value), "")
+    names = ("correct_bias", "reestimate_batch_norm", "html", "markdown")
+    return next((f"--{name}" for name in names if values[name].value), "")

@@ -56,7 +56,8 @@ def _gain(report: Comparison, name: str) -> float:
 
 
 def _times(factor: float, more: str, less: str, same: str) -> str:
-    times = f"{max(factor, 1 / max(factor, 1e-9)):.1f}x"
+    larger = max(factor, 1 / max(factor, 1e-9))
+    times = f"{larger:.1f}x" if larger < 100 else f"{larger:,.0f}x"
     return same if times == "1.0x" else f"{times} {more if factor > 1 else less}"
 
 

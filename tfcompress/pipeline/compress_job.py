@@ -15,6 +15,7 @@ from tfcompress.core.atomic_files import check_room, check_target, save
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation import Report, compare
 from tfcompress.evaluation.open_predictor import Saved
+from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.export import export
 from tfcompress.graph import rebuild, strip
 from tfcompress.graph.config_map import LayerConfigs
@@ -41,7 +42,7 @@ FILES = {
 """What the job ships, of which model and with which precision (of what isn't quantized); `dense.tflite` is there to
 be compared with."""
 
-WRITTEN = (*MODELS, *FILES, "report.json", "report.html")
+WRITTEN = (*MODELS, *FILES, "report.json", "report.md", "report.html")
 """All that the job writes."""
 
 
@@ -105,6 +106,7 @@ def compress_job(
     stage: Stage = silent,
     resume: Resume | None = None,
     about: Mapping[str, Any] | None = None,
+    scans: Sequence[Scan] = (),
 ) -> Report:
     """Do the main job and write everything into a folder.
 
@@ -128,6 +130,7 @@ def compress_job(
         resume: Where trainings are backed up, so that this job goes on where it was killed; files that it had written
             are replaced. Whoever gives it ends it, by `resume.done()`.
         about: What else the report says, as in `tfcompress.compare`; the recipe is added.
+        scans: What scans found, to be shown in the report, as in `tfcompress.compare`.
 
     Returns:
         The report: the dense model and the files beside each other.
@@ -179,15 +182,14 @@ def compress_job(
         train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
     save(quantized, folder / "quantized.keras", overwrite=True)
     models = {"dense": dense, "pruned": final, "quantized": quantized}
+    artifacts = {}
     for name, (source, precision) in FILES.items():
         with stage(f"export {name}"):
-            export(models[source], folder / name, precision=precision, overwrite=True)
+            artifacts[name] = export(models[source], folder / name, precision=precision, overwrite=True)
     saved = {name: Saved(each, folder / name) for name, each in zip(MODELS, models.values(), strict=True)}
-    candidates = {**saved, **{name: folder / name for name in FILES}}
-    test = data.test.in_order()
     report = compare(
-        candidates,
-        test,
+        {**saved, **artifacts},
+        data.test.in_order(),
         baseline="dense.tflite",
         threads=threads,
         class_names=data.class_names,
@@ -195,7 +197,9 @@ def compress_job(
             **{"model": dense.name, "data": data.name, "division": data.division(), **(about or {})},
             "recipe": f"{_shown(config)}, then {recipe!r}",
         },
+        scans=scans,
     )
     report.to_json(folder / "report.json", overwrite=True)
+    report.to_markdown(folder / "report.md", overwrite=True)
     report.save(folder / "report.html", overwrite=True)
     return report

@@ -87,7 +87,8 @@ class Sweep(Scan):
     def caption(self) -> str:
         """Return the line below the table: how each model was trained."""
         return (
-            f"{self.model} on {self.data}; each sparsity was trained for {self.epochs} epochs from the model as given. "
+            f"{self.model} on {self.data}; each sparsity was trained for {self.epochs} epoch"
+            f"{'' if self.epochs == 1 else 's'} from the model as given. "
             f"gap: train minus test{', in points' if self.metric == 'accuracy' else ''}."
         )
 

@@ -110,11 +110,11 @@ def _speeds() -> Any:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Write the numbers of a logarithmic axis as they are, where it spans less than two decades the minor ones too."""
+    """Write the numbers of a logarithmic axis as they are, where it spans few decades those between, too."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     low, high = axis.get_view_interval()
-    narrow = low > 0 and high / low < 30
+    narrow = low > 0 and high / low < 300
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
     axis.set_minor_locator(NullLocator())

@@ -20,7 +20,7 @@ FLAGS = {
     "output": Flag("The .keras file to write.", shown="FILE"),
     "scan_output": Flag(
         "The .json file to write, after each point; where it is there, of this model and with these settings, only "
-        "what it lacks is measured. Beside it goes a picture, .png.",
+        "what it lacks is measured. Beside it go a picture, .png, and a page, .html.",
         shown="FILE",
         called="output",
     ),
@@ -33,6 +33,12 @@ FLAGS = {
         wanted="Expected a name for --name. Received: a path; see --output_dir.",
     ),
     "html": Flag("An .html report to write.", shown="FILE"),
+    "markdown": Flag("The report as Markdown, .md.", shown="FILE"),
+    "scans": Flag(
+        "Files that the jobs sensitivity and prune --sweep wrote, separated by commas, to be shown in the report.",
+        kind="list",
+        shown="FILE,FILE",
+    ),
     "overwrite": Flag("Replace files that are there.", False, "switch"),
     "unsafe": Flag("Load a model that holds code, such as a Lambda layer.", False, "switch"),
 }

@@ -34,7 +34,7 @@ FLAGS = {
     ),
     "sweep": Flag(
         "Instead of one --sparsity several, separated by commas: the model is trained to each and evaluated on "
-        "training and test data. --output is then a .json file, and beside it goes a picture, .png.",
+        "training and test data. --output is then a .json file; beside it go a picture, .png, and a page, .html.",
         kind="list",
         shown="SHARE,SHARE",
         valid=are_sparsities,

@@ -10,6 +10,7 @@ from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
+from tfcompress.cli.pages import scans_of, table_width
 from tfcompress.cli.result import about, files_made
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 
@@ -32,6 +33,7 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     if values.model and not values.data:
         raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
     _configs(values, steps=100)  # before anything is loaded
+    scans = scans_of(values)
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
     data = data_of(values, model)
@@ -59,8 +61,9 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         stage=stage_of(values),
         resume=resume,
         about=about(values, "compress", data, name),
+        scans=scans,
     )
-    print(report.table(width=110))
+    print(report.table(width=table_width()))
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
     return {**report.to_dict(), "folder": str(folder), "files": files_made(folder / name for name in WRITTEN)}
 
@@ -111,7 +114,7 @@ JOB = Job(
     "it; layers that it doesn't name are left alone.",
     run=compress,
     flags=(
-        *("model", *DATA, "output_dir", "name", "overwrite", "unsafe", "layers", "config", "sparsity"),
+        *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "layers", "config", "sparsity"),
         *("epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "threads", "dry_run"),
     ),
     defaults={"qat_epochs": 3},

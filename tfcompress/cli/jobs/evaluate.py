@@ -9,7 +9,7 @@ from absl.flags import FlagValues
 
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
-from tfcompress.cli.output_paths import new_file
+from tfcompress.cli.pages import page_files, scans_of, table_width, write_pages
 from tfcompress.cli.result import about, files_made
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli import dry_run
     from tfcompress.evaluation.open_predictor import open_predictor
 
+    scans = scans_of(values)
     prepare(values)
     data = data_of(values, values.models[0])
     overwrite = values.overwrite or resume.begun
-    page = new_file(values.html, ".html", overwrite) if values.html else None
+    pages = page_files(values, overwrite)
     candidates = {}
     for path in values.models:
         name = pathlib.Path(path).name
@@ -36,18 +37,19 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
             predictor.check(data.test.first(1))
         rows = [{"model": name, "runs in": predictor.runtime} for name, predictor in opened.items()]
         text = f"Would evaluate {len(rows)} models on {data.test.samples:,} samples of {data.name}, and time them."
-        return dry_run.said(text, rows, [page] if page else [])
+        return dry_run.said(text, rows, pages)
     test = data.test.in_order()
     names = {"threads": values.threads, "class_names": data.class_names}
-    report = tfc.compare(candidates, test, **names, about=about(values, "evaluate", data))
-    print(report.table(width=110))
+    said = about(values, "evaluate", data, pathlib.Path(values.models[0]).name)
+    report = tfc.compare(candidates, test, **names, about=said, scans=scans)
+    print(report.table(width=table_width()))
     for name in candidates:
         print(f"\n{name}\n{report[name].metrics}")
-    if page:
+    if pages:
         resume.begin()
-        report.save(page, overwrite=overwrite)
-        print(f"\nWritten to {page}.")
-    return {**report.to_dict(), "files": files_made([page] if page else [])}
+        write_pages(report, pages, overwrite)
+        print(f"\nWritten to {' and '.join(map(str, pages))}.")
+    return {**report.to_dict(), "files": files_made(pages)}
 
 
 JOB = Job(
@@ -56,7 +58,7 @@ JOB = Job(
     more="A table shows how each model differs from the first; then come precision, recall and F1 by class. Without "
     "--data it takes scikit-learn's digits.",
     run=evaluate,
-    flags=("models", *DATA, "html", "overwrite", "threads", "dry_run"),
+    flags=("models", *DATA, "html", "markdown", "scans", "overwrite", "threads", "dry_run"),
     required=("models",),
-    target=lambda values: values.html or "",
+    target=lambda values: values.html or values.markdown or "",
 )

@@ -10,7 +10,8 @@ from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
-from tfcompress.cli.result import files_made
+from tfcompress.cli.pages import table_width
+from tfcompress.cli.result import about, files_made
 from tfcompress.cli.training_run import train_in_place
 from tfcompress.cli.wrong_use import UsageError
 
@@ -86,7 +87,7 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
         raise UsageError(f"Expected --sweep with single weights ranked by their size. Received: --{other[0]} too.")
     overwrite = values.overwrite or resume.begun
     output = new_file(values.output, ".json", overwrite)
-    picture = new_file(str(output.with_suffix(".png")), ".png", overwrite)
+    picture, page = (new_file(str(output.with_suffix(each)), each, overwrite) for each in (".png", ".html"))
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     data = data_of(values, model)
@@ -95,7 +96,7 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
         return dry_run.said(
             f"Would prune {model.name} to each of {', '.join(values.sweep)} in {values.finetune_epochs} epochs, and "
             "train it as long without pruning.",
-            files=[output, picture],
+            files=[output, picture, page],
         )
     result = tfc.sweep(
         model,
@@ -113,9 +114,10 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
     resume.begin()
     result.to_json(output, overwrite=overwrite)
     result.plot(picture, overwrite=overwrite)
-    print(result.table(width=110))
-    print(f"Written to {output} and {picture}.")
-    return {**result.to_dict(), "files": files_made([output, picture])}
+    result.save(page, about=about(values, "prune", data, model.name), overwrite=overwrite)
+    print(result.table(width=table_width()))
+    print(f"Written to {output}, {picture} and {page}.")
+    return {**result.to_dict(), "files": files_made([output, picture, page])}
 
 
 JOB = Job(

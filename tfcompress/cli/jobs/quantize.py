@@ -11,10 +11,15 @@ from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import check_size, new_file
-from tfcompress.cli.result import files_made
+from tfcompress.cli.pages import page_files, table_width, write_pages
+from tfcompress.cli.result import about, files_made
 from tfcompress.cli.training_run import train_in_place
 
 if TYPE_CHECKING:
+    import keras
+
+    from tfcompress.data.dataset import Dataset
+    from tfcompress.export import Artifact
     from tfcompress.pipeline.checkpoints import Resume
 
 
@@ -36,6 +41,7 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
     output = new_file(values.output, ".keras", overwrite, here=here)
     outputs = [new_file(path, (".tflite", ".onnx"), overwrite, here=here) for path in values.outputs or ()]
+    pages = page_files(values, overwrite, here=here)
     prepare(values)
     devices = devices_of(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
@@ -49,7 +55,7 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
         return dry_run.said(
             f"Would quantize {model.name} as {asked}, calibrate it{trained}, and compare each file with it.",
             dry_run.of_layers(quantize(model, config, None, values.layers, equalize=values.equalize)),
-            [output, *outputs],
+            [output, *outputs, *pages],
         )
     with stage(f"quantize as {asked}"):
         quantized = quantize(
@@ -72,27 +78,40 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
     resume.begin()
     tfc.save(quantized, output, overwrite=overwrite)
     print(tfc.summary(quantized))
-    for path in outputs:
-        with stage(f"export {path.name}"):
-            artifact = tfc.export(
-                quantized,
-                path,
-                inference_io=values.inference_io,
-                opset=int(values.opset),
-                weights=values.weights if path.suffix.lower() == ".onnx" else "plain",
-                overwrite=overwrite,
-                verify=True if data is None else data.test.first(256),
-            )
-        print(artifact)
+    artifacts = {path.name: _exported(values, quantized, path, data, overwrite) for path in outputs}
     found: dict[str, Any] = {}
     if data:
         saved = {"float": Saved(model, pathlib.Path(values.model)), "quantized": Saved(quantized, output)}
-        candidates = {**saved, **{path.name: path for path in outputs}}
-        report = tfc.compare(candidates, data.test.in_order(), latency=False, class_names=data.class_names)
-        print(report.table(width=110))
+        said = {**about(values, "quantize", data, model.name), "recipe": repr(config)}
+        compared: dict[str, Any] = {"latency": False, "class_names": data.class_names, "about": said}
+        report = tfc.compare({**saved, **artifacts}, data.test.in_order(), **compared)
+        print(report.table(width=table_width()))
+        write_pages(report, pages, overwrite)
         found = report.to_dict()
-    print(f"Written to {', '.join(map(str, (output, *outputs)))}.")
-    return {**found, "files": files_made([output, *outputs])}
+    files = [output, *outputs, *pages]
+    print(f"Written to {', '.join(map(str, files))}.")
+    return {**found, "files": files_made(files)}
+
+
+def _exported(
+    values: FlagValues, quantized: keras.Model, path: pathlib.Path, data: Dataset | None, overwrite: bool
+) -> Artifact:
+    """Write a file, and say what it is."""
+    import tfcompress as tfc
+    from tfcompress.cli.training_progress import stage_of
+
+    with stage_of(values)(f"export {path.name}"):
+        artifact = tfc.export(
+            quantized,
+            path,
+            inference_io=values.inference_io,
+            opset=int(values.opset),
+            weights=values.weights if path.suffix.lower() == ".onnx" else "plain",
+            overwrite=overwrite,
+            verify=True if data is None else data.test.first(256),
+        )
+    print(artifact)
+    return artifact
 
 
 JOB = Job(
@@ -104,10 +123,11 @@ JOB = Job(
     'tfcompress.QuantizeConfig: {"logits": null, "conv.*": {"weights": {"bits": 4}}, ".*": "int8"}.',
     run=quantize,
     flags=(
-        *("model", *DATA, "output", "outputs", "overwrite", "unsafe", "layers", "config", "recipe", "range"),
-        *("calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step", "freeze_batch_norm_epoch"),
-        *("freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm", "preserve_sparsity"),
-        *("inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate", "dry_run", *MACHINE),
+        *("model", *DATA, "output", "outputs", "html", "markdown", "overwrite", "unsafe", "layers", "config"),
+        *("recipe", "range", "calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step"),
+        *("freeze_batch_norm_epoch", "freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm"),
+        *("preserve_sparsity", "inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate"),
+        *("dry_run", *MACHINE),
     ),
     required=("model", "output"),
     target=lambda values: values.output,

@@ -9,7 +9,8 @@ from absl.flags import FlagValues
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
-from tfcompress.cli.result import files_made
+from tfcompress.cli.pages import table_width
+from tfcompress.cli.result import about, files_made
 from tfcompress.cli.wrong_use import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def sensitivity(values: FlagValues, resume: Resume) -> Result:
     if values.output:
         output = new_file(values.output, ".json", overwrite=True)  # what is there is gone on with, or refused
         overwrite = values.overwrite or output.exists()
-        files = [output, new_file(str(output.with_suffix(".png")), ".png", overwrite)]
+        files = [output, *(new_file(str(output.with_suffix(each)), each, overwrite) for each in (".png", ".html"))]
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe)
     data = data_of(values, model)
@@ -53,10 +54,11 @@ def sensitivity(values: FlagValues, resume: Resume) -> Result:
         progress=values.verbosity != "quiet",
         batch_size=values.batch_size,
     )
-    print(result.table(width=110))
+    print(result.table(width=table_width()))
     if files:
         result.plot(files[1], overwrite=True)
-        print(f"Written to {files[0]} and {files[1]}.")
+        result.save(files[2], about=about(values, "sensitivity", data, model.name), overwrite=True)
+        print(f"Written to {files[0]}, {files[1]} and {files[2]}.")
     return {**result.to_dict(), "files": files_made(files)}
 
 

@@ -47,7 +47,7 @@ def content(report: ComparisonTable, title: str, layers: Sequence[Section], scan
         layers: the sections that compare models layer by layer.
         scans: what scans found.
     """
-    grey = "Grey: the interval of the difference holds 0, so that it may be chance."
+    grey = "[ ]: 95 % interval. Grey: that of the difference holds 0, or that of the ratio 1, so that it may be chance."
     first: list[Block] = [main_table(report), Text(f"{report.caption()} {grey}"), *map(Text, report.notes())]
     return Content(
         title,
@@ -82,9 +82,13 @@ def _subject(about: Mapping[str, Any]) -> str:
 
 
 def _scan(scan: Scan) -> list[Block]:
-    title = f"{type(scan).__name__} scan"
+    said = scan.caption()
+    title = said[0].upper() + said[1:]
     rows = [[Cell(text) for text in row] for row in scan.cells()]
-    return [Chart(title, charts.drawn(scan.draw, title), wide=True), Table(scan.headings(), rows), Text(scan.caption())]
+    return [
+        Chart(title, charts.drawn(scan.draw, title), wide=True),
+        Table(scan.headings(), rows),
+    ]
 
 
 def _made(about: Mapping[str, Any], environment: Mapping[str, str]) -> Section:

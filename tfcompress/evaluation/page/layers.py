@@ -80,7 +80,9 @@ def _sqnr(change: TensorChange) -> str:
 
 
 def _grid(change: TensorChange) -> str:
-    return "-" if change.grid is None else f"{change.grid.low:.3g} to {change.grid.high:.3g}\n{change.grid}"
+    if change.grid is None:
+        return "-"
+    return f"{change.grid.low:.3g} to {change.grid.high:.3g}\n" + str(change.grid).replace(" (", "\n(")
 
 
 def _both(change: TensorChange, said: Callable[[Spread], str]) -> Cell:

@@ -41,7 +41,8 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     size, timing = candidate.size, candidate.timing
     cells += [Cell(f"{size.file_bytes / 1000:,.1f}"), Cell(f"{size.zipped_bytes / 1000:,.1f}")]
     if timed:
-        cells.append(Cell(f"{timing.median_ms:.3g}", within=f"({timing.iqr_ms:.1g})") if timing else Cell("-"))
+        spread = f"({float(f'{timing.iqr_ms:.1g}'):g})" if timing else ""
+        cells.append(Cell(f"{timing.median_ms:.3g}" if timing else "-", within=spread))
     return [*cells, Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
 
 
@@ -52,11 +53,13 @@ def _speedup(report: Comparison, name: str) -> Cell:
         return Cell("-")
     if interval is None:
         return Cell(_times(speedup))
-    low, high = interval
-    return Cell(_times(speedup), mark((low - 1, high - 1)), within=f"\u00b1 {(high - low) / 2:.1g}")
+    low, high = (f"{end:.3g}" if end >= 0.1 else f"{end:.1g}" for end in interval)
+    return Cell(_times(speedup), mark((interval[0] - 1, interval[1] - 1)), within=f"[{low}, {high}]")
 
 
 def _times(factor: float) -> str:
+    if factor >= 100:
+        return f"{factor:,.0f}x"
     return f"{factor:.1f}x" if factor >= 10 else f"{factor:.2f}x" if factor >= 0.1 else f"{factor:.1g}x"
 
 
