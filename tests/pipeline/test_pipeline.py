@@ -53,6 +53,17 @@ def test_the_model_for_a_table_brings_its_columns_to_one_size(tmp_path):
         assert evaluate(export(quantized, tmp_path / f"wine.{kind}"), given.test.in_order()).accuracy > 0.94
 
 
+def test_the_model_for_sound_brings_it_to_one_loudness():
+    wave = np.random.default_rng(0).normal(3e-4, 1e-3, (10, 1100, 1)).astype("float32")
+    given = Data("waves", wave[:6], np.arange(6) % 2, wave[6:], np.arange(4) % 2)
+    model = default_model(given)
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model)).layers[1].variance == (
+        model.layers[1].variance
+    )
+    made = model.layers[1](given.x_train)
+    np.testing.assert_allclose([np.mean(made), np.std(made)], [0, 1], atol=1e-3)
+
+
 def test_data_that_does_not_fit_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((6,)), L.Dense(3)])
     with pytest.raises(ValueError, match=r"samples of shape \(6,\). Received: \(5,\)"):

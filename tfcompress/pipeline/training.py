@@ -28,7 +28,7 @@ LARGE, WAVE = 48, 1024
 def default_model(data: Dataset) -> keras.Model:
     """Return an untrained model for `data`: a small convolutional one for images and sound, else a dense one; logits.
 
-    That for rows of numbers begins with their means and variances, for which it goes through the training data.
+    Those for rows of numbers and for sound begin with means and variances of the training data, which is gone through.
 
     Raises:
         ValueError: If the data has several inputs, inputs of no fixed size, one class, or more outputs than a small
@@ -51,7 +51,7 @@ def default_model(data: Dataset) -> keras.Model:
         )
     inputs = keras.Input(shape, name="input")
     if len(shape) == 2 and shape[0] >= WAVE and shape[1] <= 2:
-        x = inputs
+        x = _normalization(data, by_channel=False)(inputs)  # some recordings are a hundred times as loud as others
         for index, (filters, size, stride) in enumerate(((16, 32, 8), (32, 8, 4), (32, 8, 4))):
             x = layers.Conv1D(filters, size, stride, padding="same", use_bias=False, name=f"conv_{index}")(x)
             x = layers.BatchNormalization(name=f"norm_{index}")(x)
@@ -72,21 +72,26 @@ def default_model(data: Dataset) -> keras.Model:
     return keras.Model(inputs, layers.Dense(outputs, name="logits")(x), name=data.name)
 
 
-def _normalization(data: Dataset) -> keras.layers.Normalization:
-    """Return a layer that brings the columns of a table to one size, found on the training data, batch by batch.
+def _normalization(data: Dataset, by_channel: bool = True) -> keras.layers.Normalization:
+    """Return a layer that brings inputs to a mean of 0 and a variance of 1, as the training data says, batch by batch.
 
     Columns of 0 and 1 stay as they are: a category that is rare would become a large number.
+
+    Args:
+        data: Of rows, or of anything where all numbers are alike.
+        by_channel: Whether each column has a mean and a variance of its own.
     """
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
     for x, _ in pairs(data.train.in_order()):
-        scaler.partial_fit(x)
+        scaler.partial_fit(x if by_channel else np.reshape(x, (-1, 1)))
     mean, variance = scaler.mean_, scaler.scale_**2  # of a constant column 1
     switches = np.isclose(scaler.var_, mean * (1 - mean), rtol=1e-4, atol=1e-12)  # so it is of 0 and 1
-    return layers.Normalization(
-        mean=np.where(switches, 0.0, mean), variance=np.where(switches, 1.0, variance), name="normalization"
-    )
+    mean, variance = np.where(switches, 0.0, mean), np.where(switches, 1.0, variance)
+    if not by_channel:
+        return layers.Normalization(axis=None, mean=mean[0], variance=variance[0], name="normalization")
+    return layers.Normalization(mean=mean, variance=variance, name="normalization")
 
 
 def check_fits(model: keras.Model, data: Dataset) -> None:
