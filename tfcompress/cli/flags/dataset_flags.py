@@ -57,7 +57,7 @@ FLAGS = {
         "folder with a folder of images, or of WAV files, for each class, or with train and test (and val) that are "
         "such; a .csv file whose first line names the columns, or a folder with train.csv and test.csv (see --label); "
         "TFRecords (see --features); tfds:NAME, a data set of TensorFlow Datasets (see --data_dir); "
-        "package.module:function, which returns such data. What isn't divided is, by --seed.",
+        "package.module:function, which returns such data. What isn't divided is, class by class, by --seed.",
         shown="PLACE",
     ),
     "label": Flag("With a .csv file or TFRecords: the column, or feature, that is to be predicted.", shown="NAME"),

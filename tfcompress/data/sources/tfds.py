@@ -33,7 +33,9 @@ def _open(place: str, request: Request) -> Dataset:
     sizes = {key: one.num_examples for key, one in builder.info.splits.items()}
     keys = _keys(name, builder.info, tfds.features.ClassLabel)
     image, label = (builder.info.features[key] for key in keys)
-    as_input = _as_input(image, request)
+    encoded = isinstance(image, tfds.features.Image) and image.np_dtype == "uint8"
+    as_input = _as_input(image, request, encoded)
+    late = {keys[0]: tfds.decode.SkipDecoding()} if encoded else None  # not those of another part
     train, test, validation = _parts(name, sizes)
     names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
     read = [split for split in (train, test, validation) if split is not None]
@@ -45,7 +47,7 @@ def _open(place: str, request: Request) -> Dataset:
         seen, classes = {}, Classes(len(names), names)
 
     def records(split: str) -> Any:
-        found = builder.as_dataset(split=split, shuffle_files=False)
+        found = builder.as_dataset(split=split, shuffle_files=False, decoders=late)
         return found.map(lambda example: (example[keys[0]], example[keys[1]]))
 
     def how(split: str) -> dict[str, Any]:
@@ -123,8 +125,8 @@ def _parts(name: str, sizes: dict[str, int]) -> tuple[str, str | None, str | Non
     return "train", others[0] if others else None, others[1] if len(others) > 1 else None
 
 
-def _as_input(feature: Any, request: Request) -> Any:
-    """Return a function from an input to what the model takes; `None`: it takes it as it is."""
+def _as_input(feature: Any, request: Request, encoded: bool) -> Any:
+    """Return a function from an input, maybe the bytes of an image, to what the model takes; `None`: it takes it so."""
     if len(feature.shape or ()) != 3 or feature.np_dtype != "uint8":
         if request.rescale is not None or request.image_size is not None:
             raise ValueError(
@@ -136,7 +138,7 @@ def _as_input(feature: Any, request: Request) -> Any:
         raise ValueError(
             f"Expected images of {wanted.channels} channels, as the model takes. Received: {feature.shape[-1]}."
         )
-    return wanted.made
+    return wanted.decoded if encoded else wanted.made
 
 
 def _bytes(feature: Any) -> int:
