@@ -116,6 +116,8 @@ def test_records_that_do_not_fit_are_refused(features, label, message, tmp_path)
 
 def test_files_may_be_compressed_and_labels_text(tmp_path):
     records = [{"x": np.float32([i, -i]), "label": (b"off", b"on")[i % 2]} for i in range(10)]
+    write(tmp_path / "d" / "0.tfrec", [])
+    (tmp_path / "d" / "._a.tfrec").write_bytes(b"no records")
     write(tmp_path / "d" / "a.tfrec", records[:6])
     with gzip.open(tmp_path / "d" / "b.tfrecord.gz", "wb") as file:
         write(tmp_path / "b", records[6:])

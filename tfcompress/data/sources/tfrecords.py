@@ -56,7 +56,7 @@ def _open(place: str, request: Request) -> Dataset:
     classes = classes_of(list(seen.values()), target.names, repr(label))
     as_class = {part: one.as_class(classes.names) for part, one in seen.items()}
     for one in files.values():
-        _try(one[0], made, features)
+        _try(one, made, features)
 
     def how(part: str) -> dict[str, Any]:
         change = as_class[part]
@@ -130,14 +130,14 @@ def _unfit(file: File, error: Exception, *names: str) -> ValueError:
     )
 
 
-def _try(file: File, made: Callable[[Any], Any], names: Iterable[str]) -> None:
-    """Read the first record as it will be read; raise ValueError if that can't be done."""
+def _try(files: list[File], made: Callable[[Any], Any], names: Iterable[str]) -> None:
+    """Read the first record as all will be read; raise ValueError if that can't be done."""
     import tensorflow as tf
 
     try:
-        made(next(iter(_records([file]))))
+        made(next(iter(_records(files))))
     except (tf.errors.OpError, ValueError) as error:
-        raise _unfit(file, error, *names) from error
+        raise _unfit(files[0], error, *names) from error
 
 
 def _wanted_features(place: str) -> str:
@@ -206,7 +206,7 @@ def _paths(place: str) -> dict[str, list[str]]:
     if not root.is_dir():
         return {"train": [str(root)]}
     found: dict[str, list[str]] = {}
-    for path in sorted(path for path in root.rglob("*") if SUFFIX in path.name and path.is_file()):
+    for path in sorted(path for path in root.rglob("[!.]*") if SUFFIX in path.name and path.is_file()):
         words = {*path.relative_to(root).parent.parts, *path.name.split(SUFFIX)[0].replace("_", "-").split("-")}
         words |= set(path.name.split("."))
         part = next((part for part, names in NAMES.items() if words & set(names)), "")
