@@ -109,6 +109,8 @@ def test_folders_that_are_no_classes_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="which isn't there"):
         source_of(str(tmp_path / "none"))
     one = write_images(tmp_path / "one", classes=("cat",))
+    with pytest.raises(ValueError, match="files such as 00.png in none"):
+        source_of(str(tmp_path / "one" / "cat"))
     with pytest.raises(ValueError, match="at least two. Received: cat"):
         open_dataset(one, Request())
     (tmp_path / "one" / "dog").mkdir()

@@ -38,7 +38,14 @@ def source_of(place: str) -> Source:
     forms = "; ".join(source.form for source in SOURCES)
     if not os.path.exists(place):
         raise FileNotFoundError(f"Expected data: {forms}. Received: {place}, which isn't there.")
-    empty = os.path.isdir(place) and not os.listdir(place)
+    inside = sorted(os.listdir(place)) if os.path.isdir(place) else []
+    loose = next((name for name in inside if name.lower().endswith((*images.SUFFIXES, *audio.SUFFIXES))), None)
+    if loose:
+        raise ValueError(
+            f"Expected a folder for each class in {place}, which names it. Received: files such as {loose} in none. "
+            "Put those of each class into a folder."
+        )
+    empty = os.path.isdir(place) and not inside
     raise ValueError(
         f"Expected data: {forms}. Received: {place}, which is {'an empty folder' if empty else 'none of these'}."
     )
