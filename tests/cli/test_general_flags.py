@@ -44,7 +44,8 @@ def workshop(tmp_path_factory):
     (folder / "cluster.yaml").write_text("hidden: {number_of_clusters: 3, init: linear}\nlogits: 4\n")
     (folder / "quantize.json").write_text('{"logits": null, ".*": {"weights": {"bits": 4}}}')
     (folder / "precision.yaml").write_text(".*: mixed_bfloat16\n")
-    (folder / "both.yaml").write_text("prune: {hidden: 0.5}\nquantize: {logits: null, '.*': {weights: {bits: 4}}}\n")
+    parts = "prune: {hidden: 0.5}\ncluster: {hidden: 3}\nquantize: {logits: null, '.*': {weights: {bits: 4}}}\n"
+    (folder / "all.yaml").write_text(parts)
     return folder
 
 
@@ -60,7 +61,8 @@ RUNS = [
     ("benchmark", ["--models=model.keras"], "Would time 1 model", []),
     ("sensitivity", ["--output=o.json", "--bits=4,8"], "accuracy on data 5 times", ["o.json", "o.png", "o.html"]),
     ("compress", ["--output_dir=.", "--name=o"], "80% zeros, int8", ["o/dense.keras", "o/report.md", "o/report.html"]),
-    ("compress", ["--output_dir=.", "--name=o", "--config=both.yaml"], "50% zeros, int8x4", ["o/pruned_int8.onnx"]),
+    ("compress", ["--output_dir=.", "--name=o", "--config=all.yaml"], "50% zeros, 3 values, int8x4",
+     ["o/pruned_int8.onnx"]),
 ]  # fmt: skip
 
 

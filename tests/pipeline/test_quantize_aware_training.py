@@ -12,6 +12,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pipeline import Data, compress_job
 from tfcompress.pipeline.quantize_aware_training import finds_ranges, keep_zeros, settling
 from tfcompress.quantization.quantize import quantize
@@ -99,13 +100,15 @@ def test_the_main_job_calibrates_where_nothing_is_trained_quantized(clusters, tm
         names.append(text)
         return job_module.silent(text)
 
-    report = compress_job(
-        clusters, tmp_path / "out", model=model, finetune_epochs=8, qat_epochs=0, learning_rate=0.02, stage=stage
-    )
+    how = {"clustering": tfc.LayerConfigs({".*": 12}), "finetune_epochs": 8, "qat_epochs": 0, "learning_rate": 0.02}
+    report = compress_job(clusters, tmp_path / "out", model=model, stage=stage, **how)
+    assert "cluster and fine-tune" in names
     assert "train quantized" not in names
     loaded = {name: tfc.load(tmp_path / "out" / name) for name in ("pruned.keras", "quantized.keras")}
     for old, new in zip(zeros(loaded["pruned.keras"]), zeros(loaded["quantized.keras"]), strict=True):
         assert np.all(new[old])
+    for wrapper in wrapped_layers(loaded["quantized.keras"]):
+        assert max(len(np.unique(channel)) for channel in wrapper.encoded()[0].integers.T) <= 12
     assert tfc.sparsity(loaded["quantized.keras"]) >= tfc.sparsity(loaded["pruned.keras"]) >= 0.79
     for name in ("quantized.keras", "pruned_int8.tflite", "pruned_int8.onnx"):
         assert report[name].metrics.accuracy > 0.95

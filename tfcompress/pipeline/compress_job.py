@@ -7,10 +7,12 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 
+from tfcompress.clustering import cluster
 from tfcompress.core.atomic_files import check_room, check_target, save
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation import Report, compare
@@ -78,6 +80,11 @@ def _shown(config: PruneConfig | LayerConfigs) -> str:
     return repr(config.schedule if isinstance(config, PruneConfig) else config)
 
 
+def _trained_with(recipe: QuantizeConfig | LayerConfigs, steps: int) -> QuantizeConfig | LayerConfigs:
+    """Return a config whose ranges settle in that many steps of training; without any it stays as it is."""
+    return settling(recipe, steps) if steps else recipe
+
+
 def check_folder(folder: pathlib.Path, overwrite: bool) -> None:
     """Raise FileExistsError if what the job writes is there already, and isn't to be replaced."""
     there = [name for name in WRITTEN if (folder / name).exists()]
@@ -94,6 +101,7 @@ def compress_job(
     model: keras.Model | None = None,
     sparsity: float = 0.8,
     pruning: LayerConfigs | None = None,
+    clustering: LayerConfigs | None = None,
     quantization: LayerConfigs | None = None,
     epochs: int = 10,
     finetune_epochs: int = 10,
@@ -117,12 +125,14 @@ def compress_job(
         sparsity: Share of zeros in [0, 1).
         pruning: What each layer is pruned with, in place of `sparsity`; `None`: all alike. Channels and heads are taken
             out of the model.
+        clustering: What each layer is clustered with behind the pruning, before it is quantized; `None`: nothing.
         quantization: What each layer is quantized with; `None`: all as "int8".
         epochs: Epochs of the first training, where `model` is `None`.
-        finetune_epochs: Epochs in which the model is pruned; at least 1.
+        finetune_epochs: Epochs in which the model is pruned, and again in which it is clustered; at least 1.
         qat_epochs: Epochs in which the pruned model is trained quantized; 0: it is calibrated only.
         batch_size: Samples per training step.
-        learning_rate: Of the first training; a model is pruned with half of it, and trained quantized with a tenth.
+        learning_rate: Of the first training; a model is pruned with half of it, and trained clustered, and quantized,
+            with a tenth.
         layers: Which layers are pruned, as in `tfcompress.prune`; all are quantized.
         threads: Threads of one inference, for the latencies.
         overwrite: Whether files that are there are replaced.
@@ -149,9 +159,7 @@ def compress_job(
         )
     batches = steps_per_epoch(data, batch_size)
     config = pruning or PruneConfig(rising_schedule(sparsity, finetune_epochs * batches))
-    recipe = quantization or QuantizeConfig.get("int8")
-    if qat_epochs:
-        recipe = settling(recipe, qat_epochs * batches)
+    recipe = _trained_with(quantization or QuantizeConfig.get("int8"), qat_epochs * batches)
     dense, loss = _beginning(model, data)
 
     def train(name: str, text: str, given: keras.Model, count: int, rate: float) -> None:
@@ -160,23 +168,28 @@ def compress_job(
             how: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "callbacks": callbacks}
             fit(given, data, loss, epochs=count, backup=backup, **how)
 
-    samples = data_for(config, data)
-    pruned = prune(dense, config, layers=layers, data=samples)  # which says what is wrong before anything is done
+    start = partial(prune, config=config, layers=layers, data=data_for(config, data))
+    pruned = start(dense)  # which says what is wrong before anything is done
+    if clustering:
+        cluster(dense, clustering)
     _prepare(written, dense)
     if resume:
         resume.begin()
     if model is None:
         train("dense", "train", dense, epochs, learning_rate)
-        pruned = prune(dense, config, layers=layers, data=samples)
+        pruned = start(dense)
     save(dense, folder / "dense.keras", overwrite=True)
-    goal = "prune" if pruning else f"prune to {sparsity:.0%}"
-    train("pruned", f"{goal} and fine-tune", pruned, finetune_epochs, learning_rate / 2)
+    goal = f"prune{'' if pruning else f' to {sparsity:.0%}'} and fine-tune"
+    train("pruned", goal, pruned, finetune_epochs, learning_rate / 2)
     fewer = removes_units(config)
     final = shrink(pruned) if fewer else strip(pruned)
     save(final, folder / "pruned.keras", overwrite=True)
+    # Masks keep the zeros in training: those of the pruning, or new ones where it made fewer channels.
+    masked = keep_zeros(final) if fewer else pruned
+    if clustering:
+        masked = cluster(masked, clustering)
+        train("clustered", "cluster and fine-tune", masked, finetune_epochs, learning_rate / 10)
     with stage("quantize" if quantization else "quantize to int8"):
-        # Masks keep the zeros in training: those of the pruning, or new ones where it made fewer channels.
-        masked = keep_zeros(final) if fewer else pruned
         quantized = quantize(masked, recipe, data=data.train.drawn(CALIBRATION_SAMPLES))
     if qat_epochs:
         train("quantized", "train quantized", quantized, qat_epochs, learning_rate / 10)
@@ -195,7 +208,7 @@ def compress_job(
         class_names=data.class_names,
         about={
             **{"model": dense.name, "data": data.name, "division": data.division(), **(about or {})},
-            "recipe": f"{_shown(config)}, then {recipe!r}",
+            "recipe": ", then ".join([_shown(config), *([repr(clustering)] if clustering else []), repr(recipe)]),
         },
         scans=scans,
     )

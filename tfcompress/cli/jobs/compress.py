@@ -49,6 +49,7 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         model=model,
         sparsity=values.sparsity,
         pruning=configs.get("prune"),
+        clustering=configs.get("cluster"),
         quantization=configs.get("quantize"),
         epochs=values.epochs,
         finetune_epochs=values.finetune_epochs,
@@ -69,13 +70,17 @@ def compress(values: FlagValues, resume: Resume) -> Result:
 
 
 def _configs(values: FlagValues, steps: int) -> dict[str, LayerConfigs]:
-    """Return what the file of --config says of pruning and of quantization."""
-    from tfcompress.cli import prune_flags, quantize_flags
+    """Return what the file of --config says of pruning, clustering and quantization."""
+    from tfcompress.cli import cluster_flags, prune_flags, quantize_flags
     from tfcompress.cli.config_file import sections
 
     if values.config is None:
         return {}
-    reads = {"prune": lambda value: prune_flags.read_config(value, steps), "quantize": quantize_flags.read_config}
+    reads = {
+        "prune": lambda value: prune_flags.read_config(value, steps),
+        "cluster": cluster_flags.read_config,
+        "quantize": quantize_flags.read_config,
+    }
     found = sections(values.config, reads)
     if "prune" in found:
         refuse_without_effect(values, "with a --config that prunes, which says it for each layer", "sparsity")
@@ -94,10 +99,13 @@ def _plan(
     dense = default_model(data) if model is None else model
     check_fits(dense, data)
     pruned = tfc.prune(dense, configs.get("prune", values.sparsity), layers=values.layers)
+    if "cluster" in configs:
+        pruned = tfc.cluster(pruned, configs["cluster"])
     goal = "as --config says" if "prune" in configs else f"to {values.sparsity:.0%}"
     first = f"train {dense.name} for {values.epochs} epochs, " if model is None else f"take {dense.name}, "
+    second = "cluster it in as many, " if "cluster" in configs else ""
     return dry_run.said(
-        f"Would {first}prune it {goal} in {values.finetune_epochs} epochs, train it quantized in "
+        f"Would {first}prune it {goal} in {values.finetune_epochs} epochs, {second}train it quantized in "
         f"{values.qat_epochs}, and export and compare it, on {data.name}.",
         dry_run.of_layers(tfc.quantize(pruned, configs.get("quantize", "int8"))),
         [folder / name for name in WRITTEN],
@@ -110,8 +118,8 @@ JOB = Job(
     more="Every file, in float32, float16 and int8, is compared with the Keras model before it gets its name; a table "
     "shows size, accuracy and latency. Without --model it trains a small model first; without --data it takes "
     "scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME. A file of --config has a section for each job, "
-    'or one of them: {"prune": {"conv.*": 0.5}, "quantize": {"logits": null, ".*": "int8"}}, each as that job takes '
-    "it; layers that it doesn't name are left alone.",
+    'or one of them: {"prune": {"conv.*": 0.5}, "cluster": {".*": 16}, "quantize": {"logits": null, ".*": "int8"}}, '
+    "each as that job takes it; layers that it doesn't name are left alone.",
     run=compress,
     flags=(
         *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "layers", "config", "sparsity"),
