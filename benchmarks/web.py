@@ -65,7 +65,11 @@ def missing() -> str | None:
 
 
 def run(
-    files: Sequence[tuple[pathlib.Path, Mapping[str, np.ndarray]]], *, rounds: int = 0, turn: float = 100.0
+    files: Sequence[tuple[pathlib.Path, Mapping[str, np.ndarray]]],
+    *,
+    rounds: int = 0,
+    turn: float = 100.0,
+    processor: bool = False,
 ) -> list[WebRun]:
     """Run `.onnx` files in onnxruntime-web: WebAssembly, on one thread, in one process of Node.
 
@@ -73,6 +77,7 @@ def run(
         files: The path and {input name: array} of each.
         rounds: Of timing; in each, every file takes a turn.
         turn: Milliseconds of a turn.
+        processor: Whether times are those of the process on all processors, not of the clock.
 
     Raises:
         RuntimeError: Node, the package or a file's operators are missing.
@@ -89,7 +94,9 @@ def run(
                 given.append({"name": name, "dtype": str(array.dtype), "shape": array.shape, "data": str(data)})
             asked.append({"path": str(path), "inputs": given})
         request = pathlib.Path(folder) / "request.json"
-        request.write_text(json.dumps({"threads": 1, "rounds": rounds, "milliseconds": turn, "files": asked}))
+        request.write_text(
+            json.dumps({"threads": 1, "rounds": rounds, "milliseconds": turn, "processor": processor, "files": asked})
+        )
         done = subprocess.run(
             ["node", str(PROGRAM), str(PACKAGES), str(request)],
             capture_output=True, text=True, check=False, timeout=SECONDS,

@@ -128,6 +128,17 @@ def test_names_are_short_and_nothing_is_stored_twice(artifacts):
     assert {PAIR, BIAS, KERNEL, GAPS} <= called
 
 
+def test_what_is_inside_can_be_looked_at(artifacts, quantized, network, tmp_path):
+    """The artifact knows the names that its file lost; with names=True the file has them."""
+    named = tfc.export(quantized, tmp_path / "m.onnx", weights="coded", names=True, verify=False)
+    assert named.nbytes > artifacts[18].nbytes and not named.tensor_names
+    x = network[1][:2]
+    plain, *others = (tfc.debug(quantized, artifact, x) for artifact in (artifacts["plain"], artifacts[18], named))
+    assert len(plain.tensors) > 5
+    for other in others:
+        assert [one.name for one in other.tensors] == [one.name for one in plain.tensors]
+
+
 @pytest.mark.parametrize("recipe", ["int8_weights", "dynamic_int8"])
 def test_weights_of_other_recipes(recipe, network, tmp_path):
     model, x = network

@@ -54,9 +54,10 @@ def code_weights(
     layer_of: Callable[[np.ndarray], str | None],
     *,
     always: bool,
+    names: bool,
     external: bool | None,
     limit: int,
-) -> tuple[CodedWeight, ...]:
+) -> tuple[tuple[CodedWeight, ...], tuple[str, ...]]:
     """Let a written ONNX file be one that unpacks itself.
 
     Args:
@@ -64,11 +65,13 @@ def code_weights(
         plain: What was read in it.
         layer_of: Takes the integers of a weight, returns the layer that has it; `None`: not known.
         always: Whether to do so where the file doesn't get smaller.
+        names: Whether inner tensors keep their names.
         external: Whether values stand in a second file; `None`: where they must.
         limit: Bytes that one file holds.
 
     Returns:
-        How the file that is there now stores each weight; none: it is as it was.
+        How the file that is there now stores each weight, none: it is as it was; and the names that were shortened, as
+        `Artifact.tensor_names` has them.
 
     Raises:
         ValueError: The coded file doesn't decode to the plain one.
@@ -77,9 +80,9 @@ def code_weights(
 
     before = sum(file.stat().st_size for file in (path, data_file(path)) if file.is_file())
     proto = read(path)
-    stored = code(proto, layer_of)
+    stored, lost = code(proto, layer_of, names)
     if not always and proto.ByteSize() >= before:
-        return ()
+        return (), ()
     onnx.checker.check_model(without_large_constants(proto))
     write(path, proto, external, limit)
     made = read_arithmetic(path)
@@ -89,7 +92,7 @@ def code_weights(
             f"Expected a coded file that decodes to the plain one. Received: {made.precision} instead of "
             f"{plain.precision}, or operators with other weights. Export with weights='plain'."
         )
-    return stored
+    return stored, lost
 
 
 def summary(stored: Sequence[CodedWeight]) -> tuple[str, ...]:

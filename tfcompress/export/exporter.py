@@ -38,7 +38,7 @@ from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
 from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
 from tfcompress.tracing.signature import read_signature
-from tfcompress.tracing.trace import Trace, trace
+from tfcompress.tracing.trace import trace
 from tfcompress.tracing.unsupported_operators import check_operators
 
 PRECISIONS = ("float32", "float16")
@@ -121,9 +121,9 @@ def export(
             unpacks it when it loads the file: the same kernels with the same numbers, at the same speed. "auto": so
             where the file gets smaller by it, and plain otherwise, as in `.tflite` and float files. Types of 4 bits
             take opset=21, of 2 bits opset=25; below, bits are packed into bytes. The artifact says how each is stored.
-        names: whether a `.tflite` file of a quantized model has the names of its inner tensors, for those who look
-            into it with other tools. No runtime reads them, and `tfcompress.debug` has them of the artifact. Inputs
-            and outputs always have theirs; so has all in a float file, from which other tools start, and in `.onnx`.
+        names: whether a `.tflite` file of a quantized model, and one with coded weights, has the names of its inner
+            tensors, for those who look into it with other tools. No runtime reads them, and `tfcompress.debug` has them
+            of the artifact. Inputs and outputs always have theirs; so has all in other files.
         prefer: what counts where weights of fewer than 8 bits can't have both. "speed": a `.tflite` file stores them in
             4 or 2 bits for kernels that are about as fast so, dense layers and convolutions of single pixels, and in
             8 for all others; "size": wherever there is any kernel. The artifact says of each weight how, and why.
@@ -195,11 +195,11 @@ def export(
         notes += _of_keras(plain, arithmetic.precision)
         if require_integer:
             require_integers(found, model.name)
-        coded = _coded(beside, arithmetic, plan, traced, weights=weights, external=external_data)
+        coded, names_lost = _coded(beside, arithmetic, plan, conversion, weights)
         if scheme is not None:  # else the file may be converted again
             deployment.forget_values()  # before the runtime holds them too
         named = beside.read_bytes() if sparse and kind == "tflite" else b""
-        tensor_names = conversion.leave_out_names(beside)
+        tensor_names = conversion.leave_out_names(beside) or names_lost
         parity = None if verify is False else conversion.prove(beside)
         if named:
             prove = functools.partial(conversion.prove_bytes, beside)
@@ -218,16 +218,15 @@ def _coded(
     path: pathlib.Path,
     arithmetic: FileArithmetic,
     plan: ExportPlan,
-    traced: Trace,
-    *,
+    conversion: Conversion,
     weights: str,
-    external: bool | None,
-) -> tuple[CodedWeight, ...]:
-    """Code the weights of a plain file, where that is asked for and there are any; return how each is stored."""
+) -> tuple[tuple[CodedWeight, ...], tuple[str, ...]]:
+    """Code the weights of a plain file, where that is asked for and there are any (see `code_weights`)."""
     if weights == PLAIN or plan.format != "onnx" or not plan.weights:
-        return ()
-    layer_of = layers_by_weight(arithmetic, plan, traced)
-    return code_weights(path, arithmetic, layer_of, always=weights == CODED, external=external, limit=LARGEST_FILE)
+        return (), ()
+    layer_of = layers_by_weight(arithmetic, plan, conversion.traced)
+    how: dict[str, Any] = {"external": conversion.external_data, "limit": conversion.limit, "names": conversion.names}
+    return code_weights(path, arithmetic, layer_of, always=weights == CODED, **how)
 
 
 def _of_keras(model: keras.Model, precision: str) -> tuple[str, ...]:

@@ -42,11 +42,14 @@ def shrink(proto: Any) -> None:
         del proto.graph.initializer[place]
 
 
-def shorten_names(proto: Any) -> None:
+def shorten_names(proto: Any) -> dict[str, str]:
     """Give all tensors names of one or two letters, and nodes none, in place; inputs and outputs keep theirs.
 
     Args:
         proto: An `onnx.ModelProto`.
+
+    Returns:
+        {new name: old name}.
     """
     graph = proto.graph
     graph.name = "g"
@@ -62,6 +65,7 @@ def shorten_names(proto: Any) -> None:
         tensor.name = names.get(tensor.name, tensor.name)
     for place in reversed([i for i, entry in enumerate(proto.metadata_props) if entry.key == QUANTIZERS]):
         del proto.metadata_props[place]  # of names that aren't there any more
+    return {new: old for old, new in names.items()}
 
 
 def _short() -> Iterator[str]:

@@ -109,7 +109,7 @@ def open_observer(path: str | os.PathLike[str]) -> Observer:
     open_runner(path)  # for what it raises
     file = pathlib.Path(path)
     names = getattr(path, "tensor_names", ())
-    return TFLiteObserver(file, names) if format_of(path) == "tflite" else ONNXObserver(file)
+    return TFLiteObserver(file, names) if format_of(path) == "tflite" else ONNXObserver(file, names)
 
 
 class TFLiteObserver(Observer):
@@ -197,14 +197,20 @@ class ONNXObserver(Observer):
 
     Of a quantized tensor the integers are taken, from before its DequantizeLinear: as an output they don't keep the
     runtime from fusing what is around them.
+
+    Args:
+        path: of the file.
+        called: what its nodes make was called, in their order, where its own names say nothing.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, called: Sequence[str] = ()) -> None:
         import onnx
 
         self._path = path
-        # Of values only scales are looked at.
-        self._proto = inlined(onnx.load(os.fspath(path), load_external_data=False))
+        loaded = onnx.load(os.fspath(path), load_external_data=False)  # of values only scales are looked at
+        made = [name for node in loaded.graph.node for name in node.output]
+        self._called = dict(zip(made, called, strict=False))
+        self._proto = inlined(loaded)
         check_outside(self._proto, path)
         graph = self._proto.graph
         self._session: Any = None
@@ -230,8 +236,10 @@ class ONNXObserver(Observer):
             scale, zero_point = float(grid["scale"]), int(grid["zero_point"])
             found[name] = dataclasses.replace(found[name], scale=scale, zero_point=zero_point, real_numbers=True)
         names = json.loads(entries.get(QUANTIZERS, "{}"))
+        found = {key: dataclasses.replace(one, name=self._called.get(key, one.name)) for key, one in found.items()}
         self.tensors = list(found.values())
         self.named = {layer: found[name] for layer, name in names.items() if name in found}
+        self.named |= {name: found[key] for key, name in self._called.items() if key in found}
         for node in graph.node:  # where what follows works on the integers, there is no such tensor of real numbers
             if node.op_type == "QuantizeLinear" and node.name.endswith(QUANTIZE):
                 self.named.setdefault(node.name.removesuffix(QUANTIZE), found[node.output[0]])

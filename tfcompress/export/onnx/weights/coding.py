@@ -39,7 +39,9 @@ class CodedWeight:
     nbytes: int
 
 
-def code(proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integers: None) -> tuple[CodedWeight, ...]:
+def code(
+    proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integers: None, names: bool = False
+) -> tuple[tuple[CodedWeight, ...], tuple[str, ...]]:
     """Store the integer weights of a model in the forms with which its file is smallest, in place.
 
     What the model computes stays the same, bit by bit.
@@ -47,9 +49,10 @@ def code(proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integ
     Args:
         proto: An `onnx.ModelProto` of opset 18 or later, with all values in it.
         layer_of: Takes the integers of a weight, returns the layer that has it; `None`: not known.
+        names: Whether inner tensors keep their names.
 
     Returns:
-        How each weight is stored.
+        How each weight is stored; and the names of what the nodes make, in their order, as far as they lost them.
     """
     import onnx
 
@@ -69,10 +72,8 @@ def code(proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integ
             added = (*writer.constants[begun[0] :], *writer.nodes[begun[1] :])
             nbytes = sum(one.ByteSize() for one in added)
             gone.add(tensor.name)
-        layer = layer_of(weight.integers)
-        stored.append(
-            CodedWeight(tensor.name if layer is None else layer, str(form), weight.integers.size, plain, nbytes)
-        )
+        layer = layer_of(weight.integers) or tensor.name
+        stored.append(CodedWeight(layer, str(form), weight.integers.size, plain, nbytes))
     for place in reversed([i for i, tensor in enumerate(graph.initializer) if tensor.name in gone]):
         del graph.initializer[place]
     graph.initializer.extend(writer.constants)
@@ -81,6 +82,7 @@ def code(proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integ
     graph.node.extend([*writer.nodes, *others])
     proto.ir_version = max(proto.ir_version, *(ir for first, ir in IR.items() if first <= opset), 0)
     add(proto, functions(writer.decoders, opset))
-    shorten_names(proto)
+    old = {} if names else shorten_names(proto)
     write_once(proto)
-    return tuple(stored)
+    lost = tuple(old.get(name, name) for node in graph.node for name in node.output) if old else ()
+    return tuple(stored), lost
