@@ -3,6 +3,9 @@
 What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json,
 container_tflite.json and narrow_kernels.json.
 
+    adaround       accuracy of ResNet-8 on CIFAR-10 with weights of 4 and 3 bits and activations of 8, rounded to the
+                   nearest, by AdaRound and by GPTQ
+    learned        the same with weights of 4 and 2 bits, trained with scales that are found or learned (hours)
     cluster        a training step with 16 values for each kernel, beside tfmot's on tf_keras
     cluster_large  time and memory of `tfc.cluster` on 25 million weights, in one kernel and in four
     coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
@@ -27,11 +30,14 @@ from benchmarks.clustering import cluster, cluster_large, clustered
 from benchmarks.coded import coded
 from benchmarks.harness import Setting, run_parts
 from benchmarks.narrow_weights import kernels, tflite
+from benchmarks.rounding import adaround, learned
 
 PARTS: dict[str, Callable[[Setting], None]] = {
+    "adaround": adaround,
     "cluster": cluster,
     "cluster_large": cluster_large,
     "coded": coded,
+    "learned": learned,
     "tflite": tflite,
     "tflite_kernels": kernels,
 }
@@ -42,6 +48,9 @@ if __name__ == "__main__":
         __doc__,
         PARTS,
         rounds=31,
-        needed={"tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras")},
+        needed={
+            **dict.fromkeys(("adaround", "learned"), ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")),
+            "tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras"),
+        },
         apart={"clustered": clustered},
     )

@@ -94,9 +94,9 @@ def test_activations(kind, relu, formula):
     quantizer.set_range(0.0 if relu else -0.9, 1.5)
     x, target = random.normal(size=(2, 16, 7)).astype(F)
     x = np.maximum(x, 0) if relu else x
-    before, seen = read(quantizer.trained), model.predict(x, verbose=0)
+    before, seen = read(quantizer.start) * read(quantizer.trained), model.predict(x, verbose=0)
     model.compile(keras.optimizers.SGD(1.0), "mse")
     model.train_on_batch(x, target)
     upstream = 2 * (seen - target) / target.size
     expected = formula(x, before.astype(np.float64), upstream.astype(np.float64), bits, signed=not relu)
-    np.testing.assert_allclose(before - read(quantizer.trained), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(before - read(quantizer.start) * read(quantizer.trained), expected, rtol=1e-3, atol=1e-6)

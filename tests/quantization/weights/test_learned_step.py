@@ -37,13 +37,13 @@ def test_it_begins_as_lsq_does_and_encodes_what_it_applies(bits, axis):
         own = kernel if axis is None else kernel[:, channel]
         own = own[own != 0] if own.any() else kernel[:, 0][kernel[:, 0] != 0]
         wanted = min(2 * np.abs(own).mean() / np.sqrt(highest), np.abs(own).max() / highest)
-        found = np.ravel(read(transform.step))[channel]
+        found = np.ravel(read(transform.start))[channel]
         if not (axis is not None and channel == 2):
             np.testing.assert_allclose(found, wanted, rtol=1e-6)
         assert found > 0
     made = transform.encode(kernel)
     np.testing.assert_array_equal(made.decode(), keras.ops.convert_to_numpy(wrapper.transformed()[0]))
-    np.testing.assert_array_equal(made.scale.ravel(), np.ravel(read(transform.step)))
+    np.testing.assert_array_equal(made.scale.ravel(), np.ravel(read(transform.start)))
     assert made.bits == bits and (made.integers[::3] == 0).all()
     assert made.integers.min() == (-highest - 1 if bits < 4 else -highest) or bits == 8
 
@@ -56,7 +56,7 @@ def test_the_gradient_of_the_scale_is_lsqs():
     inputs = keras.Input((6,))
     model = keras.Model(inputs, wrapper(inputs))
     x, y = random.normal(size=(8, 6)).astype("float32"), random.normal(size=(8, 3)).astype("float32")
-    before, seen = read(transform.step).astype("float64"), model.predict(x, verbose=0)
+    before, seen = read(transform.start).astype("float64"), model.predict(x, verbose=0)
     assert [v.path for v in model.trainable_variables] and len(model.trainable_variables) == 2
     model.compile(keras.optimizers.SGD(1.0), "mse")
     model.train_on_batch(x, y)
@@ -64,7 +64,7 @@ def test_the_gradient_of_the_scale_is_lsqs():
     v = kernel / before
     slope = np.where(v < -2, -2, np.where(v > 1, 1, np.rint(v) - v))
     np.testing.assert_allclose(
-        before - read(transform.step), (upstream * slope).sum(0) / np.sqrt(6 * 1), rtol=1e-3, atol=1e-6
+        before - before * read(transform.share), (upstream * slope).sum(0) / np.sqrt(6 * 1), rtol=1e-3, atol=1e-6
     )
 
 
@@ -82,7 +82,7 @@ def test_files_have_the_learned_scale_and_integers(tmp_path):
     data = np.random.default_rng(0).normal(size=(32, 8, 8, 4)).astype("float32")
     quantized = tfc.quantize(model, config, data)
     for layer in wrapped_layers(quantized):  # as if it were trained
-        layer.transforms[0][1].step.assign(0.5 * read(layer.transforms[0][1].step))
+        layer.transforms[0][1].share.assign(0.5 * read(layer.transforms[0][1].share))
     quantized.save(tmp_path / "m.keras")
     quantized = keras.models.load_model(tmp_path / "m.keras")
     widths = {layer.name: layer.transforms[0][1].spec.bits for layer in wrapped_layers(quantized)}

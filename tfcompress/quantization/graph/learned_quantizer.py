@@ -13,7 +13,7 @@ from tfcompress.core.transform import put, read
 from tfcompress.quantization.graph.activation_quantizer import FIXED, LEAST, SETTLED, ActivationQuantizer
 from tfcompress.quantization.numerics.fake_quant import fake_quant
 from tfcompress.quantization.numerics.finite import checked_range
-from tfcompress.quantization.numerics.learned_scale import with_gradient_times
+from tfcompress.quantization.numerics.learned_scale import of_share, with_gradient_times
 
 Tensor = Any
 
@@ -22,7 +22,8 @@ Tensor = Any
 class LearnedQuantizer(ActivationQuantizer):
     """Puts a tensor on a uniform grid whose range is trained beside the weights.
 
-    It begins where calibration lets it, and without that passes the tensor unchanged. By `spec.range`:
+    It begins where calibration lets it, and without that passes the tensor unchanged. Trained are shares of where it
+    began, as with `quantization.weights.learned_step`. By `spec.range`:
 
     - "learned": the scale is trained, zero is the lowest integer behind a ReLU and the middle elsewhere. LSQ, "Learned
       step size quantization" (Esser et al. 2020, arXiv:1902.08153): the gradient is multiplied by 1 / sqrt(n * largest
@@ -56,48 +57,41 @@ class LearnedQuantizer(ActivationQuantizer):
         return self.spec.range == "learned_offset" and not self.nonnegative and not self.spec.symmetric
 
     def build(self, input_shape: Any = None) -> None:
-        """Create the state: what is trained, how often it was set, and the training step."""
-        clip = self.spec.range == "pact"
-        self.trained = self.add_weight(
-            name="clip" if clip else "scale_and_offset" if self.offset else "scale",
-            shape=(2 if self.offset else 1,),
-            initializer="zeros",
-            regularizer=keras.regularizers.L2(self.spec.clip_decay) if clip and self.spec.clip_decay else None,
-            autocast=False,
-        )
+        """Create the state: where training begins and the shares of it that are trained; updates and steps."""
+        named = {"pact": "clip", "learned": "scale", "learned_offset": "scale_and_offset"}[self.spec.range]
+        shape = (2 if self.offset else 1,)
+        self.trained = self.add_weight(name=named, shape=shape, initializer="ones", autocast=False)
+        self.start = self._beside("start", shape)
         self.counts = self._add("counts", "int32")
         if self.freeze_step is not None:
-            self.kept = self.add_weight(
-                name="kept",
-                shape=self.trained.shape,
-                initializer="zeros",
-                trainable=False,
-                autocast=False,
-                aggregation="only_first_replica",
-            )
+            self.kept = self._beside("kept", shape)
         self.built = True
+
+    def _beside(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
+        how: dict[str, Any] = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
+        return self.add_weight(name=name, shape=shape, initializer="zeros", **how)
 
     def found(self) -> tuple[float, float]:
         """Return the range that is trained, as numbers."""
         frozen = self.freeze_step is not None and int(read(self.counts)[1]) > self.freeze_step
-        low, high = self.ends_of(np, read(self.kept if frozen else self.trained))
+        low, high = self.ends_of(np, read(self.start) * read(self.kept if frozen else self.trained))
         return float(low), float(high)
 
     def now(self) -> tuple[Tensor, Tensor]:
         """Return the range that is trained, as tensors."""
-        ends: tuple[Tensor, Tensor] = self.ends_of(ops, self._values())
+        ends: tuple[Tensor, Tensor] = self.ends_of(ops, ops.convert_to_tensor(self.start.value) * self._shares())
         return ends
 
-    def _values(self) -> Tensor:
+    def _shares(self) -> Tensor:
         """Return what is trained, or what it was when it was frozen."""
-        values = ops.convert_to_tensor(self.trained.value)
+        shares = ops.convert_to_tensor(self.trained.value)
         if self.freeze_step is None:
-            return values
+            return shares
         step = ops.convert_to_tensor(self.counts.value)[1]
-        return ops.where(step > self.freeze_step, ops.convert_to_tensor(self.kept.value), values)
+        return ops.where(step > self.freeze_step, ops.convert_to_tensor(self.kept.value), shares)
 
     def ends_of(self, xp: Any, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the range that values of the trained variable stand for, with numpy or keras.ops."""
+        """Return the range of a clip, a scale or a scale and a lower end, with numpy or keras.ops."""
         size = xp.maximum(values[0], self._least)
         if self.spec.range == "pact":
             return size * np.float32(self.lowest / self.highest), size
@@ -115,27 +109,31 @@ class LearnedQuantizer(ActivationQuantizer):
         """Let training begin with the least range that holds another and that the kind of range can be."""
         low, high = map(float, checked_range(minimum, maximum))
         if self.offset:
-            values = [(high - low) / (self.highest - self.lowest), low]
+            start, shares = [(high - low) / self.highest, high - low], [1.0, low / (high - low)]
         else:
             scale = max(high / self.highest, low / self.lowest if self.lowest else 0.0)
-            values = [scale * self.highest if self.spec.range == "pact" else scale]
-        put(self.trained, np.array(values, np.float32))
-        if self.freeze_step is not None:
-            put(self.kept, np.array(values, np.float32))
+            start, shares = [scale * self.highest if self.spec.range == "pact" else scale], [1.0]
+        put(self.start, np.array(start, np.float32))
+        for variable in (self.trained, *([] if self.freeze_step is None else [self.kept])):
+            put(variable, np.array(shares, np.float32))
         self.counts.assign([FIXED if settled else SETTLED, int(read(self.counts)[1])])
 
     def in_training(self, x: Tensor) -> Tensor:
         """Return a batch on the grid, with gradients to what is trained; count a training step."""
-        counts = ops.convert_to_tensor(self.counts.value)
-        values = self._values()
+        counts, start = (ops.convert_to_tensor(variable.value) for variable in (self.counts, self.start))
+        shares = self._shares()
         if self.freeze_step is not None:
-            values = ops.where(counts[1] >= self.freeze_step, ops.stop_gradient(values), values)
-            self.kept.assign(ops.stop_gradient(values))
+            shares = ops.where(counts[1] >= self.freeze_step, ops.stop_gradient(shares), shares)
+            self.kept.assign(ops.stop_gradient(shares))
         self.counts.assign(ops.stack([counts[0], counts[1] + 1]))
-        least = [self._least, *([-np.inf] if self.offset else [])]
-        values = with_gradient_times(values, 1.0 if self.spec.range == "pact" else self._factor(x), least)
+        clip = self.spec.range == "pact"
+        factor = 1.0 if clip else self._factor(x)
+        values = start * with_gradient_times(shares, of_share(factor, start))
+        if clip and self.spec.clip_decay:
+            self.add_loss(self.spec.clip_decay * ops.sum(ops.square(values)))
+        values = with_gradient_times(values, 1.0, [self._least, *([-np.inf] if self.offset else [])])
         how: dict[str, Any] = {"bits": self.spec.bits, "narrow": self.spec.symmetric}
-        y = fake_quant(x, *self.ends_of(ops, values), rounding=self.spec.range != "pact", **how)
+        y = fake_quant(x, *self.ends_of(ops, values), rounding=not clip, **how)
         return ops.where(counts[0] > 0, y, x)
 
     def _factor(self, x: Tensor) -> Tensor:

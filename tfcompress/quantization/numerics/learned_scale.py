@@ -69,6 +69,15 @@ def fake_quant_scaled(x: Tensor, scale: Tensor, *, bits: int = 8, narrow: bool =
     return ops.cast(quantized(x, scale), dtype)
 
 
+def of_share(factor: Tensor, start: Tensor) -> Tensor:
+    """Return by what to multiply the gradient of a share of `start`, so that gradient descent moves start * share.
+
+    It does so as if that product were trained itself, with its gradient times `factor`. Optimizers whose steps don't
+    grow with the gradient, as Adam's, move it by parts of what it was, whatever its size.
+    """
+    return factor / ops.maximum(ops.square(start), 1e-30)
+
+
 def with_gradient_times(x: Tensor, factor: Tensor, least: Any = -np.inf) -> Tensor:
     """Return float32 values, or the least where they are below that; to all goes the gradient times a factor.
 

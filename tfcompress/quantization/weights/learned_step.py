@@ -12,7 +12,7 @@ from keras import ops
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import Encoded, decoded, put
 from tfcompress.quantization.encoding import Affine
-from tfcompress.quantization.numerics.learned_scale import fake_quant_scaled, with_gradient_times
+from tfcompress.quantization.numerics.learned_scale import fake_quant_scaled, of_share, with_gradient_times
 from tfcompress.quantization.numerics.nudging import grid_of_scale, is_host
 from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
 from tfcompress.quantization.ranges.weight_limits import weight_limit
@@ -28,13 +28,17 @@ class LearnedStep(WeightQuantizer):
     "Learned step size quantization", Esser et al. 2020, arXiv:1902.08153. The gradient of the scale is multiplied by
     1 / sqrt(n * largest integer), n the weights that share it (section 2.2). Of 2 and 3 bits all integers are used, as
     in the paper; from 4 on the lowest is not, as the runtimes' kernels want it.
+
+    What is trained is the share of the scale that training began with. With gradient descent the scale moves as in the
+    paper; with Adam, whose steps are of one size whatever the gradient's, it moves by parts of what it was.
     """
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the scale, which `fit` sets."""
         self.ratio = None
         shape = tuple(weight.shape[axis] for axis in self.axis or ())
-        self.step = add_state("scale", shape, "float32", "ones", trainable=True)
+        self.start = add_state("start", shape, "float32", "ones")
+        self.share = add_state("share", shape, "float32", "ones", trainable=True)
         sharing = int(np.prod(weight.shape)) / max(1, int(np.prod(shape)))
         self.factor = (sharing * self.highest) ** -0.5
 
@@ -55,10 +59,11 @@ class LearnedStep(WeightQuantizer):
 
     def apply(self, value: Tensor) -> Tensor:
         """Return the values on the grid."""
-        x, scale = at_hand(ops.cast(value, "float32")), at_hand(ops.convert_to_tensor(self.step.value))
+        x = at_hand(ops.cast(value, "float32"))
+        start, share = (at_hand(ops.convert_to_tensor(variable.value)) for variable in (self.start, self.share))
         if not isinstance(x, np.ndarray):
-            scale = with_gradient_times(scale, self.factor)
-        quantized = fake_quant_scaled(x, scale, bits=self.spec.bits, narrow=self.narrow, axis=self.axis)
+            share = with_gradient_times(share, of_share(self.factor, start))
+        quantized = fake_quant_scaled(x, start * share, bits=self.spec.bits, narrow=self.narrow, axis=self.axis)
         return ops.cast(quantized, value.dtype)
 
     def encode(self, value: np.ndarray | Encoded) -> Affine:
@@ -72,11 +77,12 @@ class LearnedStep(WeightQuantizer):
 
     def scale(self, value: Tensor) -> Tensor:
         """Return the scale of the grid, whatever the weight is."""
-        scale = at_hand(ops.convert_to_tensor(self.step.value))
-        return grid_of_scale(np if is_host(scale) else ops, scale, self.spec.bits, self.narrow)[2]
+        start, share = (at_hand(ops.convert_to_tensor(variable.value)) for variable in (self.start, self.share))
+        return grid_of_scale(np if is_host(start, share) else ops, start * share, self.spec.bits, self.narrow)[2]
 
     def fit(self, value: Tensor) -> None:
         """Let the scale begin where LSQ begins it; with zeros alone, at that of the other channels."""
         limit = weight_limit(np.asarray(gathered(value), np.float32), self.axis, self.spec.bits, "learned")
         scale = np.asarray(limit) / np.float32(self.highest)
-        put(self.step, np.where(scale > 0, scale, np.max(scale) or 1.0).astype("float32"))
+        put(self.start, np.where(scale > 0, scale, np.max(scale) or 1.0).astype("float32"))
+        put(self.share, np.ones_like(scale))
