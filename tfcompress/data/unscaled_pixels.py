@@ -32,11 +32,15 @@ FAR = 32.0
 """Deviations from the mean: pixels are 58 times as large as what ImageNet's deviation makes of them, and 127 or 255
 times as large as what is usual else. A batch normalization that is trained on them is nearer after three steps."""
 
-NEARLY_ALL = 0.9
-"""Share of the rows of an output: a model that was trained on such numbers isn't so sure of so many."""
+NOTHING = 1e-6
+"""A probability of the second class beside which a model is too sure of the first, in half of the rows."""
 
-NOTHING = 1e-30
-"""A probability that stands for none: logits 69 apart make it."""
+CLEAR = 0.8
+"""What the likeliest class has on the average where inputs are as those of training. A model that was trained on pixels
+from 0 to 255 has next to the same for all classes, or for all samples, where they are so small."""
+
+SCALES = ((1 / 255, 0.0), (1 / 127.5, -1.0))
+"""What pixels are multiplied by before a training, and what is then added."""
 
 
 def warn_of_pixels(model: keras.Model, samples: Sequence[Any]) -> None:
@@ -50,18 +54,18 @@ def warn_of_pixels(model: keras.Model, samples: Sequence[Any]) -> None:
     """
     arrays = head(samples)
     runs = not is_uneven(arrays) and (has_graph(model) or len(arrays) == 1)
-    suspects = _suspects(model, arrays) if runs else []
+    suspects = _suspects(model, arrays) if runs else {}
     if not suspects:
         return
     try:
-        found = _saturation(model, [array[:TRIED] for array in arrays])
+        found = _saturation(model, [array[:TRIED] for array in arrays], list(suspects))
     except Exception:  # what the model doesn't take, others say
         return
     if found:
         warnings.warn(
             f"Expected inputs of the size that {model.name!r} was trained on. Received: whole numbers from 0 to 255, "
-            f"as pixels are, for {', '.join(suspects)}, with which {found}. If it was trained on pixels from 0 to 1, "
-            "give x / 255 (tfcompress --rescale=1/255); if from -1 to 1, x / 127.5 - 1 (--rescale=1/127.5,-1).",
+            f"as pixels are, for {', '.join(suspects.values())}, with which {found}. If it was trained on pixels from "
+            "0 to 1, give x / 255 (tfcompress --rescale=1/255); if from -1 to 1, x / 127.5 - 1 (--rescale=1/127.5,-1).",
             stacklevel=user_level(),
         )
 
@@ -84,21 +88,21 @@ def are_pixels(array: np.ndarray) -> bool:
     return bool(low >= 0 and BRIGHT < high <= 255 and np.array_equal(array, np.floor(array)))
 
 
-def _suspects(model: keras.Model, arrays: Sequence[np.ndarray]) -> list[str]:
-    """Return the names of the inputs that are given pixels, and of which the model doesn't say that it takes them."""
+def _suspects(model: keras.Model, arrays: Sequence[np.ndarray]) -> dict[int, str]:
+    """Return the inputs that are given pixels, by place, but for those of which the model says that it takes them."""
     if not any(map(are_pixels, arrays)):
-        return []
+        return {}
     if not has_graph(model):
-        return ["its input"]
+        return {0: "its input"}
     graph = graph_of(model)
     known = contents(model)
-    return [
-        repr(input_name(x))
-        for x, array, content in zip(graph.inputs, arrays, known, strict=True)
+    return {
+        place: repr(input_name(x))
+        for place, (x, array, content) in enumerate(zip(graph.inputs, arrays, known, strict=True))
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
         and are_pixels(array)
         and not _reaches(content)
-    ]
+    }
 
 
 def _reaches(content: Content) -> bool:
@@ -109,8 +113,8 @@ def _reaches(content: Content) -> bool:
     return bool(np.max(low + 3 * high if content.normal else high) > BRIGHT)
 
 
-def _saturation(model: keras.Model, samples: Sequence[np.ndarray]) -> str:
-    """Run a model, and return what shows that its inputs are too large; "" if nothing does."""
+def _saturation(model: keras.Model, samples: Sequence[np.ndarray], suspects: Sequence[int]) -> str:
+    """Run a model, and return what shows that some of its inputs are too large; "" if nothing does."""
     norms: list[tuple[str, float]] = []
 
     def around(layer: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -118,20 +122,30 @@ def _saturation(model: keras.Model, samples: Sequence[np.ndarray]) -> str:
             norms.append((layer.name, _deviations(layer, args[0])))
         return call(*args, **kwargs)
 
+    with layer_calls(around):
+        outputs = _outputs(model, samples)
+    if norms:
+        name, largest = max(norms, key=lambda norm: norm[1])
+        return f"{name!r} gets what lies more than {FAR:g} deviations off the mean of training" if largest > FAR else ""
+    ends = [last_activation(tensor) for tensor in model.outputs] if has_graph(model) else [""] * len(outputs)
+    sure = [place for place, end in enumerate(ends) if _is_too_sure(_probabilities(outputs[place], end))]
+    for scale, offset in SCALES if sure else ():
+        scaled = [array * scale + offset if place in suspects else array for place, array in enumerate(samples)]
+        made = _outputs(model, scaled)
+        for place in sure:
+            if _tells_apart(_probabilities(made[place], ends[place])):
+                return f"the {ends[place]} at its end is too sure of itself, and isn't with smaller numbers"
+    return ""
+
+
+def _outputs(model: keras.Model, samples: Sequence[np.ndarray]) -> list[Any]:
     given: Any = samples[0].astype("float32")
     if has_graph(model):
         graph = graph_of(model)
         cast = [keras.ops.cast(array, x.dtype) for array, x in zip(samples, graph.inputs, strict=True)]
         given = keras.tree.pack_sequence_as(graph.input, cast)
-    with keras.StatelessScope(), layer_calls(around):
-        outputs = keras.tree.flatten(model(given, training=False))
-    if norms:
-        name, largest = max(norms, key=lambda norm: norm[1])
-        return f"{name!r} gets what lies more than {FAR:g} deviations off the mean of training" if largest > FAR else ""
-    for tensor, values in zip(model.outputs if has_graph(model) else (), outputs, strict=False):
-        if _is_sure(last_activation(tensor), keras.ops.convert_to_numpy(values)):
-            return f"the {last_activation(tensor)} at its end gives 0 and 1 alone for nearly all samples"
-    return ""
+    with keras.StatelessScope():
+        return list(keras.tree.flatten(model(given, training=False)))
 
 
 def _deviations(norm: Any, x: Any) -> float:
@@ -145,11 +159,20 @@ def _deviations(norm: Any, x: Any) -> float:
     return float(np.median(np.sqrt(np.mean(np.square(scaled), axis=0))))
 
 
-def _is_sure(activation: str, values: np.ndarray) -> bool:
-    """Return whether probabilities are 0 or 1 in nearly all rows."""
-    rows = np.asarray(values, "float32").reshape(-1, values.shape[-1]) if values.ndim else values
-    if activation == "softmax" and rows.ndim == 2 and rows.shape[1] > 1:
-        return bool(np.mean(np.partition(rows, -2, axis=1)[:, -2] < NOTHING) >= NEARLY_ALL)
+def _probabilities(values: Any, activation: str) -> np.ndarray | None:
+    """Return a row of probabilities for each decision that an output makes; `None` if it makes none."""
+    made = np.asarray(keras.ops.convert_to_numpy(values), "float32")
     if activation == "sigmoid":
-        return bool(np.mean(np.all((rows < NOTHING) | (rows == 1), axis=-1)) >= NEARLY_ALL)
-    return False
+        return np.stack([1 - made.ravel(), made.ravel()], axis=1)
+    if activation == "softmax" and made.ndim > 1 and made.shape[-1] > 1:
+        return made.reshape(-1, made.shape[-1])
+    return None
+
+
+def _is_too_sure(rows: np.ndarray | None) -> bool:
+    return rows is not None and bool(np.mean(np.partition(rows, -2, axis=1)[:, -2] < NOTHING) >= 0.5)
+
+
+def _tells_apart(rows: np.ndarray | None) -> bool:
+    """Return whether probabilities are those of a model at work: clear, and not the same class for all samples."""
+    return rows is not None and bool(rows.max(axis=1).mean() >= CLEAR) and len(set(rows.argmax(axis=1).tolist())) > 1
