@@ -46,7 +46,8 @@ def test_samples_are_drawn_from_all_of_the_data(clusters):
 
 
 def test_which_recipes_find_ranges():
-    assert [name for name, config in RECIPES.items() if finds_ranges(config)] == ["int8", "int8_per_tensor", "int16x8"]
+    found = [name for name, config in RECIPES.items() if finds_ranges(config)]
+    assert found == ["int8", "int8_per_tensor", "int16x8", "w4a8"]
 
 
 def test_ranges_settle_before_the_end(clusters):

@@ -80,12 +80,12 @@ def quantize(
 
     Args:
         model: A built Keras model of any kind, plain or pruned; it is not changed. The masks of a pruned one stay.
-        config: A recipe, "int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "int4_weights",
-            "dynamic_int4" or "float16"; or a `QuantizeConfig`. Or one for each layer (`tfc.LayerConfigs`): {name,
-            regular expression, class or function: config or `None`}, of which the first key that matches a layer
-            counts. A layer without a kernel that no key matches has the config of what is before it; what is computed
-            together, as a convolution with batch normalization and ReLU, that of the kernel. Between layers of 8 and 16
-            bits tensors are quantized again.
+        config: A recipe, "int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "w4a8", "int4_weights",
+            "int2_weights", "dynamic_int4" or "float16"; or a `QuantizeConfig`. Or one for each layer
+            (`tfc.LayerConfigs`): {name, regular expression, class or function: config or `None`}, of which the first
+            key that matches a layer counts. A layer without a kernel that no key matches has the config of what is
+            before it; what is computed together, as a convolution with batch normalization and ReLU, that of the
+            kernel. Between layers of 8 and 16 bits tensors are quantized again.
         data: A few hundred samples to calibrate with, as `tfcompress.calibrate` takes them; recipes without ranges need
             none.
         layers: Which layers are quantized: `None` for all; a name or regular expression, or several; or a function

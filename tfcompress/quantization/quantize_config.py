@@ -256,7 +256,9 @@ RECIPES = {
     "int8_weights": QuantizeConfig(activations=None),
     "dynamic_int8": QuantizeConfig(activations=ActivationSpec(dynamic=True)),
     "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True)),
+    "w4a8": QuantizeConfig(weights=WeightSpec(bits=4)),
     "int4_weights": QuantizeConfig(weights=WeightSpec(bits=4), activations=None),
+    "int2_weights": QuantizeConfig(weights=WeightSpec(bits=2), activations=None),
     "dynamic_int4": QuantizeConfig(weights=WeightSpec(bits=4), activations=ActivationSpec(dynamic=True)),
     "float16": QuantizeConfig(activations=None, float16=True),
 }
