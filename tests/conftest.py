@@ -56,6 +56,23 @@ def traced_once(monkeypatch):
     monkeypatch.setattr(keras.Model, "make_train_function", make_train_function)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_stacks():
+    """TensorFlow notes where each operation of a graph was made; to read that, deep in a test, is a fifteenth of all.
+
+    Its messages name another line; those of Python's exceptions, and of processes of their own, are as always.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    from tensorflow.python.util import tf_stack
+
+    here = tf_stack.extract_stack()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tf_stack, "extract_stack", lambda stacklevel=1: here)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def quickly_timed(monkeypatch):
     """Tests needn't wait for latencies that are taken for seconds."""

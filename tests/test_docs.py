@@ -35,7 +35,7 @@ ALIKE = ("docs/quickstart.md", "README.md")
 """Pages that show the same jobs."""
 RUN = [ALIKE, *((name,) for name, text in PAGES.items() if BLOCK.search(text) and name not in ALIKE)]
 """Pages that are run in one folder: a job that a page before has done isn't done once more."""
-SHORT = {"epochs": 1, "finetune_epochs": 1, "qat_epochs": 1, "runs": 10}
+SHORT = {"epochs": 1, "finetune_epochs": 1, "qat_epochs": 0, "runs": 10}
 """Flags that the jobs get, if they take them and the page doesn't say another."""
 
 
@@ -128,7 +128,7 @@ def command(line: str, done: list[dict]) -> None:
         line: The line.
         done: The flags of jobs that were done in this folder; those of this one are added.
     """
-    words = shlex.split(line, comments=True)
+    words = shlex.split(re.sub(r"(--sweep=[\d.]+),[\d.,]+", r"\1", line), comments=True)
     while words and re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         words.pop(0)
     if not words or words[:2] == ["pip", "install"]:
