@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from onnx import helper
 
 import tfcompress as tfc
+from tests.evaluation.conftest import save_onnx
 from tfcompress.evaluation.layer_source import LayerSource
 
 
@@ -48,6 +50,18 @@ def test_the_scale_of_a_kernel_is_that_of_the_file(digits, files):
     assert grid.scales == 10
     assert (grid.scale, grid.smallest_scale) == pytest.approx((scales.max(), scales.min()))
     assert (grid.low, grid.high) == pytest.approx((-np.abs(kernel).max(), np.abs(kernel).max()))
+
+
+def test_a_factor_that_is_folded_in_counts_as_before(digits, tmp_path):
+    kernel, bias = digits.kernels[:2]
+    nodes = [helper.make_node("Gemm", ["pixels", "w", "b"], ["hidden"])]
+    file = tmp_path / "f.onnx"
+    save_onnx(file, nodes, {"w": kernel / 255, "b": bias}, {"pixels": [None, 64]}, {"hidden": [None, 24]})
+    (found,) = LayerSource({"Keras": digits.model, "file": file}, {"pixels": digits.x[:8]}).changes("Keras")
+    (weight,) = found.weights
+    assert weight.layer == digits.model.layers[1].name
+    assert weight.before.high == pytest.approx(kernel.max() / 255)
+    assert weight.sqnr is None or weight.sqnr > 100
 
 
 @pytest.fixture(scope="module")

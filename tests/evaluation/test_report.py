@@ -148,3 +148,17 @@ def test_markdown_is_safe_for_any_name(report, tmp_path):
     chart = text[text.index("    accuracy, %") : text.index("## F1 by class")]
     numbers = [re.findall(r"(?<= )\d+(?= |$)", line) for line in chart.splitlines() if "|" in line]
     assert [found for found in numbers if found] == [["2", "1"], ["3"]]  # larger to the right, better above
+
+
+def test_of_many_classes_the_pairs_that_are_confused_are_told(tmp_path):
+    labels = np.arange(120) % 24
+    found = []
+    for name, wrong in (("float", 1), ("int8", 4)):
+        said = np.where((labels == 5) & (np.arange(120) < 24 * wrong), 7, labels)
+        metrics = score(labels, np.eye(24)[said], class_names=[f"<{i}>" for i in range(24)], from_logits=False)
+        found.append(Candidate(name, "tflite", Size(1000, 900, 250, 200), metrics, None))
+    page = Report(tuple(found), "float", {}).save(tmp_path / "r.html").read_text()
+    cells = [cell[1] for cell in Cells(page).cells]
+    start = cells.index("taken for")
+    assert cells[start - 1 : start + 7] == ["true class", "taken for", "float", "int8", "<5>", "<7>", "1", "4"]
+    assert "&lt;23&gt;</text>" in page  # beside the heat map

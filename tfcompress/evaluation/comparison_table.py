@@ -84,7 +84,7 @@ class ComparisonTable(Comparison):
         sizes[0] = min(sizes[0], NAME)
         left_out = []
         for title in LEAST_FIRST:
-            if title in titles and sum(sizes[i] + 1 for i in keep) > width:
+            if title in titles and sum(sizes[i] + 2 for i in keep) >= width:
                 keep.remove(titles.index(title))
                 left_out.append(title)
         main = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

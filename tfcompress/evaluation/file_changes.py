@@ -53,6 +53,9 @@ from tfcompress.tracing.signature import read_signature
 NAMED, NAMELESS = 0.3, 0.6
 """Cosine from which on a weight is taken for a layer's: where its name says so, and by its values alone."""
 
+FOLDED = 3.0
+"""By which factor a kernel of a file is larger or smaller from which on one is folded into it."""
+
 SAMPLES = 8
 """That the Keras model which a file was made from is known by."""
 
@@ -163,11 +166,19 @@ def _match(weight: FileWeight, kernels: Sequence[_Kernel], named: Sequence[str])
             continue
         if _cosine(reference, laid[1]) < (NAMED if kernel.layer in named else NAMELESS):
             continue
+        reference = reference * _factor(reference, laid[1])
         sqnr = sqnr_of(reference, laid[1])
         likeness = np.inf if sqnr is None else sqnr
         if best is None or likeness > best[0]:
-            best = (likeness, kernel, laid[1])
+            best = (likeness, kernel._replace(value=reference), laid[1])
     return best and best[1:]
+
+
+def _factor(before: np.ndarray, after: np.ndarray) -> float:
+    """Return what a converter has multiplied a kernel by: a rescaling in front of it is folded in, too; else 1."""
+    energy = float(np.vdot(before, before))
+    factor = float(np.vdot(before, after)) / energy if energy else 1.0
+    return 1.0 if 1 / FOLDED < factor < FOLDED else factor
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 INK = "#010203"
 """Drawn by matplotlib, then replaced by the page's own colour of text: right in light and in dark."""
+NAMED = 40
+"""Classes whose names have room beside a heat map."""
+
 BASELINE, GOOD, BAD = "#8a94a3", "#2da44e", "#e5534b"
 
 MODELS = ("#2f81c7", "#d9822b", "#2a9d8f", "#c2478f", "#8f6fd1", "#b8860b", "#5b8c3a", "#d1495b", "#4aa3c7", "#9c6b4e")
@@ -188,8 +191,7 @@ def differences(
         colour = BASELINE if low <= 0 <= high else GOOD if value > 0 else BAD
         axis.plot([low, high], [place] * 2, color=colour, linewidth=1.6)
         axis.plot([value], [place], "o", color=colour, markersize=5)
-    labels = [name if len(name) <= 24 else name[:23] + "\u2026" for name in names]
-    axis.set_yticks(range(len(names)), labels, fontsize=9, parse_math=False)
+    axis.set_yticks(range(len(names)), [_short(name, 24) for name in names], fontsize=9, parse_math=False)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel(label, fontsize=9, color=INK)
     axis.tick_params(labelsize=8)
@@ -200,11 +202,12 @@ def differences(
     return to_svg(figure, label)
 
 
-def heat_map(matrix: np.ndarray, title: str) -> str:
+def heat_map(matrix: np.ndarray, names: Sequence[str], title: str) -> str:
     """Draw a confusion matrix that is too large for a table of numbers.
 
     Args:
         matrix: counts, (classes, classes), rows true.
+        names: of the classes; of many they have no room.
         title: for screen readers.
 
     Returns:
@@ -212,15 +215,21 @@ def heat_map(matrix: np.ndarray, title: str) -> str:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
     axis = figure.subplots()
     rates = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     axis.imshow(rates, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axis.set_xlabel("predicted class", fontsize=9, color=INK)
     axis.set_ylabel("true class", fontsize=9, color=INK)
     axis.tick_params(colors=INK, labelsize=8)
+    if len(names) <= NAMED:
+        axis.set_yticks(range(len(names)), [_short(name, 20) for name in names], fontsize=6, parse_math=False)
     _plain(axis, ())
     return to_svg(figure, title)
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else name[: most - 1] + "\u2026"
 
 
 def to_svg(figure: Figure, title: str) -> str:

@@ -12,6 +12,9 @@ from tfcompress.reports.content import Block, Cell, Chart, Group, Key, Section, 
 from tfcompress.reports.tables import number
 
 MAX_TABLE_CLASSES = 20
+MAX_CONFUSED = 15
+"""Of more classes the pairs that are told."""
+
 MAX_CHANGES = 30
 """Of more classes those whose F1 changed most."""
 
@@ -35,7 +38,8 @@ def class_sections(report: Comparison) -> list[Section]:
             _matrix(name, one, one.confusion_matrix) for name, one in each.items() if one.confusion_matrix is not None
         ]
         caption = Text("Rows: the true class. Columns: the predicted one. Tinted by its share of the row.")
-        found.append(Section(f"Confusion matrices{title}", [caption, Group(matrices)], folded=True))
+        blocks = [caption, Group(matrices), *_confused(each)]
+        found.append(Section(f"Confusion matrices{title}", blocks, folded=True))
     return found
 
 
@@ -89,10 +93,27 @@ def _roc(report: Comparison, each: dict[str, Metrics]) -> list[Block]:
     return [Key([(name, colours[name]) for name in each]), Group(found), Table(["area under the curve", *each], areas)]
 
 
+def _confused(each: dict[str, Metrics]) -> list[Block]:
+    """Return which classes are taken for which most often, where the matrices are too large for numbers."""
+    counts = {name: one.confusion_matrix for name, one in each.items() if one.confusion_matrix is not None}
+    if not counts or len(next(iter(counts.values()))) <= MAX_TABLE_CLASSES:
+        return []
+    most = np.max(list(counts.values()), axis=0) * (1 - np.eye(len(next(iter(counts.values()))), dtype=int))
+    order = np.argsort(-most, axis=None, kind="stable")[:MAX_CONFUSED]
+    pairs = [divmod(int(place), len(most)) for place in order if most.flat[place]]
+    names = [one.name for one in next(iter(each.values())).classes]
+    rows = [
+        [Cell(names[true]), Cell(names[said]), *(Cell(f"{matrix[true, said]:,}") for matrix in counts.values())]
+        for true, said in pairs
+    ]
+    headings = ["true class", "taken for", *counts]
+    return [Table(headings, rows, caption="Most often confused, in samples.")] if rows else []
+
+
 def _matrix(name: str, metrics: Metrics, matrix: np.ndarray) -> Block:
-    if len(matrix) > MAX_TABLE_CLASSES:
-        return Chart(name, charts.heat_map(matrix, f"Confusion matrix of {name}"))
     names = [one.name for one in metrics.classes]
+    if len(matrix) > MAX_TABLE_CLASSES:
+        return Chart(name, charts.heat_map(matrix, names, f"Confusion matrix of {name}"))
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     rows = [
         [Cell(label), *(Cell(str(count), tint=float(share)) for count, share in zip(*pair, strict=True))]
