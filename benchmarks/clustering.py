@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 import tfcompress as tfc
-from benchmarks import peers
+from benchmarks import data, peers
+from benchmarks.files import accuracy, outputs
 from benchmarks.harness import (
     AT_ONCE,
     Memory,
@@ -21,12 +23,17 @@ from benchmarks.harness import (
     save,
     show,
 )
-from benchmarks.networks import large_layers, small, stepper
+from benchmarks.networks import large_layers, small, stepper, trained_resnet8
+from tfcompress.quantization.weights.levels import LEVELS
 
 CLUSTERS = 16
 SHAPE, BATCH_SIZE = (28, 28, 1), 128
-INITS = ("kmeans++", "linear", "density", "quantile", "kmeans")
-STEPS = 20
+INITS = ("kmeans++", "density", "kmeans")
+BITS = (2, 3, 4, 8)
+JUDGED = ("uniform", "kmeans")
+"""Codebooks with which the network is run, too."""
+
+STEPS = 10
 """In a round: some hold the search for values without weights."""
 
 
@@ -56,6 +63,30 @@ def cluster(setting: Setting) -> None:
         rows += [{"XLA": "on" if jit else "off", **row} for row in made]
     show(f"A training step with {CLUSTERS} clusters, beside tfmot's", rows)
     save("compression_cluster_step", rows, setting.command)
+
+
+def codebooks(setting: Setting) -> None:
+    """Measure, print and save."""
+    model = trained_resnet8(setting.data)
+    found = tfc.compare_codebooks(model, bits=BITS)
+    _, (images, y) = data.cifar10(setting.data)
+    x = images.astype(np.float32)
+    rows = []
+    for method in found.methods:
+        for bits in BITS:
+            row: dict[str, Any] = {"codebook": method, "bits": bits}
+            row["signal to noise, dB"] = f"{found.signal_to_noise(method, bits):.1f}"
+            how = {"codebook": method} if method in LEVELS else {"init": method}
+            count = 2**bits - (method in LEVELS)
+            judged = "-"
+            if method in JUDGED:
+                plain = tfc.strip(tfc.cluster(model, count, preserve_sparsity=False, **how))
+                judged = f"{accuracy(outputs(plain, x), y):.2f}"
+            row["accuracy % without training"] = judged
+            rows.append(row)
+            print(row, flush=True)
+    show("ResNet-8's kernels with one table each", rows)
+    save("compression_codebooks", rows, setting.command)
 
 
 def cluster_large(setting: Setting) -> None:

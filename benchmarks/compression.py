@@ -7,6 +7,7 @@ container_tflite.json and narrow_kernels.json.
                    nearest, by AdaRound and by GPTQ
     learned        the same with weights of 4 and 2 bits, trained with scales that are found or learned (hours)
     cluster        a training step with 16 values for each kernel, beside tfmot's on tf_keras
+    codebooks      what tables of 2 to 8 bits keep of ResNet-8's kernels, and its accuracy then, without training
     cluster_large  time and memory of `tfc.cluster` on 25 million weights, in one kernel and in four
     coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
             and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
@@ -26,7 +27,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 from collections.abc import Callable
 
-from benchmarks.clustering import cluster, cluster_large, clustered
+from benchmarks.clustering import cluster, cluster_large, clustered, codebooks
 from benchmarks.coded import coded
 from benchmarks.harness import Setting, run_parts
 from benchmarks.narrow_weights import kernels, tflite
@@ -35,6 +36,7 @@ from benchmarks.rounding import adaround, learned
 PARTS: dict[str, Callable[[Setting], None]] = {
     "adaround": adaround,
     "cluster": cluster,
+    "codebooks": codebooks,
     "cluster_large": cluster_large,
     "coded": coded,
     "learned": learned,
@@ -49,7 +51,7 @@ if __name__ == "__main__":
         PARTS,
         rounds=31,
         needed={
-            **dict.fromkeys(("adaround", "learned"), ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")),
+            **dict.fromkeys(("adaround", "codebooks", "learned"), ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")),
             "tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras"),
         },
         apart={"clustered": clustered},
