@@ -73,7 +73,7 @@ def nearest_with_entries(values: Tensor, entries: Tensor) -> tuple[Tensor, Tenso
             return _compared(values, entries)
         if tensorflow_kernels.traced_for_xla():
             return _compared(values, entries)
-        if tensorflow_kernels.available() and math.prod(values.shape) >= LEAST_COMPILED:
+        if tensorflow_kernels.traced() and math.prod(values.shape) >= LEAST_COMPILED:
             return tensorflow_kernels.compiled(_compared)(values, entries)
     places = nearest(values, entries)
     return places, looked_up(entries, places)
@@ -94,7 +94,7 @@ def counted(places: Tensor, size: int) -> Tensor:
     return _sums(ops.ones_like(places), places, size)
 
 
-def without_empty(values: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
+def without_empty(values: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the place of an entry for each value, and the entries: the nearest, and where one has no value, others.
 
     An entry that is the nearest of no value takes the value next to it from its neighbours, and what lies outside of
@@ -105,17 +105,22 @@ def without_empty(values: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
         entries: float32, (rows, entries), ascending. Where a row has fewer different values, each gets an entry.
 
     Returns:
-        Places, int32, (rows, values), and entries, (rows, entries), ascending.
+        Places, int32, (rows, values); the entries, (rows, entries), ascending; those at the places, (rows, values).
 
     Example:
 
-    >>> places, entries = without_empty(ops.array([[1.0, 2.0, 3.0]]), ops.array([[1.5, 9.0]]))
-    >>> places.numpy().tolist(), entries.numpy().tolist()
-    ([[0, 0, 1]], [[1.5, 3.0]])
+    >>> places, entries, found = without_empty(ops.array([[1.0, 2.0, 3.0]]), ops.array([[1.5, 9.0]]))
+    >>> places.numpy().tolist(), entries.numpy().tolist(), found.numpy().tolist()
+    ([[0, 0, 1]], [[1.5, 3.0]], [[1.5, 1.5, 3.0]])
     """
-    places = nearest(values, entries)
+    places, found = nearest_with_entries(values, entries)
     used = counted(places, int(entries.shape[1])) > 0
-    return ops.cond(ops.all(used), lambda: (places, entries), lambda: _divided(values, entries))
+
+    def divided() -> tuple[Tensor, Tensor, Tensor]:
+        others, moved = _divided(values, entries)
+        return others, moved, looked_up(moved, others)
+
+    return ops.cond(ops.all(used), lambda: (places, entries, found), divided)
 
 
 def _divided(values: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:

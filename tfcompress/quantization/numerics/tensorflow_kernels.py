@@ -35,6 +35,13 @@ def available() -> bool:
     return not (traced_for_xla() or tf.config.optimizer.get_jit() or tf.config.list_logical_devices("GPU"))
 
 
+def traced() -> bool:
+    """Return whether these kernels run what is traced here, to be called many times."""
+    import tensorflow as tf
+
+    return available() and not tf.executing_eagerly()
+
+
 def at_hand(x: Tensor) -> Any:
     """Return the values of a tensor as an array where values alone are wanted and they are known; else the tensor.
 

@@ -14,7 +14,6 @@ from tfcompress.core.transform import Encoded, WeightTransform, decoded, put
 from tfcompress.quantization.encoding import Table
 from tfcompress.quantization.numerics.lookup import (
     looked_up,
-    nearest,
     nearest_with_entries,
     straight_through,
     without_empty,
@@ -63,18 +62,14 @@ class Codebook(WeightTransform):
         """
         raise NotImplementedError
 
-    def placed(self, rows: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the place of an entry for each weight, and the entries, in what layers see and files store."""
-        return nearest(rows, entries), entries
+    def placed(self, rows: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the place of an entry for each weight, the entries, and those at the places: what files store."""
+        places, found = nearest_with_entries(rows, entries)
+        return places, entries, found
 
     def apply(self, value: Tensor) -> Tensor:
         """Return each weight's entry."""
-
-        def found(rows: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-            places, entries = self.placed(rows, table)
-            return places, looked_up(entries, places)
-
-        return self._decoded(value, found)
+        return self._decoded(value, lambda rows, table: self.placed(rows, table)[::2])
 
     def apply_in_training(self, value: Tensor, loss_scale: Tensor | None = None) -> Tensor:
         """Return the entry that is nearest to each weight."""
@@ -90,7 +85,7 @@ class Codebook(WeightTransform):
     def encode(self, value: np.ndarray | Encoded) -> Table:
         """Return the table, and the place of each weight in it."""
         rows = self.unfold(ops.convert_to_tensor(decoded(value).astype(np.float32, copy=False)))
-        places, entries = self.placed(rows, in_order(self.table())[0])
+        places, entries, _ = self.placed(rows, in_order(self.table())[0])
         indices = np.asarray(gathered(self.fold(places))).astype(np.uint8)
         values = np.asarray(gathered(entries))
         return Table(indices, values[0] if self.axis is None else values, self.axis)
@@ -158,8 +153,8 @@ class Clusters(Codebook):
         entries = ops.convert_to_tensor(self.entries.value) + ops.convert_to_tensor(self.shift.value)
         return ops.pad(entries, ((0, 0), (0, 1))) if self.zero else entries
 
-    def placed(self, rows: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return places and entries, so that each entry has a weight."""
+    def placed(self, rows: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return places, entries and those at the places, so that each entry has a weight."""
         return without_empty(rows, entries)
 
     @classmethod
@@ -178,7 +173,7 @@ class Clusters(Codebook):
         table = ops.stop_gradient(self.table())
         entries, order = in_order(table)
         rows = self.unfold(ops.cast(value, "float32"))
-        _, filled = self.placed(ops.stop_gradient(rows), entries)
+        _, filled, _ = self.placed(ops.stop_gradient(rows), entries)
         wanted = looked_up(filled, ops.cast(ops.argsort(order, axis=1), "int32"))
         changed = (wanted - table)[:, : self.count - self.zero]
         return ops.convert_to_tensor(self.shift.value) + changed
