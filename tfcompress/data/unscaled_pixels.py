@@ -65,7 +65,8 @@ def warn_of_pixels(model: keras.Model, samples: Sequence[Any]) -> None:
         warnings.warn(
             f"Expected inputs of the size that {model.name!r} was trained on. Received: whole numbers from 0 to 255, "
             f"as pixels are, for {', '.join(suspects.values())}, with which {found}. If it was trained on pixels from "
-            "0 to 1, give x / 255 (tfcompress --rescale=1/255); if from -1 to 1, x / 127.5 - 1 (--rescale=1/127.5,-1).",
+            "0 to 1, give x / 255; if from -1 to 1, x / 127.5 - 1 (of files with images, by tfcompress "
+            "--rescale=1/255 or --rescale=1/127.5,-1).",
             stacklevel=user_level(),
         )
 
