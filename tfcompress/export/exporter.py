@@ -209,8 +209,14 @@ def export(
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         size, data_files = finished(beside, final, overwrite)
     inputs, outputs = _as_written((traced.inputs, traced.outputs), inference_io, final)
-    known: dict[str, Any] = {"plan": plan, "tensor_names": tensor_names, "data_files": data_files, "operators": found}
-    known |= {"notes": (*remarks, *notes, *summary(coded), *signature.notes(list(traced.outputs))), "weights": coded}
+    known: dict[str, Any] = {
+        "notes": (*remarks, *notes, *summary(coded), *signature.notes(list(traced.outputs))),
+        "operators": found,
+        "data_files": data_files,
+        "plan": plan.with_stored(found.narrow),
+        "weights": coded,
+        "tensor_names": tensor_names,
+    }
     return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, **known)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import keras
 from tfcompress.core.arguments import check_choice
 from tfcompress.core.passthrough import innermost
 from tfcompress.export.plan.deployment import Deployment, deploy
+from tfcompress.export.plan.file_operators import StoredWeight
 from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
 from tfcompress.graph import check_built
 from tfcompress.graph.keras_quantized import mode_of
@@ -40,6 +41,7 @@ class PlannedOperator:
         status: In few words; of what is float, why.
         weights: Those that the file stores as integers.
         grid: Of its output; `None` where that is float, or lies on the grid of an input.
+        stored: In what an exported file has weights of fewer than 8 bits, "int8"; empty: not known.
     """
 
     layer: str
@@ -48,6 +50,7 @@ class PlannedOperator:
     status: str
     weights: tuple[PlannedWeight, ...] = ()
     grid: Grid | None = None
+    stored: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,7 @@ class ExportPlan(Document):
             table.add_column(heading, no_wrap=heading == "computes in", overflow="fold")
         for one in self.operators:
             weights, grid = ", ".join(map(_brief, one.weights)), one.grid
+            weights += f" in {one.stored}" if one.stored else ""
             output = "" if grid is None else grid.brief()
             table.add_row(one.layer, one.kind, one.arithmetic, weights, output, one.status)
         return to_text(table, width=120)
@@ -116,6 +120,14 @@ class ExportPlan(Document):
         said = {one.layer: reasons.get(one.layer) or one.arithmetic for one in self.operators}
         return {layer: text if text.startswith(ARITHMETIC) else f"float: {text}" for layer, text in said.items()}
 
+    def with_stored(self, weights: Iterable[StoredWeight]) -> ExportPlan:
+        """Return the plan with what a file that was made after it stores weights in."""
+        found: dict[str, list[str]] = {}
+        for weight in weights:
+            found.setdefault(weight.layer, []).append(weight.type)
+        operators = (dataclasses.replace(one, stored=", ".join(found.get(one.layer, ()))) for one in self.operators)
+        return dataclasses.replace(self, operators=tuple(operators))
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the integers themselves, ready for JSON."""
         return {
@@ -128,6 +140,7 @@ class ExportPlan(Document):
                     "class": one.kind,
                     "arithmetic": one.arithmetic,
                     "status": one.status,
+                    "stored": one.stored,
                     "output": None if one.grid is None else dataclasses.asdict(one.grid),
                     "weights": [
                         {

@@ -121,6 +121,10 @@ def test_the_artifact_says_how_each_weight_is_stored_and_why(files):
     assert {weight.bits for weight in found.values()} == {4}
     assert found["odd"].why == "FULLY_CONNECTED in INT4 takes an even number of inputs, and there are 45"
     assert "prefer='size'" in found["spatial"].why and not found["pixel"].why
+    assert {one.layer: one.stored for one in artifact.plan.operators if one.weights} == {
+        layer: weight.type for layer, weight in found.items()
+    }
+    assert "int4 per channel in int8" in str(artifact.plan)
     assert "3 weights of 4 bits stored in int4: pixel, even, logits_linear" in str(artifact)
 
 
@@ -139,6 +143,20 @@ def test_integers_are_read_back_and_held_against_the_plan(network, x, tmp_path, 
     monkeypatch.setattr(Conversion, "convert", spoiled)
     with pytest.raises(ValueError, match="Expected the integers that the quantized model plans for layer 'pixel'"):
         tfc.export(quantized, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize(
+    ("activations", "wide"),
+    [(None, set()), (tfc.ActivationSpec(bits=16, symmetric=True), {"spatial", "pixel", "depthwise", "strided"})],
+)
+def test_other_activations_by_size(network, x, activations, wide, tmp_path):
+    quantized = tfc.quantize(network, tfc.QuantizeConfig(tfc.WeightSpec(bits=4), activations), x if wide else None)
+    artifact = tfc.export(quantized, tmp_path / "m.tflite", prefer="size", sparse=True, verify=x)
+    (parity,) = artifact.parity.outputs.values()
+    assert parity.max_rel < (1e-5 if activations is None else 2e-3)
+    found = {weight.layer: weight.type for weight in artifact.operators.narrow}
+    assert {layer for layer, kind in found.items() if kind == "int8"} == wide and len(found) == 7
+    assert "stays dense: it is stored in INT4, which no sparse kernel reads" in "".join(artifact.notes)
 
 
 def test_one_scale_for_a_kernel_has_no_2_bits(network, tmp_path):
