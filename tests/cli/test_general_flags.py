@@ -27,6 +27,7 @@ from tfcompress.pipeline.distribution import KINDS
 from tfcompress.precision.policies import AUTO, POLICIES
 from tfcompress.pruning.criteria import CRITERIA
 from tfcompress.pruning.prune_config import SCOPES
+from tfcompress.quantization.ptq.rounding_methods import METHODS
 from tfcompress.quantization.quantize_config import ACTIVATION_RANGES, RECIPES
 from tfcompress.quantization.weights.levels import LEVELS
 from tfcompress.quantization.weights.starts import STARTS
@@ -185,6 +186,7 @@ def test_the_version(script):
 def test_flags_know_what_the_package_knows():
     assert tuple(RECIPES) == quantization_flags.RECIPES
     assert set(quantization_flags.RANGES) == set(ACTIVATION_RANGES)
+    assert set(quantization_flags.ROUNDINGS) == {"nearest", *METHODS}
     assert tuple(CRITERIA) == pruning_flags.CRITERIA
     assert pruning_flags.SCOPES == SCOPES
     assert tuple(STARTS) == clustering_flags.INITS

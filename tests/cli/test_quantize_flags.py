@@ -19,6 +19,7 @@ DEFAULTS = {
     "config": None,
     "freeze_ranges_epoch": None, "freeze_ranges_step": None, "freeze_batch_norm_epoch": None,
     "freeze_batch_norm_step": None, "correct_bias": False, "reestimate_batch_norm": False,
+    "rounding": "nearest",
 }  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def test_data_is_asked_for_where_it_is_needed():
         ({"recipe": "int16x8"}, "--recipe=int16x8"),
         ({"recipe": "int8_weights", "qat_epochs": 2}, "--qat_epochs=2"),
         ({"recipe": "int8_weights", "correct_bias": True}, "--correct_bias"),
+        ({"recipe": "int4_weights", "rounding": "gptq"}, "--rounding=gptq"),
         ({"recipe": "dynamic_int8", "reestimate_batch_norm": True}, "--reestimate_batch_norm"),
     ]:
         with pytest.raises(UsageError, match=f"--data with {reason}"):

@@ -95,7 +95,8 @@ def check_effects(values: FlagValues) -> None:
         refuse_without_effect(values, "without a .onnx file among --outputs", "opset", "weights")
     if values.config is not None:
         refuse_without_effect(values, "with --config, whose file says it for each layer", "recipe", "range")
-    if not find_ranges(values) and not (values.correct_bias or values.reestimate_batch_norm):
+    by_data = values.correct_bias or values.reestimate_batch_norm or values.rounding != "nearest"
+    if not find_ranges(values) and not by_data:
         refuse_without_effect(values, f"with {_asked(values)}", "calibration_samples")
 
 
@@ -154,5 +155,7 @@ def _needs_data(values: FlagValues) -> str:
         return _asked(values)
     if values.qat_epochs:
         return f"--qat_epochs={values.qat_epochs}"
+    if values.rounding != "nearest":
+        return f"--rounding={values.rounding}"
     names = ("correct_bias", "reestimate_batch_norm", "html", "markdown")
     return next((f"--{name}" for name in names if values[name].value), "")

@@ -25,17 +25,6 @@ def check_data(data: Any, **switches: bool) -> None:
             raise ValueError(f"Expected data with {name}=True. Received: None.")
 
 
-def check_start(precisions: LayerPrecisions, data: Any) -> None:
-    """Raise ValueError where ranges are trained that nothing lets begin."""
-    trained = (c.activations.range for c in precisions.all if c.activations is not None and c.activations.trained)
-    kind = next(trained, None)
-    if kind is not None and data is None:
-        raise ValueError(
-            f"Expected data with ranges of activations that are trained, range={kind!r}: they begin where calibration "
-            "lets them. Received: data=None. Give a few hundred samples."
-        )
-
-
 def check_finite(layers: Iterable[keras.layers.Layer]) -> None:
     """Raise ValueError if a kernel holds a number that isn't finite."""
     for layer in layers:

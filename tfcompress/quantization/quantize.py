@@ -42,7 +42,6 @@ from tfcompress.quantization.imbalance.placed_graph import Includes
 from tfcompress.quantization.preconditions import (
     check_data,
     check_finite,
-    check_start,
     warn_without_integers,
     warn_without_kernels,
 )
@@ -144,7 +143,6 @@ def quantize(
         merge_lora(flat.layers)
         check_finite(flat.layers)
         chosen, precisions = chosen_layers(flat, choice, configs, single)
-        check_start(precisions, data)
         warn_without_kernels(precisions)
         quantized, reference = _quantized(flat, precisions, chosen, data, batch_size, **how)
         warn_without_integers(quantized)

@@ -53,7 +53,7 @@ def test_a_frozen_range_stays_though_the_optimizer_goes_on():
         model.train_on_batch(x, 3 * x)
         found.append(quantizer.range)
     assert found[0] != found[1] == found[2] == found[3]
-    assert float((read(quantizer.start) * read(quantizer.trained))[0]) != pytest.approx(quantizer.range[1])
+    assert float(read(quantizer.start)[0] * (1 + read(quantizer.trained)[0])) != pytest.approx(quantizer.range[1])
     assert model.predict(x, verbose=0).max() == pytest.approx(quantizer.range[1])
 
 
@@ -110,12 +110,19 @@ def test_pixels_keep_their_range_and_the_ends_their_bits():
     assert list(bits.values()) == [8, 2, 8]
 
 
-def test_trained_ranges_need_data_to_begin():
-    model = keras.Sequential([keras.Input((4,)), L.Dense(2, name="dense")])
-    config = tfc.QuantizeConfig(activations=tfc.ActivationSpec(range="pact"))
-    with pytest.raises(ValueError, match="Expected data with ranges of activations that are trained, range='pact'"):
-        tfc.quantize(model, config)
-    assert read(model.layers[0].kernel).any()
+@pytest.mark.on_jax
+@pytest.mark.parametrize("kind", ["learned", "learned_offset", "pact"])
+def test_without_calibration_the_first_step_lets_it_begin(kind):
+    quantizer = LearnedQuantizer(tfc.ActivationSpec(bits=4, range=kind))
+    x = np.random.default_rng(0).uniform(-1, 3, (16, 5)).astype("float32")
+    y = keras.ops.convert_to_numpy(quantizer(x, training=True))
+    low, high = quantizer.range
+    top = min(x.max(), 2 * np.abs(x).mean() * 7**0.5) if kind == "learned" else x.max()
+    assert quantizer.calibrated and high == pytest.approx(top, rel=1e-5)
+    assert low == pytest.approx(x.min() if kind == "learned_offset" else -high * 8 / 7, rel=1e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(quantizer(x)), y, atol=1e-6)
+    quantizer(100 * x, training=True)
+    assert quantizer.range == (low, high)  # from then on it is trained alone
 
 
 def test_first_and_last_layers_of_a_mapping_and_of_branches():

@@ -73,6 +73,13 @@ def of_clip(x, values, upstream, bits, signed):
     return np.array([upstream[x > clip].sum() + (low / clip) * upstream[x < low].sum() + 2 * 0.1 * clip])
 
 
+def trained(quantizer):
+    """Return the clip or scale, and the lower end where it is trained."""
+    start, shares = read(quantizer.start).astype(np.float64), read(quantizer.trained)
+    size = start[0] * (1 + shares[0])
+    return np.array([size, start[1] + start[0] * quantizer.highest * shares[1]] if quantizer.offset else [size])
+
+
 @pytest.mark.on_jax
 @pytest.mark.parametrize(
     ("kind", "relu", "formula"),
@@ -94,9 +101,9 @@ def test_activations(kind, relu, formula):
     quantizer.set_range(0.0 if relu else -0.9, 1.5)
     x, target = random.normal(size=(2, 16, 7)).astype(F)
     x = np.maximum(x, 0) if relu else x
-    before, seen = read(quantizer.start) * read(quantizer.trained), model.predict(x, verbose=0)
+    before, seen = trained(quantizer), model.predict(x, verbose=0)
     model.compile(keras.optimizers.SGD(1.0), "mse")
     model.train_on_batch(x, target)
     upstream = 2 * (seen - target) / target.size
     expected = formula(x, before.astype(np.float64), upstream.astype(np.float64), bits, signed=not relu)
-    np.testing.assert_allclose(before - read(quantizer.start) * read(quantizer.trained), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(before - trained(quantizer), expected, rtol=1e-3, atol=1e-6)

@@ -10,6 +10,7 @@ RECIPES = (
     *("int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8"),
     *("w4a8", "int4_weights", "int2_weights", "dynamic_int4", "float16"),
 )
+ROUNDINGS = ("nearest", "adaround", "gptq")
 RANGES = ("minmax", "percentile", "mse", "entropy", "ema", "learned", "learned_offset", "pact")
 
 
@@ -43,6 +44,13 @@ FLAGS = {
     "freeze_batch_norm_step": _freezing(_OF_BATCH_NORM, "step"),
     "equalize": Flag("First equalize the channels of neighbouring kernels.", False, "switch"),
     "correct_bias": Flag("Correct biases for what quantization shifts.", False, "switch"),
+    "rounding": Flag(
+        "How weights are rounded: to the nearest integer, or up or down by what makes the least error of a layer's "
+        "outputs on the calibration samples (adaround), or one input after the other (gptq). For 4 bits and fewer.",
+        "nearest",
+        "choice",
+        choices=ROUNDINGS,
+    ),
     "reestimate_batch_norm": Flag(
         "Compute the statistics of batch normalization anew, under quantized weights.", False, "switch"
     ),

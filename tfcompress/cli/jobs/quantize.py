@@ -66,6 +66,7 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
             equalize=values.equalize,
             correct_bias=values.correct_bias,
             reestimate_batch_norm=values.reestimate_batch_norm,
+            rounding=values.rounding,
             batch_size=values.batch_size,
         )
     if data and values.qat_epochs:
@@ -126,6 +127,7 @@ JOB = Job(
         *("model", *DATA, "output", "outputs", "html", "markdown", "overwrite", "unsafe", "layers", "config"),
         *("recipe", "range", "calibration_samples", "freeze_ranges_epoch", "freeze_ranges_step"),
         *("freeze_batch_norm_epoch", "freeze_batch_norm_step", "equalize", "correct_bias", "reestimate_batch_norm"),
+        "rounding",
         *("preserve_sparsity", "inference_io", "opset", "weights", "qat_epochs", "batch_size", "learning_rate"),
         *("dry_run", *MACHINE),
     ),

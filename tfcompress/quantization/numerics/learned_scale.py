@@ -84,13 +84,12 @@ def with_gradient_times(x: Tensor, factor: Tensor, least: Any = -np.inf) -> Tens
     >>> float(with_gradient_times(ops.convert_to_tensor(np.float32(2.5)), 0.1))
     2.5
     """
-    floor = np.asarray(least, np.float32)
 
     @differentiable
-    def same(x: Tensor, factor: Tensor) -> tuple[Tensor, Any]:
-        def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor]:
-            return upstream_of(arguments, keywords) * factor, ops.zeros_like(factor)
+    def same(x: Tensor, factor: Tensor, least: Tensor) -> tuple[Tensor, Any]:
+        def gradient(*arguments: Tensor, **keywords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return upstream_of(arguments, keywords) * factor, ops.zeros_like(factor), ops.zeros_like(least)
 
-        return ops.maximum(x, floor), gradient
+        return ops.maximum(x, least), gradient
 
-    return same(x, ops.cast(ops.convert_to_tensor(factor), "float32"))
+    return same(x, *(ops.cast(ops.convert_to_tensor(part), "float32") for part in (factor, least)))

@@ -7,6 +7,7 @@ import hashlib
 import io
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -127,7 +128,7 @@ class _Walk:
     begun: set[int] = dataclasses.field(default_factory=set)
     known: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     found: dict[int, ErrorStatistics] = dataclasses.field(default_factory=dict)
-    wanted: list[Any] = dataclasses.field(default_factory=list)
+    wanted: Iterator[Any] = dataclasses.field(default_factory=lambda: iter(()))
     points: dict[int, _Point] = dataclasses.field(default_factory=dict)
 
     def run(self, points: list[_Point]) -> None:
@@ -149,14 +150,12 @@ class _Walk:
                 self.wanted = self.outputs(point)
         if id(operation) in self.found:
             bias = point.product.layer.bias
-            wanted = None if point.reference is None else self.wanted.pop(0)
+            wanted = None if point.reference is None else next(self.wanted)
             self.found[id(operation)].add(args[0], wanted, None if bias is None else read(bias))
 
-    def outputs(self, point: _Point) -> list[Any]:
-        """Return what the float model's layer gives, in the order of batches and calls."""
+    def outputs(self, point: _Point) -> Iterator[Any]:
+        """Yield what the float model's layer gives, in the order of batches and calls, a batch at a time."""
         made: list[Any] = []
-        if point.reference is None:
-            return made
 
         def visit(operation: Any, call: Call, args: Any, kwargs: Any) -> Any:
             if operation is point.reference:
@@ -167,7 +166,8 @@ class _Walk:
         with beginning(self.reference):
             for number, batch in enumerate(self.data):
                 run(self.reference, batch, visit, number=number)
-        return made
+                yield from made
+                made.clear()
 
     def adjust(self, operation: Any) -> None:
         """Let a layer's kernel lie on its grid, as the method chooses."""
