@@ -19,7 +19,7 @@ DEFAULTS = {
     "config": None,
     "freeze_ranges_epoch": None, "freeze_ranges_step": None, "freeze_batch_norm_epoch": None,
     "freeze_batch_norm_step": None, "correct_bias": False, "reestimate_batch_norm": False,
-    "rounding": "nearest",
+    "rounding": "nearest", "html": None, "markdown": None,
 }  # fmt: skip
 
 
