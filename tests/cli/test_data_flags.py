@@ -114,13 +114,13 @@ def test_what_is_streamed_goes_through_jobs(job, flags, lamps, script):
         "train": ["--epochs=4"],
     }[job]
     output = f"{job}.keras"
-    script(job, "--model=model.keras", f"--output={output}", "--learning_rate=0.05", *more, *flags, cwd=folder)
+    how = [f"--output={output}", "--learning_rate=0.05", *more, *flags]
+    division = "48 samples to train with, 12 to test on: drawn by seed 0, 20 % of each class for tests"
+    assert f"lamps: {division}.\n" in script(job, "--model=model.keras", *how, cwd=folder).stdout
     page = ["--html=page.html"] if job == "train" else []
     script("evaluate", f"--models={output}", *flags, "--json=found.json", "--overwrite", *page, cwd=folder)
     found = json.loads((folder / "found.json").read_text())
-    assert found["about"]["division"] == (
-        "48 samples to train with, 12 to test on: drawn by seed 0, 20 % of each class for tests"
-    )
+    assert found["about"]["division"] == division
     (candidate,) = found["candidates"]
     assert candidate["metrics"]["accuracy"] > 0.9
     assert [(entry["name"], entry["support"]) for entry in candidate["metrics"]["classes"]] == [("off", 6), ("on", 6)]

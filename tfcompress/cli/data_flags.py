@@ -43,7 +43,7 @@ def prepare(values: FlagValues) -> None:
 
 
 def data_of(values: FlagValues, model: Any = None) -> Dataset:
-    """Return the data of `--data`, or scikit-learn's digits.
+    """Return the data of `--data`, and say how it is divided; without that scikit-learn's digits.
 
     Args:
         values: The flags, which `prepare` has seen.
@@ -64,7 +64,7 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
         inputs, outputs = inputs_of(model), list(model.outputs)
     rescale = numbers(values.rescale) if values.rescale else None
     size = [int(number) for number in numbers(values.image_size)] if values.image_size else None
-    return open_dataset(
+    data = open_dataset(
         values.data,
         Request(
             inputs,
@@ -77,6 +77,8 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
             outputs=outputs[0].shape[-1] if len(outputs) == 1 and len(outputs[0].shape) > 1 else None,
         ),
     )
+    print(f"{data.name}: {data.division()}.")
+    return data
 
 
 def _specs_of_file(path: str | os.PathLike[str]) -> tuple[Any, list[Any]]:
