@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfcompress.evaluation.comparison import Comparison
-from tfcompress.reports.tables import number, significant, to_text
+from tfcompress.reports.tables import number, rough, significant, times, to_text
 
 MANY_ZEROS = 0.3
 """Share of zeros among the numbers of a file of which a reader may think that they make it faster."""
@@ -62,8 +62,8 @@ class ComparisonTable(Comparison):
                 speedup = self.speedup(candidate.name)
                 cells += [
                     f"{candidate.timing.median_ms:.3g}",
-                    f"{candidate.timing.iqr_ms:.3g}",
-                    f"{speedup:.2f}x" if speedup else "-",
+                    rough(candidate.timing.iqr_ms),
+                    times(speedup) if speedup else "-",
                 ]
             table.append(cells)
         return table

@@ -170,7 +170,7 @@ def _match(weight: FileWeight, kernels: Sequence[_Kernel], named: Sequence[str])
         sqnr = sqnr_of(reference, laid[1])
         likeness = np.inf if sqnr is None else sqnr
         if best is None or likeness > best[0]:
-            best = (likeness, kernel._replace(value=reference), laid[1])
+            best = (likeness, _Kernel(kernel.layer, kernel.label, reference), laid[1])
     return best and best[1:]
 
 

@@ -94,7 +94,7 @@ def of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
 
     >>> low, high = of_ratio([2.0, 2.2, 2.1, 2.0], [1.0, 1.0, 1.1, 1.0])
     >>> round(low, 2), round(high, 2)
-    (1.84, 2.22)
+    (1.84, 2.23)
     """
     if len(ours) != len(theirs) or min((*ours, *theirs), default=0.0) <= 0:
         return None

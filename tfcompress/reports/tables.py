@@ -46,6 +46,26 @@ def significant(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
+def times(factor: float) -> str:
+    """Return how many times something is smaller or faster, in as many digits as say something.
+
+    >>> times(3.1416), times(31.416), times(1234.5), times(0.00271)
+    ('3.14x', '31.4x', '1,234x', '0.003x')
+    """
+    if factor >= 100:
+        return f"{factor:,.0f}x"
+    return f"{factor:.1f}x" if factor >= 10 else f"{factor:.2f}x" if factor >= 0.1 else f"{factor:.1g}x"
+
+
+def rough(value: float) -> str:
+    """Return a number with one significant digit.
+
+    >>> rough(0.000241), rough(83.0)
+    ('0.0002', '80')
+    """
+    return f"{float(f'{value:.1g}'):,g}"
+
+
 def plain(value: Any) -> Any:
     """Return `value` as JSON takes it: lists, ints, floats; NaN becomes None.
 

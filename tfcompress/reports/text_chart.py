@@ -27,7 +27,7 @@ def scatter_text(points: Sequence[Point], x_label: str, y_label: str, colour_lab
 
     >>> points = Point(100.0, 95.0, colour=0.2), Point(25.0, 94.0, colour=0.1)
     >>> lines = scatter_text(points, "file, kB", "accuracy, %", "latency, ms").splitlines()
-    >>> lines[2].split(), lines[10].split(), lines[-1]
+    >>> lines[2].split(), lines[12].split(), lines[-1]
     (['|', '1'], ['|', '2'], 'latency, ms: 2: 0.1, 1: 0.2')
     """
     shown = [(place + 1, point) for place, point in enumerate(points) if point.x > 0 and math.isfinite(point.y)]

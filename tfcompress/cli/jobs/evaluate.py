@@ -53,9 +53,10 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
 
 
 JOB = Job(
-    does="Judges models beside each other on test data: size, accuracy, latency, and F1 by class.",
+    does="Judges models beside each other on test data: size, accuracy and latency, and in a report much more.",
     example="--models=my.keras,my.tflite,my.onnx --data=my.npz --html=report.html",
-    more="A table shows how each model differs from the first; then come precision, recall and F1 by class. Without "
+    more="A table shows how each model differs from the first; then come accuracy, F1 and ROC-AUC of each. The report "
+    "of --html shows them by class, with confusion matrices, and looks into the layers. Without "
     "--data it takes scikit-learn's digits.",
     run=evaluate,
     flags=("models", *DATA, "html", "markdown", "scans", "overwrite", "threads", "dry_run"),

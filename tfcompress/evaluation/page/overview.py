@@ -9,7 +9,7 @@ from tfcompress.evaluation.intervals import mark
 from tfcompress.evaluation.verdict import mark_of
 from tfcompress.reports import charts
 from tfcompress.reports.content import Cell, Chart, Table
-from tfcompress.reports.tables import number, significant
+from tfcompress.reports.tables import number, rough, significant, times
 from tfcompress.reports.text_chart import scatter_text
 
 
@@ -32,7 +32,7 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     candidate = report.candidates[place]
     is_baseline = candidate.name == report.baseline
     cells = [Cell(candidate.name, badge=str(place + 1))]
-    cells.append(Cell(_times(report.shrink(candidate.name))))
+    cells.append(Cell(times(report.shrink(candidate.name))))
     if timed:
         cells.append(_speedup(report, candidate.name))
     marks = mark_of(report, candidate.name)
@@ -41,7 +41,7 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     size, timing = candidate.size, candidate.timing
     cells += [Cell(f"{size.file_bytes / 1000:,.1f}"), Cell(f"{size.zipped_bytes / 1000:,.1f}")]
     if timed:
-        spread = f"({float(f'{timing.iqr_ms:.1g}'):g})" if timing else ""
+        spread = f"({rough(timing.iqr_ms)})" if timing else ""
         cells.append(Cell(f"{timing.median_ms:.3g}" if timing else "-", within=spread))
     return [*cells, Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
 
@@ -52,15 +52,9 @@ def _speedup(report: Comparison, name: str) -> Cell:
     if speedup is None:
         return Cell("-")
     if interval is None:
-        return Cell(_times(speedup))
+        return Cell(times(speedup))
     low, high = (f"{end:.3g}" if end >= 0.1 else f"{end:.1g}" for end in interval)
-    return Cell(_times(speedup), mark((interval[0] - 1, interval[1] - 1)), within=f"[{low}, {high}]")
-
-
-def _times(factor: float) -> str:
-    if factor >= 100:
-        return f"{factor:,.0f}x"
-    return f"{factor:.1f}x" if factor >= 10 else f"{factor:.2f}x" if factor >= 0.1 else f"{factor:.1g}x"
+    return Cell(times(speedup), mark((interval[0] - 1, interval[1] - 1)), within=f"[{low}, {high}]")
 
 
 def _quality(report: Comparison, candidate: Candidate, output: str, marked: str) -> list[Cell]:
