@@ -81,7 +81,8 @@ def streamed(folder):
         (ONE, "float32", lambda folder: data()),
         (Devices("alike"), "mixed_bfloat16", lambda folder: data()),
         (ONE, "float32", streamed),
-        (Devices("alike"), "float32", streamed),
+        # What several devices are fed of a stream is tried in tests/data/sources/test_folders.py.
+        pytest.param(Devices("alike"), "float32", streamed, marks=pytest.mark.rare),
     ],
     ids=["one", "several", "streamed", "streamed to several"],
 )
@@ -130,7 +131,7 @@ def test_a_backup_of_another_job_or_a_spoilt_one_is_not_used(tmp_path):
 def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
     """Stopped when the first two trainings are done."""
     monkeypatch.setattr(job_module, "FILES", {"dense.tflite": ("dense", "float32")})
-    monkeypatch.setattr(job_module, "compare", functools.partial(job_module.compare, latency=False))
+    monkeypatch.setattr(job_module, "compare", functools.partial(job_module.compare, latency=False, layers=False))
 
     reports = []
 
@@ -162,11 +163,11 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
 
 def test_a_sweep_goes_on(tmp_path):
     how = {"epochs": 2, "batch_size": 16}
-    undisturbed = sweep(network(), [0.5, 0.8], data(), resume=Resume(tmp_path / "a", {}), **how)
+    undisturbed = sweep(network(), [0.8], data(), resume=Resume(tmp_path / "a", {}), **how)
     resume, stop = Resume(tmp_path / "b", {}), Stop(3)
     with pytest.raises(Killed):
-        sweep(network(), [0.5, 0.8], data(), stage=lambda *_: contextlib.nullcontext([stop]), resume=resume, **how)
-    assert sweep(network(), [0.5, 0.8], data(), resume=Resume(tmp_path / "b", {}), **how) == undisturbed
+        sweep(network(), [0.8], data(), stage=lambda *_: contextlib.nullcontext([stop]), resume=resume, **how)
+    assert sweep(network(), [0.8], data(), resume=Resume(tmp_path / "b", {}), **how) == undisturbed
 
 
 def test_files_are_told_apart_by_what_they_hold(tmp_path):
