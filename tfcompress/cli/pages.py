@@ -15,7 +15,7 @@ from tfcompress.cli.output_paths import new_file
 if TYPE_CHECKING:
     from tfcompress.pipeline.scan import Scan
 
-WIDTH = 110
+WIDTH = 140
 """Columns of a table where there is room."""
 
 

@@ -24,7 +24,7 @@ from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.pruning_configs import data_for, removes_units, rising_schedule
 from tfcompress.pipeline.quantize_aware_training import CALIBRATION_SAMPLES, keep_zeros, settling
-from tfcompress.pipeline.training import check_fits, default_model, fit, loss_for, steps_per_epoch
+from tfcompress.pipeline.training import check_fits, default_model, enough_epochs, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune, shrink
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
@@ -103,8 +103,8 @@ def compress_job(
     pruning: LayerConfigs | None = None,
     clustering: LayerConfigs | None = None,
     quantization: LayerConfigs | None = None,
-    epochs: int = 10,
-    finetune_epochs: int = 10,
+    epochs: int | None = None,
+    finetune_epochs: int | None = None,
     qat_epochs: int = 3,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
@@ -127,8 +127,9 @@ def compress_job(
             out of the model.
         clustering: What each layer is clustered with behind the pruning, before it is quantized; `None`: nothing.
         quantization: What each layer is quantized with; `None`: all as "int8".
-        epochs: Epochs of the first training, where `model` is `None`.
-        finetune_epochs: Epochs in which the model is pruned, and again in which it is clustered; at least 1.
+        epochs: Epochs of the first training, where `model` is `None`; `None`: `enough_epochs`.
+        finetune_epochs: Epochs in which the model is pruned, and again in which it is clustered; at least 1. `None`:
+            `enough_epochs`.
         qat_epochs: Epochs in which the pruned model is trained quantized; 0: it is calibrated only.
         batch_size: Samples per training step.
         learning_rate: Of the first training; a model is pruned with half of it, and trained clustered, and quantized,
@@ -152,12 +153,15 @@ def compress_job(
     folder = pathlib.Path(output_dir)
     written = [folder / name for name in WRITTEN]
     check_folder(folder, overwrite or bool(resume and resume.begun))
-    if finetune_epochs < 1 or qat_epochs < 0 or batch_size < 1 or (model is None and epochs < 1):
+    others = (epochs,) if model is None else ()
+    if any(count is not None and count < 1 for count in (finetune_epochs, batch_size, *others)) or qat_epochs < 0:
         raise ValueError(
             "Expected at least 1 epoch (0 of qat_epochs) and 1 sample per batch. Received: epochs="
             f"{epochs}, finetune_epochs={finetune_epochs}, qat_epochs={qat_epochs}, batch_size={batch_size}."
         )
     batches = steps_per_epoch(data, batch_size)
+    epochs = enough_epochs(batches) if epochs is None else epochs
+    finetune_epochs = enough_epochs(batches) if finetune_epochs is None else finetune_epochs
     config = pruning or PruneConfig(rising_schedule(sparsity, finetune_epochs * batches))
     recipe = _trained_with(quantization or QuantizeConfig.get("int8"), qat_epochs * batches)
     dense, loss = _beginning(model, data)

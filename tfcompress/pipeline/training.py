@@ -18,6 +18,9 @@ from tfcompress.graph.output_activation import last_activation
 from tfcompress.pipeline.checkpoints import Backup
 from tfcompress.pipeline.distribution import ONE, Devices
 
+USUAL_EPOCHS, LEAST_STEPS = 10, 400
+"""Of a training that nobody gave a number of epochs."""
+
 MOST_OUTPUTS = 1 << 20
 """Of the model that is made for data; more are numbers that are no classes."""
 
@@ -204,6 +207,20 @@ def fit(
                 there.fit(batches, shuffle=False, initial_epoch=begun, **how)
 
     devices.train(model, run)
+
+
+def enough_epochs(steps: int) -> int:
+    """Return the epochs of a training that nobody gave any: `USUAL_EPOCHS`, or as many as have `LEAST_STEPS`.
+
+    Of a few hundred samples ten epochs are so few steps that a model which is pruned meanwhile doesn't recover.
+
+    Args:
+        steps: Of an epoch.
+
+    >>> enough_epochs(45), enough_epochs(12)
+    (10, 34)
+    """
+    return max(USUAL_EPOCHS, -(-LEAST_STEPS // max(steps, 1)))
 
 
 def steps_per_epoch(data: Dataset, batch_size: int, devices: Devices = ONE) -> int:

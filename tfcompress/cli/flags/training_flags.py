@@ -6,14 +6,15 @@ from tfcompress.cli.flags.flag import Flag
 from tfcompress.core.limits import MOST
 
 MOST_EPOCHS = 1_000_000
+ENOUGH = "by default 10, and more of few samples, until there are 400 steps"
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "auto")
 
 TITLE = "Training"
 
 FLAGS = {
-    "epochs": Flag("Epochs of training.", 10, "integer", "N", 1, MOST_EPOCHS),
+    "epochs": Flag(f"Epochs of training; {ENOUGH}.", None, "integer", "N", 1, MOST_EPOCHS),
     "finetune_epochs": Flag(
-        "Epochs in which the model is pruned while it is trained.", 10, "integer", "N", 1, MOST_EPOCHS
+        f"Epochs in which the model is pruned while it is trained; {ENOUGH}.", None, "integer", "N", 1, MOST_EPOCHS
     ),
     "qat_epochs": Flag(
         "Epochs in which the quantized model is trained; 0: it is calibrated only.", 0, "integer", "N", 0, MOST_EPOCHS

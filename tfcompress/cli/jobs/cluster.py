@@ -24,7 +24,7 @@ def cluster(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.cluster_flags import config_of
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.pipeline import check_fits
-    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
 
     config = config_of(values)
     overwrite = values.overwrite or resume.begun  # what is there may be of this very job
@@ -38,17 +38,18 @@ def cluster(values: FlagValues, resume: Resume) -> Result:
         check_size(model, output)
     clustered = tfc.cluster(model, config, layers=values.layers)
     stage_name = "cluster" if values.config else f"cluster to {values.number_of_clusters} values"
+    steps = steps_per_epoch(data, values.batch_size, devices)
+    epochs = values.finetune_epochs or enough_epochs(steps)
     if values.dry_run:
-        steps = steps_per_epoch(data, values.batch_size, devices)
         return dry_run.said(
-            f"Would {stage_name} {model.name} and train it for {values.finetune_epochs} epochs of {steps} steps on "
+            f"Would {stage_name} {model.name} and train it for {epochs} epochs of {steps} steps on "
             f"{data.name}.",
             dry_run.of_layers(clustered),
             [output],
         )
     loss = loss_for(model, data)
     how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
-    train_in_place(f"{stage_name} and fine-tune", clustered, data, loss=loss, epochs=values.finetune_epochs, **how)
+    train_in_place(f"{stage_name} and fine-tune", clustered, data, loss=loss, epochs=epochs, **how)
     devices.leave()
     if not devices.writes:
         return None

@@ -15,6 +15,7 @@ from tfcompress.cli.result import about, files_made
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 
 if TYPE_CHECKING:
+    from tfcompress.evaluation.report import Report
     from tfcompress.graph.config_map import LayerConfigs
     from tfcompress.pipeline.checkpoints import Resume
 
@@ -25,7 +26,7 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.pipeline import compress_job
     from tfcompress.pipeline.compress_job import WRITTEN, check_folder
-    from tfcompress.pipeline.training import steps_per_epoch
+    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
 
     demo = not values.model and not values.data
     if values.model:
@@ -39,10 +40,13 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     data = data_of(values, model)
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
-    configs = _configs(values, values.finetune_epochs * steps_per_epoch(data, values.batch_size))
+    steps = steps_per_epoch(data, values.batch_size)
+    enough = enough_epochs(steps)
+    epochs, finetune_epochs = values.epochs or enough, values.finetune_epochs or enough
+    configs = _configs(values, finetune_epochs * steps)
     if values.dry_run:
         check_folder(folder, values.overwrite or demo or resume.begun)
-        return _plan(values, data, model, folder, configs)
+        return _plan(values, data, model, folder, configs, epochs, finetune_epochs)
     report = compress_job(
         data,
         folder,
@@ -51,8 +55,8 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         pruning=configs.get("prune"),
         clustering=configs.get("cluster"),
         quantization=configs.get("quantize"),
-        epochs=values.epochs,
-        finetune_epochs=values.finetune_epochs,
+        epochs=epochs,
+        finetune_epochs=finetune_epochs,
         qat_epochs=values.qat_epochs,
         batch_size=values.batch_size,
         learning_rate=values.learning_rate,
@@ -65,8 +69,29 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         scans=scans,
     )
     print(report.table(width=table_width()))
+    print(report.verdict)
+    for line in _advice(report, values.qat_epochs, finetune_epochs):
+        print(line)
     print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
     return {**report.to_dict(), "folder": str(folder), "files": files_made(folder / name for name in WRITTEN)}
+
+
+def _advice(report: Report, qat_epochs: int, finetune_epochs: int) -> list[str]:
+    """Return what to change where a stage made the model worse, by more than chance explains."""
+    from tfcompress.evaluation.verdict import mark_of
+
+    if "worse" in mark_of(report, "pruned.tflite").values():
+        return [
+            "Pruning made it worse, by more than chance explains: prune less with --sparsity, or longer with "
+            f"--finetune_epochs={2 * finetune_epochs}."
+        ]
+    if "worse" in mark_of(report, "pruned_int8.tflite").values():
+        return [
+            "Integers made it worse, by more than chance explains: train it longer with "
+            f"--qat_epochs={2 * max(qat_epochs, 2)}, or leave layers float with --config; tfcompress sensitivity says "
+            "which."
+        ]
+    return []
 
 
 def _configs(values: FlagValues, steps: int) -> dict[str, LayerConfigs]:
@@ -88,7 +113,13 @@ def _configs(values: FlagValues, steps: int) -> dict[str, LayerConfigs]:
 
 
 def _plan(
-    values: FlagValues, data: Any, model: Any, folder: pathlib.Path, configs: Mapping[str, LayerConfigs]
+    values: FlagValues,
+    data: Any,
+    model: Any,
+    folder: pathlib.Path,
+    configs: Mapping[str, LayerConfigs],
+    epochs: int,
+    finetune_epochs: int,
 ) -> Result:
     """Say what would be done, after a look at the model."""
     import tfcompress as tfc
@@ -102,10 +133,10 @@ def _plan(
     if "cluster" in configs:
         pruned = tfc.cluster(pruned, configs["cluster"])
     goal = "as --config says" if "prune" in configs else f"to {values.sparsity:.0%}"
-    first = f"train {dense.name} for {values.epochs} epochs, " if model is None else f"take {dense.name}, "
+    first = f"train {dense.name} for {epochs} epochs, " if model is None else f"take {dense.name}, "
     second = "cluster it in as many, " if "cluster" in configs else ""
     return dry_run.said(
-        f"Would {first}prune it {goal} in {values.finetune_epochs} epochs, {second}train it quantized in "
+        f"Would {first}prune it {goal} in {finetune_epochs} epochs, {second}train it quantized in "
         f"{values.qat_epochs}, and export and compare it, on {data.name}.",
         dry_run.of_layers(tfc.quantize(pruned, configs.get("quantize", "int8"))),
         [folder / name for name in WRITTEN],

@@ -27,7 +27,7 @@ def prune(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.prune_flags import check, config_of
     from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.pruning_configs import data_for, removes_units
-    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
 
     if values.sweep:
         return _sweep(values, resume)
@@ -41,20 +41,21 @@ def prune(values: FlagValues, resume: Resume) -> Result:
     check_fits(model, data)
     if writes_files(values):
         check_size(model, output)
-    steps = values.finetune_epochs * steps_per_epoch(data, values.batch_size, devices)
-    config = config_of(values, values.sparsity, steps)
+    steps = steps_per_epoch(data, values.batch_size, devices)
+    epochs = values.finetune_epochs or enough_epochs(steps)
+    config = config_of(values, values.sparsity, epochs * steps)
     pruned = tfc.prune(model, config, layers=values.layers, data=data_for(config, data))
     stage_name = "prune and fine-tune" if values.config else f"prune to {values.sparsity:.0%} and fine-tune"
     if values.dry_run:
         return dry_run.said(
-            f"Would {stage_name} {model.name} for {values.finetune_epochs} epochs of {steps // values.finetune_epochs} "
+            f"Would {stage_name} {model.name} for {epochs} epochs of {steps} "
             f"steps on {data.name}{', and take pruned units out' if removes_units(config) and values.shrink else ''}.",
             dry_run.of_layers(pruned),
             [output],
         )
     loss = loss_for(model, data)
     how: dict[str, Any] = {"values": values, "devices": devices, "resume": resume}
-    train_in_place(stage_name, pruned, data, loss=loss, epochs=values.finetune_epochs, **how)
+    train_in_place(stage_name, pruned, data, loss=loss, epochs=epochs, **how)
     devices.leave()
     if not devices.writes:
         return None
@@ -77,6 +78,7 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.pipeline import check_fits
+    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
 
     if values["sparsity"].present:
         raise UsageError("Expected one of --sparsity and --sweep. Received: both.")
@@ -92,9 +94,10 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
     model = tfc.load(values.model, unsafe=values.unsafe)
     data = data_of(values, model)
     check_fits(model, data)
+    epochs = values.finetune_epochs or enough_epochs(steps_per_epoch(data, values.batch_size))
     if values.dry_run:
         return dry_run.said(
-            f"Would prune {model.name} to each of {', '.join(values.sweep)} in {values.finetune_epochs} epochs, and "
+            f"Would prune {model.name} to each of {', '.join(values.sweep)} in {epochs} epochs, and "
             "train it as long without pruning.",
             files=[output, picture, page],
         )
@@ -102,7 +105,7 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
         model,
         [float(value) for value in values.sweep],
         data,
-        epochs=values.finetune_epochs,
+        epochs=epochs,
         batch_size=values.batch_size,
         learning_rate=values.learning_rate,
         layers=values.layers,

@@ -27,7 +27,7 @@ def train(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.graph import rebuild
     from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.distribution import ONE
-    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
     from tfcompress.precision.policies import policy_name
 
     policy: Any = values.precision
@@ -47,15 +47,16 @@ def train(values: FlagValues, resume: Resume) -> Result:
     loss = loss_for(model, data)
     if policy != "float32":
         model = tfc.mixed_precision(model, policy)
+    steps = steps_per_epoch(data, values.batch_size, devices)
+    epochs = values.epochs or enough_epochs(steps)
     if values.dry_run:
-        steps = steps_per_epoch(data, values.batch_size, devices)
         return dry_run.said(
-            f"Would train {model.name} for {values.epochs} epochs of {steps} steps on {data.name}.",
+            f"Would train {model.name} for {epochs} epochs of {steps} steps on {data.name}.",
             [{"layer": row.layer, "class": row.kind, "computes in": row.precision} for row in tfc.summary(model).rows],
             [output],
         )
     model = model if devices is ONE else rebuild(model)
-    train_in_place("train", model, data, loss=loss, epochs=values.epochs, values=values, devices=devices, resume=resume)
+    train_in_place("train", model, data, loss=loss, epochs=epochs, values=values, devices=devices, resume=resume)
     devices.leave()
     if not devices.writes:
         return None
