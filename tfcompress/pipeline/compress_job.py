@@ -151,17 +151,15 @@ def compress_job(
         ValueError: If the model, the data or an argument doesn't fit.
     """
     folder = pathlib.Path(output_dir)
-    written = [folder / name for name in WRITTEN]
     check_folder(folder, overwrite or bool(resume and resume.begun))
-    others = (epochs,) if model is None else ()
-    if any(count is not None and count < 1 for count in (finetune_epochs, batch_size, *others)) or qat_epochs < 0:
+    least_one = (batch_size, finetune_epochs, epochs if model is None else None)
+    if qat_epochs < 0 or any(count is not None and count < 1 for count in least_one):
         raise ValueError(
             "Expected at least 1 epoch (0 of qat_epochs) and 1 sample per batch. Received: epochs="
             f"{epochs}, finetune_epochs={finetune_epochs}, qat_epochs={qat_epochs}, batch_size={batch_size}."
         )
     batches = steps_per_epoch(data, batch_size)
-    epochs = enough_epochs(batches) if epochs is None else epochs
-    finetune_epochs = enough_epochs(batches) if finetune_epochs is None else finetune_epochs
+    epochs, finetune_epochs = (count or enough_epochs(batches) for count in (epochs, finetune_epochs))
     config = pruning or PruneConfig(rising_schedule(sparsity, finetune_epochs * batches))
     recipe = _trained_with(quantization or QuantizeConfig.get("int8"), qat_epochs * batches)
     dense, loss = _beginning(model, data)
@@ -176,7 +174,7 @@ def compress_job(
     pruned = start(dense)  # which says what is wrong before anything is done
     if clustering:
         cluster(dense, clustering)
-    _prepare(written, dense)
+    _prepare([folder / name for name in WRITTEN], dense)
     if resume:
         resume.begin()
     if model is None:

@@ -42,8 +42,7 @@ def cluster(values: FlagValues, resume: Resume) -> Result:
     epochs = values.finetune_epochs or enough_epochs(steps)
     if values.dry_run:
         return dry_run.said(
-            f"Would {stage_name} {model.name} and train it for {epochs} epochs of {steps} steps on "
-            f"{data.name}.",
+            f"Would {stage_name} {model.name} and train it for {epochs} epochs of {steps} steps on {data.name}.",
             dry_run.of_layers(clustered),
             [output],
         )

@@ -46,7 +46,7 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     configs = _configs(values, finetune_epochs * steps)
     if values.dry_run:
         check_folder(folder, values.overwrite or demo or resume.begun)
-        return _plan(values, data, model, folder, configs, epochs, finetune_epochs)
+        return _plan(values, data, model, folder, configs, epochs=epochs, finetune_epochs=finetune_epochs)
     report = compress_job(
         data,
         folder,
@@ -118,6 +118,7 @@ def _plan(
     model: Any,
     folder: pathlib.Path,
     configs: Mapping[str, LayerConfigs],
+    *,
     epochs: int,
     finetune_epochs: int,
 ) -> Result:
