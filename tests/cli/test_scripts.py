@@ -57,7 +57,7 @@ def test_the_main_job_on_a_model_and_data_of_the_users_own(workshop, script):
         assert not np.allclose(new, old, rtol=0, atol=np.abs(old).max() / 254)
     # A second time: refused before anything is done, and nothing is touched.
     before = (folder / "pruned.onnx").stat().st_mtime_ns
-    assert "overwrite" in script("compress", *flags, code=1).stderr
+    assert "Pass --overwrite, or another --name." in script("compress", *flags, code=1).stderr
     assert (folder / "pruned.onnx").stat().st_mtime_ns == before
 
 

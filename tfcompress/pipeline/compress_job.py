@@ -85,13 +85,11 @@ def _trained_with(recipe: QuantizeConfig | LayerConfigs, steps: int) -> Quantize
     return settling(recipe, steps) if steps else recipe
 
 
-def check_folder(folder: pathlib.Path, overwrite: bool) -> None:
-    """Raise FileExistsError if what the job writes is there already, and isn't to be replaced."""
+def check_folder(folder: pathlib.Path, overwrite: bool, advice: str = "Pass overwrite=True, or name another.") -> None:
+    """Raise FileExistsError, with an advice, if what the job writes is there already and isn't to be replaced."""
     there = [name for name in WRITTEN if (folder / name).exists()]
     if there and not overwrite:
-        raise FileExistsError(
-            f"Expected a folder without {', '.join(there)}. Received: {folder}. Pass overwrite=True, or name another."
-        )
+        raise FileExistsError(f"Expected a folder without {', '.join(there)}. Received: {folder}. {advice}")
 
 
 def compress_job(

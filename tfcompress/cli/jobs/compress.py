@@ -44,8 +44,8 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     enough = enough_epochs(steps)
     epochs, finetune_epochs = values.epochs or enough, values.finetune_epochs or enough
     configs = _configs(values, finetune_epochs * steps)
+    check_folder(folder, values.overwrite or demo or resume.begun, "Pass --overwrite, or another --name.")
     if values.dry_run:
-        check_folder(folder, values.overwrite or demo or resume.begun)
         return _plan(values, data, model, folder, configs, epochs=epochs, finetune_epochs=finetune_epochs)
     report = compress_job(
         data,
