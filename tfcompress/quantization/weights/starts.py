@@ -91,11 +91,11 @@ def start(values: np.ndarray, count: int, init: str, *, zero: bool, seed: int) -
     values = values.reshape(-1)
     if not zero:
         return np.asarray(STARTS[init](values, count, seed=seed, zero=False), np.float32)
-    signs = values[values < 0], values[values > 0]
-    below = round(count * (len(signs[0]) / max(len(signs[0]) + len(signs[1]), 1)))
-    found = [
-        STARTS[init](part, size, seed=seed, zero=True)
-        for part, size in zip(signs, (below, count - below), strict=True)
-        if size and len(part)
-    ]
+    negative, positive = np.count_nonzero(values < 0), np.count_nonzero(values > 0)
+    below = round(count * (negative / max(negative + positive, 1)))
+    found = []
+    if below and negative:
+        found.append(STARTS[init](values[values < 0], below, seed=seed, zero=True))
+    if count - below and positive:
+        found.append(STARTS[init](values[values > 0], count - below, seed=seed, zero=True))
     return np.resize(np.concatenate([*found, np.zeros(0 if found else 1)]), count).astype(np.float32)
