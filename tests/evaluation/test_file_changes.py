@@ -71,7 +71,8 @@ def folded(tmp_path_factory):
     keras.utils.set_random_seed(0)
     L = keras.layers
     layers = [L.Conv2D(4, 3, name="conv"), L.BatchNormalization(name="norm"), L.ReLU(name="relu"), L.Flatten()]
-    model = keras.Sequential([keras.Input((6, 6, 2), name="x"), *layers, L.Dense(3, name="out")])
+    # Its input has another name as a tensor than as a layer.
+    model = keras.Sequential([keras.Input((6, 6, 2)), *layers, L.Dense(3, name="out")])
     x = np.random.default_rng(0).normal(size=(40, 6, 6, 2)).astype("float32")
     norm = model.get_layer("norm")
     norm.set_weights([np.array([1.0, 2, -3, 0.5], "float32"), *norm.get_weights()[1:]])

@@ -193,6 +193,8 @@ def _activations(
     signature = read_signature(reference.model).inputs
     runner = open_runner(path)
     names = pair(signature, runner.input_specs, "input", path)
+    if set(inputs) != set(signature):  # tensors may be called otherwise than the layers that they come from
+        inputs = dict(zip(signature, inputs.values(), strict=True))
     side = _most_alike(runner, names, reference, sides, inputs)
     with calls_forgotten(side.graph):
         comparison = ValueComparison(side.graph, open_observer(path))
