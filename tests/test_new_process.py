@@ -18,6 +18,8 @@ from tests.cli import small_job
 from tests.export.test_same_bytes import digests
 from tests.precision import networks
 from tests.programs import interrupted
+from tfcompress.core import atomic_files
+from tfcompress.core.temporary_folders import PREFIX
 
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = (
@@ -72,6 +74,11 @@ def test_imports_exports_a_job_on_two_devices_and_what_was_killed(tmp_path):
         models = tfc.load(given), tfc.load(output), small_job.one_device(tmp_path, epochs=2)
         for old, new, one in zip(*(model.get_weights() for model in models), strict=True):
             assert np.abs(new - one).max() < 0.4 * np.abs(one - old).max()
+
+    # What was half written when it was killed goes away.
+    (left,) = folder.glob(f"{PREFIX}*")
+    atomic_files.check_target(folder / "half.json", ".json", overwrite=False)
+    assert not left.exists()
 
     # A run that was killed in mid-schedule and resumed ends, bit by bit, as one that was not; with masks of a layer
     # alone, and with those of a budget for several.

@@ -6,8 +6,6 @@ import fcntl
 import os
 import resource
 import stat
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -90,18 +88,11 @@ def test_the_longest_name_that_there_is(suffix, tmp_path):
 
 
 def test_what_killed_programs_left_is_removed_and_what_others_write_is_not(tmp_path):
-    program = (
-        "import os, pathlib, signal, sys\n"
-        "from tfcompress.core import atomic_files as files\n"
-        "with files.draft(pathlib.Path(sys.argv[1])) as beside:\n"
-        "    beside.write_text('half')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    target = tmp_path / "model.keras"
-    killed = subprocess.run([sys.executable, "-c", program, str(target)], check=False, capture_output=True)
-    assert killed.returncode == -9
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(PREFIX)
+    """`tests/test_new_process.py` kills a program that writes."""
+    target, left = tmp_path / "model.keras", tmp_path / f"{PREFIX}4567"
+    left.mkdir()
+    (left / target.name).write_text("half")
+    (left / ".lock").touch()
     living = tmp_path / f"{PREFIX}0123"
     living.mkdir()
     (tmp_path / ".other-draft").mkdir()

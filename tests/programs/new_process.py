@@ -3,8 +3,8 @@
 python -m tests.programs.new_process FOLDER JOB FLAGS
 
 It imports the package, loads the models in FOLDER, exports a model, makes files of models that it builds, does a JOB on
-two devices as `tfcompress JOB FLAGS` does it, and trains until it is killed. What it finds is in FOLDER/found.json;
-exports begin and end where standard error has a line: #.
+two devices as `tfcompress JOB FLAGS` does it, and writes a file while it trains, until it is killed. What it finds is
+in FOLDER/found.json; exports begin and end where standard error has a line: #.
 """
 
 from __future__ import annotations
@@ -81,8 +81,11 @@ def main(folder: pathlib.Path, job: list[str]) -> None:
     (folder / "found.json").write_text(json.dumps(found))
 
     from tests.programs import interrupted
+    from tfcompress.core import atomic_files
 
-    interrupted.train(folder / "backup", folder / "trained.npz", kill_in=3)
+    with atomic_files.draft(folder / "half.json") as beside:
+        beside.write_text("half")
+        interrupted.train(folder / "backup", folder / "trained.npz", kill_in=3)
 
 
 if __name__ == "__main__":
