@@ -53,8 +53,12 @@ from tfcompress.tracing.signature import read_signature
 NAMED, NAMELESS = 0.3, 0.6
 """Cosine from which on a weight is taken for a layer's: where its name says so, and by its values alone."""
 
-FOLDED = 3.0
-"""By which factor a kernel of a file is larger or smaller from which on one is folded into it."""
+SAME, FOLDED = 0.95, (1.1, 3.0)
+"""By which factor a kernel of a file is larger or smaller from which on one is folded into it: where it is else the
+same, up to rounding, as this cosine says; and where it isn't."""
+
+NAMELESS_WEIGHT = "(no name)"
+"""What a weight is called that neither a name nor its values tell the layer of."""
 
 SAMPLES = 8
 """That the Keras model which a file was made from is known by."""
@@ -147,7 +151,7 @@ def _weights(found: Iterator[FileWeight], kernels: Sequence[_Kernel]) -> Iterato
         match = _match(weight, by_size[weight.values.size], named)
         form = Form(_bits(weight.dtype), weight.grid, weight.dtype, weight.nbytes)
         if match is None:
-            layer = named[0] if named else weight.names[-1]
+            layer = named[0] if named else next(filter(None, reversed(weight.names)), NAMELESS_WEIGHT)
             changes.append((len(order), weight_change((layer, "kernel"), None, weight.values, form)))
         else:
             kernel, laid = match
@@ -161,7 +165,7 @@ def _match(weight: FileWeight, kernels: Sequence[_Kernel], named: Sequence[str])
     best = None
     for kernel in kernels:
         reference = kernel.value.astype(np.float32)
-        laid = laid_alike(weight.values, reference)
+        laid = laid_alike(weight.values, reference, joined=True)
         if laid is None:
             continue
         if _cosine(reference, laid[1]) < (NAMED if kernel.layer in named else NAMELESS):
@@ -178,7 +182,8 @@ def _factor(before: np.ndarray, after: np.ndarray) -> float:
     """Return what a converter has multiplied a kernel by: a rescaling in front of it is folded in, too; else 1."""
     energy = float(np.vdot(before, before))
     factor = float(np.vdot(before, after)) / energy if energy else 1.0
-    return 1.0 if 1 / FOLDED < factor < FOLDED else factor
+    clear = FOLDED[0] if _cosine(before, after) > SAME else FOLDED[1]
+    return 1.0 if 1 / clear < factor < clear else factor
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:

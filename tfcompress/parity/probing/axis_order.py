@@ -12,17 +12,23 @@ MOST_AXES = 5
 """Up to which rank the axes of a file's tensor may stand in any order."""
 
 
-def laid_alike(value: np.ndarray, reference: np.ndarray) -> tuple[tuple[int, ...] | None, np.ndarray] | None:
+def laid_alike(
+    value: np.ndarray, reference: np.ndarray, joined: bool = False
+) -> tuple[tuple[int, ...] | None, np.ndarray] | None:
     """Return the order of axes in which a file's tensor is most like one of Keras, and the tensor in its shape.
 
     Args:
         value: of the file.
         reference: of as many values.
+        joined: whether axes that are joined in the one of them may stand in any order, too, as in kernels.
 
     Returns:
         The order, None for as it is, and `value` laid so; None if no order, nor reshaping, makes it of that shape.
 
     >>> laid_alike(np.array([[1, 3, 5], [2, 4, 6]]), np.array([[1, 2], [3, 4], [5, 6]]))[0]
+    (1, 0)
+    >>> kernel = np.arange(24).reshape(6, 2, 2)
+    >>> laid_alike(kernel.reshape(6, 4).T, kernel, joined=True)[0]
     (1, 0)
     """
     wanted = _without_ones(reference.shape)
@@ -32,7 +38,8 @@ def laid_alike(value: np.ndarray, reference: np.ndarray) -> tuple[tuple[int, ...
     alike: list[tuple[int, ...] | None] = [
         way for way in [None, *ways] if _without_ones(in_order(value, way).shape) == wanted
     ]
-    fits = alike or ([None] if _reshapes(value.shape, reference.shape) else [])
+    others = [None, *ways] if joined else [None]
+    fits = alike or [way for way in others if _reshapes(in_order(value, way).shape, reference.shape)]
     if not fits:
         return None
     laid = ((way, in_order(value, way).reshape(reference.shape)) for way in fits)
