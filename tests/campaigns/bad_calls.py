@@ -141,6 +141,12 @@ def verbs(folder: pathlib.Path) -> dict[str, tuple[Callable[..., Any], dict[str,
         "prune_once": (tfc.prune_once, {"model": model, "sparsity": 0.5}, {
             "model": "model", "sparsity": "share", "layers": "layers", "scope": "choice", "criterion": "criterion",
             "granularity": "choice", "allocation": "choice", "none": "choice"}),
+        "cluster": (tfc.cluster, {"model": model, "config": 4}, {
+            "model": "model", "config": "width", "layers": "layers", "init": "choice", "codebook": "choice",
+            "granularity": "choice", "preserve_sparsity": "flag", "gradient": "choice",
+            "input_shapes": "shapes", "input_dtypes": "dtypes", "none": "choice"}),
+        "compare_codebooks": (tfc.compare_codebooks, {"model": model, "bits": (2, 4)}, {
+            "model": "model", "bits": "several", "methods": "several", "layers": "layers", "granularity": "choice"}),
         "quantize": (tfc.quantize, {"model": model, "config": "int8", "data": X, **size}, {
             "model": "model", "config": "config", "data": "data", "layers": "layers", "equalize": "flag",
             "correct_bias": "flag", "reestimate_batch_norm": "flag", "batch_size": "count", "input_shapes": "shapes",
