@@ -145,6 +145,8 @@ def test_weights_of_other_recipes(recipe, network, tmp_path):
     made = tfc.quantize(model, recipe)
     plain, coded = (tfc.export(made, tmp_path / f"{how}.onnx", weights=how, verify=False) for how in ("plain", "coded"))
     assert coded.nbytes < 0.6 * plain.nbytes
+    # Convolutions are products, too, and float in ONNX.
+    assert ("only products of matrices are rounded" in str(plain)) == (recipe == "dynamic_int8")
     np.testing.assert_array_equal(outputs(coded, x), outputs(plain, x))
 
 
@@ -161,6 +163,14 @@ def test_auto_is_plain_where_nothing_is_gained(quantized, network, artifacts, tm
     for given, suffix in ((model, "onnx"), (quantized, "tflite")):
         made = tfc.export(given, tmp_path / f"b.{suffix}", weights="auto", verify=False)
         assert not made.weights and not made.notes
+
+
+def test_a_file_without_a_weight_that_is_coded_says_so(tmp_path):
+    """Weights too few for a decoder: the file is smaller by its names alone."""
+    small = tfc.quantize(keras.Sequential([keras.Input((6,)), L.Dense(3)]), "dynamic_int8")
+    plain, coded = (tfc.export(small, tmp_path / f"{how}.onnx", weights=how) for how in ("plain", "coded"))
+    assert [one.form for one in coded.weights] == ["int8"] and coded.nbytes < plain.nbytes
+    assert "as int8, which no other form makes less" in str(coded) and "unpack" not in str(coded)
 
 
 @pytest.mark.parametrize(

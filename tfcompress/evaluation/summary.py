@@ -119,7 +119,7 @@ class Summary:
         texts = ("layer", "class", "shape") if quantized else ("layer", "class", "kernel", "shape")
         figures = ("zeros", "bytes") if quantized else ("zeros", "distinct", "bytes")
         for heading in (*texts, "computes in") if mixed else texts:
-            table.add_column(heading, no_wrap=heading != "layer", overflow="fold")
+            table.add_column(heading, no_wrap=heading not in ("layer", "kernel"), overflow="fold")
         for heading in figures:
             table.add_column(heading, justify="right", no_wrap=True)
         if self.by_layer:

@@ -15,6 +15,7 @@ from tfcompress.core.out_of_memory import give_back
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx.detached_constants import without_large_constants
 from tfcompress.export.onnx.weights.coding import CodedWeight, code
+from tfcompress.export.onnx.weights.plain import Plain
 from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.plan.scheme import scheme_of
 from tfcompress.export.writing import write
@@ -102,6 +103,8 @@ def summary(stored: Sequence[CodedWeight]) -> tuple[str, ...]:
     forms = collections.Counter(one.form for one in stored)
     counted = "; ".join(f"{count} as {form}" for form, count in forms.most_common())
     plain, nbytes = sum(one.plain_bytes for one in stored), sum(one.nbytes for one in stored)
+    if set(forms) == {str(Plain())}:
+        return (f"weights: {plain:,} bytes as int8, which no other form makes less: the rest of the file is smaller.",)
     said = f"weights: {nbytes:,} bytes that unpack themselves when the file is loaded, {plain:,} as int8 ({counted})."
     return (said,)
 

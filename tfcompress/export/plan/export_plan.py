@@ -211,7 +211,7 @@ def made_plan(model: keras.Model, kind: str, deployment: Deployment) -> ExportPl
         operators.append(PlannedOperator(found.name, found.kind, arithmetic, status, own, grid))
     otherwise = {
         "static": "its surroundings are float, or no such kernel",
-        "dynamic": "only products are rounded",
+        "dynamic": f"only products{' of matrices' if kind == 'onnx' else ''} are rounded",
         None: "activations are float",
     }[activations]
     weights_grids = deployment.weights, deployment.grids
