@@ -229,3 +229,12 @@ def test_policy_prunes_pointwise_convolutions_and_refuses_other_models():
 def test_what_is_refused(how, message):
     with pytest.raises((TypeError, ValueError), match=message):
         S.prune_low_magnitude(**{"to_prune": L.Dense(2), **how})
+
+
+def test_a_schedule_that_is_too_short_for_its_frequency():
+    schedule = S.PolynomialDecay(0.5, 0.8, begin_step=0, end_step=28)  # every 100 steps, as tfmot has it
+    pruned = S.prune_low_magnitude(keras.Sequential([keras.Input((4,)), L.Dense(4)]), pruning_schedule=schedule)
+    pruned.compile("sgd", "mse", run_eagerly=True)
+    pruned.train_on_batch(np.ones((2, 4)), np.ones((2, 4)))
+    with pytest.warns(UserWarning, match=r"reached 0 of 0\.8: .* no step .* Take a smaller frequency"):
+        S.strip_pruning(pruned)

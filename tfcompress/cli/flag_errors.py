@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 
 from absl import flags
@@ -28,6 +29,8 @@ def parsed(name: str, job: Job, given: list[str]) -> FlagValues:
         UsageError: If they aren't those of the job.
     """
     values = job.values()
+    if given and not given[0].startswith("-"):  # before absl says which flags are missing
+        raise UsageError(_without_flag(given, 0, job))
     try:
         rest = values([name, *given])
     except flags.UnrecognizedFlagError as error:
@@ -40,8 +43,26 @@ def parsed(name: str, job: Job, given: list[str]) -> FlagValues:
     except (flags.Error, ValueError) as error:  # a ValueError: --noflag=value
         raise UsageError(_said(str(error), name, job)) from None
     if len(rest) > 1:
-        raise UsageError(f"Expected flags only, as --name=value. Received: {' '.join(rest[1:])}.")
+        raise UsageError(_without_flag(given, given.index(rest[1]), job))
     return values
+
+
+def _without_flag(given: list[str], at: int, job: Job) -> str:
+    """Return what is said of words without a flag: those of a model, or of a list that commas divide, are known."""
+    before, values = given[:at], list(itertools.takewhile(lambda word: not word.startswith("-"), given[at:]))
+    said = f"Expected flags only, as --name=value. Received: {' '.join(values)}."
+    if not before:
+        called = next((name for name in job.required if name in ("model", "models")), "")
+    else:
+        *front, last = before
+        called, equals, value = last.lstrip("-").partition("=")
+        if not equals:
+            called, value = (front[-1].lstrip("-"), last) if front else ("", last)
+        values = [value, *values]
+    flag = job.flag(called)
+    if flag is None or (before and flag.kind != "list"):
+        return said
+    return f"{said} Did you mean --{called}={','.join(values) if flag.kind == 'list' else values[0]}?"
 
 
 def _said(message: str, name: str, job: Job) -> str:
@@ -62,4 +83,5 @@ def _said_of_one(message: str, name: str, job: Job) -> str:
     text = why if why.startswith("Expected") else flag.expected(called)
     if "Received:" in text:
         return text
-    return f"{text} Received: --{called}={value}.{did_you_mean(value, flag.choices, flag.elsewhere)}"
+    near = did_you_mean(value, flag.choices, flag.elsewhere)
+    return f"{text} Received: --{called}={value}.{near or flag.advice}"

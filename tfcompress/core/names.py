@@ -39,6 +39,8 @@ def did_you_mean(
 ) -> str:
     """Return a question for the nearest of several names, to stand behind a message; empty if none is near.
 
+    Where it is a word of one of them alone, that one is near.
+
     Args:
         given: The name that is none of them.
         allowed: The names.
@@ -47,11 +49,18 @@ def did_you_mean(
 
     >>> did_you_mean("criterium", ("criterion", "scope"), written="{}=")
     ' Did you mean criterion=?'
+    >>> did_you_mean("epochs", ("finetune_epochs", "seed"))
+    " Did you mean 'finetune_epochs'?"
+    >>> did_you_mean("name", ("unsafe", "seed"))
+    ''
     """
     if not isinstance(given, str):
         return ""
-    also = dict(also or {})
-    near = difflib.get_close_matches(given.lower(), [*map(str, allowed), *also], n=1)
+    also, allowed = dict(also or {}), [str(name) for name in allowed]
+    within = [name for name in allowed if given.lower() in name.split("_")]
+    near = difflib.get_close_matches(given.lower(), [*allowed, *also], n=1, cutoff=0.61)
+    if len(within) == 1 and given.lower() not in also:
+        near = within
     found = also.get(near[0], near[0]) if near else ""
     return f" Did you mean {written.format(found)}?" if found else ""
 

@@ -272,7 +272,10 @@ def _unreached(members: Sequence[tuple[str, Mask, int]]) -> list[str]:
             continue
         reached = count / size
         said.append(
-            f"Sparsity reached {reached:.4g} of {final:.4g} at step {steps} of {goal[1]}: training ended before the "
+            f"Sparsity reached {reached:.4g} of {final:.4g}: from the schedule's beginning to its end there is no step at "
+            "which masks are computed. Take a smaller frequency, or a later end_step."
+            if goal[1] > NEVER
+            else f"Sparsity reached {reached:.4g} of {final:.4g} at step {steps} of {goal[1]}: training ended before the "
             "schedule did, or weights from before its end were restored. Train on, let the schedule end earlier, or "
             "let EarlyStopping begin behind it (start_from_epoch)."
         )

@@ -9,7 +9,13 @@ _AT_ONCE = 1 << 20
 TITLE = "Exported files"
 
 FLAGS = {
-    "precision": Flag("How the weights are stored.", "float32", "choice", choices=("float32", "float16")),
+    "precision": Flag(
+        "How the weights are stored.",
+        "float32",
+        "choice",
+        choices=("float32", "float16"),
+        advice=" For integers quantize the model first, with `tfcompress quantize`.",
+    ),
     "sparse": Flag(
         "Leave the zeros out of .tflite files, where their runtime reads that (.onnx files store all).", False, "switch"
     ),

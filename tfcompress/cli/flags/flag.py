@@ -27,6 +27,7 @@ class Flag:
         elsewhere: {what a choice is called elsewhere: its name here}.
         valid: What else a value has to be.
         wanted: What is said of a value that isn't: "Expected ...".
+        advice: What is said behind that, of a value to which none is near: what else does it, " Do ...".
         called: Its name on the command line, where that isn't its name in the table.
         short: A second name of one letter.
     """
@@ -41,6 +42,7 @@ class Flag:
     elsewhere: Mapping[str, str] = dataclasses.field(default_factory=dict)
     valid: Callable[[Any], bool] | None = None
     wanted: str = ""
+    advice: str = ""
     called: str = ""
     short: str | None = None
 

@@ -14,7 +14,12 @@ TITLE = "Training"
 FLAGS = {
     "epochs": Flag(f"Epochs of training; {ENOUGH}.", None, "integer", "N", 1, MOST_EPOCHS),
     "finetune_epochs": Flag(
-        f"Epochs in which the model is pruned while it is trained; {ENOUGH}.", None, "integer", "N", 1, MOST_EPOCHS
+        f"Epochs in which the model is pruned, or clustered, while it is trained; {ENOUGH}.",
+        None,
+        "integer",
+        "N",
+        1,
+        MOST_EPOCHS,
     ),
     "qat_epochs": Flag(
         "Epochs in which the quantized model is trained; 0: it is calibrated only.", 0, "integer", "N", 0, MOST_EPOCHS

@@ -30,7 +30,8 @@ def compress(values: FlagValues, resume: Resume) -> Result:
 
     demo = not values.model and not values.data
     if values.model:
-        refuse_without_effect(values, "with --model", "epochs")
+        instead = " Pass --finetune_epochs for those of pruning, --qat_epochs for those of the quantized model."
+        refuse_without_effect(values, "with --model", "epochs", instead=instead)
     if values.model and not values.data:
         raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
     _configs(values, steps=100)  # before anything is loaded
