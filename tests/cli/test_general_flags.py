@@ -145,7 +145,7 @@ def test_flags_in_a_file(workshop, tmp_path, script):
         (["inspect", "a.onnx", "--json=-"], "Received: a.onnx. Did you mean --model=a.onnx?"),
         (["benchmark", "--models", "a", "b", "--runs=1"], "Received: b. Did you mean --models=a,b?"),
         (["evaluate", "--models=a", "b"], "Received: b. Did you mean --models=a,b?"),
-        (["convert", "--model=a", "b"], "Received: b.\n"),
+        (["inspect", "--model=a", "b"], "Received: b.\n"),
         (["convert", "--model=a", "--outputs=b", "--precision=int8"], "with `tfcompress quantize`"),
         (["compress", "--model=a", "--data=b", "--epochs=4"], "Received: --epochs=4. Pass --finetune_epochs for"),
         (["prune", "--recipe=int8"], "Expected a flag of `tfcompress prune`. Received: --recipe."),

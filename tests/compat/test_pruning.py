@@ -238,3 +238,9 @@ def test_a_schedule_that_is_too_short_for_its_frequency():
     pruned.train_on_batch(np.ones((2, 4)), np.ones((2, 4)))
     with pytest.warns(UserWarning, match=r"reached 0 of 0\.8: .* no step .* Take a smaller frequency"):
         S.strip_pruning(pruned)
+
+
+def test_a_name_that_is_not_here_is_answered():
+    with pytest.raises(AttributeError, match="clustering.keras has: .* Received: 'ClusterableLayer'. Any layer with a"):
+        tfmot.clustering.keras.ClusterableLayer  # noqa: B018
+    assert not hasattr(tfmot.quantization.keras, "default_8bit")

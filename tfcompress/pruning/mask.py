@@ -270,14 +270,14 @@ def _unreached(members: Sequence[tuple[str, Mask, int]]) -> list[str]:
         final = sum(goal[0] * mask.share * part.size for mask, part in zip(masks, zeros, strict=True)) / size
         if count + len(zeros) > final * size:  # zeros that were there before: a schedule begins late to keep them
             continue
-        reached = count / size
+        reached = f"Sparsity reached {count / size:.4g} of {final:.4g}"
         said.append(
-            f"Sparsity reached {reached:.4g} of {final:.4g}: from the schedule's beginning to its end there is no step at "
-            "which masks are computed. Take a smaller frequency, or a later end_step."
+            f"{reached}: from the schedule's beginning to its end there is no step at which masks are computed. Take a "
+            "smaller frequency, or a later end_step."
             if goal[1] > NEVER
-            else f"Sparsity reached {reached:.4g} of {final:.4g} at step {steps} of {goal[1]}: training ended before the "
-            "schedule did, or weights from before its end were restored. Train on, let the schedule end earlier, or "
-            "let EarlyStopping begin behind it (start_from_epoch)."
+            else f"{reached} at step {steps} of {goal[1]}: training ended before the schedule did, or weights from "
+            "before its end were restored. Train on, let the schedule end earlier, or let EarlyStopping begin behind "
+            "it (start_from_epoch)."
         )
     return said
 

@@ -1,5 +1,6 @@
 """tfmot's names for quantizing models of Keras."""
 
+from tfcompress.compat.tfmot.other_names import refuse_in
 from tfcompress.compat.tfmot.quantization.keras import quantizers
 from tfcompress.compat.tfmot.quantization.keras.quantize import (
     quantize_annotate_layer,
@@ -19,3 +20,5 @@ __all__ = [
     "quantize_scope",
     "quantizers",
 ]
+
+__getattr__ = refuse_in(__name__, __all__)

@@ -1,5 +1,6 @@
 """tfmot's names for pruning models of Keras."""
 
+from tfcompress.compat.tfmot.other_names import refuse_in
 from tfcompress.compat.tfmot.sparsity.keras.prunable_layer import PrunableLayer
 from tfcompress.compat.tfmot.sparsity.keras.prune import prune_low_magnitude, prune_scope, strip_pruning
 from tfcompress.compat.tfmot.sparsity.keras.pruning_callbacks import PruningSummaries, UpdatePruningStep
@@ -19,3 +20,5 @@ __all__ = [
     "prune_scope",
     "strip_pruning",
 ]
+
+__getattr__ = refuse_in(__name__, __all__)
