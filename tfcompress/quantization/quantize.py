@@ -133,7 +133,7 @@ def quantize(
     method = rounding_of(rounding)
     check_data(data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     if method is not None and data is None:
-        raise ValueError(f"Expected data with rounding={rounding!r}. Received: None.")
+        raise ValueError(f"Expected data with rounding={rounding!r}. Received: None. Give data to round by.")
     _check_not_quantized(model)
     warn_of_remarks(model)
     data = again(data)

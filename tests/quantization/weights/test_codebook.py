@@ -161,6 +161,8 @@ def test_the_scale_has_the_least_squared_error():
 
     best = scale_of(values, levels)
     assert error(best) <= min(error(scale) for scale in np.linspace(0.5, 4, 100)) * 1.01
+    with np.errstate(all="raise"):  # of a channel that was pruned
+        assert scale_of(np.zeros(4), levels) == 0
 
 
 def test_a_scale_is_trained_and_saved(tmp_path):

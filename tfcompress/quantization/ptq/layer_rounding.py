@@ -51,7 +51,7 @@ def round_weights(
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Raises:
-        ValueError: If an output isn't finite; no kernel is changed then.
+        ValueError: If an output isn't finite, or no weight is an integer; no kernel is changed then.
     """
     points = _points(quantized, reference)
     with only_moving(quantized, []), only_moving(reference, []):
@@ -105,11 +105,16 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
             points.append(_Point(layer, same, product, chosen[0][1], variables[0]))
         else:
             others.append(layer.name)
+    if not points and not others:
+        raise ValueError(
+            f"Expected weights of integers, where they are to be rounded by data. Received: {quantized.name!r}, whose "
+            "weights are float. Take a config with integer weights, or leave rounding out."
+        )
     if others:
         warnings.warn(
             f"The weights of {', '.join(map(repr, others[:8]))}{' ...' if others[8:] else ''} are rounded to the "
             "nearest: layers with one kernel that is a product of matrices, as Dense and Conv2D, of at most "
-            f"{MOST_INPUTS:,} inputs, are rounded by data.",
+            f"{MOST_INPUTS:,} inputs, are rounded by data, unless they are clustered, ternary or binary.",
             stacklevel=user_level(),
         )
     return points

@@ -72,7 +72,7 @@ def _with_signs(sizes: np.ndarray) -> np.ndarray:
 
 
 def scale_of(values: np.ndarray, levels: np.ndarray) -> float:
-    """Return the scale of levels that gives the least squared error.
+    """Return the scale of levels that gives the least squared error; 0 of nothing but zeros.
 
     Args:
         values: Any shape.
@@ -85,6 +85,8 @@ def scale_of(values: np.ndarray, levels: np.ndarray) -> float:
     """
     points = grouped(np.sort(values, axis=None), POINTS)
     largest = float(np.abs(points).max())
+    if not largest:
+        return 0.0
     edges = (levels[1:] + levels[:-1]) / 2
     scales = largest * RATIOS
     errors = [float(np.square(points - levels[np.searchsorted(edges, points / one)] * one).sum()) for one in scales]
