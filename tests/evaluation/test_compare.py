@@ -186,10 +186,13 @@ def test_zeros_that_are_stored_are_no_speed(tmp_path):
     for name, sparse in (("full.tflite", False), ("sparse.tflite", True)):
         tfc.export(models["pruned"], tmp_path / name, sparse=sparse)
         models[name] = tmp_path / name
+    models["full.onnx"] = tmp_path / "full.onnx"
+    tfc.export(models["pruned"], models["full.onnx"])
     report = compare(models, x, y, latency=False)
     (note,) = report.notes()
-    assert note.startswith("Zeros alone don't make a model faster on Keras, LiteRT: ")
-    assert "here in pruned, full.tflite." in note
+    assert note.startswith("Zeros alone don't make a model faster on Keras, LiteRT, ONNX Runtime: ")
+    assert "here in pruned, full.tflite, full.onnx." in note
+    assert 'weights="coded"' in note
     assert 'the column "zip kB"' in note
     assert "sparse=True" in note
     assert report["sparse.tflite"].size.sparsity == report["full.tflite"].size.sparsity > 0.75

@@ -22,6 +22,12 @@ NAMED = 3
 NAME = 24
 """Letters of a model's name that a table has room for; longer names take several lines."""
 
+_SMALLER = {
+    "tflite": "sparse=True) leaves them out of a .tflite",
+    "onnx": 'weights="coded") stores them in fewer bits of a quantized .onnx',
+}
+"""{format of files: how zeros make one smaller}."""
+
 
 class ComparisonTable(Comparison):
     """Several models side by side, as figures and as text."""
@@ -131,10 +137,10 @@ class ComparisonTable(Comparison):
         names = ", ".join(candidate.name for candidate in full[:NAMED])
         names += f" and {len(full) - NAMED} more" if len(full) > NAMED else ""
         runtimes = ", ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
-        lite = any(candidate.format == "tflite" for candidate in full)
-        hint = "; tfc.export(..., sparse=True) leaves them out of a .tflite file" if lite else ""
+        kinds = {candidate.format for candidate in full}
+        hint = "".join(f"; tfc.export(..., {how} file" for kind, how in _SMALLER.items() if kind in kinds)
         return [
-            f"Zeros alone don't make a model faster on {runtimes}: they are stored and multiplied like any other "
+            f"Zeros alone don't make a model faster on {runtimes}: they are multiplied like any other "
             f'number, here in {names}. What they save is in the column "zip kB"{hint}.'
         ]
 
