@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops, tree
 
 from tfcompress.core.arguments import running
+from tfcompress.core.quiet_output import without_retracing_warnings
 from tfcompress.core.sharding import gathered, layout_like, mesh_of, not_distributed, spans_processes
 
 __all__ = [
@@ -187,7 +188,7 @@ def predict_on_batch(model: keras.Model, batch: Any, beside: Any = None, any_siz
         beside: More tensors, which are no samples; the model is then called with both, in a tuple.
         any_size: Whether batches of other sizes follow: TensorFlow then traces the model once for all of them.
     """
-    with running(f"the model {model.name!r}", batch):
+    with running(f"the model {model.name!r}", batch), without_retracing_warnings():
         if any_size and _on_tensorflow() and model.predict_function is None:
             _trace_for_any_size(model, batch, beside)
         return _predicted(model, batch if beside is None else (batch, beside))
