@@ -1,9 +1,8 @@
 # Everything runs in .venv (what is tried against Keras' nightly: in .venv-nightly), which is made on first use; nothing else on the machine is touched.
 PYTHON ?= python3
 BIN := .venv/bin
-# As many as a small machine has cores. Each imports everything and collects all tests, which takes it ten seconds; a
-# third would pay for that with what it could do while another waits for a process.
-WORKERS ?= 2
+# One more than the cores of a small machine: a worker waits while a test runs a process of its own.
+WORKERS ?= 3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo docs test lint unit test-jax test-all test-nightly campaign bench clean

@@ -144,6 +144,7 @@ def check_on_jax(folder: pathlib.Path, *names: str, whole: bool = True) -> dict[
 
 
 @pytest.mark.long
+@pytest.mark.rare  # a backend, several devices and weights in parts at once
 def test_jax_on_four_devices(tmp_path, monkeypatch):
     """With a mask of each kind, a teacher, and ranges that are learned.
 

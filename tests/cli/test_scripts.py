@@ -80,7 +80,10 @@ def test_the_parts_one_after_the_other(workshop, script):
     assert "accuracy" in done.stdout
     assert {layer.compute_dtype for layer in tfc.load(model).layers} == {"float32"}
     pruned = workshop / "pruned.keras"
-    done = script("prune", f"--model={model}", data, f"--output={pruned}", "--sparsity=0.5", "--scope=global")
+    done = script(
+        "prune", f"--model={model}", data, f"--output={pruned}", "--sparsity=0.5", "--scope=global",
+        "--finetune_epochs=10",
+    )  # fmt: skip
     assert "kernels 50.0% zero" in done.stdout
     files = [str(workshop / name) for name in ("small.tflite", "small.onnx")]
     done = script(
