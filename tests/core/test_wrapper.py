@@ -23,7 +23,7 @@ HALF = "mixed_float16" if ON_TENSORFLOW else "mixed_bfloat16"
 def case(group, *others, on_jax=False):
     """A layer in a mode other than the first is rare, unless it is there for all of its kind."""
     marks = [pytest.mark.on_jax] if on_jax else []
-    common = group in ("central", "dense")
+    common = group in ("central", "dense") and "xla" not in others  # a shared layer is compiled below
     return pytest.param(group, *others, marks=marks if common else pytest.mark.rare)
 
 

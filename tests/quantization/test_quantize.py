@@ -167,7 +167,7 @@ def test_zeros_of_a_pruned_model_stay_in_training():
     model = build("residual")
     x = data_of(model)
     pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, frequency=1))
-    train(pruned, x)
+    pruned(x, training=True)
     quantized = tfc.quantize(pruned, "int8", x)
     train(quantized, x, epochs=2)
     masks = 0
