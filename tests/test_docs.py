@@ -42,7 +42,8 @@ SHORT = {"epochs": 1, "finetune_epochs": 1, "qat_epochs": 0, "runs": 10}
 def test_the_tables_are_those_of_the_results():
     assert not [name for name, text in PAGES.items() if filled(text) != text]
     assert picture.is_up_to_date(picture.PATH.read_text())
-    assert not picture.is_up_to_date(picture.PATH.read_text().replace(">11.9 ms<", ">11.8 ms<"))
+    other = re.sub(r">[\d.]+ ms<", ">0.1234 ms<", picture.PATH.read_text(), count=1)
+    assert not picture.is_up_to_date(other)
 
 
 def test_the_readme_is_short():
