@@ -122,6 +122,7 @@ def test_whatever_is_zero_outputs_stay(seed):
     assert_same(model, tfc.shrink(model))
 
 
+@pytest.mark.rare  # what its blocks are made of, small models above have one by one
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="slow on JAX, which compiles each operation")
 def test_half_of_mobilenet():
     model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10, alpha=0.35)
