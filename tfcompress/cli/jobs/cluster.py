@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.data_flags import DATA, data_of, prepare
+from tfcompress.cli.data_flags import DATA
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
-from tfcompress.cli.output_paths import check_size, new_file
 from tfcompress.cli.result import files_made
-from tfcompress.cli.training_run import train_in_place
+from tfcompress.cli.training_run import fine_tuning, train_in_place
 
 if TYPE_CHECKING:
     from tfcompress.pipeline.checkpoints import Resume
@@ -22,20 +21,10 @@ def cluster(values: FlagValues, resume: Resume) -> Result:
     import tfcompress as tfc
     from tfcompress.cli import dry_run
     from tfcompress.cli.cluster_flags import config_of
-    from tfcompress.cli.device_flags import devices_of, writes_files
-    from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
 
     config = config_of(values)
-    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
-    output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
-    prepare(values)
-    devices = devices_of(values)
-    model = tfc.load(values.model, unsafe=values.unsafe)
-    data = data_of(values, model)
-    check_fits(model, data)
-    if writes_files(values):
-        check_size(model, output)
+    output, overwrite, devices, model, data = fine_tuning(values, resume)
     clustered = tfc.cluster(model, config, layers=values.layers)
     stage_name = "cluster" if values.config else f"cluster to {values.number_of_clusters} values"
     steps = steps_per_epoch(data, values.batch_size, devices)

@@ -9,10 +9,10 @@ from absl.flags import FlagValues
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.flags import MACHINE
 from tfcompress.cli.job import Job, Result
-from tfcompress.cli.output_paths import check_size, new_file
+from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.pages import table_width
 from tfcompress.cli.result import about, files_made
-from tfcompress.cli.training_run import train_in_place
+from tfcompress.cli.training_run import fine_tuning, train_in_place
 from tfcompress.cli.wrong_use import UsageError
 
 if TYPE_CHECKING:
@@ -23,24 +23,14 @@ def prune(values: FlagValues, resume: Resume) -> Result:
     """Prune a model while it is trained, strip it, and save it; or compare several sparsities."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
-    from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.cli.prune_flags import check, config_of
-    from tfcompress.pipeline import check_fits
     from tfcompress.pipeline.pruning_configs import data_for, removes_units
     from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
 
     if values.sweep:
         return _sweep(values, resume)
     check(values)
-    overwrite = values.overwrite or resume.begun  # what is there may be of this very job
-    output = new_file(values.output, ".keras", overwrite, here=writes_files(values))
-    prepare(values)
-    devices = devices_of(values)
-    model = tfc.load(values.model, unsafe=values.unsafe)
-    data = data_of(values, model)
-    check_fits(model, data)
-    if writes_files(values):
-        check_size(model, output)
+    output, overwrite, devices, model, data = fine_tuning(values, resume)
     steps = steps_per_epoch(data, values.batch_size, devices)
     epochs = values.finetune_epochs or enough_epochs(steps)
     config = config_of(values, values.sparsity, epochs * steps)
