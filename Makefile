@@ -5,17 +5,23 @@ BIN := .venv/bin
 WORKERS ?= 3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo docs test lint unit test-jax test-all test-nightly campaign bench clean
+.PHONY: demo docs test lint style types unit test-jax test-all test-nightly campaign bench clean
 
 demo: .venv/.installed
 	$(BIN)/python scripts/compress.py
 
 test: lint unit test-jax
 
-lint: .venv/.dev docs
+# Two at a time: reading all types takes as long as the others together.
+lint: .venv/.dev
+	+$(MAKE) --no-print-directory --jobs=2 types docs style
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+style: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # The pages, in build/docs: nothing is fetched. What a link or a name in them lacks is an error.
