@@ -11,7 +11,7 @@ from keras.layers import Layer
 
 from tfcompress.core.passthrough import PassThrough
 from tfcompress.core.sharding import gathered
-from tfcompress.core.transform import put, read
+from tfcompress.core.transform import WeightTransform, put, read
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.core.wrappers import inner_weights, with_transforms
 from tfcompress.graph.flat_graph import FlatGraph
@@ -21,6 +21,8 @@ from tfcompress.pruning.fixed_masks import fixed_mask
 from tfcompress.pruning.kernel_pruning import check_weights
 from tfcompress.pruning.mask import Mask
 from tfcompress.quantization.weights.codebook import Codebook
+from tfcompress.quantization.weights.quantizer import weight_quantizer
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 Tables = Callable[[np.ndarray], np.ndarray]
 """From a kernel's weights, a row for each table, to what `Codebook.start` takes."""
@@ -77,13 +79,27 @@ def around(layer: Layer, codebooks: Codebooks, *, keep_zeros: bool) -> Layer:
     check_weights(layer, list(codebooks))
     masks = _masks(layer, codebooks) if keep_zeros else {}
     chain = [*((at, mask) for at, (mask, _) in masks.items()), *((at, one) for at, (one, _) in codebooks.items())]
-    wrapper = with_transforms(layer, chain)
+    quantizers = _quantizers(layer, codebooks)
+    wrapper = with_transforms(layer, chain, instead=quantizers)
     for mask, kept in masks.values():
         put(mask.mask, kept)
     for codebook, tables in codebooks.values():
         value = np.asarray(gathered(wrapper.value_before(codebook)), np.float32)
         codebook.start(tables(np.asarray(codebook.unfold(value))))
+    for quantizer in quantizers.values():
+        quantizer.fit(wrapper.value_before(quantizer))
     return wrapper
+
+
+def _quantizers(layer: Layer, codebooks: Codebooks) -> dict[WeightTransform, WeightQuantizer]:
+    """Return, for quantizers of kernels that get codebooks, those with the scales that they have behind these."""
+    found: dict[WeightTransform, WeightQuantizer] = {}
+    for at, one in layer.transforms if isinstance(layer, CompressedLayer) else ():
+        if isinstance(one, WeightQuantizer) and at in codebooks and one.axis is not None:
+            made = weight_quantizer(layer, at, one.spec, one.activations, codebook=codebooks[at][0])
+            if made.axis != one.axis:
+                found[one] = made
+    return found
 
 
 def _masks(layer: Layer, codebooks: Codebooks) -> dict[int, tuple[Mask, np.ndarray]]:

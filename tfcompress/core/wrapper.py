@@ -201,10 +201,13 @@ class CompressedLayer(PassThrough):
         return [*own_state(self), *own_trainable(self)]
 
     def take_state(self, other: CompressedLayer) -> None:
-        """Take over the state of a wrapper whose transforms are among this one's, in the same order."""
+        """Take over the state of a wrapper whose transforms are among this one's, in the same order.
+
+        What has another shape here, as scales of channels where there is one for all, is left as it is.
+        """
         known = _numbered(other.state)
         for key, new in _numbered(self.state).items():
-            if key in known:
+            if key in known and tuple(known[key].shape) == tuple(new.shape):
                 new.assign(carried(known[key], new))
 
     def chain(self, position: int) -> list[WeightTransform]:

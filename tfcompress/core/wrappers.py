@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -48,6 +48,7 @@ def with_transforms(
     layer: keras.layers.Layer,
     transforms: Sequence[tuple[int, WeightTransform]],
     wrapper_class: type[CompressedLayer] | None = None,
+    instead: Mapping[WeightTransform, WeightTransform] | None = None,
 ) -> CompressedLayer:
     """Return a built wrapper that applies `transforms` to the weights of a built layer.
 
@@ -56,12 +57,15 @@ def with_transforms(
             those that are the last of a weight.
         transforms: Pairs of the position of a weight in `inner_weights(layer)` and its transform.
         wrapper_class: Of the wrapper; by default that of `layer` if it is a wrapper, else `CompressedLayer`.
+        instead: What stands in the place of a transform of `layer`, with a state of its own.
     """
     made = wrapper_class or (type(layer) if isinstance(layer, CompressedLayer) else CompressedLayer)
     if isinstance(layer, CompressedLayer):
         for weight in layer.layer.weights:
             remove_projection(weight)
-        before = layer.constructor_arguments()["transforms"]
+        fresh = layer.constructor_arguments()["transforms"]
+        old, instead = layer.transforms, instead or {}
+        before = [(at, instead.get(was, new)) for (at, new), (_, was) in zip(fresh, old, strict=True)]
         chain = sorted([*before, *transforms], key=lambda entry: entry[1].last)
         wrapper = made(layer.layer, chain, name=layer.name)
     else:

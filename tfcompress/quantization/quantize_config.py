@@ -61,7 +61,8 @@ class WeightSpec:
 
     Attributes:
         bits: 2 to 16; 2 with "binary" and "ternary", whatever isn't said.
-        granularity: "per_channel", one scale for each output channel, or "per_tensor".
+        granularity: "per_channel", one scale for each output channel, or "per_tensor". A kernel with a codebook for all
+            of it has one scale (`quantization.weights.quantizer`).
         range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate;
             "learned": the scale is trained beside the weights (LSQ, `quantization.weights.learned_step`); "binary",
             "ternary": two or three values for each channel (`quantization.numerics.few_values`).

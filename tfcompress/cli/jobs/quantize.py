@@ -31,7 +31,6 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.evaluation.open_predictor import Saved
-    from tfcompress.pipeline.quantize_aware_training import keep_zeros
     from tfcompress.pipeline.training import loss_for, steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 
@@ -59,7 +58,7 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
         )
     with stage(f"quantize as {asked}"):
         quantized = quantize(
-            keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model,
+            _keeping(values, model),
             config,
             data.train.drawn(values.calibration_samples, values.seed) if data else None,
             values.layers,
@@ -92,6 +91,15 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
     files = [output, *outputs, *pages]
     print(f"Written to {', '.join(map(str, files))}.")
     return {**found, "files": files_made(files)}
+
+
+def _keeping(values: FlagValues, model: keras.Model) -> keras.Model:
+    """Return a model whose few values, and zeros if it is trained, stay as they are."""
+    from tfcompress.clustering.kept_values import keep_values
+    from tfcompress.pipeline.quantize_aware_training import keep_zeros
+
+    masked = keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model
+    return keep_values(masked, preserve_sparsity=values.preserve_sparsity)
 
 
 def _exported(

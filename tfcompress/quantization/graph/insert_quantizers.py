@@ -17,7 +17,6 @@ from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.index import index_of
 from tfcompress.graph.naming import free
 from tfcompress.graph.rewrite import Call, rewritten
-from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.layers.names import base_name_of, name_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
@@ -37,13 +36,8 @@ from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, R
 from tfcompress.quantization.graph.placement import NOT_CHOSEN, ONLY_WEIGHTS, Placement, place
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.quantize_config import QuantizeConfig
-from tfcompress.quantization.weights.few_values import FewValues
 from tfcompress.quantization.weights.float16 import Float16Weight
-from tfcompress.quantization.weights.learned_step import LearnedStep
-from tfcompress.quantization.weights.uniform import WeightQuantizer
-
-QUANTIZERS: dict[str, type[WeightQuantizer]] = {"learned": LearnedStep, "binary": FewValues, "ternary": FewValues}
-"""By `WeightSpec.range`; of others the grid is found from the weight in every call."""
+from tfcompress.quantization.weights.quantizer import weight_quantizer
 
 MARGIN = 1 / 254
 """Share by which a learned range around zero is widened where an input reaches it, which may be pixels / 127.5 - 1."""
@@ -236,15 +230,11 @@ class _Inserter:
         if config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
         per_channel = config.weights.granularity == "per_channel" and kind != TABLE
-        made = QUANTIZERS.get(config.weights.range, WeightQuantizer)
         return with_transforms(
             layer,
             [
-                (
-                    position,
-                    made(config.weights, channel_axes(layer, position) if per_channel else None, config.activations),
-                )
-                for position in positions
+                (at, weight_quantizer(layer, at, config.weights, config.activations, per_channel=per_channel))
+                for at in positions
             ],
             QuantizedLayer if kind == KERNEL and call not in self.placement.alone else None,
         )

@@ -11,6 +11,8 @@ from keras import ops
 
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import Encoded, WeightTransform, decoded, put
+from tfcompress.core.wrapper import CompressedLayer
+from tfcompress.core.wrappers import without_marks
 from tfcompress.quantization.encoding import Table
 from tfcompress.quantization.numerics.lookup import (
     looked_up,
@@ -195,3 +197,18 @@ def in_order(table: Tensor) -> tuple[Tensor, Tensor]:
     """Return the entries of each row in ascending order, and their places before."""
     order = ops.cast(ops.argsort(ops.stop_gradient(table), axis=1), "int32")
     return looked_up(table, order), order
+
+
+def codebook_of(layer: Any, position: int) -> Codebook | None:
+    """Return the codebook of a weight.
+
+    Args:
+        layer: A layer, or a wrapper of this package around one.
+        position: Of the weight in the innermost layer's `weights`.
+
+    Returns:
+        `None` if it has none.
+    """
+    layer = without_marks(layer)
+    chain = layer.chain(position) if isinstance(layer, CompressedLayer) else []
+    return next((transform for transform in chain if isinstance(transform, Codebook)), None)
