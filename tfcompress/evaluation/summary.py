@@ -15,7 +15,7 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.core.wrappers import remarks
-from tfcompress.evaluation.kernels import kernels_of, parts
+from tfcompress.evaluation.kernels import Kernel, kernels_of, parts
 from tfcompress.evaluation.size import count_keras
 from tfcompress.export.plan.export_plan import PlannedOperator, plan_export
 from tfcompress.graph.keras_quantized import check_floats, mode_of
@@ -156,10 +156,12 @@ def summary(model: keras.Model, format: str | None = None) -> Summary:
     Args:
         model: A built Keras model, wrapped or plain.
         format: "tflite" or "onnx": the status of a quantized model's layers in such a file, as `tfcompress.plan_export`
-            plans it: some are float in one format alone. `None`: what both have in common.
+            plans it: some are float in one format alone; and the bytes that it has of each kernel: ONNX files have
+            small kernels that compute in float as float32. `None`: what both have in common.
 
     Returns:
-        One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it, and
+        One row per kernel with its shape, zeros, distinct values, bits and bytes as the layer sees it (of fewer than 8
+        bits, TFLite stores some in 8: `tfcompress.Artifact` says which), and
         for every layer whether it was pruned, quantized, left as it is, or has nothing to compress; of a quantized
         model also the range of each output, and which layers stay float fallbacks; in mixed precision also what each
         layer computes in (`tfcompress.explain` says why). Where layers have configs of their own, the table
@@ -182,7 +184,7 @@ def summary(model: keras.Model, format: str | None = None) -> Summary:
     planned = {} if format is None else {one.layer: one for one in plan_export(model, format).operators}
     rows: list[WeightRow] = []
     for layer, found in _parts(model, planned):
-        rows += _rows(layer, found)
+        rows += _rows(layer, found, planned.get(layer.name), format)
     asked: dict[type, set[str]] = {}
     for wrapper in wrapped_layers(model):
         for _, transform in wrapper.transforms:
@@ -229,7 +231,9 @@ def _parts(model: keras.Model, planned: Mapping[str, PlannedOperator]) -> Iterat
         yield operation, found
 
 
-def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
+def _rows(
+    layer: Any, found: OperatorStatus | None, planned: PlannedOperator | None, format: str | None
+) -> list[WeightRow]:
     inner = innermost(layer)
     kind = type(inner).__name__
     output = "" if found is None else _output(found.quantizer)
@@ -255,7 +259,7 @@ def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
                 tuple(value.shape),
                 int(value.size - np.count_nonzero(value)),
                 len(np.unique(value)),
-                kernel.bits,
+                kernel.bits if planned is None or format is None else _stored_bits(kernel, planned, format),
                 ", ".join([*done, *([said] if said else [])]) or "as it is",
                 output,
                 fallback,
@@ -264,6 +268,16 @@ def _rows(layer: Any, found: OperatorStatus | None = None) -> list[WeightRow]:
             )
         )
     return rows
+
+
+def _stored_bits(kernel: Kernel, planned: PlannedOperator, format: str) -> int:
+    """Return the bits of one value of a kernel in a file: a plain ONNX file has no integers of fewer than 8."""
+    if kernel.bits > 8:
+        return kernel.bits
+    name, size = kernel.label.rpartition("/")[2], kernel.value.size
+    if not any((one.name, one.encoding.integers.size) == (name, size) for one in planned.weights):
+        return 8 * kernel.value.dtype.itemsize
+    return kernel.bits if format == "tflite" else 8
 
 
 def _said_of(transform: Any) -> str:

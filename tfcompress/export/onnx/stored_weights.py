@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.onnx.node_index import inner_graphs
-from tfcompress.export.plan.planned_weights import PlannedWeights
-
-SMALLEST_STORED = 256
-"""Elements from which a quarter of the bytes pays for two nodes."""
+from tfcompress.export.plan.planned_weights import SMALLEST_STORED, PlannedWeights
 
 
 def store_in_int8(graph: Any, weights: PlannedWeights) -> None:

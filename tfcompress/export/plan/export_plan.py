@@ -10,13 +10,15 @@ from typing import Any
 import keras
 
 from tfcompress.core.arguments import check_choice
+from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.passthrough import innermost
 from tfcompress.export.plan.deployment import Deployment, deploy
 from tfcompress.export.plan.file_operators import StoredWeight
-from tfcompress.export.plan.planned_weights import PlannedWeight, PlannedWeights
+from tfcompress.export.plan.planned_weights import SMALLEST_STORED, PlannedWeight, PlannedWeights
 from tfcompress.graph import check_built
 from tfcompress.graph.keras_quantized import mode_of
 from tfcompress.graph.leaf_layers import leaf_layers
+from tfcompress.layers.catalogue import traits_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus, operator_status
 from tfcompress.quantization.numerics.grid import Grid
@@ -26,6 +28,7 @@ from tfcompress.reports.tables import to_text
 
 FORMATS = ("tflite", "onnx")
 NOT_QUANTIZED = "not quantized"
+SMALL = f"stored as float32: fewer than {SMALLEST_STORED} weights"
 ARITHMETIC = ("integer", "dynamic", "weight-only", "float")
 
 
@@ -61,7 +64,7 @@ class ExportPlan(Document):
         model: The model's name.
         format: "tflite" or "onnx".
         operators: In the order in which they are called.
-        weights: All weights that the file stores as integers.
+        weights: All that are integers with scales in the model; a file stores those that `operators` have as integers.
         grids: {name of what rounds it: grid}, of all activations that are rounded to one.
         sources: {name of a layer of the exported graph, or of an output: layer of the model}.
         otherwise: Why what has no entry computes in float.
@@ -203,10 +206,17 @@ def made_plan(model: keras.Model, kind: str, deployment: Deployment) -> ExportPl
     weights: dict[str, list[PlannedWeight]] = {}
     for weight in deployment.weights.weights:
         weights.setdefault(weight.layer, []).append(weight)
+    unrounded = _without_products(deployment) if activations == "dynamic" else set()
     operators = []
     for found in operator_status(model).values():
         own = tuple(weights.get(found.name, ()))
         arithmetic, status = _arithmetic(found, activations, kind, bool(own))
+        if kind == "onnx" and arithmetic != "integer":
+            rounded = arithmetic == "dynamic" and found.name not in unrounded
+            stored = tuple(one for one in own if _pays(one, rounded))
+            if own and not stored:
+                arithmetic, status = "float", ", ".join(filter(None, (status, SMALL)))
+            own = stored
         grid = _grid(found.quantizer) if arithmetic == "integer" else None
         operators.append(PlannedOperator(found.name, found.kind, arithmetic, status, own, grid))
     otherwise = {
@@ -216,6 +226,24 @@ def made_plan(model: keras.Model, kind: str, deployment: Deployment) -> ExportPl
     }[activations]
     weights_grids = deployment.weights, deployment.grids
     return ExportPlan(model.name, kind, tuple(operators), *weights_grids, deployment.sources, otherwise)
+
+
+def _without_products(deployment: Deployment) -> set[str]:
+    """Return the layers whose weights of two dimensions no product of matrices multiplies in an ONNX file."""
+    layers = flatten_layers(deployment.model, include_self=False)
+    others = [layer for layer in layers if traits_of(layer).multiplications in ("recurrent", "none")]
+    return {deployment.sources.get(layer.name, layer.name) for layer in others}
+
+
+def _pays(weight: PlannedWeight, rounded: bool) -> bool:
+    """Return whether an ONNX file without an integer kernel for a weight stores it as integers.
+
+    Args:
+        weight: With its encoding in the exported layer's layout.
+        rounded: Whether what a matrix is multiplied by is rounded at run time.
+    """
+    integers = weight.encoding.integers
+    return (rounded and integers.ndim == 2) or integers.size >= SMALLEST_STORED
 
 
 def _floats(model: keras.Model) -> Iterator[PlannedOperator]:

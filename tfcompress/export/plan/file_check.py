@@ -10,13 +10,10 @@ import numpy as np
 
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, FloatOperator, Operators, StoredWeight
-from tfcompress.export.plan.planned_weights import digest
+from tfcompress.export.plan.planned_weights import SMALLEST_STORED, digest
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.fake_quantizers import fake_quantizer_grids
 from tfcompress.tracing.trace import CALL_SUFFIX, Trace
-
-LARGE_WEIGHTS = 256
-"""Elements from which every format stores weights in 8 bits."""
 
 KERNELS = {
     *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"),
@@ -97,7 +94,7 @@ def _named(op: FileOperator, plan: ExportPlan, known: frozenset[str]) -> str | N
     if plan.sources:  # a layer inside of another is none of a quantized model's
         found.sort(key=lambda name: name not in plan.layers)
         if op.weights is not None:  # the name may be that of an activation that is part of it
-            found.sort(key=lambda name: name not in plan.stored)
+            found.sort(key=lambda name: name not in plan.weights.layers)
     return found[0] if found else None
 
 
@@ -124,7 +121,7 @@ def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dyn
     wanted = ""
     if layer in plan.integer or (dynamic and layer in plan.stored and op.kind in FASTER[kind]):
         wanted = "to compute in integers"
-    elif layer in plan.stored and not op.weights.startswith("int") and op.size >= LARGE_WEIGHTS:
+    elif layer in plan.stored and not op.weights.startswith("int") and op.size >= SMALLEST_STORED:
         wanted = "to have weights of 8 bits"
     if wanted:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import math
@@ -18,6 +19,9 @@ PROBES = 64
 
 LEAST_VALUES = 4
 """How many values must share a scale to be known by it: one alone is a multiple of any other."""
+
+SMALLEST_STORED = 256
+"""Values from which a quarter of the bytes pays for the two nodes that unpack integers for a float kernel of ONNX."""
 
 FACTOR_TOLERANCE = 2.0**-19
 """Of a channel's largest value: what float32 leaves of a weight that a converter has multiplied by a factor."""
@@ -82,6 +86,11 @@ class PlannedWeights:
 
     def __bool__(self) -> bool:
         return bool(self.weights)
+
+    @functools.cached_property
+    def layers(self) -> frozenset[str]:
+        """The names of the layers that have them."""
+        return frozenset(one.layer for one in self.weights)
 
     def find(self, constant: np.ndarray, axes: Sequence[int] | None = None) -> Affine | None:
         """Return a constant's encoding in the constant's own layout; `None` if it is no planned weight.
