@@ -147,6 +147,7 @@ def test_flags_in_a_file(workshop, tmp_path, script):
         (["evaluate", "--models=a", "b"], "Received: b. Did you mean --models=a,b?"),
         (["inspect", "--model=a", "b"], "Received: b.\n"),
         (["convert", "--model=a", "--outputs=b", "--precision=int8"], "with `tfcompress quantize`"),
+        (["convert", "--model=q.tflite", "--outputs=o.onnx"], "Received: q.tflite, which is a .tflite file already"),
         (["compress", "--model=a", "--data=b", "--epochs=4"], "Received: --epochs=4. Pass --finetune_epochs for"),
         (["prune", "--recipe=int8"], "Expected a flag of `tfcompress prune`. Received: --recipe."),
         (["train", "--output=o.keras", "-v=loud"], "quiet|normal|debug"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
@@ -10,7 +11,7 @@ from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.output_paths import new_file
 from tfcompress.cli.result import described
-from tfcompress.cli.wrong_use import refuse_without_effect
+from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 
 if TYPE_CHECKING:
     from tfcompress.pipeline.checkpoints import Resume
@@ -21,11 +22,19 @@ def convert(values: FlagValues, resume: Resume) -> Result:
     import tfcompress as tfc
     from tfcompress.cli import dry_run
     from tfcompress.cli.training_progress import stage_of
+    from tfcompress.runtime.runner import FORMATS
 
     of_formats = {".onnx": ("opset", "weights", "external_data"), ".tflite": ("sparse", "prefer", "names")}
     for flag, suffix in ((flag, suffix) for suffix, flags in of_formats.items() for flag in flags):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
+    suffix = pathlib.Path(values.model).suffix.lower()
+    if suffix in FORMATS:
+        raise UsageError(
+            f"Expected --model to be a Keras model: .keras, .h5 or a SavedModel. Received: {values.model}, which is a "
+            f"{suffix} file already, and holds no Keras layers to make another of. Convert the model that it was made "
+            "from; tfcompress inspect says what is in it."
+        )
     overwrite = values.overwrite or resume.begun
     outputs = [new_file(path, (".tflite", ".onnx"), overwrite) for path in values.outputs]
     prepare(values)
