@@ -14,6 +14,7 @@ import tfcompress as tfc
 from tests.data.sources.test_folders import write_images
 from tests.data.sources.test_tfrecords import spec, write
 from tfcompress.cli.flags.dataset_flags import numbers
+from tfcompress.pipeline import default_model, digits
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,23 @@ def test_data_that_does_not_fit_is_refused_before_any_work(flags, code, message,
     done = script("train", f"--model={pets / 'model.keras'}", *flags, f"--output={output}", code=code, cwd=pets)
     assert message in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("job", ["evaluate", "train", "prune", "sensitivity"])
+def test_digits_are_for_models_that_were_made_of_them(job, tmp_path, script):
+    """A model with inputs and outputs of their sizes may be one of something else."""
+    layers = [keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10)]
+    keras.Sequential(layers, name="other").save(tmp_path / "other.keras")
+    keras.Sequential(layers, name=default_model(digits()).name).save(tmp_path / "made.keras")
+    flag = "models" if job == "evaluate" else "model"
+    more = [
+        "--dry_run",
+        *([] if flag == "models" else ["--output=o.json" if job == "sensitivity" else "--output=o.keras"]),
+    ]
+    done = script(job, f"--{flag}=made.keras", *more, cwd=tmp_path)
+    assert "The digits of scikit-learn, as there is no --data: 1,347 samples to train with" in done.stdout
+    done = script(job, f"--{flag}=other.keras", *more, code=2, cwd=tmp_path)
+    assert "nothing says that it was trained on scikit-learn's digits" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["", "a", "1/0", "1,", "nan", "inf"])

@@ -95,7 +95,10 @@ def test_data_is_asked_for_where_it_is_needed():
             data_for(model, None, Flags(**flags))
     for recipe in ("int8_weights", "dynamic_int8", "float16"):
         assert data_for(model, None, Flags(recipe=recipe)) is None
-    images = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10)])
+    images = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10)], name="digits")
     assert data_for(images, None, Flags()).name == "digits"
+    images.name = "of_something_else"
+    with pytest.raises(UsageError, match=f"nothing says that {Flags().model} was trained on scikit-learn's digits"):
+        data_for(images, None, Flags())
     with pytest.raises(ValueError, match="samples of shape"):
         data_for(images, given, Flags())

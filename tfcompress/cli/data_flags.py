@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
@@ -43,23 +44,25 @@ def prepare(values: FlagValues) -> None:
 
 
 def data_of(values: FlagValues, model: Any = None) -> Dataset:
-    """Return the data of `--data`, and say how it is divided; without that scikit-learn's digits.
+    """Return the data of `--data`, and say how it is divided; without that scikit-learn's digits, and say so.
 
     Args:
         values: The flags, which `prepare` has seen.
-        model: The Keras model that the data is for, or the path of one or of a file; `None`: it is made for the data.
+        model: The Keras model that the data is for, or the paths of one or of files; `None`: it is made for the data.
+
+    Raises:
+        UsageError: If there is no `--data`, and nothing says that the model was trained on the digits.
     """
-    from tfcompress.data.sources.digits import digits
     from tfcompress.data.sources.model_input import inputs_of
     from tfcompress.data.sources.source import Request
     from tfcompress.data.sources.table import open_dataset
 
     if not values.data:
-        return digits()
+        return _digits(model)
     inputs: Any = None
     outputs: list[Any] = []
-    if isinstance(model, str | os.PathLike):
-        inputs, outputs = _specs_of_file(model)
+    if isinstance(model, list):
+        inputs, outputs = _specs_of_file(model[0])
     elif model is not None:
         inputs, outputs = inputs_of(model), list(model.outputs)
     rescale = numbers(values.rescale) if values.rescale else None
@@ -78,6 +81,50 @@ def data_of(values: FlagValues, model: Any = None) -> Dataset:
         ),
     )
     print(f"{data.name}: {data.division()}.")
+    return data
+
+
+def digits_of(model: Any) -> Dataset | None:
+    """Return scikit-learn's digits, if a Keras model is one that the command made for them; else `None`."""
+    from tfcompress.data.sources.digits import DIGITS, digits
+    from tfcompress.pipeline import check_fits
+
+    if model.name != DIGITS:
+        return None
+    try:
+        check_fits(model, data := digits())
+    except ValueError:
+        return None
+    return _said(data)
+
+
+def _digits(model: Any) -> Dataset:
+    """Return scikit-learn's digits for a job without `--data`, and say so; the arguments are those of `data_of`."""
+    from tfcompress.data.sources.digits import digits
+    from tfcompress.loading import load
+    from tfcompress.runtime.runner import FORMATS
+
+    data: Dataset | None
+    if model is None:
+        data = _said(digits())
+    elif isinstance(model, list):
+        of_keras = (load(path) for path in model if pathlib.Path(path).suffix.lower() not in FORMATS)
+        data = next(filter(None, map(digits_of, of_keras)), None)
+    else:
+        data = digits_of(model)
+    if data is None:
+        named = model[0] if isinstance(model, list) else repr(model.name)
+        raise UsageError(
+            f"Expected --data: what {named} is for. Received: none, and nothing says that it was trained on "
+            "scikit-learn's digits, the data that jobs have of their own. Give such as --data=my.npz, or a folder of "
+            "images by class (tfcompress evaluate --help says what else)."
+        )
+    return data
+
+
+def _said(data: Dataset) -> Dataset:
+    """Say what data is taken without `--data`, and return it."""
+    print(f"The {data.name} of scikit-learn, as there is no --data: {data.division()}.")
     return data
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from absl.flags import FlagValues
 
 from tfcompress.cli.config_file import layer_configs
+from tfcompress.cli.data_flags import digits_of
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
 from tfcompress.core.arguments import check_fields, short
 from tfcompress.graph.config_map import LayerConfigs
-from tfcompress.pipeline import Dataset, check_fits, digits
+from tfcompress.pipeline import Dataset, check_fits
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig, WeightSpec
 
@@ -127,7 +128,7 @@ def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig | Layer
 
 
 def data_for(model: Any, given: Dataset | None, values: FlagValues) -> Dataset | None:
-    """Return the data to calibrate, train and evaluate with: that of `--data`, or the digits if they fit the model.
+    """Return the data to calibrate, train and evaluate with: that of `--data`, or the digits, if the model is for them.
 
     Raises:
         UsageError: If there is none, and it is needed.
@@ -136,17 +137,12 @@ def data_for(model: Any, given: Dataset | None, values: FlagValues) -> Dataset |
     if given is not None:
         check_fits(model, given)
         return given
-    data = digits()
-    try:
-        check_fits(model, data)
-    except ValueError:
-        needs = _needs_data(values)
-        if needs:
-            raise UsageError(
-                f"Expected --data with {needs}, such as a folder of images by class. Received: none, "
-                f"and scikit-learn's digits don't fit {values.model}."
-            ) from None
-        return None
+    data = digits_of(model)
+    if data is None and (needs := _needs_data(values)):
+        raise UsageError(
+            f"Expected --data with {needs}, such as a folder of images by class. Received: none, and nothing says "
+            f"that {values.model} was trained on scikit-learn's digits, the data that jobs have of their own."
+        )
     return data
 
 

@@ -53,11 +53,12 @@ TITLE = "Data"
 
 FLAGS = {
     "data": Flag(
-        "What to look at; without it, scikit-learn's digits. An .npz file with x_train, y_train, x_test and y_test; a "
-        "folder with a folder of images, or of WAV files, for each class, or with train and test (and val) that are "
-        "such; a .csv file whose first line names the columns, or a folder with train.csv and test.csv (see --label); "
-        "TFRecords (see --features); tfds:NAME, a data set of TensorFlow Datasets (see --data_dir); "
-        "package.module:function, which returns such data. What isn't divided is, class by class, by --seed.",
+        "What to look at; it may be left out with a model that the job train made of scikit-learn's digits, and where "
+        "no model is given. An .npz file with x_train, y_train, x_test and y_test; a folder with a folder of images, "
+        "or of WAV files, for each class, or with train and test (and val) that are such; a .csv file whose first "
+        "line names the columns, or a folder with train.csv and test.csv (see --label); TFRecords (see --features); "
+        "tfds:NAME, a data set of TensorFlow Datasets (see --data_dir); package.module:function, which returns such "
+        "data. What isn't divided is, class by class, by --seed.",
         shown="PLACE",
     ),
     "label": Flag("With a .csv file or TFRecords: the column, or feature, that is to be predicted.", shown="NAME"),

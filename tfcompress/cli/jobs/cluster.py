@@ -56,9 +56,9 @@ JOB = Job(
     does="Clusters a model while it is trained, and saves it without the wrappers: a plain Keras model whose kernels "
     "have few different values each.",
     example="--model=my.keras --data=my.npz --number_of_clusters=16 --output=clustered.keras",
-    more="Zeros of a pruned model stay zeros. Without --data it takes scikit-learn's digits. Quantize the file then "
-    "with the job quantize: the values stay as few. A config of --config is a number of clusters, or what flags say by "
-    'their names: {"conv.*": 16, ".*": {"number_of_clusters": 32, "init": "density"}}.',
+    more="Zeros of a pruned model stay zeros. What train made of scikit-learn's digits needs no --data. Quantize "
+    "the file then with the job quantize: the values stay as few. A config of --config is a number of clusters, or "
+    'what flags say by their names: {"conv.*": 16, ".*": {"number_of_clusters": 32, "init": "density"}}.',
     run=cluster,
     flags=(
         *("model", *DATA, "output", "overwrite", "unsafe", "layers", "config", "number_of_clusters", "init"),

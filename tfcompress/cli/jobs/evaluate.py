@@ -24,7 +24,7 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
 
     scans = scans_of(values)
     prepare(values)
-    data = data_of(values, values.models[0])
+    data = data_of(values, values.models)
     overwrite = values.overwrite or resume.begun
     pages = page_files(values, overwrite)
     candidates = {}
@@ -56,8 +56,8 @@ JOB = Job(
     does="Judges models beside each other on test data: size, accuracy and latency, and in a report much more.",
     example="--models=my.keras,my.tflite,my.onnx --data=my.npz --html=report.html",
     more="A table shows how each model differs from the first; then come accuracy, F1 and ROC-AUC of each. The report "
-    "of --html shows them by class, with confusion matrices, and looks into the layers. Without "
-    "--data it takes scikit-learn's digits.",
+    "of --html shows them by class, with confusion matrices, and looks into the layers. What "
+    "train made of scikit-learn's digits needs no --data.",
     run=evaluate,
     flags=("models", *DATA, "html", "markdown", "scans", "overwrite", "threads", "dry_run"),
     required=("models",),

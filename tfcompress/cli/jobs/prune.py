@@ -116,10 +116,11 @@ def _sweep(values: FlagValues, resume: Resume) -> Result:
 JOB = Job(
     does="Prunes a model while it is trained, and saves it without the wrappers: a plain Keras model with zeros in it.",
     example="--model=my.keras --data=my.npz --sparsity=0.8 --output=pruned.keras",
-    more="Whole channels (--granularity=channel) are taken out: the model is smaller and faster. Without --data it "
-    "takes scikit-learn's digits. With --sweep=0.5,0.8,0.9 --output=sweep.json it does so for each of these sparsities "
-    "and compares them on training and test data, in a table, a picture and the .json file. A config of --config is a "
-    'sparsity, or what flags say by their names: {"conv.*": 0.5, ".*": {"sparsity": 0.8, "criterion": "l2"}}.',
+    more="Whole channels (--granularity=channel) are taken out: the model is smaller and faster. What train "
+    "made of scikit-learn's digits needs no --data. With --sweep=0.5,0.8,0.9 --output=sweep.json it does so for each "
+    "of these sparsities and compares them on training and test data, in a table, a picture and the .json file. A "
+    "config of --config is a sparsity, or what flags say by their names: "
+    '{"conv.*": 0.5, ".*": {"sparsity": 0.8, "criterion": "l2"}}.',
     run=prune,
     flags=(
         *(

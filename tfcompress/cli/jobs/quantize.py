@@ -127,8 +127,8 @@ JOB = Job(
     does="Quantizes a model, after training or, with --qat_epochs, in training, and writes its files.",
     example="--model=my.keras --data=my.npz --output=my_int8.keras --outputs=my.tflite,my.onnx",
     more="The ranges of activations are found on some of the training data. The .keras file computes as the .tflite "
-    "and .onnx files do, which are compared with it before they get their names. Without --data it takes "
-    "scikit-learn's digits, if they fit the model. A config of --config is the name of a recipe, or fields of "
+    "and .onnx files do, which are compared with it before they get their names. What train made of "
+    "scikit-learn's digits needs no --data. A config of --config is the name of a recipe, or fields of "
     'tfcompress.QuantizeConfig: {"logits": null, "conv.*": {"weights": {"bits": 4}}, ".*": "int8"}.',
     run=quantize,
     flags=(

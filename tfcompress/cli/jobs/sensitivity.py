@@ -65,8 +65,8 @@ def sensitivity(values: FlagValues, resume: Resume) -> Result:
 JOB = Job(
     does="Measures how much each layer matters: prunes or quantizes one at a time, and evaluates the model.",
     example="--model=my.keras --data=my.npz --sparsities=0.5,0.8 --output=sensitivity.json",
-    more="Nothing is trained, and the model isn't changed. Without --data it takes scikit-learn's digits. Interrupted "
-    "or killed, it goes on with what --output has when the same command is given once more.",
+    more="Nothing is trained, and the model isn't changed. What train made of scikit-learn's digits needs no --data. "
+    "Interrupted or killed, it goes on with what --output has when the same command is given once more.",
     run=sensitivity,
     flags=(
         *("model", *DATA, "scan_output", "overwrite", "unsafe", "layers", "sparsities", "bits", "metric"),

@@ -73,7 +73,7 @@ def train(values: FlagValues, resume: Resume) -> Result:
 JOB = Job(
     does="Trains a small model that fits the data, or goes on with one that is given, and saves it.",
     example="--data=my.npz --output=my.keras --epochs=20 --precision=auto",
-    more="Without --data it takes scikit-learn's digits. A config of --config is what a layer computes in: "
+    more="Without --model and --data it takes scikit-learn's digits. A config of --config is what a layer computes in: "
     '{"logits": "float32", ".*": "mixed_bfloat16"}.',
     run=train,
     flags=(

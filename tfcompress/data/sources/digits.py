@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tfcompress.data.dataset import Data
 
+DIGITS = "digits"
+"""What the data is called, and so what a model is that the command makes for it."""
+
 
 def digits(seed: int = 0) -> Data:
     """Return scikit-learn's 1,797 handwritten digits: images (8, 8, 1), float32 in [0, 1]; a quarter is for tests.
@@ -20,4 +23,4 @@ def digits(seed: int = 0) -> Data:
     loaded = load_digits()
     images = (loaded.images / 16.0).astype("float32")[..., None]
     parts = train_test_split(images, loaded.target, test_size=0.25, random_state=seed, stratify=loaded.target)
-    return Data("digits", parts[0], parts[2], parts[1], parts[3])
+    return Data(DIGITS, parts[0], parts[2], parts[1], parts[3])
