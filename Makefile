@@ -4,6 +4,8 @@ BIN := .venv/bin
 # One more than the cores of a small machine: a worker waits while a test runs a process of its own.
 WORKERS ?= 3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Where Python is told to write no bytecode, each of the processes that tests run would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo docs test lint style types unit test-jax test-all test-nightly campaign bench clean
 
@@ -39,7 +41,10 @@ ON_JAX := tests/core/test_keras_private.py tests/core/test_wrapper.py tests/grap
 	tests/cli/test_scripts.py::test_a_process_says_what_is_missing_before_it_waits_for_others
 
 # What differs there once more on Keras' JAX backend: setup.cfg says what the mark means. Compiling is most of their time, and
-# what XLA optimizes is no code of ours; `make test-all` lets it.
+# what XLA optimizes is no code of ours; `make test-all` lets it. What one worker has compiled the others need not.
+test-jax: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax
+test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+test-jax: export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 test-jax: .venv/.dev
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'on_jax and not rare' $(ON_JAX)
 
