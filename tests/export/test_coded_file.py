@@ -93,8 +93,8 @@ def test_what_is_known_of_the_file(artifacts):
     plain, coded = artifacts["plain"], artifacts[18]
     assert not plain.weights
     forms = {one.layer: one.form for one in coded.weights}
-    assert forms["many_zeros"] in ("1-bit mask, 4-bit codes", "3-bit gaps, 4-bit codes")
-    assert forms["nearly_all_zeros"].endswith("-bit gaps, 4-bit codes")
+    assert forms["many_zeros"] in ("1-bit mask, 4-bit codes", "gaps with 1-bit rests, 4-bit codes")
+    assert forms["nearly_all_zeros"].endswith("-bit rests, 4-bit codes")
     assert list(forms) == ["first", "depthwise", "many_zeros", "nearly_all_zeros", "classes_linear"]
     assert sum(one.plain_bytes - one.nbytes for one in coded.weights) > 0.8 * (plain.nbytes - coded.nbytes) > 0
     assert "bytes that unpack themselves when the file is loaded" in str(coded)

@@ -38,7 +38,7 @@ def test_the_same_numbers_as_in_onnx_runtime(tmp_path, monkeypatch):
         made = tfc.quantize(model, config, x) if config else model
         files.append(tfc.export(made, tmp_path / f"{recipe}.onnx", verify=x).path)
     # Files that unpack themselves: each weight in another form, so that every decoder is there.
-    forms = (Table(7), Mask(7), Gaps(3, 7), Mask(8), Gaps(8, 8))
+    forms = (Table(7), Mask(7), Gaps(3, 7), Mask(8), Gaps(7, 8))
     monkeypatch.setattr(coding, "choose", lambda weights, opset: [forms[i % len(forms)] for i in range(len(weights))])
     made = tfc.quantize(model, tfc.QuantizeConfig(tfc.WeightSpec(bits=7)), x)
     plain, coded = (tfc.export(made, tmp_path / f"{how}.onnx", verify=x, weights=how) for how in ("plain", "coded"))

@@ -18,7 +18,7 @@ FORMS: tuple[StorageForm, ...] = (
     NarrowIntegers(2),
     *(Table(bits) for bits in range(1, 8)),
     *(Mask(bits) for bits in range(1, 9)),
-    *(Gaps(gap_bits, bits) for gap_bits in range(2, 9) for bits in range(1, 9)),
+    *(Gaps(gap_bits, bits) for gap_bits in range(1, 8) for bits in range(1, 9)),
 )
 """All there are."""
 

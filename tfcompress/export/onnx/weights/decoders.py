@@ -56,20 +56,29 @@ _BODIES = {
         d = Gather (w, i)
         y = c.r <s: ints = @s> (d)
     }""",
-    # Zero but at places that are x + 1 behind the one before, where the next of the values is.
-    GAPS: """g <s> (x, p, v) => (y) {
+    # Zero but where the next of the values stands: for each 1 of h, as many steps of t as h has bits up to there lead
+    # to it, less all rests in x up to there. What a 0 of h makes goes to the last of twice as many places.
+    GAPS: """g <s> (h, q, t, x, p, v) => (y) {
         s = Constant <value_ints: ints = @s> ()
         o = Constant <value_int = 0> ()
         e = Constant <value = int32 {1}> ()
         n = ReduceProd (s)
         m = Add (n, n)
         z = ConstantOfShape <value = int8[1] {0}> (m)
-        a = c.u (x, p)
-        b = Add (a, e)
+        a = c.u (h, q)
+        b = Max (a, t)
         c = CumSum (b, o)
-        i = Sub (c, e)
-        d = ScatterElements (z, i, v)
-        y = c.r <s: ints = @s> (d)
+        d = c.u (x, p)
+        f = CumSum (d, o)
+        g = CumSum (a, o)
+        k = Sub (g, e)
+        i = Gather (f, k)
+        j = Sub (c, i)
+        l = Mul (a, j)
+        r = Sub (l, e)
+        u = Gather (v, k)
+        w = ScatterElements (z, r, u)
+        y = c.r <s: ints = @s> (w)
     }""",
 }
 

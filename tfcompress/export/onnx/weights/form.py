@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.export.onnx.functions import DOMAIN, call
+from tfcompress.export.onnx.weights.bits import GROUP
 
 TENSOR, NODE = 14, 18
 """Bytes of a constant beside its values, and of a node, about: their names are short, their kinds not long."""
@@ -47,14 +48,24 @@ class Weight:
         return self.flat.size - self.histogram.get(0, 0)
 
     @functools.cached_property
+    def values(self) -> list[int]:
+        """The distinct integers that aren't zero, in rising order."""
+        return [value for value in self.histogram if value]
+
+    @functools.cached_property
     def distances(self) -> np.ndarray:
-        """How far each integer that isn't zero stands behind the one before it; the first behind the beginning."""
-        return np.diff(np.flatnonzero(self.flat).astype(np.int32), prepend=np.int32(-1))
+        """How far each integer that isn't zero stands behind the one before it; the first behind the beginning.
+
+        Others, that lead behind the end, fill up a `GROUP`.
+        """
+        places = np.flatnonzero(self.flat).astype(np.int32)
+        behind = np.arange(-places.size % GROUP, dtype=np.int32) + self.flat.size
+        return np.diff(np.append(places, behind), prepend=np.int32(-1))
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (lives as long as its weight)
-    def bridged(self, bits: int) -> int:
-        """Return how many steps of at most 2^bits places lead over all that isn't zero, to the last of it."""
-        return self.nonzeros + int(((self.distances - 1) >> bits).sum())
+    def steps(self, bits: int) -> int:
+        """Return how many steps of at most 2^bits places lead over all distances."""
+        return int(((self.distances - 1) >> bits).sum()) + self.distances.size
 
 
 class Writer:

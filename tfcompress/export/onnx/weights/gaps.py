@@ -1,4 +1,8 @@
-"""Weights nearly all of which are zero: how many zeros are between the others, and codes for these."""
+"""Weights most of which are zero: how far the others stand from one another, in Rice's code, and codes for these.
+
+A distance is so many steps of 2^k places, less a rest of k bits. For each there are as many bits as steps, the last of
+them 1: up to there so many steps were taken, and the sum of all rests is how far to go back.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ from tfcompress.export.onnx.weights.form import TENSOR, Parts, StorageForm, Weig
 from tfcompress.export.onnx.weights.table import Codes, place_values
 
 MOST = 1 / 3
-"""Of the weights that aren't zero, up to which gaps may be smaller than a mask."""
+"""Of the weights that aren't zero, up to which distances may be smaller than a mask."""
+
+INPUTS = 20
+"""Bytes of a call's inputs beyond three, and of a 1 and a 2^k."""
 
 
 class Gaps(StorageForm):
-    """Gaps between what isn't zero, and codes; a gap that has too few bits is bridged with zeros that have codes.
+    """Distances between what isn't zero, and codes.
 
     Args:
-        gap_bits: Of a gap, 1 to 8.
+        gap_bits: Of the rest of a distance, 1 to 7.
         bits: Of a code, 1 to 8.
     """
 
@@ -30,44 +37,38 @@ class Gaps(StorageForm):
         """Return about how many bytes of a file the weight takes; None: it doesn't fit."""
         if weight.flat.size < GROUP or not 0 < weight.nonzeros <= weight.flat.size * MOST:
             return None
-        count = _filled(weight.bridged(self.gap_bits))
-        codes = self.codes.nbytes(_values(weight), count)
+        count = weight.distances.size
+        codes = self.codes.nbytes(weight.values, count)
         if codes is None:
             return None
-        gaps = packed_bytes(count, self.gap_bits) + self.gap_bits
-        return codes + gaps + 2 * TENSOR + called(weight.integers.shape)
+        steps = packed_bytes(weight.steps(self.gap_bits), 1)
+        rests = packed_bytes(count, self.gap_bits) + self.gap_bits
+        return codes + steps + rests + 5 * TENSOR + INPUTS + called(weight.integers.shape)
 
     def encode(self, weight: Weight) -> Parts:
-        """Return the gaps, and the codes of what stands behind each."""
-        bridges = (weight.distances - 1) >> self.gap_bits
-        ends = np.cumsum(bridges + 1) - 1
-        count = _filled(int(ends[-1]) + 1)
-        gaps = np.full(count, 2**self.gap_bits - 1, np.uint8)
-        gaps[ends] = (weight.distances - 1) & (2**self.gap_bits - 1)
-        gaps[ends[-1] + 1 :] = 0
-        integers = np.zeros(count, np.int8)
-        integers[ends] = weight.flat[weight.flat != 0]
-        return {"gaps": pack(gaps, self.gap_bits), **self.codes.encode(integers, _values(weight))}
+        """Return the 1s behind all steps, the rests, and the codes of what stands there."""
+        steps = ((weight.distances - 1) >> self.gap_bits) + 1
+        ones = np.zeros(steps.sum(), np.uint8)
+        ones[np.cumsum(steps) - 1] = 1
+        rests = (steps << self.gap_bits) - weight.distances
+        integers = np.full(steps.size, weight.values[0], np.int8)  # what stands behind the end may be any
+        integers[: weight.nonzeros] = weight.flat[weight.flat != 0]
+        codes = self.codes.encode(integers, weight.values)
+        return {"steps": pack(ones, 1), "rests": pack(rests, self.gap_bits), **codes}
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> np.ndarray:
         """Return the integers."""
-        made = np.zeros(2 * int(np.prod(shape)), np.int8)  # the fillers at the end stand behind the weight
-        made[np.cumsum(unpack(parts["gaps"]) + 1) - 1] = self.codes.decode(parts)
+        made = np.zeros(2 * int(np.prod(shape)), np.int8)  # some stand behind the weight's end
+        behind = (np.flatnonzero(unpack(parts["steps"])) + 1) << self.gap_bits
+        made[behind - np.cumsum(unpack(parts["rests"])) - 1] = self.codes.decode(parts)
         return made[: made.size // 2].reshape(shape)
 
     def write(self, parts: Parts, shape: tuple[int, ...], writer: Writer, output: str) -> None:
         """Add the constants and nodes."""
-        given = [writer.constant(parts["gaps"]), writer.constant(place_values(self.gap_bits))]
-        writer.decode(decoders.GAPS, [*given, self.codes.write(parts, writer)], output, shape)
+        step = np.array(2**self.gap_bits, np.int32)
+        given = (parts["steps"], place_values(1), step, parts["rests"], place_values(self.gap_bits))
+        inputs = [*map(writer.constant, given), self.codes.write(parts, writer)]
+        writer.decode(decoders.GAPS, inputs, output, shape)
 
     def __str__(self) -> str:
-        return f"{self.gap_bits}-bit gaps, {self.codes.bits}-bit codes"
-
-
-def _values(weight: Weight) -> list[int]:
-    return sorted({*weight.histogram, 0})
-
-
-def _filled(count: int) -> int:
-    """Return how many places there are where the last group is filled up: with gaps of 0 and zeros."""
-    return -(-count // GROUP) * GROUP
+        return f"gaps with {self.gap_bits}-bit rests, {self.codes.bits}-bit codes"

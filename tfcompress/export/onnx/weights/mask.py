@@ -23,7 +23,7 @@ class Mask(StorageForm):
 
     def nbytes(self, weight: Weight) -> int | None:
         """Return about how many bytes of a file the weight takes; None: it doesn't fit."""
-        codes = self.codes.nbytes(_nonzero(weight), weight.nonzeros)
+        codes = self.codes.nbytes(weight.values, weight.nonzeros)
         if codes is None or not weight.nonzeros:
             return None
         return codes + 2 * TENSOR + packed_bytes(weight.flat.size, 1) + called(weight.integers.shape)
@@ -31,7 +31,7 @@ class Mask(StorageForm):
     def encode(self, weight: Weight) -> Parts:
         """Return the mask, and the codes of what isn't zero."""
         mask = weight.flat != 0
-        return {"mask": pack(mask, 1), **self.codes.encode(weight.flat[mask], _nonzero(weight))}
+        return {"mask": pack(mask, 1), **self.codes.encode(weight.flat[mask], weight.values)}
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> np.ndarray:
         """Return the integers."""
@@ -46,7 +46,3 @@ class Mask(StorageForm):
 
     def __str__(self) -> str:
         return f"1-bit mask, {self.codes.bits}-bit codes"
-
-
-def _nonzero(weight: Weight) -> list[int]:
-    return [value for value in weight.histogram if value]
