@@ -174,6 +174,22 @@ def test_an_int8_model_without_integer_kernels_is_a_float_file(tmp_path):
         assert artifact.precision != "int8", format
 
 
+class Widened(L.Layer):
+    """Adds ones, as many as there are steps, and joins steps."""
+
+    def call(self, x):
+        steps = keras.ops.shape(x)[1]
+        return keras.ops.reshape(x + keras.ops.ones((steps, 1)), (-1, steps * 6))
+
+
+@both_formats
+def test_what_is_computed_of_shapes_alone_is_no_operator(format, tmp_path):
+    model = keras.Sequential([keras.Input((None, 6)), L.ReLU(), Widened()])
+    artifact = tfc.export(model, tmp_path / f"m.{format}", verify=False)
+    assert [op.kind.lower() for op in artifact.operators.floats] == ["relu", "add", "reshape"]
+    assert {"Shape", "SHAPE"} & set(artifact.operators.kinds)
+
+
 def test_the_arithmetic_read_agrees_with_onnx_runtime(tmp_path):
     """The operators counted as integers are those that the runtime makes integer ones."""
     import onnx

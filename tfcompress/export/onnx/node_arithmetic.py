@@ -32,6 +32,9 @@ BORDERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 SILENT = ("Cast", "Constant", "Identity", "If", "Loop", "Scan")
 """What computes nothing by itself; the operators of inner graphs count."""
 
+SHAPES = ("Shape", "Size")
+"""What looks at a tensor's shape, whatever its values."""
+
 LARGE = 1024
 """Bytes from which on the values of a constant can't be a shape."""
 
@@ -65,6 +68,8 @@ class _Reader:
         self.activations: int | str | None = None
         self.halves = False
         self.grids: list[tuple[str, Grid]] = []
+        self.of_shapes: set[str] = set()
+        """What is computed of shapes and constants alone, in any graph."""
 
     def run(self) -> FileArithmetic:
         self.stored = {tensor.name: self.stored_of(tensor) for tensor in self._initializers(self.proto.graph)}
@@ -154,6 +159,8 @@ class _GraphReader:
         return node.op_type in SILENT and not list(inner_graphs(node)) and self._passes(node)
 
     def _passes(self, node: Any) -> bool:
+        if self._of_shapes(node, list(node.input)):
+            self.reader.of_shapes.update(node.output)
         for name in node.output:
             if node.input and node.input[0] in self.made:
                 self.made[name] = self.made[node.input[0]]
@@ -178,6 +185,14 @@ class _GraphReader:
     def _operator(self, node: Any) -> None:
         given = [name for name in node.input if name]
         moving = [name for name in given if name not in self.constant]
+        weight = self.constant.get(node.input[1]) if node.op_type in KERNELS and len(node.input) > 1 else None
+        table = self.constant.get(node.input[0]) if node.op_type == "Gather" else None
+        stored = self.reader.stored.get(weight or table or "", _Stored())
+        if stored.rank < 2 or stored.dtype not in ("int8", "float16", "float32"):
+            stored = _Stored()
+        if not stored.size and self._of_shapes(node, moving):
+            self.reader.of_shapes.update(node.output)
+            return
         floats = [name for name in (*moving, *node.output) if self._is_float(name)]
         integer = node.op_type.startswith("QLinear") or node.op_type in INTEGERS
         if integer:
@@ -188,12 +203,7 @@ class _GraphReader:
             integer = True
             self.grids.update((name, self.grids[moving[0]]) for name in node.output if moving[0] in self.grids)
         else:
-            return  # indices and shapes
-        weight = self.constant.get(node.input[1]) if node.op_type in KERNELS and len(node.input) > 1 else None
-        table = self.constant.get(node.input[0]) if node.op_type == "Gather" else None
-        stored = self.reader.stored.get(weight or table or "", _Stored())
-        if stored.rank < 2 or stored.dtype not in ("int8", "float16", "float32"):
-            stored = _Stored()
+            return  # indices
         if stored.dtype == "int8":
             self.reader.kernels.append(stored.largest)
         self.reader.halves = self.reader.halves or stored.dtype == "float16"
@@ -208,6 +218,10 @@ class _GraphReader:
         names = tuple(name for name in (node.name, *node.output) if name)
         how = stored.dtype or None, stored.size, before, stored.digest
         self.reader.operators.append(FileOperator(node.op_type, node.output[0], names, integer, *how))
+
+    def _of_shapes(self, node: Any, moving: list[str]) -> bool:
+        """Return whether what an operator makes is the same whatever the values of the model's inputs."""
+        return node.op_type in SHAPES or (bool(moving) and self.reader.of_shapes.issuperset(moving))
 
     def _between(self, node: Any, moving: list[str]) -> bool:
         """Return whether an operator stands between grids, where it has an integer kernel."""

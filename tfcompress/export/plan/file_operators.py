@@ -49,8 +49,8 @@ class StoredWeight:
 class Operators:
     """What the operators of a file compute in.
 
-    What turns floats into integers or back, constants that are unpacked when the file is loaded, and what works on
-    indices and shapes alone count as neither.
+    What turns floats into integers or back, constants that are unpacked when the file is loaded, what works on indices,
+    and what is computed of shapes and constants alone, whatever the data, count as neither.
 
     Attributes:
         integer: How many compute in integers.

@@ -20,6 +20,9 @@ BORDERS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
 CONTROL = ("WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 """What runs other graphs; the operators of those count."""
 
+SHAPES = ("SHAPE", "RANK")
+"""What looks at a tensor's shape, whatever its values."""
+
 WEIGHTS = {
     "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1, "CONV_3D": 1,
     "CONV_3D_TRANSPOSE": 1, "BATCH_MATMUL": 1, "GATHER": 0, "EMBEDDING_LOOKUP": 1,
@@ -65,6 +68,8 @@ class _Reader:
         """Of it: the operator that makes each tensor."""
         self.unpacked: dict[int, int] = {}
         """Of it: the stored constant behind each one that is unpacked."""
+        self.of_shapes: set[int] = set()
+        """Of it: what is computed of shapes and constants alone."""
 
     def run(self) -> FileArithmetic:
         outputs = signature_outputs(self.model)
@@ -75,7 +80,7 @@ class _Reader:
 
     def graph(self, graph: Any, outputs: dict[int, str]) -> None:
         self.subgraph, self.outputs = graph, outputs
-        self.made, self.unpacked = {}, {}
+        self.made, self.unpacked, self.of_shapes = {}, {}, set()
         called = [self.called(graph.Operators(place)) for place in range(graph.OperatorsLength())]
         self.counts.update(kind for kind, *_ in called)
         self.find_grids(called)
@@ -125,7 +130,11 @@ class _Reader:
         place = WEIGHTS.get(kind)
         weight = int(op.Inputs(place)) if place is not None and place < op.InputsLength() else -1
         stored = self.stored(self.unpacked.get(weight, weight)) if weight >= 0 else None
-        given = [self.type(i) for i in inputs if not self.constant(i) and i not in self.unpacked]
+        moving = [i for i in inputs if not self.constant(i) and i not in self.unpacked]
+        if stored is None and (kind in SHAPES or (moving and self.of_shapes.issuperset(moving))):
+            self.of_shapes.update(results)
+            return
+        given = [self.type(i) for i in moving]
         quantized = [self.type(i) for i in (*inputs, *results) if self.quantized(i) and not self.constant(i)]
         whole = stored is not None and stored.startswith("int")
         hybrid = whole and weight not in self.unpacked and "FLOAT32" in given and "FLOAT32" in types
@@ -137,7 +146,7 @@ class _Reader:
         elif quantized:
             integer = True
         else:
-            return  # indices and shapes
+            return  # indices
         if hybrid:
             self.activations = self.activations or "dynamic"
         elif integer and not table:
