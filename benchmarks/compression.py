@@ -15,6 +15,8 @@ container_tflite.json and narrow_kernels.json.
     tflite  .tflite files: a perceptron 784-1024-1024-10 for MNIST whose weights have 8, 4 and 2 bits, activations
             static, dynamic and float, and MobileNetV2 with 8 and 4 bits: bytes, time of one inference on one thread,
             the files of a network in turns, accuracy; and what of a ResNet-8 file is neither weight nor bias
+    blockwise_kernels  products with weights of 4, 8 and 2 bits in blocks in ONNX Runtime (MatMulNBits): time beside
+            float, for several sizes and numbers of rows
     tflite_kernels  three layers of one kind in a file, by activations, with weights of 8, 4 and 2 bits: bytes and time
 """
 
@@ -27,6 +29,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 from collections.abc import Callable
 
+from benchmarks import blockwise
 from benchmarks.clustering import cluster, cluster_large, clustered, codebooks
 from benchmarks.coded import coded
 from benchmarks.harness import Setting, run_parts
@@ -35,6 +38,7 @@ from benchmarks.rounding import adaround, learned
 
 PARTS: dict[str, Callable[[Setting], None]] = {
     "adaround": adaround,
+    "blockwise_kernels": blockwise.kernels,
     "cluster": cluster,
     "codebooks": codebooks,
     "cluster_large": cluster_large,

@@ -139,3 +139,36 @@ def test_encoding_copies_no_kernel():
     finally:
         tracemalloc.stop()
     assert peak < 1.5 * kernel.nbytes
+
+
+def in_blocks():
+    """Return (heads, size, outputs) in blocks of 2 heads of 4, of which each output has two."""
+    integers = np.random.default_rng(0).integers(-7, 8, (4, 4, 3)).astype("int8")
+    return Affine(integers, np.random.default_rng(1).uniform(0.5, 2, (2, 1, 3)).astype("float32"), bits=4)
+
+
+def test_blocks_through_changes_of_the_layout(monkeypatch):
+    made = in_blocks()
+    values = made.integers * np.repeat(made.scale, 2, 0)
+    np.testing.assert_array_equal(made.decode(), values)
+    matrix = made.reshape((16, 3))
+    rows = np.arange(1.0, 17.0)[:, None]
+    assert matrix.block == 8 and matrix.scale.shape == (2, 3)
+    for found, expected in (
+        (matrix, values.reshape(16, 3)),
+        (matrix.transpose((1, 0)), values.reshape(16, 3).T),
+        (made.reshape((4, 2, 2, 3)), values.reshape(4, 2, 2, 3)),
+        (made.take([3, 0], 0), values[[3, 0]]),
+        (made.scaled(np.array([2.0, -1.0, 0.5])), values * np.float32([2.0, -1.0, 0.5])),
+        (matrix.scaled(rows), values.reshape(16, 3) * rows),
+    ):
+        np.testing.assert_allclose(found.decode(), expected, rtol=1e-6)
+    integers, scale = matrix.blocks()
+    np.testing.assert_array_equal((integers * scale).reshape(16, 3), values.reshape(16, 3))
+    places = (np.array([0, 3, 2]), np.array([1, 0, 3]), np.array([2, 2, 0]))
+    np.testing.assert_array_equal(made.integers[places] * made.scale_at(places), values[places])
+    monkeypatch.setattr(encoding, "PIECE", 3)
+    for each in (made, matrix, matrix.transpose((1, 0))):
+        whole = each.decode()
+        for piece, part in each.decode_in_pieces():
+            np.testing.assert_array_equal(part, whole[piece])

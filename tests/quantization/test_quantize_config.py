@@ -53,6 +53,10 @@ def test_bits_out_of_range(spec, bits):
     ("make", "message"),
     [
         (lambda: tfc.WeightSpec(granularity="per_chanel"), "Did you mean 'per_channel'"),
+        (lambda: tfc.WeightSpec(granularity=24), "or one of the blocks 16, 32, 64, 128, 256. Received: granularity=24"),
+        (lambda: tfc.WeightSpec(granularity=True), "Received: granularity=True"),
+        (lambda: tfc.WeightSpec(granularity=32, range="ternary"), "Blocks go with range='minmax', 'mse' or 'learned'"),
+        (lambda: tfc.QuantizeConfig(tfc.WeightSpec(bits=4, granularity=32)), "Expected activations=None with weights"),
         (lambda: tfc.WeightSpec(range="max"), "Expected range to be one of"),
         (lambda: tfc.WeightSpec(symmetric=False), "Expected no argument symmetric= of WeightSpec"),
         (lambda: tfc.WeightSpec(codebook="kmeans"), "codebook='uniform' is all there is"),

@@ -95,9 +95,9 @@ def _quantizers(layer: Layer, codebooks: Codebooks) -> dict[WeightTransform, Wei
     """Return, for quantizers of kernels that get codebooks, those with the scales that they have behind these."""
     found: dict[WeightTransform, WeightQuantizer] = {}
     for at, one in layer.transforms if isinstance(layer, CompressedLayer) else ():
-        if isinstance(one, WeightQuantizer) and at in codebooks and one.axis is not None:
+        if isinstance(one, WeightQuantizer) and at in codebooks and one.scale_axes is not None:
             made = weight_quantizer(layer, at, one.spec, one.activations, codebook=codebooks[at][0])
-            if made.axis != one.axis:
+            if made.scale_axes != one.scale_axes:
                 found[one] = made
     return found
 

@@ -14,6 +14,8 @@ import numpy as np
 from tfcompress.evaluation import tflite_constants
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.weights.folding import folded
+from tfcompress.export.onnx.weights.matmul_nbits import KIND as MATMUL_NBITS
+from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import read
 
@@ -181,6 +183,7 @@ def _count_graph(graph: Any) -> Count:
         if node.op_type == "Constant":
             tensors[node.output[0]] = next((a.t for a in node.attribute if a.name == "value"), None)
     helpers, biases, zero_points = set(), set(), {}
+    packed: dict[str, Any] = {}
     for node in graph.node:
         places, bias_places, pairs = QUANTIZED.get(node.op_type, (set(), set(), {}))
         names = {place: origin(name, index) for place, name in enumerate(node.input)}
@@ -188,6 +191,8 @@ def _count_graph(graph: Any) -> Count:
         biases |= {names[place] for place in bias_places if place in names}
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
         zero_points.update({names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)})
+        if node.op_type == MATMUL_NBITS and tensors.get(names.get(1, "")) is not None and not any(node.input[3:4]):
+            packed[names[1]] = node
     helpers |= _multiplied_scales(graph, tensors, index)
     wide = {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}
     other = {TensorProto.STRING, TensorProto.BOOL, TensorProto.UNDEFINED}
@@ -201,6 +206,8 @@ def _count_graph(graph: Any) -> Count:
         ):
             continue
         values = numpy_helper.to_array(tensor)
+        if name in packed:
+            values = PackedMatrix.read(packed[name], values).integers
         if values.dtype.kind not in "iuf":
             values = values.astype(np.float32)  # int4, bfloat16 and the like, from ml_dtypes
         point, axis = zero_points.get(name, ("", 0))

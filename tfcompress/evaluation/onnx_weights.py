@@ -14,6 +14,8 @@ from tfcompress.evaluation.file_weight import FileWeight
 from tfcompress.evaluation.tensor_grid import TensorGrid
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.weights.folding import UNPACKING, computed_of_constants, needed_for, run_constants
+from tfcompress.export.onnx.weights.matmul_nbits import KIND as MATMUL_NBITS
+from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.onnx_functions import inlined
 
@@ -93,6 +95,8 @@ class _Reader:
         if name in self.constants and (len(largest.dims) < 2 or dtype_of(largest) in INDICES):
             return None
         values = self._value(name)
+        if node.op_type == MATMUL_NBITS and place == 1 and not any(node.input[3:4]):
+            return self._packed(name, node, values)
         if values.ndim < 2 or values.dtype.name in INDICES:
             return None
         grid, dtype = self._grid(nodes), self._dtype(nodes, largest)
@@ -107,6 +111,15 @@ class _Reader:
         said = [text for each in readers for text in (each.name, *each.output) if text]
         nbytes = sum(stored_bytes(tensor, dtype_of(tensor)) for tensor in stored)
         return FileWeight((*said, name), values.astype(np.float32), dtype, nbytes, grid)
+
+    def _packed(self, name: str, node: Any, data: np.ndarray) -> FileWeight:
+        """Return the weight of a MatMulNBits without zero points."""
+        matrix = PackedMatrix.read(node, data, self._known(node.input[2]))
+        integers, scale = matrix.integers, matrix.spread()
+        nbytes = data.nbytes + matrix.scales.nbytes
+        grid = TensorGrid.of_integers(integers, matrix.scales.T, np.zeros(1))
+        said = (*(text for text in (node.name, *node.output) if text), name)
+        return FileWeight(said, (integers * scale).astype(np.float32), f"int{matrix.bits}", nbytes, grid)
 
     def _origins(self, name: str) -> tuple[list[Any], list[Any]]:
         """Return the nodes that unpack a constant, in their order, and the stored ones that it is made of."""

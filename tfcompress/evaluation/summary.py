@@ -282,7 +282,8 @@ def _stored_bits(kernel: Kernel, planned: PlannedOperator, format: str) -> int:
 
 def _said_of(transform: Any) -> str:
     if isinstance(transform, WeightQuantizer):
-        return f"int{transform.spec.bits}" + (" per channel" if transform.axis is not None else "")
+        blocks = f" in blocks of {transform.spec.block}" if transform.blocks else ""
+        return f"int{transform.spec.bits}" + (blocks or (" per channel" if transform.axis is not None else ""))
     if isinstance(transform, Codebook):
         return "clustered"
     known = {"Mask": "pruned", "ChannelMask": "pruned by channels", "Float16Weight": "float16"}

@@ -94,7 +94,7 @@ class TensorGrid:
             return f"table{f's of {self.scales} channels' if self.scales > 1 else ''}"
         if self.scales == 1:
             return f"scale {self.scale:.3g}"
-        return f"scale {self.smallest_scale:.3g} to {self.scale:.3g} ({self.scales} channels)"
+        return f"scale {self.smallest_scale:.3g} to {self.scale:.3g} ({self.scales} scales)"
 
     @property
     def marks(self) -> tuple[float, ...]:

@@ -48,7 +48,8 @@ class Constant:
         values: stored numbers, of its shape; what a sparse one leaves out is 0.
         left_out: how many numbers aren't stored.
         nbytes: that it takes, with its scales and zero points.
-        scale: that broadcasts with `values`; None: they are no scaled integers.
+        scale: that broadcasts with `values`, or of a matrix has one for each block of a row; None: they are no scaled
+            integers.
         zero_point: likewise; 0 without scale.
     """
 
@@ -72,7 +73,10 @@ class Constant:
         """What the stored numbers stand for, float32."""
         if self.scale is None:
             return self.values.astype(np.float32)
-        return ((self.values.astype(np.int32) - self.zero_point.astype(np.int32)) * self.scale).astype(np.float32)
+        scale = self.scale
+        if scale.ndim == 2 and 1 < scale.shape[1] < self.values.shape[1]:
+            scale = np.repeat(scale, self.values.shape[1] // scale.shape[1], axis=1)
+        return ((self.values.astype(np.int32) - self.zero_point.astype(np.int32)) * scale).astype(np.float32)
 
     @property
     def grid(self) -> TensorGrid | None:
@@ -105,13 +109,14 @@ def constants(path: str | os.PathLike[str]) -> Iterator[Constant]:
     seen = set()
     for number in range(model.SubgraphsLength()):
         graph = model.Subgraphs(number)
+        in_blocks = _in_blocks(graph, schema)
         for place in range(graph.TensorsLength()):
             tensor = graph.Tensors(place)
             raw = bytes_of(data, model.Buffers(tensor.Buffer()))
             quantization, kind = tensor.Quantization(), types[tensor.Type()]
             scaled = quantization is not None and quantization.ScaleLength() > 0
             whole = kind in ("INT32", "INT64") and not scaled
-            if tensor.Buffer() in seen or not raw.size or kind not in DTYPES or whole:
+            if tensor.Buffer() in seen or not raw.size or kind not in DTYPES or whole or place in in_blocks.values():
                 continue
             seen.add(tensor.Buffer())
             shape = tuple(int(size) for size in tensor.ShapeAsNumpy()) if tensor.ShapeLength() else ()
@@ -121,10 +126,27 @@ def constants(path: str | os.PathLike[str]) -> Iterator[Constant]:
                 values = values[:size].reshape(shape)
             else:
                 values = densify(values, schema.SparsityParametersT.InitFromObj(tensor.Sparsity()), shape)
-            numbers = _spread(quantization, values) if scaled else (None, np.zeros((), np.int64))
+            numbers: Any = _spread(quantization, values) if scaled else (None, np.zeros((), np.int64))
+            if place in in_blocks:
+                scales = graph.Tensors(in_blocks[place])
+                of_blocks = bytes_of(data, model.Buffers(scales.Buffer())).view(np.float16)
+                numbers = of_blocks.reshape(scales.ShapeAsNumpy()).astype(np.float32), np.zeros((), np.int64)
             name = (tensor.Name() or b"").decode()
             nbytes = raw.size + (4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength() if scaled else 0)
+            nbytes += of_blocks.nbytes if place in in_blocks else 0
             yield Constant(number, place, name, kind, values, size - stored, nbytes, *numbers)
+
+
+def _in_blocks(graph: Any, schema: Any) -> dict[int, int]:
+    """Return {tensor: the one that has its scales}, of those with a scale for each block."""
+    found = {}
+    for place, tensor in enumerate(map(graph.Tensors, range(graph.TensorsLength()))):
+        grid = tensor.Quantization()
+        if grid is not None and grid.DetailsType() == schema.QuantizationDetails.BlockwiseQuantization:
+            details = schema.BlockwiseQuantization()
+            details.Init(grid.Details().Bytes, grid.Details().Pos)
+            found[place] = int(details.Scales())
+    return found
 
 
 def weights(path: str | os.PathLike[str]) -> Iterator[FileWeight]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx.detached_constants import without_large_constants
 from tfcompress.export.onnx.weights.coding import CodedWeight, code
 from tfcompress.export.onnx.weights.plain import Plain
-from tfcompress.export.plan.file_operators import FileArithmetic
+from tfcompress.export.plan.file_operators import FileArithmetic, StoredWeight
 from tfcompress.export.plan.scheme import scheme_of
 from tfcompress.export.writing import write
 from tfcompress.quantization.quantize import is_quantized
@@ -107,6 +108,17 @@ def summary(stored: Sequence[CodedWeight]) -> tuple[str, ...]:
         return (f"weights: {plain:,} bytes as int8, which no other form makes less: the rest of the file is smaller.",)
     said = f"weights: {nbytes:,} bytes that unpack themselves when the file is loaded, {plain:,} as int8 ({counted})."
     return (said,)
+
+
+def as_coded(narrow: Iterable[StoredWeight], stored: Sequence[CodedWeight]) -> tuple[StoredWeight, ...]:
+    """Return in what weights of fewer than 8 bits are stored that are coded."""
+    forms = {one.layer: one.form for one in stored}
+
+    def coded(weight: StoredWeight) -> StoredWeight:
+        form = forms.get(weight.layer, "int8") if weight.type == "int8" else "int8"
+        return weight if form == "int8" else dataclasses.replace(weight, type=form)
+
+    return tuple(map(coded, narrow))
 
 
 def _facts(arithmetic: FileArithmetic) -> Any:

@@ -17,7 +17,8 @@ from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.coded_file import CODED, PLAIN, check_coded, code_weights, summary
+from tfcompress.export.coded_file import AUTO as AUTO_WEIGHTS
+from tfcompress.export.coded_file import CODED, PLAIN, as_coded, check_coded, code_weights, summary
 from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
@@ -182,7 +183,7 @@ def export(
     check_operators(traced)
 
     options: dict[str, Any] = {"inference_io": inference_io}
-    options |= {"opset": int(opset)} if kind == "onnx" else {"prefer": prefer}
+    options |= {"opset": int(opset), "packed": weights == AUTO_WEIGHTS} if kind == "onnx" else {"prefer": prefer}
     how: dict[str, Any] = {"data": given, "external_data": external_data, "names": names, "limit": LARGEST_FILE}
     conversion = Conversion(model, traced, kind, deployment, precision, options, **how)
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
@@ -196,6 +197,7 @@ def export(
         if require_integer:
             require_integers(found, model.name)
         coded, names_lost = _coded(beside, arithmetic, plan, conversion, weights)
+        found = dataclasses.replace(found, narrow=as_coded(found.narrow, coded))
         if scheme is not None:  # else the file may be converted again
             deployment.forget_values()  # before the runtime holds them too
         named = beside.read_bytes() if sparse and kind == "tflite" else b""

@@ -14,6 +14,7 @@ import numpy as np
 from tfcompress.core.arguments import running
 from tfcompress.core.keras_private import activations_freed
 from tfcompress.core.uneven_rows import cut, fixes_rows, is_uneven
+from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.data.named_inputs import count_samples, fit_inputs
 from tfcompress.graph import rebuild
 from tfcompress.graph.inputs.declared import given_shapes
@@ -100,7 +101,11 @@ def verify(  # noqa: PLR0917
         grids = [*deployment.scales.values(), *[None] * (len(trace.outputs) - len(deployment.scales))]  # of states
         scales = dict(zip(trace.outputs, grids, strict=True))
     # What is always allowed is the least: where a file differs by no more, the rest needn't be measured.
-    ways = _rounded_otherwise(model, trace, inputs, deployment) if deployment is not None and rounds else iter(())
+    ways: Iterator[list[dict[str, np.ndarray]]] = iter(())
+    if deployment is not None and rounds:
+        ways = _rounded_otherwise(model, trace, inputs, deployment)
+    elif deployment is not None and deployment.rounding:
+        ways = _inputs_rounded(model, trace, inputs, deployment.rounding)
     alike: list[dict[str, np.ndarray]] = []
     least = precision if scales is None else "float32"
     while True:
@@ -136,6 +141,27 @@ def _rounded_otherwise(
     yield made
     if not is_dynamic(deployment):
         yield [dithered(model, trace, inputs, seed) for seed in range(DITHERED)]
+
+
+def _inputs_rounded(
+    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], layers: Collection[str]
+) -> Iterator[list[dict[str, np.ndarray]]]:
+    """Yield what the model gives when the inputs of some layers are rounded to 8 bits, each vector in its own range.
+
+    Kernels for weights of 4 bits round so at run time, or in ranges of smaller blocks.
+    """
+    with _weights_once(model), contextlib.ExitStack() as undo:
+        for layer in wrapped_layers(model):
+            if layer.name in layers:
+                object.__setattr__(layer, "call", functools.partial(_on_rounded, layer))
+                undo.callback(object.__delattr__, layer, "call")
+        yield [reference(model, trace, inputs)]
+
+
+def _on_rounded(layer: CompressedLayer, x: Any, *args: Any, **kwargs: Any) -> Any:
+    limit = keras.ops.max(keras.ops.abs(x), axis=-1, keepdims=True)
+    scale = keras.ops.maximum(limit, 1e-30) / 127.0
+    return type(layer).call(layer, keras.ops.round(x / scale) * scale, *args, **kwargs)
 
 
 def alike_outputs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 
@@ -24,6 +24,10 @@ class QuantizedModel(Protocol):
     @property
     def scheme(self) -> Numbers | None:
         """In what numbers; `None`: in float."""
+
+    @property
+    def rounding(self) -> Collection[str]:
+        """The layers whose inputs, floats in the model, a kernel of the file rounds at run time."""
 
     @property
     def scales(self) -> Mapping[str, float | None]:

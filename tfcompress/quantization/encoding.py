@@ -152,7 +152,22 @@ class Affine(Encoding):
     def decode_in_pieces(self) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """Yield places along the first axis and the values there, of a symmetric grid, without all of them at once."""
         for piece in pieces(self.shape):
-            yield piece, np.multiply(self.integers[piece], _part(self.scale, piece), dtype=np.float32)
+            scale = self.scale
+            if self.block is None:
+                scale = _part(scale, piece)
+            else:
+                rows = np.arange(self.shape[0])[piece] * len(scale) // self.shape[0]
+                scale = self._spread(scale[rows] if len(scale) > 1 else scale, 1)
+            yield piece, np.multiply(self.integers[piece], scale, dtype=np.float32)
+
+    def scale_at(self, places: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the scales of some values.
+
+        Args:
+            places: Their indices along each axis.
+        """
+        sizes = zip(places, self.shape, self.scale.shape, strict=True)
+        return np.asarray(self.scale[tuple(place * own // whole for place, whole, own in sizes)])
 
     def transpose(self, order: Sequence[int]) -> Affine:
         """Return the encoding of the weight with its axes in another order."""
@@ -178,16 +193,27 @@ class Affine(Encoding):
         places = np.arange(self.scale.size, dtype=np.int32).reshape(self.scale.shape)
         places = np.broadcast_to(self._spread(places), self.shape).reshape(made.shape)
         for axis in range(made.ndim):
-            first = places.take([0], axis)
-            places = first if np.array_equal(np.broadcast_to(first, places.shape), places) else places
+            size = int(made.shape[axis])
+            others = tuple(at for at in range(made.ndim) if at != axis)
+            borders = np.flatnonzero((np.diff(places, axis=axis) != 0).any(axis=others)) + 1
+            places = places.take(range(0, size, math.gcd(size, *map(int, borders))), axis)
         return Affine(made, self.scale.reshape(-1)[places], bits=self.bits)
+
+    def blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return integers and scales that broadcast: an axis with blocks is two, the blocks and the places in each."""
+        integers, scale = [], []
+        for whole, own in zip(self.shape, self.scale.shape, strict=True):
+            split = 1 < own < whole
+            integers += [own, whole // own] if split else [whole]
+            scale += [own, 1] if split else [own]
+        return self.integers.reshape(integers), self.scale.reshape(scale)
 
     def take(self, places: Sequence[int], axis: int) -> Affine:
         """Return the encoding of some places of the weight along an axis."""
 
         def part(values: Any) -> Any:
-            own = np.ndim(values) and np.shape(values)[axis] == self.shape[axis]
-            return np.take(values, places, axis) if own else values
+            own = np.shape(values)[axis] if np.ndim(values) else 1
+            return np.take(values, [place * own // self.shape[axis] for place in places], axis) if own > 1 else values
 
         return Affine(self.integers.take(places, axis), part(self.scale), part(self.zero_point), self.bits)
 
@@ -201,13 +227,18 @@ class Affine(Encoding):
         signs = np.sign(factor).astype(np.int8)
         centred = self.integers if not np.any(self.zero_point) else self.integers - self.zero_point
         made = (centred * signs).astype(self.integers.dtype) + np.asarray(self.zero_point, self.integers.dtype)
-        scale = (self.scale * np.where(factor == 0, 1.0, np.abs(factor))).astype(np.float32)
+        scale = self.scale
+        for place in range(factor.ndim):
+            if 1 < scale.shape[place] < factor.shape[place]:
+                scale = np.repeat(scale, factor.shape[place] // scale.shape[place], place)
+        scale = (scale * np.where(factor == 0, 1.0, np.abs(factor))).astype(np.float32)
         beyond = bool((factor < 0).any() and self.bits < 8 and made.max(initial=0) >= 2 ** (self.bits - 1))
         return Affine(made, scale, self.zero_point, self.bits + beyond)
 
-    def _spread(self, values: np.ndarray) -> np.ndarray:
-        """Return scales or zero points so that they broadcast with the integers: blocks are repeated."""
-        for place, (whole, own) in enumerate(zip(self.shape, values.shape, strict=True) if values.ndim else ()):
+    def _spread(self, values: np.ndarray, first: int = 0) -> np.ndarray:
+        """Return scales or zero points so that they broadcast with the integers, along some axes: blocks repeat."""
+        for place in range(first, values.ndim):
+            whole, own = self.shape[place], values.shape[place]
             values = np.repeat(values, whole // own, place) if 1 < own < whole else values
         return values
 

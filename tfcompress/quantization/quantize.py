@@ -36,6 +36,7 @@ from tfcompress.quantization.graph.layer_precisions import (
     LayerPrecisions,
     chosen_layers,
 )
+from tfcompress.quantization.graph.weight_blocks import check_blocks
 from tfcompress.quantization.imbalance.detection import resolve_imbalance
 from tfcompress.quantization.imbalance.late_data import warn_of_raw
 from tfcompress.quantization.imbalance.placed_graph import Includes
@@ -80,7 +81,7 @@ def quantize(
     Args:
         model: A built Keras model of any kind, plain or pruned; it is not changed. The masks of a pruned one stay.
         config: A recipe, "int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8", "w4a8", "int4_weights",
-            "int2_weights", "dynamic_int4" or "float16"; or a `QuantizeConfig`. Or one for each layer
+            "int4_blockwise", "int2_weights", "dynamic_int4" or "float16"; or a `QuantizeConfig`. Or one for each layer
             (`tfc.LayerConfigs`): {name, regular expression, class or function: config or `None`}, of which the first
             key that matches a layer counts. A layer without a kernel that no key matches has the config of what is
             before it; what is computed together, as a convolution with batch normalization and ReLU, that of the
@@ -111,8 +112,8 @@ def quantize(
     Raises:
         TypeError: If `model` is no Keras model.
         ValueError: If the model isn't built, can't be opened, is quantized already or has nothing to quantize; if
-            `config` is unknown, `layers` matches nothing, a weight isn't finite, the data doesn't serve, or
-            `batch_size` isn't an integer of at least 1.
+            `config` is unknown or has blocks that fit no layer, `layers` matches nothing, a weight isn't finite, the
+            data doesn't serve, or `batch_size` isn't an integer of at least 1.
 
     Example:
 
@@ -206,6 +207,7 @@ def _quantized(
         lowered, included, apart = resolve_imbalance(lowered, precisions, included, data, batch_size)
     elif data is not None and not precisions.common.float16:
         warn_of_raw(lowered, precisions, included, data, batch_size)
+    check_blocks(lowered, precisions, included)
     inserted = insert_quantizers(lowered, precisions, included, apart)
     made = keep_output_names(with_float_outputs(inserted), names).model()
     if not is_quantized(made):

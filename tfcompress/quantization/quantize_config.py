@@ -15,6 +15,9 @@ from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
 from tfcompress.quantization.numerics.finite import check_bits
 
 WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
+BLOCKS = (16, 32, 64, 128, 256)
+"""How many inputs may share a scale, where each output channel has several: those that kernels of runtimes have."""
+
 FEW_VALUES = ("binary", "ternary")
 """Ranges that say what each weight becomes, too."""
 
@@ -61,21 +64,33 @@ class WeightSpec:
 
     Attributes:
         bits: 2 to 16; 2 with "binary" and "ternary", whatever isn't said.
-        granularity: "per_channel", one scale for each output channel, or "per_tensor". A kernel with a codebook for all
-            of it has one scale (`quantization.weights.quantizer`).
+        granularity: "per_channel", one scale for each output channel; "per_tensor"; or a number of inputs, 16, 32, 64,
+            128 or 256: one scale for each block of so many inputs of each output channel of a dense layer (EinsumDense
+            and the projections of attention, too), whose activations stay float then. What has no such blocks gets a
+            scale for each channel, and `quantize` says so.
+            A kernel with a codebook for all of it has one scale (`quantization.weights.quantizer`).
         range: "minmax": the largest |w|; "mse": the range of least squared error, values beyond it saturate;
             "learned": the scale is trained beside the weights (LSQ, `quantization.weights.learned_step`); "binary",
             "ternary": two or three values for each channel (`quantization.numerics.few_values`).
     """
 
     bits: int = 8
-    granularity: str = "per_channel"
+    granularity: str | int = "per_channel"
     range: str = "minmax"
 
     def __post_init__(self) -> None:
         _set(self, bits=check_bits(self.bits))
-        check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES)
+        if is_whole(self.granularity) and self.granularity in BLOCKS:
+            _set(self, granularity=int(self.granularity))
+        else:
+            known = f", or one of the blocks {', '.join(map(str, BLOCKS))}"
+            check_choice("granularity", self.granularity, WEIGHT_GRANULARITIES, known)
         check_choice("range", self.range, WEIGHT_RANGES)
+        if self.block and self.range in FEW_VALUES:
+            raise ValueError(
+                f"Expected granularity='per_channel' or 'per_tensor' with range={self.range!r}. Received: "
+                f"granularity={self.granularity}. Blocks go with range='minmax', 'mse' or 'learned'."
+            )
         if self.range in FEW_VALUES:
             if self.bits not in (2, type(self).bits):
                 raise ValueError(
@@ -83,6 +98,15 @@ class WeightSpec:
                     "with range='minmax', 'mse' or 'learned'."
                 )
             _set(self, bits=2)
+
+    @property
+    def block(self) -> int | None:
+        """How many inputs of a dense layer share a scale; `None`: there are no blocks.
+
+        >>> WeightSpec(bits=4, granularity=32).block
+        32
+        """
+        return None if isinstance(self.granularity, str) else self.granularity
 
     @classmethod
     def from_dict(cls, values: Any) -> WeightSpec:
@@ -191,6 +215,12 @@ class QuantizeConfig:
             raise TypeError(f"Expected weights to be a WeightSpec. Received: {self.weights!r}.")
         if self.activations is not None and not isinstance(self.activations, ActivationSpec):
             raise TypeError(f"Expected activations to be an ActivationSpec or None. Received: {self.activations!r}.")
+        if self.weights.block and self.activations is not None:
+            raise ValueError(
+                f"Expected activations=None with weights in blocks (granularity={self.weights.block}): kernels of "
+                f"integers have one scale for each channel. Received: activations={self.activations!r}. Leave "
+                "activations float, or take granularity='per_channel'."
+            )
         _set(self, float16=check_flag("float16", self.float16))
         if self.first_and_last_bits is not None:
             _set(self, first_and_last_bits=check_bits(self.first_and_last_bits, "first_and_last_bits"))
@@ -259,6 +289,7 @@ RECIPES = {
     "int16x8": QuantizeConfig(activations=ActivationSpec(bits=16, symmetric=True)),
     "w4a8": QuantizeConfig(weights=WeightSpec(bits=4)),
     "int4_weights": QuantizeConfig(weights=WeightSpec(bits=4), activations=None),
+    "int4_blockwise": QuantizeConfig(weights=WeightSpec(bits=4, granularity=32), activations=None),
     "int2_weights": QuantizeConfig(weights=WeightSpec(bits=2), activations=None),
     "dynamic_int4": QuantizeConfig(weights=WeightSpec(bits=4), activations=ActivationSpec(dynamic=True)),
     "float16": QuantizeConfig(activations=None, float16=True),

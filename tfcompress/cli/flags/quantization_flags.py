@@ -8,7 +8,7 @@ from tfcompress.core.limits import MOST
 
 RECIPES = (
     *("int8", "int8_per_tensor", "int8_weights", "dynamic_int8", "int16x8"),
-    *("w4a8", "int4_weights", "int2_weights", "dynamic_int4", "float16"),
+    *("w4a8", "int4_weights", "int4_blockwise", "int2_weights", "dynamic_int4", "float16"),
 )
 ROUNDINGS = ("nearest", "adaround", "gptq")
 RANGES = ("minmax", "percentile", "mse", "entropy", "ema", "learned", "learned_offset", "pact")
@@ -27,7 +27,8 @@ FLAGS = {
     "recipe": Flag(
         "What becomes integers: weights and activations (int8; int8_per_tensor: one scale for a kernel; int16x8: "
         "activations in 16 bits; w4a8: weights in 4 bits; dynamic_int8, dynamic_int4: activations at run time), or "
-        "weights alone (int8_weights, int4_weights, int2_weights, float16).",
+        "weights alone (int8_weights, int4_weights, int2_weights, float16; int4_blockwise: one scale for 32 inputs of "
+        "dense layers).",
         "int8",
         "choice",
         choices=RECIPES,

@@ -31,7 +31,7 @@ def dynamic(proto: Any, weights: PlannedWeights, detached: Mapping[str, bytes] |
     quantized: dict[str, tuple[str, str, str]] = {}
     for node in graph.of_type("MatMul", "Gemm"):
         found = kernels.integers(node)
-        if found is None or found.integers.ndim != 2 or not _is_product(node):
+        if found is None or found.integers.ndim != 2 or not is_product(node):
             continue
         source, name, output = node.input[0], node.input[1], node.output[0]
         if source not in quantized:
@@ -51,7 +51,7 @@ def dynamic(proto: Any, weights: PlannedWeights, detached: Mapping[str, bytes] |
     graph.finish()
 
 
-def _is_product(node: Any) -> bool:
+def is_product(node: Any) -> bool:
     """Return whether a node multiplies its first two inputs as they are, and adds the third if there is one."""
     given = attributes(node)
     return not (given.get("transA") or given.get("transB")) and given.get("alpha", 1) == given.get("beta", 1) == 1

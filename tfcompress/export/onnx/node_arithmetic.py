@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import collections
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcompress.export.onnx.graph_editor import attributes
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.export.onnx.weights.folding import folded
+from tfcompress.export.onnx.weights.matmul_nbits import INT8_INPUTS, KIND, PackedMatrix
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
 from tfcompress.export.plan.planned_weights import digest
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.runtime.external_data import raw_values
 
-KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger")
+KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "ConvInteger", KIND)
 """What may have weights, as its second input."""
 
 BETWEEN = (
@@ -73,6 +76,7 @@ class _Reader:
 
     def run(self) -> FileArithmetic:
         self.stored = {tensor.name: self.stored_of(tensor) for tensor in self._initializers(self.proto.graph)}
+        self.stored.update(self._packed(self.proto.graph))
         for tensor in self._initializers(self.proto.graph):  # what has been read needn't be copied again
             if len(tensor.raw_data) > LARGE:
                 tensor.ClearField("raw_data")
@@ -86,6 +90,19 @@ class _Reader:
         for node in graph.node:
             for inner in inner_graphs(node):
                 yield from self._initializers(inner)
+
+    def _packed(self, graph: Any) -> Iterator[tuple[str, _Stored]]:
+        """Yield the weights that MatMulNBits reads."""
+        tensors = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == KIND and node.input[1] in tensors:
+                tensor = tensors[node.input[1]]
+                raw = raw_values(tensor, self.path)
+                if raw:
+                    matrix = PackedMatrix.read(node, np.frombuffer(raw, np.uint8).reshape(tensor.dims))
+                    found = matrix.integers
+                    largest = int(np.abs(found.astype(np.int16)).max(initial=0))
+                    yield tensor.name, _Stored(f"int{matrix.bits}", found.size, 2, largest, digest(found))
 
     def stored_of(self, tensor: Any) -> _Stored:
         if not tensor.data_type:  # a Constant that is a string, or a plain number
@@ -188,13 +205,14 @@ class _GraphReader:
         weight = self.constant.get(node.input[1]) if node.op_type in KERNELS and len(node.input) > 1 else None
         table = self.constant.get(node.input[0]) if node.op_type == "Gather" else None
         stored = self.reader.stored.get(weight or table or "", _Stored())
-        if stored.rank < 2 or stored.dtype not in ("int8", "float16", "float32"):
+        if stored.rank < 2 or stored.dtype not in ("int2", "int4", "int8", "float16", "float32"):
             stored = _Stored()
         if not stored.size and self._of_shapes(node, moving):
             self.reader.of_shapes.update(node.output)
             return
         floats = [name for name in (*moving, *node.output) if self._is_float(name)]
-        integer = node.op_type.startswith("QLinear") or node.op_type in INTEGERS
+        packed = node.op_type == KIND and attributes(node).get("accuracy_level") == INT8_INPUTS
+        integer = node.op_type.startswith("QLinear") or node.op_type in INTEGERS or packed
         if integer:
             pass
         elif floats:
@@ -204,10 +222,12 @@ class _GraphReader:
             self.grids.update((name, self.grids[moving[0]]) for name in node.output if moving[0] in self.grids)
         else:
             return  # indices
-        if stored.dtype == "int8":
+        if stored.dtype.startswith("int"):
             self.reader.kernels.append(stored.largest)
         self.reader.halves = self.reader.halves or stored.dtype == "float16"
-        if node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul"):
+        if packed:
+            self.reader.activations = self.reader.activations or "dynamic"
+        elif node.op_type in ("MatMulInteger", "DynamicQuantizeMatMul"):
             self.sums.update(node.output)
             self.reader.activations = self.reader.activations or "dynamic"
         elif integer or any(self.grids.get(name) in ("uint16", "int16") for name in moving):

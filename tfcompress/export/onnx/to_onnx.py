@@ -35,6 +35,7 @@ def to_onnx(
     scheme: Scheme | None = None,
     inference_io: str = "float32",
     weights: PlannedWeights = NO_WEIGHTS,
+    packed: bool = False,
 ) -> Any:
     """Convert a trace to an ONNX model.
 
@@ -45,6 +46,7 @@ def to_onnx(
         scheme: what is quantized; None: nothing is.
         inference_io: "float32", or "int8" or "uint8": the dtype of quantized inputs and outputs.
         weights: those that are integers.
+        packed: whether ONNX Runtime's own operator may multiply by weights of 4 bits.
 
     Returns:
         An `onnx.ModelProto`: inputs and outputs with the trace's names and in its order, a free batch named
@@ -61,7 +63,7 @@ def to_onnx(
     if scheme is None:
         fill(proto, detached)
     else:
-        apply(proto, scheme, weights, inference_io, detached)
+        apply(proto, scheme, weights, inference_io, detached, packed=packed)
         detached.clear()
         wide = scheme.activations == "static" and scheme.activation_bits > 8
         opset = max(opset, OPSET_OF_16_BITS) if wide else opset

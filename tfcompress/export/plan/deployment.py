@@ -79,6 +79,11 @@ class Deployment:
             if isinstance(layer, FixedQuantizer)
         }
 
+    @property
+    def rounding(self) -> frozenset[str]:
+        """The layers of the quantized model whose inputs, floats there, a kernel of the file rounds at run time."""
+        return frozenset(self.weights.rounding)
+
     def forget_values(self) -> None:
         """Free the float values of the planned weights: `model`, and what was traced of it, can't be run any more."""
         import tensorflow as tf
@@ -144,7 +149,7 @@ class _Deployer(IntegerRegions):
         scales = {name: self.scale(x) for name, x in zip(labels, self.model.outputs, strict=True)}
         for name, x in zip(labels, self.model.outputs, strict=True):
             before = self.graph.producer(x)
-            while before is not None and isinstance(before.operation, ActivationQuantizer):
+            while before is not None and (isinstance(before.operation, ActivationQuantizer) or before in self.folded):
                 before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(rewritten(self.model, self.visit), names).model()

@@ -151,6 +151,7 @@ class ExportPlan(Document):
                             "shape": list(weight.encoding.shape),
                             "bits": weight.encoding.bits,
                             "scale_axes": list(weight.encoding.axis),
+                            "block": weight.encoding.block,
                             "scales": weight.encoding.scale.reshape(-1).tolist(),
                         }
                         for weight in one.weights
@@ -275,4 +276,6 @@ def _grid(quantizer: ActivationQuantizer | None) -> Grid | None:
 
 def _brief(weight: PlannedWeight) -> str:
     name = "" if weight.name == "kernel" else f"{weight.name} "
-    return f"{name}int{weight.encoding.bits}{' per channel' if weight.encoding.axis else ''}"
+    block = weight.encoding.block
+    where = f" in blocks of {block}" if block else " per channel" if weight.encoding.axis else ""
+    return f"{name}int{weight.encoding.bits}{where}"

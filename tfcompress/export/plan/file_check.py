@@ -17,7 +17,7 @@ from tfcompress.tracing.trace import CALL_SUFFIX, Trace
 
 KERNELS = {
     *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"),
-    *("Conv", "ConvTranspose", "Gemm", "MatMul"),
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulNBits"),
 }
 STORED = KERNELS - {"BATCH_MATMUL"}
 """Kernels whose integers come from a plan alone: constants beside activations are rounded where the file is written."""

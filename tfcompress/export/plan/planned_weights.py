@@ -63,6 +63,7 @@ class PlannedWeights:
         attached: `digest` of the integers of each constant that was found, as the file is to have them.
         stored: {digest: {type in which the file stores these integers, "int4": why in no smaller one}}, as noted by
             what writes the file.
+        rounding: The layers whose inputs, floats in the model, a kernel of the file rounds at run time; noted alike.
 
     Example:
 
@@ -78,6 +79,7 @@ class PlannedWeights:
         self.weights = tuple(weights)
         self.attached: set[str] = set()
         self.stored: dict[str, dict[str, str]] = {}
+        self.rounding: set[str] = set()
         self._by_size: dict[int, list[Affine]] = {}
         for one in self.weights:
             self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)
@@ -108,6 +110,19 @@ class PlannedWeights:
                     return found
         return None
 
+    def note_rounding(self, found: Affine) -> None:
+        """Note that the kernel which has a constant's integers rounds its input at run time.
+
+        Args:
+            found: From `find`, a matrix.
+        """
+        for one in self.weights:
+            own = one.encoding.integers
+            if own.size == found.integers.size:
+                pairs = [(own.reshape(found.shape), found.integers), (own.reshape(found.shape[::-1]), found.integers.T)]
+                if any(np.array_equal(np.abs(a), np.abs(b)) for a, b in pairs):
+                    self.rounding.add(one.layer)
+
     def with_bias(self, found: Affine, bias: np.ndarray, input_scale: Any, axis: int) -> tuple[Affine, Affine]:
         """Return a kernel's weights and its bias as integers: `encode_bias`, which may need coarser weights.
 
@@ -137,7 +152,7 @@ class PlannedWeights:
         for plain, order in _laid_out(self._with_ends_of(constant), constant):
             at = np.unravel_index(places, [plain.shape[axis] for axis in order])
             there = tuple(at[order.index(axis)] for axis in range(len(order)))
-            scale = np.broadcast_to(plain.scale, plain.shape)[there]
+            scale = plain.scale_at(there)
             if np.array_equal(np.multiply(plain.integers[there], scale, dtype=np.float32), wanted):
                 found = plain.transpose(order).reshape(constant.shape)
                 if _equal(found, constant):
@@ -153,7 +168,8 @@ class PlannedWeights:
             if list(moved.shape) != sizes:
                 continue
             moved = moved.reshape(constant.shape)
-            for axis in moved.axis or range(constant.ndim):
+            whole = [axis for axis in moved.axis if moved.scale.shape[axis] == moved.shape[axis]]  # no blocks
+            for axis in whole or range(constant.ndim):
                 first = constant.take([0], axis)  # most are seen to be others from the first place
                 if first.size < LEAST_VALUES or _with_factor(moved.take([0], axis), first, axis) is None:
                     continue
@@ -193,6 +209,8 @@ class PlannedWeights:
             found: dict[int, _Vector] = {}
             for one in self.weights:
                 encoding = one.encoding
+                if encoding.block is not None:
+                    continue
                 for kept in [encoding.axis] if encoding.axis else [(axis,) for axis in range(len(encoding.shape))]:
                     if math.prod(encoding.shape[axis] for axis in kept) * length == encoding.integers.size:
                         found |= _vectors(encoding, kept)

@@ -16,6 +16,10 @@ LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
 
 
+MOST_BITS_IN_BLOCKS, LEAST_BLOCK = 4, 32
+"""What LiteRT's dense kernel for weights in blocks takes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Scheme:
     """What the exporters need to know of a quantized model beside its graph.
@@ -61,6 +65,8 @@ def check_bits(model: keras.Model, kind: str) -> None:
                 f"Received: symmetric=False in {model.name!r}{_asked(model, spec)}. Quantize with "
                 "ActivationSpec(bits=16, symmetric=True), or export to .onnx."
             )
+    if kind == "tflite":
+        _check_blocks(model)
     for layer in wrapped_layers(model):
         bits = max((t.spec.bits for _, t in layer.transforms if isinstance(t, WeightQuantizer)), default=0)
         if bits > WEIGHT_BITS:
@@ -68,6 +74,22 @@ def check_bits(model: keras.Model, kind: str) -> None:
                 f"Expected weights of at most {WEIGHT_BITS} bits, which the runtimes have kernels for. Received: "
                 f"{bits} bits in {model.name!r}, at layer {layer.name!r}. Quantize with bits=8, or strip the model."
             )
+
+
+def _check_blocks(model: keras.Model) -> None:
+    """Raise ValueError where weights are in blocks that LiteRT has no kernel for."""
+    for layer in wrapped_layers(model):
+        for _, transform in layer.transforms:
+            if not isinstance(transform, WeightQuantizer) or not transform.blocks:
+                continue
+            spec, block = transform.spec, transform.spec.block or 0
+            if spec.bits > MOST_BITS_IN_BLOCKS or block % LEAST_BLOCK:
+                raise ValueError(
+                    f"Expected weights in blocks to have at most {MOST_BITS_IN_BLOCKS} bits, and blocks of "
+                    f"{LEAST_BLOCK} inputs or a multiple of that: LiteRT has no other kernel for them. Received: "
+                    f"{spec.bits} bits in blocks of {block} in {model.name!r}, at layer {layer.name!r}. Quantize "
+                    "so, or with granularity='per_channel', or export to .onnx."
+                )
 
 
 def _asked(model: keras.Model, spec: ActivationSpec) -> str:

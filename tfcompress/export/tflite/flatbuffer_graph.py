@@ -128,6 +128,24 @@ class Graph:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
+    def add_in_blocks(self, like: int, data: np.ndarray, scales: int, block: int, shape: Sequence[int]) -> int:
+        """Add a constant of integers of 4 bits, a scale for so many of each row; return its index.
+
+        Args:
+            like: Index of the tensor whose name it gets.
+            data: The integers, packed.
+            scales: Index of the constant with the scales.
+            block: How many integers of a row share one.
+            shape: Of the integers, (rows, integers of each).
+        """
+        schema = self.file.schema
+        made = self.add(like, "INT4", data=data, suffix="/integers", shape=shape)
+        details = schema.BlockwiseQuantizationT()
+        details.scales, details.zeroPoints, details.blockSize = scales, -1, block
+        grid = self.tensors[made].quantization = schema.QuantizationParametersT()
+        grid.detailsType, grid.details = schema.QuantizationDetails.BlockwiseQuantization, details
+        return made
+
     def operator(self, name: str, version: int, inputs: Iterable[int], outputs: Iterable[int], like: Any = None) -> Any:
         """Return a new operator, which the caller puts where it runs.
 
@@ -198,8 +216,14 @@ class Graph:
         for op in kept:
             for indices in (op.outputs, op.intermediates):
                 used |= {int(index) for index in (indices if indices is not None else ()) if index >= 0}
+        kind = self.file.schema.BlockwiseQuantizationT
+        grids = [self.tensors[index].quantization for index in used]
+        blocks = [grid.details for grid in grids if grid is not None and isinstance(grid.details, kind)]
+        used |= {details.scales for details in blocks}
         places = {old: new for new, old in enumerate(sorted(used))}
         self.graph.tensors = [self.tensors[old] for old in sorted(used)]
+        for details in blocks:
+            details.scales = places[details.scales]
         for op in kept:
             op.inputs, op.outputs = _moved(op.inputs, places), _moved(op.outputs, places)
             if op.intermediates is not None:

@@ -56,6 +56,7 @@ class _Reader:
         self.model = schema.Model.GetRootAs(np.memmap(path, np.uint8, "r"), 0)
         self.kinds = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
         self.types = {n: name for name, n in vars(schema.TensorType).items() if isinstance(n, int)}
+        self.blockwise = schema.QuantizationDetails.BlockwiseQuantization
         self.operators: list[FileOperator] = []
         self.counts: collections.Counter[str] = collections.Counter()
         self.kernels: list[int] = []
@@ -192,7 +193,9 @@ class _Reader:
 
     def quantized(self, index: int) -> bool:
         quantization = self.subgraph.Tensors(index).Quantization()
-        return self.type(index) in INTEGERS and quantization is not None and quantization.ScaleLength() > 0
+        if self.type(index) not in INTEGERS or quantization is None:
+            return False
+        return quantization.ScaleLength() > 0 or quantization.DetailsType() == self.blockwise
 
     def type(self, index: int) -> str:
         return self.types[self.subgraph.Tensors(index).Type()]

@@ -8,6 +8,7 @@ from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_operators import RULES, KernelRule
+from tfcompress.export.tflite.weights.blocks import in_blocks
 from tfcompress.export.tflite.weights.constants import StoredWeights
 from tfcompress.export.tflite.weights.storage import DYNAMIC, SPEED
 from tfcompress.quantization.encoding import Affine
@@ -48,6 +49,9 @@ def _store(graph: Graph, weights: PlannedWeights, dynamic: bool, stored: StoredW
                 found = None if constant is None else weights.find(constant, (axis,))
                 if found is None and constant is not None:  # turned on its way: another axis has the scales
                     found, kernel = weights.find(constant), None
+                if found is not None and found.block is not None:
+                    steps.append(in_blocks(graph, op, place, found, weights))
+                    continue
                 if found is not None and len(found.axis) < 2:
                     if kernel:
                         steps.append(_with_integers(graph, op, kernel, found, stored))

@@ -60,7 +60,7 @@ def keep_computed(
     """
 
     def per_channel(layer: Any) -> bool:
-        return precisions.of(layer).weights.granularity == "per_channel"
+        return precisions.of(layer).weights.granularity != "per_tensor"
 
     found = {} if precisions.common.float16 else computing_layers(graph, per_channel, includes)
     if not found:

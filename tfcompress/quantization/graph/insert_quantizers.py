@@ -229,7 +229,7 @@ class _Inserter:
             return layer
         if config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
-        per_channel = config.weights.granularity == "per_channel" and kind != TABLE
+        per_channel = config.weights.granularity != "per_tensor" and kind != TABLE
         return with_transforms(
             layer,
             [

@@ -33,7 +33,7 @@ def lost_in_rows(call: Call, spread: Spread, spec: WeightSpec) -> np.ndarray:
         return none
     inner = innermost(call.operation)
     position = next(at for at, weight in enumerate(inner.weights) if weight is getattr(inner, known.inputs))
-    axes = channel_axes(inner, position) if spec.granularity == "per_channel" else None
+    axes = channel_axes(inner, position) if spec.granularity != "per_tensor" else None
     limit = weight_limit(kernel, axes, spec.bits, spec.range)
     q, scale, zero = uniform_quantize(
         kernel, spec.bits, symmetric=True, narrow=True, axis=axes, minimum=-limit, maximum=limit

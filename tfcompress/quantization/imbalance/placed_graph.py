@@ -25,7 +25,7 @@ from tfcompress.quantization.graph.placement import Placement, place
 from tfcompress.quantization.imbalance.lost_channels import (
     DIFFER,
 )
-from tfcompress.quantization.quantize_config import ActivationSpec
+from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 
 Includes = Callable[[Any], bool]
 
@@ -40,7 +40,7 @@ class PlacedGraph:
         self.graph = index_of(lowered)
         self.configs = precisions.of_calls(self.graph)
         # Where no activation is rounded, kernels are looked at as if those that they read were.
-        rounded = {call: dataclasses.replace(one, activations=self.spec(call)) for call, one in self.configs.items()}
+        rounded = {call: self.with_activations(call) for call in self.configs}
         self.placement: Placement = place(self.graph, self.configs if self.static else rounded, includes, apart)
 
     def kind(self, call: Call) -> str:
@@ -50,6 +50,13 @@ class PlacedGraph:
     def spec(self, call: Call) -> ActivationSpec:
         """Return how a call's activations are rounded; if they aren't, at run time."""
         return self.configs[call].activations or ActivationSpec(dynamic=True)
+
+    def with_activations(self, call: Call) -> QuantizeConfig:
+        """Return the config of a call, with activations that are rounded."""
+        config = self.configs[call]
+        blocks = config.weights.block is not None  # which don't go with them
+        weights = dataclasses.replace(config.weights, granularity="per_channel") if blocks else config.weights
+        return dataclasses.replace(config, weights=weights, activations=self.spec(call))
 
     def spec_at(self, x: Any) -> ActivationSpec:
         """Return how a tensor that is quantized is rounded."""

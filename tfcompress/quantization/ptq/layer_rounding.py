@@ -78,11 +78,8 @@ class _Point:
         return np.asarray(gathered(self.layer.value_before(self.transform)), np.float32)
 
     def spread(self, of_channels: Any) -> np.ndarray:
-        """Return what is given for each place along the scale's axes for each value of the kernel."""
-        shape = self.variable.shape
-        axes = self.transform.axis or ()
-        sizes = [size if at in axes else 1 for at, size in enumerate(shape)]
-        return np.broadcast_to(np.reshape(np.asarray(gathered(of_channels), np.float32), sizes), shape)
+        """Return what is given for each scale for each value of the kernel."""
+        return self.transform.spread(np.asarray(gathered(of_channels), np.float32), self.variable.shape)
 
 
 def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:

@@ -36,7 +36,7 @@ class LearnedStep(WeightQuantizer):
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the scale, which `fit` sets."""
         self.ratio = None
-        shape = tuple(weight.shape[axis] for axis in self.axis or ())
+        shape = self.scales_shape(weight.shape)
         self.start = add_state("start", shape, "float32", "ones")
         self.share = add_state("share", shape, "float32", "ones", trainable=True)
         sharing = int(np.prod(weight.shape)) / max(1, int(np.prod(shape)))
@@ -63,16 +63,17 @@ class LearnedStep(WeightQuantizer):
         start, share = (at_hand(ops.convert_to_tensor(variable.value)) for variable in (self.start, self.share))
         if not isinstance(x, np.ndarray):
             share = with_gradient_times(share, of_share(self.factor, start))
-        quantized = fake_quant_scaled(x, start * share, bits=self.spec.bits, narrow=self.narrow, axis=self.axis)
-        return ops.cast(quantized, value.dtype)
+        how: dict[str, Any] = {"bits": self.spec.bits, "narrow": self.narrow, "axis": self.scale_axes}
+        return ops.cast(self.fold(fake_quant_scaled(self.unfold(x), start * share, **how)), value.dtype)
 
     def encode(self, value: np.ndarray | Encoded) -> Affine:
         """Return the integers of the values that `apply` gives, and the scale itself."""
-        x = decoded(value).astype(np.float32, copy=False)
-        return Affine.of_scale(x, np.asarray(gathered(self.scale(x))), self.spec.bits, self.axis or (), self.narrow)
+        x = self.unfold(decoded(value).astype(np.float32, copy=False))
+        scale = np.asarray(gathered(self.scale(x)))
+        return self.folded(Affine.of_scale(x, scale, self.spec.bits, self.scale_axes or (), self.narrow))
 
     def limit(self, value: Tensor) -> Tensor:
-        """Return the largest value that the grid holds: a scalar, or one for each entry of `axis`."""
+        """Return the largest value that the grid holds: a scalar, or one for each scale."""
         return self.scale(value) * float(self.highest)
 
     def scale(self, value: Tensor) -> Tensor:
@@ -82,7 +83,8 @@ class LearnedStep(WeightQuantizer):
 
     def fit(self, value: Tensor) -> None:
         """Let the scale begin where LSQ begins it; with zeros alone, at that of the other channels."""
-        limit = weight_limit(np.asarray(gathered(value), np.float32), self.axis, self.spec.bits, "learned")
+        x = self.unfold(np.asarray(gathered(value), np.float32))
+        limit = weight_limit(x, self.scale_axes, self.spec.bits, "learned")
         scale = np.asarray(limit) / np.float32(self.highest)
         put(self.start, np.where(scale > 0, scale, np.max(scale) or 1.0).astype("float32"))
         put(self.share, np.ones_like(scale))

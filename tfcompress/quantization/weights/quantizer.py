@@ -7,6 +7,7 @@ from typing import Any
 from tfcompress.core.wrappers import inner_weights
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
+from tfcompress.quantization.weights.blocks import blocks_of
 from tfcompress.quantization.weights.codebook import Codebook, codebook_of
 from tfcompress.quantization.weights.few_values import FewValues
 from tfcompress.quantization.weights.learned_step import LearnedStep
@@ -36,7 +37,7 @@ def weight_quantizer(
         position: Of the kernel in the innermost layer's `weights`.
         spec: How it is quantized.
         activations: How activations are meant to be; `None`: they aren't.
-        per_channel: Whether channels have scales of their own.
+        per_channel: Whether channels have scales of their own; or blocks, where they are asked for and fit.
         codebook: The kernel's; by default the one in the wrapper.
     """
     kind = QUANTIZERS.get(spec.range, WeightQuantizer)
@@ -49,4 +50,5 @@ def weight_quantizer(
         own_tables = codebook.axis is not None and codebook.tables == shape[codebook.axis]
         if not own_tables or any(shape[axis] > 1 and axis != codebook.axis for axis in axes):
             return one_scale
-    return kind(spec, axes, activations)
+    blocks = blocks_of(layer, position, spec.block)
+    return kind(spec, axes if blocks is None else None, activations, blocks)

@@ -18,6 +18,7 @@ from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric, sy
 from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
 from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
 from tfcompress.quantization.ranges.weight_limits import weight_limit
+from tfcompress.quantization.weights.blocks import Blocks
 
 Tensor = Any
 
@@ -34,41 +35,82 @@ class WeightQuantizer(WeightTransform):
         axis: The axes of the weight whose entries have a scale of their own; `None`: one scale for all.
         activations: How activations are meant to be quantized in the model that it is part of, which no quantizer
             says where each layer stays a float fallback; `None`: they aren't.
+        blocks: In place of `axis`: how many places along each axis of the weight share a scale.
     """
 
     last = True
 
-    def __init__(self, spec: WeightSpec, axis: Sequence[int] | None = None, activations: ActivationSpec | None = None):
+    def __init__(
+        self,
+        spec: WeightSpec,
+        axis: Sequence[int] | None = None,
+        activations: ActivationSpec | None = None,
+        blocks: Sequence[int] | None = None,
+    ):
         self.spec = spec
         self.axis = None if axis is None else tuple(int(i) for i in axis)
         self.activations = activations
+        self.blocks = None if blocks is None else Blocks(blocks)
 
     def build(self, weight: keras.Variable, add_state: Callable[..., keras.Variable]) -> None:
         """Create the state: for "mse" the ratio of the range to the largest |w|, 1 at first."""
         self.ratio: keras.Variable | None = None
         if self.spec.range == "mse":
-            shape = tuple(weight.shape[i] for i in self.axis or ())
-            self.ratio = add_state("ratio", shape, "float32", "ones")
+            self.ratio = add_state("ratio", self.scales_shape(weight.shape), "float32", "ones")
 
     def apply(self, value: Tensor) -> Tensor:
         """Return the values on the grid."""
         x = at_hand(ops.cast(value, "float32"))
         limit = self.limit(x if isinstance(x, np.ndarray) else ops.stop_gradient(x))
-        quantized = fake_quant_symmetric(x, limit, bits=self.spec.bits, axis=self.axis)
-        return ops.cast(quantized, value.dtype)
+        quantized = fake_quant_symmetric(self.unfold(x), limit, bits=self.spec.bits, axis=self.scale_axes)
+        return ops.cast(self.fold(quantized), value.dtype)
 
     def encode(self, value: np.ndarray | Encoded) -> Affine:
         """Return the integers and scales of the values that `apply` gives."""
         x = decoded(value).astype(np.float32, copy=False)
-        return Affine.symmetric(x, np.asarray(gathered(self.limit(x))), self.spec.bits, self.axis or ())
+        limit = np.asarray(gathered(self.limit(x)))
+        return self.folded(Affine.symmetric(self.unfold(x), limit, self.spec.bits, self.scale_axes or ()))
+
+    @property
+    def scale_axes(self) -> tuple[int, ...] | None:
+        """The axes of what `unfold` gives whose entries have a scale of their own; `None`: one scale for all."""
+        return self.axis if self.blocks is None else self.blocks.axis
+
+    def scales_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the scales of a weight of a shape, as `limit` and `scale` give them."""
+        return tuple(shape[axis] for axis in self.axis or ()) if self.blocks is None else self.blocks.count(shape)
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """Return a weight in the shape in which what shares a scale is whole along some axes."""
+        return x if self.blocks is None else self.blocks.unfold(x)
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Return the weight that `unfold` was called on."""
+        return x if self.blocks is None else self.blocks.fold(x)
+
+    def folded(self, made: Affine) -> Affine:
+        """Return the encoding of a weight for that of what `unfold` gives."""
+        if self.blocks is None:
+            return made
+        scale = made.scale.reshape(made.scale.shape[::2])
+        return Affine(self.blocks.fold(made.integers), scale, bits=made.bits)
+
+    def spread(self, scales: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Return what is given for each scale for each value of a weight of a shape, read-only."""
+        if self.blocks is not None:
+            inner = np.reshape(scales, [size for count in self.blocks.count(shape) for size in (count, 1)])
+            whole = [size for pair in zip(inner.shape[::2], self.blocks.sizes, strict=True) for size in pair]
+            return np.asarray(self.blocks.fold(np.broadcast_to(inner, whole)))
+        sizes = [size if at in (self.axis or ()) else 1 for at, size in enumerate(shape)]
+        return np.broadcast_to(np.reshape(scales, sizes), shape)
 
     def limit(self, value: Tensor) -> Tensor:
-        """Return the largest |value| that the grid holds: a scalar, or one for each entry of `axis`."""
-        limit = symmetric_limit(value, self.axis)
+        """Return the largest |value| that the grid holds: a scalar, or one for each scale."""
+        limit = symmetric_limit(self.unfold(value), self.scale_axes)
         return limit if self.ratio is None else limit * at_hand(ops.convert_to_tensor(self.ratio.value))
 
     def scale(self, value: Tensor) -> Tensor:
-        """Return the scale of the grid: a scalar, or one for each entry of `axis`."""
+        """Return the scale of the grid: a scalar, one for each entry of `axis`, or one for each block."""
         return self.limit(value) / (2 ** (self.spec.bits - 1) - 1)
 
     def fit(self, value: Tensor) -> None:
@@ -76,14 +118,16 @@ class WeightQuantizer(WeightTransform):
         if self.ratio is None:
             return
         x = np.asarray(gathered(value), np.float32)
-        best = np.asarray(weight_limit(x, self.axis, self.spec.bits, self.spec.range))
-        largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.axis)))
+        x = self.unfold(x)
+        best = np.asarray(weight_limit(x, self.scale_axes, self.spec.bits, self.spec.range))
+        largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.scale_axes)))
         put(self.ratio, np.where(largest > 0, best / np.maximum(largest, 1e-30), 1.0).astype("float32"))
 
     def hold(self, value: Tensor, limit: Any) -> None:
         """Let the grid be that of a limit with a weight that lies on it; with "minmax" the weight has that itself."""
         if self.ratio is not None:
-            largest = np.asarray(ops.convert_to_numpy(symmetric_limit(np.asarray(gathered(value)), self.axis)))
+            x = self.unfold(np.asarray(gathered(value)))
+            largest = np.asarray(ops.convert_to_numpy(symmetric_limit(x, self.scale_axes)))
             put(self.ratio, np.where(largest > 0, limit / np.maximum(largest, 1e-30), 1.0).astype("float32"))
 
     @property
@@ -99,7 +143,8 @@ class WeightQuantizer(WeightTransform):
         'int8x4 per tensor'
         """
         bits, spec = self.spec.bits, self.activations
-        words = [] if self.spec.granularity == "per_channel" else ["per tensor"]
+        words = ["per tensor"] if self.spec.granularity == "per_tensor" else []
+        words += [f"in blocks of {self.spec.block}"] if self.blocks else []
         words += [f"{self.spec.range} weights"] if self.spec.range != "minmax" else []
         if spec is None:
             return " ".join([f"int{bits} weights", *words])
@@ -110,7 +155,8 @@ class WeightQuantizer(WeightTransform):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         activations = None if self.activations is None else dataclasses.asdict(self.activations)
-        return {"spec": dataclasses.asdict(self.spec), "axis": self.axis, "activations": activations}
+        config = {"spec": dataclasses.asdict(self.spec), "axis": self.axis, "activations": activations}
+        return config | ({} if self.blocks is None else {"blocks": self.blocks.sizes})
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> WeightQuantizer:
@@ -120,6 +166,7 @@ class WeightQuantizer(WeightTransform):
             WeightSpec.from_dict(config["spec"]),
             config["axis"],
             None if activations is None else ActivationSpec(**activations),
+            config.get("blocks"),
         )
 
 
