@@ -12,6 +12,7 @@ import tfcompress as tfc
 from benchmarks import web
 from tfcompress.evaluation.open_predictor import open_predictor
 from tfcompress.export.onnx.weights import coding
+from tfcompress.export.onnx.weights.fields import Fields
 from tfcompress.export.onnx.weights.gaps import Gaps
 from tfcompress.export.onnx.weights.mask import Mask
 from tfcompress.export.onnx.weights.table import Table
@@ -38,9 +39,9 @@ def test_the_same_numbers_as_in_onnx_runtime(tmp_path, monkeypatch):
         made = tfc.quantize(model, config, x) if config else model
         files.append(tfc.export(made, tmp_path / f"{recipe}.onnx", verify=x).path)
     # Files that unpack themselves: each weight in another form, so that every decoder is there.
-    forms = (Table(7), Mask(7), Gaps(3, 7), Mask(8), Gaps(7, 8))
+    forms = (Table(4), Mask(4), Gaps(3, 4), Fields(4), Gaps(7, 8))
     monkeypatch.setattr(coding, "choose", lambda weights, opset: [forms[i % len(forms)] for i in range(len(weights))])
-    made = tfc.quantize(model, tfc.QuantizeConfig(tfc.WeightSpec(bits=7)), x)
+    made = tfc.quantize(model, tfc.QuantizeConfig(tfc.WeightSpec(bits=4)), x)
     plain, coded = (tfc.export(made, tmp_path / f"{how}.onnx", verify=x, weights=how) for how in ("plain", "coded"))
     assert {one.form for one in coded.weights} == {*map(str, forms)}
     results = web.run(pairs := [(path, x) for path in (*files, plain.path, coded.path)])

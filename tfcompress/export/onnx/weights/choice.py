@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfcompress.export.onnx.weights.decoders import LEAST_OPSET, function_bytes
+from tfcompress.export.onnx.weights.fields import Fields
 from tfcompress.export.onnx.weights.form import StorageForm, Weight
 from tfcompress.export.onnx.weights.gaps import Gaps
 from tfcompress.export.onnx.weights.mask import Mask
@@ -16,6 +17,8 @@ FORMS: tuple[StorageForm, ...] = (
     Plain(),
     NarrowIntegers(4),
     NarrowIntegers(2),
+    Fields(4),
+    Fields(2),
     *(Table(bits) for bits in range(1, 8)),
     *(Mask(bits) for bits in range(1, 9)),
     *(Gaps(gap_bits, bits) for gap_bits in range(1, 8) for bits in range(1, 9)),

@@ -12,7 +12,7 @@ from typing import Any
 
 from tfcompress.export.onnx.functions import parsed
 
-UNPACK, VALUES, SHAPED, TABLE, MASK, GAPS = "u", "v", "r", "t", "m", "g"
+UNPACK, VALUES, SHAPED, TABLE, FIELDS, MASK, GAPS = "u", "v", "r", "t", "f", "m", "g"
 
 LEAST_OPSET = 18
 """The first that has BitwiseAnd, and a ReduceProd whose axes are an input."""
@@ -44,6 +44,16 @@ _BODIES = {
     TABLE: """t <s> (x, p, t) => (y) {
         a = c.v (x, p, t)
         y = c.r <s: ints = @s> (a)
+    }""",
+    # Integers in parts of bytes, less the least: without u, whose bits each take as much memory as a weight.
+    FIELDS: """f <s> (x, k, a, l) => (y) {
+        m = Constant <value_ints = [-1]> ()
+        b = BitShift <direction = "RIGHT"> (x, k)
+        c = BitwiseAnd (b, a)
+        d = Cast <to = 3> (c)
+        e = Add (d, l)
+        g = Reshape (e, m)
+        y = c.r <s: ints = @s> (g)
     }""",
     # Zero where a bit of x is 0; elsewhere the next of the values.
     MASK: """m <s> (x, p, v) => (y) {
@@ -87,6 +97,7 @@ NEEDED = {
     VALUES: frozenset({VALUES, UNPACK}),
     SHAPED: frozenset({SHAPED}),
     TABLE: frozenset({TABLE, VALUES, UNPACK, SHAPED}),
+    FIELDS: frozenset({FIELDS, SHAPED}),
     MASK: frozenset({MASK, UNPACK, SHAPED}),
     GAPS: frozenset({GAPS, UNPACK, SHAPED}),
 }

@@ -48,7 +48,8 @@ def folded(proto: Any, path: pathlib.Path) -> Any:
     values = run_constants(proto, computed, [value.name for value in wanted], path)
     result = onnx.ModelProto()
     result.CopyFrom(proto)
-    kept = [node for node in result.graph.node if not {value.name for value in wanted}.issuperset(node.output)]
+    replaced = {value.name for value in wanted}
+    kept = [node for node in result.graph.node if not replaced.issuperset(node.output)]
     needed = needed_for(kept, [value.name for value in result.graph.output])
     del result.graph.node[:]
     result.graph.node.extend(needed)

@@ -8,6 +8,19 @@ from tfcompress.export.onnx.weights import decoders
 from tfcompress.export.onnx.weights.bits import pack, packed_bytes, unpack
 from tfcompress.export.onnx.weights.form import NODE, TENSOR, Parts, StorageForm, Weight, Writer, called
 
+LARGE = 2**16
+"""Integers of a weight from which on a table of 4 or 2 bits isn't worth its time where the weight fits without one."""
+
+
+def fits_bits(values: list[int], bits: int) -> bool:
+    """Return whether some integers, in rising order, lie within the range of so many bits.
+
+    >>> fits_bits([-8, 7], 4), fits_bits([0, 8], 4), fits_bits([], 4)
+    (True, False, False)
+    """
+    half = 2 ** (bits - 1)
+    return bool(values) and -half <= values[0] and values[-1] < half
+
 
 def table_of(values: list[int], bits: int) -> np.ndarray | None:
     """Return a table that has all of some integers, at most 2^bits of them; None: they are too many.
@@ -21,9 +34,8 @@ def table_of(values: list[int], bits: int) -> np.ndarray | None:
     """
     if len(values) > 2**bits:
         return None
-    half = 2 ** (bits - 1)
-    if bits > 1 and values and -half <= values[0] and values[-1] < half:
-        return np.arange(-half, half, dtype=np.int8)
+    if bits > 1 and fits_bits(values, bits):
+        return np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1), dtype=np.int8)
     return np.array(values, np.int8) if 2 ** (bits - 1) < len(values) or bits == 1 else None
 
 
@@ -96,7 +108,10 @@ class Table(StorageForm):
 
     def nbytes(self, weight: Weight) -> int | None:
         """Return about how many bytes of a file the weight takes; None: it doesn't fit."""
-        codes = self.codes.nbytes(list(weight.histogram), weight.flat.size)
+        values = list(weight.histogram)
+        if weight.flat.size >= LARGE and self.codes.bits in (2, 4) and fits_bits(values, self.codes.bits):
+            return None
+        codes = self.codes.nbytes(values, weight.flat.size)
         return None if codes is None else codes - NODE + called(weight.integers.shape)
 
     def encode(self, weight: Weight) -> Parts:
