@@ -14,15 +14,19 @@ import tfcompress as tfc
 from benchmarks import web
 from benchmarks.files import Folder, runner
 from benchmarks.harness import Setting, clocks, each_step, per_round, save, show
-from benchmarks.networks import PIXEL, lenet, resnet8
+from benchmarks.networks import PIXEL, large, lenet, resnet8
 from tfcompress.evaluation.open_predictor import open_predictor
 
 SHARES = (0.8, 0.9, 0.95)
 """Of the weights that are zero."""
 BITS = (8, 4)
+IMAGES, LARGE_IMAGES = 64, 8
+"""To calibrate with and to compare, of small and of large networks."""
 EXPORTS = 5
 """Times that each file is exported."""
 WAYS = ("plain", "coded")
+LARGE = (("MobileNetV2", 0.0), ("ResNet50", 0.0), ("ResNet50", 0.8))
+"""Networks at 224 pixels and their share of zeros."""
 TURN = 20.0
 """Milliseconds of a turn of one file."""
 
@@ -43,6 +47,15 @@ def coded(setting: Setting) -> None:
     save("compression_coded", rows, f"{setting.command} --rounds={setting.rounds}")
 
 
+def coded_large(setting: Setting) -> None:
+    """Measure, print and save."""
+    rows = []
+    for name, share in LARGE:
+        rows.append(beside_plain(name, large(name), share, 4, setting, exports=3, browser=False))
+    show("Weights that unpack themselves, large networks", rows)
+    save("compression_coded_large", rows, f"{setting.command} --rounds={setting.rounds}")
+
+
 def with_zeros(model: keras.Model, share: float) -> keras.Model:
     """Set a share of each kernel to zero, at random."""
     random = np.random.default_rng(0)
@@ -52,15 +65,25 @@ def with_zeros(model: keras.Model, share: float) -> keras.Model:
     return model
 
 
-def beside_plain(name: str, model: keras.Model, share: float, bits: int, setting: Setting) -> dict[str, Any]:
+def beside_plain(
+    name: str,
+    model: keras.Model,
+    share: float,
+    bits: int,
+    setting: Setting,
+    *,
+    exports: int = EXPORTS,
+    browser: bool = True,
+) -> dict[str, Any]:
     """Return the row of a network with some zeros and bits."""
     folder = Folder(setting.cache / "coded")
-    x = np.random.default_rng(0).uniform(0, 1 / PIXEL, (64, *model.input_shape[1:])).astype(np.float32)
+    count = IMAGES if browser else LARGE_IMAGES
+    x = np.random.default_rng(0).uniform(0, 1 / PIXEL, (count, *model.input_shape[1:])).astype(np.float32)
     config = tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=bits))
     quantized = tfc.quantize(with_zeros(model, share), config, x)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     artifacts = {}
-    for turn in range(EXPORTS + 1):
+    for turn in range(exports + 1):
         for way in WAYS if turn % 2 == 0 else WAYS[::-1]:
             begun = clocks()[1]
             path = folder.name(f"{name} {share} {bits} {way}", ".onnx")
@@ -86,7 +109,7 @@ def beside_plain(name: str, model: keras.Model, share: float, bits: int, setting
         "time": f"{np.median(times['coded'] / times['plain']):.2f}",
         "load ms": " and ".join(f"{np.median(loads[way]):.1f}" for way in WAYS),
         "export time": f"{statistics.median(seconds['coded'][1:]) / statistics.median(seconds['plain'][1:]):.2f}",
-        **in_web(paths, x, setting.rounds),
+        **(in_web(paths, x, setting.rounds) if browser else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks.compression [--part=PART] [--data=FOLDER] [--rounds=31]
+"""python -m benchmarks.compression [--part=PART] [--data=FOLDER] [--rounds=31] [--only=NETWORKS]
 
 What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json,
 container_tflite.json and narrow_kernels.json.
@@ -12,6 +12,9 @@ container_tflite.json and narrow_kernels.json.
     coded   .onnx files that unpack themselves beside plain int8, LeNet-300-100 and ResNet-8 with 80 to 95 % of zeros
             and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
             WebAssembly where Node is there
+    coded_large  the same of MobileNetV2 and ResNet50 with 4 bits, native alone
+    peers   weights of 4 and 2 bits in files of ours, ai-edge-quantizer and ONNX Runtime, of the same float weights and
+            images (that perceptron, ResNet-8, MobileNetV2): bytes, time of one inference on one thread, accuracy
     tflite  .tflite files: a perceptron 784-1024-1024-10 for MNIST whose weights have 8, 4 and 2 bits, activations
             static, dynamic and float, and MobileNetV2 with 8 and 4 bits: bytes, time of one inference on one thread,
             the files of a network in turns, accuracy; and what of a ResNet-8 file is neither weight nor bias
@@ -31,8 +34,9 @@ from collections.abc import Callable
 
 from benchmarks import blockwise
 from benchmarks.clustering import cluster, cluster_large, clustered, codebooks
-from benchmarks.coded import coded
+from benchmarks.coded import coded, coded_large
 from benchmarks.harness import Setting, run_parts
+from benchmarks.narrow_peers import beside_peers
 from benchmarks.narrow_weights import kernels, tflite
 from benchmarks.rounding import adaround, learned
 
@@ -43,7 +47,9 @@ PARTS: dict[str, Callable[[Setting], None]] = {
     "codebooks": codebooks,
     "cluster_large": cluster_large,
     "coded": coded,
+    "coded_large": coded_large,
     "learned": learned,
+    "peers": beside_peers,
     "tflite": tflite,
     "tflite_kernels": kernels,
 }
@@ -56,7 +62,9 @@ if __name__ == "__main__":
         rounds=31,
         needed={
             **dict.fromkeys(("adaround", "codebooks", "learned"), ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")),
+            "peers": ("mnist.npz", "cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras"),
             "tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras"),
         },
         apart={"clustered": clustered},
+        selective=("peers",),
     )

@@ -32,6 +32,11 @@ def mnist(folder: pathlib.Path) -> tuple[Arrays, Arrays]:
     return train, test
 
 
+def flat(images: np.ndarray) -> np.ndarray:
+    """Return images as vectors of pixel values, float32."""
+    return images.reshape(len(images), -1).astype(np.float32)
+
+
 def cifar10(folder: pathlib.Path) -> tuple[Arrays, Arrays]:
     """Return ((x, y) to train, (x, y) to test); x uint8 (n, 32, 32, 3), y uint8 (n,)."""
     return _decoded(folder, "train"), _decoded(folder, "test")

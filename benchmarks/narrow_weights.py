@@ -12,16 +12,15 @@ import numpy as np
 
 import tfcompress as tfc
 from benchmarks import peers
-from benchmarks.data import Arrays, mnist
+from benchmarks.data import Arrays, flat, mnist
 from benchmarks.files import NOTHING, Folder, accuracy, outputs, static_peers
 from benchmarks.harness import Setting, each_step, milliseconds, per_round, save, show
 from benchmarks.inference import invocation
-from benchmarks.networks import large, trained_resnet8
+from benchmarks.networks import large, trained_perceptron, trained_resnet8
 from tfcompress.evaluation.file_constants import bytes_by_dtype
 
 NamedFile = tuple[str, pathlib.Path]
 
-EPOCHS = 3
 TURN = 20
 """Milliseconds of a turn of one file."""
 
@@ -91,7 +90,7 @@ def compared(network: str, files: list[NamedFile], rounds: int, test: Arrays | N
         size, of_base = (paths[one].stat().st_size for one in (way, base))
         row = {"network": network, "file": way, "bytes": size, "smaller": f"{of_base / size:.2f}x"}
         row |= {**milliseconds(taken), "time": f"{np.median(taken / times[base]):.2f}"}
-        scores = outputs(paths[way], test[0].reshape(len(test[0]), -1).astype(np.float32)) if test else None
+        scores = outputs(paths[way], flat(test[0])) if test else None
         row["accuracy %"] = NOTHING if scores is None or test is None else f"{accuracy(scores, test[1]):.2f}"
         rows.append(row)
     show(f"One inference, one thread, {network}", rows)
@@ -111,17 +110,12 @@ def written(folder: Folder, way: str, model: keras.Model, **how: Any) -> NamedFi
 
 def perceptrons(folder: Folder, data: pathlib.Path) -> Iterator[NamedFile]:
     """Yield the files of a perceptron for MNIST, whose weights are rounded and not trained any more."""
-    keras.utils.set_random_seed(0)
-    units = [keras.layers.Dense(n, activation=a) for n, a in ((1024, "relu"), (1024, "relu"), (10, None))]
-    model = keras.Sequential([keras.Input((784,)), keras.layers.Rescaling(1 / 255), *units])
-    pixels, labels = mnist(data)[0]
-    x = pixels.reshape(len(pixels), -1).astype(np.float32)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(x, labels, batch_size=128, epochs=EPOCHS, verbose=0)
+    train, _ = mnist(data)
+    model, x = trained_perceptron(train, folder.path), flat(train[0][:512])
     yield written(folder, "float32", model)
     for activations in ("static", "dynamic", "weights alone"):
         for bits in (8, 4, 2):
-            quantized = tfc.quantize(model, weights(bits, activations), x[:512] if activations == "static" else None)
+            quantized = tfc.quantize(model, weights(bits, activations), x if activations == "static" else None)
             yield written(folder, f"{activations}, {bits} bits", quantized)
     floats = peers.tensorflow_float(model)
     for bits in (8, 4):

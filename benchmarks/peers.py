@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import pathlib
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -76,15 +77,14 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
 
     Args:
         content: The float file.
-        recipe: Of its module `recipe`, as "static_wi8_ai8".
+        recipe: Of its module `recipe`, as "static_wi8_ai8"; or one that the module lacks, named alike, for other bits.
         calibration: float32 images. Its ranges are a moving average over the batches, which is the worse the smaller
             they are; so each image is calibrated on its own and the extremes are merged, as if all were one batch.
     """
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer
-    from ai_edge_quantizer import recipe as recipes
 
-    made = quantizer.Quantizer(bytearray(content), getattr(recipes, recipe)())
+    made = quantizer.Quantizer(bytearray(content), _recipe(recipe))
     ranges: dict[str, Any] = {}
     if calibration is not None:
         (key, signature), *_ = Interpreter(model_content=content).get_signature_list().items()
@@ -97,7 +97,26 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
     return bytes(made.quantize(ranges or None, enable_progress_report=False).quantized_model)
 
 
-def onnx_runtime(path: pathlib.Path, calibration: np.ndarray | Sequence[np.ndarray], batch_size: int = 32) -> bytes:
+def _recipe(name: str) -> Any:
+    from ai_edge_quantizer import recipe, recipe_manager
+
+    if hasattr(recipe, name):
+        return getattr(recipe, name)()
+    (bits,) = map(int, re.findall(r"wi(\d)", name))
+    manager = recipe_manager.RecipeManager()
+    if name.startswith("static"):
+        manager.add_static_config(".*", recipe.TFLOperationName.ALL_SUPPORTED, 8, bits)
+    else:
+        manager.add_weight_only_config(".*", recipe.TFLOperationName.ALL_SUPPORTED, bits)
+    return manager.get_quantization_recipe()
+
+
+def onnx_runtime(
+    path: pathlib.Path,
+    calibration: np.ndarray | Sequence[np.ndarray],
+    batch_size: int = 32,
+    weight_type: str = "QInt8",
+) -> bytes:
     """Return what ONNX Runtime makes of a float ONNX file.
 
     After its preprocessing; activations uint8, weights int8 per channel, which its integer kernels are made for.
@@ -106,6 +125,7 @@ def onnx_runtime(path: pathlib.Path, calibration: np.ndarray | Sequence[np.ndarr
         path: The float file.
         calibration: Samples, an array for each input if there are several.
         batch_size: Samples in a batch.
+        weight_type: Of its `QuantType`; "QInt4" takes a file of opset 21.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -131,9 +151,28 @@ def onnx_runtime(path: pathlib.Path, calibration: np.ndarray | Sequence[np.ndarr
             Reader([given.name for given in onnx.load(ready).graph.input]),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+            weight_type=quantization.QuantType[weight_type],
         )
         return pathlib.Path(made).read_bytes()
+
+
+def onnx_runtime_matmul(path: pathlib.Path, bits: int, accuracy_level: int | None = None) -> bytes:
+    """Return a float ONNX file whose products with constant matrices ONNX Runtime made MatMulNBits, in blocks of 128.
+
+    Args:
+        path: The float file.
+        bits: 4 or 2.
+        accuracy_level: Of the operator; `None`: none is written, which is the default.
+    """
+    import onnx
+
+    # It imports onnx_ir, which onnxruntime 1.32 doesn't ask for.
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    logging.getLogger().setLevel(logging.ERROR)
+    made = MatMulNBitsQuantizer(onnx.load(path), bits=bits, accuracy_level=accuracy_level)
+    made.process()
+    return bytes(made.model.model.SerializeToString())
 
 
 def _by_input(samples: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
