@@ -12,7 +12,7 @@ from tests.export.models import randomise
 from tfcompress.export import export
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.parity.debug import debug
-from tfcompress.parity.probing.tensor_comparison import Values
+from tfcompress.parity.probing.values import Values
 from tfcompress.quantization.quantize import quantize
 
 FILES = ["model.tflite", "model.onnx"]

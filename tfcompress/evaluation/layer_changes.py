@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcompress.evaluation.tensor_grid import TensorGrid
-from tfcompress.parity.probing.tensor_comparison import Values
+from tfcompress.parity.probing.values import Values
 from tfcompress.reports.histograms import Histogram, histogram
 
 SAMPLES, LEAST = 32, 8

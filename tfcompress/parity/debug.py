@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -190,7 +191,7 @@ def debug(
         reference: the float model that `model` was quantized from; shows for each layer what quantizing costs.
         threshold: a layer differs if, alone, it is off by more than that: in scales of its quantization; of a
             float tensor in parts of 1/1024 of its largest value (1/32 where ranges are found at run time).
-        batch_size: samples at once, where the file leaves that free.
+        batch_size: samples at once; the file takes as many as it was made for, where that is fixed.
 
     Returns:
         A `DebugReport`: `print(it)`, `it.first`, `it.plot("debug.png")`.
@@ -220,13 +221,14 @@ def debug(
     names = pair(inputs, runner.input_specs, "input", path)
     opened = flat(model)
     with calls_forgotten(opened):
-        comparison = Comparison(opened, open_observer(path))
+        comparison = Comparison(opened, open_observer(path), runner.batch_size == 1)
         floats = None if reference is None else FloatComparison(opened, comparison.probes, reference)
         samples, same = 0, True
         batches = stream(data, inputs, runner.batch_size or batch_size)
-        for count, full, given in batches_for_both(batches, runner, names):
+        each = batches_for_both(batches, runner, names)
+        for count, full, given in _joined(each, batch_size if comparison.joins else 1):
             samples += count
-            with running(runner.path.name, given):
+            with running(runner.path.name, given[0]):
                 comparison.add(list(full.values()), given)
             same = same and _same_outputs(comparison, runner, given)
             if floats is not None:
@@ -276,15 +278,25 @@ def _for_file(runner: Runner, batch: Arrays) -> Arrays:
     return ready
 
 
-def _same_outputs(comparison: Comparison, runner: Runner, batch: Arrays) -> bool:
+def _joined(batches: Iterable[tuple[int, Arrays, Arrays]], most: int) -> Iterator[tuple[int, Arrays, list[Arrays]]]:
+    """Yield batches of a sample each, of one shape and at most so many, as one for the model; 1: all as they are."""
+    for _, alike in itertools.groupby(batches, lambda batch: {name: np.shape(x) for name, x in batch[1].items()}):
+        while some := list(itertools.islice(alike, most)):
+            counts, full, given = zip(*some, strict=True)
+            one = full[0] if most == 1 else {name: np.concatenate([x[name] for x in full]) for name in full[0]}
+            yield sum(counts), one, list(given)
+
+
+def _same_outputs(comparison: Comparison, runner: Runner, batches: Sequence[Arrays]) -> bool:
     """Return whether the file gives what it gives when nobody looks into it."""
-    for name, value in runner.run(batch).items():
-        tensor = comparison.observer.outputs.get(name)
-        if tensor is None:
-            continue
-        real = tensor.real(value) if value.dtype.kind in "iu" else value
-        if not np.allclose(real, comparison.outputs[name], rtol=1e-5, atol=1e-7, equal_nan=True):
-            return False
+    for batch, observed in zip(batches, comparison.outputs, strict=True):
+        for name, value in runner.run(batch).items():
+            tensor = comparison.observer.outputs.get(name)
+            if tensor is None:
+                continue
+            real = tensor.real(value) if value.dtype.kind in "iu" else value
+            if not np.allclose(real, observed[name], rtol=1e-5, atol=1e-7, equal_nan=True):
+                return False
     return True
 
 

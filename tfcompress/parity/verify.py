@@ -19,7 +19,7 @@ from tfcompress.data.model_batches import check_batch_size
 from tfcompress.data.named_batches import Arrays, Carried, stream
 from tfcompress.data.named_inputs import TensorInfo, count_samples
 from tfcompress.parity.probing.model_tensors import output_scales
-from tfcompress.parity.probing.tensor_comparison import Values
+from tfcompress.parity.probing.values import Values
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import predict
 from tfcompress.runtime.opening import open_runner

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,71 +19,13 @@ from tfcompress.parity.probing.axis_order import in_order, laid_alike
 from tfcompress.parity.probing.file_tensors import FileTensor, Observer
 from tfcompress.parity.probing.model_tensors import Probe, probes
 from tfcompress.parity.probing.tensor_matching import Candidates, match
+from tfcompress.parity.probing.values import Values
 from tfcompress.quantization.graph.decompose import lower
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.tracing.float32_view import float32_view
 
 ALIKE = 20.0
 """dB from which on a tensor is taken for the one that is sought, whatever its place in the file."""
-
-
-class Values:
-    """What two tensors differ by, summed up over batches.
-
-    Attributes:
-        scale: of its quantization; None: float.
-    """
-
-    def __init__(self, scale: float | None):
-        self.scale = scale
-        self.count = 0
-        self.equal = 0
-        self.signal = self.sum = self.noise = self.absolute = self.largest = self.peak = 0.0
-
-    def add(self, reference: np.ndarray, value: np.ndarray) -> None:
-        """Add a batch."""
-        with np.errstate(invalid="ignore"):
-            difference = np.where(reference == value, 0.0, np.abs(reference - value))
-        difference = np.where(np.isnan(reference) & np.isnan(value), 0.0, difference)
-        difference = np.where(np.isnan(difference), np.inf, difference)
-        reference = np.where(np.isfinite(reference), reference, 0.0)
-        self.count += difference.size
-        self.sum += float(reference.sum())
-        self.signal += float(np.square(reference).sum())
-        self.noise += float(np.square(difference).sum())
-        self.absolute += float(difference.sum())
-        self.largest = max(self.largest, float(difference.max(initial=0.0)))
-        self.peak = max(self.peak, float(np.abs(reference).max(initial=0.0)))
-        self.equal += int((difference < self.scale / 2 if self.scale else difference == 0).sum())
-
-    @property
-    def sqnr(self) -> float | None:
-        """Variance of the reference over the mean squared difference, in dB; None if nothing differs."""
-        if not self.noise or not self.count:
-            return None
-        variance = max(self.signal / self.count - (self.sum / self.count) ** 2, 0.0)
-        ratio = variance * self.count / self.noise
-        return 10 * math.log10(ratio) if ratio else -math.inf  # what was never written may be infinite
-
-    @property
-    def max_steps(self) -> float | None:
-        """Largest difference in steps."""
-        return self.largest / self.scale if self.scale else None
-
-    @property
-    def mean_steps(self) -> float | None:
-        """Mean difference in steps."""
-        return self.absolute / self.count / self.scale if self.scale and self.count else None
-
-    @property
-    def mean(self) -> float:
-        """Mean difference."""
-        return self.absolute / max(self.count, 1)
-
-    @property
-    def share(self) -> float:
-        """Share of the values that are equal: on a grid the same integer."""
-        return self.equal / max(self.count, 1)
 
 
 class Comparison:
@@ -95,35 +36,49 @@ class Comparison:
     Args:
         model: flat.
         observer: the file.
+        single: whether the file takes one sample at a time, of which Keras can take several.
     """
 
-    def __init__(self, model: keras.Model, observer: Observer):
+    def __init__(self, model: keras.Model, observer: Observer, single: bool = False):
         self.model, self.observer = model, observer
         self.probes = probes(model)
+        tensors = (*graph_of(model).inputs, *(probe.tensor for probe in self.probes))
+        self.joins = single and all(tuple(x.shape[:1]) == (None,) for x in tensors)
+        """Whether several batches of the file, of a sample each, may be one of Keras'."""
+        self._mixed: bool | None = None
         self.candidates = match(self.probes, observer, {operation.name for operation in model.operations})
         self.tensors: list[FileTensor | None] = [None] * len(self.probes)
         self.whole = [Values(probe.scale) for probe in self.probes]
         self.own = [Values(probe.scale) for probe in self.probes]
-        self.outputs: dict[str, np.ndarray] = {}
+        self.outputs: list[dict[str, np.ndarray]] = []
+        """Of the file, by name, for each of the batches that were added last."""
         self._found = [place for place, candidates in enumerate(self.candidates) if candidates.tensors]
         self._forward = functional(graph_of(model).inputs, [self.probes[place].tensor for place in self._found])
         self._order: dict[tuple[int, Any], tuple[int, ...] | None] = {}
         self._local: keras.Model | None = None
         self._fed: list[int] = []
 
-    def add(self, keras_inputs: Sequence[Any], file_inputs: Mapping[str, np.ndarray]) -> None:
+    def add(self, keras_inputs: Sequence[Any], file_inputs: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Run both on a batch.
 
         Args:
             keras_inputs: in the order of the model's.
-            file_inputs: the same samples by the names of the file's inputs, in its dtypes.
+            file_inputs: the same samples by the names of the file's inputs, in its dtypes, in as many batches as the
+                file takes them in: one, unless `joins`.
         """
+        if len(file_inputs) > 1 and self._mixes(keras_inputs, len(file_inputs)):
+            outputs = []
+            for place, batch in enumerate(file_inputs):
+                self.add([x[place : place + 1] for x in keras_inputs], [batch])
+                outputs += self.outputs
+            self.outputs = outputs
+            return
         wanted = [tensor for place in self._found for tensor in self.candidates[place].tensors]
         wanted = list({tensor.key: tensor for tensor in [*wanted, *self.observer.outputs.values()]}.values())
-        received = {
-            tensor.key: value for tensor, value in zip(wanted, self.observer.run(file_inputs, wanted), strict=True)
-        }
-        self.outputs = {name: received[tensor.key] for name, tensor in self.observer.outputs.items()}
+        runs = [self.observer.run(batch, wanted) for batch in file_inputs]
+        places = {tensor.key: place for place, tensor in enumerate(wanted)}
+        self.outputs = [{name: run[places[x.key]] for name, x in self.observer.outputs.items()} for run in runs]
+        received = together(wanted, runs, file_inputs[0] if self.joins else None)
         ours = dict(zip(self._found, outputs_of(self._forward, keras_inputs), strict=True))
         if self._local is None:
             for place in self._found:
@@ -133,6 +88,15 @@ class Comparison:
         for place, laid in theirs.items():
             self.whole[place].add(ours[place], laid)
             self.own[place].add(own[place], laid)
+
+    def _mixes(self, keras_inputs: Sequence[Any], count: int) -> bool:
+        """Return whether what Keras computes of the last of some samples depends on the others."""
+        if self._mixed is None:
+            every = outputs_of(self._forward, keras_inputs)
+            alone = outputs_of(self._forward, [x[-1:] for x in keras_inputs])
+            pairs = zip(every, alone, strict=True)
+            self._mixed = any(len(x) != count * len(one) or not _alike(x[-len(one) :], one) for x, one in pairs)
+        return self._mixed
 
     def _beside(
         self, keras_inputs: Sequence[Any], ours: Mapping[int, np.ndarray], received: Mapping[Any, np.ndarray]
@@ -303,3 +267,22 @@ def outputs_of(model: keras.Model, inputs: Sequence[Any]) -> list[np.ndarray]:
     with float32_view(model):
         outputs = model([keras.ops.convert_to_tensor(x) for x in inputs], training=False)
     return [np.asarray(keras.ops.convert_to_numpy(x), np.float64) for x in keras.tree.flatten(outputs)]
+
+
+def together(
+    tensors: Sequence[FileTensor], runs: Sequence[Sequence[np.ndarray]], batch: Mapping[str, np.ndarray] | None
+) -> dict[Any, np.ndarray]:
+    """Return the tensors of several batches as those of one, by key.
+
+    Args:
+        tensors: of a file; where that takes one sample at a time, some have no axis for the samples.
+        runs: their values in each batch.
+        batch: the first one; `None`: there is one alone, and its tensors stay as they are.
+    """
+    rows = len(next(iter(batch.values()))) if batch else 0
+    joined = {}
+    for tensor, *parts in zip(tensors, *runs, strict=True):
+        has_rows = parts[0].ndim > 0 and len(parts[0]) == rows
+        one = parts[0] if batch is None else np.concatenate(parts) if has_rows else np.stack(parts)
+        joined[tensor.key] = one
+    return joined

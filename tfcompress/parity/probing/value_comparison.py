@@ -13,8 +13,9 @@ from tfcompress.graph.recursion_limit import functional
 from tfcompress.parity.probing.axis_order import in_order, laid_alike
 from tfcompress.parity.probing.file_tensors import FileTensor, Observer
 from tfcompress.parity.probing.model_tensors import probes
-from tfcompress.parity.probing.tensor_comparison import Values, outputs_of
+from tfcompress.parity.probing.tensor_comparison import outputs_of, together
 from tfcompress.parity.probing.tensor_matching import fits
+from tfcompress.parity.probing.values import Values
 
 LEAST = 6.0
 """dB from which on a tensor of the file may be one of the model: those of others differ by 0 or less."""
@@ -67,9 +68,7 @@ class ValueComparison:
         ours = outputs_of(self._model, keras_inputs)
         first = not self._orders
         wanted = self._candidates if first else list({x.key: x for x in self.tensors.values()}.values())
-        runs = [self.observer.run(batch, wanted) for batch in file_inputs]
-        rows = len(next(iter(file_inputs[0].values())))
-        theirs = {x.key: _together(parts, rows) for x, *parts in zip(wanted, *runs, strict=True)}
+        theirs = together(wanted, [self.observer.run(batch, wanted) for batch in file_inputs], file_inputs[0])
         if first:
             self._match(ours, theirs)
         for place, tensor in self.tensors.items():
@@ -103,9 +102,3 @@ class ValueComparison:
         for place, (likeness, tensor) in best.items():
             if likeness >= most[tensor.key] - BESIDE:
                 self.tensors[place] = tensor
-
-
-def _together(parts: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """Return a tensor of several batches as one; some have no axis for the samples where there is one at a time."""
-    has_rows = parts[0].ndim > 0 and len(parts[0]) == rows
-    return np.concatenate(parts) if has_rows else np.stack(parts)
