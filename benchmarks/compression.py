@@ -18,6 +18,8 @@ container_tflite.json and narrow_kernels.json.
     tflite  .tflite files: a perceptron 784-1024-1024-10 for MNIST whose weights have 8, 4 and 2 bits, activations
             static, dynamic and float, and MobileNetV2 with 8 and 4 bits: bytes, time of one inference on one thread,
             the files of a network in turns, accuracy; and what of a ResNet-8 file is neither weight nor bias
+    blockwise  files of a perceptron for MNIST with weights of 4 bits, a scale for each channel or for each 32 inputs,
+            beside a peer's: bytes, time of one inference on one thread, accuracy, and how near outputs are to float's
     blockwise_kernels  products with weights of 4, 8 and 2 bits in blocks in ONNX Runtime (MatMulNBits): time beside
             float, for several sizes and numbers of rows
     tflite_kernels  three layers of one kind in a file, by activations, with weights of 8, 4 and 2 bits: bytes and time
@@ -42,6 +44,7 @@ from benchmarks.rounding import adaround, learned
 
 PARTS: dict[str, Callable[[Setting], None]] = {
     "adaround": adaround,
+    "blockwise": blockwise.files,
     "blockwise_kernels": blockwise.kernels,
     "cluster": cluster,
     "codebooks": codebooks,
@@ -63,6 +66,7 @@ if __name__ == "__main__":
         needed={
             **dict.fromkeys(("adaround", "codebooks", "learned"), ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")),
             "peers": ("mnist.npz", "cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras"),
+            "blockwise": ("mnist.npz",),
             "tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras"),
         },
         apart={"clustered": clustered},

@@ -156,13 +156,14 @@ def onnx_runtime(
         return pathlib.Path(made).read_bytes()
 
 
-def onnx_runtime_matmul(path: pathlib.Path, bits: int, accuracy_level: int | None = None) -> bytes:
-    """Return a float ONNX file whose products with constant matrices ONNX Runtime made MatMulNBits, in blocks of 128.
+def onnx_runtime_matmul(path: pathlib.Path, bits: int, accuracy_level: int | None = None, block: int = 128) -> bytes:
+    """Return a float ONNX file whose products with constant matrices ONNX Runtime made MatMulNBits.
 
     Args:
         path: The float file.
         bits: 4 or 2.
         accuracy_level: Of the operator; `None`: none is written, which is the default.
+        block: How many inputs share a scale.
     """
     import onnx
 
@@ -170,7 +171,7 @@ def onnx_runtime_matmul(path: pathlib.Path, bits: int, accuracy_level: int | Non
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     logging.getLogger().setLevel(logging.ERROR)
-    made = MatMulNBitsQuantizer(onnx.load(path), bits=bits, accuracy_level=accuracy_level)
+    made = MatMulNBitsQuantizer(onnx.load(path), bits=bits, block_size=block, accuracy_level=accuracy_level)
     made.process()
     return bytes(made.model.model.SerializeToString())
 

@@ -202,7 +202,17 @@ def precision() -> str:
     )
 
 
+def blockwise_kernels() -> str:
+    """Return the times of MatMulNBits: with 4 bits of all sizes, otherwise of one."""
+    whole = ("1024", "1024")
+    rows = rows_of("blockwise_kernels")
+    return table(
+        [row for row in rows if row["weights"] == "4 bits" or (str(row["inputs"]), str(row["outputs"])) == whole]
+    )
+
+
 BLOCKS = {
+    "blockwise_kernels": blockwise_kernels,
     "precision": precision,
     "sparse": sparse,
     "pruned_mnist": pruned_mnist,

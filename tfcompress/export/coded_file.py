@@ -15,6 +15,7 @@ from tfcompress.core.arguments import check_choice
 from tfcompress.core.out_of_memory import give_back
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx.detached_constants import without_large_constants
+from tfcompress.export.onnx.stored_weights import WIDE
 from tfcompress.export.onnx.weights.coding import CodedWeight, code
 from tfcompress.export.onnx.weights.plain import Plain
 from tfcompress.export.plan.file_operators import FileArithmetic, StoredWeight
@@ -116,7 +117,9 @@ def as_coded(narrow: Iterable[StoredWeight], stored: Sequence[CodedWeight]) -> t
 
     def coded(weight: StoredWeight) -> StoredWeight:
         form = forms.get(weight.layer, "int8") if weight.type == "int8" else "int8"
-        return weight if form == "int8" else dataclasses.replace(weight, type=form)
+        if form == "int8":
+            return weight
+        return dataclasses.replace(weight, type=form, why="" if weight.why == WIDE else weight.why)
 
     return tuple(map(coded, narrow))
 

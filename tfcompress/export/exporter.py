@@ -120,8 +120,11 @@ def export(
         weights: "plain": integer weights of a `.onnx` file stand in it as int8. "coded": each is stored in the form
             that takes the fewest bytes (4 or 2 bits, places in a table, a mask or gaps and codes), and ONNX Runtime
             unpacks it when it loads the file: the same kernels with the same numbers, at the same speed. "auto": so
-            where the file gets smaller by it, and plain otherwise, as in `.tflite` and float files. Types of 4 bits
-            take opset=21, of 2 bits opset=25; below, bits are packed into bytes. The artifact says how each is stored.
+            where the file gets smaller by it, and plain otherwise, as in `.tflite` and float files; and, where a
+            model's weights alone are quantized, dense layers with 3 or 4 bits become ONNX Runtime's own MatMulNBits, as
+            far as that is no slower than float: it rounds its input to 8 bits at run time, no other runtime has it, and
+            in browsers it is slow. Types of 4 bits take opset=21, of 2 bits opset=25; below, bits are packed into
+            bytes. The artifact says how each is stored.
         names: whether a `.tflite` file of a quantized model, and one with coded weights, has the names of its inner
             tensors, for those who look into it with other tools. No runtime reads them, and `tfcompress.debug` has them
             of the artifact. Inputs and outputs always have theirs; so has all in other files.

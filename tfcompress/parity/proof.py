@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,8 +105,8 @@ def verify(  # noqa: PLR0917
     ways: Iterator[list[dict[str, np.ndarray]]] = iter(())
     if deployment is not None and rounds:
         ways = _rounded_otherwise(model, trace, inputs, deployment)
-    elif deployment is not None and deployment.rounding:
-        ways = _inputs_rounded(model, trace, inputs, deployment.rounding)
+    if deployment is not None and deployment.rounding:
+        ways = itertools.chain(ways, _inputs_rounded(model, trace, inputs, deployment.rounding))
     alike: list[dict[str, np.ndarray]] = []
     least = precision if scales is None else "float32"
     while True:
