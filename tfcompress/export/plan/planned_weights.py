@@ -80,6 +80,7 @@ class PlannedWeights:
         self.attached: set[str] = set()
         self.stored: dict[str, dict[str, str]] = {}
         self.rounding: set[str] = set()
+        self._by_magnitudes: dict[str, set[str]] = {}
         self._by_size: dict[int, list[Affine]] = {}
         for one in self.weights:
             self._by_size.setdefault(one.encoding.integers.size, []).append(one.encoding)
@@ -116,12 +117,11 @@ class PlannedWeights:
         Args:
             found: From `find`, a matrix.
         """
-        for one in self.weights:
-            own = one.encoding.integers
-            if own.size == found.integers.size:
-                pairs = [(own.reshape(found.shape), found.integers), (own.reshape(found.shape[::-1]), found.integers.T)]
-                if any(np.array_equal(np.abs(a), np.abs(b)) for a, b in pairs):
-                    self.rounding.add(one.layer)
+        if not self._by_magnitudes:
+            for one in self.weights:
+                self._by_magnitudes.setdefault(digest(np.abs(one.encoding.integers)), set()).add(one.layer)
+        for laid_out in (found.integers, found.integers.T):
+            self.rounding |= self._by_magnitudes.get(digest(np.abs(laid_out)), set())
 
     def with_bias(self, found: Affine, bias: np.ndarray, input_scale: Any, axis: int) -> tuple[Affine, Affine]:
         """Return a kernel's weights and its bias as integers: `encode_bias`, which may need coarser weights.

@@ -57,3 +57,14 @@ def test_scales_that_float16_does_not_hold_are_refused(tmp_path):
     model.layers[0].kernel.assign(model.layers[0].kernel * 1e-9)
     with pytest.raises(ValueError, match="Expected weights whose scales float16 holds"):
         tfc.export(tfc.quantize(model, "int4_blockwise"), tmp_path / "m.tflite")
+
+
+def test_blocks_stand_beside_integer_layers(tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [L.Dense(64, activation="relu", name="first"), L.Dense(64, name="middle"), L.Dense(6, name="last")]
+    model = keras.Sequential([keras.Input((64,), name="x"), *layers])
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype("float32")
+    quantized = tfc.quantize(model, {"middle": "int4_blockwise", ".*": "int8"}, x)
+    artifact = tfc.export(quantized, tmp_path / "m.tflite", verify=x)
+    assert artifact.operators.kinds["FULLY_CONNECTED"] == 3 and artifact.precision == "int8"
+    assert [(one.layer, one.type) for one in artifact.operators.narrow] == [("middle", "int4")]
