@@ -9,6 +9,7 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.evaluation.file_constants import count_onnx
+from tfcompress.evaluation.inspection import inspect_file
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.onnx.recurring_nodes import BIAS, KERNEL, PAIR
 from tfcompress.export.onnx.weights.decoders import GAPS
@@ -103,6 +104,8 @@ def test_what_is_known_of_the_file(artifacts):
     assert again.integer == plain.operators.integer and again.kinds == plain.operators.kinds
     assert count_onnx(coded.path) == count_onnx(plain.path)
     assert coded.nbytes < 0.35 * plain.nbytes
+    said = "stored in fewer bits and unpacked when the file is loaded"
+    assert [said in str(inspect_file(one.path)) for one in (plain, coded)] == [False, True]
 
 
 def test_newer_opsets_have_narrow_types(artifacts):

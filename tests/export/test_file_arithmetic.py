@@ -139,6 +139,7 @@ def test_a_layer_left_float_is_no_error(tmp_path):
         ("int8_weights", "int8 weights"),
         ("float16", "float16"),
         (tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=4)), "int8x4"),
+        (tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=2, range="mse"), activations=None), "int2 weights"),
     ],
 )
 def test_precision_is_read_in_the_file(recipe, precision, tmp_path):

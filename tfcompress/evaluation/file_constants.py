@@ -120,7 +120,7 @@ def dtype_of(tensor: Any) -> str:
 
 
 def stored_bytes(tensor: Any, dtype: str) -> int:
-    """Return how many bytes an ONNX tensor's numbers have; two of 4 bits share one."""
+    """Return how many bytes an ONNX tensor's numbers have; two of 4 bits share one, or four of 2."""
     from onnx import helper
 
     if dtype == "string":
@@ -128,6 +128,8 @@ def stored_bytes(tensor: Any, dtype: str) -> int:
     size = math.prod(tensor.dims)
     if dtype in ("int4", "uint4", "float4e2m1"):
         return (size + 1) // 2
+    if dtype in ("int2", "uint2"):
+        return (size + 3) // 4
     return size * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
 
 

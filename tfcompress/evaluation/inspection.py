@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.evaluation.file_constants import bytes_by_dtype
+from tfcompress.evaluation.file_constants import bytes_by_dtype, open_onnx
 from tfcompress.export.file_arithmetic import read_arithmetic
+from tfcompress.export.onnx.weights.folding import is_coded
 from tfcompress.reports.tables import plain, to_text
 from tfcompress.runtime.external_data import external_files
 from tfcompress.runtime.integer_io import with_grids
@@ -53,6 +54,7 @@ class Inspection:
         outputs: By name, in the order of the file.
         operators: By kind, in the order in which they come first; without those that compute nothing.
         bytes_by_kind: {dtype of constants, or what else there is: bytes}; together `nbytes`.
+        coded: Whether integers are unpacked when the file is loaded: operators have them as they are then.
     """
 
     path: pathlib.Path
@@ -63,6 +65,7 @@ class Inspection:
     outputs: dict[str, TensorInfo]
     operators: tuple[OperatorKind, ...]
     bytes_by_kind: dict[str, int]
+    coded: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -79,6 +82,7 @@ class Inspection:
         lines = [f"{self.path}: {self.format}, {self.precision}, {self.nbytes:,} bytes"]
         lines += [f"  input {_line(name, info)}" for name, info in self.inputs.items()]
         lines += [f"  output {_line(name, info)}" for name, info in self.outputs.items()]
+        lines += ["  integers are stored in fewer bits and unpacked when the file is loaded"] if self.coded else []
         operators = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for title in ("operator", "integer", "float", "weights", "stored as"):
             operators.add_column(title, justify="left" if title in ("operator", "stored as") else "right")
@@ -140,4 +144,5 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
     sizes = {f"{dtype} constants": size for dtype, size in sorted(constants.items(), key=lambda item: -item[1])}
     sizes[REST] = nbytes - sum(constants.values())
     specs = with_grids(runner.input_specs, runner), with_grids(runner.output_specs, runner)
-    return Inspection(file, runner.format, arithmetic.precision, nbytes, *specs, operators, sizes)
+    coded = runner.format == "onnx" and is_coded(open_onnx(file))
+    return Inspection(file, runner.format, arithmetic.precision, nbytes, *specs, operators, sizes, coded)

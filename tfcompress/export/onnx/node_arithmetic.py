@@ -14,7 +14,7 @@ from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.export.onnx.weights.folding import folded
 from tfcompress.export.onnx.weights.matmul_nbits import INT8_INPUTS, KIND, PackedMatrix
-from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
+from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label, width
 from tfcompress.export.plan.planned_weights import digest
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.runtime.external_data import raw_values
@@ -38,17 +38,20 @@ SILENT = ("Cast", "Constant", "Identity", "If", "Loop", "Scan")
 SHAPES = ("Shape", "Size")
 """What looks at a tensor's shape, whatever its values."""
 
+NARROW = {"int2": 2, "int4": 4}
+"""Bits of dtypes that have fewer than 8."""
+
 LARGE = 1024
 """Bytes from which on the values of a constant can't be a shape."""
 
 
 class _Stored(NamedTuple):
-    """A constant: its dtype, size and rank; the largest |integer| and digest of int8; the value of a scalar."""
+    """A constant: its dtype, size and rank; the bits and digest of int8; the value of a scalar."""
 
     dtype: str = ""
     size: int = 0
     rank: int = 0
-    largest: int = 0
+    bits: int = 0
     digest: str = ""
     value: float | None = None
 
@@ -101,21 +104,21 @@ class _Reader:
                 if raw:
                     matrix = PackedMatrix.read(node, np.frombuffer(raw, np.uint8).reshape(tensor.dims))
                     found = matrix.integers
-                    largest = int(np.abs(found.astype(np.int16)).max(initial=0))
-                    yield tensor.name, _Stored(f"int{matrix.bits}", found.size, 2, largest, digest(found))
+                    yield tensor.name, _Stored(f"int{matrix.bits}", found.size, 2, width(found), digest(found))
 
     def stored_of(self, tensor: Any) -> _Stored:
         if not tensor.data_type:  # a Constant that is a string, or a plain number
             return _Stored(size=1)
         dtype = self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        size, largest, found, value = int(np.prod(tensor.dims)), 127, "", None
+        bits = NARROW.get(dtype.name, 8)
+        size, found, value = int(np.prod(tensor.dims)), "", None
         if dtype == np.int8 and (raw := raw_values(tensor, self.path)):
             values = np.frombuffer(raw, np.int8)
-            largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
+            bits = width(values)
             found = digest(values)
         if size == 1 and dtype.kind in "fiu" and not self.onnx.external_data_helper.uses_external_data(tensor):
             value = float(self.onnx.numpy_helper.to_array(tensor).item())
-        return _Stored(dtype.name, size, len(tensor.dims), largest, found, value)
+        return _Stored(dtype.name, size, len(tensor.dims), bits, found, value)
 
     def read_graph(self, graph: Any, outer: dict[str, str]) -> None:
         kinds = {**outer}
@@ -223,7 +226,7 @@ class _GraphReader:
         else:
             return  # indices
         if stored.dtype.startswith("int"):
-            self.reader.kernels.append(stored.largest)
+            self.reader.kernels.append(stored.bits)
         self.reader.halves = self.reader.halves or stored.dtype == "float16"
         if packed:
             self.reader.activations = self.reader.activations or "dynamic"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from tfcompress.quantization.numerics.grid import Grid
 
 MOST_LAYERS = 4
@@ -135,19 +137,29 @@ def label(kernels: Iterable[int], activations: int | str | None, halves: bool) -
     """Return the name of a precision.
 
     Args:
-        kernels: The largest |integer| of each constant weight that is stored in integers.
+        kernels: The bits of each constant weight that is stored in integers (see `width`).
         activations: The bits of activations; "dynamic": those of products are rounded at run time; `None`: float.
         halves: Whether weights are stored in 16 bits floats.
 
-    >>> label([127], 16, False), label([127], 8, False), label([7], "dynamic", False), label([100], None, False)
+    >>> label([8], 16, False), label([4, 8], 8, False), label([4], "dynamic", False), label([8], None, False)
     ('int16x8', 'int8', 'dynamic int4', 'int8 weights')
     """
-    largest = list(kernels)
-    bits = max((max(most, 1).bit_length() + 1 for most in largest), default=8)
+    widths = list(kernels)
+    bits = max(widths, default=8)
     if activations == "dynamic":
         return f"dynamic int{bits}"
     if isinstance(activations, int):
         return f"int{activations}" if activations == bits else f"int{activations}x{bits}"
-    if largest:
+    if widths:
         return f"int{bits} weights"
     return "float16" if halves else "float32"
+
+
+def width(integers: np.ndarray) -> int:
+    """Return how many bits signed integers need, at least 2.
+
+    >>> width(np.array([-7, 7])), width(np.array([-2, 1])), width(np.array([-128, 0])), width(np.zeros(3, int))
+    (4, 2, 8, 2)
+    """
+    least, most = int(integers.min(initial=0)), int(integers.max(initial=0))
+    return max(most, -least - 1, 1).bit_length() + 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label
+from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label, width
 from tfcompress.export.plan.planned_weights import digest
 from tfcompress.export.tflite.integer_operators import FIXED
 from tfcompress.export.tflite.weights.packed_integers import BITS, unpack
@@ -166,16 +166,10 @@ class _Reader:
             return None
         kind = self.type(index)
         if kind in INTEGERS and self.quantized(index):
-            self.kernels.append(self.largest(index, kind))
+            self.kernels.append(width(self.integers(index)) if kind in BITS else 8)
             return kind.lower() if kind in BITS else "int8"
         self.halves = self.halves or kind == "FLOAT16"
         return {"FLOAT16": "float16", "FLOAT32": "float32"}.get(kind)
-
-    def largest(self, index: int, kind: str) -> int:
-        if kind not in BITS:
-            return 127
-        values = self.integers(index)
-        return max(int(values.max(initial=0)), -int(values.min(initial=0)))
 
     def digest(self, index: int) -> str:
         return digest(self.integers(index)) if self.type(index) in BITS else ""

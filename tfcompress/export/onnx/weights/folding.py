@@ -29,7 +29,7 @@ def folded(proto: Any, path: pathlib.Path) -> Any:
 
     proto = inlined(proto)
     computed = computed_of_constants(proto.graph)
-    if not any(_decodes(node) for node in computed):
+    if not _decode(computed):
         return proto
     inferred = onnx.shape_inference.infer_shapes(without_large_constants(proto)).graph
     scales = {node.input[1] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
@@ -75,6 +75,15 @@ def computed_of_constants(graph: Any, around: Iterable[str] = ()) -> list[Any]:
             known.update(node.output)
             found.append(node)
     return found
+
+
+def is_coded(proto: Any) -> bool:
+    """Return whether integers of a model are computed of constants: of an `onnx.ModelProto`."""
+    return _decode(computed_of_constants(inlined(proto).graph))
+
+
+def _decode(computed: Iterable[Any]) -> bool:
+    return any(_decodes(node) for node in computed)
 
 
 def _decodes(node: Any) -> bool:
