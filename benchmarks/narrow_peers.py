@@ -15,6 +15,7 @@ import numpy as np
 
 import tfcompress as tfc
 from benchmarks import data, peers
+from benchmarks.coded import form_of_largest
 from benchmarks.files import NOTHING, Folder, accuracy, outputs, runner
 from benchmarks.harness import FOLDER, Setting, cached, each_step, per_round, rows_of, save, show
 from benchmarks.networks import large, trained_perceptron, trained_resnet8
@@ -37,11 +38,12 @@ OURS: dict[str, Recipe] = {
     "w4a8, AdaRound": "w4a8",
     "dynamic_int4": "dynamic_int4",
     "int4_weights": "int4_weights",
+    "int4_blockwise": "int4_blockwise",
     "int2_weights": "int2_weights",
     "int2_weights, range='mse'": tfc.QuantizeConfig(tfc.WeightSpec(bits=2, range="mse"), activations=None),
 }
 """All recipes; int8 is what the others' time is compared with."""
-ROUNDED = "w4a8, AdaRound"
+ROUNDED, BLOCKS = "w4a8, AdaRound", "int4_blockwise"
 DATA_FREE = [way for way in OURS if way.startswith(("dynamic", "int4", "int2"))]
 KIND = {".tflite": "TFLite", ".onnx": "ONNX"}
 FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -50,7 +52,7 @@ FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     (".onnx", {}),
     (".onnx", {"weights": "coded"}),
 )
-"""How each model but that of int8 is exported."""
+"""How each model but that of int8 is exported; plainly to ONNX of those of 4 bits one, which has the bytes of int8."""
 AI_EDGE = (
     "static_wi4_ai8",
     "dynamic_wi4_afp32",
@@ -72,13 +74,13 @@ class Case:
         model: Float.
         images: To calibrate with.
         test: Images and labels; `None`: the weights are random.
-        rounded: Whether AdaRound is measured, too.
+        also: Which recipe of ours is measured of this network alone.
     """
 
     model: keras.Model
     images: np.ndarray
     test: data.Arrays | None = None
-    rounded: bool = False
+    also: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,27 +91,27 @@ class Made:
         way: Who made it and how.
         format: TFLite or ONNX.
         path: Where it is; `None`: it was refused.
-        reason: Why.
+        said: Why; or how the largest weight of a coded file is stored.
     """
 
     way: str
     format: str
     path: pathlib.Path | None
-    reason: str = ""
+    said: str = ""
 
 
 def perceptron(setting: Setting) -> Case:
     """Return the perceptron that was trained on MNIST."""
     train, test = data.mnist(setting.data)
     model = trained_perceptron(train, setting.cache / "compression_tflite")
-    return Case(model, data.flat(train[0][:IMAGES]), (data.flat(test[0]), test[1]))
+    return Case(model, data.flat(train[0][:IMAGES]), (data.flat(test[0]), test[1]), also=BLOCKS)
 
 
 def resnet(setting: Setting) -> Case:
     """Return ResNet-8 that was trained on CIFAR-10."""
     train, test = data.cifar10(setting.data)
     images, x = (given[0].astype(np.float32) for given in (train, test))
-    return Case(trained_resnet8(setting.data), images[:IMAGES], (x, test[1]), rounded=True)
+    return Case(trained_resnet8(setting.data), images[:IMAGES], (x, test[1]), also=ROUNDED)
 
 
 def mobilenet(setting: Setting) -> Case:
@@ -140,21 +142,21 @@ def beside_peers(setting: Setting) -> None:
 def ours(folder: Folder, case: Case) -> Iterator[Made]:
     """Yield our files; what has the bytes of the file before it is left out."""
     for way, recipe in OURS.items():
-        how: dict[str, Any] = {}
-        if way == ROUNDED:
-            if not case.rounded:
-                continue
-            how["rounding"] = tfc.AdaRound(folder=folder.path / "adaround")
-        quantized = tfc.quantize(case.model, recipe, None if way in DATA_FREE else case.images, **how)
+        if way in {ROUNDED, BLOCKS} - {case.also}:
+            continue
+        images = None if way in DATA_FREE else case.images
+        rounding = tfc.AdaRound(folder=folder.path / "adaround") if way == ROUNDED else "nearest"
+        quantized = tfc.quantize(case.model, recipe, images, rounding=rounding)
         last = b""
         for suffix, wished in FORMS:
-            wishes = ", ".join(f"{key}={value!r}" for key, value in wished.items())
-            if way == "int8" and wished:
+            if (wished and way == "int8") or (suffix == ".onnx" and not wished and way not in ("int8", "w4a8")):
                 continue
-            path = folder.name(f"ours {way} {wishes}", suffix)
-            tfc.export(quantized, path, overwrite=True, **wished)
+            wishes = "".join(f", {key}={value!r}" for key, value in wished.items())
+            path = folder.name(f"ours {way}{wishes}", suffix)
+            artifact = tfc.export(quantized, path, overwrite=True, **wished)
             if path.read_bytes() != last:
-                yield Made(f"tfcompress {way}" + (f", {wishes}" if wishes else ""), KIND[suffix], path)
+                stored = form_of_largest(artifact) if artifact.weights else ""
+                yield Made(f"tfcompress {way}{wishes}", KIND[suffix], path, stored)
             last = path.read_bytes()
 
 
@@ -188,7 +190,7 @@ def attempt(folder: Folder, way: str, suffix: str, make: Callable[[], bytes]) ->
         raise
     except Exception as error:  # a peer's own, of any kind
         print(f"FAILED: {way}: {error}", file=sys.stderr)
-        return Made(way, format, None, f"refused: {str(error).splitlines()[0]}")
+        return Made(way, format, None, f"refused: {str(error).splitlines()[0].rpartition('Error: ')[2]}")
     return Made(way, format, path)
 
 
@@ -201,20 +203,18 @@ def measured(network: str, format: str, made: list[Made], case: Case, setting: S
     for one in chosen:
         row: dict[str, Any] = {"network": network, "format": format, "file": one.way}
         if one.path is None:
-            rows.append({**row, "bytes": NOTHING, "ms": NOTHING, "time": NOTHING, "accuracy %": NOTHING})
+            rows.append({**row, **dict.fromkeys(("bytes", "ms", "time", "accuracy %"), NOTHING), "stored as": one.said})
         else:
             taken = times[one.way]
             row |= {"bytes": one.path.stat().st_size, "ms": f"{np.median(taken):.{4 if np.median(taken) < 1 else 2}f}"}
             row |= {"time": f"{np.median(taken / times['tfcompress int8']):.2f}"}
-            rows.append({**row, "accuracy %": percent(one.path, case.test, setting.cache)})
-        rows[-1]["constants"] = one.reason or stored_in(one.path)
+            row["accuracy %"] = percent(one.path, case.test, setting.cache)
+            rows.append({**row, "stored as": one.said or stored_in(one.path)})
     return rows
 
 
-def stored_in(path: pathlib.Path | None) -> str:
+def stored_in(path: pathlib.Path) -> str:
     """Return the dtypes of a file's constants, as far as they have many bytes."""
-    if path is None:
-        return NOTHING
     found = bytes_by_dtype(path)
     shares = {dtype: size / sum(found.values()) for dtype, size in sorted(found.items(), key=lambda one: -one[1])}
     return ", ".join(f"{dtype} {share:.0%}" for dtype, share in shares.items() if share >= LEAST)
