@@ -5,7 +5,7 @@ container_tflite.json and narrow_kernels.json.
 
     adaround       accuracy of ResNet-8 on CIFAR-10 with weights of 4 and 3 bits and activations of 8, rounded to the
                    nearest, by AdaRound and by GPTQ
-    learned        the same with weights of 4 and 2 bits, trained with scales that are found or learned (hours)
+    learned        the same with weights of 4, 3 and 2 bits, trained after AdaRound, and the bytes of the .onnx (hours)
     cluster        a training step with 16 values for each kernel, beside tfmot's on tf_keras
     codebooks      what tables of 2 to 8 bits keep of ResNet-8's kernels, and its accuracy then, without training
     cluster_large  time and memory of `tfc.cluster` on 25 million weights, in one kernel and in four

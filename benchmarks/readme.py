@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import picture, pruning
+from benchmarks import picture, pruning, rounding
 from benchmarks import precision as mixed
 from benchmarks.harness import FOLDER, ROOT, rows_of
 
@@ -194,6 +194,11 @@ def pruned_cifar10() -> str:
     return table(pruning.cifar10_summary(rows_of(pruning.CIFAR10)))
 
 
+def learned() -> str:
+    """Return the accuracies of ResNet-8 that was trained with few bits."""
+    return table(rounding.learned_summary(rows_of(rounding.LEARNED)))
+
+
 def precision() -> str:
     """Return the accuracies of networks that were trained in mixed precision."""
     networks = {"precision_mnist": "small net, MNIST", "precision_cifar10": "ResNet-8, CIFAR-10"}
@@ -213,6 +218,7 @@ def blockwise_kernels() -> str:
 
 BLOCKS = {
     "blockwise_kernels": blockwise_kernels,
+    "learned": learned,
     "precision": precision,
     "sparse": sparse,
     "pruned_mnist": pruned_mnist,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import tempfile
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import tfcompress as tfc
 from benchmarks import data
 from benchmarks.files import accuracy, outputs
-from benchmarks.harness import Setting, clocks, collected, mean_and_each, rows_of, save, show
+from benchmarks.harness import Setting, clocks, collected, mean_and_each, rows_of, show
 from benchmarks.networks import Fit, fit, trained_resnet8
 
 IMAGES = 512
@@ -23,8 +24,45 @@ WIDTHS = {"4 bits": {}, "4 bits, mse": {"range": "mse"}, "3 bits, mse": {"bits":
 """Of all weights, with activations of 8 bits: what a `WeightSpec` of 4 bits is told besides."""
 
 SEEDS = (0, 1, 2)
-TRAINED = {"moving average": ("minmax", "ema"), "learned": ("learned", "learned")}
-EPOCHS, RATE = 6, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Weights of few bits that are trained.
+
+    Attributes:
+        weights: {regular expression for names of layers: of their weights}; all others have 8 bits.
+        epochs: Of the training, after AdaRound.
+        rate: Of the training.
+    """
+
+    weights: dict[str, tfc.WeightSpec]
+    epochs: int
+    rate: float
+
+    def model(self, start: keras.Model, calibration: np.ndarray, folder: pathlib.Path) -> keras.Model:
+        """Return the quantized model, rounded but not trained."""
+        config = {layers: tfc.QuantizeConfig(spec) for layers, spec in {**self.weights, ".*": few(8)}.items()}
+        return tfc.quantize(start, config, calibration, rounding=tfc.AdaRound(folder=folder))
+
+
+def few(bits: int) -> tfc.WeightSpec:
+    """Return weights of so many bits whose scale is trained."""
+    return tfc.WeightSpec(bits=bits, range="learned")
+
+
+LEARNED = "compression_learned"
+TRAINED = {
+    "4 bits": Trained({"conv2d_.*": few(4)}, epochs=1, rate=5e-4),
+    "3 bits, in the largest kernel three values": Trained(
+        {"conv2d_7": tfc.WeightSpec(range="ternary"), "conv2d_.*": few(3)}, epochs=2, rate=1e-3
+    ),
+    "2 bits": Trained({"conv2d_.*": few(2)}, epochs=5, rate=1.5e-3),
+    "2 bits, 8 in the two convolutions of 1x1": Trained(
+        {"conv2d_[58]": few(8), "conv2d_.*": few(2)}, epochs=2, rate=7e-4
+    ),
+}
+"""The first convolution and the dense layer have 8 bits."""
 
 
 def adaround(setting: Setting) -> None:
@@ -58,40 +96,57 @@ def adaround(setting: Setting) -> None:
 
 
 def learned(setting: Setting) -> None:
-    """Train with weights of 4 and 2 bits; print and save. Each run is kept as soon as it is done."""
+    """Train with weights of few bits; print and save. Each run is kept as soon as it is done."""
     train, test = data.cifar10(setting.data)
     start = trained_resnet8(setting.data)
     x, y = test[0].astype(np.float32), test[1]
 
-    def run(way: str, bits: int, seed: int) -> dict[str, Any]:
+    def run(weights: str, seed: int) -> dict[str, Any]:
         keras.utils.set_random_seed(seed)
-        weights, activations = TRAINED[way]
-        config = tfc.QuantizeConfig(
-            tfc.WeightSpec(bits=bits, range=weights), tfc.ActivationSpec(range=activations), first_and_last_bits=8
-        )
-        model = tfc.quantize(start, config, train[0][:IMAGES].astype(np.float32))
-        seconds = fit(Fit(EPOCHS, RATE, seed, augment=True), keras, model, train)
-        return {"Keras %": percent(model, x, y), **in_files(model, x, y), "processor s per epoch": round(seconds, 1)}
+        how = TRAINED[weights]
+        known = setting.cache / f"learned_{list(TRAINED).index(weights)}"
+        model = how.model(start, train[0][:IMAGES].astype(np.float32), known)
+        before = percent(model, x, y)
+        taught = tfc.distill(model, start, temperature=4.0, alpha=0.7)
+        seconds = fit(Fit(how.epochs, how.rate, seed, augment=True), keras, taught, train)
+        path = setting.cache / f"{known.name}_{seed}.keras"
+        tfc.save(model, path, overwrite=True)
+        wide = tfc.export(model, path.with_suffix(".tflite"), overwrite=True)
+        small = tfc.export(model, path.with_suffix(".onnx"), weights="coded", overwrite=True)
+        return {
+            "rounded %": before,
+            "Keras %": percent(model, x, y),
+            "TFLite %": percent(wide.path, x, y),
+            "ONNX %": percent(small.path, x, y),
+            "coded .onnx bytes": small.nbytes,
+            "processor s per epoch": round(seconds, 1),
+        }
 
-    runs = [
-        collected(
-            "compression_learned_runs",
-            setting.command,
-            {"weights": bits, "ranges": way, "seed": seed},
-            lambda way=way, bits=bits, seed=seed: run(way, bits, seed),
+    for weights in TRAINED:
+        for seed in SEEDS:
+            key = {"weights": weights, "seed": seed}
+            collected(LEARNED, setting.command, key, lambda weights=weights, seed=seed: run(weights, seed))
+    show("Training with few bits, ResNet-8 on CIFAR-10", learned_summary(rows_of(LEARNED)))
+
+
+def learned_summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each choice of bits: the mean accuracies of its seeds, and each, and the largest file."""
+    made = []
+    for weights, how in TRAINED.items():
+        own = [row for row in rows if row["weights"] == weights]
+        if not own:
+            continue
+        trained = {column: mean_and_each([row[column] for row in own]) for column in ("Keras %", "TFLite %", "ONNX %")}
+        made.append(
+            {
+                "weights": weights,
+                "rounded %": f"{own[0]['rounded %']:.2f}",
+                "epochs": how.epochs,
+                **trained,
+                "bytes": f"{max(row['coded .onnx bytes'] for row in own):,}",
+            }
         )
-        for seed in SEEDS
-        for bits in (4, 2)
-        for way in TRAINED
-    ]
-    rows = []
-    for bits in (4, 2):
-        for way in TRAINED:
-            own = [one for one in runs if (one["weights"], one["ranges"]) == (bits, way)]
-            columns = {key: mean_and_each([one[key] for one in own]) for key in ("Keras %", "TFLite %", "ONNX %")}
-            rows.append({"weights": f"{bits} bits, the first and the last 8", "ranges": way, **columns})
-    show(f"Training with few bits, ResNet-8 on CIFAR-10, {EPOCHS} epochs", rows)
-    save("compression_learned", rows, setting.command)
+    return made
 
 
 def percent(model: Any, x: np.ndarray, y: np.ndarray) -> float:
