@@ -31,7 +31,11 @@ WAYS = {"4 bits": (4, 32, 4), "4 bits, per channel": (4, 128, 4), "8 bits": (8, 
 TURN = 3
 """Milliseconds of a turn of one file."""
 
-RECIPES = ("int4_weights", "int4_blockwise", "dynamic_int4")
+SEARCHED = tfc.QuantizeConfig(tfc.WeightSpec(bits=4, granularity=32, range="mse"), activations=None)
+RECIPES = {
+    **{name: name for name in ("int4_weights", "int4_blockwise", "dynamic_int4")},
+    "int4_blockwise, range='mse'": SEARCHED,
+}
 EPOCHS = 3
 
 
@@ -82,8 +86,8 @@ def written(folder: Folder, model: keras.Model, suffix: str) -> Iterator[tuple[s
         return way, tfc.export(model, folder.name(way, suffix), overwrite=True, **how).path
 
     yield path("float32", model)
-    for recipe in RECIPES:
-        quantized = tfc.quantize(model, recipe)
+    for recipe, config in RECIPES.items():
+        quantized = tfc.quantize(model, config)
         if suffix == ".tflite" or recipe == "dynamic_int4":
             yield path(recipe, quantized)
         else:

@@ -18,6 +18,9 @@ WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
 BLOCKS = (16, 32, 64, 128, 256)
 """How many inputs may share a scale, where each output channel has several: those that kernels of runtimes have."""
 
+MOST_BITS_IN_BLOCKS, LEAST_BLOCK = 4, 32
+"""What LiteRT's kernel for weights in blocks takes."""
+
 FEW_VALUES = ("binary", "ternary")
 """Ranges that say what each weight becomes, too."""
 
@@ -107,6 +110,11 @@ class WeightSpec:
         32
         """
         return None if isinstance(self.granularity, str) else self.granularity
+
+    @property
+    def blocks_in_tflite(self) -> bool:
+        """Whether LiteRT has a kernel for its blocks; true where there are none."""
+        return not self.block or (self.bits <= MOST_BITS_IN_BLOCKS and self.block % LEAST_BLOCK == 0)
 
     @classmethod
     def from_dict(cls, values: Any) -> WeightSpec:

@@ -9,6 +9,8 @@ import tfcompress as tfc
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.weights.blocks import blocks_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:LiteRT has no kernel")
+
 
 def config(block=16, **weights):
     return tfc.QuantizeConfig(tfc.WeightSpec(**{"bits": 4, **weights}, granularity=block), activations=None)
@@ -81,3 +83,10 @@ def test_blocks_fit_or_are_refused():
         tfc.quantize(model, {"conv": config()})
     with pytest.raises(ValueError, match=r"blocks of 64 divide\. Received: 'fits' \(16 inputs\)"):
         tfc.quantize(model, config(64))
+
+
+def test_blocks_that_tflite_has_no_kernel_for_are_said_at_once():
+    model = keras.Sequential([keras.Input((64,)), L.Dense(2)])
+    for given, said in ((config(16), "4 bits in blocks of 16"), (config(32, bits=8), "8 bits in blocks of 32")):
+        with pytest.warns(UserWarning, match=f"LiteRT has no kernel for weights of {said}"):
+            tfc.quantize(model, given)

@@ -9,15 +9,11 @@ import numpy as np
 
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
-from tfcompress.quantization.quantize_config import WEIGHT_BITS, ActivationSpec
+from tfcompress.quantization.quantize_config import LEAST_BLOCK, MOST_BITS_IN_BLOCKS, WEIGHT_BITS, ActivationSpec
 from tfcompress.quantization.weights.uniform import WeightQuantizer, weight_quantizers
 
 LOWEST, HIGHEST = np.finfo(np.float32).min, np.finfo(np.float32).max
 """A maximum with the one, a minimum with the other change nothing: they stand before and behind what stays float."""
-
-
-MOST_BITS_IN_BLOCKS, LEAST_BLOCK = 4, 32
-"""What LiteRT's dense kernel for weights in blocks takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +78,12 @@ def _check_blocks(model: keras.Model) -> None:
         for _, transform in layer.transforms:
             if not isinstance(transform, WeightQuantizer) or not transform.blocks:
                 continue
-            spec, block = transform.spec, transform.spec.block or 0
-            if spec.bits > MOST_BITS_IN_BLOCKS or block % LEAST_BLOCK:
+            spec = transform.spec
+            if not spec.blocks_in_tflite:
                 raise ValueError(
                     f"Expected weights in blocks to have at most {MOST_BITS_IN_BLOCKS} bits, and blocks of "
                     f"{LEAST_BLOCK} inputs or a multiple of that: LiteRT has no other kernel for them. Received: "
-                    f"{spec.bits} bits in blocks of {block} in {model.name!r}, at layer {layer.name!r}. Quantize "
+                    f"{spec.bits} bits in blocks of {spec.block} in {model.name!r}, at layer {layer.name!r}. Quantize "
                     "so, or with granularity='per_channel', or export to .onnx."
                 )
 

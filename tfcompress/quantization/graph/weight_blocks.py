@@ -14,7 +14,7 @@ from tfcompress.graph import kernel_positions
 from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.layers.kernel_layouts import owner_of
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
-from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.quantization.quantize_config import LEAST_BLOCK, MOST_BITS_IN_BLOCKS, QuantizeConfig
 from tfcompress.quantization.weights.blocks import blocks_of, summed_axes
 
 MOST_NAMED = 8
@@ -22,6 +22,8 @@ MOST_NAMED = 8
 
 def check_blocks(lowered: FlatGraph, precisions: LayerPrecisions, includes: Callable[[Any], bool]) -> None:
     """Refuse a config whose blocks fit no layer; warn of layers that get a scale for each channel instead.
+
+    Also of blocks that no `.tflite` file can have: at once, and not when one is wanted.
 
     Args:
         lowered: The graph whose kernels are quantized.
@@ -54,6 +56,13 @@ def check_blocks(lowered: FlatGraph, precisions: LayerPrecisions, includes: Call
         warnings.warn(
             f"Weights get a scale for each channel, and not for each block of {block} inputs, in {listed}: blocks are "
             "of dense layers whose inputs they divide.",
+            stacklevel=user_level(),
+        )
+    for spec in dict.fromkeys(config.weights for config in fitting if not config.weights.blocks_in_tflite):
+        warnings.warn(
+            f"LiteRT has no kernel for weights of {spec.bits} bits in blocks of {spec.block}: the model can be trained "
+            f"so, and exported to .onnx. For .tflite files take at most {MOST_BITS_IN_BLOCKS} bits, and blocks of "
+            f"{LEAST_BLOCK} inputs or more.",
             stacklevel=user_level(),
         )
 

@@ -9,6 +9,8 @@ import tfcompress as tfc
 from tfcompress.evaluation import tflite_constants
 from tfcompress.evaluation.file_constants import count_tflite
 
+pytestmark = pytest.mark.filterwarnings("ignore:LiteRT has no kernel")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
