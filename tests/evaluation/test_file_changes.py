@@ -120,3 +120,16 @@ def test_a_file_is_looked_into_beside_the_model_that_it_was_made_from(folded):
     alone = LayerSource({"file": file}, {"x": x}).changes("file")[0]
     assert (alone.reference, alone.activations) == (None, ())
     assert [one.before for one in alone.weights] == [None, None] and alone.weights[0].histogram.after
+
+
+def test_gates_and_directions_of_an_onnx_lstm_are_those_of_keras(tmp_path):
+    keras.utils.set_random_seed(0)
+    both = keras.layers.Bidirectional(keras.layers.LSTM(8), name="both")
+    model = keras.Sequential([keras.Input((3, 8), name="x"), both])
+    file = tfc.export(tfc.quantize(model, "int8_weights"), tmp_path / "m.onnx", verify=False)
+    (found,) = LayerSource({"Keras": model, "file": file.path}, {"x": np.zeros((2, 3, 8), "float32")}).changes("Keras")
+    assert len(found.weights) == 4 and {one.layer for one in found.weights} == {"both"}
+    for one in found.weights:
+        assert (one.shape, one.dtype, one.nbytes, one.grid.scales) == ((8, 32), "int8", 8 * 32 + 4 * 32, 32)
+        assert one.before is not None and one.sqnr > 40
+    assert found.weights[0].before.high == pytest.approx(both.get_weights()[0].max())

@@ -15,7 +15,8 @@ class FileWeight:
 
     Attributes:
         names: of what reads it, which tell the layer, then its own.
-        values: real numbers, float32, as the file has laid them.
+        values: real numbers, float32, as the file has laid them; of a recurrent operator one direction, gates in the
+            order of Keras.
         dtype: what it is stored as, such as "int8".
         nbytes: that it takes in the file, with its scales and zero points.
         grid: of its numbers; None: it is float.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ LAYING = ("Expand", "Pad", "Reshape", "Resize", "Slice", "Tile")
 
 CONVOLUTIONS = ("ConvInteger", "QLinearConv")
 """Operators whose weights have their channels along the first axis."""
+
+GATES = {"LSTM": (0, 2, 3, 1), "GRU": (0, 1, 2), "RNN": (0,)}
+"""Where recurrent operators have each of the gates of Keras' kernels, for each direction and before all else."""
 
 CODED = "coded"
 """What a weight is stored as that the file decodes."""
@@ -77,14 +81,16 @@ class _Reader:
             found = [(node, place) for node, place in readers if self._computes(node, place)]
             weight = self._weight(name, *found[0], [node for node, _ in found]) if found else None
             if weight is not None:
-                yield weight
+                yield from _directions(weight, found[0][0].op_type)
         for node in self.graph.node:
             for inner in inner_graphs(node):
                 yield from _Reader(self.proto, self.path, inner, self.constants, self.computed).weights()
 
     @staticmethod
     def _computes(node: Any, place: int) -> bool:
-        """Return whether an operator computes with an input, and it isn't a scale, a zero point or a shape."""
+        """Return whether an operator computes with an input, and it is no scale, zero point or shape, nor a bias."""
+        if node.op_type in GATES:
+            return place in (1, 2)
         return node.op_type not in LAYING and place not in QUANTIZED.get(node.op_type, ((),))[0]
 
     def _weight(self, name: str, node: Any, place: int, readers: list[Any]) -> FileWeight | None:
@@ -201,6 +207,19 @@ class _Reader:
                     made = self.index.producer(other)
                     yield other
                     yield from made.input if made is not None and made.op_type == "Mul" else ()
+
+
+def _directions(weight: FileWeight, operator: str) -> Iterator[FileWeight]:
+    """Yield the weight of an operator; of a recurrent one that of each direction, its gates in the order of Keras."""
+    if operator not in GATES:
+        yield weight
+        return
+    count, rows, columns = weight.values.shape
+    places = GATES[operator]
+    grid = weight.grid and dataclasses.replace(weight.grid, scales=max(1, weight.grid.scales // count))
+    for values in weight.values.reshape(count, len(places), rows // len(places), columns):
+        laid = values[list(places)].reshape(rows, columns)
+        yield dataclasses.replace(weight, values=laid, nbytes=weight.nbytes // count, grid=grid)
 
 
 def _array(values: np.ndarray) -> np.ndarray:
