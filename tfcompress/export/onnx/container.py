@@ -25,12 +25,13 @@ FIRST, LETTERS = string.ascii_letters, string.ascii_letters + string.digits
 def shrink(proto: Any) -> None:
     """Make the container of a quantized model small, in place.
 
-    Zero points that are 0 are left out, scales of biases are computed, attributes that say what is so anyway go, and
-    equal constants are stored once.
+    Zero points that are 0 are left out, scales of biases are computed, attributes that say what is so anyway go, so
+    does what of the header says nothing, and equal constants are stored once.
 
     Args:
         proto: An `onnx.ModelProto`.
     """
+    _leave_out_header(proto)
     _leave_out_zero_points(proto.graph)
     _compute_bias_scales(proto.graph)
     _narrow_biases(proto.graph)
@@ -59,7 +60,7 @@ def shorten_names(proto: Any) -> dict[str, str]:
         counts.update((*node.input, *node.output, *captures(node)))
     own = {tensor.name for tensor in graph.initializer} | {name for node in graph.node for name in node.output}
     wanted = sorted((name for name in counts if name and name in own - kept), key=lambda name: -counts[name])
-    names = dict(zip(wanted, (name for name in _short() if name not in kept), strict=False))
+    names = dict(zip(wanted, (name for name in short_names() if name not in kept), strict=False))
     _rename(graph.node, names)
     for tensor in graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)
@@ -68,7 +69,8 @@ def shorten_names(proto: Any) -> dict[str, str]:
     return {new: old for old, new in names.items()}
 
 
-def _short() -> Iterator[str]:
+def short_names() -> Iterator[str]:
+    """Yield a, b, ..., Z, aa, ...: names as short as can be."""
     for length in itertools.count(1):
         for first, *others in itertools.product(FIRST, *[LETTERS] * (length - 1)):
             yield "".join((first, *others))
@@ -104,6 +106,27 @@ def _arrays(graph: Any) -> dict[str, Any]:
         for tensor in graph.initializer
         if len(tensor.dims) < 2 and not external_data_helper.uses_external_data(tensor)
     }
+
+
+def _leave_out_header(proto: Any) -> None:
+    """Leave out texts that say nothing, and sets of operators that no node is of."""
+    used = {"", "ai.onnx", *(node.domain for graph in _graphs(proto.graph) for node in graph.node)}
+    used |= {node.domain for function in proto.functions for node in function.node}
+    for place in reversed([i for i, entry in enumerate(proto.opset_import) if entry.domain not in used]):
+        del proto.opset_import[place]
+    proto.ClearField("producer_version")
+    for message in (proto, proto.graph):
+        message.ClearField("doc_string") if not message.doc_string else None
+    for entry in proto.opset_import:
+        entry.ClearField("domain") if not entry.domain else None
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """Yield a graph, and those inside of its nodes."""
+    yield graph
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            yield from _graphs(inner)
 
 
 def _leave_out_zero_points(graph: Any) -> None:

@@ -32,8 +32,8 @@ def store_in_half(graph: Any) -> None:
         values = onnx.numpy_helper.to_array(tensor)
         check_half([(tensor.name, values)])
         name = tensor.name
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}__float16"))
-        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], f"{name}__cast", to=onnx.TensorProto.FLOAT))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}/float16"))
+        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], f"{name}/cast", to=onnx.TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*casts, *nodes])

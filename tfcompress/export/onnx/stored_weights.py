@@ -38,17 +38,18 @@ def store_in_int8(graph: Any, weights: PlannedWeights, reasons: Mapping[str, str
             key = digest(found.integers)
             weights.stored.setdefault(key, {})["int8"] = WIDE if reasons is None else reasons.get(key, "")
         name = tensor.name
-        stored, scale, cast = f"{name}__int8", f"{name}__scale", f"{name}__cast"
-        product = name if found.block is None else f"{name}__blocks"
+        stored, scale, cast = f"{name}/int8", f"{name}/scale", f"{name}/cast"
+        product = name if found.block is None else f"{name}/blocks"
         integers, factors = found.blocks() if found.block is not None else (found.integers, found.scale)
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(integers), stored))
+        factors = factors.reshape(()) if factors.size == 1 else factors
         scales.append(onnx.numpy_helper.from_array(factors, scale))
         nodes.append(onnx.helper.make_node("Cast", [stored], [cast], cast, to=onnx.TensorProto.FLOAT))
-        nodes.append(onnx.helper.make_node("Mul", [cast, scale], [product], f"{name}__mul"))
+        nodes.append(onnx.helper.make_node("Mul", [cast, scale], [product], f"{name}/mul"))
         if found.block is not None:
-            shape = f"{name}__shape"
+            shape = f"{name}/shape"
             scales.append(onnx.numpy_helper.from_array(np.array(found.shape, np.int64), shape))
-            nodes.append(onnx.helper.make_node("Reshape", [product, shape], [name], f"{name}__reshape"))
+            nodes.append(onnx.helper.make_node("Reshape", [product, shape], [name], f"{name}/reshape"))
     graph.initializer.extend(scales)
     others = list(graph.node)
     del graph.node[:]

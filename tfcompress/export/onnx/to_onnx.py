@@ -10,6 +10,7 @@ from tfcompress.export.onnx.canonical import make_canonical
 from tfcompress.export.onnx.detached_constants import detach, fill, to_opset, without_large_constants
 from tfcompress.export.onnx.float16_weights import store_in_half
 from tfcompress.export.onnx.passes import apply
+from tfcompress.export.onnx.reshapes import reshape_less
 from tfcompress.export.onnx.tf2onnx_errors import errors_raised
 from tfcompress.export.onnx.tf2onnx_graph import in_order, unoptimized
 from tfcompress.export.onnx.tf2onnx_private import all_optimizers, optimize_once, without_copied_sizes
@@ -60,6 +61,7 @@ def to_onnx(
 
     with quiet(), errors_raised(trace):
         proto, detached = _convert(trace, min(opset, OPSET), scheme)
+    reshape_less(proto)
     if scheme is None:
         fill(proto, detached)
     else:

@@ -20,7 +20,7 @@ PROBES = 64
 LEAST_VALUES = 4
 """How many values must share a scale to be known by it: one alone is a multiple of any other."""
 
-SMALLEST_STORED = 256
+SMALLEST_STORED = 64
 """Values from which a quarter of the bytes pays for the two nodes that unpack integers for a float kernel of ONNX."""
 
 FACTOR_TOLERANCE = 2.0**-19
