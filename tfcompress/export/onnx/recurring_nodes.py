@@ -136,7 +136,8 @@ class _Writer:
     def written(self, units: Sequence[Unit]) -> tuple[list[Any], list[Any]]:
         """Return the nodes of the file, and the functions that they call."""
         names = (name for name in short_names() if name not in self.taken)
-        functions, instead = [], {}
+        functions: list[Any] = []
+        instead: dict[int, Unit] = {}
         for group in _groups(units):
             if self._size(group)[1]:
                 function, calls = self._function(next(names), group)
