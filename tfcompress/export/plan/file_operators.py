@@ -68,7 +68,8 @@ class Operators:
 
     def lines(self) -> list[str]:
         """Return what a reader is told: the two counts, by layer what is float beside integers, and narrow weights."""
-        said = [f"{self.integer} operators compute in integers, {len(self.floats)} in float"]
+        count = "1 operator computes" if self.integer == 1 else f"{self.integer} operators compute"
+        said = [f"{count} in integers, {len(self.floats)} in float"]
         groups: dict[tuple[str | None, str], list[str]] = {}
         for op in self.floats if self.integer else ():
             groups.setdefault((op.layer, op.reason), []).append(op.kind)
