@@ -13,6 +13,8 @@ container_tflite.json and narrow_kernels.json.
             and weights of 8 and 4 bits: bytes, time of one inference on one thread, time to load and to export, and in
             WebAssembly where Node is there
     coded_large  the same of MobileNetV2 and ResNet50 with 4 bits, native alone
+    lenet   LeNet-300-100 and LeNet-5 as .onnx files that unpack themselves: pruned to 95 to 99.3 % of zeros and trained
+            with 9 values for each kernel, beside Deep Compression: bytes and error on MNIST (an hour)
     peers   weights of 4 and 2 bits in files of ours, ai-edge-quantizer and ONNX Runtime, of the same float weights and
             images (that perceptron, ResNet-8, MobileNetV2): bytes, time of one inference on one thread, accuracy
     digits  a digit classifier in an .onnx file of 2,953 bytes, what one QR code holds, trained with weights of 4 bits
@@ -41,6 +43,7 @@ from benchmarks.clustering import cluster, cluster_large, clustered, codebooks
 from benchmarks.coded import coded, coded_large
 from benchmarks.digits import digits
 from benchmarks.harness import Setting, run_parts
+from benchmarks.lenets import lenets
 from benchmarks.narrow_peers import beside_peers
 from benchmarks.narrow_weights import kernels, tflite
 from benchmarks.rounding import adaround, learned
@@ -56,6 +59,7 @@ PARTS: dict[str, Callable[[Setting], None]] = {
     "coded_large": coded_large,
     "digits": digits,
     "learned": learned,
+    "lenet": lenets,
     "peers": beside_peers,
     "tflite": tflite,
     "tflite_kernels": kernels,
@@ -72,6 +76,7 @@ if __name__ == "__main__":
             "peers": ("mnist.npz", "cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras"),
             "blockwise": ("mnist.npz",),
             "digits": ("mnist.npz",),
+            "lenet": ("mnist.npz",),
             "tflite": ("mnist.npz", "resnet8_cifar10_jpeg.keras"),
         },
         apart={"clustered": clustered},

@@ -12,9 +12,6 @@ import numpy as np
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
-SHIFT = 4
-"""Pixels by which a crop is shifted at most."""
-
 TRAINED, TESTED = 4096, 1024
 """Samples that are generated."""
 CLASSES = 3
@@ -55,7 +52,7 @@ def _decoded(folder: pathlib.Path, split: str) -> Arrays:
 
 
 def shuffled(
-    x: np.ndarray, y: np.ndarray, *, batch_size: int, epochs: int, seed: int, augment: bool
+    x: np.ndarray, y: np.ndarray, *, batch_size: int, epochs: int, seed: int, mirror: bool = False, shift: int = 0
 ) -> Iterator[Arrays]:
     """Yield batches of float32 pixels and int32 labels; one seed gives the same ones in the same order.
 
@@ -65,23 +62,27 @@ def shuffled(
         batch_size: Samples in a batch; what remains of an epoch is left out.
         epochs: How many times through the samples.
         seed: Of the order and of the augmentation.
-        augment: Whether half of the images are mirrored and all are shifted by up to 4 pixels.
+        mirror: Whether half of the images are mirrored.
+        shift: Pixels by which images are shifted at most.
     """
     generator = np.random.default_rng(seed)
     for _ in range(epochs):
         order = generator.permutation(len(x))
         for start in range(0, len(x) - batch_size + 1, batch_size):
             chosen = order[start : start + batch_size]
-            images = _augmented(x[chosen], generator) if augment else x[chosen]
+            images = _mirrored(x[chosen], generator) if mirror else x[chosen]
+            images = _shifted(images, generator, shift) if shift else images
             yield images.astype(np.float32), y[chosen].astype(np.int32)
 
 
-def _augmented(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _mirrored(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    return np.where(generator.random((len(images), 1, 1, 1)) < 0.5, images[:, :, ::-1], images)
+
+
+def _shifted(images: np.ndarray, generator: np.random.Generator, most: int) -> np.ndarray:
     count, height, width, _ = images.shape
-    mirrored = generator.random((count, 1, 1, 1)) < 0.5
-    images = np.where(mirrored, images[:, :, ::-1], images)
-    padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
-    down, right = generator.integers(0, 2 * SHIFT + 1, (2, count, 1))
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="reflect")
+    down, right = generator.integers(0, 2 * most + 1, (2, count, 1))
     rows = (down + np.arange(height))[:, :, None]
     columns = (right + np.arange(width))[:, None, :]
     return padded[np.arange(count)[:, None, None], rows, columns]

@@ -215,6 +215,10 @@ def trained_perceptron(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
     return model
 
 
+AUGMENTED_SHIFT = 4
+"""Pixels by which augmented images are shifted at most."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """How a network is trained.
@@ -224,7 +228,8 @@ class Fit:
         rate: Adam's at the beginning; it falls to 0 along half a cosine.
         seed: Of the samples' order and of the augmentation.
         batch_size: Samples in a batch; what remains of an epoch is left out.
-        augment: Whether images are mirrored and shifted.
+        augment: Whether images are mirrored and shifted by up to 4 pixels.
+        shift: Pixels by which images are shifted at most where they aren't augmented.
         weight_decay: Of AdamW (Loshchilov & Hutter, 2019), relative to the rate; 0 is Adam.
     """
 
@@ -233,6 +238,7 @@ class Fit:
     seed: int
     batch_size: int = 128
     augment: bool = False
+    shift: int = 0
     weight_decay: float = 0.0
 
     def steps(self, train: data.Arrays) -> int:
@@ -265,7 +271,10 @@ def fit(
     import tensorflow as tf
 
     def batches() -> Iterator[data.Arrays]:
-        made = data.shuffled(*train, batch_size=how.batch_size, epochs=how.epochs, seed=how.seed, augment=how.augment)
+        shift = AUGMENTED_SHIFT if how.augment else how.shift
+        made = data.shuffled(
+            *train, batch_size=how.batch_size, epochs=how.epochs, seed=how.seed, mirror=how.augment, shift=shift
+        )
         return ((scaled(x), y) for x, y in made)
 
     specs = tf.TensorSpec((how.batch_size, *train[0].shape[1:]), tf.float32), tf.TensorSpec((how.batch_size,), tf.int32)

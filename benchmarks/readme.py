@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import picture, pruning, rounding
+from benchmarks import lenets, picture, pruning, rounding
 from benchmarks import precision as mixed
 from benchmarks.harness import FOLDER, ROOT, rows_of
 
@@ -189,6 +189,11 @@ def pruned_mnist() -> str:
     return table(pruning.mnist_summary(rows_of(pruning.MNIST)))
 
 
+def small_lenets() -> str:
+    """Return the bytes and errors of the small files for MNIST."""
+    return table(lenets.summary(rows_of(lenets.RUNS)))
+
+
 def pruned_cifar10() -> str:
     """Return the accuracies of the pruned ResNet-8."""
     return table(pruning.cifar10_summary(rows_of(pruning.CIFAR10)))
@@ -222,6 +227,7 @@ BLOCKS = {
     "precision": precision,
     "sparse": sparse,
     "pruned_mnist": pruned_mnist,
+    "small_lenets": small_lenets,
     "pruned_cifar10": pruned_cifar10,
     "accuracy": accuracy,
     "headline": headline,
