@@ -19,7 +19,6 @@ from benchmarks.harness import (
     compared,
     each_step,
     in_a_process,
-    peak_mb,
     save,
     show,
 )
@@ -113,11 +112,10 @@ def clustered(init: str, kernels: str) -> dict[str, Any]:
         begun = clocks()
         made = tfc.cluster(model, CLUSTERS, init=init)
         ended = clocks()
-    peak = peak_mb()  # before anything else is done
     return {
         "weights": f"{model.count_params():,}",
         "processor s": round(ended[1] - begun[1], 2),
         "more MB": round(memory.more),
-        "peak MB": round(peak),
+        "peak MB": round(memory.most),
         "distinct": sorted({row.distinct for row in tfc.summary(made).rows if row.weight})[-1],
     }

@@ -161,10 +161,10 @@ def peak_mb() -> float:
 
 
 class Memory:
-    """The most memory that the process has while this is entered, in MB above what it had before."""
+    """The most memory that the process has while this is entered, in MB: `most`, and `more` than it had before."""
 
     def __enter__(self) -> Memory:
-        self._before = self._most = _resident()
+        self._before = self.most = _resident()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -173,11 +173,11 @@ class Memory:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        self.more = self._most - self._before
+        self.more = self.most - self._before
 
     def _watch(self) -> None:
         while not self._done.wait(2e-4):
-            self._most = max(self._most, _resident())
+            self.most = max(self.most, _resident())
 
 
 def _resident() -> float:

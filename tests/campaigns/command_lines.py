@@ -1,7 +1,7 @@
-"""python -m tests.campaigns.command_lines [share of the command lines, such as 0.1]
+"""python -m tests.campaigns.command_lines [share of the command lines, such as 0.1 [program, such as cluster]]
 
-Gives every program each of its flags with values that are wrong, and flags that don't go together. Each ends with 2, or
-1 where a file is at fault, in one message without a traceback, before any work, and writes nothing.
+Gives every program, or one, each of its flags with values that are wrong, and flags that don't go together. Each ends
+with 2, or 1 where a file is at fault, in one message without a traceback, before any work, and writes nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ LONG = "n" * 300
 RIGHT = {
     "train": ["--data=data.npz", "--output=out.keras", "--epochs=1"],
     "prune": ["--model=model.keras", "--data=data.npz", "--output=out.keras", "--finetune_epochs=1"],
+    "cluster": [
+        *("--model=model.keras", "--data=data.npz", "--output=out.keras", "--number_of_clusters=4"),
+        "--finetune_epochs=1",
+    ],
     "quantize": ["--model=model.keras", "--data=data.npz", "--output=out.keras"],
     "compress": ["--model=model.keras", "--data=data.npz", "--output_dir=.", "--name=out"],
     "convert": ["--model=model.keras", "--outputs=out.onnx"],
@@ -62,6 +66,12 @@ TOGETHER = {
               ["--granularity=0x4"], ["--granularity=rows"], ["--granularity=2:4", "--scope=global"],
               ["--criterion=activation_frequency"], ["--criterion=bn_scale"], ["--sweep=0.5", "--sparsity=0.5"],
               ["--sweep=0.5"], ["--sweep=a"], ["--sweep="], ["--layers=none"], ["--layers=("]],
+    "cluster": [["--number_of_clusters=1"], ["--number_of_clusters=257"], ["--number_of_clusters=9"],
+                ["--init=kmeans_plus_plus"], ["--codebook=uniform"], ["--codebook=additive_power_of_two"],
+                ["--codebook=uniform", "--number_of_clusters=3", "--init=linear"], ["--granularity=3"],
+                ["--granularity=1"], ["--granularity=rows"], ["--granularity=2.5"], ["--layers=none"], ["--layers=("],
+                ["--layers=y", "--number_of_clusters=200"], ["--config=text.txt"], ["--output=text.txt"],
+                ["--distribution=mirrored", "--devices=100000"], ["--data=forms.npz", "--learning_rate=0"]],
     "quantize": [["--inference_io=int8"], ["--recipe=float16", "--range=mse"], ["--freeze_ranges_epoch=1"],
                  ["--qat_epochs=2", "--freeze_ranges_epoch=2"], ["--opset=20"], ["--nopreserve_sparsity"],
                  ["--learning_rate=0.1"], ["--distribution=mirrored"], ["--outputs=a.onnx,a.onnx"],
@@ -140,8 +150,8 @@ def judge(name: str, line: list[str]) -> tuple[str, str]:
     return f"refused with {code}", ""
 
 
-def main(share: float = 1.0) -> Counts:
-    """Try a share of all command lines."""
+def main(share: float = 1.0, program: str = "") -> Counts:
+    """Try a share of all command lines, or of those of one program."""
     counts = Counts("command lines", ("refused with 2", "refused with 1"))
     draw = random.Random(0)
     before = os.getcwd()
@@ -149,7 +159,7 @@ def main(share: float = 1.0) -> Counts:
         os.chdir(made)
         try:
             workshop()
-            for name in RIGHT:
+            for name in [program] if program else RIGHT:
                 for line in lines(name):
                     if draw.random() < share:
                         counts.add(f"{name} {' '.join(line[len(RIGHT[name]) :])}", *judge(name, line))
@@ -159,4 +169,4 @@ def main(share: float = 1.0) -> Counts:
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:2])).end()
+    main(*map(float, sys.argv[1:2]), *sys.argv[2:3]).end()

@@ -126,6 +126,26 @@ def test_any_layer_with_a_kernel():
     assert {len(np.unique(part)) for part in np.split(kernel, 2, axis=-1)} == {5}
 
 
+def two():
+    return keras.Sequential([keras.Input((12,)), L.Dense(5, name="large"), L.Dense(2, name="tiny")])
+
+
+def test_what_has_too_few_weights_is_left_dense_and_said_to_be_so(tmp_path):
+    model = two()
+    with pytest.warns(UserWarning, match="Left dense: the kernel of layer 'tiny' \\(10 weights, fewer than 16 values"):
+        clustered = tfc.cluster(model, 16)
+    clustered.save(tmp_path / "m.keras")
+    for made in (clustered, keras.models.load_model(tmp_path / "m.keras"), tfc.quantize(clustered, "dynamic_int8")):
+        said = [row.status for row in tfc.summary(made).rows if row.weight]
+        assert said[0].startswith("clustered") and said[1].startswith("left dense: 10 weights, fewer than 16 values")
+    plain = tfc.strip(clustered)
+    assert type(plain.get_layer("tiny")) is L.Dense
+    np.testing.assert_array_equal(numpy(plain.get_layer("tiny").kernel), numpy(model.get_layer("tiny").kernel))
+    again = tfc.cluster(clustered, 4, layers="tiny")
+    assert [row.status for row in tfc.summary(again).rows if row.weight] == ["clustered"] * 2
+    assert len(np.unique(numpy(tfc.strip(again).get_layer("tiny").kernel))) == 4
+
+
 def test_configs_go_to_json_and_back():
     config = tfc.ClusterConfig(7, codebook="power_of_two", granularity=2, gradient="mean")
     assert tfc.ClusterConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -157,12 +177,18 @@ def test_what_cannot_be_clustered_is_refused():
     for call, kind, said in [
         (lambda: tfc.cluster(model), TypeError, "a number of clusters"),
         (lambda: tfc.cluster(model, 16, inits="linear"), TypeError, "Did you mean init="),
-        (lambda: tfc.cluster(model, 97), ValueError, "96 in the kernel of layer 'dense'"),
-        (lambda: tfc.cluster(model, 13, granularity="per_channel"), ValueError, "12 in the kernel .* for a table"),
+        (lambda: tfc.cluster(model, 97), ValueError, "96 weights, fewer than 97 values in the kernel of layer 'dense'"),
+        (
+            lambda: tfc.cluster(model, 13, granularity="per_channel"),
+            ValueError,
+            "12 weights for a table",
+        ),
         (lambda: tfc.cluster(model, 4, granularity=3), ValueError, "divide the number of channels"),
         (lambda: tfc.cluster(model, 16, layers="dens"), ValueError, "Did you mean 'dense'"),
         (lambda: tfc.cluster(tfc.cluster(model, 16), 16), ValueError, "which is. Name other layers"),
-        (lambda: tfc.cluster(tfc.prune_once(model, 0.95), 16), ValueError, "6 in the kernel"),
+        (lambda: tfc.cluster(tfc.prune_once(model, 0.95), 16), ValueError, "6 different weights"),
+        (lambda: tfc.cluster(two(), 16, layers=["tiny"]), ValueError, "leave the layer out of `layers`"),
+        (lambda: tfc.cluster(two(), {"tiny": 16, ".*": 4}), ValueError, "leave the layer out of `config`"),
         (lambda: tfc.cluster("model", 16), TypeError, "keras.Model"),
     ]:
         with pytest.raises(kind, match=said):

@@ -10,6 +10,7 @@ import tfcompress as tfc
 from tests.compat.test_pruning import with_tf_keras
 from tfcompress.compat import tfmot
 from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.reports.tensorboard import ScalarLog
 
 C = tfmot.clustering.keras
 L = keras.layers
@@ -40,9 +41,9 @@ def test_the_guide_of_the_whole_model_and_of_some_layers():
     assert [layer.name for layer in wrapped_layers(some)] == ["logits"]
     assert values(C.strip_clustering(some)) == {"hidden": 120, "logits": 4}
     assert values(model) == {"hidden": 120, "logits": 50}
-    with C.cluster_scope(), pytest.warns(UserWarning, match="more weights than clusters"):
+    with C.cluster_scope(), pytest.warns(UserWarning, match="logits' .50 weights, fewer than 60"):
         few = C.cluster_weights(model, 60, C.CentroidInitialization.DENSITY_BASED)
-    assert [layer.name for layer in wrapped_layers(few)] == ["hidden"]
+    assert values(C.strip_clustering(few)) == {"hidden": 60, "logits": 50}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,22 @@ def test_models_of_tf_keras_go_to_tfmot():
     clustered = C.cluster_weights(network(tf_keras), **LINEAR)
     assert type(clustered.layers[0]).__module__.startswith("tensorflow_model_optimization.")
     assert values(C.strip_clustering(clustered)) == {"hidden": 4, "logits": 4}
+
+
+@pytest.mark.parametrize(("every", "steps"), [("epoch", [1, 2]), (2, [2])])
+def test_summaries_have_the_shared_values(every, steps, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(ScalarLog, "write", lambda log, scalars, step: written.append((step, scalars)))
+    clustered = C.cluster_weights(network(), **LINEAR)
+    clustered.compile("adam", "mse", run_eagerly=True)
+    summaries = C.ClusteringSummaries(tmp_path, every)
+    clustered.fit(X, np.ones((16, 5)), batch_size=16, epochs=2, verbose=0, callbacks=[summaries])
+    assert [step for step, _ in written] == [step for step in steps for _ in (0, 1)]
+    kernel = C.strip_clustering(clustered).get_layer("hidden").kernel
+    assert list(written[-2][1]) == [f"clustering/hidden/kernel/{place}" for place in range(4)]
+    np.testing.assert_array_equal(list(written[-2][1].values()), np.unique(kernel))
+    with pytest.raises(ValueError, match="cluster_update_freq"):
+        C.ClusteringSummaries(tmp_path, "epochs")
 
 
 def test_what_cannot_be_clustered_is_refused():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +15,9 @@ import numpy as np
 from keras.layers import Layer
 
 from tfcompress.clustering.cluster_config import ClusterConfig
-from tfcompress.clustering.wrapping import Codebooks, Tables, with_codebooks
+from tfcompress.clustering.wrapping import Codebooks, Tables, reaching, with_codebooks
 from tfcompress.core.arguments import check_keywords, check_model
+from tfcompress.core.error_messages import user_level
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrappers import inner_weights
 from tfcompress.graph import LayerChoice, check_built, kernel_positions
@@ -25,6 +28,7 @@ from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
 from tfcompress.quantization.weights.codebook import Clusters, Codebook
+from tfcompress.quantization.weights.left_dense import LeftDense
 from tfcompress.quantization.weights.levels import LEVELS, ScaledLevels, scale_of
 from tfcompress.quantization.weights.starts import start
 
@@ -70,8 +74,9 @@ def cluster(
     Raises:
         TypeError: If `model` is no Keras model, or `fields` holds an unknown name.
         ValueError: If the model isn't built or can't be opened, if `layers` matches nothing, if a layer that is named
-            has no kernel or is clustered already, if a weight is NaN or infinite, or if a kernel has fewer different
-            weights than there are clusters.
+            has no kernel, is clustered already or has fewer different weights in a kernel than there are clusters,
+            or if a weight is NaN or infinite. Kernels with too few weights of layers that aren't named are left dense,
+            with a warning.
 
     Example:
 
@@ -106,26 +111,49 @@ def cluster(
         made = with_codebooks(flat, chosen.codebooks, keep_zeros=chosen.keeps_zeros)
         choice.check()
         chosen.check(model)
+    warn_of_dense(chosen.left)
     return made
 
 
-def codebooks_of(layer: Layer, positions: Sequence[int], config: ClusterConfig) -> dict[int, tuple[Codebook, Tables]]:
+def codebooks_of(layer: Layer, positions: Sequence[int], config: ClusterConfig) -> Codebooks:
     """Return codebooks for kernels of a built layer, each with what its tables start with.
 
     Args:
         layer: A layer, or a wrapper of this package around one.
-        positions: Of the kernels.
+        positions: Of the kernels. Those that have fewer different weights than there are clusters are left dense.
         config: What is asked for.
 
     Raises:
-        ValueError: If a kernel has other channels than the config is for; when the tables are made, if it has fewer
-            different weights than there are clusters.
+        ValueError: If a kernel has other channels than the config is for.
     """
-    found: dict[int, tuple[Codebook, Tables]] = {}
+    found: dict[int, tuple[Codebook, Tables] | LeftDense] = {}
     for position in positions:
-        where = f"the {inner_weights(layer)[position].name} of layer {layer.name!r}"
-        found[position] = _codebook(layer, position, config), partial(_tables, config=config, where=where)
+        codebook = _codebook(layer, position, config)
+        few = _too_few(layer, position, codebook) if config.codebook == "free" else ""
+        found[position] = LeftDense(few) if few else (codebook, partial(_tables, config=config))
     return found
+
+
+def warn_of_dense(left: Mapping[str, str]) -> None:
+    """Warn of kernels that stay as they are, by their names with the reason of each."""
+    if left:
+        some = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(left.items(), 8))
+        some += " ..." if len(left) > 8 else ""
+        warnings.warn(
+            f"Left dense: {some}. For fewer values there take a config for each layer; "
+            "`layers` says what is clustered.",
+            stacklevel=user_level(),
+        )
+
+
+def left_dense(layer: Layer, codebooks: Codebooks) -> dict[str, str]:
+    """Return why kernels of a layer are left as they are, by the names of these."""
+    weights = inner_weights(layer)
+    return {
+        f"the {weights[at].name} of layer {layer.name!r}": one.reason
+        for at, one in codebooks.items()
+        if isinstance(one, LeftDense)
+    }
 
 
 class _Chosen:
@@ -138,6 +166,7 @@ class _Chosen:
     def __init__(self, entries: Sequence[tuple[Any, LayerChoice]]):
         self.entries = entries
         self.any = False
+        self.left: dict[str, str] = {}
 
     def of(self, layer: Layer) -> tuple[ClusterConfig | None, LayerChoice | None]:
         """Return the config of a layer and where that is from."""
@@ -159,17 +188,31 @@ class _Chosen:
                 f"Expected layers with a kernel. Received: {layer.name!r} of class {type(layer).__name__}, which "
                 f"has nothing to cluster. Leave it out of `{choice.argument}`."
             )
-        self.any = self.any or bool(positions)
-        return codebooks_of(layer, positions, config)
+        found = codebooks_of(layer, positions, config)
+        left = left_dense(layer, found)
+        if left and choice.names_it(layer):
+            self._refuse(left, f"leave the layer out of `{choice.argument}`")
+        self.left.update(left)
+        self.any = self.any or len(left) < len(positions)
+        return found
 
     def check(self, model: keras.Model) -> None:
-        """Raise ValueError if no layer has had a kernel."""
+        """Raise ValueError if no layer has had a kernel, or none with enough weights."""
+        if not self.any and self.left:
+            self._refuse(self.left, "take a model with larger kernels")
         if not self.any:
             given = [choice.given for _, choice in self.entries if not choice.all]
             raise ValueError(
                 f"Expected a model with layers to cluster. Received: {model.name!r}, in which "
                 + (f"none of {', '.join(map(repr, given))} has a kernel." if given else "none has a kernel.")
             )
+
+    def _refuse(self, left: Mapping[str, str], otherwise: str) -> None:
+        where, reason = next(iter(left.items()))
+        raise ValueError(
+            f"Expected at most as many clusters as there are different weights. Received: {reason} in {where}. Take "
+            f"fewer, or {otherwise}."
+        )
 
 
 def _codebook(layer: Layer, position: int, config: ClusterConfig) -> Codebook:
@@ -193,21 +236,25 @@ def _codebook(layer: Layer, position: int, config: ClusterConfig) -> Codebook:
     return ScaledLevels(config.number_of_clusters, config.codebook, **how)
 
 
-def _tables(rows: np.ndarray, config: ClusterConfig, where: str) -> np.ndarray:
+def _tables(rows: np.ndarray, config: ClusterConfig) -> np.ndarray:
     """Return where the tables of a kernel start: a row for each."""
     count = config.number_of_clusters
     if config.codebook != "free":
         levels = LEVELS[config.codebook](count)
         return np.array([[scale_of(row, levels) or 1.0] for row in rows], np.float32)
-    if not any(_has_values(row, count) for row in rows):
-        different = max(len(np.unique(row)) for row in rows)
-        raise ValueError(
-            f"Expected at most as many clusters as there are different weights. Received: "
-            f"number_of_clusters={count}, and {different} in {where}{' for a table' if len(rows) > 1 else ''}. Take "
-            "fewer, leave the layer out with `layers`, or give it a config of its own."
-        )
     zero = config.preserve_sparsity
     return np.stack([start(row, count - zero, config.init, zero=zero, seed=config.seed) for row in rows])
+
+
+def _too_few(layer: Layer, position: int, codebook: Codebook) -> str:
+    """Return in words that no table of a kernel has as many different weights as entries; empty if one has."""
+    rows = codebook.rows(reaching(layer, position))
+    if any(_has_values(row, codebook.count) for row in rows):
+        return ""
+    different = max(len(np.unique(row)) for row in rows)
+    kind = "weights" if different == rows.shape[1] else "different weights"
+    table = " for a table" if len(rows) > 1 else ""
+    return f"{different} {kind}{table}, fewer than {codebook.count} values"
 
 
 def _has_values(row: np.ndarray, count: int) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from keras.layers import Layer
 
 from tfcompress.core.passthrough import PassThrough
-from tfcompress.core.sharding import gathered
-from tfcompress.core.transform import WeightTransform, put, read
+from tfcompress.core.sharding import lent
+from tfcompress.core.transform import WeightTransform, look, put
 from tfcompress.core.wrapper import CompressedLayer
-from tfcompress.core.wrappers import inner_weights, with_transforms
+from tfcompress.core.wrappers import inner_weights, with_transforms, without_marks
 from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.naming import keep_output_names
 from tfcompress.graph.rewrite import Call, rewritten
@@ -21,13 +22,14 @@ from tfcompress.pruning.fixed_masks import fixed_mask
 from tfcompress.pruning.kernel_pruning import check_weights
 from tfcompress.pruning.mask import Mask
 from tfcompress.quantization.weights.codebook import Codebook
+from tfcompress.quantization.weights.left_dense import LeftDense
 from tfcompress.quantization.weights.quantizer import weight_quantizer
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 Tables = Callable[[np.ndarray], np.ndarray]
 """From a kernel's weights, a row for each table, to what `Codebook.start` takes."""
 
-Codebooks = Mapping[int, tuple[Codebook, Tables]]
+Codebooks = Mapping[int, tuple[Codebook, Tables] | LeftDense]
 """Of a layer's kernels, by their positions."""
 
 
@@ -61,7 +63,7 @@ def around(layer: Layer, codebooks: Codebooks, *, keep_zeros: bool) -> Layer:
 
     Args:
         layer: A built layer, or a wrapper of this package around one, whose transforms stay.
-        codebooks: Of its kernels.
+        codebooks: Of its kernels, or why they have none.
         keep_zeros: Whether zeros of these stay zeros, where they have no mask.
 
     Raises:
@@ -78,36 +80,58 @@ def around(layer: Layer, codebooks: Codebooks, *, keep_zeros: bool) -> Layer:
         )
     check_weights(layer, list(codebooks))
     masks = _masks(layer, codebooks) if keep_zeros else {}
-    chain = [*((at, mask) for at, (mask, _) in masks.items()), *((at, one) for at, (one, _) in codebooks.items())]
-    quantizers = _quantizers(layer, codebooks)
-    wrapper = with_transforms(layer, chain, instead=quantizers)
-    for mask, kept in masks.values():
-        put(mask.mask, kept)
-    for codebook, tables in codebooks.values():
-        value = np.asarray(gathered(wrapper.value_before(codebook)), np.float32)
-        codebook.start(tables(np.asarray(codebook.unfold(value))))
-    for quantizer in quantizers.values():
-        quantizer.fit(wrapper.value_before(quantizer))
+    made = {at: one if isinstance(one, LeftDense) else one[0] for at, one in codebooks.items()}
+    instead = _instead(layer, made)
+    added = [(at, one) for at, one in made.items() if one not in instead.values()]
+    wrapper = with_transforms(layer, [*masks.items(), *added], instead=instead)
+    for at, mask in masks.items():
+        put(mask.mask, look(inner_weights(layer)[at]) != 0)
+    for at, entry in codebooks.items():
+        if not isinstance(entry, LeftDense):
+            codebook, tables = entry
+            codebook.start(tables(codebook.rows(np.asarray(reaching(layer, at), np.float32))))
+    for one in instead.values():
+        if isinstance(one, WeightQuantizer):
+            one.fit(wrapper.value_before(one))
     return wrapper
 
 
-def _quantizers(layer: Layer, codebooks: Codebooks) -> dict[WeightTransform, WeightQuantizer]:
-    """Return, for quantizers of kernels that get codebooks, those with the scales that they have behind these."""
-    found: dict[WeightTransform, WeightQuantizer] = {}
+def reaching(layer: Layer, position: int) -> np.ndarray:
+    """Return what of a kernel reaches a codebook that comes behind the other transforms, to be looked at alone."""
+    layer = without_marks(layer)
+    weight = inner_weights(layer)[position]
+    chain = [one for one in layer.chain(position) if not one.last] if isinstance(layer, CompressedLayer) else []
+    if not chain:
+        return look(weight)
+    value = ops.convert_to_tensor(weight.value)
+    for transform in chain:
+        value = transform.apply(value)
+    return lent(value)
+
+
+def _instead(layer: Layer, made: Mapping[int, WeightTransform]) -> dict[WeightTransform, WeightTransform]:
+    """Return what stands in the place of transforms of kernels that get codebooks.
+
+    Of what says why they had none the codebooks; of quantizers those with the scales that they have behind these.
+    """
+    found: dict[WeightTransform, WeightTransform] = {}
     for at, one in layer.transforms if isinstance(layer, CompressedLayer) else ():
-        if isinstance(one, WeightQuantizer) and at in codebooks and one.scale_axes is not None:
-            made = weight_quantizer(layer, at, one.spec, one.activations, codebook=codebooks[at][0])
-            if made.scale_axes != one.scale_axes:
-                found[one] = made
+        new = made.get(at)
+        if isinstance(one, LeftDense) and new is not None:
+            found[one] = new
+        elif isinstance(one, WeightQuantizer) and isinstance(new, Codebook) and one.scale_axes is not None:
+            quantizer = weight_quantizer(layer, at, one.spec, one.activations, codebook=new)
+            if quantizer.scale_axes != one.scale_axes:
+                found[one] = quantizer
     return found
 
 
-def _masks(layer: Layer, codebooks: Codebooks) -> dict[int, tuple[Mask, np.ndarray]]:
-    """Return masks for the zeros of kernels that have some, but no mask yet, each with what it keeps."""
+def _masks(layer: Layer, positions: Iterable[int]) -> dict[int, Mask]:
+    """Return masks for the zeros of kernels that have some, but no mask yet."""
     has = {at for at, t in layer.transforms if isinstance(t, Mask)} if isinstance(layer, CompressedLayer) else set()
     found = {}
-    for position in codebooks:
-        kept = read(inner_weights(layer)[position]) != 0
+    for position in positions:
+        kept = look(inner_weights(layer)[position]) != 0
         if position not in has and kept.any() and not kept.all():
-            found[position] = (fixed_mask(kept), kept)
+            found[position] = fixed_mask(kept)
     return found

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.core.sharding import gathered, lay_like, layout_of, of_first_process, spans_processes
+from tfcompress.core.sharding import gathered, lay_like, layout_of, lent, of_first_process, spans_processes
 
 Tensor = Any
 
@@ -138,9 +138,17 @@ def read(variable: keras.Variable) -> np.ndarray:
 
     On JAX a value in parts on several machines is gathered: all processes have to read it.
     """
-    value = variable.value
-    copies = getattr(value, "values", None)
-    return gathered(copies[0] if isinstance(copies, tuple) else ops.convert_to_tensor(value))
+    return gathered(_one_copy(variable))
+
+
+def look(variable: keras.Variable) -> np.ndarray:
+    """Return what `read` does, to be looked at alone: without a copy where the backend lends its memory."""
+    return lent(_one_copy(variable))
+
+
+def _one_copy(variable: keras.Variable) -> Tensor:
+    copies = getattr(variable.value, "values", None)
+    return copies[0] if isinstance(copies, tuple) else ops.convert_to_tensor(variable.value)
 
 
 def carry(old: keras.Variable, new: keras.Variable) -> None:

@@ -22,6 +22,7 @@ from tfcompress.graph.keras_quantized import check_floats, mode_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.quantization.graph.operator_status import OperatorStatus
 from tfcompress.quantization.weights.codebook import Codebook
+from tfcompress.quantization.weights.left_dense import LeftDense
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 
@@ -286,6 +287,8 @@ def _said_of(transform: Any) -> str:
         return f"int{transform.spec.bits}" + (blocks or (" per channel" if transform.axis is not None else ""))
     if isinstance(transform, Codebook):
         return "clustered"
+    if isinstance(transform, LeftDense):
+        return f"left dense: {transform.reason}"
     known = {"Mask": "pruned", "ChannelMask": "pruned by channels", "Float16Weight": "float16"}
     return known.get(type(transform).__name__, type(transform).__name__)
 

@@ -18,7 +18,7 @@ from keras.layers import Layer
 from tfcompress.channels.costs import products, uses
 from tfcompress.core.error_messages import told
 from tfcompress.core.keras_private import flatten_layers
-from tfcompress.core.transform import put, read
+from tfcompress.core.transform import look, put, read
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.core.wrappers import inner_weights, with_transforms
 from tfcompress.graph import LayerChoice, kernel_positions, rebuild
@@ -171,7 +171,7 @@ def check_weights(layer: Layer, positions: Sequence[int]) -> None:
         )
     weights = inner_weights(layer)
     for position in positions:
-        if not bool(np.all(np.isfinite(read(weights[position])))):
+        if not bool(np.all(np.isfinite(look(weights[position])))):
             raise ValueError(
                 f"Expected finite weights. Received: {weights[position].path!r} of layer {layer.name!r}, which "
                 "holds NaN or infinite values. Train or load the model anew."

@@ -60,3 +60,16 @@ def hook(name: str) -> Callable[..., None]:
 
     call.__name__, call.__doc__ = name, "Say so to the callbacks for the model."
     return call
+
+
+class Summaries(ForEitherKeras):
+    """What writes to TensorBoard, and is told all that a training does."""
+
+    on_train_begin = hook("on_train_begin")
+    on_train_end = hook("on_train_end")
+    on_epoch_begin = hook("on_epoch_begin")
+    on_epoch_end = hook("on_epoch_end")
+    on_train_batch_begin = hook("on_train_batch_begin")
+    on_train_batch_end = hook("on_train_batch_end")
+    on_test_begin = hook("on_test_begin")
+    on_test_end = hook("on_test_end")

@@ -10,7 +10,8 @@ from tfcompress.core.names import did_you_mean
 _INSTEAD = {
     **dict.fromkeys(
         ("ClusterableLayer", "ClusteringAlgorithm"),
-        "Any layer with a kernel is clustered: drop it. tfcompress.cluster(model, 16, layers=...) chooses.",
+        "Any layer with a kernel is clustered: drop it. tfcompress.cluster(model, 16, layers=...) chooses, and "
+        "tfcompress.register_layer says which weights of a layer of your own are kernels.",
     ),
     **dict.fromkeys(
         ("default_8bit", "graph_transformations", "QuantizeScheme", "QuantizeRegistry"),

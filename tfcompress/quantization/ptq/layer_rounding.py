@@ -26,11 +26,25 @@ from tfcompress.quantization.ptq.kernel_products import MOST_INPUTS, ErrorStatis
 from tfcompress.quantization.ptq.layerwise import Call, in_stages, only_moving, run
 from tfcompress.quantization.ptq.reference_layers import linear, names_of
 from tfcompress.quantization.ptq.rounding_methods import Rounding
+from tfcompress.quantization.weights.codebook import Codebook
 from tfcompress.quantization.weights.few_values import FewValues
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 ON_GRID = 1e-4
 """In units of the scale: what is nearer to a whole number, as a zero of a mask or the largest weight, stays there."""
+
+KEPT = ("Mask", "ChannelMask", "LeftDense")
+"""Transforms before a quantizer that leave weights which are rounded as they are."""
+
+OTHER = (
+    "layers with one kernel that is a product of matrices, as Dense and Conv2D, of at most "
+    f"{MOST_INPUTS:,} inputs, are rounded by data, unless they are ternary or binary."
+)
+SHARED = (
+    "they are clustered, and weights that share a value would be parted if each were rounded for itself. Train the "
+    "model, which moves the values; or leave clustering out where the bits leave few values anyway."
+)
+"""Why layers aren't rounded by data."""
 
 
 def round_weights(
@@ -87,7 +101,8 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
     for layer in reference.layers:
         named.setdefault(layer.name, layer)
         named.setdefault(innermost(layer).name, layer)
-    points, others = [], []
+    points: list[_Point] = []
+    others: dict[str, list[str]] = {}
     for layer in wrapped_layers(quantized):
         chosen = [(at, t) for at, t in layer.transforms if isinstance(t, WeightQuantizer)]
         if not chosen:
@@ -97,23 +112,20 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
         variables = [layer.innermost.weights[at] for at, _ in chosen]
         fits = product is not None and len(chosen) == 1 and variables[0] is product.layer.kernel
         fits = fits and not isinstance(chosen[0][1], FewValues)
-        masked = all(type(t).__name__ in ("Mask", "ChannelMask") or t is chosen[0][1] for _, t in layer.transforms)
+        masked = all(type(t).__name__ in KEPT or t is chosen[0][1] for _, t in layer.transforms)
         if product is not None and fits and masked and product.shape[1] <= MOST_INPUTS:
             points.append(_Point(layer, same, product, chosen[0][1], variables[0]))
         else:
-            others.append(layer.name)
+            shares = any(isinstance(t, Codebook) for _, t in layer.transforms)
+            others.setdefault(SHARED if shares else OTHER, []).append(layer.name)
     if not points and not others:
         raise ValueError(
             f"Expected weights of integers, where they are to be rounded by data. Received: {quantized.name!r}, whose "
             "weights are float. Take a config with integer weights, or leave rounding out."
         )
-    if others:
-        warnings.warn(
-            f"The weights of {', '.join(map(repr, others[:8]))}{' ...' if others[8:] else ''} are rounded to the "
-            "nearest: layers with one kernel that is a product of matrices, as Dense and Conv2D, of at most "
-            f"{MOST_INPUTS:,} inputs, are rounded by data, unless they are clustered, ternary or binary.",
-            stacklevel=user_level(),
-        )
+    for reason, names in others.items():
+        some = ", ".join(map(repr, names[:8])) + (" ..." if names[8:] else "")
+        warnings.warn(f"The weights of {some} are rounded to the nearest: {reason}", stacklevel=user_level())
     return points
 
 

@@ -92,6 +92,10 @@ class Codebook(WeightTransform):
         values = np.asarray(gathered(entries))
         return Table(indices, values[0] if self.axis is None else values, self.axis)
 
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the weight's shape with a row for each table, also before it is built."""
+        return (values if self.axis is None else np.moveaxis(values, self.axis, 0)).reshape(self.tables, -1)
+
     def unfold(self, x: Tensor) -> Tensor:
         """Return a tensor of the weight's shape with a row for each table."""
         return ops.reshape(x if self.axis is None else ops.transpose(x, self._order), (self.tables, -1))

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfcompress.clustering import ClusterConfig
-from tfcompress.clustering.cluster import codebooks_of
+from tfcompress.clustering.cluster import codebooks_of, left_dense, warn_of_dense
 from tfcompress.clustering.wrapping import Codebooks, around, with_codebooks
 from tfcompress.compat.tfmot.original import scope_with_original
 from tfcompress.core.arguments import check_flag, short
-from tfcompress.core.error_messages import user_level
 from tfcompress.core.wrapper import CompressedLayer
-from tfcompress.core.wrappers import inner_weights
 from tfcompress.graph import check_built, kernel_positions, strip
 from tfcompress.graph.clone import copy_layer
 from tfcompress.graph.flatten import opened
@@ -92,15 +88,22 @@ def cluster_weights(
     )
     check_flag("cluster_per_channel", cluster_per_channel)
 
+    left: dict[str, str] = {}
+
     def chosen(layer: keras.layers.Layer) -> Codebooks:
-        return _codebooks(layer, config, cluster_per_channel)
+        found = _codebooks(layer, config, cluster_per_channel)
+        left.update(left_dense(layer, found))
+        return found
 
     if isinstance(to_cluster, keras.Model):
         check_built(to_cluster)
-        return with_codebooks(opened(to_cluster), chosen, keep_zeros=lambda layer: preserve_sparsity)
-    if isinstance(to_cluster, list):
-        return [_layer(layer, chosen(_checked(layer)), preserve_sparsity) for layer in to_cluster]
-    return _layer(to_cluster, chosen(_checked(to_cluster)), preserve_sparsity)
+        made: Any = with_codebooks(opened(to_cluster), chosen, keep_zeros=lambda layer: preserve_sparsity)
+    elif isinstance(to_cluster, list):
+        made = [_layer(layer, chosen(_checked(layer)), preserve_sparsity) for layer in to_cluster]
+    else:
+        made = _layer(to_cluster, chosen(_checked(to_cluster)), preserve_sparsity)
+    warn_of_dense(left)
+    return made
 
 
 def strip_clustering(model: Any) -> Any:
@@ -152,18 +155,7 @@ def _codebooks(layer: keras.layers.Layer, config: ClusterConfig, per_channel: bo
     if isinstance(layer, CompressedLayer) and any(isinstance(t, Codebook) for _, t in layer.transforms):
         return {}
     positions = [position for position in kernel_positions(layer) if not is_depthwise(layer, position)]
-    enough = []
-    for position in positions:
-        shape = inner_weights(layer)[position].shape
-        if int(np.prod(shape)) <= config.number_of_clusters:
-            warnings.warn(
-                f"Expected more weights than clusters. Received: the {inner_weights(layer)[position].name} of layer "
-                f"{layer.name!r}, of shape {tuple(shape)}. It isn't clustered.",
-                stacklevel=user_level(),
-            )
-        else:
-            enough.append(position)
-    return codebooks_of(layer, enough, _for(layer, config, per_channel))
+    return codebooks_of(layer, positions, _for(layer, config, per_channel))
 
 
 def _for(layer: keras.layers.Layer, config: ClusterConfig, per_channel: bool) -> ClusterConfig:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.callbacks import sparsity_scalars
-from tfcompress.compat.tfmot.callbacks import ForEitherKeras, hook
+from tfcompress.compat.tfmot.callbacks import ForEitherKeras, Summaries, hook
 from tfcompress.core.arguments import check_path
 from tfcompress.core.replicas import writes_files
 from tfcompress.core.transform import Projection
@@ -42,7 +42,7 @@ class UpdatePruningStep(ForEitherKeras):
             part.on_epoch_end(batch, logs)
 
 
-class PruningSummaries(ForEitherKeras):
+class PruningSummaries(Summaries):
     """Writes the sparsity of each kernel to TensorBoard at the beginning of each epoch, and at the end.
 
     Args:
@@ -69,15 +69,6 @@ class PruningSummaries(ForEitherKeras):
     def originals(self) -> Sequence[Any]:
         """Return tfmot's callback."""
         return [original_tfmot().sparsity.keras.PruningSummaries(self.log_dir, **self.arguments)]
-
-    on_train_begin = hook("on_train_begin")
-    on_train_end = hook("on_train_end")
-    on_epoch_begin = hook("on_epoch_begin")
-    on_epoch_end = hook("on_epoch_end")
-    on_train_batch_begin = hook("on_train_batch_begin")
-    on_train_batch_end = hook("on_train_batch_end")
-    on_test_begin = hook("on_test_begin")
-    on_test_end = hook("on_test_end")
 
 
 class _Zeros(keras.callbacks.Callback):
