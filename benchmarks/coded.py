@@ -100,7 +100,7 @@ def beside_plain(
         "zeros %": round(100 * share),
         "bits": bits,
         "int8 bytes": plain.nbytes,
-        "coded": small.nbytes,
+        "coded bytes": small.nbytes,
         "bits a weight": f"{8 * small.nbytes / sum(one.parameters for one in small.weights):.2f}",
         "smaller": f"{plain.nbytes / small.nbytes:.1f}x",
         "largest weight": form_of_largest(small),
