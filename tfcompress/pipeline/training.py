@@ -21,6 +21,9 @@ from tfcompress.pipeline.distribution import ONE, Devices
 USUAL_EPOCHS, LEAST_STEPS = 10, 400
 """Of a training that nobody gave a number of epochs."""
 
+MOMENTUM = 0.9
+"""Of batch normalization: Keras' .99 takes hundreds of steps to forget where it began; a training may have fewer."""
+
 MOST_OUTPUTS = 1 << 20
 """Of the model that is made for data; more are numbers that are no classes."""
 
@@ -57,14 +60,14 @@ def default_model(data: Dataset) -> keras.Model:
         x = _normalization(data, by_channel=False)(inputs)  # some recordings are a hundred times as loud as others
         for index, (filters, size, stride) in enumerate(((16, 32, 8), (32, 8, 4), (32, 8, 4))):
             x = layers.Conv1D(filters, size, stride, padding="same", use_bias=False, name=f"conv_{index}")(x)
-            x = layers.BatchNormalization(name=f"norm_{index}")(x)
+            x = layers.BatchNormalization(momentum=MOMENTUM, name=f"norm_{index}")(x)
             x = layers.ReLU(name=f"relu_{index}")(x)
         x = layers.GlobalAveragePooling1D(name="mean")(x)
     elif len(shape) in (2, 3):
         x = layers.Reshape((*shape, 1))(inputs) if len(shape) == 2 else inputs
         for index, filters in enumerate((16, 32, 32)):
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv_{index}")(x)
-            x = layers.BatchNormalization(name=f"norm_{index}")(x)
+            x = layers.BatchNormalization(momentum=MOMENTUM, name=f"norm_{index}")(x)
             x = layers.ReLU(name=f"relu_{index}")(x)
             if min(x.shape[1:3]) >= (4 if index == 1 else LARGE):
                 x = layers.MaxPooling2D(name="pool" if index == 1 else f"pool_{index}")(x)
