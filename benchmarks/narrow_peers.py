@@ -51,6 +51,7 @@ FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
     (".tflite", {"prefer": "size"}),
     (".onnx", {}),
     (".onnx", {"weights": "coded"}),
+    (".onnx", {"weights": "auto"}),
 )
 """How each model but that of int8 is exported; plainly to ONNX of those of 4 bits one, which has the bytes of int8."""
 AI_EDGE = (
@@ -155,7 +156,7 @@ def ours(folder: Folder, case: Case) -> Iterator[Made]:
             path = folder.name(f"ours {way}{wishes}", suffix)
             artifact = tfc.export(quantized, path, overwrite=True, **wished)
             if path.read_bytes() != last:
-                stored = form_of_largest(artifact) if artifact.weights else ""
+                stored = form_of_largest(artifact) if wished == {"weights": "coded"} else ""
                 yield Made(f"tfcompress {way}{wishes}", KIND[suffix], path, stored)
             last = path.read_bytes()
 
