@@ -15,6 +15,7 @@ from benchmarks.data import mnist
 from benchmarks.files import NOTHING, Folder, accuracy, outputs, runner
 from benchmarks.harness import Setting, each_step, milliseconds, per_round, save, show
 from benchmarks.inference import invocation
+from benchmarks.networks import trained_perceptron
 from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix
 from tfcompress.quantization.encoding import Affine
 
@@ -36,7 +37,6 @@ RECIPES = {
     **{name: name for name in ("int4_weights", "int4_blockwise", "dynamic_int4")},
     "int4_blockwise, range='mse'": SEARCHED,
 }
-EPOCHS = 3
 
 
 def files(setting: Setting) -> None:
@@ -68,15 +68,7 @@ def perceptron(data: pathlib.Path, kept: pathlib.Path) -> tuple[keras.Model, np.
     """
     (x, labels), (test, wanted) = mnist(data)
     x, test = (np.pad(part[..., 0], ((0, 0), (2, 2), (2, 2))).reshape(-1, 1024) for part in (x, test))
-    if not kept.exists():
-        keras.utils.set_random_seed(0)
-        units = [keras.layers.Dense(n, activation=a) for n, a in ((1024, "relu"), (1024, "relu"), (10, None))]
-        model = keras.Sequential([keras.Input((1024,)), keras.layers.Rescaling(1 / 255), *units])
-        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit(x.astype(np.float32), labels, batch_size=128, epochs=EPOCHS, verbose=0)
-        model.save(kept)
-    model, test = keras.models.load_model(kept), test.astype(np.float32)
-    return model, test, wanted
+    return trained_perceptron((x.astype(np.float32), labels), kept), test.astype(np.float32), wanted
 
 
 def written(folder: Folder, model: keras.Model, suffix: str) -> Iterator[tuple[str, pathlib.Path]]:

@@ -1,7 +1,7 @@
 """python -m benchmarks.compression [--part=PART] [--data=FOLDER] [--rounds=31] [--only=NETWORKS]
 
 What fewer bits for a weight make of files and of their time. Writes benchmarks/results/compression_*.json,
-container_tflite.json and narrow_kernels.json.
+blockwise.json, blockwise_kernels.json, container_tflite.json and narrow_kernels.json.
 
     adaround       accuracy of ResNet-8 on CIFAR-10 with weights of 4 and 3 bits and activations of 8, rounded to the
                    nearest, by AdaRound and by GPTQ
@@ -16,7 +16,8 @@ container_tflite.json and narrow_kernels.json.
     lenet   LeNet-300-100 and LeNet-5 as .onnx files that unpack themselves: pruned to 95 to 99.3 % of zeros and trained
             with 9 values for each kernel, beside Deep Compression: bytes and error on MNIST (an hour)
     peers   weights of 4 and 2 bits in files of ours, ai-edge-quantizer and ONNX Runtime, of the same float weights and
-            images (that perceptron, ResNet-8, MobileNetV2): bytes, time of one inference on one thread, accuracy
+            images (the perceptron of tflite, ResNet-8, MobileNetV2): bytes, time of one inference on one thread,
+            accuracy
     digits  a digit classifier in an .onnx file of 2,953 bytes, what one QR code holds, trained with weights of 4 bits
             for MNIST, three seeds: bytes and accuracy
     tflite  .tflite files: a perceptron 784-1024-1024-10 for MNIST whose weights have 8, 4 and 2 bits, activations

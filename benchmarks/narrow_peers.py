@@ -104,7 +104,9 @@ class Made:
 def perceptron(setting: Setting) -> Case:
     """Return the perceptron that was trained on MNIST."""
     train, test = data.mnist(setting.data)
-    model = trained_perceptron(train, setting.cache / "compression_tflite")
+    model = trained_perceptron(
+        (data.flat(train[0]), train[1]), setting.cache / "compression_tflite" / "perceptron_mnist.keras"
+    )
     return Case(model, data.flat(train[0][:IMAGES]), (data.flat(test[0]), test[1]), also=BLOCKS)
 
 

@@ -111,7 +111,10 @@ def written(folder: Folder, way: str, model: keras.Model, **how: Any) -> NamedFi
 def perceptrons(folder: Folder, data: pathlib.Path) -> Iterator[NamedFile]:
     """Yield the files of a perceptron for MNIST, whose weights are rounded and not trained any more."""
     train, _ = mnist(data)
-    model, x = trained_perceptron(train, folder.path), flat(train[0][:512])
+    model, x = (
+        trained_perceptron((flat(train[0]), train[1]), folder.path / "perceptron_mnist.keras"),
+        flat(train[0][:512]),
+    )
     yield written(folder, "float32", model)
     for activations in ("static", "dynamic", "weights alone"):
         for bits in (8, 4, 2):

@@ -197,18 +197,22 @@ def trained_small(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
     return model
 
 
-def trained_perceptron(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
-    """Return 784-1024-1024-10, flat pixel values in, trained for three epochs on MNIST, once."""
+def trained_perceptron(train: data.Arrays, path: pathlib.Path) -> keras.Model:
+    """Return a perceptron with two layers of 1,024 and one of 10, trained for three epochs, once.
+
+    Args:
+        train: Flat pixel values, and labels.
+        path: The file that it is kept in.
+    """
     import tfcompress as tfc
 
-    path = cache / "perceptron_mnist.keras"
     if not path.exists():
         keras.utils.set_random_seed(0)
         units = [keras.layers.Dense(n, activation=a) for n, a in ((1024, "relu"), (1024, "relu"), (10, None))]
-        model = keras.Sequential([keras.Input((784,)), keras.layers.Rescaling(1 / 255), *units])
+        model = keras.Sequential([keras.Input(train[0].shape[1:]), keras.layers.Rescaling(1 / 255), *units])
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit(data.flat(train[0]), train[1], batch_size=128, epochs=3, verbose=0)
-        cache.mkdir(parents=True, exist_ok=True)
+        model.fit(train[0], train[1], batch_size=128, epochs=3, verbose=0)
+        path.parent.mkdir(parents=True, exist_ok=True)
         tfc.save(model, path, overwrite=True)
     model = keras.models.load_model(path, compile=False)
     assert isinstance(model, keras.Model)

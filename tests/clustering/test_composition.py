@@ -71,17 +71,17 @@ def test_each_keeps_what_the_others_did(order, range, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spec", "fields", "axes"),
+    ("spec", "fields", "axes", "most"),
     [
-        (tfc.WeightSpec(), {}, ()),
-        (tfc.WeightSpec(), {"granularity": "per_channel"}, (3,)),
-        (tfc.WeightSpec(), {"granularity": 3}, ()),
-        (tfc.WeightSpec(bits=3), {}, ()),  # 7 integers for 6 values
-        (tfc.WeightSpec(bits=2), {}, (3,)),  # no more than 3 integers anyway
+        (tfc.WeightSpec(), {}, (), 6),
+        (tfc.WeightSpec(), {"granularity": "per_channel"}, (3,), 6 * 6),
+        (tfc.WeightSpec(), {"granularity": 3}, (), 2 * 6),
+        (tfc.WeightSpec(bits=3), {}, (), 6),  # 8 integers for 6 values
+        (tfc.WeightSpec(bits=2), {}, (3,), 4),  # as many as there are
     ],
 )
 @pytest.mark.parametrize("first", ["cluster", "quantize"])
-def test_a_kernel_has_one_scale_where_it_has_one_table_of_fewer_values_than_integers(spec, fields, axes, first):
+def test_a_kernel_has_one_scale_where_it_has_one_table_of_fewer_values_than_integers(spec, fields, axes, most, first):
     def clustered(model):
         return tfc.cluster(model, 6, layers="conv", **fields)
 
@@ -91,7 +91,7 @@ def test_a_kernel_has_one_scale_where_it_has_one_table_of_fewer_values_than_inte
     model = quantized(clustered(network())) if first == "cluster" else clustered(quantized(network()))
     encoding = wrapped_layers(model)[0].encoded()[0]
     assert encoding.axis == axes
-    assert len(np.unique(encoding.integers)) <= (6 if fields == {} else 6 * 6)
+    assert len(np.unique(encoding.integers)) <= most
 
 
 def test_values_of_a_stripped_model_stay_as_few():
@@ -107,6 +107,8 @@ def test_values_of_a_stripped_model_stay_as_few():
         assert len(np.unique(seen)) == 6
         np.testing.assert_array_equal(seen[weights == 0], 0)
     assert keep_values(model) is model  # it has its codebooks already
+    pruned = tfc.prune_once(network(), 0.9)  # of few values because it has few weights
+    assert keep_values(pruned, preserve_sparsity=True) is pruned
 
 
 @pytest.mark.parametrize("axis", [None, 1])

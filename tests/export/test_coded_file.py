@@ -93,8 +93,8 @@ def test_what_is_known_of_the_file(artifacts):
     plain, coded = artifacts["plain"], artifacts[18]
     assert not plain.weights
     forms = {one.layer: one.form for one in coded.weights}
-    assert forms["many_zeros"] in ("1-bit mask, 4-bit codes", "gaps with 1-bit rests, 4-bit codes")
-    assert forms["nearly_all_zeros"].endswith("-bit rests, 4-bit codes")
+    assert forms["many_zeros"] in ("1-bit mask, 4-bit codes", "gaps with 1-bit remainders, 4-bit codes")
+    assert forms["nearly_all_zeros"].endswith("-bit remainders, 4-bit codes")
     assert list(forms) == ["first", "depthwise", "many_zeros", "nearly_all_zeros", "classes_linear"]
     assert sum(one.plain_bytes - one.nbytes for one in coded.weights) > 0.8 * (plain.nbytes - coded.nbytes) > 0
     assert "bytes that unpack themselves when the file is loaded" in str(coded)
@@ -175,6 +175,13 @@ def test_a_file_without_a_weight_that_is_coded_says_so(tmp_path):
     plain, coded = (tfc.export(small, tmp_path / f"{how}.onnx", weights=how) for how in ("plain", "coded"))
     assert [one.form for one in coded.weights] == ["int8"] and coded.nbytes < plain.nbytes
     assert "as int8, which no other form makes less" in str(coded) and "unpack" not in str(coded)
+    assert "unpacked" not in str(inspect_file(coded.path))
+
+
+def test_a_weight_of_few_bits_that_no_form_makes_smaller_says_so(tmp_path):
+    small = tfc.quantize(keras.Sequential([keras.Input((8,)), L.Dense(9)]), "int4_weights")
+    made = tfc.export(small, tmp_path / "m.onnx", weights="coded", verify=False)
+    assert [(one.type, one.why) for one in made.operators.narrow] == [("int8", "no other form makes the file smaller")]
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,20 @@ def test_what_is_computed_of_shapes_alone_is_no_operator(format, tmp_path):
     assert {"Shape", "SHAPE"} & set(artifact.operators.kinds)
 
 
+class Doubled(L.Layer):
+    """Doubles sequences of more than three steps."""
+
+    def call(self, x):
+        return keras.ops.cond(keras.ops.shape(x)[1] > 3, lambda: x * 2.0, lambda: x)
+
+
+def test_what_a_condition_on_shapes_makes_of_data_is_counted(tmp_path):
+    model = keras.Sequential([keras.Input((None, 6)), Doubled(), L.ReLU()])
+    artifact = tfc.export(model, tmp_path / "m.onnx", verify=False)
+    assert "If" in artifact.operators.kinds
+    assert "Relu" in [op.kind for op in artifact.operators.floats]
+
+
 def test_the_arithmetic_read_agrees_with_onnx_runtime(tmp_path):
     """The operators counted as integers are those that the runtime makes integer ones."""
     import onnx

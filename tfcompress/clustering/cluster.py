@@ -27,7 +27,7 @@ from tfcompress.graph.inputs.declared import takes_inputs
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers
 from tfcompress.layers.kernel_layouts import channel_axes
-from tfcompress.quantization.weights.codebook import Clusters, Codebook
+from tfcompress.quantization.weights.codebook import Clusters, Codebook, codebook_of
 from tfcompress.quantization.weights.left_dense import LeftDense
 from tfcompress.quantization.weights.levels import LEVELS, ScaledLevels, scale_of
 from tfcompress.quantization.weights.starts import start
@@ -129,7 +129,8 @@ def codebooks_of(layer: Layer, positions: Sequence[int], config: ClusterConfig) 
     found: dict[int, tuple[Codebook, Tables] | LeftDense] = {}
     for position in positions:
         codebook = _codebook(layer, position, config)
-        few = _too_few(layer, position, codebook) if config.codebook == "free" else ""
+        free = config.codebook == "free" and codebook_of(layer, position) is None
+        few = _too_few(layer, position, codebook) if free else ""
         found[position] = LeftDense(few) if few else (codebook, partial(_tables, config=config))
     return found
 

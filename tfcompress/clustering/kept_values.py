@@ -24,9 +24,9 @@ def keep_values(model: keras.Model, *, preserve_sparsity: bool = False) -> keras
     """Return a copy of a clustered and stripped model whose kernels keep as many values in training and in files.
 
     Args:
-        model: A built model. Kernels with more than 256 values, or with more values than half of their weights, are
-            left as they are, and so are those that have a codebook; where no kernel is left, the model itself is
-            returned.
+        model: A built model. Kernels with more than 256 values, or with more values than half of their weights that
+            aren't zero, as pruned ones have, are left as they are, and so are those that have a codebook; where no
+            kernel is left, the model itself is returned.
         preserve_sparsity: Whether zeros stay zeros, too.
 
     Example:
@@ -47,7 +47,7 @@ def keep_values(model: keras.Model, *, preserve_sparsity: bool = False) -> keras
         found: dict[int, tuple[Codebook, Tables]] = {}
         for position in kernel_positions(layer):
             weights = read(inner_weights(layer)[position])
-            most = min(LARGEST_TABLE, weights.size // 2)
+            most = min(LARGEST_TABLE, np.count_nonzero(weights) // 2)
             few = len(np.unique(weights.reshape(-1)[:LOOKED_AT])) <= most and codebook_of(layer, position) is None
             values = np.unique(weights) if few else weights.reshape(-1)
             if 2 <= len(values) <= most:

@@ -14,8 +14,7 @@ import numpy as np
 from tfcompress.evaluation import tflite_constants
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.weights.folding import folded
-from tfcompress.export.onnx.weights.matmul_nbits import KIND as MATMUL_NBITS
-from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix
+from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix, is_symmetric
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.external_data import read
 
@@ -193,7 +192,7 @@ def _count_graph(graph: Any) -> Count:
         biases |= {names[place] for place in bias_places if place in names}
         axis = next((a.i for a in node.attribute if a.name == "axis"), 1 if node.op_type == "DequantizeLinear" else 0)
         zero_points.update({names[a]: (names[b], axis) for a, b in pairs.items() if a in names and names.get(b)})
-        if node.op_type == MATMUL_NBITS and tensors.get(names.get(1, "")) is not None and not any(node.input[3:4]):
+        if is_symmetric(node) and tensors.get(names.get(1, "")) is not None:
             packed[names[1]] = node
     helpers |= _multiplied_scales(graph, tensors, index)
     wide = {TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64}

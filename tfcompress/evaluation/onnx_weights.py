@@ -16,7 +16,7 @@ from tfcompress.evaluation.tensor_grid import TensorGrid
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.weights.folding import UNPACKING, computed_of_constants, needed_for, run_constants
 from tfcompress.export.onnx.weights.matmul_nbits import KIND as MATMUL_NBITS
-from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix
+from tfcompress.export.onnx.weights.matmul_nbits import PackedMatrix, is_symmetric
 from tfcompress.graph.index import TensorIndex
 from tfcompress.runtime.onnx_functions import inlined
 
@@ -101,8 +101,8 @@ class _Reader:
         if name in self.constants and (len(largest.dims) < 2 or dtype_of(largest) in INDICES):
             return None
         values = self._value(name)
-        if node.op_type == MATMUL_NBITS and place == 1 and not any(node.input[3:4]):
-            return self._packed(name, node, values)
+        if node.op_type == MATMUL_NBITS:
+            return self._packed(name, node, values) if place == 1 and is_symmetric(node) else None
         if values.ndim < 2 or values.dtype.name in INDICES:
             return None
         grid, dtype = self._grid(nodes), self._dtype(nodes, largest)

@@ -25,6 +25,7 @@ from tfcompress.quantization.quantize import is_quantized
 from tfcompress.runtime.external_data import data_file, read
 
 PLAIN, CODED, AUTO = "plain", "coded", "auto"
+NO_SMALLER = "no other form makes the file smaller"
 WEIGHTS = (PLAIN, CODED, AUTO)
 """What `tfc.export(..., weights=)` takes."""
 
@@ -113,13 +114,16 @@ def summary(stored: Sequence[CodedWeight]) -> tuple[str, ...]:
 
 def as_coded(narrow: Iterable[StoredWeight], stored: Sequence[CodedWeight]) -> tuple[StoredWeight, ...]:
     """Return in what weights of fewer than 8 bits are stored that are coded."""
-    forms = {one.layer: one.form for one in stored}
+    forms: dict[str | None, dict[str, None]] = {}
+    for one in stored:
+        forms.setdefault(one.layer, {})[one.form] = None
 
     def coded(weight: StoredWeight) -> StoredWeight:
-        form = forms.get(weight.layer, "int8") if weight.type == "int8" else "int8"
-        if form == "int8":
+        form = " and ".join(forms.get(weight.layer, ())) if weight.type == "int8" else ""
+        if not form:
             return weight
-        return dataclasses.replace(weight, type=form, why="" if weight.why == WIDE else weight.why)
+        instead = NO_SMALLER if form == str(Plain()) else ""
+        return dataclasses.replace(weight, type=form, why=instead if weight.why == WIDE else weight.why)
 
     return tuple(map(coded, narrow))
 

@@ -28,7 +28,8 @@ TYPICAL_STEPS = 0.75
 """The same of their root mean square: most values are equal, or differ by one step."""
 
 TIMES_NOISE = 2.0
-"""A file may differ from the model by that times the model's own change when near-ties round the other way.
+"""A file may differ from the model by that times the model's own change when near-ties round the other way, or when
+inputs are rounded to 8 bits that kernels of the file round at run time.
 
 A right file differs by 0.7 to 1.3 times that (measured on trained and on random nets of 4 to 60 layers, both formats).
 """
@@ -67,8 +68,9 @@ class OutputParity:
         mean_steps: mean difference in such steps.
         equal: part of the values that are the same: on a grid the same integer.
         sqnr: variance of the reference over the mean squared difference, in dB; None if nothing differs.
-        noise: root mean square of the quantized model's own change when near-ties round the other way, which
-            `tolerance` follows from; None: not measured, since the file differs by no more than is always allowed.
+        noise: root mean square of the quantized model's own change when near-ties round the other way, or inputs are
+            rounded that the file rounds at run time, which `tolerance` follows from; None: not measured, since the file
+            differs by no more than is always allowed.
     """
 
     max_abs: float
@@ -226,7 +228,7 @@ def _compare_one(
     steps = "" if result.max_steps is None else f" ({result.max_steps:.1f} steps)"
     return (
         f"{found}{steps}, RMS {_rms(difference):.3g}; {allowed:.3g} and RMS {allowed_typical:.3g} are allowed, "
-        f"since near-ties that round the other way make {noise:.3g}; {agrees}"
+        f"since the model itself changes by {noise:.3g} where values are rounded as the file may; {agrees}"
     ), result
 
 

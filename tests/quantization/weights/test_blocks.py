@@ -1,5 +1,7 @@
 """Weights with a scale for each block of inputs: what they are, which layers have them, and how they train."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -74,7 +76,7 @@ def test_blocks_fit_or_are_refused():
     x = L.Dense(48, name="fits")(inputs)
     model = keras.Model(inputs, L.Dense(2, name="short")(L.Flatten()(L.Conv1D(2, 3, name="conv")(x))))
     with pytest.warns(
-        UserWarning, match=r"each channel, and not for each block of 16 inputs, in 'conv' \(Conv1D\), 'sho"
+        UserWarning, match=r"each channel or table, and not for each block of 16 inputs, in 'conv' \(Conv1D\), 'sho"
     ):
         quantized = tfc.quantize(model, config())
     axes = {layer.name: next(iter(layer.encoded().values())).axis for layer in wrapped_layers(quantized)}
@@ -83,6 +85,24 @@ def test_blocks_fit_or_are_refused():
         tfc.quantize(model, {"conv": config()})
     with pytest.raises(ValueError, match=r"blocks of 64 divide\. Received: 'fits' \(16 inputs\)"):
         tfc.quantize(model, config(64))
+
+
+def test_layers_at_the_ends_and_clustered_ones_have_no_blocks_and_that_is_said():
+    layers = [L.Dense(32, name="first"), L.Dense(32, name="middle"), L.Dense(3, name="last")]
+    model = keras.Sequential([keras.Input((20,)), *layers])
+
+    def axes(quantized):
+        return [next(iter(layer.encoded().values())).axis for layer in wrapped_layers(quantized)]
+
+    with pytest.warns(UserWarning, match=r"block of 16 inputs, in 'first' \(20 inputs\): blocks"):
+        ends = tfc.quantize(model, dataclasses.replace(config(), first_and_last_bits=8))
+    assert axes(ends) == [(1,), (0, 1), (0, 1)]
+    with pytest.warns(UserWarning, match=r"'first' \(20 inputs\), 'middle' \(clustered\): blocks"):
+        shared = tfc.quantize(tfc.cluster(model, 6, layers=["middle"]), config())
+    assert axes(shared) == [(1,), (), (0, 1)]
+    with pytest.warns(UserWarning, match=r"'middle' \(clustered\): blocks"):
+        tables = tfc.quantize(tfc.cluster(model, 6, layers=["middle"], granularity="per_channel"), config())
+    assert axes(tables) == [(1,), (1,), (0, 1)]
 
 
 def test_blocks_that_tflite_has_no_kernel_for_are_said_at_once():

@@ -35,8 +35,8 @@ FLAGS = {
     "opset": Flag("Of the ONNX standard; TFLite has none.", "18", "choice", choices=tuple(map(str, range(18, 26)))),
     "weights": Flag(
         "How .onnx files store integer weights: 'coded' in the form that takes the fewest bytes, which ONNX Runtime "
-        "unpacks when it loads the file; 'auto' so where the file gets smaller, and weights of 4 bits of dense layers "
-        "with float activations for an operator of ONNX Runtime's own, where that is fast.",
+        "unpacks when it loads the file; 'auto' so where the file gets smaller, and weights of 3 and 4 bits of large "
+        "dense layers with float activations for an operator of ONNX Runtime's own, where that is fast.",
         "plain",
         "choice",
         choices=("plain", "coded", "auto"),

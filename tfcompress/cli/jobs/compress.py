@@ -12,7 +12,7 @@ from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.pages import scans_of, table_width
 from tfcompress.cli.result import about, files_made
-from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
+from tfcompress.cli.wrong_use import refuse_without_effect
 
 if TYPE_CHECKING:
     from tfcompress.evaluation.report import Report
@@ -32,8 +32,6 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     if values.model:
         instead = " Pass --finetune_epochs for those of pruning, --qat_epochs for those of the quantized model."
         refuse_without_effect(values, "with --model", "epochs", instead=instead)
-    if values.model and not values.data:
-        raise UsageError("Expected --data with --model: the model is trained while it is pruned.")
     _configs(values, steps=100)  # before anything is loaded
     scans = scans_of(values)
     prepare(values)
@@ -149,10 +147,10 @@ JOB = Job(
     does="Does the whole job: prunes a model, trains it quantized, ships it as TFLite and ONNX, compares all files.",
     example="--model=my.keras --data=my.npz --sparsity=0.8",
     more="Every file, in float32, float16 and int8, is compared with the Keras model before it gets its name; a table "
-    "shows size, accuracy and latency. Without --model it trains a small model first; without --data it takes "
-    "scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME. A file of --config has a section for each job, "
-    'or one of them: {"prune": {"conv.*": 0.5}, "cluster": {".*": 16}, "quantize": {"logits": null, ".*": "int8"}}, '
-    "each as that job takes it; layers that it doesn't name are left alone.",
+    "shows size, accuracy and latency. Without --model it trains a small model first; without --model and --data "
+    "it takes scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME. A file of --config has a section for "
+    'each job, or one of them: {"prune": {"conv.*": 0.5}, "cluster": {".*": 16}, "quantize": {"logits": null, ".*": '
+    '"int8"}}, each as that job takes it; layers that it doesn\'t name are left alone.',
     run=compress,
     flags=(
         *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "layers", "config", "sparsity"),

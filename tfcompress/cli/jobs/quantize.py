@@ -53,7 +53,7 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
         trained = f", train it for {values.qat_epochs} epochs" if values.qat_epochs else ""
         return dry_run.said(
             f"Would quantize {model.name} as {asked}, calibrate it{trained}, and compare each file with it.",
-            dry_run.of_layers(quantize(model, config, None, values.layers, equalize=values.equalize)),
+            dry_run.of_layers(quantize(_keeping(values, model), config, None, values.layers, equalize=values.equalize)),
             [output, *outputs, *pages],
         )
     with stage(f"quantize as {asked}"):

@@ -7,7 +7,7 @@ import numpy as np
 from tfcompress.export.onnx.node_index import inner_graphs
 from tfcompress.quantization.numerics.float16_range import check_half
 
-SMALLEST_STORED = 64
+SMALLEST_HALF = 64
 """Elements from which half the bytes pay for the Cast node."""
 
 
@@ -27,7 +27,7 @@ def store_in_half(graph: Any) -> None:
 
     casts = []
     for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_STORED:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALF:
             continue
         values = onnx.numpy_helper.to_array(tensor)
         check_half([(tensor.name, values)])

@@ -13,7 +13,7 @@ from tfcompress.export.onnx.graph_editor import attributes
 from tfcompress.export.onnx.node_index import index_of, inner_graphs
 from tfcompress.export.onnx.propagate import FUSED
 from tfcompress.export.onnx.weights.folding import folded
-from tfcompress.export.onnx.weights.matmul_nbits import INT8_INPUTS, KIND, PackedMatrix
+from tfcompress.export.onnx.weights.matmul_nbits import INT8_INPUTS, KIND, PackedMatrix, is_symmetric
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label, width
 from tfcompress.export.plan.planned_weights import digest
 from tfcompress.quantization.numerics.grid import Grid
@@ -46,7 +46,7 @@ LARGE = 1024
 
 
 class _Stored(NamedTuple):
-    """A constant: its dtype, size and rank; the bits and digest of int8; the value of a scalar."""
+    """A constant: its dtype, size and rank; the bits of integers, the digest of a kernel's; the value of a scalar."""
 
     dtype: str = ""
     size: int = 0
@@ -98,7 +98,7 @@ class _Reader:
         """Yield the weights that MatMulNBits reads."""
         tensors = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
-            if node.op_type == KIND and node.input[1] in tensors:
+            if is_symmetric(node) and node.input[1] in tensors:
                 tensor = tensors[node.input[1]]
                 raw = raw_values(tensor, self.path)
                 if raw:
@@ -210,7 +210,7 @@ class _GraphReader:
         stored = self.reader.stored.get(weight or table or "", _Stored())
         if stored.rank < 2 or stored.dtype not in ("int2", "int4", "int8", "float16", "float32"):
             stored = _Stored()
-        if not stored.size and self._of_shapes(node, moving):
+        if not stored.size and not any(inner_graphs(node)) and self._of_shapes(node, moving):
             self.reader.of_shapes.update(node.output)
             return
         floats = [name for name in (*moving, *node.output) if self._is_float(name)]

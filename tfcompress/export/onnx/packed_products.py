@@ -49,9 +49,17 @@ def pack_products(proto: Any, weights: PlannedWeights, detached: Mapping[str, by
             weights.stored.setdefault(digest(found.integers), {})["int4"] = PACKED
             weights.note_rounding(found)
         matrix, parts = packed[name]
-        bias = ["", "", node.input[2]] if len(node.input) > 2 else []
         graph.remove(node)
-        graph.add(KIND, [node.input[0], *parts, *bias], output, **matrix.node_attributes())
+        added = list(node.input[2:])
+        bias = graph.constants.get(added[0]) if added else None
+        if bias is not None and bias.shape == found.shape[1:]:
+            graph.add(KIND, [node.input[0], *parts, "", "", *added], output, **matrix.node_attributes())
+        elif added:  # Gemm adds whatever broadcasts, a residual too
+            product = graph.fresh(f"{output}/product")
+            graph.add(KIND, [node.input[0], *parts], product, **matrix.node_attributes())
+            graph.add("Add", [product, *added], output)
+        else:
+            graph.add(KIND, [node.input[0], *parts], output, **matrix.node_attributes())
     graph.finish()
     if packed:
         proto.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))

@@ -14,8 +14,10 @@ from tfcompress.graph import kernel_positions
 from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.layers.kernel_layouts import owner_of
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
-from tfcompress.quantization.quantize_config import LEAST_BLOCK, MOST_BITS_IN_BLOCKS, QuantizeConfig
-from tfcompress.quantization.weights.blocks import blocks_of, summed_axes
+from tfcompress.quantization.quantize_config import LEAST_BLOCK, MOST_BITS_IN_BLOCKS, WeightSpec
+from tfcompress.quantization.weights.blocks import summed_axes
+from tfcompress.quantization.weights.codebook import codebook_of
+from tfcompress.quantization.weights.quantizer import weight_quantizer
 
 MOST_NAMED = 8
 
@@ -33,32 +35,31 @@ def check_blocks(lowered: FlatGraph, precisions: LayerPrecisions, includes: Call
     Raises:
         ValueError: There is such a config; the layers that it is for are named, and why they can't be in blocks.
     """
-    fitting: set[QuantizeConfig] = set()
-    others: dict[QuantizeConfig, dict[str, str]] = {}
+    fitting: dict[WeightSpec, None] = {}
+    others: dict[int, dict[str, str]] = {}
     for layer in lowered.layers:
         config = precisions.of(layer)
         if config.float16 or config.weights.block is None or not includes(layer):
             continue
         for position in kernel_positions(layer):
-            if blocks_of(layer, position, config.weights.block) is not None:
-                fitting.add(config)
+            if weight_quantizer(layer, position, config.weights, config.activations).blocks is not None:
+                fitting[config.weights] = None
             else:
-                others.setdefault(config, {})[layer.name] = _why(layer, position)
-    for config, found in others.items():
-        block = config.weights.block
+                others.setdefault(config.weights.block, {})[layer.name] = _why(layer, position)
+    for block, found in others.items():
         said = [f"{name!r} ({why})" for name, why in found.items()]
         listed = f"{', '.join(said[:MOST_NAMED])}{' ...' if said[MOST_NAMED:] else ''}"
-        if config not in fitting:
+        if all(spec.block != block for spec in fitting):
             raise ValueError(
                 f"Expected a dense layer whose inputs blocks of {block} divide. Received: {listed}. Take "
                 "granularity='per_channel' (the recipe 'int4_weights'), or blocks of another size."
             )
         warnings.warn(
-            f"Weights get a scale for each channel, and not for each block of {block} inputs, in {listed}: blocks are "
-            "of dense layers whose inputs they divide.",
+            f"Weights get a scale for each channel or table, and not for each block of {block} inputs, in {listed}: "
+            "blocks are of dense layers whose inputs they divide, and whose values aren't shared.",
             stacklevel=user_level(),
         )
-    for spec in dict.fromkeys(config.weights for config in fitting if not config.weights.blocks_in_tflite):
+    for spec in [spec for spec in fitting if not spec.blocks_in_tflite]:
         warnings.warn(
             f"LiteRT has no kernel for weights of {spec.bits} bits in blocks of {spec.block}: the model can be trained "
             f"so, and exported to .onnx. For .tflite files take at most {MOST_BITS_IN_BLOCKS} bits, and blocks of "
@@ -68,6 +69,8 @@ def check_blocks(lowered: FlatGraph, precisions: LayerPrecisions, includes: Call
 
 
 def _why(layer: Layer, position: int) -> str:
+    if codebook_of(layer, position) is not None:
+        return "clustered"
     owner = owner_of(layer, position)
     summed = summed_axes(layer, position)
     if summed is None:

@@ -46,9 +46,10 @@ def weight_quantizer(
         return one_scale
     axes, shape = channel_axes(layer, position), inner_weights(layer)[position].shape
     codebook = codebook or codebook_of(layer, position)
-    if codebook is not None and codebook.count <= one_scale.ends[1] - one_scale.ends[0]:
-        own_tables = codebook.axis is not None and codebook.tables == shape[codebook.axis]
-        if not own_tables or any(shape[axis] > 1 and axis != codebook.axis for axis in axes):
-            return one_scale
-    blocks = blocks_of(layer, position, spec.block)
-    return kind(spec, axes if blocks is None else None, activations, blocks)
+    if codebook is None or codebook.count > one_scale.ends[1] - one_scale.ends[0]:
+        blocks = blocks_of(layer, position, spec.block)
+        return kind(spec, axes if blocks is None else None, activations, blocks)
+    own_tables = codebook.axis is not None and codebook.tables == shape[codebook.axis]
+    if not own_tables or any(shape[axis] > 1 and axis != codebook.axis for axis in axes):
+        return one_scale
+    return kind(spec, axes, activations)

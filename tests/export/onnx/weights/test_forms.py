@@ -81,7 +81,7 @@ def test_bytes_are_what_is_written(name):
         ("4 bits, half of it zeros", 18, "int8"),  # no decoder is worth its bytes
         ("4 bits, half of it zeros", 21, "INT4"),
         ("one bit", 25, "INT2"),
-        ("nearly all zeros", 25, "gaps with 6-bit rests, 8-bit codes"),
+        ("nearly all zeros", 25, "gaps with 6-bit remainders, 8-bit codes"),
     ],
 )
 def test_the_smallest_is_chosen(name, opset, expected):

@@ -83,3 +83,14 @@ def test_scales_for_each_channel_are_repeated_for_each_block(tmp_path):
     (weight,) = onnx_weights.weights(artifact.path)
     (encoded,) = model.layers[-1].encoded().values()
     np.testing.assert_array_equal(weight.values, encoded.decode())
+
+
+def test_what_a_gemm_adds_besides_a_bias_is_added_behind_it(tmp_path):
+    """With fixed sizes a product and a residual are one Gemm."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((512,))
+    model = keras.Model(inputs, L.Add()([L.Dense(512, use_bias=False)(inputs), inputs]))
+    artifact = tfc.export(
+        tfc.quantize(model, "int4_weights"), tmp_path / "m.onnx", weights="auto", batch_size=1
+    )  # it is run and compared
+    assert {"MatMulNBits", "Add"} <= {node.op_type for node in onnx.load(artifact.path).graph.node}

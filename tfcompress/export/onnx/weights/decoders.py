@@ -67,7 +67,7 @@ _BODIES = {
         y = c.r <s: ints = @s> (d)
     }""",
     # Zero but where the next of the values stands: for each 1 of h, as many steps of t as h has bits up to there lead
-    # to it, less all rests in x up to there. What a 0 of h makes goes to the last of twice as many places.
+    # to it, less all remainders in x up to there. What a 0 of h makes goes to the last of twice as many places.
     GAPS: """g <s> (h, q, t, x, p, v) => (y) {
         s = Constant <value_ints: ints = @s> ()
         o = Constant <value_int = 0> ()

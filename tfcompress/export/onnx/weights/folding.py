@@ -78,8 +78,17 @@ def computed_of_constants(graph: Any, around: Iterable[str] = ()) -> list[Any]:
 
 
 def is_coded(proto: Any) -> bool:
-    """Return whether integers of a model are computed of constants: of an `onnx.ModelProto`."""
-    return _decode(computed_of_constants(inlined(proto).graph))
+    """Return whether matrices of int8 are computed of constants in an `onnx.ModelProto`."""
+    import onnx
+
+    proto = inlined(proto)
+    computed = computed_of_constants(proto.graph)
+    if not _decode(computed):
+        return False
+    inferred = onnx.shape_inference.infer_shapes(without_large_constants(proto)).graph
+    types = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    made = [types[name] for node in computed for name in node.output if name in types]
+    return any(one.elem_type == onnx.TensorProto.INT8 and len(one.shape.dim) > 1 for one in made)
 
 
 def _decode(computed: Iterable[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Weights most of which are zero: how far the others stand from one another, in Rice's code, and codes for these.
 
-A distance is so many steps of 2^k places, less a rest of k bits. For each there are as many bits as steps, the last of
-them 1: up to there so many steps were taken, and the sum of all rests is how far to go back.
+A distance is so many steps of 2^k places, less a remainder of k bits. For each there are as many bits as steps, the
+last of them 1: up to there so many steps were taken, and the sum of all remainders is how far to go back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Gaps(StorageForm):
     """Distances between what isn't zero, and codes.
 
     Args:
-        gap_bits: Of the rest of a distance, 1 to 7.
+        gap_bits: Of the remainder of a distance, 1 to 7.
         bits: Of a code, 1 to 8.
     """
 
@@ -42,33 +42,33 @@ class Gaps(StorageForm):
         if codes is None:
             return None
         steps = packed_bytes(weight.steps(self.gap_bits), 1)
-        rests = packed_bytes(count, self.gap_bits) + self.gap_bits
-        return codes + steps + rests + 5 * TENSOR + INPUTS + called(weight.integers.shape)
+        remainders = packed_bytes(count, self.gap_bits) + self.gap_bits
+        return codes + steps + remainders + 5 * TENSOR + INPUTS + called(weight.integers.shape)
 
     def encode(self, weight: Weight) -> Parts:
-        """Return the 1s behind all steps, the rests, and the codes of what stands there."""
+        """Return the 1s behind all steps, the remainders, and the codes of what stands there."""
         steps = ((weight.distances - 1) >> self.gap_bits) + 1
         ones = np.zeros(steps.sum(), np.uint8)
         ones[np.cumsum(steps) - 1] = 1
-        rests = (steps << self.gap_bits) - weight.distances
+        remainders = (steps << self.gap_bits) - weight.distances
         integers = np.full(steps.size, weight.values[0], np.int8)  # what stands behind the end may be any
         integers[: weight.nonzeros] = weight.flat[weight.flat != 0]
         codes = self.codes.encode(integers, weight.values)
-        return {"steps": pack(ones, 1), "rests": pack(rests, self.gap_bits), **codes}
+        return {"steps": pack(ones, 1), "remainders": pack(remainders, self.gap_bits), **codes}
 
     def decode(self, parts: Parts, shape: tuple[int, ...]) -> np.ndarray:
         """Return the integers."""
         made = np.zeros(2 * int(np.prod(shape)), np.int8)  # some stand behind the weight's end
         behind = (np.flatnonzero(unpack(parts["steps"])) + 1) << self.gap_bits
-        made[behind - np.cumsum(unpack(parts["rests"])) - 1] = self.codes.decode(parts)
+        made[behind - np.cumsum(unpack(parts["remainders"])) - 1] = self.codes.decode(parts)
         return made[: made.size // 2].reshape(shape)
 
     def write(self, parts: Parts, shape: tuple[int, ...], writer: Writer, output: str) -> None:
         """Add the constants and nodes."""
         step = np.array(2**self.gap_bits, np.int32)
-        given = (parts["steps"], place_values(1), step, parts["rests"], place_values(self.gap_bits))
+        given = (parts["steps"], place_values(1), step, parts["remainders"], place_values(self.gap_bits))
         inputs = [*map(writer.constant, given), self.codes.write(parts, writer)]
         writer.decode(decoders.GAPS, inputs, output, shape)
 
     def __str__(self) -> str:
-        return f"gaps with {self.gap_bits}-bit rests, {self.codes.bits}-bit codes"
+        return f"gaps with {self.gap_bits}-bit remainders, {self.codes.bits}-bit codes"

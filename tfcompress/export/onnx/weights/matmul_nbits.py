@@ -1,4 +1,4 @@
-"""Weights of 4 bits for MatMulNBits, an operator of ONNX Runtime's own: a product that reads them as they are.
+"""Weights of 3 and 4 bits, stored in 4, for MatMulNBits, an operator of ONNX Runtime's own that reads them as they are.
 
 Its fast kernels (accuracy_level=4) round each block of an input to 8 bits at run time.
 """
@@ -53,7 +53,7 @@ class PackedMatrix:
 
         >>> made = PackedMatrix.of(Affine(np.ones((20, 3), "int8"), np.ones((1, 3), "float32"), bits=4))
         >>> made.data.shape, made.scales.shape, made.integers.shape
-        ((3, 2, 8), (3, 2), (20, 3))
+        ((3, 1, 16), (3, 1), (20, 3))
         """
         inputs, outputs = matrix.shape
         block = inputs // len(matrix.scale) if len(matrix.scale) > 1 else _block(inputs, bits)
@@ -97,6 +97,11 @@ class PackedMatrix:
         """Return the attributes of the node that multiplies by it."""
         sizes = {"K": self.inputs, "N": len(self.data), "bits": self.bits, "block_size": self.block}
         return {**sizes, "accuracy_level": INT8_INPUTS, "domain": DOMAIN}
+
+
+def is_symmetric(node: Any) -> bool:
+    """Return whether a node is a MatMulNBits without zero points, whose weights `PackedMatrix` reads."""
+    return node.op_type == KIND and not any(node.input[3:4]) and attributes(node).get("bits", BITS) in (2, 4, 8)
 
 
 def _block(inputs: int, bits: int) -> int:
