@@ -19,9 +19,10 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ALMOST = {"rtol": 0, "atol": 1e-5}
 
 
-def on_jax(cases: Any, central: Any) -> list[Any]:
-    """Return cases for `parametrize`, of which those that are central run on JAX in `make test`, too."""
-    return [pytest.param(case, marks=pytest.mark.on_jax) if case in central else case for case in cases]
+def on_jax(cases: Any, central: Any, rare: Any = ()) -> list[Any]:
+    """Return cases for `parametrize`: those that are central run on JAX in `make test`, too, rare ones not at all."""
+    made = [pytest.param(case, marks=pytest.mark.on_jax) if case in central else case for case in cases]
+    return [pytest.param(case, marks=pytest.mark.rare) if case in rare else case for case in made]
 
 
 def data_for(*names: str, samples: int = 8) -> tuple[Any, np.ndarray]:

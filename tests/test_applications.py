@@ -36,7 +36,7 @@ MODELS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.rare) if n == "densenet" else n for n in MODELS])
 def test_all_integer_and_as_keras(name, tmp_path):
     model = MODELS[name]()
     data, test = images(16, SIZE, 2), images(16, SIZE, 3)

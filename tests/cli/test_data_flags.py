@@ -153,17 +153,15 @@ def test_data_that_does_not_fit_is_refused_before_any_work(flags, code, message,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("job", ["evaluate", "train", "prune", "sensitivity"])
+@pytest.mark.parametrize("job", ["evaluate", "train", "prune", "sensitivity", "compress"])
 def test_digits_are_for_models_that_were_made_of_them(job, tmp_path, script):
     """A model with inputs and outputs of their sizes may be one of something else."""
     layers = [keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10)]
     keras.Sequential(layers, name="other").save(tmp_path / "other.keras")
     keras.Sequential(layers, name=default_model(digits()).name).save(tmp_path / "made.keras")
     flag = "models" if job == "evaluate" else "model"
-    more = [
-        "--dry_run",
-        *([] if flag == "models" else ["--output=o.json" if job == "sensitivity" else "--output=o.keras"]),
-    ]
+    output = {"evaluate": [], "compress": [], "sensitivity": ["--output=o.json"]}.get(job, ["--output=o.keras"])
+    more = ["--dry_run", *output]
     done = script(job, f"--{flag}=made.keras", *more, cwd=tmp_path)
     assert "The digits of scikit-learn, as there is no --data: 1,347 samples to train with" in done.stdout
     done = script(job, f"--{flag}=other.keras", *more, code=2, cwd=tmp_path)

@@ -234,7 +234,6 @@ def test_help_says_what_is_done_and_gives_an_example(name, script):
         ("prune", ["--model=m.keras", "--output=o.json", "--sweep=0.5", "--sparsity=0.5"], "Received: both"),
         ("convert", ["--model=m.keras", "--outputs=o.pb"], "ends in .tflite or .onnx"),
         ("convert", ["--model=m.keras", "--outputs=o.tflite", "--external_data"], "without a .onnx file"),
-        ("compress", ["--model=m.keras"], "--data"),
         ("convert", ["--model=m.keras", "--outputs=o.onnx", "--sparse"], "without a .tflite file"),
         ("quantize", ["--model=m.keras", "--output=o.keras", "--inference_io=int8"], "--outputs"),
         ("train", ["spare", "--output=o.keras"], "spare"),

@@ -35,7 +35,8 @@ MORE = EVERY if ON_TENSORFLOW else [case("dense", "eager")]
 IN_HALF = [case(group) for group in GROUPS] if ON_TENSORFLOW else [case("dense", on_jax=True)]
 
 
-@pytest.mark.parametrize("group", on_jax(GROUPS, ["central"]))
+# The layers of other groups are pruned and exported one by one by tests/test_support_matrix.py.
+@pytest.mark.parametrize("group", on_jax(GROUPS, ["central"], rare=["convolutions", "others"]))
 def test_every_layer_in_a_graph_and_exported(group, tmp_path):
     names = GROUPS[group] if ON_TENSORFLOW else CENTRAL_ON_JAX
     model, (x, y) = model_of(*names), data_for(*names)

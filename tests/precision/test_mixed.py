@@ -62,7 +62,7 @@ def test_saved_and_loaded(make, tmp_path):
         assert_same(mixed, loaded, x)
 
 
-@pytest.mark.parametrize("names", on_jax(EVERY, [("dense", "lstm")]), ids=", ".join)
+@pytest.mark.parametrize("names", on_jax(EVERY, [("dense", "lstm")], rare=[GROUPS["others"]]), ids=", ".join)
 def test_every_layer(names):
     model, (x, y) = model_of(*names), data_for(*names)
     mixed = tfc.mixed_precision(model, HALF)

@@ -100,7 +100,8 @@ def test_samples_suit_the_model(name):
     assert fixed is None or len(outputs) == fixed
 
 
-@pytest.mark.parametrize("name", MODELS)
+# "half" has a size that others have, too, behind other layers.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.rare) if n == "half" else n for n in MODELS])
 def test_every_verb_takes_it(name, tmp_path):
     model = MODELS[name]()
     data = random_inputs(model, 8)

@@ -95,7 +95,9 @@ if not ON_TENSORFLOW:  # it compiles by default, and runs eagerly at a snail's p
         pytest.param("plain", "graph", marks=pytest.mark.rare),
         pytest.param("pruned", "graph", marks=pytest.mark.on_jax),
         *((name, "graph") for name in MODELS if name not in ("plain", "pruned")),
-        *(item for item in (("pruned", "several steps"), ("pruned", "eager")) if item[1] in MODES),
+        *(item for item in (("pruned", "eager"),) if item[1] in MODES),
+        # Which steps are skipped is tested for several at once.
+        *(pytest.param("pruned", mode, marks=pytest.mark.rare) for mode in ("several steps",) if mode in MODES),
         # With XLA other tests of the monitor train.
         *(pytest.param("plain", mode, marks=pytest.mark.rare) for mode in ("xla",) if mode in MODES),
     ],
@@ -436,7 +438,7 @@ def deep():
     return keras.Model(inputs, {"one": one, "two": two}, name="deep")
 
 
-@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("pruned", [pytest.param(False, marks=pytest.mark.rare), True])
 def test_layers_in_models_of_all_kinds_have_the_names_of_the_flat_model(pruned):
     keras.config.set_dtype_policy(HALF if ON_TENSORFLOW else "mixed_bfloat16")
     try:

@@ -113,7 +113,7 @@ def cuts(x: np.ndarray) -> list[tuple[object, int]]:
     return [(x, 1), (x[::-1], 16), (x[order], 16), (x, 61), ([x[:5], x[5:]], 16)]
 
 
-@pytest.mark.parametrize("kept", [0, 2**29])
+@pytest.mark.parametrize("kept", [0, pytest.param(2**29, marks=pytest.mark.rare)])
 def test_one_set_of_data_gives_one_correction_however_it_is_cut_and_ordered(kept, monkeypatch):
     monkeypatch.setattr(layerwise, "KEPT", kept)
     x = np.sort(images(), axis=0) ** 4  # in order the first samples are much smaller than the last
