@@ -42,6 +42,7 @@ def coded(setting: Setting) -> None:
     for name, made in NETWORKS.items():
         for share in SHARES:
             for bits in BITS:
+                keras.utils.set_random_seed(0)
                 rows.append(beside_plain(name, made(), share, bits, setting))
         show(f"Weights that unpack themselves, {name}", [row for row in rows if row["network"] == name])
     save("compression_coded", rows, f"{setting.command} --rounds={setting.rounds}")
