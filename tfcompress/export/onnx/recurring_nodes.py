@@ -78,7 +78,7 @@ def _joined(units: list[Unit], joints: list[str]) -> tuple[list[Unit], list[str]
     done: set[str] = set()
     for name in chosen:
         maker, reader = makers[name], readers[name]
-        if {id(maker), id(reader)}.isdisjoint([*made, *gone]):
+        if not any(id(unit) in gone or id(unit) in made for unit in (maker, reader)):
             made[id(reader)] = (*maker, *reader)
             gone.add(id(maker))
             done.add(name)
@@ -92,7 +92,7 @@ def _inputs(unit: Unit) -> list[str]:
 
 
 def _form(unit: Unit) -> Any:
-    """Return what units have in common that one function can stand for: all but lists of numbers, which it is told."""
+    """Return what units have in common that one function can stand for: all but lists of numbers, its attributes."""
     places = {name: place for place, name in enumerate(_inputs(unit))}
     places |= {node.output[0]: -1 - place for place, node in enumerate(unit)}
     return tuple(
@@ -146,10 +146,10 @@ class _Writer:
         return [node for unit in units for node in instead.get(id(unit), unit)], functions
 
     def _function(self, name: str, group: Sequence[Unit]) -> tuple[Any, list[Any]]:
-        """Return the function for units of one form, and a call for each; what they are told is called a, b, ..."""
+        """Return the function for units of one form, and a call for each; its attributes are called a, b, ..."""
         import onnx
 
-        first, told = group[0], short_names()
+        first, attributes = group[0], short_names()
         made = onnx.FunctionProto(name=name, domain=DOMAIN)
         calls = [onnx.NodeProto(op_type=name, domain=DOMAIN, input=_inputs(x), output=x[-1].output) for x in group]
         letters = dict(zip([*_inputs(first), *(node.output[0] for node in first)], short_names(), strict=False))
@@ -170,7 +170,7 @@ class _Writer:
                 if all(value == values[0] for value in values):
                     inside.attribute.append(values[0])
                     continue
-                letter = next(told)
+                letter = next(attributes)
                 inside.attribute.add(name=key, type=onnx.AttributeProto.INTS, ref_attr_name=letter)
                 made.attribute.append(letter)
                 for call, value in zip(calls, values, strict=True):
