@@ -15,8 +15,7 @@ from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.layers.kernel_layouts import owner_of
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.quantize_config import LEAST_BLOCK, MOST_BITS_IN_BLOCKS, WeightSpec
-from tfcompress.quantization.weights.blocks import summed_axes
-from tfcompress.quantization.weights.codebook import codebook_of
+from tfcompress.quantization.weights.blocks import blocks_of, summed_axes
 from tfcompress.quantization.weights.quantizer import weight_quantizer
 
 MOST_NAMED = 8
@@ -45,7 +44,7 @@ def check_blocks(lowered: FlatGraph, precisions: LayerPrecisions, includes: Call
             if weight_quantizer(layer, position, config.weights, config.activations).blocks is not None:
                 fitting[config.weights] = None
             else:
-                others.setdefault(config.weights.block, {})[layer.name] = _why(layer, position)
+                others.setdefault(config.weights.block, {})[layer.name] = _why(layer, position, config.weights.block)
     for block, found in others.items():
         said = [f"{name!r} ({why})" for name, why in found.items()]
         listed = f"{', '.join(said[:MOST_NAMED])}{' ...' if said[MOST_NAMED:] else ''}"
@@ -68,8 +67,8 @@ def check_blocks(lowered: FlatGraph, precisions: LayerPrecisions, includes: Call
         )
 
 
-def _why(layer: Layer, position: int) -> str:
-    if codebook_of(layer, position) is not None:
+def _why(layer: Layer, position: int, block: int) -> str:
+    if blocks_of(layer, position, block) is not None:
         return "clustered"
     owner = owner_of(layer, position)
     summed = summed_axes(layer, position)
