@@ -13,7 +13,9 @@ from tfcompress.export import Artifact, ParityError, export, open_runner
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.parity import proof
-from tfcompress.parity.proof import alike_outputs, compare, dithered, input_ranges, reference, verify
+from tfcompress.parity.proof import compare, input_ranges, verify
+from tfcompress.parity.reference import reference
+from tfcompress.parity.rounded_otherwise import alike_outputs, dithered
 from tfcompress.parity.tolerance import TIMES_NOISE
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.weights.uniform import WeightQuantizer

@@ -8,8 +8,7 @@ import pytest
 
 import tfcompress as tfc
 from tfcompress.core.wrappers import with_transforms
-from tfcompress.quantization import encoding
-from tfcompress.quantization.encoding import Affine, Table, encode_bias
+from tfcompress.quantization.encoding import Affine, Table, affine, encode_bias
 from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric
 from tfcompress.quantization.quantize_config import WeightSpec
 from tfcompress.quantization.weights.uniform import WeightQuantizer
@@ -29,7 +28,7 @@ def test_symmetric_integers_are_those_of_the_fake_quantizer(bits, axes, monkeypa
     values = weight()
     values[:, :, 3] = 0
     limit = 0.8 * limits(values, axes)
-    monkeypatch.setattr(encoding, "PIECE", 32)
+    monkeypatch.setattr(affine, "PIECE", 32)
     made = Affine.symmetric(values, limit, bits, axes)
     expected = fake_quant_symmetric(values, limit, bits=bits, axis=axes or None)
     np.testing.assert_array_equal(made.decode(), np.asarray(expected))
@@ -167,7 +166,7 @@ def test_blocks_through_changes_of_the_layout(monkeypatch):
     np.testing.assert_array_equal((integers * scale).reshape(16, 3), values.reshape(16, 3))
     places = (np.array([0, 3, 2]), np.array([1, 0, 3]), np.array([2, 2, 0]))
     np.testing.assert_array_equal(made.integers[places] * made.scale_at(places), values[places])
-    monkeypatch.setattr(encoding, "PIECE", 3)
+    monkeypatch.setattr(affine, "PIECE", 3)
     for each in (made, matrix, matrix.transpose((1, 0))):
         whole = each.decode()
         for piece, part in each.decode_in_pieces():

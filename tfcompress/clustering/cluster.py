@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from tfcompress.clustering.cluster_config import ClusterConfig
 from tfcompress.clustering.wrapping import Codebooks, Tables, reaching, with_codebooks
 from tfcompress.core.arguments import check_keywords, check_model
 from tfcompress.core.error_messages import user_level
+from tfcompress.core.names import listed
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrappers import inner_weights
 from tfcompress.graph import LayerChoice, check_built, kernel_positions
@@ -138,8 +138,7 @@ def codebooks_of(layer: Layer, positions: Sequence[int], config: ClusterConfig) 
 def warn_of_dense(left: Mapping[str, str]) -> None:
     """Warn of kernels that stay as they are, by their names with the reason of each."""
     if left:
-        some = "; ".join(f"{name} ({reason})" for name, reason in itertools.islice(left.items(), 8))
-        some += " ..." if len(left) > 8 else ""
+        some = listed((f"{name} ({reason})" for name, reason in left.items()), separator="; ")
         warnings.warn(
             f"Left dense: {some}. For fewer values there take a config for each layer; "
             "`layers` says what is clustered.",

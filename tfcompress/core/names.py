@@ -74,3 +74,19 @@ def nearest_names(given: Iterable[Any], names: Iterable[str]) -> str:
     given, names = list(given), list(names)
     left = [name for name in names if name not in given]
     return "".join(did_you_mean(name, left) for name in given if name not in names)
+
+
+def listed(items: Iterable[Any], most: int = 8, separator: str = ", ") -> str:
+    """Return what is said of several things: the first ones, and how many more there are.
+
+    Args:
+        items: Of which each is said as `str` has it.
+        most: How many are said.
+        separator: Between two.
+
+    >>> listed(["a", "b", "c"]), listed("abcde", most=3), listed("abcd", most=3, separator="; ")
+    ('a, b, c', 'a, b, c and 2 more', 'a; b; c and 1 more')
+    """
+    said = [str(item) for item in items]
+    more = f" and {len(said) - most} more" if len(said) > most else ""
+    return separator.join(said[:most]) + more

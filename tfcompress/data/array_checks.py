@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.core.names import listed
+
 NUMBERS = "biuf"
 """Kinds of dtypes, in NumPy's letters, that are real numbers."""
 
@@ -96,7 +98,7 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
     place = (f" in row {at[0]}" if at else "") + (f", column {at[-1]}" if len(at) > 1 else "")
     bad = int(finite.size - finite.sum())
     columns = [] if array.ndim < 2 else np.flatnonzero(~finite.reshape(-1, array.shape[-1]).any(axis=0)).tolist()
-    whole = f"; no value of column {', '.join(map(str, columns[:8]))} is" if columns and finite.any() else ""
+    whole = f"; no value of column {listed(columns)} is" if columns and finite.any() else ""
     first = values[tuple(at)]
     found = "NaN" if np.isnan(first) else "infinity" if np.isinf(first) else f"{first:.6g}, infinity in float32,"
     raise ValueError(

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.arguments import check_model
+from tfcompress.core.names import listed
 from tfcompress.core.transform import read
 from tfcompress.graph import rebuild
 from tfcompress.graph.flatten import check_built
@@ -67,7 +68,7 @@ def _load(file: pathlib.Path, model: keras.Model) -> None:
     if not legacy and (left := _without_place(file, model)):
         raise ValueError(
             f"Expected weights of the layers of {model.name!r}. Received: {str(file)!r}, which doesn't fit: it holds "
-            f"{', '.join(left[:3])}{' and more' * (len(left) > 3)}, for which the model has no weight. Give the model "
+            f"{listed(left, 3)}, for which the model has no weight. Give the model "
             "that was built with the same layers, in the same order."
         )
     if not all(np.all(np.isfinite(read(variable))) for variable in model.trainable_variables):

@@ -15,7 +15,8 @@ import numpy as np
 from tfcompress.core.error_messages import told
 from tfcompress.core.uneven_rows import cut, is_uneven
 from tfcompress.data.named_inputs import TensorInfo, count_samples
-from tfcompress.parity.proof import reference, verify
+from tfcompress.parity.proof import verify
+from tfcompress.parity.reference import reference
 from tfcompress.parity.tolerance import Parity, ParityError
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import Runner, RuntimeRefusal

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import running
-from tfcompress.core.keras_private import activations_freed
-from tfcompress.core.uneven_rows import cut, fixes_rows, is_uneven
-from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
+from tfcompress.core.uneven_rows import fixes_rows
 from tfcompress.data.named_inputs import count_samples, fit_inputs
 from tfcompress.graph import rebuild
 from tfcompress.graph.inputs.declared import given_shapes
@@ -25,31 +20,16 @@ from tfcompress.graph.rewrite import calls
 from tfcompress.graph.sample_inputs.contents import flat_contents, vocabulary
 from tfcompress.graph.sample_inputs.input_paths import NOISE, WHOLE, Content
 from tfcompress.graph.sample_inputs.samples import draw, in_words, sample_shapes
-from tfcompress.layers.names import name_of
 from tfcompress.parity.quantized_model import QuantizedModel
+from tfcompress.parity.reference import reference, weights_once
+from tfcompress.parity.rounded_otherwise import inputs_rounded, rounded_otherwise, usual
 from tfcompress.parity.tolerance import OutputParity, Parity, ParityError, compare
-from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.graph.bias_rounding import weights_unchanged
-from tfcompress.quantization.numerics.custom_gradient import values_alone
+from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
 from tfcompress.runtime.integer_io import held, io_grids, predict
-from tfcompress.runtime.runner import DEFAULT_BATCH_SIZE, Runner, fill
-from tfcompress.tracing.float32_view import float32_view
+from tfcompress.runtime.runner import Runner
 from tfcompress.tracing.trace import Trace
 
 __all__ = ["OutputParity", "Parity", "ParityError", "compare", "verify"]
-
-SHIFT = 1 / 8
-"""By how much of the scale the ends of all ranges move so that near-ties round the other way: about 3 % of all values,
-as in a file, whose kernels round after sums in integers."""
-
-DITHER = 1 / 32
-"""By how much of the scale values move to the same end, where `SHIFT` shows too little: as many round the other way."""
-
-DITHERED = 3
-"""How often."""
-
-COARSE = 4
-"""How many times that it is behind a leaky ReLU: XNNPACK multiplies by slopes of 8 bits, so that some 12 % do."""
 
 
 def verify(  # noqa: PLR0917
@@ -91,8 +71,8 @@ def verify(  # noqa: PLR0917
         inputs, about = _generated(model, trace)
     if io_grids(runner):  # what an integer input can't hold, no output can show
         inputs = held(runner, inputs)
-    with _weights_once(model):
-        expected = _on_generated(model, trace, inputs) if data is None else _usual(model, trace, inputs)
+    with weights_once(model):
+        expected = _on_generated(model, trace, inputs) if data is None else usual(model, trace, inputs)
     received = predict(runner, inputs)
     if not isinstance(received, Mapping):
         received = {runner.output_names[0]: received}
@@ -104,9 +84,9 @@ def verify(  # noqa: PLR0917
     # What is always allowed is the least: where a file differs by no more, the rest needn't be measured.
     ways: Iterator[list[dict[str, np.ndarray]]] = iter(())
     if deployment is not None and rounds:
-        ways = _rounded_otherwise(model, trace, inputs, deployment)
+        ways = rounded_otherwise(model, trace, inputs, deployment)
     if deployment is not None and deployment.rounding:
-        ways = itertools.chain(ways, _inputs_rounded(model, trace, inputs, deployment.rounding))
+        ways = itertools.chain(ways, inputs_rounded(model, trace, inputs, deployment.rounding))
     alike: list[dict[str, np.ndarray]] = []
     least = precision if scales is None else "float32"
     while True:
@@ -131,133 +111,6 @@ def input_ranges(model: keras.Model) -> list[tuple[float, float] | None]:
         if isinstance(call.operation, ActivationQuantizer) and not call.operation.spec.dynamic
     }
     return [found.get(id(x)) for x in model.inputs]
-
-
-def _rounded_otherwise(
-    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: QuantizedModel
-) -> Iterator[list[dict[str, np.ndarray]]]:
-    """Yield what the model gives when near-ties round the other way, and then, where a file differs by more, more."""
-    with _weights_once(model):
-        made = alike_outputs(model, trace, inputs, deployment)
-    yield made
-    if not is_dynamic(deployment):
-        yield [dithered(model, trace, inputs, seed) for seed in range(DITHERED)]
-
-
-def _inputs_rounded(
-    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], layers: Collection[str]
-) -> Iterator[list[dict[str, np.ndarray]]]:
-    """Yield what the model gives when the inputs of some layers are rounded to 8 bits, each vector in its own range.
-
-    Kernels for weights of 4 bits round so at run time, or in ranges of smaller blocks.
-    """
-    with _weights_once(model), contextlib.ExitStack() as undo:
-        for layer in wrapped_layers(model):
-            if layer.name in layers:
-                object.__setattr__(layer, "call", functools.partial(_on_rounded, layer))
-                undo.callback(object.__delattr__, layer, "call")
-        yield [reference(model, trace, inputs)]
-
-
-def _on_rounded(layer: CompressedLayer, x: Any, *args: Any, **kwargs: Any) -> Any:
-    limit = keras.ops.max(keras.ops.abs(x), axis=-1, keepdims=True)
-    scale = keras.ops.maximum(limit, 1e-30) / 127.0
-    return type(layer).call(layer, keras.ops.round(x / scale) * scale, *args, **kwargs)
-
-
-def alike_outputs(
-    model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], deployment: QuantizedModel
-) -> list[dict[str, np.ndarray]]:
-    """Return what the model gives when near-ties round the other way."""
-    if deployment.scheme is not None and is_dynamic(deployment):
-        # A runtime finds the range of a whole tensor, not of each sample, and puts zero elsewhere: the error is
-        # another, of about the size of that of rounding at all.
-        made = []
-        for bits in (deployment.scheme.activation_bits - 1, 16):
-            with _dynamic_bits(model, bits):
-                made.append(reference(model, trace, inputs))
-        return made
-    graph = calls(model) if has_graph(model) else []
-    leaky = {id(x) for call in graph if name_of(call.operation) == "leakyrelu" for x in call.outputs}
-    coarse = {id(call.operation) for call in graph for x in call.inputs if id(x) in leaky}
-    made = []
-    for sign in (1, -1):
-        with _ranges_as_numbers(model, sign * SHIFT, coarse):
-            made.append(reference(model, trace, inputs))
-    return made
-
-
-@contextlib.contextmanager
-def _weights_once(model: keras.Model) -> Iterator[None]:
-    """Let the weights of a model be transformed once for all calls of it in the block."""
-    with contextlib.ExitStack() as stack:
-        with float32_view(model), values_alone():
-            stack.enter_context(weights_unchanged(model))
-        yield
-
-
-@contextlib.contextmanager
-def _ranges_as_numbers(model: keras.Model, shift: float = 0.0, coarse: Collection[int] = ()) -> Iterator[None]:
-    """Let the ranges that were found from data be numbers for the time of the block, of which grids are made at once.
-
-    Args:
-        model: calibrated.
-        shift: by how much of the scale their ends move.
-        coarse: the `id`s of the quantizers of which they move `COARSE` times as much.
-    """
-    with contextlib.ExitStack() as undo:
-        for quantizer in activation_quantizers(model):
-            if quantizer.learns and quantizer.calibrated:
-                moved = shift * (COARSE if id(quantizer) in coarse else 1)
-                factor = np.float32(1 + moved * 2.0 ** (1 - quantizer.spec.bits))
-                low, high = np.asarray(quantizer.range, np.float32) * factor
-                undo.callback(object.__setattr__, quantizer, "fixed", None)
-                object.__setattr__(quantizer, "fixed", (float(low), float(high)))
-        yield
-
-
-def _usual(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    with _ranges_as_numbers(model):
-        return reference(model, trace, inputs)
-
-
-def is_dynamic(deployment: QuantizedModel | None) -> bool:
-    """Return whether a model's activations have ranges that are found at run time."""
-    scheme = deployment.scheme if deployment is not None else None
-    return scheme is not None and scheme.activations == "dynamic"
-
-
-def dithered(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Return what the model gives when each value, also one next to 0, is rounded a little up or down of where it is.
-
-    Ranges whose ends move (`alike_outputs`) round large values otherwise. Where a few are much larger than all others,
-    that shows little.
-    """
-    random = np.random.default_rng(seed)
-
-    def rounded(quantizer: ActivationQuantizer, x: Any, low: Any, high: Any) -> Any:
-        known = None not in x.shape
-        signs = random.choice(np.array([-1, 1], np.float32), tuple(x.shape)) if known else np.float32(1)
-        moved = x + DITHER * signs * quantizer.spec.scale(low, high)
-        return type(quantizer).quantized(quantizer, moved, low, high)
-
-    with contextlib.ExitStack() as undo:
-        for quantizer in activation_quantizers(model):
-            if quantizer.learns:
-                object.__setattr__(quantizer, "quantized", functools.partial(rounded, quantizer))
-                undo.callback(object.__delattr__, quantizer, "quantized")
-        return reference(model, trace, inputs)
-
-
-@contextlib.contextmanager
-def _dynamic_bits(model: keras.Model, bits: int) -> Iterator[None]:
-    """Let the quantizers that find their range at run time have other bits for the time of the block."""
-    with contextlib.ExitStack() as undo:
-        for quantizer in activation_quantizers(model):
-            if quantizer.spec.dynamic:
-                undo.callback(object.__setattr__, quantizer, "spec", quantizer.spec)
-                object.__setattr__(quantizer, "spec", dataclasses.replace(quantizer.spec, bits=bits))
-        yield
 
 
 def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray], str]:
@@ -302,7 +155,7 @@ def _generated(model: keras.Model, trace: Trace) -> tuple[dict[str, np.ndarray],
 def _on_generated(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the outputs of Keras for generated inputs, which a model may not take."""
     try:
-        return _usual(model, trace, inputs)
+        return usual(model, trace, inputs)
     except Exception as error:  # whatever the model raises
         raise ValueError(
             f"Expected a model that runs on random inputs of {_shapes(inputs)}. Received: {model.name!r}, which "
@@ -335,43 +188,6 @@ def _known(model: keras.Model, trace: Trace) -> list[Content]:
     states, drawn = len(trace.signature.sampled_inputs) - len(names), len(trace.inputs) - len(names)
     as_drawn = dataclasses.replace(NOISE, about="numbers as the model draws them")
     return [*made, *[NOISE] * states, *[as_drawn] * (drawn - states)]
-
-
-def reference(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the outputs of Keras.
-
-    As many samples are computed at once as the file takes; of one that takes a single one, more, since Keras then shows
-    what depends on the others of the batch.
-    """
-    samples = count_samples(inputs)
-    asked = batch_of(spec.shape for spec in trace.inputs.values())
-    own = batch_of(spec.shape for spec in trace.signature.inputs.values())
-    step = own or (asked if asked is not None and asked > 1 else DEFAULT_BATCH_SIZE)
-    if is_uneven(inputs.values()):
-        step = samples
-    pieces = []
-    call = trace.signature.caller(model)
-    for part in cut(inputs, step):
-        batch = list(part.values())
-        here = count_samples(part)
-        if here < step == asked:
-            batch = [fill(array, step) for array in batch]
-        tensors = [keras.ops.convert_to_tensor(array) for array in batch]
-        with (
-            float32_view(model),
-            running(f"the model {model.name!r}", batch),
-            keras.StatelessScope(),
-            activations_freed(),
-            values_alone(),
-        ):
-            outputs = call(tensors)
-        made = {name: keras.ops.convert_to_numpy(outputs[name]) for name in trace.outputs}
-        if here < step == asked:
-            made = {name: value[:here] if value.shape[:1] == (step,) else value for name, value in made.items()}
-        pieces.append(made)
-    if len(pieces) == 1:
-        return pieces[0]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in trace.outputs}
 
 
 def _shapes(inputs: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ import keras
 from keras.layers import Layer
 
 from tfcompress.channels import Analysis, ChannelGroup
+from tfcompress.core.names import listed
 from tfcompress.graph import LayerChoice
 from tfcompress.graph.openable import why_whole
 from tfcompress.pruning.allocation import Spread
@@ -60,7 +61,7 @@ def chosen_groups(
             reasons += [f"{layer.name}: {why}" for layer in flat.layers if (why := why_whole(layer))]
         raise ValueError(
             f"Expected a model with {_WORDS[kind]} that can be removed. Received: {flat.name!r}, in which none of "
-            f"those that are meant can be{': ' + '; '.join(reasons[:5]) if reasons else ''}."
+            f"those that are meant can be{': ' + listed(reasons, 5, '; ') if reasons else ''}."
         )
     _check_allocation(config, chosen, layers)
     if config.scope == "layer":

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfcompress.core.names import listed
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call, calls
@@ -80,10 +81,10 @@ def sparse_region(model: keras.Model) -> Region:
         inside.add(call)
         todo += graph.read_by(call)
     if problems:
-        listed = "; ".join(f"{name!r} {problem}" for name, problem in list(problems.items())[:8])
+        found = listed((f"{name!r} {problem}" for name, problem in problems.items()), separator="; ")
         raise ValueError(
             "Expected only operations that XNNPACK computes sparsely between the first convolution and the global "
-            f"average pooling. Received: {listed}. Replace them, or prune without `layers`: for size, not for speed."
+            f"average pooling. Received: {found}. Replace them, or prune without `layers`: for size, not for speed."
         )
     behind = graph.closure(ends) - inside - ends
     return Region(frozenset(starts), frozenset(inside), frozenset(ends), frozenset(behind))

@@ -7,6 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from tfcompress.core.names import listed
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.quantize_config import LEAST_BLOCK, MOST_BITS_IN_BLOCKS, WEIGHT_BITS, ActivationSpec
@@ -95,7 +96,7 @@ def _asked(model: keras.Model, spec: ActivationSpec) -> str:
         for layer in wrapped_layers(model)
         if any(isinstance(t, WeightQuantizer) and t.activations == spec for _, t in layer.transforms)
     ]
-    return f", for {', '.join(names[:3])}{' ...' if names[3:] else ''}" if names else ""
+    return f", for {listed(names, 3)}" if names else ""
 
 
 def scheme_of(model: keras.Model) -> Scheme | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras.layers import Layer
 
+from tfcompress.core.names import listed
 from tfcompress.graph import LayerChoice, kernel_positions
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.flat_graph import FlatGraph
@@ -149,7 +150,7 @@ def _at_the_ends(
 
 def _listed(names: Any) -> str:
     found = [repr(name) for name in names]
-    return f"{', '.join(found[:8])}{' ...' if found[8:] else ''}" if found else "none"
+    return listed(found) if found else "none"
 
 
 def _check_kernels(choice: LayerChoice, chosen: dict[str, bool], kernels: set[str]) -> None:
@@ -158,7 +159,7 @@ def _check_kernels(choice: LayerChoice, chosen: dict[str, bool], kernels: set[st
         others = [name for name, wanted in chosen.items() if wanted]
         raise ValueError(
             f"Expected layers with a kernel. Received: layers={choice.given!r}, which chooses "
-            f"{', '.join(map(repr, others[:3]))}{' ...' if others[3:] else ''}, without one. Choose some of "
+            f"{listed(map(repr, others), 3)}, without one. Choose some of "
             f"{_listed(name for name in chosen if name in kernels)} too."
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfcompress.core.names import listed
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.quantization.graph.batch_norm_folding import seen
@@ -78,5 +79,4 @@ def said_of_rows(name: str, kernel: str, lost: np.ndarray) -> str:
 
 def _which(lost: np.ndarray) -> str:
     places = np.flatnonzero(lost)
-    numbers = ", ".join(map(str, places[:4])) + (" ..." if len(places) > 4 else "")
-    return f"channel{'s' if len(places) > 1 else ''} {numbers} of {len(lost)}"
+    return f"channel{'s' if len(places) > 1 else ''} {listed(places, 4)} of {len(lost)}"

@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers as L
 from keras import ops
 
+from tfcompress.core.names import listed
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.sharding import gathered
 from tfcompress.core.transform import put, read
@@ -151,7 +152,7 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
     if kernels and not any(names_of(layer) & named.keys() for layer, _ in kernels):
         raise ValueError(
             f"Expected a reference with layers of the same names. Received: {reference.name!r}, which has none of "
-            f"{', '.join(repr(layer.name) for layer, _ in kernels[:8])}. Make both from one model."
+            f"{listed(repr(layer.name) for layer, _ in kernels)}. Make both from one model."
         )
     points: dict[int, _Point] = {}
     for layer, of in kernels:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfcompress.core.atomic_files import write_bytes
 from tfcompress.core.error_messages import user_level
+from tfcompress.core.names import listed
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.progress import progress
 from tfcompress.core.sharding import gathered
@@ -124,7 +125,7 @@ def _points(quantized: keras.Model, reference: keras.Model) -> list[_Point]:
             "weights are float. Take a config with integer weights, or leave rounding out."
         )
     for reason, names in others.items():
-        some = ", ".join(map(repr, names[:8])) + (" ..." if names[8:] else "")
+        some = listed(map(repr, names))
         warnings.warn(f"The weights of {some} are rounded to the nearest: {reason}", stacklevel=user_level())
     return points
 

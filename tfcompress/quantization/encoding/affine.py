@@ -1,8 +1,7 @@
-"""What a compressed weight is in a file: integers with scales, or places in a table of values."""
+"""Integers on a uniform grid."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -10,50 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.quantization.encoding.base import Encoding
 from tfcompress.quantization.numerics.nudging import grid_of_scale, integers, symmetric_grid
 
 PIECE = 1 << 20
 """How many values are looked at together, so that temporaries stay small beside a large weight."""
-
-LARGEST_BIAS = 2.0**30
-"""Half of what an int32 accumulator holds, in units of input scale * weight scale; the other half is for products."""
-
-
-LARGEST_TABLE = 256
-"""Values of a table, whose places are one byte each."""
-
-
-class Encoding(abc.ABC):
-    """A weight as a file can store it. `decode` gives, bit by bit, the float32 values that the layer computes with."""
-
-    @property
-    @abc.abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """The weight's shape."""
-
-    @abc.abstractmethod
-    def decode(self) -> np.ndarray:
-        """Return the values, float32."""
-
-    @property
-    @abc.abstractmethod
-    def zeros(self) -> np.ndarray:
-        """Where the value is exactly 0, bool, of the weight's shape."""
-
-    @abc.abstractmethod
-    def transpose(self, order: Sequence[int]) -> Encoding:
-        """Return the encoding of the weight with its axes in another order."""
-
-    @abc.abstractmethod
-    def masked(self, kept: np.ndarray) -> Encoding:
-        """Return the encoding of the weight with 0 where a mask, bool, is false; it broadcasts with the shape."""
-
-    @abc.abstractmethod
-    def scaled(self, factor: np.ndarray) -> Encoding:
-        """Return the encoding of the weight times a factor, which broadcasts with its shape.
-
-        A negative factor changes the signs; scales stay positive.
-        """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -241,138 +201,6 @@ class Affine(Encoding):
             whole, own = self.shape[place], values.shape[place]
             values = np.repeat(values, whole // own, place) if 1 < own < whole else values
         return values
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Table(Encoding):
-    """Places in a table of few values, a codebook: `values[indices]`.
-
-    Attributes:
-        indices: uint8, of the weight's shape.
-        values: float32; (values,): one table for all, or (tables, values): along `axis` as many tables as it is long
-            (one for each place), or a divisor of its length (one for each block of places).
-        axis: The axis along which tables differ; None: there is one table.
-
-    Example:
-
-    >>> Table(np.array([[0, 2], [1, 1]], "uint8"), np.array([0.0, 0.5, -2.0], "float32")).decode().tolist()
-    [[0.0, -2.0], [0.5, 0.5]]
-    """
-
-    indices: np.ndarray
-    values: np.ndarray
-    axis: int | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The weight's shape."""
-        return tuple(self.indices.shape)
-
-    @property
-    def zeros(self) -> np.ndarray:
-        """Where the value is exactly 0."""
-        return np.asarray(self.decode() == 0)
-
-    def decode(self) -> np.ndarray:
-        """Return the values, float32."""
-        if self.axis is None:
-            return np.asarray(self.values[self.indices])
-        places = [1] * self.indices.ndim
-        places[self.axis] = -1
-        table = np.arange(self.shape[self.axis]) // (self.block or 1)
-        return np.asarray(self.values[table.reshape(places), self.indices])
-
-    @property
-    def block(self) -> int | None:
-        """How many places along `axis` share a table; None: there is one table."""
-        return None if self.axis is None else self.shape[self.axis] // len(self.values)
-
-    def transpose(self, order: Sequence[int]) -> Table:
-        """Return the encoding of the weight with its axes in another order."""
-        axis = None if self.axis is None else list(order).index(self.axis)
-        return Table(self.indices.transpose(order), self.values, axis)
-
-    def masked(self, kept: np.ndarray) -> Table:
-        """Return the encoding of the weight with 0 where a mask is false; tables without a 0 get one.
-
-        Raises:
-            ValueError: If a table is full: its indices have no more places.
-        """
-        tables = np.atleast_2d(self.values)
-        if not (tables == 0).any(axis=1).all():
-            if tables.shape[1] == LARGEST_TABLE:
-                raise ValueError(
-                    f"Expected a table of at most {LARGEST_TABLE - 1} values, so that 0 can be one more. Received: "
-                    f"{LARGEST_TABLE}. Take fewer values, or mask the weight before."
-                )
-            tables = np.concatenate([tables, np.zeros((len(tables), 1), np.float32)], axis=1)
-        zeros = (tables == 0).argmax(axis=1).astype(self.indices.dtype)
-        if self.axis is None:
-            return Table(np.where(kept, self.indices, zeros[0]), tables[0])
-        places = [1] * self.indices.ndim
-        places[self.axis] = -1
-        own = zeros.repeat(self.block or 1).reshape(places)
-        return Table(np.where(kept, self.indices, own), tables, self.axis)
-
-    def scaled(self, factor: np.ndarray) -> Table:
-        """Return the encoding of the weight times a factor that differs along one axis at most."""
-        factor = np.asarray(factor, np.float64)
-        factor = factor.reshape((1,) * (self.indices.ndim - factor.ndim) + factor.shape)
-        axes = [int(place) for place in np.flatnonzero(np.array(factor.shape) > 1)]
-        if not axes:
-            return Table(self.indices, (self.values * factor.item()).astype(np.float32), self.axis)
-        block = self.block or 1
-        if block > 1 and axes == [self.axis]:
-            return Table(self.indices, np.repeat(self.values, block, 0), self.axis).scaled(factor)
-        if len(axes) > 1 or self.axis not in (None, axes[0]):
-            raise ValueError(
-                f"Expected a factor along {'one axis' if self.axis is None else f'axis {self.axis}'}. Received: one of "
-                f"shape {factor.shape}. Decode the table instead."
-            )
-        return Table(self.indices, (self.values * factor.reshape(-1, 1)).astype(np.float32), axes[0])
-
-
-def encode_bias(bias: np.ndarray, input_scale: Any, weights: Affine, axis: int) -> tuple[Affine, Affine]:
-    """Return a kernel's weights and its bias as integers that one 32-bit accumulator sums.
-
-    The bias has the scale input scale * weight scale, as TFLite's quantization specification has it. Where it doesn't
-    fit into half of the accumulator so, the channel's weights get a coarser grid: they are tiny beside the bias, or
-    zero, and what is lost is less than 2**-22 of the bias for each product.
-
-    Args:
-        bias: float32, a value for each channel.
-        input_scale: Of the kernel's input.
-        weights: Of the kernel; one scale for all, or one for each channel.
-        axis: The kernel's axis of output channels.
-
-    Returns:
-        The weights, and the bias: int64, a scale for each of its values or one for all.
-
-    Example:
-
-    >>> kernel = Affine(np.array([[100], [1]], "int8"), np.array([[0.5], [0.5]], "float32"))
-    >>> weights, bias = encode_bias(np.array([3.0, 1.0], "float32"), 0.25, kernel, axis=0)
-    >>> bias.integers.tolist(), bias.scale.tolist()
-    ([24, 8], [0.125, 0.125])
-    """
-    of_input = np.float32(input_scale)
-    largest = np.abs(bias.astype(np.float64)).reshape(-1)
-    shape = [1] * weights.integers.ndim
-    if weights.axis:
-        shape[axis] = -1
-    else:
-        largest = largest.max(keepdims=True)
-    needed = (largest / (float(of_input) * LARGEST_BIAS)).reshape(shape)
-    others = tuple(place for place in range(weights.integers.ndim) if not weights.axis or place != axis)
-    empty = ~weights.integers.any(axis=others, keepdims=True)
-    # With no weights any scale will do: one that holds the bias to 20 bits.
-    widened = np.where(empty & (needed > 0), needed * 2**10, np.maximum(weights.scale, needed)).astype(np.float32)
-    if (widened != weights.scale).any():
-        coarse = np.round(weights.integers * (weights.scale.astype(np.float64) / widened))
-        weights = Affine(coarse.astype(weights.integers.dtype), widened, bits=weights.bits)
-    scale = (of_input * weights.scale.reshape(-1)).astype(np.float32)
-    units = np.round(bias.reshape(-1).astype(np.float64) / scale)
-    return weights, Affine(units.astype(np.int64), scale, bits=32)
 
 
 def pieces(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
