@@ -32,6 +32,7 @@ SIGNATURES = {
     "random=None, external_data=None, weights='plain', names=False, prefer='speed'",
     "explain": "model",
     "full_precision": "model",
+    "keep_zeros": "model",
     "load": "path, unsafe=False, *, model=None",
     "mixed_precision": "model, policy='auto', *, keep_float32=None",
     "plan_export": "model, format='tflite'",

@@ -14,7 +14,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pipeline import Data, compress_job
-from tfcompress.pipeline.quantize_aware_training import finds_ranges, keep_zeros, settling
+from tfcompress.pipeline.quantize_aware_training import finds_ranges, settling
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import RECIPES
 
@@ -62,34 +62,6 @@ def test_ranges_settle_before_the_end(clusters):
         ranges.append(quantized.get_layer(quantized.layers[1].name).range)
     assert ranges[4] != ranges[5]
     assert ranges[5] == ranges[6] == ranges[7]
-
-
-def test_zeros_of_a_stripped_model_stay_while_it_is_trained_quantized(clusters):
-    model = keras.Sequential([keras.Input((12,)), L.Dense(16, activation="relu"), L.Dense(8), L.Dense(3)])
-    model = tfc.prune_once(model, 0.6, layers=["dense", "dense_1"])
-    before = zeros(model)
-    kept = keep_zeros(model)
-    assert [type(layer).__name__ for layer in kept.layers[1:]] == ["CompressedLayer", "CompressedLayer", "Dense"]
-    quantized = quantize(kept, "int8", data=clusters.x_train)
-    quantized.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    quantized.fit(clusters.x_train, clusters.y_train, epochs=3, verbose=0)
-    after = zeros(quantized)
-    assert all(np.all(new[old]) for old, new in zip(before, after, strict=True))
-    assert tfc.sparsity(quantized) >= tfc.sparsity(model)
-    # Without it they would be filled.
-    quantized = quantize(model, "int8", data=clusters.x_train)
-    quantized.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    quantized.fit(clusters.x_train, clusters.y_train, epochs=3, verbose=0)
-    assert tfc.sparsity(quantized) < tfc.sparsity(model) / 2
-
-
-def test_masks_that_are_there_stay_as_they_are():
-    model = keras.Sequential([keras.Input((12,)), L.Dense(16), L.Dense(3, kernel_initializer="zeros")])
-    pruned = tfc.prune(model, tfc.ConstantSparsity(0.5, begin_step=10), layers="dense$")
-    again = keep_zeros(pruned)
-    ((_, mask),) = again.layers[1].transforms
-    assert mask.config.schedule == tfc.ConstantSparsity(0.5, begin_step=10)
-    assert type(again.layers[2]).__name__ == "Dense"  # nothing but zeros: it hasn't begun to learn
 
 
 def test_the_main_job_calibrates_where_nothing_is_trained_quantized(clusters, tmp_path, monkeypatch):

@@ -23,9 +23,9 @@ from tfcompress.graph import rebuild, strip
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.pruning_configs import data_for, removes_units, rising_schedule
-from tfcompress.pipeline.quantize_aware_training import CALIBRATION_SAMPLES, keep_zeros, settling
+from tfcompress.pipeline.quantize_aware_training import CALIBRATION_SAMPLES, settling
 from tfcompress.pipeline.training import check_fits, default_model, enough_epochs, fit, loss_for, steps_per_epoch
-from tfcompress.pruning import PruneConfig, prune, shrink
+from tfcompress.pruning import PruneConfig, keep_zeros, prune, shrink
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
 

@@ -1,15 +1,10 @@
-"""Quantizing a trained model: ranges that settle in time, zeros that stay."""
+"""Quantizing a trained model: ranges that settle in time."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import keras
-
-from tfcompress.core.transform import read
-from tfcompress.core.wrappers import inner_weights
 from tfcompress.graph.config_map import LayerConfigs
-from tfcompress.pruning.fixed_masks import with_masks
 from tfcompress.quantization.quantize_config import QuantizeConfig
 
 CALIBRATION_SAMPLES = 512
@@ -33,24 +28,3 @@ def settling(config: QuantizeConfig | LayerConfigs, steps: int) -> QuantizeConfi
     if isinstance(config, LayerConfigs):
         return LayerConfigs({key: one and settling(one, steps) for key, one in config.configs.items()})
     return dataclasses.replace(config, freeze_ranges_step=step, freeze_batch_norm_step=step)
-
-
-def keep_zeros(model: keras.Model) -> keras.Model:
-    """Return a copy of a pruned and stripped model whose zeros stay zero in training.
-
-    Args:
-        model: A built model. Kernels that have a mask keep it; those without a zero, or with nothing but zeros, are
-            left as they are.
-
-    Example:
-
-    >>> import tfcompress as tfc
-    >>> import numpy as np
-    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> model = keep_zeros(tfc.prune_once(model, 0.75))
-    >>> model.compile("sgd", "mse")
-    >>> history = model.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0)
-    >>> tfc.sparsity(model)
-    0.75
-    """
-    return with_masks(model, lambda layer, position: read(inner_weights(layer)[position]) != 0)

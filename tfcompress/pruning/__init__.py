@@ -5,6 +5,7 @@ from typing import Any
 from tfcompress.core.old_calls import old_attribute
 from tfcompress.pruning import allocation
 from tfcompress.pruning.criteria import needs
+from tfcompress.pruning.fixed_masks import keep_zeros
 from tfcompress.pruning.granularity import Block, NofM
 from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import prune, prune_once
@@ -39,6 +40,7 @@ __all__ = [
     "ShrinkReport",
     "XNNPackLayers",
     "allocation",
+    "keep_zeros",
     "needs",
     "prune",
     "prune_once",

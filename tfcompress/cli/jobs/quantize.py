@@ -96,7 +96,7 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
 def _keeping(values: FlagValues, model: keras.Model) -> keras.Model:
     """Return a model whose few values, and zeros if it is trained, stay as they are."""
     from tfcompress.clustering.kept_values import keep_values
-    from tfcompress.pipeline.quantize_aware_training import keep_zeros
+    from tfcompress.pruning import keep_zeros
 
     masked = keep_zeros(model) if values.preserve_sparsity and values.qat_epochs else model
     return keep_values(masked, preserve_sparsity=values.preserve_sparsity)

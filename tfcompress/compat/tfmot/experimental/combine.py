@@ -7,7 +7,7 @@ import dataclasses
 import keras
 
 from tfcompress.clustering.kept_values import keep_values
-from tfcompress.pipeline.quantize_aware_training import keep_zeros
+from tfcompress.pruning import keep_zeros
 
 
 @dataclasses.dataclass(frozen=True)
