@@ -54,6 +54,7 @@ from tfcompress.quantization import (
     quantize,
     uniform_quantize,
 )
+from tfcompress.recipes import Recipe
 
 __all__ = [
     "GPTQ",
@@ -82,6 +83,7 @@ __all__ = [
     "PruneConfig",
     "QuantizationError",
     "QuantizeConfig",
+    "Recipe",
     "Regrowth",
     "Report",
     "Schedule",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tfcompress.cli.jobs import job_called
-from tfcompress.cli.prune_flags import config_of, granularity_of
+from tfcompress.cli.prune_flags import config_of
 from tfcompress.cli.wrong_use import UsageError
 from tfcompress.pruning import Block, ConstantSparsity, NofM, PolynomialSparsity
+from tfcompress.recipes.written_configs import granularity_of
 
 
 @pytest.fixture

@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from absl.flags import FlagValues
 
-from tfcompress.cli.config_file import layer_configs
 from tfcompress.cli.data_flags import digits_of
 from tfcompress.cli.wrong_use import UsageError, refuse_without_effect
-from tfcompress.core.arguments import check_fields, short
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pipeline import Dataset, check_fits
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
-from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig, WeightSpec
+from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.recipes.config_file import layer_configs
+from tfcompress.recipes.written_configs import read_quantize
 
 FROZEN = ("ranges", "batch_norm")
-_FIELDS = tuple(field.name for field in dataclasses.fields(QuantizeConfig))
-
-
-def read_config(value: Any) -> QuantizeConfig:
-    """Return a config as a file has it: the name of a recipe, or fields that differ from those of one.
-
-    Args:
-        value: "int8", or such as {"recipe": "int8_weights", "weights": {"bits": 4}}; without a recipe, of int8.
-
-    Example:
-
-    >>> read_config({"weights": {"bits": 4}, "activations": None}).weights
-    WeightSpec(bits=4, granularity='per_channel', range='minmax')
-    """
-    if isinstance(value, str):
-        return QuantizeConfig.get(value)
-    if not isinstance(value, Mapping):
-        raise ValueError(f"Expected the name of a recipe, or fields of a QuantizeConfig. Received: {short(value)}.")
-    fields = check_fields("a QuantizeConfig", value, ("recipe", *_FIELDS))
-    made = QuantizeConfig.get(fields.pop("recipe", "int8")).to_dict()
-    for name, kind in (("weights", WeightSpec), ("activations", ActivationSpec)):
-        if isinstance(fields.get(name), Mapping):
-            known = [field.name for field in dataclasses.fields(kind)]
-            own = check_fields(f"`{name}`, a {kind.__name__}", fields[name], known)
-            fields[name] = {**(made[name] or dataclasses.asdict(kind())), **own}
-    return QuantizeConfig.from_dict({**made, **fields})
 
 
 def configs_of(values: FlagValues) -> tuple[QuantizeConfig, ...]:
     """Return what the flags, or the file of --config, quantize with."""
     if values.config is None:
         return (QuantizeConfig.get(values.recipe),)
-    configs = layer_configs(values.config, read_config).configs
+    configs = layer_configs(values.config, read_quantize).configs
     return tuple(config for config in configs.values() if config is not None)
 
 
@@ -120,7 +93,7 @@ def config_of(values: FlagValues, steps_in_epoch: int) -> QuantizeConfig | Layer
             raise UsageError(f"Expected --freeze_{what}_step below {total}, the steps of training. Received: {step}.")
     fixed: dict[str, Any] = {f"freeze_{what}_step": step for what, step in steps.items() if step is not None}
     if values.config is not None:
-        return layer_configs(values.config, lambda value: dataclasses.replace(read_config(value), **fixed))
+        return layer_configs(values.config, lambda value: dataclasses.replace(read_quantize(value), **fixed))
     config = QuantizeConfig.get(values.recipe)
     if values.range is not None and config.activations is not None:
         config = dataclasses.replace(config, activations=dataclasses.replace(config.activations, range=values.range))

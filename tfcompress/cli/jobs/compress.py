@@ -95,15 +95,15 @@ def _advice(report: Report, qat_epochs: int, finetune_epochs: int) -> list[str]:
 
 def _configs(values: FlagValues, steps: int) -> dict[str, LayerConfigs]:
     """Return what the file of --config says of pruning, clustering and quantization."""
-    from tfcompress.cli import cluster_flags, prune_flags, quantize_flags
-    from tfcompress.cli.config_file import sections
+    from tfcompress.recipes.config_file import sections
+    from tfcompress.recipes.written_configs import read_cluster, read_prune, read_quantize
 
     if values.config is None:
         return {}
     reads = {
-        "prune": lambda value: prune_flags.read_config(value, steps),
-        "cluster": cluster_flags.read_config,
-        "quantize": quantize_flags.read_config,
+        "prune": lambda value: read_prune(value, steps),
+        "cluster": read_cluster,
+        "quantize": read_quantize,
     }
     found = sections(values.config, reads)
     if "prune" in found:

@@ -22,13 +22,13 @@ def train(values: FlagValues, resume: Resume) -> Result:
     """Train a small model, or go on with one, and save it."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
-    from tfcompress.cli.config_file import layer_configs
     from tfcompress.cli.device_flags import devices_of, writes_files
     from tfcompress.graph import rebuild
     from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.distribution import ONE
     from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
     from tfcompress.precision.policies import policy_name
+    from tfcompress.recipes.config_file import layer_configs
 
     policy: Any = values.precision
     if values.config is not None:

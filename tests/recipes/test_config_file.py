@@ -8,11 +8,10 @@ import pytest
 import yaml
 
 import tfcompress as tfc
-from tfcompress.cli.config_file import layer_configs, sections
-from tfcompress.cli.prune_flags import read_config as read_prune
-from tfcompress.cli.quantize_flags import read_config as read_quantize
 from tfcompress.precision.policies import policy_name
 from tfcompress.pruning import ConstantSparsity, NofM, PolynomialSparsity
+from tfcompress.recipes.config_file import layer_configs, sections
+from tfcompress.recipes.written_configs import read_prune, read_quantize
 
 INT4 = tfc.QuantizeConfig(weights=tfc.WeightSpec(bits=4))
 

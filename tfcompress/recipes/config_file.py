@@ -1,4 +1,4 @@
-"""A file with a config for each layer, JSON or YAML: what `--config` takes."""
+"""Files of JSON and YAML, and in them a config for each layer: what `--config` takes, and what recipes are."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def layer_configs(path: str | os.PathLike[str], read: Read) -> LayerConfigs:
         FileNotFoundError: If it isn't there.
         ValueError: If it is none; the message names the file, the key and the field.
     """
-    with _file_named(path):
-        return _configs(_parsed(path, FORM), read)
+    with file_named(path, "configs", "a --config"):
+        return configs_of(parsed(path, FORM), read)
 
 
 def sections(path: str | os.PathLike[str], reads: Mapping[str, Read]) -> dict[str, LayerConfigs]:
@@ -68,34 +68,49 @@ def sections(path: str | os.PathLike[str], reads: Mapping[str, Read]) -> dict[st
         ValueError: If it is none; the message names the file, the section, the key and the field.
     """
     made = {}
-    with _file_named(path):
+    with file_named(path, "configs", "a --config"):
         form = f"the sections {' and '.join(map(repr, reads))}, or one of them, each {FORM}"
-        found = _parsed(path, form)
+        found = parsed(path, form)
         if not found or not set(found) <= set(reads):
             raise ValueError(f"Expected {form}. Received: {short(list(found))}.{nearest_names(found, reads)}")
         for name, part in found.items():
             try:
-                made[name] = _configs(part, reads[name])
+                made[name] = configs_of(part, reads[name])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"in {name!r}: {error}") from error
     return made
 
 
 @contextlib.contextmanager
-def _file_named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let what is wrong with a file say which; refuse what is none."""
+def file_named(path: str | os.PathLike[str], holds: str, called: str) -> Iterator[None]:
+    """Let what is wrong with a file say which; refuse what is none.
+
+    Args:
+        path: The file.
+        holds: What is in it, for messages.
+        called: What it is called.
+    """
     file = pathlib.Path(path)
     if file.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"Expected a --config that ends in {', '.join(SUFFIXES)}. Received: {os.fspath(path)}.")
+        raise ValueError(f"Expected {called} that ends in {', '.join(SUFFIXES)}. Received: {os.fspath(path)}.")
     if not file.is_file():
-        raise FileNotFoundError(f"Expected a file with configs. Received: {os.fspath(path)}, which isn't there.")
+        raise FileNotFoundError(f"Expected a file with {holds}. Received: {os.fspath(path)}, which isn't there.")
     try:
         yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"In {os.fspath(path)}: {error}") from error
 
 
-def _configs(found: Any, read: Read) -> LayerConfigs:
+def configs_of(found: Any, read: Read) -> LayerConfigs:
+    """Return the configs of a mapping, as a file has it or `LayerConfigs.to_dict` makes it.
+
+    Args:
+        found: The mapping.
+        read: Makes a config of a value.
+
+    Raises:
+        ValueError: If it is none; the message names the key and the field.
+    """
     if not isinstance(found, Mapping):
         raise ValueError(f"Expected {FORM}. Received: {short(found)}.")
     given = LayerConfigs.from_dict(found, _Plain) if _is_stored(found) else LayerConfigs(_with_names(found))
@@ -121,7 +136,8 @@ def _with_names(found: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return found
 
 
-def _parsed(path: str | os.PathLike[str], form: str) -> Mapping[Any, Any]:
+def parsed(path: str | os.PathLike[str], form: str) -> Mapping[Any, Any]:
+    """Return the mapping that a file has, in which no key stands twice; `form` says what is expected of it."""
     file = pathlib.Path(path)
     text = file.read_text()
     try:
