@@ -1,0 +1,81 @@
+"""What a search tried, and what it found."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tfcompress.search.judge import Judgement
+
+
+@dataclasses.dataclass(frozen=True)
+class TriedFile:
+    """One file of a try.
+
+    Attributes:
+        format: "tflite" or "onnx".
+        path: of the file.
+        nbytes: its size in bytes.
+        zipped: its size, deflated.
+        ms: the median latency of one inference; `None`: not measured.
+        selection: how it was judged on the data that the search chooses by; `None`: it wasn't.
+        proof: how it was judged on the data that nothing was chosen by; `None`: it wasn't.
+    """
+
+    format: str
+    path: pathlib.Path
+    nbytes: int
+    zipped: int | None = None
+    ms: float | None = None
+    selection: Judgement | None = None
+    proof: Judgement | None = None
+
+    def cost(self, minimize: str) -> float:
+        """Return what is minimized: "size" or "zip" in bytes, "latency" in milliseconds; infinite if unknown."""
+        value = {"size": self.nbytes, "zip": self.zipped, "latency": self.ms}[minimize]
+        return float("inf") if value is None else float(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, ready for JSON."""
+        judged = {name: one and one.to_dict() for name, one in (("selection", self.selection), ("proof", self.proof))}
+        return {**dataclasses.asdict(self), "path": str(self.path), **judged}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TriedFile:
+        """Return the file that `to_dict` was called on."""
+        judged = {name: values[name] and Judgement.from_dict(values[name]) for name in ("selection", "proof")}
+        return cls(**{**values, "path": pathlib.Path(values["path"]), **judged})
+
+
+@dataclasses.dataclass(frozen=True)
+class Try:
+    """One recipe that was run and judged.
+
+    Attributes:
+        name: of the try, in few words.
+        recipe: what was run, as `Recipe.to_dict` writes it.
+        files: what came out of it, a file for each format.
+        seconds: that it took.
+        outcome: what became of it, in words.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    files: tuple[TriedFile, ...] = ()
+    seconds: float = 0.0
+    outcome: str = ""
+
+    def file(self, format: str) -> TriedFile | None:
+        """Return the file of a format; `None` if there is none."""
+        return next((file for file in self.files if file.format == format), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, ready for JSON."""
+        return {**dataclasses.asdict(self), "files": [file.to_dict() for file in self.files]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Try:
+        """Return the try that `to_dict` was called on."""
+        return cls(**{**values, "files": tuple(map(TriedFile.from_dict, values["files"]))})
