@@ -228,6 +228,7 @@ class Export(Step, frozen=True, tag="export"):
         opset: Of ONNX.
         weights: Of `.onnx` files: "plain", "coded" or "auto".
         sparse: Of `.tflite` files: whether zeros are left out; "auto": where that costs no speed.
+        prefer: Of `.tflite` files: "speed", or "size": kernels of 4 bits are stored so, where that is slower, too.
     """
 
     files: tuple[str, ...]
@@ -236,6 +237,7 @@ class Export(Step, frozen=True, tag="export"):
     opset: int = 18
     weights: str = "plain"
     sparse: bool | str = False
+    prefer: str = "speed"
 
     def __post_init__(self) -> None:
         if isinstance(self.files, list):
@@ -253,6 +255,7 @@ class Export(Step, frozen=True, tag="export"):
         check_count("opset", self.opset, 18, 25)
         check_choice("weights", self.weights, ("plain", "coded", "auto"))
         check_choice("sparse", self.sparse, (True, False, "auto"))
+        check_choice("prefer", self.prefer, ("speed", "size"))
 
 
 class Report(Step, frozen=True, tag="report"):
