@@ -16,7 +16,7 @@ import tfcompress as tfc
 from tfcompress.data.sources.model_input import inputs_of
 from tfcompress.data.sources.source import Request
 from tfcompress.data.sources.table import open_dataset
-from tfcompress.pipeline import Data, compress_job, fit
+from tfcompress.pipeline import Data, checkpoints, compress_job, fit
 from tfcompress.pipeline.checkpoints import PREFIX, Resume, digest
 from tfcompress.pipeline.distribution import ONE, Devices
 from tfcompress.pipeline.sweep import sweep
@@ -76,17 +76,21 @@ def streamed(folder):
 
 
 @pytest.mark.parametrize(
-    ("devices", "precision", "made"),
+    ("devices", "precision", "made", "often"),
     [
-        (ONE, "float32", lambda folder: data()),
-        (Devices("alike"), "mixed_bfloat16", lambda folder: data()),
-        (ONE, "float32", streamed),
+        (ONE, "float32", lambda folder: data(), True),
+        (Devices("alike"), "mixed_bfloat16", lambda folder: data(), False),
+        (ONE, "float32", streamed, True),
         # What several devices are fed of a stream is tried in tests/data/sources/test_folders.py.
-        pytest.param(Devices("alike"), "float32", streamed, marks=pytest.mark.rare),
+        pytest.param(Devices("alike"), "float32", streamed, True, marks=pytest.mark.rare),
     ],
     ids=["one", "several", "streamed", "streamed to several"],
 )
-def test_a_training_goes_on(devices, precision, made, tmp_path):
+def test_a_training_goes_on(devices, precision, made, often, tmp_path, monkeypatch):
+    """With `often`: from within an epoch."""
+    if often:
+        monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+        monkeypatch.setattr(checkpoints, "SHARE", 1e9)
     given = made(tmp_path)
 
     def train(resume, *callbacks):
@@ -103,7 +107,7 @@ def test_a_training_goes_on(devices, precision, made, tmp_path):
         train(Resume(target, job), Stop(2))
     resume = Resume(target, job)
     assert resume.begun
-    assert resume.backup("training").epochs == 2
+    assert (resume.backup("training").epochs, resume.backup("training").batches) == (2, int(often))
     assert_equal(train(resume), undisturbed)
     assert resume.backup("training").epochs == 4
     resume.done()

@@ -21,6 +21,7 @@ class WholeBatches(keras.utils.PyDataset):
         parts: How many.
         begun: Epochs that are done: the order is that of the next.
         whole: Whether an incomplete last batch is left out.
+        skipped: Batches of that epoch that are done, too. They are left out of each: it is for a `fit` of one epoch.
 
     Example:
 
@@ -33,11 +34,21 @@ class WholeBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, x: Any, y: Any, batch_size: int, part: int = 0, parts: int = 1, *, begun: int = 0, whole: bool = True
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        part: int = 0,
+        parts: int = 1,
+        *,
+        begun: int = 0,
+        whole: bool = True,
+        skipped: int = 0,
     ):
         super().__init__()
         self.x, self.y = x, y
         self.batch_size, self.part, self.parts, self.whole = batch_size, part, parts, whole
+        self.skipped = skipped
         self.generator = np.random.default_rng(np.random.randint(2**31))
         for _ in range(begun + 1):
             self.on_epoch_end()
@@ -48,11 +59,12 @@ class WholeBatches(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return len(self.x) // self.batch_size if self.whole else -(-len(self.x) // self.batch_size)
+        batches = len(self.x) // self.batch_size if self.whole else -(-len(self.x) // self.batch_size)
+        return batches - self.skipped
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return this part of a batch."""
         size = self.batch_size // self.parts
-        begin = index * self.batch_size + self.part * size
+        begin = (index + self.skipped) * self.batch_size + self.part * size
         chosen = self.order[begin : begin + size]
         return self.x[chosen], self.y[chosen]

@@ -38,7 +38,9 @@ class Split(abc.ABC):
     """Whether what `shuffled` returns goes on with the next epoch, so that `fit` has to be told the steps of one."""
 
     @abc.abstractmethod
-    def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
+    def shuffled(
+        self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False, skipped: int = 0
+    ) -> Any:
         """Return what `fit` is given, in an order that is drawn anew for every epoch by numpy's global seed.
 
         Args:
@@ -47,6 +49,7 @@ class Split(abc.ABC):
             parts: How many.
             begun: Epochs that are done: the order is that of the next.
             whole: Whether an incomplete last batch is left out.
+            skipped: Batches of the next epoch that are done, too; then it is for a `fit` of that epoch alone.
         """
 
     @abc.abstractmethod
@@ -93,9 +96,11 @@ class ArraySplit(Split):
         self.samples = len(x)
         self.x, self.y = (TensorInfo((None, *array.shape[1:]), str(array.dtype)) for array in (x, y))
 
-    def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
+    def shuffled(
+        self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False, skipped: int = 0
+    ) -> Any:
         """Return batches as a `keras.utils.PyDataset`."""
-        return WholeBatches(*self.arrays, batch_size, part, parts, begun=begun, whole=whole)
+        return WholeBatches(*self.arrays, batch_size, part, parts, begun=begun, whole=whole, skipped=skipped)
 
     def batches(self) -> Any:
         """Return the arrays."""
@@ -152,7 +157,9 @@ class Stream(Split):
         self.x = {name: _info(spec) for name, spec in x.items()} if isinstance(x, Mapping) else _info(x)
         self.y = _info(y)
 
-    def shuffled(self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False) -> Any:
+    def shuffled(
+        self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False, skipped: int = 0
+    ) -> Any:
         """Return the batches of one epoch after the other as one `tf.data.Dataset`, without an end.
 
         Each pass through the samples has the next order of their seed. Keras opens more iterators than it needs, so
@@ -164,7 +171,7 @@ class Stream(Split):
         else:  # the parts of a batch are as many small ones, one after the other
             small = samples.batch(batch_size // parts, drop_remainder=True)
             batches = small.take(self.samples // batch_size * parts).shard(parts, part)
-        batches = batches.repeat().prefetch(2)
+        batches = batches.repeat().skip(skipped).prefetch(2) if skipped else batches.repeat().prefetch(2)
         for _ in range(begun):
             iter(batches)
         return batches

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,12 @@ from tfcompress.core.transform import read
 
 PREFIX = ".tfcompress-resume-"
 """Begins the name of the folder of a job that isn't done."""
+
+SECONDS = 30.0
+"""Between two backups within an epoch."""
+
+SHARE = 0.05
+"""Of the time of a training that goes into these at most."""
 
 
 class Resume:
@@ -77,7 +84,7 @@ class Resume:
 
 
 class Backup(keras.callbacks.Callback):
-    """Writes after each epoch all that a training needs to go on: weights, state, optimizer, seeds.
+    """Writes after each epoch, and within long ones, all that a training needs to go on: weights, optimizer, seeds.
 
     Args:
         resume: The job.
@@ -89,36 +96,59 @@ class Backup(keras.callbacks.Callback):
         self.resume = resume
         self.file = resume.folder / f"{name}.npz"
         self.stored = _arrays(self.file) if resume.begun else {}
+        self.epoch = self.before = 0
+        self.due = time.monotonic() + SECONDS
 
     @property
     def epochs(self) -> int:
         """How many epochs are done."""
         return int(self.stored["epochs"]) if self.stored else 0
 
+    @property
+    def batches(self) -> int:
+        """How many batches of the next epoch are done."""
+        return int(self.stored.get("batches", 0))
+
     def restore(self, model: keras.Model) -> int:
-        """Give a compiled model what it had, and return how many epochs are done; 0 if nothing fits it."""
+        """Give a compiled model what it had, and return how many epochs are done; 0, with no batches, if none fits."""
         model.optimizer.build(model.trainable_variables)
         check_room(self.resume.folder, sum(4 * int(np.prod(variable.shape)) for variable in _state(model)))
         values = []
         for place, variable in enumerate(_state(model)):
             value, now = self.stored.get(str(place)), read(variable)
             if value is None or value.size != now.nbytes:
+                self.stored = {}
                 return 0
             values.append(np.frombuffer(value.tobytes(), now.dtype).reshape(now.shape))
-        self.stored = {"epochs": self.stored["epochs"]} if values else {}
+        self.stored = {"epochs": np.array(self.epochs), "batches": np.array(self.batches)} if values else {}
         for variable, value in zip(_state(model), values, strict=True):
             variable.assign(value)
         return self.epochs
 
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note which epoch it is, and how many of its batches an earlier run did."""
+        self.epoch, self.before = epoch, self.batches if epoch == self.epochs else 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Write the backup, if that is due."""
+        if time.monotonic() >= self.due:
+            self._write(self.epoch, self.before + batch + 1)
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the backup."""
-        values: dict[str, Any] = {"epochs": np.array(epoch + 1)}
+        self._write(epoch + 1, 0)
+
+    def _write(self, epochs: int, batches: int) -> None:
+        begun = time.monotonic()
+        values: dict[str, Any] = {"epochs": np.array(epochs), "batches": np.array(batches)}
         for place, variable in enumerate(_state(self.model)):  # as bytes: numpy's files know no bfloat16
             values[str(place)] = np.frombuffer(read(variable).tobytes(), np.uint8)
         stream = io.BytesIO()
         np.savez(stream, **values)
         self.resume.begin()
         write_bytes(self.file, stream.getvalue())
+        now = time.monotonic()
+        self.due = now + max(SECONDS, (now - begun) / SHARE)
 
 
 def digest(path: str | os.PathLike[str] | None, *, contents: bool = True) -> str:

@@ -103,19 +103,20 @@ class Devices:
 
             jax.distributed.shutdown()
 
-    def batches(self, split: Split, batch_size: int, begun: int = 0) -> Any:
+    def batches(self, split: Split, batch_size: int, begun: int = 0, skipped: int = 0) -> Any:
         """Return the part of each shuffled batch that this process feeds; several devices leave out an incomplete last.
 
         Args:
             split: What to train with.
             batch_size: Samples in a batch, of all devices together.
             begun: Epochs that are done.
+            skipped: Batches of the next epoch that are done, too.
 
         Raises:
             ValueError: If the devices can't share a batch evenly, or there are fewer samples than one.
         """
         if self is ONE:
-            return split.shuffled(batch_size, begun=begun)
+            return split.shuffled(batch_size, begun=begun, skipped=skipped)
         if batch_size % self.parts:
             raise ValueError(
                 f"Expected a batch size that {self.parts} devices share evenly. Received: {batch_size}. Take "
@@ -128,7 +129,7 @@ class Devices:
             )
         feeding = min(self.parts, self.processes)
         part = self.process * feeding // self.processes
-        return split.shuffled(batch_size, part=part, parts=feeding, begun=begun, whole=True)
+        return split.shuffled(batch_size, part=part, parts=feeding, begun=begun, whole=True, skipped=skipped)
 
 
 ONE = Devices()

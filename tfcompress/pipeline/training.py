@@ -190,24 +190,30 @@ def fit(
     if devices is ONE:
         first = data.train.first(HEAD)
         warn_of_pixels(model, [first[x.name] for x in model.inputs] if isinstance(first, Mapping) else [first])
-    steps = epochs * steps_per_epoch(data, batch_size, devices)
+    in_epoch = steps_per_epoch(data, batch_size, devices)
+    steps = epochs * in_epoch
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
-    how: dict[str, Any] = {"epochs": epochs, "verbose": 0, "callbacks": list(callbacks)}
+    how: dict[str, Any] = {"verbose": 0, "callbacks": list(callbacks)}
 
     def run(there: keras.Model) -> None:
         there.compile(keras.optimizers.Adam(rate), loss, metrics=metrics_for(there, data, loss))
-        begun = 0
+        begun = skipped = 0
         if backup is not None and devices.processes == 1:
             begun = backup.restore(there)
+            begun, skipped = divmod(begun * in_epoch + backup.batches, max(in_epoch, 1))
             how["callbacks"].append(backup)
-        batches = devices.batches(data.train, batch_size, begun)
         if data.validation is not None and devices.processes == 1:
             how["validation_data"] = data.validation.batches()
-        if data.train.endless:
-            how["steps_per_epoch"] = steps // epochs
-        if begun < epochs:
-            with data.train.reading():
-                there.fit(batches, shuffle=False, initial_epoch=begun, **how)
+        parts = [(begun, begun + 1, skipped), (begun + 1, epochs, 0)] if skipped else [(begun, epochs, 0)]
+        state = np.random.get_state()  # both draw their orders by the same numbers
+        for first, last, done in parts:
+            np.random.set_state(state)
+            batches = devices.batches(data.train, batch_size, first, done)
+            if data.train.endless:
+                how["steps_per_epoch"] = in_epoch - done
+            if first < last:
+                with data.train.reading():
+                    there.fit(batches, shuffle=False, initial_epoch=first, epochs=last, **how)
 
     devices.train(model, run)
 
