@@ -82,7 +82,7 @@ bench: .venv/.bench
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,dev,docs,jax]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,dev,docs,search,jax]'
 	touch $@
 
 # Always the newest: of yesterday's nightly nobody wants to know.

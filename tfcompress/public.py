@@ -55,6 +55,7 @@ from tfcompress.quantization import (
     uniform_quantize,
 )
 from tfcompress.recipes import Recipe
+from tfcompress.search.space import SearchSpace
 
 __all__ = [
     "GPTQ",
@@ -87,6 +88,7 @@ __all__ = [
     "Regrowth",
     "Report",
     "Schedule",
+    "SearchSpace",
     "Sensitivity",
     "ShrinkReport",
     "Summary",
