@@ -14,6 +14,8 @@ from tfcompress.pipeline import Data
 X, Y = np.ones((8, 4), "float32"), np.arange(8) % 3
 
 SIGNATURES = {
+    "allocate": "model, data, *, size=None, max_rise=None, config='int8', choices=None, layers=None, "
+    "formats=('tflite', 'onnx'), loss=None, samples=512, batch_size=32, seed=0, input_shapes=None, input_dtypes=None",
     "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0",
     "calibrate": "model, data, *, batch_size=32",
     "check_float16": "model, data, *, keep_float32=None, batch_size=32",
@@ -41,7 +43,8 @@ SIGNATURES = {
     "input_dtypes=None, **config",
     "quantization_error": "x, bits=8, **how",
     "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
-    "reestimate_batch_norm=False, rounding='nearest', batch_size=32, input_shapes=None, input_dtypes=None",
+    "reestimate_batch_norm=False, rounding='nearest', batch_size=32, size=None, formats=None, input_shapes=None, "
+    "input_dtypes=None",
     "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",
     "sensitivity": "model, data, layers=None, *, sparsities=None, bits=None, metric='accuracy', resume=None, "
@@ -174,6 +177,7 @@ def test_wrong_names_in_dicts_are_refused_by_every_verb_that_takes_data(model, t
     by_firing = tfc.PruneConfig(0.5, "activation_frequency", "channel")
     calls = {
         "benchmark": [lambda x: tfc.benchmark(model, x), lambda x: tfc.benchmark(file, x)],
+        "allocate": [lambda x: tfc.allocate(model, x, size="1MB"), lambda x: tfc.allocate(model, [(x, Y)], size="1MB")],
         "calibrate": [lambda x: tfc.calibrate(quantized, x), lambda x: tfc.calibrate(quantized, [x])],
         "check_float16": [lambda x: tfc.check_float16(model, x)],
         "compare": [lambda x: tfc.compare({"a": model, "b": file}, x, Y), lambda x: tfc.compare({"b": file}, [(x, Y)])],

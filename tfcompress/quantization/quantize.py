@@ -24,6 +24,7 @@ from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.lora import merge_lora
 from tfcompress.graph.naming import keep_output_names
 from tfcompress.graph.selectors import Layers
+from tfcompress.quantization.automatic import AUTO, widths
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.affine_maps import warn_of_float
 from tfcompress.quantization.graph.batch_norm_folding import fold_graph
@@ -70,6 +71,8 @@ def quantize(
     reestimate_batch_norm: bool = False,
     rounding: str | Rounding = "nearest",
     batch_size: int = 32,
+    size: int | str | None = None,
+    formats: Any = None,
     input_shapes: Any = None,
     input_dtypes: Any = None,
 ) -> keras.Model:
@@ -85,7 +88,8 @@ def quantize(
             (`tfc.LayerConfigs`): {name, regular expression, class or function: config or `None`}, of which the first
             key that matches a layer counts. A layer without a kernel that no key matches has the config of what is
             before it; what is computed together, as a convolution with batch normalization and ReLU, that of the
-            kernel. Between layers of 8 and 16 bits tensors are quantized again.
+            kernel. Between layers of 8 and 16 bits tensors are quantized again. Or "auto": a width for each layer,
+            float, 16, 8, 4, 3 or 2 bits, so that the file is no larger than `size` and the loss rises least by it.
         data: A few hundred samples to calibrate with, as `tfcompress.calibrate` takes them; recipes without ranges need
             none.
         layers: Which layers are quantized: `None` for all; a name or regular expression, or several; or a function
@@ -100,6 +104,10 @@ def quantize(
             `tfc.GPTQ(...)`, whose `folder` keeps each layer as soon as it is done. Of 4 bits and less that is worth
             points. Bars on a terminal show how far it is.
         batch_size: Samples in a batch, where `data` holds arrays, as `tfcompress.calibrate` takes it.
+        size: With "auto": how large a file of each of `formats` may be, in bytes or as "200kB", "1.5MB". It holds for
+            `tfc.export(..., weights="auto")` to `.onnx` and `tfc.export(..., prefer="size")` to `.tflite`, and was
+            checked with such files. What the layers get is `tfc.allocate(...).table()`.
+        formats: With "auto": "tflite", "onnx" or both; `None`: both, so that the larger of the two counts.
         input_shapes: Sizes of the model's free dimensions to try it with, where those that are tried by themselves
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
@@ -125,6 +133,10 @@ def quantize(
     >>> [layer.name for layer in quantized.layers][1:4]
     ['x_quantizer', 'dense_linear', 'dense_relu']
     """
+    options = {"equalize": equalize, "correct_bias": correct_bias, "reestimate_batch_norm": reestimate_batch_norm}
+    if isinstance(config, str) and config == AUTO:
+        data = again(data)
+    config = widths(config, model, data, size, formats, layers=layers, batch_size=batch_size, **options)
     configs = LayerConfigs.given(config)
     single = None if configs is not None else QuantizeConfig.get(config)
     choice = LayerChoice(layers)

@@ -65,3 +65,13 @@ def _with(options: Sequence[Sequence[Option]], decoders: frozenset[str]) -> tupl
     used = frozenset().union(*(form.decoders for _, form in best))
     total = sum(nbytes for nbytes, _ in best) + sum(map(function_bytes, used))
     return total, [form for _, form in best]
+
+
+def smallest(weight: Weight, opset: int) -> Option:
+    """Return the bytes and the form of a weight by itself, whatever decoders a file needs for it.
+
+    Args:
+        weight: That is stored.
+        opset: Of the file.
+    """
+    return min(_options(weight, opset), key=lambda option: option[0])

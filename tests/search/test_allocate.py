@@ -1,0 +1,80 @@
+"""Which layer gets what: files keep within the size that was asked for, and no choices are better."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+import tfcompress as tfc
+from tests.search.allocation_models import clusters, images, odd_model, trained_model
+from tfcompress.recipes.steps import Cluster, Prune, Quantize
+from tfcompress.search.allocator import Allocator
+from tfcompress.search.file_costs import EXPORT
+
+
+@pytest.mark.long
+def test_files_keep_within_the_size_and_a_larger_size_is_no_worse(tmp_path):
+    model, x = odd_model(), images()
+    allocator = Allocator(model, x, samples=48)
+    with pytest.raises(ValueError, match="size of at least ([0-9,]+) bytes.* smallest") as caught:
+        allocator.allocate(size="1kB")
+    least = int(str(caught.value).split("at least ")[1].split(" bytes")[0].replace(",", ""))
+    found = [allocator.allocate(size=size) for size in (least, least + 800)]
+    for at, one in enumerate(found):
+        assert one.gap == 0
+        assert max(one.nbytes.values()) <= one.size
+        made = one.apply(model, x)
+        for kind in ("tflite", "onnx"):
+            artifact = tfc.export(made, tmp_path / f"{at}.{kind}", verify=x[:4], **EXPORT[kind])
+            assert artifact.nbytes == one.nbytes[kind] <= one.size
+    assert found[0].score > found[1].score
+    assert "conv" in found[0].table() and found[0].mean_bits < found[1].mean_bits
+    # What a recipe's steps hold.
+    for config, step in ((found[0].prune, Prune), (found[0].cluster, Cluster), (found[0].quantize, Quantize)):
+        if config is not None:
+            assert step(config=config).read(10).configs.keys() == config.configs.keys()
+
+
+def test_auto_gives_each_layer_a_width_so_that_the_file_is_no_larger(tmp_path):
+    model, (x, _) = trained_model(), clusters()
+    float_file = tfc.export(model, tmp_path / "float.tflite").nbytes
+    size = float_file // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of pixels
+        made = tfc.quantize(model, "auto", x, size=size, formats="tflite")
+    assert tfc.export(made, tmp_path / "auto.tflite", prefer="size").nbytes <= size
+    assert made.count_params() and [x.shape for x in made.outputs] == [x.shape for x in model.outputs]
+
+
+def test_the_least_rise_of_the_loss_is_kept_with_the_smallest_files():
+    model, (x, _) = trained_model(), clusters()
+    how = {"formats": "onnx", "samples": 128}
+    allocator = Allocator(model, x, choices=["float", "int8", "int4"], **how)
+    found = allocator.allocate(max_rise=1e-3)
+    assert found.score <= 1e-3
+    sizes = [min(each.values()) for each in allocator.costs["onnx"].values()]
+    assert sum(row.nbytes["onnx"] for row in found.rows) >= sum(sizes)
+    assert allocator.allocate(max_rise=1e3).mean_bits == 4
+
+
+@pytest.mark.parametrize("size", ["200 potatoes", "", 0, -5, True, 1.5, None, "0kB"])
+def test_sizes_that_are_none_are_refused(size):
+    with pytest.raises(ValueError, match="Expected"):
+        Allocator.__new__(Allocator).allocate(size=size)
+
+
+def test_what_does_not_fit_together_is_refused_before_any_work():
+    model, (x, _) = trained_model(), clusters()
+    with pytest.raises(ValueError, match="Expected size= with config='auto'"):
+        tfc.quantize(model, "auto", x)
+    with pytest.raises(ValueError, match="Expected data with config='auto'"):
+        tfc.quantize(model, "auto", size="10kB")
+    with pytest.raises(ValueError, match="with config='auto'"):
+        tfc.quantize(model, "int8", x, size="10kB")
+    with pytest.raises(ValueError, match="Did you mean 'int8'"):
+        tfc.allocate(model, x, size="10kB", choices=["int88"])
+    with pytest.raises(ValueError, match="formats"):
+        tfc.allocate(model, x, size="10kB", formats="h5")
+    with pytest.raises(ValueError, match="isn't quantized"):
+        tfc.allocate(tfc.quantize(model, "int8_weights"), x, size="10kB")

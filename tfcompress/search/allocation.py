@@ -1,0 +1,154 @@
+"""Which layer gets what: the answer, as a table and as the configs that the verbs take."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tfcompress.clustering import cluster
+from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.pruning.prune import prune, update_masks
+from tfcompress.quantization.quantize import quantize
+from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.reports.json_document import Document
+from tfcompress.reports.tables import significant, to_text
+from tfcompress.search.choices import FLOAT, Choice
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerAllocation:
+    """What one layer gets, or several that share a weight.
+
+    Attributes:
+        layer: Its name; of several the first one's.
+        layers: The names of all.
+        choice: What it becomes.
+        nbytes: {format: bytes of a file that its kernels take}.
+        score: The expected rise of the loss.
+        parameters: How many weights its kernels have.
+        ms: Of one inference by itself; `None`: not measured.
+    """
+
+    layer: str
+    layers: tuple[str, ...]
+    choice: Choice
+    nbytes: Mapping[str, int]
+    score: float
+    parameters: int
+    ms: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation(Document):
+    """What each layer of a model gets, so that a file keeps within a budget.
+
+    Attributes:
+        rows: One for each layer with a kernel, or for several that share a weight.
+        nbytes: {format: bytes of the whole file}, measured of one that was exported without training.
+        size: What was asked for; `None`: no size was.
+        base: How layers are quantized but for the bits.
+        gap: How much lower the sum of scores could be at most, as a share; 0: the best is proven.
+        seconds: That the integer programme took, the last time.
+    """
+
+    rows: tuple[LayerAllocation, ...]
+    nbytes: Mapping[str, int]
+    size: int | None
+    base: QuantizeConfig
+    gap: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """The expected rise of the loss by all of it together."""
+        return sum(row.score for row in self.rows)
+
+    @property
+    def mean_bits(self) -> float:
+        """The mean width of the weights, those of a table counted as places in it."""
+        widths = ((32 if row.choice.bits == FLOAT else min(row.choice.bits, 8), row.parameters) for row in self.rows)
+        total = sum(row.parameters for row in self.rows)
+        return sum(bits * count for bits, count in widths) / total
+
+    @property
+    def prune(self) -> LayerConfigs | None:
+        """The config of `tfcompress.prune`; `None`: nothing is pruned."""
+        return self._configs(lambda choice: choice.prune)
+
+    @property
+    def cluster(self) -> LayerConfigs | None:
+        """The config of `tfcompress.cluster`; `None`: nothing is clustered."""
+        return self._configs(lambda choice: choice.cluster)
+
+    @property
+    def quantize(self) -> LayerConfigs | None:
+        """The config of `tfcompress.quantize`; `None`: all stays float."""
+        if all(row.choice.bits == FLOAT for row in self.rows):
+            return None
+        named = {name: row.choice.quantize(self.base) for row in self.rows for name in row.layers}
+        return LayerConfigs({re.escape(name): config for name, config in named.items()})
+
+    def _configs(self, config_of: Callable[[Choice], Any]) -> LayerConfigs | None:
+        named = {name: config_of(row.choice) for row in self.rows for name in row.layers}
+        found = {re.escape(name): config for name, config in named.items() if config is not None}
+        return LayerConfigs(found) if found else None
+
+    def apply(self, model: keras.Model, data: Any = None, **how: Any) -> keras.Model:
+        """Return the model with masks, values and widths as chosen, calibrated and without training.
+
+        Args:
+            model: That the allocation was made for.
+            data: To calibrate with.
+            **how: As for `tfcompress.quantize`, such as `batch_size`.
+        """
+        made = model
+        if self.prune is not None:
+            made = prune(made, self.prune)
+            update_masks(made)
+        if self.cluster is not None:
+            made = cluster(made, self.cluster)
+        if self.quantize is not None:
+            made = quantize(made, self.quantize, data, **how)
+        return made
+
+    def table(self) -> str:
+        """Return the rows as text, those that were given the most score first."""
+        from rich import box
+        from rich.table import Table
+
+        formats = list(self.rows[0].nbytes)
+        timed = any(row.ms is not None for row in self.rows)
+        total = ", ".join(f"{count:,} bytes of .{kind}" for kind, count in self.nbytes.items())
+        title = f"{total}; expected rise of the loss {significant(self.score)}"
+        table = Table(title=title, box=box.SIMPLE)
+        for heading in ("layer", "weights", "choice", *formats, *(["ms"] if timed else []), "score"):
+            table.add_column(heading, justify="left" if heading in ("layer", "choice") else "right")
+        for row in self.rows:
+            sizes = [f"{row.nbytes[kind]:,}" for kind in formats]
+            ms = [] if not timed else [significant(row.ms)]
+            table.add_row(
+                ", ".join(row.layers), f"{row.parameters:,}", str(row.choice), *sizes, *ms, significant(row.score)
+            )
+        return to_text(table, width=120)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        configs = {"prune": self.prune, "cluster": self.cluster, "quantize": self.quantize}
+        return {
+            "version": 1,
+            "size": self.size,
+            "nbytes": dict(self.nbytes),
+            "score": self.score,
+            "gap": self.gap,
+            "rows": [
+                {**dataclasses.asdict(row), "choice": str(row.choice), "layers": list(row.layers)} for row in self.rows
+            ],
+            **{name: None if config is None else config.to_dict() for name, config in configs.items()},
+        }

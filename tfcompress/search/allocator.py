@@ -1,0 +1,228 @@
+"""Which layer gets what: scored once, solved for each budget, checked with real files."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.core.arguments import check_count, check_number
+from tfcompress.core.integer_programme import Solution, TooTight, solve
+from tfcompress.core.keras_private import flatten_layers
+from tfcompress.core.replicas import place_of
+from tfcompress.data.model_batches import again, check_batch_size
+from tfcompress.export import export
+from tfcompress.graph import LayerChoice, check_built, rebuild
+from tfcompress.graph.keras_quantized import check_floats
+from tfcompress.graph.selectors import Layers
+from tfcompress.quantization.preconditions import check_finite
+from tfcompress.quantization.quantize import is_quantized
+from tfcompress.search.allocation import Allocation, LayerAllocation
+from tfcompress.search.changed_kernels import units_of
+from tfcompress.search.choices import Choice, base_config, check_format, choices_for
+from tfcompress.search.file_costs import EXPORT, Costs, file_costs, measured
+from tfcompress.search.scores import SAMPLES, scores
+from tfcompress.search.sizes import check_size, in_words
+
+FORMATS = ("tflite", "onnx")
+MOST_FILES = 6
+"""Of each format, that are written until what the programme counts and what files take agree."""
+
+
+class Allocator:
+    """Finds what each layer of a model gets, for any number of budgets: data is gone through once.
+
+    Args:
+        model: A built Keras model of any kind that isn't quantized; it is not changed.
+        data: A few hundred inputs, as `tfcompress.quantize` takes them. The loss is that of a model which says on
+            these what `model` says, so there are no labels.
+        config: How layers are quantized but for the bits: "int8", or weights alone: "int8_weights".
+        choices: What a layer may become, such as ["float", "int8", "int4"]; `None`: all of
+            `tfcompress.search.CHOICES` that the config has room for.
+        layers: Which layers, as in `tfcompress.quantize`; the others stay float.
+        formats: "tflite", "onnx" or both: what a size holds for.
+        loss: As for `compile`, which says what outputs are where that isn't seen: logits of classes end in no
+            softmax; `None`: the one that `model` is compiled with.
+        samples: How many inputs are looked at.
+        batch_size: Samples in a batch for calibration.
+        seed: Of the targets that are drawn.
+        applied: What the model of a file is quantized with besides, as `equalize` and `correct_bias`.
+
+    Attributes:
+        scores: {layer: {choice: the expected rise of the loss}}.
+        costs: {format: {layer: {choice: bytes of the file}}}.
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If it isn't built, is quantized, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Any,
+        *,
+        config: Any = "int8",
+        choices: Any = None,
+        layers: Layers = None,
+        formats: str | Sequence[str] = FORMATS,
+        loss: Any = None,
+        samples: int = SAMPLES,
+        batch_size: int = 32,
+        seed: int = 0,
+        applied: Mapping[str, Any] | None = None,
+    ):
+        self.formats = check_format(formats)
+        self.base = base_config(config)
+        self.choices = choices_for(choices, self.base)
+        check_count("samples", samples)
+        check_batch_size(batch_size)
+        chosen = LayerChoice(layers)
+        check_built(model)
+        check_floats(model, "Allocate")
+        if is_quantized(model):
+            raise ValueError(
+                f"Expected a model that isn't quantized. Received: {model.name!r}, which is. Take the one that it was "
+                "made of."
+            )
+        if data is None:
+            raise ValueError("Expected data, inputs on which the layers are scored. Received: None.")
+        self.model, self.data = model, again(data)
+        self._applied = {"batch_size": batch_size, **(applied or {})}
+        loss = getattr(model, "loss", None) if loss is None else loss
+        with place_of(model):
+            flat = rebuild(model)
+            check_finite(flat.layers)
+            self.units = units_of(flat, chosen)
+            how = {"loss": loss, "samples": samples, "seed": seed}
+            self.scores, stored = scores(flat, self.units, self.choices, self.base, self.data, **how)
+        self.costs: dict[str, Costs] = {kind: file_costs(kind, self.units, stored, self.base) for kind in self.formats}
+        self._rest: dict[str, float] = {}
+        self._rest_guess = 4.0 * sum(math.prod(weight.shape) for weight in model.weights) - 4.0 * sum(
+            unit.size for unit in self.units
+        )
+
+    def allocate(self, *, size: int | str | None = None, max_rise: float | None = None) -> Allocation:
+        """Return what each layer gets.
+
+        Args:
+            size: Of a file of each format, at most, as `tfc.export` writes it with `tfcompress.search.EXPORT`: a number
+                of bytes, or "200kB". The expected rise of the loss is the least that there is with it; a file was
+                written of what is returned, which is no larger.
+            max_rise: The expected rise of the loss, at most, in place of a size: the files are the smallest then.
+
+        Raises:
+            ValueError: If none or both are given, one is out of its range, or no file is so small: the message says
+                what the smallest takes.
+        """
+        if (size is None) == (max_rise is None):
+            raise ValueError(f"Expected size= or max_rise=. Received: size={size!r}, max_rise={max_rise!r}.")
+        if max_rise is not None:
+            return self._with_rise(check_number("max_rise", max_rise, 0))
+        limit = check_size(size)
+        best: Allocation | None = None
+        seen: dict[tuple[int, ...], Mapping[str, int]] = {}
+        for _ in range(MOST_FILES):
+            try:
+                found = self._solve(limit)
+            except TooTight:
+                break
+            if found.places in seen:
+                break
+            made = self._measured(found, limit)
+            seen[found.places] = made.nbytes
+            if max(made.nbytes.values()) <= limit and (best is None or made.score < best.score):
+                best = made
+        return best if best is not None else self._smallest(limit)
+
+    def _with_rise(self, most: float) -> Allocation:
+        objective = [
+            [sum(self.costs[kind][unit.name][choice] for kind in self.formats) for choice in self.choices]
+            for unit in self.units
+        ]
+        try:
+            found = solve(objective, [(self._scores(), most)])
+        except TooTight as error:
+            raise ValueError(
+                f"Expected max_rise of at least {error.least[0]:.4g}, with the choices that there are. Received: "
+                f"max_rise={most:g}. Let layers stay float."
+            ) from None
+        return self._measured(found, None)
+
+    def _smallest(self, limit: int) -> Allocation:
+        """Return the smallest files, if they keep within a limit; raise ValueError if they don't."""
+        sizes = [
+            [sum(self.costs[kind][unit.name][one] for kind in self.formats) for one in self.choices]
+            for unit in self.units
+        ]
+        made = self._measured(solve(sizes, []), limit)
+        largest = max(made.nbytes, key=lambda kind: made.nbytes[kind])
+        if made.nbytes[largest] <= limit:
+            return made
+        raise ValueError(
+            f"Expected a size of at least {made.nbytes[largest]:,} bytes, which the smallest .{largest} file of the "
+            f"choices takes. Received: {limit:,} bytes ({in_words(limit)}). Allow more choices, prune channels "
+            "(tfcompress.shrink), or take a smaller model."
+        )
+
+    def _scores(self) -> list[list[float]]:
+        return [[self.scores[unit.name][choice] for choice in self.choices] for unit in self.units]
+
+    def _solve(self, limit: int) -> Solution:
+        limits = [
+            (
+                [[self.costs[kind][unit.name][choice] for choice in self.choices] for unit in self.units],
+                limit - self._rest.get(kind, self._rest_guess),
+            )
+            for kind in self.formats
+        ]
+        return solve(self._scores(), limits)
+
+    def _measured(self, found: Solution, limit: int | None) -> Allocation:
+        """Return an allocation with the bytes of its files; let the costs be what these took."""
+        chosen = {unit.name: self.choices[at] for unit, at in zip(self.units, found.places, strict=True)}
+        made = self._allocation(found, chosen, {}, limit)
+        sizes = {}
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the model that is returned is made with them
+            model = made.apply(self.model, self.data, **self._applied)
+            layer_of = self._layers_of(model)
+            for kind in self.formats:
+                path = pathlib.Path(folder) / f"model.{kind}"
+                artifact = export(model, path, verify=False, **EXPORT[kind])
+                sizes[kind] = artifact.nbytes
+                self.costs[kind] = measured(artifact, layer_of, self.costs[kind], chosen)
+                taken = sum(self.costs[kind][name][choice] for name, choice in chosen.items())
+                self._rest[kind] = artifact.nbytes - taken
+        return self._allocation(found, chosen, sizes, limit)
+
+    def _layers_of(self, model: keras.Model) -> dict[str, str]:
+        units = {layer.name: unit.name for unit in self.units for layer in unit.layers}
+        found = {}
+        for layer in flatten_layers(model):
+            names = (layer.name, *getattr(layer, "source_names", ()))
+            known = next((units[name] for name in names if name in units), None)
+            if known is not None:
+                found[layer.name] = known
+        return found
+
+    def _allocation(
+        self, found: Solution, chosen: Mapping[str, Choice], sizes: Mapping[str, int], limit: int | None
+    ) -> Allocation:
+        rows = tuple(
+            LayerAllocation(
+                unit.name,
+                tuple(layer.name for layer in unit.layers),
+                chosen[unit.name],
+                {kind: self.costs[kind][unit.name][chosen[unit.name]] for kind in self.formats},
+                self.scores[unit.name][chosen[unit.name]],
+                unit.size,
+            )
+            for unit in self.units
+        )
+        return Allocation(rows, dict(sizes), limit, self.base, found.gap, found.seconds)
