@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +63,34 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, colour_label: s
     Returns:
         An `<svg>` element.
     """
+    return to_svg(scatter_figure(points, x_label, y_label, colour_label, baseline), f"{y_label} against {x_label}")
+
+
+def scatter_figure(
+    points: Sequence[Point],
+    x_label: str,
+    y_label: str,
+    colour_label: str,
+    baseline: int | None = None,
+    *,
+    front: Sequence[int] = (),
+    chosen: int | None = None,
+    limit: float | None = None,
+    numbered: Collection[int] | None = None,
+) -> Figure:
+    """Return the picture of `scatter`, of tries, too.
+
+    Args:
+        points: one per candidate.
+        x_label: of the horizontal axis, which is logarithmic.
+        y_label: of the vertical axis.
+        colour_label: what the colour stands for.
+        baseline: the place of the candidate that has a square; None: none has.
+        front: places of those that a line joins, in its order.
+        chosen: the place of the one that has a ring.
+        limit: a height at which a line is drawn.
+        numbered: places of those that have numbers; None: all.
+    """
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.figure import Figure
 
@@ -74,13 +102,24 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, colour_label: s
     if timed.any():
         spread.autoscale(colours[timed])
     fill = _speeds()(spread(np.where(timed, colours, np.nan)))
+    if limit is not None:
+        axis.axhline(limit, color=BAD, linewidth=0.8, linestyle="--", zorder=0)
+    if front:
+        axis.plot(
+            [points[one].x for one in front], [points[one].y for one in front], color=INK, linewidth=0.9, zorder=1
+        )
     for place, point in enumerate(points):
         if point.interval is not None:
             axis.plot([point.x] * 2, point.interval, color=BASELINE, linewidth=1.0, zorder=1)
         shape: dict[str, Any] = {"marker": "s" if place == baseline else "o", "markersize": 7, "linestyle": "none"}
         colour = fill[place] if timed[place] else "none"
         axis.plot([point.x], [point.y], color=colour, markeredgecolor=INK, markeredgewidth=0.7, zorder=2, **shape)
+        if place == chosen:
+            ring: dict[str, Any] = {"marker": "o", "markersize": 13, "fillstyle": "none", "linestyle": "none"}
+            axis.plot([point.x], [point.y], color=GOOD, markeredgewidth=1.8, zorder=3, **ring)
     for place, offset in enumerate(_label_offsets(points)):
+        if numbered is not None and place not in numbered:
+            continue
         at = (points[place].x, points[place].y)
         axis.annotate(
             str(place + 1), at, offset, textcoords="offset points", color=INK, fontsize=9, ha="center", va="center"
@@ -102,7 +141,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, colour_label: s
         bar.ax.tick_params(which="minor", color=INK)
         _plain_ticks(bar.ax.yaxis)
         bar.outline.set_visible(False)
-    return to_svg(figure, f"{y_label} against {x_label}")
+    return figure
 
 
 def _speeds() -> Any:

@@ -153,7 +153,7 @@ class SearchSpace:
 
     def _found(self) -> tuple[Parameter, ...]:
         """Return all parameters, those inside of options too; remember under which options each is asked for."""
-        self._within: dict[str, dict[str, Any]] = {}
+        self._within: dict[str, Mapping[str, Any]] = {}
         found: dict[str, Parameter] = {}
         waiting: list[dict[str, Any]] = [{}]
         while waiting:

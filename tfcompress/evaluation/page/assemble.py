@@ -51,7 +51,7 @@ def content(report: ComparisonTable, title: str, layers: Sequence[Section], scan
     first: list[Block] = [main_table(report), Text(f"{report.caption()} {grey}"), *map(Text, report.notes())]
     return Content(
         title,
-        _subject(report.about),
+        subject_of(report.about),
         verdict(report),
         [
             Section("Before and after", first),
@@ -60,7 +60,7 @@ def content(report: ComparisonTable, title: str, layers: Sequence[Section], scan
             *layers,
             *(Section(type(scan).__name__, [Text(scan.verdict), *_scan(scan)], folded=True) for scan in scans),
             Section("Each model", [_candidate(candidate) for candidate in report.candidates], folded=True),
-            _made(report.about, report.environment),
+            how_made(report.about, report.environment),
         ],
     )
 
@@ -73,11 +73,12 @@ def scan_content(scan: Scan, about: Mapping[str, Any], environment: Mapping[str,
         about: what was told of the run, by name.
         environment: what a figure depends on.
     """
-    made = _made(about, environment)
-    return Content(type(scan).__name__, _subject(about), scan.verdict, [Section("Figures", _scan(scan)), made])
+    made = how_made(about, environment)
+    return Content(type(scan).__name__, subject_of(about), scan.verdict, [Section("Figures", _scan(scan)), made])
 
 
-def _subject(about: Mapping[str, Any]) -> str:
+def subject_of(about: Mapping[str, Any]) -> str:
+    """Return what a page is about, in few words: the model and the data, where they are told."""
     return " on ".join(str(about[name]) for name in ("model", "data") if name in about)
 
 
@@ -91,7 +92,7 @@ def _scan(scan: Scan) -> list[Block]:
     ]
 
 
-def _made(about: Mapping[str, Any], environment: Mapping[str, str]) -> Section:
+def how_made(about: Mapping[str, Any], environment: Mapping[str, str]) -> Section:
     """Return what was told of the run, then what a figure depends on."""
     facts = [(name, str(said)) for name, said in {**about, **environment}.items()]
     return Section("How it was made", [Facts(facts)], folded=True)
