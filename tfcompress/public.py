@@ -1,1 +1,139 @@
 """All public names; `tfcompress` has them from here."""
+
+import tfcompress.callbacks as callbacks  # noqa: PLR0402  # `from tfcompress import` would ask this module for it
+from tfcompress.clustering import ClusterConfig, cluster
+from tfcompress.core.atomic_files import save
+from tfcompress.distillation import distill
+from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
+from tfcompress.evaluation.summary import Summary, sparsity, summary
+from tfcompress.export import Artifact, ExportPlan, ParityError, export, plan_export
+from tfcompress.graph import strip
+from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.layers.register import register_layer
+from tfcompress.layers.traits import KernelAxes, LayerTraits
+from tfcompress.loading import load
+from tfcompress.parity.debug import DebugReport, debug
+from tfcompress.parity.verify import Verification, verify
+from tfcompress.pipeline.codebooks import CodebookComparison, compare_codebooks
+from tfcompress.pipeline.sensitivity import sensitivity
+from tfcompress.pipeline.sensitivity_curves import Sensitivity
+from tfcompress.pipeline.sweep import Sweep, sweep
+from tfcompress.precision import Float16Report, PrecisionReport, check_float16, explain, full_precision, mixed_precision
+from tfcompress.pruning import (
+    Block,
+    ConstantSparsity,
+    CosineSparsity,
+    ExponentialSparsity,
+    FunctionSchedule,
+    NofM,
+    OneShot,
+    PolynomialSparsity,
+    PruneConfig,
+    Regrowth,
+    Schedule,
+    ShrinkReport,
+    XNNPackLayers,
+    allocation,
+    keep_zeros,
+    prune,
+    prune_once,
+    shrink,
+    shrink_report,
+    xnnpack_prunable,
+)
+from tfcompress.quantization import (
+    GPTQ,
+    ActivationSpec,
+    AdaRound,
+    QuantizationError,
+    QuantizeConfig,
+    WeightSpec,
+    calibrate,
+    dequantize,
+    quantization_error,
+    quantize,
+    uniform_quantize,
+)
+from tfcompress.recipes import Recipe
+from tfcompress.search.allocate import allocate
+from tfcompress.search.allocation import Allocation
+from tfcompress.search.space import SearchSpace
+
+__all__ = [
+    "GPTQ",
+    "ActivationSpec",
+    "AdaRound",
+    "Allocation",
+    "Artifact",
+    "Block",
+    "ClusterConfig",
+    "CodebookComparison",
+    "ConstantSparsity",
+    "CosineSparsity",
+    "DebugReport",
+    "ExponentialSparsity",
+    "ExportPlan",
+    "Float16Report",
+    "FunctionSchedule",
+    "KernelAxes",
+    "LayerConfigs",
+    "LayerTraits",
+    "Metrics",
+    "NofM",
+    "OneShot",
+    "ParityError",
+    "PolynomialSparsity",
+    "PrecisionReport",
+    "PruneConfig",
+    "QuantizationError",
+    "QuantizeConfig",
+    "Recipe",
+    "Regrowth",
+    "Report",
+    "Schedule",
+    "SearchSpace",
+    "Sensitivity",
+    "ShrinkReport",
+    "Summary",
+    "Sweep",
+    "Timing",
+    "Verification",
+    "WeightSpec",
+    "XNNPackLayers",
+    "allocate",
+    "allocation",
+    "benchmark",
+    "calibrate",
+    "callbacks",
+    "check_float16",
+    "cluster",
+    "compare",
+    "compare_codebooks",
+    "debug",
+    "dequantize",
+    "distill",
+    "evaluate",
+    "explain",
+    "export",
+    "full_precision",
+    "keep_zeros",
+    "load",
+    "mixed_precision",
+    "plan_export",
+    "prune",
+    "prune_once",
+    "quantization_error",
+    "quantize",
+    "register_layer",
+    "save",
+    "sensitivity",
+    "shrink",
+    "shrink_report",
+    "sparsity",
+    "strip",
+    "summary",
+    "sweep",
+    "uniform_quantize",
+    "verify",
+    "xnnpack_prunable",
+]
