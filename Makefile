@@ -68,6 +68,7 @@ campaign: .venv/.dev
 	$(BIN)/python -m tests.campaigns.command_lines
 	$(BIN)/python -m tests.campaigns.damaged_files
 	$(BIN)/python -m tests.campaigns.kills
+	$(BIN)/python -m tests.campaigns.recipe_kills
 	$(BIN)/python -m tests.campaigns.operators
 
 bench: .venv/.bench

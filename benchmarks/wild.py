@@ -35,7 +35,8 @@ from benchmarks.files import NOTHING, accuracy
 from benchmarks.harness import Setting, collected, in_a_process, run_parts, save, show
 from tfcompress.evaluation.open_predictor import open_predictor
 from tfcompress.evaluation.predictor import predict
-from tfcompress.pipeline import compress_job, digits
+from tfcompress.pipeline import digits
+from tfcompress.recipes.compress_job import compress_job
 
 CALIBRATION = 256
 PEERS = {"TensorFlow": ".tflite", "ONNX Runtime": ".onnx"}

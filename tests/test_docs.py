@@ -147,6 +147,8 @@ def command(line: str, done: list[dict]) -> None:
         said = {flag.partition("=")[0].removeprefix("--") for flag in flags}
         if name == "compress" and "model" in said:
             said |= {"epochs"}  # the model is trained
+        if name == "compress" and "recipe" in said:
+            said |= set(SHORT)  # it says them itself
         if name == "train" and "--data=flowers" in flags:
             flags += ["--image_size=16"]
         flags += [f"--{flag}={value}" for flag, value in SHORT.items() if flag in taken and flag not in said]

@@ -47,6 +47,8 @@ def workshop(tmp_path_factory):
     (folder / "precision.yaml").write_text(".*: mixed_bfloat16\n")
     parts = "prune: {hidden: 0.5}\ncluster: {hidden: 3}\nquantize: {logits: null, '.*': {weights: {bits: 4}}}\n"
     (folder / "all.yaml").write_text(parts)
+    steps = "[{step: prune, config: 0.5}, {step: finetune}, {step: quantize}, {step: export, files: [a.onnx]}]"
+    (folder / "recipe.yaml").write_text(f"name: mine\nsteps: {steps}\n")
     return folder
 
 
@@ -64,6 +66,8 @@ RUNS = [
     ("compress", ["--output_dir=.", "--name=o"], "80% zeros, int8", ["o/dense.keras", "o/report.md", "o/report.html"]),
     ("compress", ["--output_dir=.", "--name=o", "--config=all.yaml"], "50% zeros, 3 values, int8x4",
      ["o/pruned_int8.onnx"]),
+    ("compress", ["--output_dir=.", "--name=o", "--recipe=recipe.yaml"], "by the recipe mine, in these 4 steps",
+     ["o/a.onnx"]),
 ]  # fmt: skip
 
 
@@ -148,6 +152,10 @@ def test_flags_in_a_file(workshop, tmp_path, script):
         (["inspect", "--model=a", "b"], "Received: b.\n"),
         (["convert", "--model=a", "--outputs=b", "--precision=int8"], "with `tfcompress quantize`"),
         (["convert", "--model=q.tflite", "--outputs=o.onnx"], "Received: q.tflite, which is a .tflite file already"),
+        (
+            ["compress", "--recipe=int8", "--sparsity=0.5"],
+            "Expected no --sparsity with --recipe, which says it",
+        ),
         (["compress", "--model=a", "--data=b", "--epochs=4"], "Received: --epochs=4. Pass --finetune_epochs for"),
         (["prune", "--recipe=int8"], "Expected a flag of `tfcompress prune`. Received: --recipe."),
         (["train", "--output=o.keras", "-v=loud"], "quiet|normal|debug"),

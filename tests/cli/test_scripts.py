@@ -17,7 +17,7 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.cli import small_job
 from tfcompress.cli.jobs import job_names
-from tfcompress.pipeline.compress_job import FILES, MODELS
+from tfcompress.recipes.compress_job import FILES, MODELS
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
 
 import keras
@@ -16,12 +15,13 @@ import tfcompress as tfc
 from tfcompress.data.sources.model_input import inputs_of
 from tfcompress.data.sources.source import Request
 from tfcompress.data.sources.table import open_dataset
-from tfcompress.pipeline import Data, checkpoints, compress_job, fit
+from tfcompress.pipeline import Data, checkpoints, fit
 from tfcompress.pipeline.checkpoints import PREFIX, Resume, digest
 from tfcompress.pipeline.distribution import ONE, Devices
 from tfcompress.pipeline.sweep import sweep
-
-job_module = importlib.import_module("tfcompress.pipeline.compress_job")  # the package has the function by that name
+from tfcompress.recipes import compress_job as job_module
+from tfcompress.recipes import work
+from tfcompress.recipes.compress_job import compress_job
 
 
 class Killed(BaseException):
@@ -135,7 +135,7 @@ def test_a_backup_of_another_job_or_a_spoilt_one_is_not_used(tmp_path):
 def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
     """Stopped when the first two trainings are done."""
     monkeypatch.setattr(job_module, "FILES", {"dense.tflite": ("dense", "float32")})
-    monkeypatch.setattr(job_module, "compare", functools.partial(job_module.compare, latency=False, layers=False))
+    monkeypatch.setattr(work, "compare", functools.partial(work.compare, latency=False, layers=False))
 
     reports = []
 

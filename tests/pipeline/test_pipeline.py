@@ -11,9 +11,10 @@ from sklearn.datasets import load_wine
 from tfcompress import PolynomialSparsity, evaluate, export, prune, quantize
 from tfcompress.data.sources.source import Request
 from tfcompress.data.sources.table import open_dataset
-from tfcompress.pipeline import Data, check_fits, compress_job, default_model, digits, fit, read_npz
+from tfcompress.pipeline import Data, check_fits, default_model, digits, fit, read_npz
 from tfcompress.pipeline.pruning_configs import rising_schedule
 from tfcompress.pipeline.training import loss_for
+from tfcompress.recipes.compress_job import compress_job
 
 
 def data(shape=(6,), classes=3, dtype="float32"):

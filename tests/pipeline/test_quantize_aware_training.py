@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 
 import keras
@@ -13,12 +12,14 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.pipeline import Data, compress_job
+from tfcompress.pipeline import Data
 from tfcompress.pipeline.quantize_aware_training import finds_ranges, settling
+from tfcompress.pipeline.stages import silent
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import RECIPES
-
-job_module = importlib.import_module("tfcompress.pipeline.compress_job")  # the package has the function by that name
+from tfcompress.recipes import compress_job as job_module
+from tfcompress.recipes import work
+from tfcompress.recipes.compress_job import compress_job
 
 
 @pytest.fixture
@@ -65,13 +66,13 @@ def test_ranges_settle_before_the_end(clusters):
 
 
 def test_the_main_job_calibrates_where_nothing_is_trained_quantized(clusters, tmp_path, monkeypatch):
-    monkeypatch.setattr(job_module, "compare", functools.partial(tfc.compare, latency=False))
+    monkeypatch.setattr(work, "compare", functools.partial(tfc.compare, latency=False))
     model = keras.Sequential([keras.Input((12,)), L.Dense(32, activation="relu"), L.Dense(3)])
     names = []
 
     def stage(text, epochs=0):
         names.append(text)
-        return job_module.silent(text)
+        return silent(text)
 
     how = {"clustering": tfc.LayerConfigs({".*": 12}), "finetune_epochs": 8, "qat_epochs": 0, "learning_rate": 0.02}
     report = compress_job(clusters, tmp_path / "out", model=model, stage=stage, **how)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import shlex
 import sys
 import warnings
@@ -53,20 +51,6 @@ def check_target_of_result(values: FlagValues, here: bool, begun: bool) -> None:
     """
     if values.json not in (None, STDOUT):
         new_file(values.json, ".json", begun or values.overwrite, here=here)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what computes: this package, Keras with its backend, Python, the runtimes."""
-    import keras
-
-    from tfcompress.core.version import VERSION
-
-    backend = keras.backend.backend()
-    found = {"tfcompress": VERSION, "python": platform.python_version(), "keras": keras.__version__}
-    for name in dict.fromkeys((backend, "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "numpy")):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return {**found, "backend": backend}
 
 
 def about(values: FlagValues, job: str, data: Dataset, model: str | None = None) -> dict[str, Any]:
@@ -123,6 +107,7 @@ def write(values: FlagValues, job: str, result: dict[str, Any]) -> None:
     if values.json is None:
         return
     from tfcompress.core.atomic_files import write_text
+    from tfcompress.core.versions import versions
     from tfcompress.reports.tables import plain
 
     common: dict[str, Any] = {"job": job, "command": command_of(values, job)}

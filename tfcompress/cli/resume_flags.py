@@ -21,7 +21,7 @@ def resume_of(values: FlagValues, job: Job) -> Resume:
     from tfcompress.pipeline.checkpoints import Resume, digest
 
     given = {name: values[name].value for name in values if values[name].name not in _WITHOUT_EFFECT}
-    kept = {"model": True, "data": False, "features": True, "config": True}
+    kept = {"model": True, "data": False, "features": True, "config": True, "recipe": True}
     files = {name: digest(values[name].value, contents=whole) for name, whole in kept.items() if name in values}
     about = {"flags": given, "files": files, "keras": (keras.__version__, keras.backend.backend())}
     resume = Resume(job.target(values) or "nothing", about)

@@ -24,8 +24,8 @@ from rich.progress import (
 from rich.table import Column
 
 from tfcompress.cli.device_flags import writes_files
-from tfcompress.cli.result import versions
-from tfcompress.pipeline.compress_job import Stage, silent
+from tfcompress.core.versions import versions
+from tfcompress.pipeline.stages import Stage, silent
 
 _WIDE, _FIGURES = 20, 40
 """Columns of a terminal: for the bar where there is room, and for figures beside it."""

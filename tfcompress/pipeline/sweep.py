@@ -18,10 +18,10 @@ from tfcompress.evaluation.summary import summary
 from tfcompress.graph import strip
 from tfcompress.graph.selectors import Layers
 from tfcompress.pipeline.checkpoints import Resume
-from tfcompress.pipeline.compress_job import Stage, silent
 from tfcompress.pipeline.pruning_configs import rising_schedule
 from tfcompress.pipeline.scan import Scan
 from tfcompress.pipeline.scan_plots import canvas, finish
+from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity

@@ -14,6 +14,7 @@ from tfcompress.core.arguments import short
 from tfcompress.data.dataset import Dataset
 from tfcompress.data.reading import pairs
 from tfcompress.data.unscaled_pixels import HEAD, warn_of_pixels
+from tfcompress.distillation import Distiller
 from tfcompress.graph.output_activation import last_activation
 from tfcompress.pipeline.checkpoints import Backup
 from tfcompress.pipeline.distribution import ONE, Devices
@@ -185,18 +186,21 @@ def fit(
 ) -> None:
     """Train in place with Adam, its rate falling as half a cosine to a hundredth; shuffled by numpy's seed.
 
-    With a `backup`, in one process, it goes on where it was when it was killed, and ends as if it had not been.
+    Of what `tfcompress.distill` made the student is trained. With a `backup`, in one process, it goes on where it was
+    when it was killed, and ends as if it had not been.
     """
+    judged = model.student if isinstance(model, Distiller) else model
     if devices is ONE:
         first = data.train.first(HEAD)
-        warn_of_pixels(model, [first[x.name] for x in model.inputs] if isinstance(first, Mapping) else [first])
+        warn_of_pixels(judged, [first[x.name] for x in judged.inputs] if isinstance(first, Mapping) else [first])
     in_epoch = steps_per_epoch(data, batch_size, devices)
     steps = epochs * in_epoch
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
     how: dict[str, Any] = {"verbose": 0, "callbacks": list(callbacks)}
 
     def run(there: keras.Model) -> None:
-        there.compile(keras.optimizers.Adam(rate), loss, metrics=metrics_for(there, data, loss))
+        metrics = metrics_for(judged, data, loss)
+        there.compile(keras.optimizers.Adam(rate), loss, metrics=metrics)
         begun = skipped = 0
         if backup is not None and devices.processes == 1:
             begun = backup.restore(there)

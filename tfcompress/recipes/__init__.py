@@ -1,6 +1,7 @@
 """Recipes: steps from a model to files, in their order, checked before any work, run so that they can be resumed."""
 
 from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.runner import Run, run
 from tfcompress.recipes.steps import (
     Cluster,
     Distill,
@@ -26,6 +27,8 @@ __all__ = [
     "Quantize",
     "Recipe",
     "Report",
+    "Run",
     "Shrink",
     "Step",
+    "run",
 ]

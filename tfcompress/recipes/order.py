@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tfcompress.core.names import did_you_mean
 from tfcompress.pipeline.pruning_configs import removes_units
+from tfcompress.pruning.running_statistics import GATHERED
 from tfcompress.recipes.steps import (
     Cluster,
     Distill,
@@ -40,10 +41,26 @@ def check_order(steps: Sequence[Step]) -> None:
     if not steps:
         raise ValueError("Expected `steps` with a step. Received: none.")
     for place, step in enumerate(steps):
+        if said := _gradients(place, steps):
+            raise WrongOrder(place, said)
         for check in (_place, _change, _shrink, _distill, _export, _report):
             said = check(step, steps[:place])
             if said:
                 raise WrongOrder(place, said)
+
+
+def _gradients(place: int, steps: Sequence[Step]) -> str:
+    """Return what is wrong with a pruning that looks at gradients, and no training follows; "" if nothing is."""
+    step = steps[place]
+    if not isinstance(step, Prune) or training_after(steps, place) is not None:
+        return ""
+    late = next((one for one in step.configs() if any(name in GATHERED for name in one.needs)), None)
+    if late is None:
+        return ""
+    return (
+        f"Expected a `finetune` behind a `prune` by {late.criterion!r}, which looks at gradients. Received: none "
+        "before anything else. Put one there, or prune by 'magnitude'."
+    )
 
 
 def _place(step: Step, before: Sequence[Step]) -> str:
@@ -128,6 +145,12 @@ def _report(step: Step, before: Sequence[Step]) -> str:
 def files_of(steps: Sequence[Step]) -> list[str]:
     """Return the names of the files that steps export."""
     return [name for step in steps if isinstance(step, Export) for name in step.files]
+
+
+def written_by(steps: Sequence[Step]) -> list[str]:
+    """Return the names of the files that are made: exported, and reports."""
+    reports = ("report.json", "report.md", "report.html")
+    return [*files_of(steps), *(reports if any(isinstance(step, Report) for step in steps) else ())]
 
 
 def training_after(steps: Sequence[Step], place: int) -> Training | None:

@@ -105,7 +105,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON and YAML: of steps what differs from the defaults."""
         head = {"version": self.version, "name": self.name, "when": self.when, "seed": self.seed}
-        return {**head, "steps": json.loads(msgspec.json.encode(self.steps))}
+        return {**head, "steps": [step.to_dict() for step in self.steps]}
 
     @classmethod
     def read(cls, recipe: str | os.PathLike[str]) -> Recipe:

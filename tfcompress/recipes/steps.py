@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -27,6 +28,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def called(cls) -> str:
         """Return the step's name in a file."""
         return str(cls.__struct_config__.tag)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: the name, and what differs from the defaults."""
+        found: dict[str, Any] = json.loads(msgspec.json.encode(self))
+        return found
 
     def _set(self, name: str, value: Any) -> None:
         msgspec.structs.force_setattr(self, name, value)
@@ -75,6 +81,11 @@ class Transform(Step, frozen=True):
             self._set("config", self.config.to_dict())
         if isinstance(self.layers, list):
             self._set("layers", tuple(self.layers))
+        names = (self.layers,) if isinstance(self.layers, str) else self.layers
+        if names is not None and not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+            raise TypeError(
+                f"Expected layers to be names or regular expressions, which a file can hold. Received: {short(names)}."
+            )
         if self.config is not None and self.by_layer is not None:
             raise ValueError("Expected one of `config` and `by_layer`. Received: both.")
         if self.config is None and self.by_layer is None:
@@ -95,6 +106,12 @@ class Transform(Step, frozen=True):
         if self.by_layer is not None:
             return configs_of(self.by_layer, lambda value: self._one(value, steps))
         return self._one(self.config, steps)
+
+    def configs(self) -> list[Any]:
+        """Return the config of all layers, or those of each."""
+        made = self.read(_SOME_STEPS)
+        found = made.configs.values() if isinstance(made, LayerConfigs) else [made]
+        return [one for one in found if one is not None]
 
     def _one(self, value: Any, steps: int) -> Any:
         raise NotImplementedError

@@ -139,3 +139,13 @@ def read_quantize(value: Any) -> QuantizeConfig:
             own = check_fields(f"`{name}`, a {kind.__name__}", fields[name], known)
             fields[name] = {**(made[name] or dataclasses.asdict(kind())), **own}
     return QuantizeConfig.from_dict({**made, **fields})
+
+
+def whole_sparsity(value: Any) -> float | None:
+    """Return the sparsity that a config of a pruning says in short, for all layers; `None` if it says another thing.
+
+    >>> whole_sparsity(0.5), whole_sparsity({"sparsity": 0.6}), whole_sparsity({"granularity": "2:4"})
+    (0.5, 0.6, None)
+    """
+    share = value.get("sparsity") if isinstance(value, Mapping) else value
+    return float(share) if isinstance(share, numbers.Real) else None

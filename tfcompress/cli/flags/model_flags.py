@@ -26,6 +26,12 @@ FLAGS = {
     ),
     "outputs": Flag("The files to write, separated by commas: .tflite, .onnx.", kind="list", shown="FILE,FILE"),
     "output_dir": Flag("The folder that the folder NAME is in.", "saved_models", shown="FOLDER"),
+    "whole_recipe": Flag(
+        "Steps to do in place of those of the other flags: a .yaml or .json file, or a name; help: which names there "
+        "are.",
+        shown="FILE|NAME|help",
+        called="recipe",
+    ),
     "name": Flag(
         "What the result is called; by default as the model or the data.",
         shown="NAME",

@@ -1,9 +1,8 @@
-"""The main job: from a model and data to files and a report."""
+"""The main job: from a model and data to files and a report, by the recipe of its flags or by one of a file."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
@@ -15,80 +14,158 @@ from tfcompress.cli.result import about, files_made
 from tfcompress.cli.wrong_use import refuse_without_effect
 
 if TYPE_CHECKING:
+    import keras
+
+    from tfcompress.data.dataset import Dataset
     from tfcompress.evaluation.report import Report
     from tfcompress.graph.config_map import LayerConfigs
     from tfcompress.pipeline.checkpoints import Resume
+    from tfcompress.recipes import Recipe
+
+NAMES = "help"
+"""Instead of a recipe: all names."""
+
+_BY_RECIPE = (
+    *("layers", "config", "sparsity", "epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate"),
+    "threads",
+)
+"""Flags of which a recipe says for each step what they would."""
 
 
 def compress(values: FlagValues, resume: Resume) -> Result:
     """Do the main job and print the table."""
     import tfcompress as tfc
     from tfcompress.cli.training_progress import stage_of
-    from tfcompress.pipeline import compress_job
-    from tfcompress.pipeline.compress_job import WRITTEN, check_folder
-    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
+    from tfcompress.recipes import run
+    from tfcompress.recipes.beginning import first_model, path_of
+    from tfcompress.recipes.compress_job import check_folder
+    from tfcompress.recipes.order import written_by
 
-    demo = not values.model and not values.data
-    if values.model:
-        instead = " Pass --finetune_epochs for those of pruning, --qat_epochs for those of the quantized model."
-        refuse_without_effect(values, "with --model", "epochs", instead=instead)
-    _configs(values, steps=100)  # before anything is loaded
+    if values.recipe == NAMES:
+        return _library()
+    demo = not values.model and not values.data and values.recipe is None
+    _check(values)
+    recipe = _read(values)
+    if values.recipe is None:
+        _configs(values, steps=100)  # before anything is loaded
     scans = scans_of(values)
     prepare(values)
     model = tfc.load(values.model, unsafe=values.unsafe) if values.model else None
-    data = data_of(values, model)
+    given = model if recipe is None or path_of(recipe) is None else first_model(recipe, model, None)
+    data = data_of(values, given)
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
-    steps = steps_per_epoch(data, values.batch_size)
-    enough = enough_epochs(steps)
-    epochs, finetune_epochs = values.epochs or enough, values.finetune_epochs or enough
-    configs = _configs(values, finetune_epochs * steps)
-    check_folder(folder, values.overwrite or demo or resume.begun, "Pass --overwrite, or another --name.")
+    recipe = _of_flags(values, data, trained=model is not None) if recipe is None else recipe
+    written = written_by(recipe.steps)
+    check_folder(folder, written, values.overwrite or demo or resume.begun, "Pass --overwrite, or another --name.")
     if values.dry_run:
-        return _plan(values, data, model, folder, configs, epochs=epochs, finetune_epochs=finetune_epochs)
-    report = compress_job(
+        return _plan(values, recipe, data, model, [folder / one for one in written])
+    made = run(
+        recipe,
+        model,
         data,
-        folder,
-        model=model,
+        folder=folder,
+        stage=stage_of(values),
+        resume=resume.begun,
+        overwrite=values.overwrite or demo or resume.begun,
+        begin=resume.begin,
+        about=about(values, "compress", data, name),
+        scans=scans,
+    )
+    found: dict[str, Any] = {"recipe": recipe.to_dict(), "metrics": made.metrics}
+    if made.report is None:
+        for artifact in made.artifacts.values():
+            print(artifact)
+        print(f"Written to {folder}.")
+    else:
+        print(made.report.table(width=table_width()))
+        print(made.report.verdict)
+        for line in _advice(made.report, recipe) if values.recipe is None else ():
+            print(line)
+        print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
+        found |= made.report.to_dict()
+    return {**found, "folder": str(folder), "files": files_made(folder / one for one in written)}
+
+
+def _check(values: FlagValues) -> None:
+    """Raise UsageError if a flag that is given has no effect."""
+    if values.recipe is not None:
+        refuse_without_effect(values, "with --recipe, which says it for each step", *_BY_RECIPE)
+    elif values.model:
+        instead = " Pass --finetune_epochs for those of pruning, --qat_epochs for those of the quantized model."
+        refuse_without_effect(values, "with --model", "epochs", instead=instead)
+
+
+def _library() -> Result:
+    """Say which recipes have a name, and when to use each."""
+    import textwrap
+
+    import tfcompress as tfc
+
+    recipes = tfc.Recipe.library()
+    wide = max(map(len, recipes)) + 2
+    for name, recipe in recipes.items():
+        text = textwrap.wrap(recipe.when, 96 - wide) or [""]
+        print("\n".join([f"{name:<{wide}}{text[0]}", *(" " * wide + line for line in text[1:])]))
+    return {"recipes": {name: recipe.to_dict() for name, recipe in recipes.items()}}
+
+
+def _read(values: FlagValues) -> Recipe | None:
+    """Return the recipe of --recipe; `None`: the flags say it."""
+    import tfcompress as tfc
+
+    if values.recipe is None:
+        return None
+    recipe = tfc.Recipe.read(values.recipe)
+    return recipe.replace(seed=values.seed) if values["seed"].present else recipe
+
+
+def _of_flags(values: FlagValues, data: Dataset, *, trained: bool) -> Recipe:
+    """Return the recipe that the flags describe."""
+    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
+    from tfcompress.recipes.compress_job import recipe_of
+
+    steps = steps_per_epoch(data, values.batch_size)
+    finetune_epochs = values.finetune_epochs or enough_epochs(steps)
+    configs = _configs(values, finetune_epochs * steps)
+    return recipe_of(
+        trained=trained,
         sparsity=values.sparsity,
         pruning=configs.get("prune"),
         clustering=configs.get("cluster"),
         quantization=configs.get("quantize"),
-        epochs=epochs,
+        epochs=values.epochs or enough_epochs(steps),
         finetune_epochs=finetune_epochs,
         qat_epochs=values.qat_epochs,
         batch_size=values.batch_size,
         learning_rate=values.learning_rate,
         layers=values.layers,
         threads=values.threads,
-        overwrite=values.overwrite or demo,
-        stage=stage_of(values),
-        resume=resume,
-        about=about(values, "compress", data, name),
-        scans=scans,
+        seed=values.seed,
     )
-    print(report.table(width=table_width()))
-    print(report.verdict)
-    for line in _advice(report, values.qat_epochs, finetune_epochs):
-        print(line)
-    print(f"Written to {folder}; open {folder / 'report.html'} to look at it.")
-    return {**report.to_dict(), "folder": str(folder), "files": files_made(folder / name for name in WRITTEN)}
 
 
-def _advice(report: Report, qat_epochs: int, finetune_epochs: int) -> list[str]:
+def _advice(report: Report, recipe: Recipe) -> list[str]:
     """Return what to change where a stage made the model worse, by more than chance explains."""
     from tfcompress.evaluation.verdict import mark_of
+    from tfcompress.recipes import Prune, Quantize
+    from tfcompress.recipes.order import training_after
+
+    def epochs(kind: type) -> int:
+        place = next(place for place, step in enumerate(recipe.steps) if isinstance(step, kind))
+        training = training_after(recipe.steps, place)
+        return (training and training.epochs) or 0
 
     if "worse" in mark_of(report, "pruned.tflite").values():
         return [
             "Pruning made it worse, by more than chance explains: prune less with --sparsity, or longer with "
-            f"--finetune_epochs={2 * finetune_epochs}."
+            f"--finetune_epochs={2 * epochs(Prune)}."
         ]
     if "worse" in mark_of(report, "pruned_int8.tflite").values():
         return [
             "Integers made it worse, by more than chance explains: train it longer with "
-            f"--qat_epochs={2 * max(qat_epochs, 2)}, or leave layers float with --config; tfcompress sensitivity says "
-            "which."
+            f"--qat_epochs={2 * max(epochs(Quantize), 2)}, or leave layers float with --config; tfcompress sensitivity "
+            "says which."
         ]
     return []
 
@@ -112,35 +189,28 @@ def _configs(values: FlagValues, steps: int) -> dict[str, LayerConfigs]:
 
 
 def _plan(
-    values: FlagValues,
-    data: Any,
-    model: Any,
-    folder: pathlib.Path,
-    configs: Mapping[str, LayerConfigs],
-    *,
-    epochs: int,
-    finetune_epochs: int,
+    values: FlagValues, recipe: Recipe, data: Dataset, model: keras.Model | None, files: list[pathlib.Path]
 ) -> Result:
     """Say what would be done, after a look at the model."""
-    import tfcompress as tfc
     from tfcompress.cli import dry_run
-    from tfcompress.pipeline import check_fits, default_model
-    from tfcompress.pipeline.compress_job import WRITTEN
+    from tfcompress.graph import rebuild
+    from tfcompress.pipeline import check_fits
+    from tfcompress.recipes.beginning import check_data, check_trains, first_model
+    from tfcompress.recipes.transforms import trial
 
-    dense = default_model(data) if model is None else model
+    first = first_model(recipe, model, data)
+    check_data(recipe, data)
+    check_trains(recipe, first)
+    dense = rebuild(first)
     check_fits(dense, data)
-    pruned = tfc.prune(dense, configs.get("prune", values.sparsity), layers=values.layers)
-    if "cluster" in configs:
-        pruned = tfc.cluster(pruned, configs["cluster"])
-    goal = "as --config says" if "prune" in configs else f"to {values.sparsity:.0%}"
-    first = f"train {dense.name} for {epochs} epochs, " if model is None else f"take {dense.name}, "
-    second = "cluster it in as many, " if "cluster" in configs else ""
-    return dry_run.said(
-        f"Would {first}prune it {goal} in {finetune_epochs} epochs, {second}train it quantized in "
-        f"{values.qat_epochs}, and export and compare it, on {data.name}.",
-        dry_run.of_layers(tfc.quantize(pruned, configs.get("quantize", "int8"))),
-        [folder / name for name in WRITTEN],
-    )
+    made = trial(recipe, dense, data)
+    for place, step in enumerate(recipe.steps, start=1):
+        fields = step.to_dict()
+        said = ", ".join(f"{name}: {one}" for name, one in fields.items() if name != "step")
+        print(f"{place:>2}. {fields['step']:<9} {said}".rstrip())
+    named = "by its flags" if values.recipe is None else f"by the recipe {recipe.name}"
+    would = f"Would compress {dense.name} {named}, in these {len(recipe.steps)} steps, on {data.name}."
+    return {**(dry_run.said(would, dry_run.of_layers(made), files) or {}), "recipe": recipe.to_dict()}
 
 
 JOB = Job(
@@ -150,11 +220,12 @@ JOB = Job(
     "shows size, accuracy and latency. Without --model it trains a small model first; without --model and --data "
     "it takes scikit-learn's digits. Everything is written to OUTPUT_DIR/NAME. A file of --config has a section for "
     'each job, or one of them: {"prune": {"conv.*": 0.5}, "cluster": {".*": 16}, "quantize": {"logits": null, ".*": '
-    '"int8"}}, each as that job takes it; layers that it doesn\'t name are left alone.',
+    '"int8"}}, each as that job takes it; layers that it doesn\'t name are left alone. With --recipe it does the steps '
+    "of a file, or those that have a name, instead: --recipe=help says which there are, and --dry_run which steps.",
     run=compress,
     flags=(
-        *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "layers", "config", "sparsity"),
-        *("epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "threads", "dry_run"),
+        *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "whole_recipe", "layers", "config"),
+        *("sparsity", "epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "threads", "dry_run"),
     ),
     defaults={"qat_epochs": 3},
     # NAME may be that of the data, which isn't open yet.

@@ -1,0 +1,168 @@
+"""Runs of recipes: what they make, that they can be repeated, and that they go on where they were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.pipeline.test_checkpoints import Killed, Stop
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.pipeline import Data
+from tfcompress.pipeline.checkpoints import PREFIX
+from tfcompress.recipes import Recipe, run
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three classes that are easy to tell apart."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 96)
+    x = (np.eye(3)[y].repeat(2, axis=1) + generator.normal(0, 0.3, (96, 6))).astype("float32")
+    return Data("made", x[:64], y[:64], x[64:], y[64:])
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(3)
+    layers = [
+        keras.Input((6,), name="x"),
+        L.Dense(16, "relu", name="hidden"),
+        L.Dropout(0.2),
+        L.Dense(3, name="logits"),
+    ]
+    made = keras.Sequential(layers, name="small")
+    made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return made
+
+
+def recipe(*steps, **fields):
+    return Recipe.from_dict({"steps": steps, **fields})
+
+
+TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+WHOLE = recipe(
+    {"step": "prune", "config": 0.5, "layers": "hidden"},
+    {"step": "finetune", **TRAINING},
+    {"step": "export", "files": ["pruned.keras", "pruned.onnx"]},
+    {"step": "cluster", "by_layer": {"hidden": 5}},
+    {"step": "quantize", "by_layer": {"logits": None, ".*": "int8"}},
+    {"step": "distill", **TRAINING},
+    {"step": "export", "files": ["int8.onnx"], "weights": "coded"},
+    name="whole",
+)
+
+
+def weights(made):
+    return [np.asarray(variable.value) for variable in made.model.weights]
+
+
+def test_a_recipe_makes_its_files_and_the_same_bytes_again(model, data, tmp_path):
+    before = model.get_weights()
+    first, second = (run(WHOLE, model, data, folder=tmp_path / name) for name in "ab")
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert all(map(np.array_equal, weights(first), weights(second)))
+    for name in ("pruned.onnx", "int8.onnx", "recipe.yaml"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert Recipe.read(tmp_path / "a" / "recipe.yaml") == WHOLE
+    hidden, logits = (tfc.load(tmp_path / "a" / "pruned.keras").get_layer(name) for name in ("hidden", "logits"))
+    assert (np.mean(hidden.kernel == 0), np.mean(logits.kernel == 0)) == (0.5, 0)
+    known = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert known["finished"] and known["versions"]["keras"] == keras.__version__
+    assert list(first.metrics) == ["02_finetune", "05_quantize", "06_distill"]
+    assert first.metrics["06_distill"]["accuracy"] > 0.8
+    assert sorted(path.name for path in (tmp_path / "a" / "steps").iterdir())[-1] == "06_distill.keras"
+    # It is finished: what it made is there at once.
+    stamp = (tmp_path / "a" / "int8.onnx").stat().st_mtime_ns
+    again = run(WHOLE, model, data, folder=tmp_path / "a")
+    assert (tmp_path / "a" / "int8.onnx").stat().st_mtime_ns == stamp
+    assert again.metrics == first.metrics and set(again.artifacts) == {"pruned.onnx", "int8.onnx"}
+    with pytest.raises(FileExistsError, match="of a run with another recipe. Pass overwrite=True"):
+        run(WHOLE.replace(seed=1), model, data, folder=tmp_path / "a")
+    with pytest.raises(FileExistsError, match="of a run with another model"):
+        run(WHOLE, keras.models.clone_model(model), data, folder=tmp_path / "a")
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_goes_on_where_it_was_killed(epoch, model, data, tmp_path):
+    undisturbed = run(WHOLE, model, data, folder=tmp_path / "a")
+    texts = []
+    with pytest.raises(Killed):
+        run(WHOLE, model, data, folder=tmp_path / "b", stage=_stopping(epoch))
+    assert any(path.name.startswith(PREFIX) for path in (tmp_path / "b").iterdir())
+    resumed = run(WHOLE, model, data, folder=tmp_path / "b", stage=stage_of(texts))
+    assert ("prune to 50% and fine-tune" in texts) == (epoch < 2)
+    assert all(map(np.array_equal, weights(resumed), weights(undisturbed)))
+    assert resumed.metrics == undisturbed.metrics
+    assert (tmp_path / "a" / "int8.onnx").read_bytes() == (tmp_path / "b" / "int8.onnx").read_bytes()
+    assert not any(path.name.startswith(PREFIX) for path in (tmp_path / "b").iterdir())
+
+
+def _stopping(epoch):
+    stop = Stop(epoch)
+    return lambda text, count=0: contextlib.nullcontext([stop] if count else [])
+
+
+def stage_of(texts):
+    def stage(text, count=0):
+        texts.append(text)
+        return contextlib.nullcontext([])
+
+    return stage
+
+
+def test_channels_are_taken_out_and_zeros_stay(model, data, tmp_path):
+    made = run(
+        recipe(
+            {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel"}, "layers": ["hidden"]},
+            {"step": "shrink"},
+            {"step": "prune", "config": {"granularity": "2:4"}, "layers": "logits"},
+            {"step": "quantize"},
+            {"step": "finetune", **TRAINING},
+        ),
+        model,
+        data,
+        folder=tmp_path,
+    )
+    plain = tfc.strip(made.model)
+    hidden, logits = (np.asarray(layer.kernel) for layer in plain.layers if hasattr(layer, "kernel"))
+    assert hidden.shape == (6, 8)
+    assert np.mean(logits == 0) == 0.5
+    assert any(layer.transforms for layer in wrapped_layers(made.model))
+
+
+def test_what_does_not_fit_is_refused_before_any_work(model, data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match=r"At steps\[2\], 'quantize': .*conv"):
+        run(
+            recipe({"step": "prune", "config": 0.5}, {"step": "finetune"}, {"step": "quantize", "layers": "conv"}),
+            model,
+            data,
+            folder=folder,
+        )
+    for steps, message in (
+        ([{"step": "quantize"}], r"steps\[0\]: Expected data, which 'quantize' needs"),
+        ([{"step": "prune", "config": 0.5}, {"step": "distill"}], r"steps\[1\]: Expected data"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(recipe(*steps), model, folder=folder)
+    with pytest.raises(TypeError, match="Expected data to be a"):
+        run("int8", model, np.zeros((3, 6)), folder=folder)
+    with pytest.raises(ValueError, match="Expected a model, or data"):
+        run(recipe({"step": "quantize", "config": "int8_weights"}), folder=folder)
+
+    class Own(keras.Model):
+        def train_step(self, data):
+            raise NotImplementedError
+
+    own = Own(model.inputs, model.outputs)
+    with pytest.raises(ValueError, match="has a train_step of its own"):
+        run(recipe({"step": "finetune"}), own, data, folder=folder)
+    with pytest.raises(ValueError, match="by 'movement', which looks at gradients"):
+        recipe({"step": "prune", "config": {"sparsity": 0.5, "criterion": "movement"}})
+    assert not folder.exists()

@@ -1,0 +1,120 @@
+"""Running a recipe, step for step, in a folder where it goes on if it was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.core.arguments import check_flag, check_path, short
+from tfcompress.data.dataset import Dataset
+from tfcompress.evaluation import Report as Comparison
+from tfcompress.evaluation.page.assemble import Scan
+from tfcompress.export import Artifact
+from tfcompress.graph import rebuild
+from tfcompress.pipeline.stages import Stage, silent
+from tfcompress.pipeline.training import check_fits, loss_for
+from tfcompress.recipes.beginning import check_data, check_trains, first_model, path_of
+from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.record import Record
+from tfcompress.recipes.transforms import trial
+from tfcompress.recipes.work import Work
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What came of a recipe.
+
+    Attributes:
+        recipe: What was run.
+        folder: Where it was: `recipe.yaml`, `run.json` (seed, versions, metrics), models after each step, all files.
+        model: As it is behind the last step, with wrappers; `tfcompress.strip` takes them off.
+        artifacts: {name: the `.tflite` or `.onnx` file}.
+        metrics: {step, such as "02_finetune": metrics on the test data of the model after it}.
+        report: What the step `report` made; `None`: there is none.
+    """
+
+    recipe: Recipe
+    folder: pathlib.Path
+    model: keras.Model
+    artifacts: dict[str, Artifact]
+    metrics: dict[str, Mapping[str, Any]]
+    report: Comparison | None = None
+
+
+def run(
+    recipe: Recipe | str | os.PathLike[str],
+    model: keras.Model | None = None,
+    data: Dataset | None = None,
+    *,
+    folder: str | os.PathLike[str],
+    stage: Stage = silent,
+    resume: bool = True,
+    overwrite: bool = False,
+    begin: Callable[[], None] | None = None,
+    about: Mapping[str, Any] | None = None,
+    scans: Sequence[Scan] = (),
+) -> Run:
+    """Run a recipe: first all of it without training, to see that each config fits; then step for step.
+
+    The same recipe, model and data give the same bytes of files, and a run that was killed goes on at its step, and
+    within a training at the optimizer's step. The seeds of Python, NumPy and Keras are set, by the recipe's.
+
+    Args:
+        recipe: A `Recipe`, the path of one, or a name of `Recipe.library()`.
+        model: A built model with one output; it is not changed. `None`: that of the step `load`, or a small one that is
+            made for the data.
+        data: To train, calibrate and evaluate with; `None` for a recipe that does none of these.
+        folder: Where all goes; made if it isn't there.
+        stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
+        resume: Whether to go on with what a run of the same recipe, model and data left there.
+        overwrite: Whether what another run wrote there is replaced.
+        begin: Called when all is checked, and nothing has been written yet but the recipe.
+        about: What else a report says, as in `tfcompress.compare`.
+        scans: What is shown in a report besides, as in `tfcompress.compare`.
+
+    Raises:
+        FileExistsError: If another run wrote there, and `overwrite` is False.
+        TypeError: If an argument is of another kind.
+        ValueError: If the recipe doesn't fit the model or the data; the message says which step.
+
+    Example:
+
+    >>> import keras, numpy as np, tempfile
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> steps = [{"step": "prune", "config": 0.5}, {"step": "export", "files": ["a.onnx"]}]
+    >>> made = run(Recipe.from_dict({"steps": steps}), model, folder=tempfile.mkdtemp())
+    >>> made.artifacts["a.onnx"].format, sorted(path.name for path in made.folder.iterdir())
+    ('onnx', ['a.onnx', 'recipe.yaml', 'run.json', 'steps'])
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(check_path(recipe))
+    place = pathlib.Path(check_path(folder))
+    check_flag("resume", resume)
+    check_flag("overwrite", overwrite)
+    if data is not None and not isinstance(data, Dataset):
+        raise TypeError(f"Expected data to be a tfcompress.data.dataset.Dataset. Received: {short(data)}.")
+    check_data(recipe, data)
+    record = Record(place, recipe, model, data)
+    record.open(resume, overwrite)
+    keras.utils.set_random_seed(recipe.seed)
+    given = first_model(recipe, model, data)
+    check_trains(recipe, given)
+    first = rebuild(given)
+    first.compiled = False
+    if data is not None:
+        check_fits(first, data)
+    made = model is None and path_of(recipe) is None
+    loss = None if data is None else loss_for(given if given.compiled else first, data)
+    work = Work(recipe, data, record, first, loss, made, stage, about or {}, scans)
+    if not record.done:
+        trial(recipe, first, data)
+    record.begin(sum(math.prod(weight.shape) for weight in first.weights))
+    if begin is not None:
+        begin()
+    metrics = work.do()
+    return Run(recipe, place, work.model, work.artifacts, metrics, work.report)

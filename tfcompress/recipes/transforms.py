@@ -1,0 +1,154 @@
+"""What a step makes of a model without training: with its data, or in a trial without them."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+import keras
+
+from tfcompress.clustering import cluster
+from tfcompress.clustering.kept_values import keep_values
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.data.dataset import Dataset
+from tfcompress.evaluation.summary import sparsity
+from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.graph.strip import stripped
+from tfcompress.pipeline.pruning_configs import data_for
+from tfcompress.pipeline.quantize_aware_training import settling
+from tfcompress.pipeline.training import steps_per_epoch
+from tfcompress.pruning import OneShot, PruneConfig, keep_zeros, prune, shrink
+from tfcompress.pruning.mask import Mask
+from tfcompress.pruning.prune import update_masks
+from tfcompress.quantization.ptq.equalization import equalize
+from tfcompress.quantization.quantize import quantize
+from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.recipes.order import training_after
+from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.steps import Cluster, Equalize, Prune, Quantize, Shrink, Step, Training
+from tfcompress.recipes.trainings import epochs_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Circumstances:
+    """What a step takes effect in.
+
+    Attributes:
+        data: To look at; `None`: there is none.
+        training: Steps of the training behind it, in which it takes effect; 0: at once.
+        seed: Of the recipe.
+        trial: Whether only its configs are tried: nothing is found by data.
+    """
+
+    data: Dataset | None
+    training: int
+    seed: int
+    trial: bool
+
+
+def is_changing(step: Step) -> bool:
+    """Return whether a step makes another model, or other weights, of what it gets."""
+    return isinstance(step, Training | Equalize | Prune | Cluster | Quantize | Shrink)
+
+
+def steps_after(recipe: Recipe, place: int, data: Dataset | None) -> int:
+    """Return the steps of the training in which the step at a place takes effect; 0: there is none."""
+    training = training_after(recipe.steps, place)
+    if training is None or data is None:
+        return 0
+    return epochs_of(training, data) * steps_per_epoch(data, training.batch_size)
+
+
+def trial(recipe: Recipe, model: keras.Model, data: Dataset | None) -> keras.Model:
+    """Return what a recipe makes of a model without training and without calibration.
+
+    Raises:
+        ValueError: If a config doesn't fit a layer, or a selector none; the message says which step.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said when it is done
+        for place, step in enumerate(recipe.steps):
+            if isinstance(step, Training):
+                continue
+            how = Circumstances(data, steps_after(recipe, place, data), recipe.seed, trial=True)
+            try:
+                model = changed(step, model, how)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"At steps[{place}], {step.called()!r}: {error}") from error
+    return model
+
+
+@singledispatch
+def changed(step: Step, model: keras.Model, how: Circumstances) -> keras.Model:
+    """Return what a step makes of a model, which is not changed; without training that is the same."""
+    return model
+
+
+@changed.register
+def _(step: Equalize, model: keras.Model, how: Circumstances) -> keras.Model:
+    return equalize(model)
+
+
+@changed.register
+def _(step: Prune, model: keras.Model, how: Circumstances) -> keras.Model:
+    config = step.read(max(how.training, 1))
+    if not how.training:
+        config = _of_each(config, _at_once)
+    pruned = prune(model, config, how.data and data_for(config, how.data), step.layers)
+    if not how.training:
+        update_masks(pruned)
+    return pruned
+
+
+@changed.register
+def _(step: Cluster, model: keras.Model, how: Circumstances) -> keras.Model:
+    return cluster(_keeping_zeros(model, how), step.read(how.training), layers=step.layers)
+
+
+@changed.register
+def _(step: Quantize, model: keras.Model, how: Circumstances) -> keras.Model:
+    config = step.read(how.training)
+    if how.training:
+        config = _of_each(config, lambda one: _settling(one, how.training))
+    kept = keep_values(_keeping_zeros(model, how), preserve_sparsity=True)
+    if how.trial or how.data is None:
+        return quantize(kept, config, None, step.layers)
+    return quantize(
+        kept,
+        config,
+        how.data.train.drawn(step.calibration_samples, how.seed),
+        step.layers,
+        correct_bias=step.correct_bias,
+        reestimate_batch_norm=step.reestimate_batch_norm,
+        rounding=step.method or "nearest",
+    )
+
+
+@changed.register
+def _(step: Shrink, model: keras.Model, how: Circumstances) -> keras.Model:
+    return stripped(model) if how.trial else shrink(model)
+
+
+def _of_each(config: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a config changed, or those of layers."""
+    if isinstance(config, LayerConfigs):
+        return LayerConfigs({key: one and change(one) for key, one in config.configs.items()})
+    return change(config)
+
+
+def _at_once(config: PruneConfig) -> PruneConfig:
+    return dataclasses.replace(config, schedule=OneShot(config.schedule.final()))
+
+
+def _settling(config: QuantizeConfig, steps: int) -> Any:
+    own = config.freeze_ranges_step is not None or config.freeze_batch_norm_step is not None
+    return config if own else settling(config, steps)
+
+
+def _keeping_zeros(model: keras.Model, how: Circumstances) -> keras.Model:
+    """Return a model whose zeros stay zeros in the training that follows: where it has masks, as they are."""
+    masked = any(isinstance(one, Mask) for layer in wrapped_layers(model) for _, one in layer.transforms)
+    return keep_zeros(model) if how.training and not masked and sparsity(model) else model
