@@ -45,6 +45,7 @@ SIGNATURES = {
     "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
     "reestimate_batch_norm=False, rounding='nearest', batch_size=32, size=None, formats=None, input_shapes=None, "
     "input_dtypes=None",
+    "reestimate_batch_norm": "model, data, *, batch_size=32",
     "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",
     "sensitivity": "model, data, layers=None, *, sparsities=None, bits=None, metric='accuracy', resume=None, "
@@ -149,7 +150,7 @@ OLD_CALLS = {
 def test_calls_in_their_old_form_work_and_warn(name, model):
     call, said = OLD_CALLS[name]
     with pytest.warns(DeprecationWarning, match=said) as caught:
-        assert call(model) is not None or name.startswith("calibrate")
+        assert call(model) is not None or name.startswith(("calibrate", "reestimate"))
     ours = [warning for warning in caught if "Received: " in str(warning.message)]  # TensorFlow warns too
     assert [warning.filename for warning in ours] == [__file__]
 
@@ -193,6 +194,7 @@ def test_wrong_names_in_dicts_are_refused_by_every_verb_that_takes_data(model, t
         ],
         "prune_once": [lambda x: tfc.prune_once(compiled, 0.5, (x, Y), criterion="gradient")],
         "quantize": [lambda x: tfc.quantize(model, "int8", x), lambda x: tfc.quantize(model, "int8", iter([(x, Y)]))],
+        "reestimate_batch_norm": [lambda x: tfc.reestimate_batch_norm(quantized, x)],
         "sensitivity": [lambda x: tfc.sensitivity(model, (x, Y), progress=False)],
         "sweep": [lambda x: tfc.sweep(model, [0.5], ({"x": X}, Y), test_data=(x, Y), epochs=1)],
         "verify": [lambda x: tfc.verify(model, file, x), lambda x: tfc.verify(model, file, [x])],

@@ -52,6 +52,7 @@ from tfcompress.quantization import (
     dequantize,
     quantization_error,
     quantize,
+    reestimate_batch_norm,
     uniform_quantize,
 )
 from tfcompress.recipes import Recipe
@@ -124,6 +125,7 @@ __all__ = [
     "prune_once",
     "quantization_error",
     "quantize",
+    "reestimate_batch_norm",
     "register_layer",
     "save",
     "sensitivity",

@@ -28,7 +28,7 @@ from tfcompress.graph.loss_scaling import policy_of_layers
 from tfcompress.layers.names import base_name_of
 from tfcompress.pruning.prune_config import PruneConfig
 from tfcompress.pruning.running_statistics import GATHERED
-from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
+from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norm
 
 Gathered = dict[tuple[str, int], dict[str, np.ndarray]]
 """By (layer's name, weight's position): {name of a statistic: its value}."""
@@ -141,7 +141,7 @@ def gather_gradients(model: keras.Model, names: Sequence[str], evidence: Evidenc
     batches: Iterable[Any] = _batches(evidence)
     if _has_fresh_norms(copy):
         batches = list(batches)
-        reestimate_batch_norms(copy, [batch[0] for batch in batches])
+        reestimate_batch_norm(copy, [batch[0] for batch in batches])
     _pin_inference(copy)
     sums = _Sum()
     sums.build(copy.trainable_variables)

@@ -1,6 +1,7 @@
 """Quantization: numerics, ranges, placement; calibrated or trained."""
 
 from tfcompress.quantization.numerics.arrays import QuantizationError, dequantize, quantization_error, uniform_quantize
+from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norm
 from tfcompress.quantization.ptq.calibration import calibrate
 from tfcompress.quantization.ptq.rounding_methods import GPTQ, AdaRound
 from tfcompress.quantization.quantize import quantize
@@ -17,5 +18,6 @@ __all__ = [
     "dequantize",
     "quantization_error",
     "quantize",
+    "reestimate_batch_norm",
     "uniform_quantize",
 ]

@@ -47,8 +47,7 @@ from tfcompress.quantization.preconditions import (
     warn_without_integers,
     warn_without_kernels,
 )
-from tfcompress.quantization.ptq import bias_correction
-from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
+from tfcompress.quantization.ptq import batch_norm_reestimation, bias_correction
 from tfcompress.quantization.ptq.calibration import find_ranges
 from tfcompress.quantization.ptq.equalization import equalize_graph
 from tfcompress.quantization.ptq.layer_rounding import round_weights
@@ -170,7 +169,7 @@ def quantize(
         if reference is not None and method is not None:
             round_weights(quantized, reference, data, method, batch_size)
         if reestimate_batch_norm:
-            reestimate_batch_norms(quantized, data, batch_size)
+            batch_norm_reestimation.reestimate_batch_norm(quantized, data, batch_size=batch_size)
         if reference is not None and correct_bias:
             bias_correction.correct_bias(quantized, reference, data, batch_size)
     return quantized

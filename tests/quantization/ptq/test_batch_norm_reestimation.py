@@ -13,13 +13,13 @@ from tfcompress.core.passthrough import FixedTraining
 from tfcompress.core.transform import read
 from tfcompress.graph import rebuild
 from tfcompress.quantization.ptq import layerwise
-from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
+from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norm
 
 
 @pytest.mark.parametrize("batch_size", [64, 16, 7])
 def test_first_statistics_are_those_of_all_data(batch_size):
     model, x = convolutions(norm=True), images()
-    reestimate_batch_norms(model, x, batch_size)
+    reestimate_batch_norm(model, x, batch_size=batch_size)
     reached = infer(keras.Model(model.input, model.get_layer("conv_0").output), x).astype("float64")
     norm = model.get_layer("norm_0")
     np.testing.assert_allclose(read(norm.moving_mean), reached.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
@@ -28,14 +28,14 @@ def test_first_statistics_are_those_of_all_data(batch_size):
 
 def test_statistics_follow_scaled_weights():
     model, x = convolutions(fused=False, use_bias=False, norm=True), images(96)
-    reestimate_batch_norms(model, x, 96)
+    reestimate_batch_norm(model, x, batch_size=96)
     want = infer(model, x)
     for index, factor in enumerate((10.0, 0.1, 30.0)):
         kernel = model.get_layer(f"conv_{index}").kernel
         kernel.assign(read(kernel) * factor)
     scale = np.abs(want).max()
     assert np.abs(infer(model, x) - want).max() > 0.5 * scale
-    reestimate_batch_norms(model, x, batch_size=16)
+    reestimate_batch_norm(model, x, batch_size=16)
     # Epsilon weighs less or more on scaled weights.
     assert np.abs(infer(model, x) - want).mean() < 0.05 * scale
 
@@ -49,7 +49,7 @@ def test_one_set_of_data_gives_one_result_however_it_is_cut_and_ordered(kept, mo
     x = L.Add()([L.BatchNormalization(name="last")(x), inputs])
     model = keras.Model(inputs, L.BatchNormalization(name="sum")(x))
     x = np.sort(images(), axis=0) ** 4
-    reestimate_batch_norms(model, x, batch_size=64)
+    reestimate_batch_norm(model, x, batch_size=64)
     expected = state(model)
     reached = infer(keras.Model(model.input, model.get_layer("sum").input), x).astype("float64")
     np.testing.assert_allclose(read(model.get_layer("sum").moving_mean), reached.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
@@ -61,7 +61,7 @@ def test_one_set_of_data_gives_one_result_however_it_is_cut_and_ordered(kept, mo
                 for v, w in zip(again.weights, model.get_weights(), strict=True)
             ]
         )
-        reestimate_batch_norms(again, data, size)
+        reestimate_batch_norm(again, data, batch_size=size)
         for want, got in zip(expected, state(again), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
@@ -72,7 +72,7 @@ def test_masked_positions_do_not_count():
     model = keras.Model(inputs, L.BatchNormalization(name="norm")(embedded))
     ids = np.random.default_rng(0).integers(0, 4, (33, 5))
     for opened in (model, rebuild(model)):
-        reestimate_batch_norms(opened, ids, batch_size=8)
+        reestimate_batch_norm(opened, ids, batch_size=8)
         values = read(opened.get_layer("embedding").embeddings)[ids[ids > 0]].astype("float64")
         norm = opened.get_layer("norm")
         np.testing.assert_allclose(read(norm.moving_mean), values.mean(0), rtol=0, atol=1e-6)
@@ -85,7 +85,7 @@ def test_pinned_normalizations():
         norm = L.BatchNormalization(name="norm")
         norm.build((None, 4))
         model = keras.Sequential([keras.Input((4,)), FixedTraining(norm, pinned)])
-        reestimate_batch_norms(model, x)
+        reestimate_batch_norm(model, x)
         assert bool(np.any(read(norm.moving_mean) != 0)) is moves
         if moves:
             np.testing.assert_allclose(read(norm.moving_mean), x.mean(0), rtol=1e-5)
@@ -96,14 +96,14 @@ def test_failure_leaves_everything_as_it_was():
     before = state(model)
     broken = np.concatenate([x, np.full((16, 10, 10, 3), 3e38, "float32")])
     with pytest.raises(ValueError, match="Expected finite activations.*'norm_0'"):
-        reestimate_batch_norms(model, broken, batch_size=16)
+        reestimate_batch_norm(model, broken, batch_size=16)
     for old, new in zip(before, state(model), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 def test_refuses():
     with pytest.raises(ValueError, match="Expected a functional model"):
-        reestimate_batch_norms("model", images(4))
+        reestimate_batch_norm("model", images(4))
     nested = keras.Sequential([keras.Input((10, 10, 3)), convolutions(norm=True)])
     with pytest.raises(ValueError, match=r"'norm_\d' inside of another layer"):
-        reestimate_batch_norms(nested, images(4))
+        reestimate_batch_norm(nested, images(4))

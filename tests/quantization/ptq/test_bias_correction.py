@@ -20,7 +20,7 @@ from tfcompress.graph import rebuild
 from tfcompress.graph.rewrite import walk
 from tfcompress.layers.channel_axes import channels_of
 from tfcompress.quantization.ptq import layerwise
-from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norms
+from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norm
 from tfcompress.quantization.ptq.bias_correction import correct_bias
 
 
@@ -207,7 +207,7 @@ def test_other_state_stays():
     quantized = coarse(model)
     before = {v.path: read(v) for v in quantized.variables}
     correct_bias(quantized, model, x)
-    reestimate_batch_norms(quantized, x)
+    reestimate_batch_norm(quantized, x)
     moved = {v.path.rsplit("/", 1)[-1] for v in quantized.variables if not np.array_equal(before[v.path], read(v))}
     assert moved == {"bias", "moving_mean", "moving_variance"}
 

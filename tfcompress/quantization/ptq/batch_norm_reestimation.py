@@ -20,8 +20,12 @@ from tfcompress.quantization.ptq.layerwise import Call, check_graph, in_stages, 
 Tensor = Any
 
 
-def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) -> None:
+def reestimate_batch_norm(model: keras.Model, data: Any, *, batch_size: int = 32) -> None:
     """Compute the statistics of batch normalization anew, as they are under the weights that the model has now.
+
+    Worth it after weights were rounded, and after training with weights of few bits: these jump from one integer to
+    another until the end, and moving averages lag behind; where images were augmented, it is also the statistics of
+    images as they are.
 
     Each normalization's moving mean and variance become the mean and the variance of all that reaches it; there is no
     momentum. Normalizations are taken one after the other, each on all of the data with those before it settled, so
@@ -32,8 +36,9 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
     which averages the statistics of single batches.
 
     Args:
-        model: A flat functional model, quantized or not; the statistics are changed in place, and nothing else.
-        data: A few hundred samples: what `tfcompress.data.model_batches.batches` takes.
+        model: A flat functional model, quantized or not, such as `tfc.quantize` returns; the statistics are changed in
+            place, and nothing else.
+        data: Some hundred or thousand samples like those that the model will see, as for `tfc.calibrate`.
         batch_size: Samples in a batch, where `data` holds arrays.
 
     Raises:
@@ -44,7 +49,7 @@ def reestimate_batch_norms(model: keras.Model, data: Any, batch_size: int = 32) 
 
     >>> import keras, numpy as np
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
-    >>> reestimate_batch_norms(model, np.array([[1.0], [3.0], [5.0], [7.0]], "float32"), batch_size=2)
+    >>> reestimate_batch_norm(model, np.array([[1.0], [3.0], [5.0], [7.0]], "float32"), batch_size=2)
     >>> [v.tolist() for v in model.layers[0].get_weights()[2:]]
     [[4.0], [5.0]]
     """
