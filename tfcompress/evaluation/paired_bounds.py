@@ -33,7 +33,7 @@ def drops_of(ours: np.ndarray, theirs: np.ndarray, more_is_better: bool = True) 
     [0, 1, 0]
     """
     if ours.dtype == bool and theirs.dtype == bool:
-        drops = theirs.astype(np.int8) - ours.astype(np.int8)
+        drops: np.ndarray = theirs.astype(np.int8) - ours.astype(np.int8)
     else:
         drops = theirs.astype(np.float64) - ours.astype(np.float64)
     return drops if more_is_better else -drops
