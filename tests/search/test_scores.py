@@ -8,28 +8,53 @@ import pytest
 from keras import layers as L
 from scipy.stats import spearmanr
 
+import tfcompress as tfc
 from tests.search.allocation_models import clusters, images, odd_model, trained_model
 from tfcompress.core.transform import read
 from tfcompress.graph import LayerChoice, rebuild
+from tfcompress.search.allocator import Allocator
 from tfcompress.search.changed_kernels import changed, units_of
 from tfcompress.search.choices import CHOICES, Choice, base_config
-from tfcompress.search.scores import Curvature, scores
+from tfcompress.search.scores import scores
 
 BASE = base_config("int8")
 
 
 @pytest.mark.on_jax
-def test_the_curvature_of_a_linear_model_is_that_of_its_inputs():
+def test_the_score_of_a_linear_model_is_the_error_of_its_outputs():
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(4096, 3)).astype("float32") * [1, 2, 0.5]
-    model = keras.Sequential([keras.Input((3,)), L.Dense(2, name="out")])
+    x = (generator.normal(size=(2048, 6)) @ generator.normal(size=(6, 6))).astype("float32")
+    model = keras.Sequential([keras.Input((6,)), L.Dense(3, name="out")])
     flat = rebuild(model)
-    curvature = Curvature(flat, units_of(flat, LayerChoice(None)))
-    curvature.add(x, 4096)
-    # Mean squared error over two outputs, relative to their variance (that of the first batch).
-    (loss,) = curvature.losses
-    expected = np.mean(np.square(x), axis=0)[:, None] / (2 * loss.scale**2)
-    np.testing.assert_allclose(curvature.of(0), np.broadcast_to(expected, (3, 2)), rtol=0.2)
+    (unit,) = units_of(flat, LayerChoice(None))
+    choices = [Choice(3), Choice(8, sparsity=0.5), Choice(2, table=True)]
+    found, _ = scores(flat, [unit], choices, BASE, x, samples=2048)
+    outputs = np.asarray(flat(x))
+    for choice in choices:
+        change = changed(*unit.kernels[0], choice, BASE).change
+        # Half of the squared error, relative to the variance of the outputs, of correlated inputs too.
+        expected = np.mean(np.square(x @ change)) / (2 * outputs.var())
+        assert found["out"][choice] == pytest.approx(expected, rel=0.35), str(choice)
+
+
+def test_rounding_of_activations_counts_where_the_loss_feels_it():
+    x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="first"), L.Dense(4, "softmax", name="second")])
+    allocator = Allocator(model, x, choices=["float", "int8", "int16x8"], formats="tflite", samples=128)
+    flat = rebuild(model)
+    weights, _ = scores(flat, units_of(flat, LayerChoice(None)), allocator.choices, BASE, x, samples=128)
+    added = {name: allocator.scores[name][Choice(8)] - weights[name][Choice(8)] for name in ("first", "second")}
+    assert added["first"] > 0
+    # What the rounding of `first` does to the divergence, measured.
+    quantized = tfc.quantize(model, "int8", x)
+    first = next(one for one in quantized.layers if one.name == "first_quantizer")
+    low, high = first.range
+    scale = (high - low) / 255
+    hidden = np.asarray(keras.Model(model.inputs[0], model.layers[0].output)(x))
+    before, after = (np.asarray(model.layers[1](h)) for h in (hidden, np.round(hidden / scale) * scale))
+    divergence = float(np.sum(before * np.log(before / after), axis=-1).mean())
+    assert added["first"] == pytest.approx(divergence, rel=0.6)
+    assert allocator.scores["first"][Choice(16)] == pytest.approx(weights["first"][Choice(16)])
 
 
 def test_scores_are_in_the_order_of_what_choices_add_to_the_loss():

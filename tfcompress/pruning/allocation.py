@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from tfcompress.core.arguments import is_whole, short
+from tfcompress.core.integer_programme import TooTight, solve
 from tfcompress.pruning.schedules.base import check_sparsity
 
 Shapes = Mapping[str, Sequence[int]]
@@ -131,16 +132,9 @@ def from_sensitivity(result: Scan, budget: float) -> dict[str, float]:
     {'robust': 0.722, 'fragile': 0.278}
     """
     budget = check_sparsity("budget", budget)
-    if isinstance(result, type) or not callable(getattr(result, "losses", None)) or not hasattr(result, "sizes"):
-        raise TypeError(f"Expected a scan, which tfc.sensitivity(...) returns. Received: {short(result)}.")
     curves = {}
-    for name, losses in result.losses().items():
+    for name, losses in _losses(result).items():
         levels = sorted(losses)
-        if not levels or not 0 <= levels[0] <= levels[-1] < 1:
-            raise ValueError(
-                "Expected a scan of sparsities in [0, 1), as tfc.sensitivity(model, data, sparsities=...) makes. "
-                f"Received: the levels {levels} of layer {name!r}."
-            )
         worse = np.maximum.accumulate([0.0, *(losses[level] for level in levels)])
         curves[name] = np.array([0.0, *levels]), worse
     sizes = np.array([result.sizes[name] for name in curves], float)
@@ -154,11 +148,7 @@ def from_sensitivity(result: Scan, budget: float) -> dict[str, float]:
     high = max(worse[-1] for _, worse in curves.values())
     most = overall(allowed(high))
     if budget > most + 1e-12:
-        raise ValueError(
-            f"Expected a budget of at most {most:.4g}, since no layer was scanned beyond "
-            f"{max(levels[-1] for levels, _ in curves.values()):.4g}. Received: budget={budget}. Scan higher "
-            "sparsities as well."
-        )
+        raise _too_high(budget, most, max(levels[-1] for levels, _ in curves.values()))
     low, below = 0.0, np.zeros(len(curves))  # what is within the budget
     above = allowed(high)
     if overall(allowed(0.0)) > budget:
@@ -175,6 +165,72 @@ def from_sensitivity(result: Scan, budget: float) -> dict[str, float]:
     jump = overall(above) - overall(below)
     share = min((budget - overall(below)) / jump, 1.0) if jump > 0 else 0.0
     return Spread(zip(curves, (below + share * (above - below)).tolist(), strict=True))
+
+
+def least_loss(result: Scan, budget: float) -> dict[str, float]:
+    """Return the sparsities with the least sum of losses, each one of those that were scanned: an integer programme.
+
+    `from_sensitivity` lets all layers lose the same; this lets those lose more whose weights buy more. Losses are
+    taken to add up. The programme is solved to a gap of 0 (`scipy.optimize.milp`).
+
+    Args:
+        result: A scan of sparsities, of `tfc.sensitivity`; or anything with `sizes` and `losses()`, such as
+            `tfcompress.search.sparsity_scores.sparsity_scores(model, data)`, which goes through data once.
+        budget: Share of zeros of all scanned kernels together that is reached at least, in [0, 1).
+
+    Returns:
+        {layer: sparsity}; 0 is always one of the choices.
+
+    Raises:
+        TypeError: If `result` is no scan.
+        ValueError: If the budget is out of range or can't be reached with the sparsities that were measured; or if the
+            scan is one of bit widths.
+
+    Example:
+
+    >>> class Scanned:
+    ...     sizes = {"robust": 100, "fragile": 100}
+    ...     def losses(self):
+    ...         return {"robust": {0.5: 0.0, 0.9: 0.1}, "fragile": {0.5: 0.3, 0.9: 0.5}}
+    >>> least_loss(Scanned(), 0.45)
+    {'robust': 0.9, 'fragile': 0.0}
+    """
+    budget = check_sparsity("budget", budget)
+    losses, names = _losses(result), []
+    levels, worse, dense = [], [], []
+    for name, own in losses.items():
+        names.append(name)
+        levels.append([0.0, *(level for level in sorted(own) if level)])
+        worse.append([max(own[level], 0.0) if level else 0.0 for level in levels[-1]])
+        dense.append([(1 - level) * result.sizes[name] for level in levels[-1]])
+    weights = sum(result.sizes[name] for name in names)
+    try:
+        found = solve(worse, [(dense, (1 - budget) * weights * (1 + 1e-12))])
+    except TooTight as error:
+        raise _too_high(budget, 1 - error.least[0] / weights, max(own[-1] for own in levels)) from None
+    return Spread({name: own[place] for name, own, place in zip(names, levels, found.places, strict=True)})
+
+
+def _too_high(budget: float, most: float, scanned: float) -> ValueError:
+    return ValueError(
+        f"Expected a budget of at most {most:.4g}, since no layer was scanned beyond {scanned:.4g}. Received: "
+        f"budget={budget}. Scan higher sparsities as well."
+    )
+
+
+def _losses(result: Scan) -> Mapping[str, Mapping[float, float]]:
+    """Return the losses of a scan of sparsities, by layer and sparsity."""
+    if isinstance(result, type) or not callable(getattr(result, "losses", None)) or not hasattr(result, "sizes"):
+        raise TypeError(f"Expected a scan, which tfc.sensitivity(...) returns. Received: {short(result)}.")
+    found = result.losses()
+    for name, losses in found.items():
+        levels = sorted(losses)
+        if not levels or not 0 <= levels[0] <= levels[-1] < 1:
+            raise ValueError(
+                "Expected a scan of sparsities in [0, 1), as tfc.sensitivity(model, data, sparsities=...) makes. "
+                f"Received: the levels {levels} of layer {name!r}."
+            )
+    return found
 
 
 def _last_within(levels: np.ndarray, worse: np.ndarray, tolerance: float) -> float:

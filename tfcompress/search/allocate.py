@@ -38,9 +38,9 @@ def allocate(
     """Return which layer gets what, so that a file keeps within a size: by measured bytes and an integer programme.
 
     For each layer and choice (float, 16 bits of activations, weights of 8, 4, 3 and 2 bits; pruned; sharing a few
-    values) the expected rise of the loss is half of the loss' curvature times the squared change of the weights, in
-    one pass over data; its bytes are those of the form that the exporter stores it in. What is returned was exported:
-    its real file keeps within the size.
+    values) the expected rise of the loss is half of the loss' curvature in the direction of what it changes of the
+    weights, found in one pass over data; its bytes are those of the form that the exporter stores it in. What is
+    returned was exported: its real file keeps within the size.
 
     Args:
         model: A built Keras model of any kind that isn't quantized; it is not changed.

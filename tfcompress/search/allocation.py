@@ -94,7 +94,7 @@ class Allocation(Document):
 
     def _configs(self, config_of: Callable[[Choice], Any]) -> LayerConfigs | None:
         named = {name: config_of(row.choice) for row in self.rows for name in row.layers}
-        found = {re.escape(name): config for name, config in named.items() if config is not None}
+        found: dict[Any, Any] = {re.escape(name): config for name, config in named.items() if config is not None}
         return LayerConfigs(found) if found else None
 
     def apply(self, model: keras.Model, data: Any = None, **how: Any) -> keras.Model:

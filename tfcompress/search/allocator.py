@@ -21,15 +21,23 @@ from tfcompress.graph import LayerChoice, check_built, rebuild
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers
 from tfcompress.quantization.preconditions import check_finite
-from tfcompress.quantization.quantize import is_quantized
+from tfcompress.quantization.quantize import is_quantized, quantize
+from tfcompress.search.activation_scores import activation_scores
 from tfcompress.search.allocation import Allocation, LayerAllocation
 from tfcompress.search.changed_kernels import units_of
-from tfcompress.search.choices import Choice, base_config, check_format, choices_for
+from tfcompress.search.choices import FLOAT, WIDE, Choice, base_config, check_format, choices_for
 from tfcompress.search.file_costs import EXPORT, Costs, file_costs, measured
 from tfcompress.search.scores import SAMPLES, scores
 from tfcompress.search.sizes import check_size, in_words
 
 FORMATS = ("tflite", "onnx")
+MORE = (FLOAT, WIDE)
+"""Bits of choices whose activations are as good as float."""
+
+WORTH = 1e-3
+"""Of the expected rise of the loss: what a layer has to save to leave the integer kernels of 8 bits for activations of
+16 bits, which are slower in TFLite and float in ONNX Runtime, or for floats."""
+
 MOST_FILES = 6
 """Of each format, that are written until what the programme counts and what files take agree."""
 
@@ -99,13 +107,28 @@ class Allocator:
             flat = rebuild(model)
             check_finite(flat.layers)
             self.units = units_of(flat, chosen)
-            how = {"loss": loss, "samples": samples, "seed": seed}
+            how: dict[str, Any] = {"loss": loss, "samples": samples, "seed": seed}
             self.scores, stored = scores(flat, self.units, self.choices, self.base, self.data, **how)
+            self._add_activations(layers, batch_size, how)
         self.costs: dict[str, Costs] = {kind: file_costs(kind, self.units, stored, self.base) for kind in self.formats}
         self._rest: dict[str, float] = {}
         self._rest_guess = 4.0 * sum(math.prod(weight.shape) for weight in model.weights) - 4.0 * sum(
             unit.size for unit in self.units
         )
+
+    def _add_activations(self, layers: Layers, batch_size: int, how: Mapping[str, Any]) -> None:
+        """Let the scores say what 8 bits of activations add, where some choices have more."""
+        activations = self.base.activations
+        if activations is None or activations.dynamic or not any(one.bits in MORE for one in self.choices):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the model that is returned is made with them
+            quantized = quantize(self.model, self.base, self.data, layers, batch_size=batch_size)
+        added = activation_scores(quantized, self._layers_of(quantized), self.data, **how)
+        for name, rise in added.items():
+            for choice in self.choices:
+                if choice.bits not in MORE:
+                    self.scores[name][choice] += rise
 
     def allocate(self, *, size: int | str | None = None, max_rise: float | None = None) -> Allocation:
         """Return what each layer gets.
@@ -125,7 +148,7 @@ class Allocator:
         if max_rise is not None:
             return self._with_rise(check_number("max_rise", max_rise, 0))
         limit = check_size(size)
-        best: Allocation | None = None
+        best: tuple[float, Allocation] | None = None
         seen: dict[tuple[int, ...], Mapping[str, int]] = {}
         for _ in range(MOST_FILES):
             try:
@@ -136,9 +159,9 @@ class Allocator:
                 break
             made = self._measured(found, limit)
             seen[found.places] = made.nbytes
-            if max(made.nbytes.values()) <= limit and (best is None or made.score < best.score):
-                best = made
-        return best if best is not None else self._smallest(limit)
+            if max(made.nbytes.values()) <= limit and (best is None or found.value < best[0]):
+                best = found.value, made
+        return best[1] if best is not None else self._smallest(limit)
 
     def _with_rise(self, most: float) -> Allocation:
         objective = [
@@ -170,8 +193,10 @@ class Allocator:
             "(tfcompress.shrink), or take a smaller model."
         )
 
-    def _scores(self) -> list[list[float]]:
-        return [[self.scores[unit.name][choice] for choice in self.choices] for unit in self.units]
+    def _scores(self, worth: float = 0.0) -> list[list[float]]:
+        """Return the scores, those of choices without 8 bits of activations higher by what these are worth."""
+        added = {choice: worth * (choice.bits in MORE) for choice in self.choices}
+        return [[self.scores[unit.name][choice] + added[choice] for choice in self.choices] for unit in self.units]
 
     def _solve(self, limit: int) -> Solution:
         limits = [
@@ -181,7 +206,9 @@ class Allocator:
             )
             for kind in self.formats
         ]
-        return solve(self._scores(), limits)
+        activations = self.base.activations
+        integer = activations is not None and not activations.dynamic
+        return solve(self._scores(WORTH if integer else 0.0), limits)
 
     def _measured(self, found: Solution, limit: int | None) -> Allocation:
         """Return an allocation with the bytes of its files; let the costs be what these took."""

@@ -65,7 +65,8 @@ def units_of(model: keras.Model, choice: LayerChoice) -> list[Unit]:
         if not found:
             continue
         shared = [group for group in groups if group[1].keys() & found.keys()]
-        layers, kernels = [one for group in shared for one in group[0]], {}
+        layers = [one for group in shared for one in group[0]]
+        kernels: dict[int, tuple[Layer, int]] = {}
         for group in shared:
             kernels |= group[1]
             groups.remove(group)

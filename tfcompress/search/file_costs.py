@@ -20,6 +20,7 @@ from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 from tfcompress.search.changed_kernels import Unit
 from tfcompress.search.choices import Choice
+from tfcompress.search.scores import Stored
 
 OPSET = 18
 """Of the ONNX files whose forms count."""
@@ -29,9 +30,6 @@ EXPORT: dict[str, dict[str, Any]] = {"tflite": {"prefer": SIZE}, "onnx": {"weigh
 
 Costs = dict[str, dict[Choice, int]]
 """{layer: {choice: bytes of the file}}."""
-
-Stored = Mapping[str, Mapping[Choice, Sequence[Affine | None]]]
-"""{layer: {choice: the integers of each kernel, `None` for floats}}."""
 
 
 def file_costs(kind: str, units: Sequence[Unit], stored: Stored, base: QuantizeConfig) -> Costs:
@@ -112,14 +110,14 @@ def measured(artifact: Artifact, layer_of: Mapping[str, str], costs: Costs, chos
             found[name][chosen[name]] = nbytes
         return found
     narrow = artifact.operators.narrow if artifact.operators else ()
-    for weight in narrow:
-        name = layer_of.get(weight.layer)
-        if name is None:
+    for one in narrow:
+        if one.layer not in layer_of:
             continue
-        bits = max(BITS.get(kind.strip().upper(), 8) for kind in weight.type.split(","))
-        for choice in found[name]:
-            if choice.weight_bits == weight.bits:
-                found[name][choice] = max(found[name][choice], _at(found[name], bits))
+        each = found[layer_of[one.layer]]
+        bits = max(BITS.get(kind.strip().upper(), 8) for kind in one.type.split(","))
+        for choice in each:
+            if choice.weight_bits == one.bits:
+                each[choice] = max(each[choice], _at(each, bits))
     return found
 
 

@@ -1,7 +1,8 @@
-"""What each choice for each layer is expected to add to the loss: in one pass over data."""
+"""What each choice for each layer is expected to add to the loss, by what it changes of the weights: in one pass."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,109 +10,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.data.model_batches import batches
-from tfcompress.graph.inputs.symbolic import graph_of
-from tfcompress.precision.monitoring.gradient_capture import compiled, value_and_gradients
 from tfcompress.quantization.quantize_config import QuantizeConfig
-from tfcompress.search.changed_kernels import Unit, changed
+from tfcompress.search.changed_kernels import ChangedKernel, Unit, changed
 from tfcompress.search.choices import Choice
-from tfcompress.search.output_losses import OutputLoss, losses_of
+from tfcompress.search.drawn_gradients import DrawnGradients, called
 
 Tensor = Any
 
 SAMPLES = 512
 """Of the data that are looked at."""
 
-DRAWN_TOGETHER = 8
-"""Samples whose gradients are added up before they are squared: as many squares as there are such batches."""
+HELD = 2**29
+"""Bytes of changed kernels that are held: of models that have more, data is gone through for some layers at a time."""
 
 Scores = dict[str, dict[Choice, float]]
 """{layer: {choice: the expected rise of the loss}}."""
 
-
-class Curvature:
-    """The mean square of the gradients of a model's kernels, the targets drawn from what it predicts itself.
-
-    That is the diagonal of the Fisher information, which is that of the loss' second derivatives where a model
-    predicts well. The gradient of a sum over samples is squared, not that of each: drawn targets are independent and
-    their gradients 0 on average, so that the products of those of different samples are, too.
-
-    Args:
-        model: Flat.
-        units: Of its kernels.
-        loss: As `losses_of` takes it.
-        seed: Of the targets.
-    """
-
-    def __init__(self, model: keras.Model, units: Sequence[Unit], loss: Any = None, seed: int = 0):
-        self.model = model
-        self.variables = [variable for unit in units for variable in unit.variables]
-        self.squares = [np.zeros(tuple(variable.shape), np.float32) for variable in self.variables]
-        self.samples = 0
-        self._loss = loss
-        self._losses: list[OutputLoss] | None = None
-        self._generator = np.random.default_rng(seed)
-        self._gradients = compiled(self._traced)
-        self._forward = compiled(self._outputs)
-
-    def add(self, data: Any, samples: int = SAMPLES) -> None:
-        """Go through data.
-
-        Args:
-            data: Inputs, as for `fit`.
-            samples: How many are looked at, of the first.
-        """
-        for batch in self._small(batches(self.model, data, DRAWN_TOGETHER), samples):
-            tensors = [
-                ops.convert_to_tensor(x, dtype=spec.dtype) for x, spec in zip(batch, self.model.inputs, strict=True)
-            ]
-            values = [ops.convert_to_tensor(variable.value) for variable in self.variables]
-            outputs = [np.asarray(ops.convert_to_numpy(x), np.float32) for x in self._forward(values, tensors)]
-            if self._losses is None:
-                self._losses = losses_of(self.model, self._loss, outputs)
-            drawn = [loss.draw(x, self._generator) for loss, x in zip(self._losses, outputs, strict=True)]
-            slopes = self._gradients(values, tensors, [ops.convert_to_tensor(x) for x in drawn])
-            for total, slope in zip(self.squares, slopes, strict=True):
-                np.add(total, np.square(np.asarray(ops.convert_to_numpy(slope), np.float32)), out=total)
-            self.samples += len(batch[0])
-
-    @property
-    def losses(self) -> list[OutputLoss]:
-        """Of each output; known when there was data."""
-        assert self._losses is not None
-        return self._losses
-
-    def of(self, place: int) -> np.ndarray:
-        """Return the mean squares for a kernel, by its place among all."""
-        return self.squares[place] / max(self.samples, 1)
-
-    def _small(self, given: Iterator[list[Any]], samples: int) -> Iterator[list[Any]]:
-        """Yield batches of few samples; what belongs together, as the nodes of a graph, stays so."""
-        seen = 0
-        for batch in given:
-            rows = {len(x) for x in batch if np.ndim(x)}
-            count = rows.pop() if len(rows) == 1 else 0
-            step = DRAWN_TOGETHER if count and count > DRAWN_TOGETHER else count
-            pieces = [batch] if not count else ([x[at : at + step] for x in batch] for at in range(0, count, step))
-            for piece in pieces:
-                if seen >= samples:
-                    return
-                yield piece
-                seen += len(piece[0])
-
-    def _outputs(self, values: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-        with keras.StatelessScope(state_mapping=list(zip(self.variables, values, strict=True))):
-            made = self.model(keras.tree.pack_sequence_as(graph_of(self.model).input, list(inputs)), training=False)
-        return keras.tree.flatten(made)
-
-    def _traced(self, values: Sequence[Tensor], inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Tensor]:
-        losses = self.losses
-
-        def loss(values: Sequence[Tensor]) -> tuple[Tensor, Any]:
-            outputs = self._outputs(values, inputs)
-            return sum(one.value(x, y) for one, x, y in zip(losses, outputs, targets, strict=True)), ()
-
-        return value_and_gradients(loss, values)[2]
+Stored = Mapping[str, Mapping[Choice, Sequence[Any]]]
+"""{layer: {choice: the integers of each kernel, `None` for floats}}."""
 
 
 def scores(
@@ -124,35 +40,92 @@ def scores(
     loss: Any = None,
     samples: int = SAMPLES,
     seed: int = 0,
-) -> tuple[Scores, Mapping[str, Mapping[Choice, list[Any]]]]:
+) -> tuple[Scores, Stored]:
     """Return what each choice for each layer is expected to add to the loss, and what a file stores of it.
 
-    Half of the curvature times the square of what the choice changes of the weights, as by LeCun et al., "Optimal
-    Brain Damage" (1989); the curvature as Fisher information (Theis et al., arXiv:1801.05787).
+    Half of the loss' curvature in the direction of the change: half of the mean of (g d)^2, where g is the gradient
+    with drawn targets and d all that a choice changes of a layer's weights (Hassibi and Stork, "Second order
+    derivatives for network pruning", 1993, with the Fisher information of each layer in place of the second
+    derivatives). The diagonal alone, the mean of g^2 d^2, says less of pruned and clustered kernels, whose changes
+    aren't independent.
 
     Args:
         model: Flat.
         units: Of its layers.
         choices: For each.
         base: How layers are quantized but for the bits.
-        data: Inputs, as for `fit`.
+        data: Inputs, as for `fit`, that can be gone through several times.
         loss: As `losses_of` takes it.
         samples: How many are looked at.
         seed: Of the targets that are drawn.
     """
-    curvature = Curvature(model, units, loss, seed)
-    curvature.add(data, samples)
     found: Scores = {}
     stored: dict[str, dict[Choice, list[Any]]] = {}
-    place = 0
-    for unit in units:
-        found[unit.name] = dict.fromkeys(choices, 0.0)
-        stored[unit.name] = {choice: [] for choice in choices}
-        for layer, position in unit.kernels:
-            squares = curvature.of(place)
-            for choice in choices:
-                made = changed(layer, position, choice, base)
-                found[unit.name][choice] += float(np.vdot(squares, np.square(made.change))) / 2
-                stored[unit.name][choice].append(made.stored)
-            place += 1
+    for group in _groups(units, len(choices)):
+        made = {unit.name: [_changes(unit, choice, base) for choice in choices] for unit in group}
+        for unit in group:
+            each = zip(choices, made[unit.name], strict=True)
+            stored[unit.name] = {choice: [one.stored for one in kernels] for choice, kernels in each}
+        rises = _rises(model, group, made, data, loss=loss, samples=samples, seed=seed)
+        for unit in group:
+            found[unit.name] = dict(zip(choices, rises[unit.name].tolist(), strict=True))
     return found, stored
+
+
+def _groups(units: Sequence[Unit], choices: int) -> Iterator[list[Unit]]:
+    """Yield units whose changed kernels are held together."""
+    group: list[Unit] = []
+    held = 0
+    for unit in units:
+        nbytes = 4 * choices * unit.size
+        if group and held + nbytes > HELD:
+            yield group
+            group, held = [], 0
+        group.append(unit)
+        held += nbytes
+    yield group
+
+
+def _changes(unit: Unit, choice: Choice, base: QuantizeConfig) -> list[ChangedKernel]:
+    return [changed(layer, position, choice, base) for layer, position in unit.kernels]
+
+
+def _rises(
+    model: keras.Model,
+    units: Sequence[Unit],
+    made: Mapping[str, Sequence[Sequence[ChangedKernel]]],
+    data: Any,
+    *,
+    loss: Any,
+    samples: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Return {layer: the expected rise by each of its choices}."""
+    variables = [variable for unit in units for variable in unit.variables]
+    changes = []  # of each kernel: (choices, weights)
+    for unit in units:
+        for place in range(len(unit.kernels)):
+            changes.append(np.stack([kernels[place].change.reshape(-1) for kernels in made[unit.name]]))
+
+    def evaluate(values: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return called(model, inputs)
+
+    values = [ops.convert_to_tensor(variable.value) for variable in variables]
+    gradients = DrawnGradients(model, evaluate, loss, seed)
+    rises = {unit.name: np.zeros(len(made[unit.name])) for unit in units}
+    for slopes in gradients.draws(data, samples, lambda inputs: values):
+        place = 0
+        for unit in units:
+            along = np.zeros(len(made[unit.name]))
+            for _ in unit.kernels:
+                along += changes[place] @ slopes[place].reshape(-1)
+                place += 1
+            rises[unit.name] += np.square(along)
+    broken = next((name for name, sums in rises.items() if not math.isfinite(sums.sum())), None)
+    if broken is not None:
+        raise ValueError(
+            f"Expected finite gradients. Received: NaN or infinite ones in layer {broken!r}. Look at the data and the "
+            "model's outputs."
+        )
+    return {name: sums / (2 * max(gradients.samples, 1)) for name, sums in rises.items()}
