@@ -13,6 +13,8 @@ from tfcompress.pipeline import Data
 
 X, Y = np.ones((8, 4), "float32"), np.arange(8) % 3
 
+SPACE = {"steps": [{"step": "prune", "config": {"low": 0.1, "high": 0.9}}, {"step": "export", "files": ["a.onnx"]}]}
+
 SIGNATURES = {
     "allocate": "model, data, *, size=None, max_rise=None, config='int8', choices=None, layers=None, "
     "formats=('tflite', 'onnx'), loss=None, samples=512, batch_size=32, seed=0, input_shapes=None, input_dtypes=None",
@@ -48,6 +50,9 @@ SIGNATURES = {
     "reestimate_batch_norm": "model, data, *, batch_size=32",
     "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",
+    "search": "model, space, *, data, validation=None, objectives=('drop', 'size'), trials=50, max_drop=None, "
+    "file=None, output_dir, storage=None, name=None, sampler=None, metric=None, batch_size=32, seed=0, stage=None, "
+    "about=None",
     "sensitivity": "model, data, layers=None, *, sparsities=None, bits=None, metric='accuracy', resume=None, "
     "progress=True, batch_size=32",
     "shrink": "model",
@@ -195,6 +200,7 @@ def test_wrong_names_in_dicts_are_refused_by_every_verb_that_takes_data(model, t
         "prune_once": [lambda x: tfc.prune_once(compiled, 0.5, (x, Y), criterion="gradient")],
         "quantize": [lambda x: tfc.quantize(model, "int8", x), lambda x: tfc.quantize(model, "int8", iter([(x, Y)]))],
         "reestimate_batch_norm": [lambda x: tfc.reestimate_batch_norm(quantized, x)],
+        "search": [lambda x: tfc.search(model, SPACE, data=(X + 1, Y), validation=(x, Y), output_dir=tmp_path / "s")],
         "sensitivity": [lambda x: tfc.sensitivity(model, (x, Y), progress=False)],
         "sweep": [lambda x: tfc.sweep(model, [0.5], ({"x": X}, Y), test_data=(x, Y), epochs=1)],
         "verify": [lambda x: tfc.verify(model, file, x), lambda x: tfc.verify(model, file, [x])],

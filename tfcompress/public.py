@@ -58,7 +58,9 @@ from tfcompress.quantization import (
 from tfcompress.recipes import Recipe
 from tfcompress.search.allocate import allocate
 from tfcompress.search.allocation import Allocation
+from tfcompress.search.report import SearchReport
 from tfcompress.search.space import SearchSpace
+from tfcompress.search.study import search
 
 __all__ = [
     "GPTQ",
@@ -92,6 +94,7 @@ __all__ = [
     "Regrowth",
     "Report",
     "Schedule",
+    "SearchReport",
     "SearchSpace",
     "Sensitivity",
     "ShrinkReport",
@@ -128,6 +131,7 @@ __all__ = [
     "reestimate_batch_norm",
     "register_layer",
     "save",
+    "search",
     "sensitivity",
     "shrink",
     "shrink_report",

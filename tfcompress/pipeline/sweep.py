@@ -213,11 +213,11 @@ def _both(model: keras.Model, data: Any, test_data: Any) -> Dataset:
         )
     if isinstance(data, Dataset):
         return data
-    train, test = ((_single(model, x), y) for x, y in map(collected, (data, test_data)))
+    train, test = ((single_input(model, x), y) for x, y in map(collected, (data, test_data)))
     return Data("data", *train, *test)
 
 
-def _single(model: keras.Model, x: Any) -> Any:
+def single_input(model: keras.Model, x: Any) -> Any:
     """Return the array of the one input that a model has, of a dict too."""
     if not isinstance(x, Mapping):
         return x

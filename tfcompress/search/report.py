@@ -7,7 +7,7 @@ import io
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfcompress.core.atomic_files import check_target, write_bytes, write_text
@@ -111,8 +111,8 @@ class SearchReport(Document):
         for form in self.formats:
             table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
             shown = self._table(form)
-            for place, title in enumerate(shown.headings):
-                table.add_column(title, justify="right" if 0 < place < len(shown.headings) - 1 else "left")
+            for title in shown.headings:
+                table.add_column(title, justify="left" if title in ("try", "", "outcome") else "right")
             for row in shown.rows:
                 cells = (f"{cell.badge} {cell.text} {cell.within}".strip() for cell in row)
                 table.add_row(*map(RichText, cells))
@@ -261,20 +261,20 @@ class SearchReport(Document):
         varied = list(dict.fromkeys(name for one in self.parameters for name in one))
         files = [(place, one, file) for place, one in enumerate(self.tries) if (file := one.file(form))]
         timed, proved = (any(getattr(file, name) for *_, file in files) for name in ("ms", "proof"))
-        headings = ["try", *varied, "file kB", "zip kB", *(["ms"] if timed else []), "drop"]
-        headings += [*(["drop, proved"] if proved else []), "s", "outcome"]
+        outcomes = any(one.outcome for _, one, _ in files)
+        headings = ["try", "", "drop", *(["drop, proved"] if proved else []), "file kB", "zip kB"]
+        headings += [*(["ms"] if timed else []), *short_names(varied), "s", *(["outcome"] if outcomes else [])]
         badges = {place: str(number + 1) for number, (place, _) in enumerate(self._points(form))}
         rows = []
         for place, one, file in files:
             values = self.parameters[place] if place < len(self.parameters) else {}
-            cells = [Cell(one.name, badge=badges.get(place, ""))]
-            cells += [Cell(_value(values[name]) if name in values else "") for name in varied]
+            said = "chosen" if place == chosen else "front" if place in front else ""
+            cells = [Cell(one.name, badge=badges.get(place, "")), Cell(said), _judged(file.selection)]
+            cells += [_judged(file.proof)] if proved else []
             cells += [Cell(f"{file.nbytes / 1000:,.1f}"), Cell(f"{file.zipped / 1000:,.1f}" if file.zipped else "-")]
             cells += [Cell(f"{file.ms:.3g}" if file.ms else "-")] if timed else []
-            cells.append(_judged(file.selection))
-            cells += [_judged(file.proof)] if proved else []
-            said = "chosen" if place == chosen else "on the front" if place in front else ""
-            cells += [Cell(f"{one.seconds:.0f}"), Cell("; ".join(part for part in (said, one.outcome) if part))]
+            cells += [Cell(_value(values[name]) if name in values else "") for name in varied]
+            cells += [Cell(f"{one.seconds:.0f}"), *([Cell(one.outcome)] if outcomes else [])]
             rows.append(cells)
         strong = next((row for row, (place, *_) in enumerate(files) if place == chosen), None)
         return Table(headings, rows, strong=strong)
@@ -315,3 +315,18 @@ def _judged(said: Judgement | None) -> Cell:
 
 def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return the ends of names that tell them from each other.
+
+    >>> short_names(["prune.config.sparsity", "quantize.config", "finetune.epochs", "finetune_2.epochs"])
+    ['sparsity', 'quantize.config', 'finetune.epochs', 'finetune_2.epochs']
+    """
+    found = []
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        clear = (end for end in ends if end != "config" and sum(f".{one}".endswith(f".{end}") for one in names) == 1)
+        found.append(next(clear, name))
+    return found

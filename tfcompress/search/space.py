@@ -144,6 +144,10 @@ class SearchSpace:
         """Return the recipe of the values that a function gives for each parameter that there is by then."""
         return Recipe.from_dict(_filled(self._tree, ask))
 
+    def file_names(self) -> list[str]:
+        """Return the names of the files to be judged that every recipe exports, as far as was checked."""
+        return self._files
+
     def all(self) -> Iterator[dict[str, Any]]:
         """Yield values of parameters for each recipe of a finite space."""
         return _combinations(self._tree, lambda parameter: parameter.values() or [])
@@ -176,13 +180,18 @@ class SearchSpace:
     def _check(self) -> None:
         ends = _combinations(self._tree, lambda parameter: parameter.ends())
         tried = list(itertools.islice(ends, MOST + 1))
+        self._files: list[str] = []
+        first = True
         for values in self._pairs() if len(tried) > MOST else tried:
             try:
                 recipe = self.ask(lambda one, values=values: values.get(one.name, one.ends()[0]))  # type: ignore[misc]
             except (TypeError, ValueError) as error:
                 said = ", ".join(f"{name}={value!r}" for name, value in values.items())
                 raise ValueError(f"With {said}: {error}") from error
-            if not judged_files(recipe):
+            names = judged_files(recipe)
+            self._files = names if first else [name for name in self._files if name in names]
+            first = False
+            if not names:
                 raise ValueError(
                     "Expected a recipe that exports a .tflite or .onnx file, to be judged. Received: none. Add "
                     '{"step": "export", "files": ["model.tflite"]}.'

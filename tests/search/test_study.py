@@ -1,0 +1,198 @@
+"""Trials of a search: drawn by a seed, shared by processes, taken up where they were killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+import tfcompress as tfc
+from tests.check import ON_TENSORFLOW
+from tests.search import small_search
+from tfcompress.search import killed_trials, study
+from tfcompress.search.killed_trials import LOCK
+from tfcompress.search.optuna_storage import open_storage
+from tfcompress.search.study import search
+
+optuna = pytest.importorskip("optuna")
+pytestmark = pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")
+
+EXPORT = {"step": "export", "files": ["a.onnx"]}
+FINITE = {"name": "finite", "steps": [{"step": "quantize", "config": {"choice": ["int8", "int8_weights"]}}, EXPORT]}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return small_search.inputs()
+
+
+@pytest.fixture(scope="module")
+def files(made, tmp_path_factory):
+    """The files of the float model, and of one that is pruned to pieces."""
+    folder = tmp_path_factory.mktemp("files")
+    good = tfc.export(made[0], folder / "good.onnx").path
+    return good, tfc.export(tfc.prune_once(made[0], 0.9), folder / "bad.onnx").path
+
+
+@pytest.fixture
+def quick(monkeypatch, files):
+    """A run that takes a file that is there: a good one up to half of the zeros; the recipes that were run."""
+    recipes = []
+
+    def run(recipe, model, data, *, folder, stage):
+        recipes.append(recipe)
+        sparsity = getattr(recipe.steps[0], "config", 0)
+        folder.mkdir(parents=True)
+        path = shutil.copy(files[sparsity > 0.5 if isinstance(sparsity, float) else 0], folder / "a.onnx")
+        return types.SimpleNamespace(artifacts={"a.onnx": types.SimpleNamespace(path=folder / "a.onnx"), "": path})
+
+    monkeypatch.setattr(study, "run", run)
+    return recipes
+
+
+def tried(made, folder, trials=6, space=small_search.SPACE, **how):
+    model, data, validation = made
+    return search(model, space, data=data, validation=validation, output_dir=folder, trials=trials, **how)
+
+
+def parameters(report):
+    return [dict(one) for one in report.parameters]
+
+
+def kill_after(monkeypatch, calls):
+    """Let the process "be killed" in the trial after so many: its lock is free, and the study knows nothing of it."""
+    run = study.run
+
+    def killed(recipe, *args, **how):
+        if not calls.pop():
+            raise SystemExit
+        return run(recipe, *args, **how)
+
+    monkeypatch.setattr(study, "run", killed)
+
+
+def test_a_search_ends_with_files_that_none_beats(made, tmp_path):
+    report = tried(made, tmp_path, trials=2)
+    (one, two) = (each.file("onnx") for each in report.tries)
+    assert one.path == tmp_path / "trial-0000" / "run" / "a.onnx"
+    assert (one.nbytes, two.selection.samples) == (one.path.stat().st_size, 400)
+    assert report.front() and all(report.tries[place].file("onnx").proof.samples == 800 for place in report.front())
+    assert tfc.Recipe.read(tmp_path / "trial-0000" / "run" / "recipe.yaml").to_dict() == report.tries[0].recipe
+    assert all((tmp_path / name).exists() for name in ("report.html", "report.md", "report.json"))
+    quantized = [each.recipe["steps"][1]["config"]["weights"]["bits"] for each in report.tries]
+    assert quantized == [each["quantize.config.weights.bits"] for each in report.parameters]
+
+
+def test_the_same_seed_gives_the_same_trials_killed_or_not(made, quick, tmp_path, monkeypatch):
+    whole = tried(made, tmp_path / "a")
+    assert len({json.dumps(one) for one in parameters(whole)}) == 6
+    with monkeypatch.context() as patched:
+        kill_after(patched, [False, True, True])
+        with pytest.raises(SystemExit):
+            tried(made, tmp_path / "b")
+    resumed = tried(made, tmp_path / "b")
+    assert parameters(resumed) == parameters(whole)
+    assert [one.name[-1] for one in resumed.tries] == ["0", "1", "2", "4", "5", "6"]  # 3 is 2, again, in its folder
+    other = tried(made, tmp_path / "c", seed=1)
+    assert parameters(other) != parameters(whole)
+
+
+def test_what_runs_elsewhere_is_left_alone_until_it_is_silent(made, quick, tmp_path, monkeypatch):
+    tried(made, tmp_path, trials=1)
+    storage = open_storage(None, tmp_path)
+    there = optuna.load_study(study_name="small", storage=storage)
+    trial = there.ask()
+    with killed_trials.running(trial, tmp_path):  # here, and alive
+        report = tried(made, tmp_path, trials=2)
+    assert len(report.tries) == 1
+    assert report.ended == "1 more is running in other processes"
+    trial.set_user_attr(killed_trials.HOST, "another machine")
+    assert len(tried(made, tmp_path, trials=2).tries) == 1
+    monkeypatch.setattr(killed_trials, "SILENCE", 0.0)
+    assert [one.name for one in tried(made, tmp_path, trials=2).tries] == ["trial-0000", "trial-0001"]
+    assert (tmp_path / "trial-0001" / LOCK).exists()
+
+
+def test_of_a_small_space_each_recipe_is_tried_once(made, quick, tmp_path):
+    report = tried(made, tmp_path, trials=9, space=FINITE)
+    assert sorted(one["quantize.config"] for one in report.parameters) == ["int8", "int8_weights"]
+
+
+def test_a_budget_is_shown_on_other_samples(made, quick, tmp_path):
+    report = tried(made, tmp_path, max_drop=2.0, objectives="size", trials=4)
+    verdicts = {one.file("onnx").selection.verdict for one in report.tries}
+    assert verdicts == {"holds", "broken"}
+    chosen = report.tries[report.chosen["onnx"]].file("onnx")
+    assert (chosen.proof.verdict, chosen.proof.samples) == ("holds", 800)
+    broken = next(one.file("onnx") for one in report.tries if one.file("onnx").selection.verdict == "broken")
+    assert broken.selection.stopped and broken.selection.samples < 400
+    with pytest.raises(ValueError, match="Expected at least .* samples to judge by"):
+        tried(made, tmp_path / "b", max_drop=0.1)
+
+
+def test_trials_that_fail_are_told_of(made, quick, tmp_path, monkeypatch):
+    def run(*args, **how):
+        raise ValueError("no <kernel>")
+
+    monkeypatch.setattr(study, "run", run)
+    report = tried(made, tmp_path, trials=2)
+    assert report.verdict == "None of 2 tries made a file."
+    assert {one.outcome for one in report.tries} == {"failed: ValueError: no <kernel>"}
+
+
+def test_one_objective_ends_trainings_that_go_worse(made, tmp_path):
+    steps = [{"step": "finetune", "epochs": 2, "learning_rate": {"choice": [1e-5, 10.0]}}, EXPORT]
+    report = tried(made, tmp_path, space={"name": "rates", "steps": steps}, objectives=["drop"], trials=2)
+    assert len(report.tries) == 2
+    there = optuna.load_study(study_name="rates", storage=open_storage(None, tmp_path))
+    assert all(list(one.intermediate_values) == [1, 2] for one in there.trials)
+
+
+def test_others_are_refused_before_any_work(made, quick, tmp_path):
+    tried(made, tmp_path / "a", trials=1)
+    for how, error, message in (
+        ({"folder": tmp_path / "a", "seed": 2}, FileExistsError, "Expected a study of this model, space, data"),
+        ({"folder": tmp_path / "a", "name": "other"}, FileExistsError, "Expected output_dir to be empty"),
+        ({"objectives": ["speed"]}, ValueError, "Expected objectives"),
+        ({"trials": 0}, ValueError, "Expected trials"),
+        ({"file": "b.onnx"}, ValueError, r"every recipe of the space exports: a.onnx. Received: 'b.onnx'"),
+        ({"storage": "study.db"}, ValueError, "Expected storage to be a file such as search.journal"),
+        ({"storage": "nonsense://a"}, ValueError, "which can't be opened"),
+        ({"storage": "grpc://localhost"}, ValueError, "without a host and a port"),
+        ({"storage": tmp_path / "none" / "a.journal"}, NotADirectoryError, "make .* first"),
+        ({"space": 3}, TypeError, "Expected space to be a tfcompress.SearchSpace"),
+    ):
+        with pytest.raises(error, match=message):
+            tried(made, **{"folder": tmp_path / "b", **how})
+    assert len(quick) == 1
+
+
+def test_the_package_is_asked_for(made, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"pip install 'tfcompress\[search\]'"):
+        tried(made, tmp_path)
+
+
+@pytest.mark.rare  # it starts three processes
+def test_a_trial_of_a_killed_process_is_taken_up_by_another(tmp_path):
+    command = [sys.executable, "-m", "tests.search.small_search", str(tmp_path), "6"]
+    one = subprocess.Popen(command)
+    while not (tmp_path / "trial-0001" / "run" / "run.json").exists():
+        assert one.poll() is None
+        time.sleep(0.05)
+    other = subprocess.Popen(command)
+    one.send_signal(signal.SIGKILL)
+    one.wait()
+    assert other.wait() == 0
+    there = optuna.load_study(study_name="small", storage=open_storage(None, tmp_path))
+    states = [trial.state.name for trial in there.trials]
+    assert (states.count("COMPLETE"), states.count("RUNNING")) == (6, 0)
+    again = [trial for trial in there.trials if killed_trials.AGAIN in trial.user_attrs]
+    assert [there.trials[one.user_attrs[killed_trials.AGAIN]].params for one in again] == [one.params for one in again]
+    assert len(again) == 1
