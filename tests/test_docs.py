@@ -129,6 +129,7 @@ def command(line: str, done: list[dict]) -> None:
         line: The line.
         done: The flags of jobs that were done in this folder; those of this one are added.
     """
+    line = re.sub(r"--max_seconds=\d+", "--max_seconds=3", line)
     words = shlex.split(re.sub(r"(--sweep=[\d.]+),[\d.,]+", r"\1", line), comments=True)
     while words and re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         words.pop(0)
@@ -147,6 +148,8 @@ def command(line: str, done: list[dict]) -> None:
         said = {flag.partition("=")[0].removeprefix("--") for flag in flags}
         if name == "compress" and "model" in said:
             said |= {"epochs"}  # the model is trained
+        if "max_drop" in said:
+            said |= {"finetune_epochs", "qat_epochs"}  # the search says it
         if name == "compress" and "recipe" in said:
             said |= set(SHORT)  # it says them itself
         if name == "train" and "--data=flowers" in flags:

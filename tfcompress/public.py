@@ -58,7 +58,10 @@ from tfcompress.quantization import (
 from tfcompress.recipes import Recipe
 from tfcompress.search.allocate import allocate
 from tfcompress.search.allocation import Allocation
+from tfcompress.search.budget import compress
+from tfcompress.search.judge import Judgement
 from tfcompress.search.report import SearchReport
+from tfcompress.search.result import Result
 from tfcompress.search.space import SearchSpace
 from tfcompress.search.study import search
 
@@ -78,6 +81,7 @@ __all__ = [
     "ExportPlan",
     "Float16Report",
     "FunctionSchedule",
+    "Judgement",
     "KernelAxes",
     "LayerConfigs",
     "LayerTraits",
@@ -93,6 +97,7 @@ __all__ = [
     "Recipe",
     "Regrowth",
     "Report",
+    "Result",
     "Schedule",
     "SearchReport",
     "SearchSpace",
@@ -113,6 +118,7 @@ __all__ = [
     "cluster",
     "compare",
     "compare_codebooks",
+    "compress",
     "debug",
     "dequantize",
     "distill",

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, Literal
 
 import keras
@@ -56,6 +57,7 @@ class Judgement:
         points: whether the drop is in points.
         confidence: of each bound.
         stopped: whether a test was stopped early; the interval then holds at any number of samples.
+        deviation: the standard deviation of the samples' drops, in the unit of `drop`.
     """
 
     metric: str
@@ -70,6 +72,18 @@ class Judgement:
     points: bool = True
     confidence: float = CONFIDENCE
     stopped: bool = False
+    deviation: float = 0.0
+
+    def expected(self, samples: int) -> float:
+        """Return the upper bound that so many other samples would show, were drops what they are here.
+
+        >>> judgement = Judgement("accuracy", 0.9, 0.899, 0.1, (-0.3, 0.5), 100, "not shown", deviation=10.0)
+        >>> round(judgement.expected(2500), 3)
+        0.429
+        """
+        half = float(NormalDist().inv_cdf(self.confidence if not self.stopped else CONFIDENCE)) * self.deviation
+        least = -100 * math.expm1(math.log(1 - CONFIDENCE) / samples) if self.points else 0.0
+        return self.drop + max(half / math.sqrt(samples), least)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""
@@ -285,6 +299,7 @@ class Judge:
             points=one.points,
             confidence=confidence if test is None else 1 - test.error,
             stopped=test is not None,
+            deviation=unit * float(np.std(drops.astype(np.float64))),
         )
 
     def _spans(self) -> Iterator[tuple[int, int]]:

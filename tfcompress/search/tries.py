@@ -59,6 +59,8 @@ class Try:
         files: what came out of it, a file for each format.
         seconds: that it took.
         outcome: what became of it, in words.
+        key: of its recipe.
+        model: path of the Keras model behind the files; `None`: there is none.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Try:
     files: tuple[TriedFile, ...] = ()
     seconds: float = 0.0
     outcome: str = ""
+    key: str = ""
+    model: pathlib.Path | None = None
 
     def file(self, format: str) -> TriedFile | None:
         """Return the file of a format; `None` if there is none."""
@@ -73,9 +77,11 @@ class Try:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""
-        return {**dataclasses.asdict(self), "files": [file.to_dict() for file in self.files]}
+        model = None if self.model is None else str(self.model)
+        return {**dataclasses.asdict(self), "files": [file.to_dict() for file in self.files], "model": model}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Try:
         """Return the try that `to_dict` was called on."""
-        return cls(**{**values, "files": tuple(map(TriedFile.from_dict, values["files"]))})
+        model = None if values["model"] is None else pathlib.Path(values["model"])
+        return cls(**{**values, "files": tuple(map(TriedFile.from_dict, values["files"])), "model": model})

@@ -11,6 +11,7 @@ from absl import flags
 from absl.flags import FlagValues
 
 from tfcompress.cli.flags import (
+    budget_flags,
     clustering_flags,
     dataset_flags,
     export_flags,
@@ -35,6 +36,7 @@ GROUPS = {
         clustering_flags,
         quantization_flags,
         training_flags,
+        budget_flags,
         export_flags,
         measuring_flags,
         machine_flags,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
+from tfcompress.cli import within_budget
 from tfcompress.cli.data_flags import DATA, data_of, prepare
 from tfcompress.cli.job import Job, Result
 from tfcompress.cli.pages import scans_of, table_width
@@ -43,6 +44,7 @@ def compress(values: FlagValues, resume: Resume) -> Result:
 
     if values.recipe == NAMES:
         return _library()
+    within_budget.check(values)
     demo = not values.model and not values.data and values.recipe is None
     _check(values)
     recipe = _read(values)
@@ -55,6 +57,8 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     data = data_of(values, given)
     name = values.name or (pathlib.Path(values.model).stem if values.model else data.name)
     folder = pathlib.Path(values.output_dir) / name
+    if values.max_drop is not None:
+        return within_budget.search(values, model, data, folder, recipe)
     recipe = _of_flags(values, data, trained=model is not None) if recipe is None else recipe
     written = written_by(recipe.steps)
     check_folder(folder, written, values.overwrite or demo or resume.begun, "Pass --overwrite, or another --name.")
@@ -226,6 +230,7 @@ JOB = Job(
     flags=(
         *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "whole_recipe", "layers", "config"),
         *("sparsity", "epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "threads", "dry_run"),
+        *("max_drop", "minimize", "formats", "max_seconds"),
     ),
     defaults={"qat_epochs": 3},
     # NAME may be that of the data, which isn't open yet.

@@ -1,0 +1,303 @@
+"""python -m benchmarks.budget [--part=budgets|resnet8|rescues] [--data=../shared/data] [--only=...]
+
+Do budgets hold that `tfc.compress` says hold? Goes on where it was cut short.
+
+    budgets  60 random budgets on four networks: what is shipped, judged once more on test data that no search has seen;
+             hours; writes benchmarks/results/budget_random.json
+    resnet8  half a point on CIFAR-10: bytes beside int8's, mean width, seconds; writes budget_resnet8.json
+    rescues  networks whose plain int8 files lose much elsewhere, within half a point; writes budget_rescues.json
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+import tfcompress as tfc
+from benchmarks import data
+from benchmarks.data import Arrays
+from benchmarks.harness import Setting, clocks, collected, run_parts, show
+from benchmarks.networks import lenet, trained_resnet8, trained_small
+from benchmarks.wild import detection_loss, detector, table_model
+from tfcompress.search.judge import Judge
+
+BUDGETS = 60
+LEAST, MOST = 0.3, 3.0
+"""Points, drawn evenly by their logarithm."""
+
+HALF = 0.5
+"""Points."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A network and its data.
+
+    Attributes:
+        model: trained.
+        train: (x, y) that it was trained with.
+        validation: for a search.
+        test: that no search sees.
+        metric: as `tfc.compress` takes it.
+    """
+
+    model: keras.Model
+    train: Arrays
+    validation: Arrays
+    test: Arrays
+    metric: Any = None
+
+    def search(self, folder: pathlib.Path, max_drop: float, **how: Any) -> tfc.Result:
+        """Search in a folder, where it goes on."""
+        given: dict[str, Any] = {"data": self.train, "validation": self.validation, "metric": self.metric}
+        return tfc.compress(self.model, **given, max_drop=max_drop, output_dir=folder, **how)
+
+    def judged(self, result: tfc.Result) -> dict[str, Any]:
+        """Return for each format what was shown, and what the test data says of it."""
+        judge = Judge(self.model, self.test, self.metric)
+        found: dict[str, Any] = {}
+        for form in result.formats:
+            if form not in result.artifacts:
+                found[form] = "not shown"
+                continue
+            shown, seen = result.judgements[form], judge(result.artifacts[form].path, result.budget)
+            found[form] = f"{result.artifacts[form].nbytes:,}"
+            found[f"{form} drop shown"] = _interval(shown)
+            found[f"{form} drop in test"] = _interval(seen)
+            found[f"{form} broken in test"] = seen.verdict == "broken"
+        return found
+
+
+def _interval(judgement: tfc.Judgement) -> str:
+    low, high = judgement.interval
+    return f"{judgement.drop:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _halves(test: Arrays) -> tuple[Arrays, Arrays]:
+    """Return validation and test data: the even and the odd samples."""
+    (x, y) = test
+    return (x[::2], y[::2]), (x[1::2], y[1::2])
+
+
+def small_mnist(setting: Setting) -> Problem:
+    """Return the small convolutional network on MNIST."""
+    train, test = data.mnist(setting.data)
+    return Problem(trained_small(train, setting.cache), train, *_halves(test))
+
+
+def lenet_mnist(setting: Setting) -> Problem:
+    """Return LeNet-300-100 on MNIST, trained for three epochs."""
+    train, test = data.mnist(setting.data)
+    return Problem(
+        _kept(setting, "lenet_300_100", lambda: lenet("LeNet-300-100"), train, epochs=3), train, *_halves(test)
+    )
+
+
+def resnet_cifar(setting: Setting) -> Problem:
+    """Return ResNet-8 on CIFAR-10."""
+    train, test = data.cifar10(setting.data)
+    return Problem(trained_resnet8(setting.data), train, *_halves(test))
+
+
+def tones(count: int, seed: int) -> Arrays:
+    """Return spectrograms of 49 steps and 10 bands, of tones that move in one of 12 ways, in noise."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 12, count)
+    step, band = np.arange(49)[None, :, None], np.arange(10)[None, None, :]
+    speed = (label % 4 - 1.5)[:, None, None] * 0.06
+    begin = (2 + 2.5 * (label // 4))[:, None, None] + random.uniform(-0.7, 0.7, (count, 1, 1))
+    x = np.exp(-(((band - begin - speed * step) / 1.2) ** 2)) * random.uniform(0.4, 1, (count, 1, 1))
+    return (x + random.normal(0, 0.7, x.shape)).astype(np.float32)[..., None], label.astype(np.int32)
+
+
+def ds_cnn_tones(setting: Setting) -> Problem:
+    """Return a network like DS-CNN, of 24 filters, on tones."""
+
+    def build() -> keras.Model:
+        def normalized(x: Any) -> Any:
+            return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+        inputs = keras.Input((49, 10, 1))
+        x = normalized(layers.Conv2D(24, (10, 4), 2, padding="same", use_bias=False)(inputs))
+        for _ in range(2):
+            x = normalized(layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x))
+            x = normalized(layers.Conv2D(24, 1, padding="same", use_bias=False)(x))
+        return keras.Model(inputs, layers.Dense(12)(layers.GlobalAveragePooling2D()(x)))
+
+    train = tones(4000, 0)
+    return Problem(_kept(setting, "ds_cnn_tones", build, train, epochs=12), train, tones(4500, 1), tones(6000, 2))
+
+
+def _kept(
+    setting: Setting, name: str, build: Callable[[], keras.Model], train: Arrays, *, epochs: int, loss: Any = None
+) -> keras.Model:
+    """Return a network that is trained once."""
+    path = setting.cache / f"budget_{name}.keras"
+    if not path.exists():
+        keras.utils.set_random_seed(0)
+        model = build()
+        how = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(3e-3 if epochs > 3 else 1e-3), how)
+        model.fit(train[0].astype(np.float32), train[1], batch_size=64, epochs=epochs, verbose=0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tfc.save(model, path, overwrite=True)
+    made = keras.models.load_model(path, compile=False)
+    assert isinstance(made, keras.Model)
+    return made
+
+
+PROBLEMS: dict[str, Callable[[Setting], Problem]] = {
+    "MNIST, small": small_mnist,
+    "MNIST, LeNet-300-100": lenet_mnist,
+    "tones, DS-CNN": ds_cnn_tones,
+    "CIFAR-10, ResNet-8": resnet_cifar,
+}
+
+
+def budgets(setting: Setting) -> None:
+    """Search within random budgets without training; print and save."""
+    random = np.random.default_rng(0)
+    drawn = np.exp(random.uniform(np.log(LEAST), np.log(MOST), BUDGETS)).round(2)
+    made = functools.cache(lambda name: PROBLEMS[name](setting))
+    rows = []
+    for number, budget in enumerate(drawn):
+        name = list(PROBLEMS)[number % len(PROBLEMS)]
+
+        def figures(name: str = name, budget: float = float(budget), number: int = number) -> dict[str, Any]:
+            folder = setting.cache / "budgets" / str(number)
+            before = clocks()[1]
+            try:
+                result = made(name).search(folder, budget, seed=number, train=False)
+            except ValueError as error:
+                return {"refused": str(error)}
+            return {**made(name).judged(result), "tries": len(result.tries), "processor s": round(clocks()[1] - before)}
+
+        key = {"network": name, "budget": float(budget), "seed": number}
+        if name in setting.chosen(PROBLEMS):
+            rows.append(collected("budget_random", setting.command, key, figures))
+    show("Random budgets", [{"network": row["network"], "budget": row["budget"], **_short(row)} for row in rows])
+    print(
+        "broken in test:", sum(bool(row.get(f"{form} broken in test")) for row in rows for form in ("tflite", "onnx"))
+    )
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    names = [f"{form}{what}" for form in ("tflite", "onnx") for what in ("", " drop shown", " drop in test")]
+    return {name: row.get(name, "-") for name in names}
+
+
+def resnet8(setting: Setting) -> None:
+    """Search within half a point, all test data being for validation; print and save."""
+
+    def figures() -> dict[str, Any]:
+        train, test = data.cifar10(setting.data)
+        problem = Problem(trained_resnet8(setting.data), train, test, test)
+        before = clocks()[1]
+        result = problem.search(setting.cache / "budget_resnet8", HALF)
+        row: dict[str, Any] = {"processor s": round(clocks()[1] - before), "tries": len(result.tries)}
+        int8 = next(one for one in result.tries if one.name == "int8")
+        for form, artifact in result.artifacts.items():
+            file = int8.file(form)
+            assert file is not None
+            row[f"{form} bytes"] = artifact.nbytes
+            row[f"{form} of int8's"] = round(artifact.nbytes / file.nbytes, 3)
+            row[f"{form} drop shown"] = _interval(result.judgements[form])
+            row[f"{form} try"] = next(one.name for one in result.tries if _is_of(one.file(form), artifact))
+        return row
+
+    row = collected("budget_resnet8", setting.command, {"network": "ResNet-8", "budget": HALF}, figures)
+    show("ResNet-8 within half a point", [{"what": name, "figure": str(value)} for name, value in row.items()])
+
+
+def _is_of(file: Any, artifact: tfc.Artifact) -> bool:
+    return file is not None and file.path.read_bytes() == artifact.path.read_bytes()
+
+
+def table_of_columns(setting: Setting) -> Problem:
+    """Return a table with columns of 1 to 36,000, normalized in the model."""
+    samples = [data.table(np.random.default_rng(seed)) for seed in range(3)]
+    train, validation, test = ((one.x[0], one.y) for one in samples)
+
+    return Problem(_kept(setting, "table", lambda: table_model(samples[0]), train, epochs=20), train, validation, test)
+
+
+def boxes_and_scores(setting: Setting) -> Problem:
+    """Return a detector; a picture is found if its class is, and its corners are within 40 of 600 pixels."""
+    samples = [data.shapes(np.random.default_rng(seed)) for seed in range(3)]
+    train, validation, test = ((one.x[0], one.y) for one in samples)
+    model = _kept(setting, "detector", lambda: detector(samples[0]), train, epochs=20, loss=detection_loss)
+    return Problem(model, train, validation, test, found)
+
+
+def found(y: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Return of each picture whether what is in it is found."""
+    near = np.abs(y[:, :4] - output[:, :4]).max(axis=1) < 40
+    return near & (y[:, 4:].argmax(1) == output[:, 4:].argmax(1))
+
+
+def twelve_branches(setting: Setting) -> Problem:
+    """Return twelve branches of thousands beside few small numbers, which decide as much."""
+
+    def samples(count: int, seed: int) -> Arrays:
+        random = np.random.default_rng(seed)
+        x = random.normal(size=(count, 18)).astype(np.float32)
+        return x, ((x[:, 0] + x[:, 1] > 0) ^ (x[:, 16] > 0)).astype(np.int32)
+
+    def build() -> keras.Model:
+        inputs = keras.Input((18,))
+        large, small = inputs[:, :16], inputs[:, 16:]
+        how = {"bias_initializer": keras.initializers.Constant(-1400.0)}
+        wide = [keras.initializers.RandomNormal(0, 300, seed=place) for place in range(12)]
+        branches = [layers.Dense(8, kernel_initializer=each, **how)(large) for each in wide]
+        joined = layers.Concatenate(name="joined")([layers.Maximum(name="largest")(branches), small])
+        x = layers.BatchNormalization(momentum=0.9, name="norm")(joined)
+        for width in (32, 32):
+            x = layers.Dense(width, "relu")(x)
+        return keras.Model(inputs, layers.Dense(2)(x))
+
+    train = samples(4000, 0)
+    model = _kept(setting, "twelve_branches", build, train, epochs=30)
+    return Problem(model, train, samples(4500, 1), samples(6000, 2))
+
+
+RESCUES = {"table": table_of_columns, "detector": boxes_and_scores, "twelve branches": twelve_branches}
+
+
+def rescues(setting: Setting) -> None:
+    """Bring networks of which int8 files elsewhere lose much within half a point; print and save."""
+    rows = []
+    for name in setting.chosen(RESCUES):
+
+        def figures(name: str = name) -> dict[str, Any]:
+            problem = RESCUES[name](setting)
+            before = clocks()[1]
+            result = problem.search(setting.cache / f"rescue_{name.replace(' ', '_')}", HALF)
+            judge = Judge(problem.model, problem.validation, problem.metric)
+            first = next(one for one in result.tries if one.name == "int8")
+            plain = {f"int8 .{file.format} drop": round(judge(file.path).drop, 2) for file in first.files}
+            return {**plain, **problem.judged(result), "processor s": round(clocks()[1] - before)}
+
+        rows.append(collected("budget_rescues", setting.command, {"network": name, "budget": HALF}, figures))
+    show("Rescues", [{"network": row["network"], **_short(row)} for row in rows])
+
+
+if __name__ == "__main__":
+    run_parts(
+        "budget",
+        __doc__,
+        {"budgets": budgets, "resnet8": resnet8, "rescues": rescues},
+        needed={"budgets": ("mnist.npz", "cifar10_jpeg.npz"), "resnet8": ("cifar10_jpeg.npz",)},
+        selective=("budgets", "rescues"),
+    )

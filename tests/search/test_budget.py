@@ -1,0 +1,124 @@
+"""From a model and a budget to files that are shown to keep it."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import tfcompress as tfc
+from tfcompress.quantization.quantize_config import QuantizeConfig, WeightSpec
+from tfcompress.search import budget, trials
+from tfcompress.search.budget import compress
+from tfcompress.search.candidates import narrow
+
+
+def samples(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(seed).normal(size=(count, 8)).astype("float32")
+    return x, (x @ np.random.default_rng(0).normal(size=(8, 4))).argmax(1)
+
+
+DATA, VALIDATION, LATER = samples(200, 1), samples(2400, 2), samples(4000, 3)
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    made = keras.Sequential([keras.Input((8,), name="x"), keras.layers.Dense(4, use_bias=False, name="logits")])
+    made.layers[0].set_weights([np.random.default_rng(0).normal(size=(8, 4))])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def short_ladder(monkeypatch: pytest.MonkeyPatch):
+    def rungs(*args):
+        return [narrow(f"{bits} bits", {"logits": QuantizeConfig(WeightSpec(bits=bits))}) for bits in (4, 2)]
+
+    monkeypatch.setattr(budget, "Ladder", rungs)
+
+
+def drop_of(path, data=LATER) -> float:
+    """Return the drop on samples that no search has seen, in points: the float model is always right."""
+    return 100 - 100 * tfc.evaluate(path, *data).accuracy
+
+
+HOW = {"data": DATA, "validation": VALIDATION, "formats": "tflite", "train": False}
+
+
+def test_what_is_shipped_keeps_the_budget_on_data_never_seen(model, tmp_path):
+    result = compress(model, **HOW, max_drop=8, output_dir=tmp_path / "made")
+    assert result.holds
+    judgement = result.judgements["tflite"]
+    assert judgement.verdict == "holds"
+    assert judgement.samples == 1600
+    assert result.interval == judgement.interval
+    assert judgement.interval[1] <= 8
+    path = result.artifacts["tflite"].path
+    assert path == tmp_path / "made" / "model.tflite"
+    assert drop_of(path) <= judgement.interval[1]
+    assert [one.name for one in result.tries] == ["float16", "int8", "4 bits", "2 bits"]
+    assert result.tries[3].outcome == "loses too much"
+    assert result.tries[3].files[0].selection.stopped  # it is clear after a few
+    assert tfc.evaluate(result.model, *LATER).accuracy == pytest.approx(1 - drop_of(path) / 100, abs=1e-3)
+    assert json.loads((tmp_path / "made" / "result.json").read_text())["judgements"]["tflite"]["verdict"] == "holds"
+    assert "2 bits" in (tmp_path / "made" / "report.md").read_text()
+    assert "a budget of 8 points holds" in str(result)
+
+
+def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, monkeypatch):
+    run, ran = trials.run, []
+
+    def counted(recipe, *args, **kwargs):
+        ran.append(recipe.name)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return run(recipe, *args, **kwargs)
+
+    monkeypatch.setattr(trials, "run", counted)
+    result = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    assert result.ended == "interrupted"
+    assert [one.name for one in result.tries] == ["float16", "int8"]
+    assert result.holds
+    assert "the same call goes on" in str(result)
+    again = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    assert not again.ended
+    assert ran == ["float16", "int8", "4-bits", "4-bits", "2-bits"]
+    with pytest.raises(FileExistsError, match="Name another output_dir"):
+        compress(model, **HOW, max_drop=5, output_dir=tmp_path)
+
+
+def test_time_that_is_over_ends_it(model, tmp_path):
+    result = compress(model, **HOW, max_drop=8, output_dir=tmp_path, max_seconds=1e-6)
+    assert result.ended == "out of time"
+    assert not result.holds
+    assert result.model is None
+    assert "no file is shown to keep the budget" in str(result)
+
+
+def test_a_recipe_is_judged_as_it_is(model, tmp_path):
+    steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite"]}]
+    recipe = tfc.Recipe.from_dict({"steps": steps})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = compress(model, recipe, data=DATA, validation=VALIDATION, output_dir=tmp_path)
+    judgement = result.judgements["a.tflite"]
+    assert (judgement.verdict, judgement.samples) == ("no budget", 2400)
+    assert judgement.drop == pytest.approx(drop_of(tmp_path / "a.tflite", VALIDATION))
+
+
+def test_what_cannot_be_shown_is_refused_before_work(model, tmp_path):
+    few = tuple(array[:600] for array in VALIDATION)
+    with pytest.raises(ValueError, match=r"Expected at least 897 samples .* Received: 600"):
+        compress(model, **{**HOW, "validation": few}, max_drop=0.5, output_dir=tmp_path)
+    for how, message in (
+        ({"max_drop": -0.5}, "Expected max_drop above 0"),
+        ({"max_drop": None}, "Expected max_drop, by how much"),
+        ({"minimize": "sise"}, "Did you mean 'size'"),
+        ({"formats": ("tflite", "onx")}, "Did you mean 'onnx'"),
+        ({"metric": "roc_auc"}, "a metric that is a mean over samples"),
+        ({"validation": DATA}, "isn't trained with"),
+        ({"max_seconds": 0}, "Expected max_seconds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compress(model, **{**HOW, "max_drop": 8, **how}, output_dir=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,64 @@
+"""What is chosen by, what is proved on, and that neither is trained with."""
+
+import numpy as np
+import pytest
+
+from tfcompress.data.dataset import Data
+from tfcompress.search.validation import parts_of
+
+
+def numbered(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    x = np.arange(first, first + count, dtype="float32")[:, None]
+    return x, np.arange(count) % 3
+
+
+def test_a_third_is_chosen_by_and_the_rest_proves():
+    parts = parts_of(numbered(0, 30), numbered(100, 90), seed=0)
+    assert [len(y) for _, y in (parts.selection, parts.proof)] == [30, 60]
+    together = np.sort(np.concatenate([parts.selection[0], parts.proof[0]]).ravel())
+    assert together.tolist() == list(range(100, 190))
+    assert parts.data.train.samples == 30
+    assert parts.data.test.samples == 30
+    assert not np.array_equal(parts.selection[0], parts_of(numbered(0, 30), numbered(100, 90), seed=1).selection[0])
+
+
+def test_a_recipe_is_judged_on_all():
+    parts = parts_of(numbered(0, 30), numbered(100, 90), seed=0)
+    assert len(parts.whole().proof[1]) == parts.samples == 90
+
+
+def test_one_hot_targets_become_classes_everywhere():
+    x, y = numbered(0, 30)
+    held, held_y = numbered(100, 90)
+    parts = parts_of((x, np.eye(3)[y]), (held, np.eye(3)[held_y]), seed=0)
+    assert parts.data.classes == 3
+    assert parts.selection[1].shape == (30,)
+    assert parts.proof[1].shape == (60,)
+
+
+def test_a_dataset_brings_its_test_part():
+    data = Data("d", *numbered(0, 30), *numbered(100, 90))
+    parts = parts_of(data, None, seed=0)
+    assert parts.data.test.samples == 30
+    assert parts.data.classes == 3
+    assert parts.samples == 90
+
+
+def test_what_is_trained_with_is_refused():
+    with pytest.raises(ValueError, match=r"isn't trained with.*Received: samples of which at least 60 of 60"):
+        parts_of(numbered(0, 90), numbered(10, 60), seed=0)
+    parts_of(numbered(0, 90), numbered(70, 60), seed=0)  # a third of them
+
+
+def test_samples_that_are_alike_by_nature_are_not():
+    x = np.array([[0.0], [1.0]] * 50, "float32")
+    parts_of((x, np.zeros(100, int)), (x, np.zeros(100, int)), seed=0)
+
+
+def test_missing_data_is_said():
+    with pytest.raises(ValueError, match="Expected validation: .* Received: validation=None"):
+        parts_of(numbered(0, 3), None, seed=0)
+    with pytest.raises(ValueError, match="Expected data: .* Received: data=None"):
+        parts_of(None, numbered(0, 3), seed=0)
+    with pytest.raises(ValueError, match="y beside data|targets"):
+        parts_of(numbered(0, 3), numbered(5, 3)[0], seed=0)

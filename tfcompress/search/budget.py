@@ -1,0 +1,298 @@
+"""One verb from a model to files that are shown to keep a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfcompress.core.arguments import check_choice, check_count, check_model, check_number, check_path, short
+from tfcompress.core.out_of_memory import says_memory
+from tfcompress.core.progress import progress as progress_bar
+from tfcompress.core.transform import read
+from tfcompress.data.dataset import Dataset
+from tfcompress.export.artifact import Artifact
+from tfcompress.graph import check_built
+from tfcompress.pipeline.training import LEAST_STEPS, check_fits, loss_for
+from tfcompress.quantization.quantize import is_quantized
+from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.runner import run
+from tfcompress.search.candidates import FORMATS, MINIMIZE
+from tfcompress.search.judge import Judge, Judgement, Metric, check_metric
+from tfcompress.search.ladder import Ladder
+from tfcompress.search.proof import prove
+from tfcompress.search.result import Result
+from tfcompress.search.staircase import Dose, Staircase
+from tfcompress.search.trials import OutOfTime, Trials
+from tfcompress.search.tries import TriedFile, Try
+from tfcompress.search.validation import Parts, parts_of
+
+MOST_TRIES = 24
+"""About as many as there may be: what a bar of progress is out of."""
+
+CALIBRATION = 512
+
+
+@says_memory
+def compress(
+    model: keras.Model,
+    recipe: Any = None,
+    *,
+    data: Any,
+    validation: Any = None,
+    max_drop: float | None = None,
+    minimize: str = "size",
+    formats: str | Sequence[str] = FORMATS,
+    output_dir: str | os.PathLike[str] | None = None,
+    metric: Metric = None,
+    train: bool = True,
+    batch_size: int = 32,
+    learning_rate: float = 5e-4,
+    max_seconds: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Result:
+    """Compress a model as far as a budget allows, or as a recipe says, and ship files that are shown to keep it.
+
+    A third of `validation`, drawn by the seed, is what the search chooses by. On the other two thirds, that nothing was
+    chosen by, the files that it found are judged in their runtime, from the largest to the smallest, and the last that
+    is shown to drop by at most `max_drop` is shipped: were it not to hold, that would be said in one of 20 searches at
+    most (docs/budgets.md). A file that isn't shown to hold isn't shipped.
+
+    Args:
+        model: a trained Keras model with one input and one output, that isn't quantized; it is not changed.
+        recipe: what to do, in place of a search: a `Recipe`, the name of one, or a path; with `max_drop` its files are
+            judged by it, and without they are shipped as they are, with the interval of their drop.
+        data: to train and calibrate with: `(x, y)`; what yields batches of both, which are kept; or a `Dataset`.
+        validation: likewise, other samples; `None`: the test part of a `Dataset`.
+        max_drop: by how much the metric may be worse than the float model's: in points (hundredths) of accuracy and
+            other shares, else in its own unit.
+        minimize: "size", bytes of a file; "zip", its bytes when it is deflated; or "latency", ms of one inference here.
+        formats: "tflite", "onnx" or both; each is searched, judged and shipped by itself.
+        output_dir: where everything goes: `model.tflite`, `model.onnx`, `model.keras`, `report.md`, `result.json` and a
+            folder of tries. The same call goes on with what lies there. `None`: a new folder for temporary files.
+        metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more is
+            better. `None`: accuracy of classes, else the mean squared error.
+        train: whether models may be trained, on what the float model says, where calibration isn't enough.
+        batch_size: samples per training step.
+        learning_rate: Adam's at the beginning of a training.
+        max_seconds: of the search, all calls together; it then ends with what it has found. `None`: no limit.
+        seed: of everything that is random.
+        progress: whether a bar shows what is tried, on a terminal.
+
+    Returns:
+        A `Result`: `.artifacts`, `.interval`, `.model`, `.tries`, `.report`. Interrupted by Ctrl-C it holds what was
+        found so far.
+
+    Raises:
+        TypeError: `model` is no Keras model.
+        ValueError: the model or the data doesn't fit; validation samples are in `data`; there are too few to show the
+            budget, and the message says how many it takes; or an argument is out of its range.
+        FileExistsError: `output_dir` holds another search.
+
+    Example:
+
+    >>> import keras, numpy as np, tfcompress as tfc
+    >>> keras.utils.set_random_seed(0)
+    >>> x = np.random.default_rng(0).normal(size=(1400, 8)).astype("float32")
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="logits")])
+    >>> y = model.predict(x, verbose=0).argmax(1)
+    >>> result = tfc.compress(
+    ...     model, data=(x[:200], y[:200]), validation=(x[200:], y[200:]), max_drop=2, formats="tflite", train=False
+    ... )
+    >>> result.holds, result.judgements["tflite"].verdict
+    (True, 'holds')
+    """
+    numbers = {"batch_size": batch_size, "learning_rate": learning_rate, "max_seconds": max_seconds, "seed": seed}
+    if recipe is None and max_drop is None:
+        raise ValueError(
+            "Expected max_drop, by how much the metric may be worse, such as 0.5 points; or a recipe. Received: "
+            "neither."
+        )
+    forms = _check(model, formats, minimize, max_drop, **numbers)
+    check_metric(metric)
+    if recipe is not None and not isinstance(recipe, Recipe):
+        recipe = Recipe.read(check_path(recipe))
+    parts = parts_of(data, validation, seed)
+    if recipe is not None:
+        parts = parts.whole()
+    check_fits(model, parts.data)
+    names = parts.data.class_names
+    prover = Judge(model, parts.proof, metric, class_names=names, batch_size=batch_size)
+    if max_drop is not None:
+        advice = "" if recipe else " A third of validation is what a search chooses by; the rest is what shows it."
+        prover.check_budget(max_drop, advice=advice, share=1 if recipe else prover.samples / parts.samples)
+    judge = Judge(model, parts.selection, metric, class_names=names, batch_size=batch_size)
+    folder = _folder(output_dir)
+    digest = _digest(model, parts, [max_drop, minimize, forms, str(metric), train, batch_size, learning_rate, seed])
+    trials = Trials(
+        model=model,
+        data=parts.data,
+        judge=judge,
+        proof_samples=prover.samples,
+        budget=math.inf if max_drop is None else max_drop,
+        minimize=minimize,
+        formats=forms,
+        folder=folder,
+        seed=seed,
+        digest=digest,
+        max_seconds=math.inf if max_seconds is None else max_seconds,
+        about={
+            "model": model.name,
+            "data": parts.data.name,
+            "division": f"{parts.data.train.samples:,} samples to train with, {judge.samples:,} to choose by, "
+            f"{prover.samples:,} to prove on",
+        },
+    )
+    if recipe is not None:
+        return _of_recipe(recipe, trials, prover)
+    dose = _dose(parts.data, batch_size, learning_rate) if train else None
+    inputs = parts.data.train.drawn(CALIBRATION, seed)
+    with _shown(trials, progress):
+        rungs = Ladder(model, inputs, loss_for(model, parts.data), forms, seed)
+        ended = _ended(lambda: Staircase(trials, dose, inputs, rungs).climb())
+        return _shipped(trials, prover, ended)
+
+
+def _check(
+    model: Any,
+    formats: Any,
+    minimize: Any,
+    max_drop: Any,
+    *,
+    batch_size: Any,
+    learning_rate: Any,
+    max_seconds: Any,
+    seed: Any,
+) -> tuple[str, ...]:
+    check_model(model)
+    check_built(model)
+    if is_quantized(model):
+        raise ValueError(
+            f"Expected a model that isn't quantized. Received: {model.name!r}, which is. Take the one it was made of."
+        )
+    given = (formats,) if isinstance(formats, str) else tuple(formats)
+    if not given:
+        raise ValueError("Expected formats to be 'tflite', 'onnx' or both. Received: none.")
+    for one in given:
+        check_choice("formats", one, FORMATS)
+    check_choice("minimize", minimize, MINIMIZE)
+    if max_drop is not None:
+        check_number("max_drop", max_drop)
+        if max_drop <= 0:
+            raise ValueError(
+                "Expected max_drop above 0: by how much the metric may be worse than the float model's, in points of "
+                f"accuracy. Received: max_drop={short(max_drop)}. That nothing is lost can't be shown by samples."
+            )
+    check_count("batch_size", batch_size)
+    check_number("learning_rate", learning_rate, 0, above=True)
+    if max_seconds is not None:
+        check_number("max_seconds", max_seconds, 0, above=True)
+    check_count("seed", seed, 0, 2**32 - 1)
+    return tuple(dict.fromkeys(given))
+
+
+def _dose(data: Dataset, batch_size: int, learning_rate: float) -> Dose:
+    steps = max(1, data.train.samples // batch_size)
+    return Dose(max(1, math.ceil(LEAST_STEPS / steps)), batch_size, learning_rate)
+
+
+def _folder(output_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+    if output_dir is None:
+        return pathlib.Path(tempfile.mkdtemp(prefix="tfcompress-"))
+    folder = pathlib.Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _digest(model: keras.Model, parts: Parts, settings: Sequence[Any]) -> str:
+    """Return what tells this search from others."""
+    found = hashlib.sha256(json.dumps([parts.digest, parts.data.train.samples, *settings]).encode())
+    for weight in model.weights:
+        found.update(np.ascontiguousarray(read(weight)).tobytes())
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def _shown(trials: Trials, progress: bool) -> Iterator[None]:
+    with progress_bar(MOST_TRIES) if progress else contextlib.nullcontext(lambda _: None) as show:
+        trials.begin = show
+        yield
+
+
+def _ended(climb: Callable[[], None]) -> str:
+    """Search; return why it ended before it was done, "" if it was."""
+    try:
+        climb()
+    except OutOfTime:
+        return "out of time"
+    except KeyboardInterrupt:
+        return "interrupted"
+    return ""
+
+
+def _of_recipe(recipe: Recipe, trials: Trials, prover: Judge) -> Result:
+    """Run a recipe and judge its files on all samples: nothing is chosen."""
+    budget = None if trials.budget == math.inf else trials.budget
+    done = run(recipe, trials.model, trials.data, folder=trials.folder)
+    tried = trials.judged(recipe, done, prover, budget)
+    kept = {file.format: file for file in tried.files if file.proof and file.proof.verdict in ("holds", "no budget")}
+    result = Result(
+        artifacts={name: done.artifacts[name] for name in kept},
+        judgements={name: file.proof for name, file in kept.items() if file.proof is not None},
+        tries=(tried,),
+        budget=budget,
+        minimize=trials.minimize,
+        formats=tuple(file.format for file in tried.files),
+        folder=trials.folder,
+        model_path=tried.model,
+        about={**trials.about, "recipe": recipe.name},
+    )
+    result.write()
+    return result
+
+
+def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
+    artifacts: dict[str, Artifact] = {}
+    judgements: dict[str, Judgement] = {}
+    model = None
+    for form in trials.formats:
+        file = prove(trials, prover, form)
+        if file is None:
+            continue
+        assert file.proof is not None
+        path = trials.folder / f"model.{form}"
+        shutil.copyfile(file.path, path)
+        artifacts[form], judgements[form] = Artifact.open(path), file.proof
+        model = model or _model_of(trials.tries, file)
+    if model is not None:
+        shutil.copyfile(model, trials.folder / "model.keras")
+        model = trials.folder / "model.keras"
+    result = Result(
+        artifacts=artifacts,
+        judgements=judgements,
+        tries=tuple(trials.tries),
+        budget=None if trials.budget == math.inf else trials.budget,
+        minimize=trials.minimize,
+        formats=trials.formats,
+        folder=trials.folder,
+        model_path=model,
+        ended=ended,
+        about=trials.about,
+    )
+    result.write()
+    return result
+
+
+def _model_of(tries: Sequence[Try], file: TriedFile) -> pathlib.Path | None:
+    return next((one.model for one in tries if file in one.files), None)

@@ -1,0 +1,174 @@
+"""Recipes that a search proposes: what is done to a model, from what hurts least to what saves most."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
+from tfcompress.recipes import Distill, Equalize, Export, Prune, Quantize, Recipe, Shrink, Step
+
+MINIMIZE = ("size", "zip", "latency")
+FORMATS = ("tflite", "onnx")
+
+MODEL = "model.keras"
+"""The model behind the files, in the folder of a try."""
+
+TEMPERATURE, TEACHER = 4.0, 0.9
+"""Of distillation: the float model counts for most, as a file that says what it says loses nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What may be done to a model.
+
+    Attributes:
+        name: in few words.
+        steps: of a recipe, without the exports.
+        precision: of files of a model that isn't quantized.
+    """
+
+    name: str
+    steps: tuple[Step, ...] = ()
+    precision: str = "float32"
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained."""
+        return any(isinstance(step, Distill) for step in self.steps)
+
+    def trained(self, epochs: int, batch_size: int, learning_rate: float) -> Candidate:
+        """Return the same with training on what the float model says, behind all steps.
+
+        >>> int8().trained(2, 32, 1e-4).name
+        'int8, 2 epochs of distillation'
+        """
+        how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+        step = Distill(temperature=TEMPERATURE, alpha=TEACHER, **how)
+        name = f"{self.name}, {epochs} epoch{'s' * (epochs > 1)} of distillation"
+        return dataclasses.replace(self, name=name, steps=(*map(_learning, self.steps), step))
+
+    def recipe(self, formats: Sequence[str], minimize: str, seed: int) -> Recipe:
+        """Return the recipe, which ends in a file of each format and a Keras model."""
+        exports = []
+        if "tflite" in formats:
+            exports.append(
+                Export(
+                    files=("model.tflite",),
+                    precision=self.precision,
+                    prefer="speed" if minimize == "latency" else "size",
+                )
+            )
+        if "onnx" in formats:
+            coded = "plain" if minimize == "latency" or self.precision != "float32" else "coded"
+            exports.append(Export(files=("model.onnx",), precision=self.precision, weights=coded))
+        exports.append(Export(files=(MODEL,)))
+        name = re.sub(r"[^\w.+-]+", "-", self.name)[:60].strip("-")
+        return Recipe(name=name, when=f"Proposed by a search: {self.name}.", seed=seed, steps=(*self.steps, *exports))
+
+
+def _learning(step: Step) -> Step:
+    """Return a quantize step whose few bits have scales that are trained; another as it is."""
+    if not isinstance(step, Quantize):
+        return step
+    config = step.read(1)
+    if isinstance(config, LayerConfigs):
+        return _with(step, LayerConfigs({key: one and _learned(one) for key, one in config.configs.items()}))
+    return _with(step, _learned(config))
+
+
+def _learned(config: QuantizeConfig) -> QuantizeConfig:
+    weights = config.weights
+    if config.float16 or weights.bits > 4 or weights.range not in ("minmax", "mse"):
+        return config
+    return dataclasses.replace(config, weights=dataclasses.replace(weights, range="learned"))
+
+
+def _with(step: Quantize, config: Any) -> Quantize:
+    kept = ("layers", "calibration_samples", "correct_bias", "reestimate_batch_norm", "rounding")
+    return Quantize(config=config, **{name: getattr(step, name) for name in kept})
+
+
+def float16() -> Candidate:
+    """Return what hardly ever hurts: weights of 16 bits."""
+    return Candidate("float16", precision="float16")
+
+
+def int8() -> Candidate:
+    """Return the first step down: integers, calibrated."""
+    return Candidate("int8", (Quantize(config="int8"),))
+
+
+def first_aid() -> tuple[Candidate, ...]:
+    """Return what is tried where calibrated integers lose too much, without training; the cheapest first."""
+    ranges = {name: QuantizeConfig(activations=ActivationSpec(range=name)) for name in ("mse", "percentile", "entropy")}
+    return (
+        Candidate("int8, ranges by mse", (Quantize(config=ranges["mse"]),)),
+        Candidate("int8, ranges by percentile", (Quantize(config=ranges["percentile"]),)),
+        Candidate("int8, equalized, biases corrected", (Equalize(), Quantize(config="int8", correct_bias=True))),
+        Candidate("int8, AdaRound", (Quantize(config="int8", rounding="adaround"),)),
+        Candidate(
+            "int8, equalized, ranges by mse, AdaRound",
+            (Equalize(), Quantize(config=ranges["mse"], rounding="adaround")),
+        ),
+    )
+
+
+WIDER: Mapping[str, str | None] = {"int16 activations": "int16x8", "float": None}
+"""What layers that hurt are left in."""
+
+
+def mixed(worst: Sequence[str], kind: str) -> Candidate:
+    """Return int8 with some layers wider.
+
+    Args:
+        worst: names of these layers.
+        kind: of `WIDER`.
+    """
+    config = WIDER[kind]
+    wide = None if config is None else QuantizeConfig.get(config)
+    layers: dict[Any, QuantizeConfig | None] = {re.escape(name): wide for name in worst}
+    step = Quantize(config=LayerConfigs({**layers, ".*": QuantizeConfig.get("int8")}))
+    plural = "s" * (len(worst) > 1)
+    return Candidate(f"int8, {len(worst)} layer{plural} in {kind}", (step,))
+
+
+def wide() -> Candidate:
+    """Return int8 weights beside activations of 16 bits, in all layers."""
+    return Candidate("int16x8", (Quantize(config="int16x8"),))
+
+
+def narrow(name: str, configs: Mapping[str, QuantizeConfig | None], before: Sequence[Step] = ()) -> Candidate:
+    """Return layers of few bits, rounded by data.
+
+    Args:
+        name: of the candidate.
+        configs: {regular expression of layers: config}.
+        before: steps in front, as those that equalize, prune or cluster.
+    """
+    by_layer = LayerConfigs({key: one and _by_error(one) for key, one in configs.items()})
+    return Candidate(name, (*before, Quantize(config=by_layer, rounding="adaround")))
+
+
+def _by_error(config: QuantizeConfig) -> QuantizeConfig:
+    """Return a config whose weights of 3 bits or fewer saturate where that makes the least error."""
+    if config.float16 or config.weights.bits > 3 or config.weights.range != "minmax":
+        return config
+    return dataclasses.replace(config, weights=dataclasses.replace(config.weights, range="mse"))
+
+
+def fewer_channels(sparsity: float, epochs: int, batch_size: int, learning_rate: float) -> Candidate:
+    """Return integers with channels taken out, which is what makes a file faster."""
+    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    return Candidate(
+        f"{sparsity:.0%} of channels removed, {epochs} epochs of distillation, int8",
+        (
+            Prune(config={"sparsity": sparsity, "granularity": "channel"}),
+            Distill(temperature=TEMPERATURE, alpha=TEACHER, **how),
+            Shrink(),
+            Quantize(config="int8"),
+        ),
+    )

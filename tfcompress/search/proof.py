@@ -1,0 +1,66 @@
+"""Which file is shipped: candidates are judged one after the other on data that nothing was chosen by.
+
+They are tested in a fixed sequence, the safest first, each at the full level, until one isn't shown to hold; the last
+one before it is shipped. The sequence is made of what was seen on other data, so that the first of them that breaks the
+budget is said to hold with a probability of at most 5 %, and none behind it is reached before: no correction is needed
+(W. Maurer et al., 1995; A. N. Angelopoulos et al., "Learn then test", arXiv:2110.01052, section on fixed-sequence
+testing).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfcompress.search.judge import Judge
+from tfcompress.search.trials import Trials
+from tfcompress.search.tries import TriedFile, Try
+
+ALIKE = 0.02
+"""By which share costs may differ for one of two files to be enough."""
+
+
+def sequence(trials: Trials, form: str) -> list[Try]:
+    """Return tries whose file of a format promises to hold, the largest first: what saves less loses less.
+
+    Of several of about the same cost it is the one that is expected to lose least.
+    """
+    found: list[tuple[float, float, Try]] = []
+    for tried in trials.tries:
+        file = tried.file(form)
+        if file is not None and file.selection is not None and trials.promises(tried, form):
+            found.append((file.cost(trials.minimize), trials.bound(file.selection), tried))
+    ordered: list[tuple[float, float, Try]] = []
+    for cost, bound, tried in sorted(found, key=lambda each: (-each[0], each[1])):
+        if ordered and cost > (1 - ALIKE) * ordered[-1][0]:
+            if bound >= ordered[-1][1]:
+                continue
+            ordered.pop()
+        ordered.append((cost, bound, tried))
+    return [tried for _, _, tried in ordered]
+
+
+def prove(trials: Trials, judge: Judge, form: str) -> TriedFile | None:
+    """Judge the sequence of a format until one isn't shown to hold; return the last that is.
+
+    Args:
+        trials: all that was tried; the judgements become part of them.
+        judge: of the data that nothing was chosen by.
+        form: the format.
+
+    Returns:
+        The file that is shipped; `None`: none is shown to hold.
+    """
+    shipped = None
+    for tried in sequence(trials, form):
+        file = tried.file(form)
+        assert file is not None
+        if file.proof is None:
+            file = dataclasses.replace(file, proof=judge(file.path, trials.budget))
+            now = next(one for one in trials.tries if one.key == tried.key)
+            files = tuple(file if one.format == form else one for one in now.files)
+            trials.replace(dataclasses.replace(now, files=files))
+        assert file.proof is not None
+        if file.proof.verdict != "holds":
+            break
+        shipped = file
+    return shipped

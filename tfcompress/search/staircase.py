@@ -1,0 +1,139 @@
+"""The order in which compressions are tried: down where the budget holds, to first aid and wider layers where not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tfcompress.search import candidates
+from tfcompress.search.candidates import WIDER, Candidate
+from tfcompress.search.layer_damage import damages
+from tfcompress.search.trials import Trials
+from tfcompress.search.tries import Try
+
+CHANNELS = (0.125, 0.25, 0.375, 0.5)
+"""Shares of channels that are removed to save time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dose:
+    """How candidates are trained.
+
+    Attributes:
+        epochs: of the first training; a second one has three times as many.
+        batch_size: samples per step.
+        learning_rate: at the beginning.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+
+    def of(self, candidate: Candidate, times: int = 1) -> Candidate:
+        """Return a candidate with training."""
+        return candidate.trained(times * self.epochs, self.batch_size, self.learning_rate)
+
+
+class Staircase:
+    """Climbs until nothing smaller promises to hold.
+
+    Args:
+        trials: what runs and judges candidates.
+        dose: how they are trained; `None`: they aren't.
+        inputs: samples to calibrate with, by which layers are compared.
+        ladder: candidates below int8, from what hurts least to what saves most.
+    """
+
+    def __init__(self, trials: Trials, dose: Dose | None, inputs: Any, ladder: Sequence[Candidate]):
+        self.trials, self.dose, self.inputs, self.ladder = trials, dose, inputs, ladder
+
+    def climb(self) -> None:
+        """Try until it is done; what was found is in the trials, also if this is interrupted."""
+        self.trials.attempt(candidates.float16())  # what there is to fall back on
+        if not self._holds(candidates.int8()):
+            self._rescue()
+        if all(self.trials.best(form) for form in self.trials.formats):
+            self._descend()
+
+    def _holds(self, candidate: Candidate) -> bool:
+        """Try a candidate; return whether its files of all formats promise to hold."""
+        tried = self.trials.attempt(candidate)
+        return all(self.trials.promises(tried, form) for form in self.trials.formats)
+
+    def _rescue(self) -> None:
+        """Bring integers within the budget: first aid, then wider layers, then training."""
+        for candidate in candidates.first_aid():
+            if self._holds(candidate):
+                return
+        mixes = [mix for kind in WIDER if (mix := self._fewest(kind)) is not None]
+        if not mixes and not self._holds(candidates.wide()) and self.dose is not None:
+            best = self._nearest(one for one in self.trials.tries if one.name.startswith("int8"))
+            if best is not None and not self._holds(self.dose.of(best)):
+                self._holds(self.dose.of(best, 3))
+
+    def _fewest(self, kind: str) -> Candidate | None:
+        """Return int8 with the fewest wider layers that promises to hold; `None`: none does.
+
+        Numbers are doubled until it does, then halved between the last two.
+        """
+        worst = list(self._damages)
+        low, high = 0, 1
+        while not self._holds(candidates.mixed(worst[:high], kind)):
+            if high >= len(worst) - 1:
+                return None
+            low, high = high, min(2 * high, len(worst) - 1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._holds(candidates.mixed(worst[:middle], kind)):
+                high = middle
+            else:
+                low = middle
+        return candidates.mixed(worst[:high], kind)
+
+    @property
+    def _damages(self) -> dict[str, float]:
+        if not hasattr(self, "_found"):
+            self.trials.begin("which layers hurt")
+            self._found = damages(self.trials.model, self.inputs)
+        return self._found
+
+    def _nearest(self, tries: Any) -> Candidate | None:
+        """Return the candidate of the try that is nearest to the budget."""
+        known = {one.name: one for one in (candidates.int8(), *candidates.first_aid())}
+        judged = [(self._worst(one), known[one.name]) for one in tries if one.name in known and one.files]
+        return min(judged, key=lambda each: each[0], default=(0.0, None))[1]
+
+    def _worst(self, tried: Try) -> float:
+        return max(math.inf if file.selection is None else self.trials.bound(file.selection) for file in tried.files)
+
+    def _descend(self) -> None:
+        """Go down the ladder: halving without training, then with it, step by step, as long as that holds."""
+        if self.trials.minimize == "latency":
+            self._faster()
+            return
+        low, high = -1, len(self.ladder)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._holds(self.ladder[middle]):
+                low = middle
+            else:
+                high = middle
+        if self.dose is None:
+            return
+        high, stride = len(self.ladder), 2
+        while high - low > 1:
+            place = min(low + stride, high - 1)
+            if self._holds(self.dose.of(self.ladder[place])):
+                low = place
+            else:
+                high, stride = place, 1
+        if high < len(self.ladder):
+            self._holds(self.dose.of(self.ladder[high], 3))
+
+    def _faster(self) -> None:
+        how = {} if self.dose is None else dataclasses.asdict(self.dose)
+        for share in CHANNELS if how else ():
+            if not self._holds(candidates.fewer_channels(share, **how)):
+                return

@@ -1,0 +1,211 @@
+"""Runs what a search proposes, judges the files, and keeps every try, so that a search goes on where it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfcompress.core.atomic_files import save, write_text
+from tfcompress.core.error_messages import told
+from tfcompress.data.dataset import Dataset
+from tfcompress.evaluation.timing import benchmark
+from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.runner import Run, run
+from tfcompress.search.candidates import MODEL, Candidate
+from tfcompress.search.judge import Judge, Judgement
+from tfcompress.search.tries import TriedFile, Try
+
+STATE = "search.json"
+"""In the folder of a search: its tries."""
+
+
+class OutOfTime(Exception):
+    """The time that a search was given is over."""
+
+
+class _Watch(keras.callbacks.Callback):
+    """Ends a training when the time is over."""
+
+    def __init__(self, deadline: float):
+        super().__init__()
+        self.deadline = deadline
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if time.monotonic() > self.deadline:
+            raise OutOfTime
+
+
+@dataclasses.dataclass
+class Trials:
+    """The tries of one search.
+
+    Attributes:
+        model: the float model.
+        data: what is trained, and calibrated, with.
+        judge: of the data that the search chooses by.
+        proof_samples: how many samples will prove the end result.
+        budget: the largest drop, in points of shares, else in the metric's own unit.
+        minimize: "size", "zip" or "latency".
+        formats: of the files.
+        folder: where everything lies.
+        seed: of everything that is random.
+        digest: of the model, the data and the settings: tries of others aren't taken.
+        max_seconds: that the search may take, all calls together.
+        about: what a report says of the search, by name.
+        begin: called with the name of a try before it begins.
+        said: called with a try when it is done.
+    """
+
+    model: keras.Model
+    data: Dataset
+    judge: Judge
+    proof_samples: int
+    budget: float
+    minimize: str
+    formats: tuple[str, ...]
+    folder: pathlib.Path
+    seed: int
+    digest: str
+    max_seconds: float = math.inf
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    begin: Callable[[str], object] = lambda name: None
+    said: Callable[[Try], object] = lambda tried: None
+
+    def __post_init__(self) -> None:
+        self.tries: list[Try] = []
+        self._known = self._earlier()
+        self._taken = 0.0
+        """Seconds of tries that were taken from an earlier call."""
+        self._started = time.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        """When the time is over, by `time.monotonic`."""
+        return self._started + self.max_seconds - self._taken
+
+    def attempt(self, candidate: Candidate) -> Try:
+        """Run a candidate, judge its files and keep it; one that was tried before is taken as it is.
+
+        Raises:
+            OutOfTime: the time is over.
+        """
+        recipe = candidate.recipe(self.formats, self.minimize, self.seed)
+        steps = {name: value for name, value in recipe.to_dict().items() if name not in ("name", "when")}
+        key = hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()[:12]
+        again = next((one for one in self.tries if one.key == key), None)
+        if again is not None:
+            return again
+        if key in self._known:
+            tried = self._known[key]
+            self._taken += tried.seconds
+        else:
+            if time.monotonic() > self.deadline:
+                raise OutOfTime
+            self.begin(candidate.name)
+            tried = self._tried(candidate, recipe, key)
+        self.tries.append(tried)
+        self.save()
+        self.said(tried)
+        return tried
+
+    def promises(self, tried: Try, format: str) -> bool:
+        """Return whether a file is likely to be shown to hold, by what the search chooses by."""
+        file = tried.file(format)
+        return file is not None and file.selection is not None and self.bound(file.selection) <= self.budget
+
+    def bound(self, judgement: Judgement) -> float:
+        """Return the bound of the drop that the proof is expected to show."""
+        return judgement.expected(self.proof_samples)
+
+    def best(self, format: str) -> tuple[Try, TriedFile] | None:
+        """Return the file of least cost that promises to hold."""
+        found = [(one, file) for one in self.tries if self.promises(one, format) and (file := one.file(format))]
+        return min(found, key=lambda each: each[1].cost(self.minimize), default=None)
+
+    def replace(self, tried: Try) -> None:
+        """Keep a try anew, with what was found about it since."""
+        self.tries = [tried if one.key == tried.key else one for one in self.tries]
+        self.save()
+
+    def save(self) -> None:
+        """Write all tries."""
+        # Those of an earlier call, too, which this one hasn't come to yet.
+        later = [one for key, one in self._known.items() if all(key != done.key for done in self.tries)]
+        tries = [one.to_dict() for one in (*self.tries, *later)]
+        state = {"version": 1, "search": self.digest, "tries": tries}
+        write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+
+    def _earlier(self) -> dict[str, Try]:
+        path = self.folder / STATE
+        if not path.exists():
+            return {}
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if state.get("search") != self.digest:
+            raise FileExistsError(
+                f"Expected a folder of this very search, to go on with. Received: {self.folder}, where another model, "
+                "other data or settings were searched with. Name another output_dir."
+            )
+        tries = [Try.from_dict(values) for values in state["tries"]]
+        return {one.key: one for one in tries if all(file.path.exists() for file in one.files)}
+
+    def judged(self, recipe: Recipe, done: Run, judge: Judge, budget: float | None) -> Try:
+        """Return a try of a recipe of one's own, whose files are judged at once on what proves them."""
+        begun = time.monotonic()
+        files = [
+            dataclasses.replace(self._file(name, artifact.path, None), proof=judge(artifact.path, budget))
+            for name, artifact in done.artifacts.items()
+        ]
+        path = save(done.model, self.folder / MODEL, overwrite=True)
+        outcome = "; ".join(f"{file.format} {file.proof.verdict}" for file in files if file.proof is not None)
+        seconds = round(time.monotonic() - begun, 1)
+        return Try(recipe.name, recipe.to_dict(), tuple(files), seconds, outcome, model=path)
+
+    def _tried(self, candidate: Candidate, recipe: Recipe, key: str) -> Try:
+        begun = time.monotonic()
+        folder = self.folder / "tries" / f"{recipe.name}-{key}"
+        folder.mkdir(parents=True, exist_ok=True)
+        files: tuple[TriedFile, ...] = ()
+        outcome = ""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a proposal that nobody made
+                done = run(recipe, self.model, self.data, folder=folder, stage=self._stage)
+            files = tuple(self._file(form, done.artifacts[f"model.{form}"].path, self.judge) for form in self.formats)
+        except (ValueError, RuntimeError, FloatingPointError) as error:
+            outcome = f"failed: {type(error).__name__}: {told(error)}"
+        made = Try(candidate.name, recipe.to_dict(), files, 0.0, outcome, key, folder / MODEL)
+        outcome = outcome or self._outcome(made)
+        return dataclasses.replace(made, seconds=round(time.monotonic() - begun, 1), outcome=outcome)
+
+    def _file(self, name: str, path: pathlib.Path, judge: Judge | None) -> TriedFile:
+        content = path.read_bytes()
+        selection = None if judge is None else judge(path, self.budget, early=True)
+        ms = benchmark(path, self.judge.x, seconds=0.5).median_ms if self.minimize == "latency" else None
+        return TriedFile(name, path, len(content), len(zlib.compress(content, 9)), ms, selection)
+
+    def _outcome(self, tried: Try) -> str:
+        """Return in words whether files promise to hold: once, if all do."""
+        said = {
+            file.format: "promises to hold" if self.promises(tried, file.format) else "loses too much"
+            for file in tried.files
+        }
+        return (
+            next(iter(said.values()))
+            if len(set(said.values())) == 1
+            else ", ".join(f".{a} {b}" for a, b in said.items())
+        )
+
+    @contextlib.contextmanager
+    def _stage(self, text: str, epochs: int = 0) -> Iterator[Sequence[keras.callbacks.Callback]]:
+        yield (_Watch(self.deadline),) if epochs and math.isfinite(self.max_seconds) else ()
