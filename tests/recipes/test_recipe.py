@@ -90,6 +90,7 @@ CHANNELS = {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel
         ([{"step": "export", "files": ["a/b.onnx"]}], "names, without a folder"),
         ([EXPORT, {"step": "load"}], r"At steps\[1\]: Expected `load` as the first"),
         ([{"step": "prune", "config": 0.5}, {"step": "shrink"}], "Received: a `prune` of single weights"),
+        ([{"step": "finetune", "reestimate_batch_norm": True}], "Expected reestimate_batch_norm behind `quantize`"),
         ([{"step": "shrink"}], r"At steps\[0\]: Expected `shrink` behind a `prune` of channels.*no `prune`"),
         ([CHANNELS, QUANTIZE, {"step": "shrink"}], "Expected `shrink` in front of"),
         ([CHANNELS, {"step": "shrink"}, {"step": "shrink"}], "Received: twice"),

@@ -166,3 +166,20 @@ def test_what_does_not_fit_is_refused_before_any_work(model, data, tmp_path):
     with pytest.raises(ValueError, match="by 'movement', which looks at gradients"):
         recipe({"step": "prune", "config": {"sparsity": 0.5, "criterion": "movement"}})
     assert not folder.exists()
+
+
+def test_statistics_of_batch_normalization_after_a_training_are_those_of_its_weights(data, tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((6,)), L.Dense(8, use_bias=False), L.BatchNormalization(name="norm"), L.ReLU(), L.Dense(3)]
+    model = keras.Sequential(layers, name="normed")
+    few = {"step": "quantize", "config": {"weights": {"bits": 2, "range": "learned"}}}
+    off = {}
+    for anew in (True, False):
+        steps = few, {"step": "finetune", **TRAINING, "reestimate_batch_norm": anew}
+        made = run(recipe(*steps, name="few"), model, data, folder=tmp_path / str(anew)).model
+        variance = made.get_layer("norm").moving_variance
+        before = keras.ops.convert_to_numpy(variance)
+        # Kernels are rounded as they are folded: other statistics round a few otherwise.
+        tfc.reestimate_batch_norm(made, data.train.drawn(64))
+        off[anew] = np.abs(keras.ops.convert_to_numpy(variance) / before - 1).max()
+    assert off[True] < 0.1 < off[False]

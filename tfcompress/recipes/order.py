@@ -43,7 +43,7 @@ def check_order(steps: Sequence[Step]) -> None:
     for place, step in enumerate(steps):
         if said := _gradients(place, steps):
             raise WrongOrder(place, said)
-        for check in (_place, _change, _shrink, _distill, _export, _report):
+        for check in (_place, _change, _shrink, _distill, _statistics, _export, _report):
             said = check(step, steps[:place])
             if said:
                 raise WrongOrder(place, said)
@@ -104,6 +104,12 @@ def _distill(step: Step, before: Sequence[Step]) -> str:
             "Expected `distill` behind `prune`, `cluster` or `quantize`: the changed model learns from the one before. "
             "Received: none of these. Take `finetune`."
         )
+    return ""
+
+
+def _statistics(step: Step, before: Sequence[Step]) -> str:
+    if isinstance(step, Training) and step.reestimate_batch_norm and not any(isinstance(x, Quantize) for x in before):
+        return "Expected reestimate_batch_norm behind `quantize` alone. Received: it without one. Leave it out."
     return ""
 
 

@@ -196,17 +196,21 @@ class Training(Step, frozen=True):
         epochs: `None`: 10, and more of few samples, until there are 400 steps.
         batch_size: Samples per training step.
         learning_rate: Adam's at the beginning; it falls as half a cosine to a hundredth.
+        reestimate_batch_norm: Of a quantized model: whether batch normalization gets the statistics of its weights as
+            they are after the training, on samples of the training data.
     """
 
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float = 2e-4
+    reestimate_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
             check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size)
         check_number("learning_rate", self.learning_rate, 0, above=True)
+        check_flag("reestimate_batch_norm", self.reestimate_batch_norm)
 
 
 class Finetune(Training, frozen=True, tag="finetune"):

@@ -12,8 +12,12 @@ from tfcompress.data.dataset import Dataset
 from tfcompress.distillation import distill
 from tfcompress.pipeline.checkpoints import Backup
 from tfcompress.pipeline.training import enough_epochs, fit, steps_per_epoch
+from tfcompress.quantization import reestimate_batch_norm
 from tfcompress.recipes.steps import Cluster, Distill, Prune, Quantize, Step, Training
 from tfcompress.recipes.written_configs import whole_sparsity
+
+STATISTICS = 4096
+"""Samples of the training data, for statistics of batch normalization."""
 
 
 def epochs_of(step: Training, data: Dataset) -> int:
@@ -68,6 +72,8 @@ def train(
         callbacks=callbacks,
         backup=backup,
     )
+    if step.reestimate_batch_norm:
+        reestimate_batch_norm(model, data.train.drawn(STATISTICS, seed), batch_size=step.batch_size)
 
 
 def said(step: Training, before: Sequence[Step], made: bool) -> str:
