@@ -78,3 +78,16 @@ def test_what_does_not_fit_together_is_refused_before_any_work():
         tfc.allocate(model, x, size="10kB", formats="h5")
     with pytest.raises(ValueError, match="isn't quantized"):
         tfc.allocate(tfc.quantize(model, "int8_weights"), x, size="10kB")
+
+
+@pytest.mark.rare
+def test_layers_are_timed_by_themselves_and_the_fastest_are_chosen():
+    model, x = odd_model(), images()
+    allocator = Allocator(model, x, formats="tflite", choices=["float", "int8", "int4"], samples=48)
+    found = allocator.allocate(max_rise=1e3, minimize="latency")
+    for row in found.rows:
+        times = allocator.latencies()[row.layer]
+        assert row.ms == min(times.values()) and row.ms > 0
+    assert "ms" in found.table()
+    with pytest.raises(ValueError, match="max_rise= with minimize"):
+        allocator.allocate(size="10kB", minimize="latency")

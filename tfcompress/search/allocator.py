@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import check_count, check_number
+from tfcompress.core.arguments import check_choice, check_count, check_number
 from tfcompress.core.integer_programme import Solution, TooTight, solve
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.replicas import place_of
@@ -27,6 +27,7 @@ from tfcompress.search.allocation import Allocation, LayerAllocation
 from tfcompress.search.changed_kernels import units_of
 from tfcompress.search.choices import FLOAT, WIDE, Choice, base_config, check_format, choices_for
 from tfcompress.search.file_costs import EXPORT, Costs, file_costs, measured
+from tfcompress.search.latency_costs import Latencies, latency_costs
 from tfcompress.search.scores import SAMPLES, scores
 from tfcompress.search.sizes import check_size, in_words
 
@@ -112,6 +113,8 @@ class Allocator:
             self._add_activations(layers, batch_size, how)
         self.costs: dict[str, Costs] = {kind: file_costs(kind, self.units, stored, self.base) for kind in self.formats}
         self._rest: dict[str, float] = {}
+        self._flat = flat
+        self._latencies: Latencies | None = None
         self._rest_guess = 4.0 * sum(math.prod(weight.shape) for weight in model.weights) - 4.0 * sum(
             unit.size for unit in self.units
         )
@@ -130,7 +133,17 @@ class Allocator:
                 if choice.bits not in MORE:
                     self.scores[name][choice] += rise
 
-    def allocate(self, *, size: int | str | None = None, max_rise: float | None = None) -> Allocation:
+    def latencies(self) -> Latencies:
+        """Return the milliseconds of each choice for each layer, in the runtime of the first format; timed once."""
+        if self._latencies is None:
+            kind = self.formats[0]
+            how: dict[str, Any] = {"choices": self.choices, "base": self.base, "data": self.data}
+            self._latencies = latency_costs(kind, self._flat, self.units, **how)
+        return self._latencies
+
+    def allocate(
+        self, *, size: int | str | None = None, max_rise: float | None = None, minimize: str = "size"
+    ) -> Allocation:
         """Return what each layer gets.
 
         Args:
@@ -138,15 +151,20 @@ class Allocator:
                 of bytes, or "200kB". The expected rise of the loss is the least that there is with it; a file was
                 written of what is returned, which is no larger.
             max_rise: The expected rise of the loss, at most, in place of a size: the files are the smallest then.
+            minimize: With `max_rise`: "size"; or "latency": the sum of the medians of all layers, each timed by itself
+                in the runtime of the first format. Timing takes a while, and a machine that does nothing else.
 
         Raises:
             ValueError: If none or both are given, one is out of its range, or no file is so small: the message says
                 what the smallest takes.
         """
+        check_choice("minimize", minimize, ("size", "latency"))
+        if minimize == "latency" and max_rise is None:
+            raise ValueError("Expected max_rise= with minimize='latency'. Received: none. Say what may be lost for it.")
         if (size is None) == (max_rise is None):
             raise ValueError(f"Expected size= or max_rise=. Received: size={size!r}, max_rise={max_rise!r}.")
         if max_rise is not None:
-            return self._with_rise(check_number("max_rise", max_rise, 0))
+            return self._with_rise(check_number("max_rise", max_rise, 0), minimize)
         limit = check_size(size)
         best: tuple[float, Allocation] | None = None
         seen: dict[tuple[int, ...], Mapping[str, int]] = {}
@@ -163,11 +181,11 @@ class Allocator:
                 best = found.value, made
         return best[1] if best is not None else self._smallest(limit)
 
-    def _with_rise(self, most: float) -> Allocation:
-        objective = [
-            [sum(self.costs[kind][unit.name][choice] for kind in self.formats) for choice in self.choices]
-            for unit in self.units
-        ]
+    def _with_rise(self, most: float, minimize: str) -> Allocation:
+        costs: Sequence[Mapping[str, Mapping[Choice, float]]] = [self.costs[kind] for kind in self.formats]
+        if minimize == "latency":
+            costs = [self.latencies()]
+        objective = [[sum(one[unit.name][choice] for one in costs) for choice in self.choices] for unit in self.units]
         try:
             found = solve(objective, [(self._scores(), most)])
         except TooTight as error:
@@ -249,6 +267,7 @@ class Allocator:
                 {kind: self.costs[kind][unit.name][chosen[unit.name]] for kind in self.formats},
                 self.scores[unit.name][chosen[unit.name]],
                 unit.size,
+                None if self._latencies is None else self._latencies[unit.name][chosen[unit.name]],
             )
             for unit in self.units
         )
