@@ -158,6 +158,7 @@ def compress(
         return _of_recipe(recipe, trials, prover)
     dose = _dose(parts.data, batch_size, learning_rate) if train else None
     inputs = parts.data.train.drawn(CALIBRATION, seed)
+    trials.said = lambda _: _reported(trials).report.to_markdown(folder / "report.md", overwrite=True)
     with _shown(trials, progress):
         rungs = Ladder(model, inputs, loss_for(model, parts.data), forms, seed)
         ended = _ended(lambda: Staircase(trials, dose, inputs, rungs).climb())
@@ -247,19 +248,29 @@ def _of_recipe(recipe: Recipe, trials: Trials, prover: Judge) -> Result:
     done = run(recipe, trials.model, trials.data, folder=trials.folder)
     tried = trials.judged(recipe, done, prover, budget)
     kept = {file.format: file for file in tried.files if file.proof and file.proof.verdict in ("holds", "no budget")}
-    result = Result(
+    result = _reported(
+        trials,
         artifacts={name: done.artifacts[name] for name in kept},
         judgements={name: file.proof for name, file in kept.items() if file.proof is not None},
         tries=(tried,),
-        budget=budget,
-        minimize=trials.minimize,
         formats=tuple(file.format for file in tried.files),
-        folder=trials.folder,
         model_path=tried.model,
         about={**trials.about, "recipe": recipe.name},
     )
     result.write()
     return result
+
+
+def _reported(trials: Trials, **found: Any) -> Result:
+    """Return a result of the tries that there are, and of what else was found."""
+    given: dict[str, Any] = {"artifacts": {}, "judgements": {}, "tries": tuple(trials.tries), "about": trials.about}
+    given["formats"] = trials.formats
+    return Result(
+        budget=None if trials.budget == math.inf else trials.budget,
+        minimize=trials.minimize,
+        folder=trials.folder,
+        **{**given, **found},
+    )
 
 
 def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
@@ -278,18 +289,7 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
     if model is not None:
         shutil.copyfile(model, trials.folder / "model.keras")
         model = trials.folder / "model.keras"
-    result = Result(
-        artifacts=artifacts,
-        judgements=judgements,
-        tries=tuple(trials.tries),
-        budget=None if trials.budget == math.inf else trials.budget,
-        minimize=trials.minimize,
-        formats=trials.formats,
-        folder=trials.folder,
-        model_path=model,
-        ended=ended,
-        about=trials.about,
-    )
+    result = _reported(trials, artifacts=artifacts, judgements=judgements, model_path=model, ended=ended)
     result.write()
     return result
 
