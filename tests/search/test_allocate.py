@@ -8,7 +8,7 @@ import pytest
 
 import tfcompress as tfc
 from tests.search.allocation_models import clusters, images, odd_model, trained_model
-from tfcompress.recipes.steps import Cluster, Prune, Quantize
+from tfcompress.pruning.prune import update_masks
 from tfcompress.search.allocator import Allocator
 from tfcompress.search.file_costs import EXPORT
 
@@ -31,9 +31,11 @@ def test_files_keep_within_the_size_and_a_larger_size_is_no_worse(tmp_path):
     assert found[0].score > found[1].score
     assert "conv" in found[0].table() and found[0].mean_bits < found[1].mean_bits
     # What a recipe's steps hold.
-    for config, step in ((found[0].prune, Prune), (found[0].cluster, Cluster), (found[0].quantize, Quantize)):
-        if config is not None:
-            assert step(config=config).read(10).configs.keys() == config.configs.keys()
+    configs = [one for one in (found[0].prune, found[0].cluster, found[0].quantize) if one is not None]
+    for config, step in zip(configs, found[0].steps, strict=True):
+        assert step.read(10).configs.keys() == config.configs.keys()
+    recipe = tfc.Recipe(name="small", when="The file must be small.", steps=found[0].steps)
+    assert tfc.Recipe.from_dict(recipe.to_dict()) == recipe
 
 
 def test_auto_gives_each_layer_a_width_so_that_the_file_is_no_larger(tmp_path):
@@ -91,3 +93,15 @@ def test_layers_are_timed_by_themselves_and_the_fastest_are_chosen():
     assert "ms" in found.table()
     with pytest.raises(ValueError, match="max_rise= with minimize"):
         allocator.allocate(size="10kB", minimize="latency")
+
+
+def test_pruned_and_clustered_models_keep_their_zeros_and_values():
+    model, (x, _) = trained_model(), clusters()
+    pruned = tfc.prune(model, tfc.PruneConfig(tfc.OneShot(0.5, 0)), layers=["a", "b"])
+    update_masks(pruned)
+    allocator = Allocator(pruned, x, formats="onnx", samples=64)
+    assert not [one for one in allocator.choices if one.sparsity]
+    found = allocator.allocate(max_rise=0.05)
+    assert tfc.sparsity(tfc.strip(found.apply(pruned, x))) > 0.4
+    with pytest.raises(ValueError, match="clustered already"):
+        Allocator(tfc.cluster(model, 8), x, choices=["4 values"])

@@ -14,6 +14,7 @@ from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.pruning.prune import prune, update_masks
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
+from tfcompress.recipes.steps import Cluster, Prune, Quantize, Step
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import significant, to_text
 from tfcompress.search.choices import FLOAT, Choice
@@ -91,6 +92,12 @@ class Allocation(Document):
             return None
         named = {name: row.choice.quantize(self.base) for row in self.rows for name in row.layers}
         return LayerConfigs({re.escape(name): config for name, config in named.items()})
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of a recipe that prunes, clusters and quantizes so; what is to be trained goes between them."""
+        given = ((Prune, self.prune), (Cluster, self.cluster), (Quantize, self.quantize))
+        return tuple(kind(config=config) for kind, config in given if config is not None)
 
     def _configs(self, config_of: Callable[[Choice], Any]) -> LayerConfigs | None:
         named = {name: config_of(row.choice) for row in self.rows for name in row.layers}

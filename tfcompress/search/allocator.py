@@ -15,13 +15,16 @@ from tfcompress.core.arguments import check_choice, check_count, check_number
 from tfcompress.core.integer_programme import Solution, TooTight, solve
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.replicas import place_of
+from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.data.model_batches import again, check_batch_size
 from tfcompress.export import export
 from tfcompress.graph import LayerChoice, check_built, rebuild
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers
+from tfcompress.pruning.mask import Mask
 from tfcompress.quantization.preconditions import check_finite
 from tfcompress.quantization.quantize import is_quantized, quantize
+from tfcompress.quantization.weights.codebook import Codebook
 from tfcompress.search.activation_scores import activation_scores
 from tfcompress.search.allocation import Allocation, LayerAllocation
 from tfcompress.search.changed_kernels import units_of
@@ -99,6 +102,7 @@ class Allocator:
                 f"Expected a model that isn't quantized. Received: {model.name!r}, which is. Take the one that it was "
                 "made of."
             )
+        self.choices = _left(self.choices, model)
         if data is None:
             raise ValueError("Expected data, inputs on which the layers are scored. Received: None.")
         self.model, self.data = model, again(data)
@@ -272,3 +276,17 @@ class Allocator:
             for unit in self.units
         )
         return Allocation(rows, dict(sizes), limit, self.base, found.gap, found.seconds)
+
+
+def _left(choices: Sequence[Choice], model: keras.Model) -> tuple[Choice, ...]:
+    """Return the choices that a model has room for: one that is pruned or clustered already isn't once more."""
+    transforms = [one for layer in wrapped_layers(model) for _, one in layer.transforms]
+    pruned = any(isinstance(one, Mask) for one in transforms)
+    clustered = any(isinstance(one, Codebook) for one in transforms)
+    found = tuple(one for one in choices if not (pruned and one.sparsity) and not (clustered and one.table))
+    if not found:
+        raise ValueError(
+            f"Expected choices that a model has room for. Received: {', '.join(map(str, choices))}, and one that is "
+            f"{'pruned' if pruned else 'clustered'} already. Allow widths, such as 'int8'."
+        )
+    return found
