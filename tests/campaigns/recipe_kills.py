@@ -34,10 +34,9 @@ RECIPE = Recipe.from_dict(
             {"step": "prune", "config": 0.5},
             {"step": "finetune", "epochs": 3, "batch_size": 4, "learning_rate": 0.005},
             {"step": "export", "files": ["pruned.keras", "pruned.onnx"]},
-            {"step": "cluster", "config": 9},
             {"step": "quantize", "config": "int8"},
             {"step": "distill", "epochs": 3, "batch_size": 4, "learning_rate": 0.001},
-            {"step": "export", "files": ["int8.tflite", "int8.onnx"]},
+            {"step": "export", "files": ["int8.onnx"]},
         ],
     }
 )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+import tfcompress as tfc
 from tests.cli.conftest import ROOT
 from tfcompress.cli.flags import (
     FLAGS,
@@ -99,6 +100,11 @@ def test_a_dry_run_says_what_would_be_done(name, flags, text, files, workshop, s
 def test_a_dry_run_finds_what_is_wrong(name, flags, workshop, script):
     flags = ["--model=model.keras", "--data=data.npz", *flags, "--dry_run"]
     assert script(name, *flags, code=1, cwd=workshop).stderr.startswith("error: ")
+
+
+def test_recipes_that_have_a_name_are_listed(script):
+    lines = script("compress", "--recipe=help").stdout.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(tfc.Recipe.library())
 
 
 def test_configs_of_a_file_are_those_of_layers(workshop, tmp_path, script):

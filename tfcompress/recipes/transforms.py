@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import warnings
 from collections.abc import Callable
 from functools import singledispatch
@@ -41,12 +42,14 @@ class Circumstances:
         training: Steps of the training behind it, in which it takes effect; 0: at once.
         seed: Of the recipe.
         trial: Whether only its configs are tried: nothing is found by data.
+        folder: Where it can keep what it goes on with if it is killed; `None`: nowhere.
     """
 
     data: Dataset | None
     training: int
     seed: int
     trial: bool
+    folder: pathlib.Path | None = None
 
 
 def is_changing(step: Step) -> bool:
@@ -116,6 +119,7 @@ def _(step: Quantize, model: keras.Model, how: Circumstances) -> keras.Model:
     kept = keep_values(_keeping_zeros(model, how), preserve_sparsity=True)
     if how.trial or how.data is None:
         return quantize(kept, config, None, step.layers)
+    method = step.method and dataclasses.replace(step.method, folder=how.folder)
     return quantize(
         kept,
         config,
@@ -123,7 +127,7 @@ def _(step: Quantize, model: keras.Model, how: Circumstances) -> keras.Model:
         step.layers,
         correct_bias=step.correct_bias,
         reestimate_batch_norm=step.reestimate_batch_norm,
-        rounding=step.method or "nearest",
+        rounding=method or "nearest",
     )
 
 

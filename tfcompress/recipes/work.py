@@ -11,13 +11,14 @@ from typing import Any
 import keras
 
 from tfcompress.core.atomic_files import save
+from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation import Report as Comparison
 from tfcompress.evaluation import compare, evaluate
 from tfcompress.evaluation.open_predictor import Saved
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.export import Artifact, export
-from tfcompress.graph import strip
+from tfcompress.graph.strip import stripped
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.quantization.quantize import is_quantized
@@ -110,7 +111,9 @@ class Work:
     @singledispatchmethod
     def _do(self, step: Step) -> dict[str, int] | None:
         """Do a step, and return the bytes of the files that it wrote."""
-        how = Circumstances(self.data, steps_after(self.recipe, self.place, self.data), self.recipe.seed, trial=False)
+        kept = self.resume.folder / f"{self.place + 1:02d}_{step.called()}"
+        steps = steps_after(self.recipe, self.place, self.data)
+        how = Circumstances(self.data, steps, self.recipe.seed, trial=False, folder=kept)
         text = step.called()
         if isinstance(step, Quantize) and isinstance(step.config, str):
             text = f"quantize to {step.config}"
@@ -141,7 +144,7 @@ class Work:
 
     @_do.register
     def _(self, step: Export) -> dict[str, int] | None:
-        plain = self.model if is_quantized(self.model) else strip(self.model)
+        plain = self.model if is_quantized(self.model) else self._plain()
         in_onnx: dict[str, Any] = {"opset": step.opset, "weights": step.weights}
         in_tflite: dict[str, Any] = {"sparse": step.sparse, "prefer": step.prefer}
         seen = True if self.data is None else self.data.test.first(SEEN)
@@ -162,6 +165,11 @@ class Work:
                     **(in_onnx if path.suffix == ".onnx" else in_tflite),
                 )
         return {name: (self.folder / name).stat().st_size for name in step.files}
+
+    def _plain(self) -> keras.Model:
+        """Return the model without wrappers: functional, also where it was made of a Sequential in this process."""
+        warn_of_remarks(self.model)
+        return stripped(self.model)
 
     @_do.register
     def _(self, step: Report) -> dict[str, int] | None:
