@@ -42,6 +42,7 @@ RIGHT = {
     "evaluate": ["--models=model.keras", "--data=data.npz"],
     "benchmark": ["--models=model.keras"],
     "sensitivity": ["--model=model.keras", "--data=data.npz", "--output=out.json"],
+    "search": ["--model=model.keras", "--data=data.npz", "--recipe=space.yaml", "--output_dir=.", "--trials=1"],
     "inspect": ["--model=model.keras"],
 }
 WRONG = {

@@ -48,6 +48,8 @@ def workshop(tmp_path_factory):
     (folder / "precision.yaml").write_text(".*: mixed_bfloat16\n")
     parts = "prune: {hidden: 0.5}\ncluster: {hidden: 3}\nquantize: {logits: null, '.*': {weights: {bits: 4}}}\n"
     (folder / "all.yaml").write_text(parts)
+    steps = "[{step: quantize, config: {choice: [int8, int8_weights]}}, {step: export, files: [a.onnx]}]"
+    (folder / "space.yaml").write_text(f"name: space\nsteps: {steps}\n")
     steps = "[{step: prune, config: 0.5}, {step: finetune}, {step: quantize}, {step: export, files: [a.onnx]}]"
     (folder / "recipe.yaml").write_text(f"name: mine\nsteps: {steps}\n")
     return folder
@@ -64,6 +66,8 @@ RUNS = [
     ("evaluate", ["--models=model.keras", "--markdown=o.md"], "Would evaluate 1 model", ["o.md"]),
     ("benchmark", ["--models=model.keras"], "Would time 1 model", []),
     ("sensitivity", ["--output=o.json", "--bits=4,8"], "accuracy on data 5 times", ["o.json", "o.png", "o.html"]),
+    ("search", ["--output_dir=.", "--name=o", "--recipe=space.yaml"], "Would try 2 of 2 recipes of space on data",
+     ["o/report.html"]),
     ("compress", ["--output_dir=.", "--name=o"], "80% zeros, int8", ["o/dense.keras", "o/report.md", "o/report.html"]),
     ("compress", ["--output_dir=.", "--name=o", "--config=all.yaml"], "50% zeros, 3 values, int8x4",
      ["o/pruned_int8.onnx"]),
@@ -93,6 +97,7 @@ def test_a_dry_run_says_what_would_be_done(name, flags, text, files, workshop, s
         ("cluster", ["--output=o.keras", "--config=prune.yaml"]),
         ("quantize", ["--output=o.keras", "--outputs=none/o.onnx"]),
         ("convert", ["--outputs=model.onnx", "--data=prune.yaml"]),
+        ("search", ["--name=o", "--recipe=recipe.yaml"]),
         ("compress", ["--name=o", "--layers=none"]),
         ("compress", ["--name=o", "--config=prune.yaml"]),
     ],

@@ -15,7 +15,7 @@ import pytest
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.search import small_search
-from tfcompress.search import killed_trials, study
+from tfcompress.search import killed_trials, samplers, study
 from tfcompress.search.killed_trials import LOCK
 from tfcompress.search.optuna_storage import open_storage
 from tfcompress.search.study import search
@@ -122,6 +122,12 @@ def test_what_runs_elsewhere_is_left_alone_until_it_is_silent(made, quick, tmp_p
 def test_of_a_small_space_each_recipe_is_tried_once(made, quick, tmp_path):
     report = tried(made, tmp_path, trials=9, space=FINITE)
     assert sorted(one["quantize.config"] for one in report.parameters) == ["int8", "int8_weights"]
+
+
+def test_what_was_tried_is_not_run_again(made, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(samplers, "EACH", 1)
+    report = tried(made, tmp_path, trials=9, space=FINITE)
+    assert len(report.tries) == len(quick) == 2
 
 
 def test_a_budget_is_shown_on_other_samples(made, quick, tmp_path):

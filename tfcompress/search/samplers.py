@@ -10,9 +10,12 @@ from tfcompress.search.killed_trials import AGAIN, first_number
 from tfcompress.search.optuna_storage import optuna
 from tfcompress.search.space import Parameter, SearchSpace
 
+EACH = 64
+"""Recipes of a space, of which each is tried once; of more, those are drawn that promise most."""
 
-def sampler_for(space: SearchSpace, trials: int, seed: int) -> Any:
-    """Return what draws trials: of a space with no more recipes than trials each once, else as Optuna's TPE does.
+
+def sampler_for(space: SearchSpace, seed: int) -> Any:
+    """Return what draws trials: of a space of at most 64 recipes each once, else as Optuna's TPE does.
 
     TPE (Bergstra et al., 2011; of several objectives Ozaki et al., 2020) is made anew for each trial, seeded by the
     seed and by how many trials there were before: one process gives the same trials again, killed in between or not,
@@ -20,15 +23,13 @@ def sampler_for(space: SearchSpace, trials: int, seed: int) -> Any:
 
     Args:
         space: of the search.
-        trials: how many there are to be.
         seed: of the search.
     """
     base: Any = optuna().samplers.BaseSampler
-    size = space.size
     recipes: list[dict[str, Any]] = []
-    if size is not None and size <= trials:
+    if most_trials(space) is not None:
         recipes = list(space.all())
-        recipes = [recipes[place] for place in np.random.default_rng(seed).permutation(size)]
+        recipes = [recipes[place] for place in np.random.default_rng(seed).permutation(len(recipes))]
 
     class Seeded(base):
         def __init__(self) -> None:
@@ -58,6 +59,11 @@ def sampler_for(space: SearchSpace, trials: int, seed: int) -> Any:
             self.inner.after_trial(study, trial, state, values)
 
     return Seeded()
+
+
+def most_trials(space: SearchSpace) -> int | None:
+    """Return how many trials of a space there are at most; `None`: any number."""
+    return space.size if space.size is not None and space.size <= EACH else None
 
 
 def suggested(trial: Any, parameter: Parameter) -> Any:

@@ -34,7 +34,7 @@ from tfcompress.search.killed_trials import folder_name, running, take_up, was_k
 from tfcompress.search.optuna_storage import open_storage, optuna
 from tfcompress.search.pareto import OBJECTIVES
 from tfcompress.search.report import SearchReport
-from tfcompress.search.samplers import sampler_for, suggested
+from tfcompress.search.samplers import most_trials, sampler_for, suggested
 from tfcompress.search.space import SearchSpace, judged_files
 from tfcompress.search.tries import TriedFile, Try
 from tfcompress.search.validation import parts_of
@@ -42,7 +42,7 @@ from tfcompress.search.validation import parts_of
 FINGERPRINT = "tfcompress"
 """What a study knows of what is searched."""
 
-FILES, SECONDS, OUTCOME = "files", "seconds", "outcome"
+FILES, SECONDS, OUTCOME, SAME = "files", "seconds", "outcome", "same"
 """What a study knows of a trial that is done."""
 
 SECONDS_BETWEEN = 10.0
@@ -87,8 +87,8 @@ def search(
         validation: likewise, other samples; `None`: the test part of a `Dataset`.
         objectives: what is to be small, one or several of "drop" (by how much the metric is worse than the float
             model's), "size" (bytes), "zip" (bytes, deflated) and "latency" (ms).
-        trials: how many there are to be, those of all processes and of earlier calls together; of a finite space that
-            is smaller, all its recipes are tried, each once.
+        trials: how many there are to be, those of all processes and of earlier calls together; of a space of at most
+            64 recipes each is tried once.
         max_drop: the largest drop of interest, in points of shares, else in the metric's own unit: judging ends early
             where a file is worse, the search keeps away from such, and the smallest file is chosen that is shown to
             keep it.
@@ -132,14 +132,14 @@ def search(
     settings = [found.to_dict(), list(wanted), max_drop, file, str(metric), seed, parts.digest]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update((digest_of_model(model) + digest_of_data(parts.data)).encode())
-    count = min(trials, found.size or trials)
+    count = min(trials, most_trials(found) or trials)
     earlier = sorted(folder.glob("trial-*"))
     study = _open(
         open_storage(storage, folder),
         name or found.name,
         digest.hexdigest(),
         objectives=wanted,
-        sampler=sampler or sampler_for(found, count, seed),
+        sampler=sampler or sampler_for(found, seed),
     )
     if earlier and not study.get_trials(deepcopy=False):
         raise FileExistsError(
@@ -271,6 +271,8 @@ class _Work:
             files: list[TriedFile] = []
             try:
                 recipe = self.space.ask(lambda parameter: suggested(trial, parameter))
+                if self._repeats(trial):
+                    return
                 place = self.folder / folder_name(trial)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of a proposal that nobody made
@@ -291,6 +293,18 @@ class _Work:
             # Of a process that was taken for killed another has made a trial: what it found isn't told.
             with contextlib.suppress(optuna().exceptions.UpdateFinishedTrialError):
                 self.study.tell(trial, values, state=state, skip_if_finished=True)
+
+    def _repeats(self, trial: Any) -> bool:
+        """Take what a trial with the same parameters found, if there is one: a run would give the same bytes."""
+        states = optuna().trial.TrialState
+        done = self.study.get_trials(deepcopy=False, states=(states.COMPLETE,))
+        same = next((one for one in done if one.params == trial.params), None)
+        if same is not None:
+            trial.set_user_attr(SAME, same.number)
+            for name, value in same.constraints.items():
+                trial.set_constraint(name, value)
+            self.study.tell(trial, same.values)
+        return same is not None
 
     def _values(self, file: TriedFile) -> list[float]:
         assert file.selection is not None
@@ -326,6 +340,7 @@ class _Work:
         states = optuna().trial.TrialState
         trials = self.study.get_trials(deepcopy=False)
         done = [one for one in trials if one.state.is_finished() and not was_killed(one, trials)]
+        done = [one for one in done if SAME not in one.user_attrs]
         still = sum(one.state == states.RUNNING for one in trials)
         others = (
             f"{still} more {'is' if still == 1 else 'are'} running in other processes" if still and not ended else ""

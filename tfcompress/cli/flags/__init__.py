@@ -22,6 +22,7 @@ from tfcompress.cli.flags import (
     model_flags,
     pruning_flags,
     quantization_flags,
+    search_flags,
     training_flags,
 )
 from tfcompress.cli.flags.flag import Flag
@@ -39,6 +40,7 @@ GROUPS = {
         budget_flags,
         export_flags,
         measuring_flags,
+        search_flags,
         machine_flags,
         general_flags,
     )

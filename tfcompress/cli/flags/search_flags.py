@@ -1,0 +1,51 @@
+"""Flags of a search over the parameters of a recipe."""
+
+from __future__ import annotations
+
+from tfcompress.cli.flags.flag import Flag
+
+TITLE = "Search"
+
+OBJECTIVES = ("drop", "size", "zip", "latency")
+
+FLAGS = {
+    "space": Flag(
+        "A recipe, .yaml or .json, in which fields are {choice: [4, 8]} or {low: 0.5, high: 0.9}, with log: true or "
+        "step: 0.1, or a step is {choice: [null, {step: cluster, config: 16}]}.",
+        shown="FILE",
+        called="recipe",
+    ),
+    "trials": Flag(
+        "Trials, those of all processes and of earlier calls together; of a space of at most 64 recipes each once.",
+        50,
+        "integer",
+        "N",
+        1,
+        1_000_000,
+    ),
+    "objectives": Flag(
+        "What is to be small, between commas: drop (of the metric), size, zip (deflated), latency.",
+        ["drop", "size"],
+        "list",
+        "drop,size",
+        valid=lambda given: given is None or set(given) <= set(OBJECTIVES),
+        wanted=f"Expected --objectives of {', '.join(OBJECTIVES)}.",
+    ),
+    "storage": Flag(
+        "Where the study is kept, by default a journal in its folder: a .journal file, sqlite:///search.db or another "
+        "database, grpc://host:port of Optuna's server. The same command with the same storage joins in.",
+        shown="PLACE",
+    ),
+    "drop_limit": Flag(
+        "The largest drop of interest, in points of accuracy, else in the metric's own unit: files that are worse "
+        "aren't judged to the end, and the smallest is chosen that is shown to keep it.",
+        None,
+        "number",
+        "POINTS",
+        0.0,
+        1e12,
+        called="max_drop",
+        valid=lambda value: value is None or value > 0,
+        wanted="Expected --max_drop above 0, in points of accuracy.",
+    ),
+}
