@@ -19,10 +19,15 @@ ALIKE = 0.02
 """By which share costs may differ for one of two files to be enough."""
 
 
+ANCHORS = 2
+"""How many of the largest files are judged in any case: what there is to fall back on."""
+
+
 def sequence(trials: Trials, form: str) -> list[Try]:
     """Return tries whose file of a format promises to hold, the largest first: what saves less loses less.
 
-    Of several of about the same cost it is the one that is expected to lose least.
+    Of several of about the same cost it is the one that is expected to lose least. Behind the first two one is left
+    out that a smaller one is expected to beat.
     """
     found: list[tuple[float, float, Try]] = []
     for tried in trials.tries:
@@ -36,7 +41,13 @@ def sequence(trials: Trials, form: str) -> list[Try]:
                 continue
             ordered.pop()
         ordered.append((cost, bound, tried))
-    return [tried for _, _, tried in ordered]
+    kept: list[Try] = []
+    least = float("inf")
+    for place, (_, bound, tried) in reversed(list(enumerate(ordered))):
+        if place < ANCHORS or bound <= least:
+            kept.append(tried)
+        least = min(least, bound)
+    return kept[::-1]
 
 
 def prove(trials: Trials, judge: Judge, form: str) -> TriedFile | None:

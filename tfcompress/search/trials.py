@@ -120,9 +120,16 @@ class Trials:
         return tried
 
     def promises(self, tried: Try, format: str) -> bool:
-        """Return whether a file is likely to be shown to hold, by what the search chooses by."""
+        """Return whether a file may well be shown to hold, by what the search chooses by.
+
+        The drop is taken as its standard error lower than it is seen: what in truth holds isn't to be left out by
+        chance, and what doesn't is found by the proof.
+        """
         file = tried.file(format)
-        return file is not None and file.selection is not None and self.bound(file.selection) <= self.budget
+        if file is None or file.selection is None:
+            return False
+        error = file.selection.deviation / math.sqrt(file.selection.samples)
+        return file.selection.verdict != "broken" and self.bound(file.selection) - error <= self.budget
 
     def bound(self, judgement: Judgement) -> float:
         """Return the bound of the drop that the proof is expected to show."""
