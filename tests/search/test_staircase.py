@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfcompress.quantization.quantize_config import QuantizeConfig, WeightSpec
 from tfcompress.search import candidates, staircase
 from tfcompress.search.candidates import Candidate
 from tfcompress.search.staircase import Dose, Staircase
@@ -78,6 +79,18 @@ def test_the_fewest_layers_that_hurt_are_left_wider(monkeypatch: pytest.MonkeyPa
     assert tried == [
         *(f"{count} in int16 activations" for count in ("1 layer", "2 layers", "4 layers", "8 layers")),
         *(f"{count} in float" for count in ("1 layer", "2 layers", "4 layers", "3 layers")),
+    ]
+
+
+def test_layers_that_are_left_wider_stay_so_further_down(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(staircase, "damages", lambda *args: {"bad.one": 1.0, "good": 0.1, "better": 0.0})
+    rung = candidates.narrow("4 bits", {"bad\\.one": QuantizeConfig(WeightSpec(bits=4)), "good": QuantizeConfig()})
+    trials = climbed(lambda name: "16" in name or "wider" in name, ladder=[rung])
+    assert trials.names[-1] == "4 bits, 1 wider"
+    config = candidates.keeping(rung, candidates.widened(["bad.one"], "int16 activations")).steps[0].read(1)
+    assert [(key, one.weights.bits, one.activations.bits) for key, one in config.configs.items()] == [
+        ("bad\\.one", 8, 16),
+        ("good", 8, 8),
     ]
 
 

@@ -121,6 +121,12 @@ WIDER: Mapping[str, str | None] = {"int16 activations": "int16x8", "float": None
 """What layers that hurt are left in."""
 
 
+def widened(worst: Sequence[str], kind: str) -> dict[Any, QuantizeConfig | None]:
+    """Return configs of layers that hurt, by regular expressions of their names; `kind` is one of `WIDER`."""
+    config = WIDER[kind]
+    return {re.escape(name): None if config is None else QuantizeConfig.get(config) for name in worst}
+
+
 def mixed(worst: Sequence[str], kind: str) -> Candidate:
     """Return int8 with some layers wider.
 
@@ -128,12 +134,30 @@ def mixed(worst: Sequence[str], kind: str) -> Candidate:
         worst: names of these layers.
         kind: of `WIDER`.
     """
-    config = WIDER[kind]
-    wide = None if config is None else QuantizeConfig.get(config)
-    layers: dict[Any, QuantizeConfig | None] = {re.escape(name): wide for name in worst}
-    step = Quantize(config=LayerConfigs({**layers, ".*": QuantizeConfig.get("int8")}))
+    step = Quantize(config=LayerConfigs({**widened(worst, kind), ".*": QuantizeConfig.get("int8")}))
     plural = "s" * (len(worst) > 1)
     return Candidate(f"int8, {len(worst)} layer{plural} in {kind}", (step,))
+
+
+def keeping(candidate: Candidate, layers: Mapping[Any, QuantizeConfig | None]) -> Candidate:
+    """Return a candidate in which some layers are left as wide as they were found to need.
+
+    Args:
+        candidate: such as `narrow` makes.
+        layers: {regular expression: config}.
+    """
+
+    def kept(step: Step) -> Step:
+        config = step.read(1) if isinstance(step, Quantize) else None
+        if not isinstance(step, Quantize) or not isinstance(config, LayerConfigs):
+            return step
+        others = {key: one for key, one in config.configs.items() if key not in layers}
+        return _with(step, LayerConfigs({**layers, **others}))
+
+    if not layers:
+        return candidate
+    steps = tuple(map(kept, candidate.steps))
+    return dataclasses.replace(candidate, name=f"{candidate.name}, {len(layers)} wider", steps=steps)
 
 
 def wide() -> Candidate:

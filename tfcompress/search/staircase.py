@@ -48,6 +48,7 @@ class Staircase:
 
     def __init__(self, trials: Trials, dose: Dose | None, inputs: Any, ladder: Sequence[Candidate]):
         self.trials, self.dose, self.inputs, self.ladder = trials, dose, inputs, ladder
+        self.wider: dict[Any, Any] = {}
 
     def climb(self) -> None:
         """Try until it is done; what was found is in the trials, also if this is interrupted."""
@@ -67,14 +68,17 @@ class Staircase:
         for candidate in candidates.first_aid():
             if self._holds(candidate):
                 return
-        mixes = [mix for kind in WIDER if (mix := self._fewest(kind)) is not None]
-        if not mixes and not self._holds(candidates.wide()) and self.dose is not None:
+        for kind in WIDER:
+            fewest = self._fewest(kind)
+            if fewest and not self.wider:
+                self.wider = candidates.widened(fewest, kind)
+        if not self.wider and not self._holds(candidates.wide()) and self.dose is not None:
             best = self._nearest(one for one in self.trials.tries if one.name.startswith("int8"))
             if best is not None and not self._holds(self.dose.of(best)):
                 self._holds(self.dose.of(best, 3))
 
-    def _fewest(self, kind: str) -> Candidate | None:
-        """Return int8 with the fewest wider layers that promises to hold; `None`: none does.
+    def _fewest(self, kind: str) -> list[str]:
+        """Return the fewest layers which, wider than int8, let it promise to hold; none if that doesn't help.
 
         Numbers are doubled until it does, then halved between the last two.
         """
@@ -82,7 +86,7 @@ class Staircase:
         low, high = 0, 1
         while not self._holds(candidates.mixed(worst[:high], kind)):
             if high >= len(worst) - 1:
-                return None
+                return []
             low, high = high, min(2 * high, len(worst) - 1)
         while high - low > 1:
             middle = (low + high) // 2
@@ -90,7 +94,7 @@ class Staircase:
                 high = middle
             else:
                 low = middle
-        return candidates.mixed(worst[:high], kind)
+        return worst[:high]
 
     @property
     def _damages(self) -> dict[str, float]:
@@ -116,7 +120,7 @@ class Staircase:
         low, high = -1, len(self.ladder)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._holds(self.ladder[middle]):
+            if self._holds(self._rung(middle)):
                 low = middle
             else:
                 high = middle
@@ -125,12 +129,15 @@ class Staircase:
         high, stride = len(self.ladder), 2
         while high - low > 1:
             place = min(low + stride, high - 1)
-            if self._holds(self.dose.of(self.ladder[place])):
+            if self._holds(self.dose.of(self._rung(place))):
                 low = place
             else:
                 high, stride = place, 1
         if high < len(self.ladder):
-            self._holds(self.dose.of(self.ladder[high], 3))
+            self._holds(self.dose.of(self._rung(high), 3))
+
+    def _rung(self, place: int) -> Candidate:
+        return candidates.keeping(self.ladder[place], self.wider)
 
     def _faster(self) -> None:
         how = {} if self.dose is None else dataclasses.asdict(self.dose)
