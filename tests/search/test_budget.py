@@ -95,6 +95,12 @@ def test_time_that_is_over_ends_it(model, tmp_path):
     assert "no file is shown to keep the budget" in str(result)
 
 
+def test_files_of_others_stay(model, tmp_path):
+    (tmp_path / "model.onnx").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"without model\.onnx"):
+        compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+
+
 def test_a_recipe_is_judged_as_it_is(model, tmp_path):
     steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite"]}]
     recipe = tfc.Recipe.from_dict({"steps": steps})
@@ -104,6 +110,7 @@ def test_a_recipe_is_judged_as_it_is(model, tmp_path):
     judgement = result.judgements["a.tflite"]
     assert (judgement.verdict, judgement.samples) == ("no budget", 2400)
     assert judgement.drop == pytest.approx(drop_of(tmp_path / "a.tflite", VALIDATION))
+    assert (tmp_path / "budget.html").exists()
 
 
 def test_what_cannot_be_shown_is_refused_before_work(model, tmp_path):

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.arguments import check_choice, check_count, check_model, check_number, check_path, short
+from tfcompress.core.atomic_files import write_bytes
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.progress import progress as progress_bar
 from tfcompress.core.transform import read
@@ -33,7 +33,7 @@ from tfcompress.search.ladder import Ladder
 from tfcompress.search.proof import prove
 from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase
-from tfcompress.search.trials import OutOfTime, Trials
+from tfcompress.search.trials import STATE, OutOfTime, Trials
 from tfcompress.search.tries import TriedFile, Try
 from tfcompress.search.validation import Parts, parts_of
 
@@ -41,6 +41,9 @@ MOST_TRIES = 24
 """About as many as there may be: what a bar of progress is out of."""
 
 CALIBRATION = 512
+
+WRITTEN = ("model.tflite", "model.onnx", "model.keras", "report.html", "report.md", "result.json")
+"""Into the folder of a search, beside its tries."""
 
 
 @says_memory
@@ -79,8 +82,9 @@ def compress(
             other shares, else in its own unit.
         minimize: "size", bytes of a file; "zip", its bytes when it is deflated; or "latency", ms of one inference here.
         formats: "tflite", "onnx" or both; each is searched, judged and shipped by itself.
-        output_dir: where everything goes: `model.tflite`, `model.onnx`, `model.keras`, `report.md`, `result.json` and a
-            folder of tries. The same call goes on with what lies there. `None`: a new folder for temporary files.
+        output_dir: where everything goes: `model.tflite`, `model.onnx`, `model.keras`, `report.html`, `result.json` and
+            a folder of tries; of a recipe what it exports, and `budget.html`. The same call goes on with what lies
+            there. `None`: a new folder for temporary files.
         metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more is
             better. `None`: accuracy of classes, else the mean squared error.
         train: whether models may be trained, on what the float model says, where calibration isn't enough.
@@ -133,7 +137,7 @@ def compress(
         advice = "" if recipe else " A third of validation is what a search chooses by; the rest is what shows it."
         prover.check_budget(max_drop, advice=advice, share=1 if recipe else prover.samples / parts.samples)
     judge = Judge(model, parts.selection, metric, class_names=names, batch_size=batch_size)
-    folder = _folder(output_dir)
+    folder = _folder(None if output_dir is None else check_path(output_dir), searched=recipe is None)
     digest = _digest(model, parts, [max_drop, minimize, forms, str(metric), train, batch_size, learning_rate, seed])
     trials = Trials(
         model=model,
@@ -208,10 +212,16 @@ def _dose(data: Dataset, batch_size: int, learning_rate: float) -> Dose:
     return Dose(max(1, math.ceil(LEAST_STEPS / steps)), batch_size, learning_rate)
 
 
-def _folder(output_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+def _folder(output_dir: str | os.PathLike[str] | None, *, searched: bool) -> pathlib.Path:
     if output_dir is None:
         return pathlib.Path(tempfile.mkdtemp(prefix="tfcompress-"))
     folder = pathlib.Path(output_dir)
+    there = [name for name in WRITTEN if (folder / name).exists()]
+    if searched and there and not (folder / STATE).exists():
+        raise FileExistsError(
+            f"Expected a folder without {', '.join(there)}, or one of this very search. Received: {folder}. Name "
+            "another output_dir."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -257,7 +267,7 @@ def _of_recipe(recipe: Recipe, trials: Trials, prover: Judge) -> Result:
         model_path=tried.model,
         about={**trials.about, "recipe": recipe.name},
     )
-    result.write()
+    result.write("budget")  # a recipe may have a report of its own
     return result
 
 
@@ -282,13 +292,11 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
         if file is None:
             continue
         assert file.proof is not None
-        path = trials.folder / f"model.{form}"
-        shutil.copyfile(file.path, path)
+        path = write_bytes(trials.folder / f"model.{form}", file.path.read_bytes())
         artifacts[form], judgements[form] = Artifact.open(path), file.proof
         model = model or _model_of(trials.tries, file)
     if model is not None:
-        shutil.copyfile(model, trials.folder / "model.keras")
-        model = trials.folder / "model.keras"
+        model = write_bytes(trials.folder / "model.keras", model.read_bytes())
     result = _reported(trials, artifacts=artifacts, judgements=judgements, model_path=model, ended=ended)
     result.write()
     return result

@@ -115,11 +115,11 @@ class Result(Document):
             }
         )
 
-    def write(self) -> None:
-        """Write `result.json`, and the report as `report.html` and `report.md`, into the folder."""
+    def write(self, name: str = "report") -> None:
+        """Write the report as `NAME.html`, `NAME.md`, and everything as `result.json`, into the folder."""
         self.to_json(self.folder / "result.json", overwrite=True)
-        self.report.save(self.folder / "report.html", overwrite=True)
-        self.report.to_markdown(self.folder / "report.md", overwrite=True)
+        self.report.save(self.folder / f"{name}.html", overwrite=True)
+        self.report.to_markdown(self.folder / f"{name}.md", overwrite=True)
 
     def _said(self) -> list[str]:
         """Return what came of it: for each format a sentence."""

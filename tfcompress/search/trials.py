@@ -173,7 +173,9 @@ class Trials:
             dataclasses.replace(self._file(name, artifact.path, None), proof=judge(artifact.path, budget))
             for name, artifact in done.artifacts.items()
         ]
-        path = save(done.model, self.folder / MODEL, overwrite=True)
+        path = self.folder / MODEL
+        if not path.exists():  # else the recipe exports it
+            save(done.model, path)
         outcome = "; ".join(f"{file.format} {file.proof.verdict}" for file in files if file.proof is not None)
         seconds = round(time.monotonic() - begun, 1)
         return Try(recipe.name, recipe.to_dict(), tuple(files), seconds, outcome, model=path)
