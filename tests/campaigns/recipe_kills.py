@@ -84,7 +84,8 @@ def made(folder: pathlib.Path) -> dict[str, bytes]:
     found = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in (".onnx", ".tflite", ".yaml")}
     for file in [*folder.glob("*.keras"), *folder.glob("steps/*.keras")]:
         found[file.name] = b"".join(np.asarray(weight).tobytes() for weight in load(file).get_weights())
-    found["metrics"] = json.dumps(json.loads((folder / "run.json").read_text())["steps"]).encode()
+    steps = json.loads((folder / "run.json").read_text())["steps"]  # Keras writes addresses into .keras files
+    found["metrics"] = json.dumps([step["metrics"] for step in steps]).encode()
     return found
 
 

@@ -14,7 +14,8 @@ from tfcompress.recipes import Export, Recipe, run
 from tfcompress.recipes.transforms import trial
 
 LIBRARY = Recipe.library()
-QUICK = ("int8", "w3a8_distilled")
+USUAL = ("int8",)
+TRIED = ("channels_int8", "int4_weights", "prune_cluster_int8", "w3a8_distilled")
 
 
 @functools.cache
@@ -59,16 +60,19 @@ def test_each_has_a_sentence_and_a_name_of_its_own():
         assert recipe.seed == 0
 
 
-@pytest.mark.parametrize("name", LIBRARY)
+def some(names):
+    """Return all recipes as parameters, of which others are rare."""
+    return [pytest.param(name, marks=() if name in names else pytest.mark.rare) for name in LIBRARY]
+
+
+@pytest.mark.parametrize("name", some(TRIED))
 def test_each_fits_a_small_network(name):
     given = model()
     made = trial(LIBRARY[name], given, data())
     assert made is given if name == "float16" else made.output_shape == (None, 3)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.rare) for name in LIBRARY]
-)
+@pytest.mark.parametrize("name", some(USUAL))
 def test_each_makes_its_files(name, tmp_path):
     recipe = shortened(LIBRARY[name])
     made = run(recipe, model(), data(), folder=tmp_path)

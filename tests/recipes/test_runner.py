@@ -13,7 +13,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.pipeline.test_checkpoints import Killed, Stop
 from tfcompress.core.wrapper import wrapped_layers
-from tfcompress.pipeline import Data
+from tfcompress.pipeline import Data, checkpoints
 from tfcompress.pipeline.checkpoints import PREFIX
 from tfcompress.recipes import Recipe, run
 
@@ -29,6 +29,10 @@ def data():
 
 @pytest.fixture
 def model():
+    return small()
+
+
+def small():
     keras.utils.set_random_seed(3)
     layers = [
         keras.Input((6,), name="x"),
@@ -58,62 +62,67 @@ WHOLE = recipe(
 )
 
 
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """A run that nothing disturbs."""
+    return run(WHOLE, small(), data, folder=tmp_path_factory.mktemp("run") / "a")
+
+
 def weights(made):
     return [np.asarray(variable.value) for variable in made.model.weights]
 
 
-def test_a_recipe_makes_its_files_and_the_same_bytes_again(model, data, tmp_path):
+def test_a_recipe_makes_its_files_and_the_same_bytes_again(undisturbed, model, data, tmp_path):
     before = model.get_weights()
-    first, second = (run(WHOLE, model, data, folder=tmp_path / name) for name in "ab")
+    first, second, folder = undisturbed, run(WHOLE, model, data, folder=tmp_path / "b"), undisturbed.folder
     assert all(map(np.array_equal, before, model.get_weights()))
     assert all(map(np.array_equal, weights(first), weights(second)))
     for name in ("pruned.onnx", "int8.onnx", "recipe.yaml"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert Recipe.read(tmp_path / "a" / "recipe.yaml") == WHOLE
-    hidden, logits = (tfc.load(tmp_path / "a" / "pruned.keras").get_layer(name) for name in ("hidden", "logits"))
+        assert (folder / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert Recipe.read(folder / "recipe.yaml") == WHOLE
+    hidden, logits = (tfc.load(folder / "pruned.keras").get_layer(name) for name in ("hidden", "logits"))
     assert (np.mean(hidden.kernel == 0), np.mean(logits.kernel == 0)) == (0.5, 0)
-    known = json.loads((tmp_path / "a" / "run.json").read_text())
+    known = json.loads((folder / "run.json").read_text())
     assert known["finished"] and known["versions"]["keras"] == keras.__version__
     assert list(first.metrics) == ["02_finetune", "05_quantize", "06_distill"]
     assert first.metrics["06_distill"]["accuracy"] > 0.8
-    assert sorted(path.name for path in (tmp_path / "a" / "steps").iterdir())[-1] == "06_distill.keras"
+    assert sorted(path.name for path in (folder / "steps").iterdir())[-1] == "06_distill.keras"
     # It is finished: what it made is there at once.
-    stamp = (tmp_path / "a" / "int8.onnx").stat().st_mtime_ns
-    again = run(WHOLE, model, data, folder=tmp_path / "a")
-    assert (tmp_path / "a" / "int8.onnx").stat().st_mtime_ns == stamp
+    stamp = (folder / "int8.onnx").stat().st_mtime_ns
+    again = run(WHOLE, model, data, folder=folder)
+    assert (folder / "int8.onnx").stat().st_mtime_ns == stamp
     assert again.metrics == first.metrics and set(again.artifacts) == {"pruned.onnx", "int8.onnx"}
     with pytest.raises(FileExistsError, match="of a run with another recipe. Pass overwrite=True"):
-        run(WHOLE.replace(seed=1), model, data, folder=tmp_path / "a")
+        run(WHOLE.replace(seed=1), model, data, folder=folder)
     with pytest.raises(FileExistsError, match="of a run with another model"):
-        run(WHOLE, keras.models.clone_model(model), data, folder=tmp_path / "a")
+        run(WHOLE, keras.models.clone_model(model), data, folder=folder)
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_a_run_goes_on_where_it_was_killed(epoch, model, data, tmp_path):
-    undisturbed = run(WHOLE, model, data, folder=tmp_path / "a")
-    texts = []
-    with pytest.raises(Killed):
-        run(WHOLE, model, data, folder=tmp_path / "b", stage=_stopping(epoch))
-    assert any(path.name.startswith(PREFIX) for path in (tmp_path / "b").iterdir())
-    resumed = run(WHOLE, model, data, folder=tmp_path / "b", stage=stage_of(texts))
-    assert ("prune to 50% and fine-tune" in texts) == (epoch < 2)
-    assert all(map(np.array_equal, weights(resumed), weights(undisturbed)))
-    assert resumed.metrics == undisturbed.metrics
-    assert (tmp_path / "a" / "int8.onnx").read_bytes() == (tmp_path / "b" / "int8.onnx").read_bytes()
-    assert not any(path.name.startswith(PREFIX) for path in (tmp_path / "b").iterdir())
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.rare), 3])
+def test_a_run_goes_on_where_it_was_killed(epoch, undisturbed, model, data, tmp_path, monkeypatch):
+    """In the midst of an epoch: of the first training, and of the second."""
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    stop, texts = Stop(epoch), []
 
-
-def _stopping(epoch):
-    stop = Stop(epoch)
-    return lambda text, count=0: contextlib.nullcontext([stop] if count else [])
-
-
-def stage_of(texts):
     def stage(text, count=0):
         texts.append(text)
-        return contextlib.nullcontext([])
+        return contextlib.nullcontext([stop] if count and stop.left >= 0 else [])
 
-    return stage
+    with pytest.raises(Killed):
+        run(WHOLE, model, data, folder=tmp_path, stage=stage)
+    (backup,) = tmp_path.glob(f"{PREFIX}*/{'02_finetune' if epoch == 1 else '06_distill'}.npz")
+    with np.load(backup) as stored:
+        assert (stored["epochs"], stored["batches"]) == (1, 1)
+    texts.clear()
+    stop.left = -1
+    resumed = run(WHOLE, model, data, folder=tmp_path, stage=stage)
+    assert ("prune to 50% and fine-tune" in texts) == (epoch == 1)
+    assert "train quantized, distilled" in texts
+    assert all(map(np.array_equal, weights(resumed), weights(undisturbed)))
+    assert resumed.metrics == undisturbed.metrics
+    assert (tmp_path / "int8.onnx").read_bytes() == (undisturbed.folder / "int8.onnx").read_bytes()
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
 
 
 def test_channels_are_taken_out_and_zeros_stay(model, data, tmp_path):
