@@ -28,7 +28,7 @@ from tfcompress.quantization.quantize import is_quantized
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.runner import run
 from tfcompress.search.candidates import FORMATS, MINIMIZE
-from tfcompress.search.judge import Judge, Judgement, Metric, check_metric
+from tfcompress.search.judge import Judge, Judgement, Metric, check_metric, metric_name
 from tfcompress.search.ladder import Ladder
 from tfcompress.search.proof import prove
 from tfcompress.search.result import Result
@@ -138,7 +138,9 @@ def compress(
         prover.check_budget(max_drop, advice=advice, share=1 if recipe else prover.samples / parts.samples)
     judge = Judge(model, parts.selection, metric, class_names=names, batch_size=batch_size)
     folder = _folder(None if output_dir is None else check_path(output_dir), searched=recipe is None)
-    digest = _digest(model, parts, [max_drop, minimize, forms, str(metric), train, batch_size, learning_rate, seed])
+    digest = _digest(
+        model, parts, [max_drop, minimize, forms, metric_name(metric), train, batch_size, learning_rate, seed]
+    )
     trials = Trials(
         model=model,
         data=parts.data,

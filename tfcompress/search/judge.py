@@ -333,7 +333,7 @@ class Judge:
     def _described(self, outputs: Arrays, targets: Arrays) -> dict[str, _Output]:
         if callable(self.metric):
             values, _ = self._values("", outputs, targets, {})
-            name = getattr(self.metric, "__name__", type(self.metric).__name__)
+            name = metric_name(self.metric).rpartition(".")[2]
             if values.shape != (self.samples,):
                 raise ValueError(
                     f"Expected metric to return one value for each of {self.samples} samples: a budget is shown by "
@@ -387,6 +387,18 @@ def check_metric(metric: Metric) -> None:
         )
     if metric is not None and not callable(metric):
         check_choice("metric", metric, MEANS, ", or a function (y, outputs) -> one value for each sample")
+
+
+def metric_name(metric: Metric) -> str:
+    """Return what tells a metric from others, in another process too: of a function its module and name.
+
+    >>> metric_name("mse"), metric_name(None), metric_name(math.hypot)
+    ('mse', '', 'math.hypot')
+    """
+    if callable(metric):
+        kind = metric if hasattr(metric, "__qualname__") else type(metric)
+        return f"{kind.__module__}.{kind.__qualname__}"
+    return metric or ""
 
 
 def pair_of(data: Any) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
 from tfcompress.recipes.runner import run
 from tfcompress.reports.tables import plain
-from tfcompress.search.judge import Judge, Metric, check_metric
+from tfcompress.search.judge import Judge, Metric, check_metric, metric_name
 from tfcompress.search.killed_trials import folder_name, running, take_up, was_killed
 from tfcompress.search.optuna_storage import open_storage, optuna
 from tfcompress.search.pareto import OBJECTIVES
@@ -129,7 +129,7 @@ def search(
         prover.check_budget(max_drop, advice=" A third of validation is what is searched by.", share=share)
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [found.to_dict(), list(wanted), max_drop, file, str(metric), seed, parts.digest]
+    settings = [found.to_dict(), list(wanted), max_drop, file, metric_name(metric), seed, parts.digest]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update((digest_of_model(model) + digest_of_data(parts.data)).encode())
     count = min(trials, most_trials(found) or trials)
