@@ -35,7 +35,7 @@ ALIKE = ("docs/quickstart.md", "README.md")
 """Pages that show the same jobs."""
 RUN = [ALIKE, *((name,) for name, text in PAGES.items() if BLOCK.search(text) and name not in ALIKE)]
 """Pages that are run in one folder: a job that a page before has done isn't done once more."""
-SHORT = {"epochs": 1, "finetune_epochs": 1, "qat_epochs": 0, "runs": 10}
+SHORT = {"trials": 2, "epochs": 1, "finetune_epochs": 1, "qat_epochs": 0, "runs": 10}
 """Flags that the jobs get, if they take them and the page doesn't say another."""
 
 

@@ -53,7 +53,7 @@ def test_a_space_is_a_recipe_with_choices_and_ranges(suffix, tmp_path):
     path = tmp_path / f"space{suffix}"
     path.write_text(json.dumps(values) if suffix == ".json" else WHOLE)
     read = SearchSpace.read(path)
-    assert read.to_dict() == values
+    assert read.to_dict() == SearchSpace.read(read.save(tmp_path / f"again{suffix}")).to_dict() == values
     assert [parameter.name for parameter in read.parameters] == NAMES
     assert (read.name, read.size) == ("mine", None)
     sparsity, _, epochs, rate, steps, _, log, _ = read.parameters

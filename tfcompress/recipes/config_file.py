@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tfcompress.core.arguments import short
+from tfcompress.core.atomic_files import check_target, write_text
 from tfcompress.core.names import nearest_names
 from tfcompress.graph.config_map import LayerConfigs
 
@@ -150,6 +151,19 @@ def parsed(path: str | os.PathLike[str], form: str) -> Mapping[Any, Any]:
     if not isinstance(found, Mapping):
         raise ValueError(f"Expected {form}. Received: {short(found)}.")
     return found
+
+
+def write_values(path: str | os.PathLike[str], values: Mapping[str, Any], overwrite: bool) -> pathlib.Path:
+    """Write values to a `.yaml`, `.yml` or `.json` file, whole or not at all, and return the path.
+
+    Raises:
+        FileExistsError: If the file is there and `overwrite` is False.
+        ValueError: If the path has another suffix.
+    """
+    target = check_target(path, SUFFIXES, overwrite)
+    if target.suffix.lower() == ".json":
+        return write_text(target, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    return write_text(target, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
 
 
 def _read(read: Read, key: Any, value: Any) -> Any:

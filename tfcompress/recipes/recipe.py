@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 import os
 import pathlib
 import re
@@ -11,12 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import yaml
 
 from tfcompress.core.arguments import check_count, short
-from tfcompress.core.atomic_files import check_target, write_text
 from tfcompress.core.names import did_you_mean, nearest_names
-from tfcompress.recipes.config_file import SUFFIXES, file_named, parsed
+from tfcompress.recipes.config_file import SUFFIXES, file_named, parsed, write_values
 from tfcompress.recipes.order import WrongOrder, check_order
 from tfcompress.recipes.steps import KINDS, Step
 
@@ -155,11 +152,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             FileExistsError: If the file is there and `overwrite` is False.
             ValueError: If the path has another suffix.
         """
-        target = check_target(path, SUFFIXES, overwrite)
-        values = self.to_dict()
-        if target.suffix.lower() == ".json":
-            return write_text(target, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-        return write_text(target, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+        return write_values(path, self.to_dict(), overwrite)
 
     def replace(self, **fields: Any) -> Recipe:
         """Return the recipe with other fields, such as `seed=1`."""

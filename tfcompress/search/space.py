@@ -7,12 +7,13 @@ import itertools
 import json
 import math
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tfcompress.core.arguments import is_whole, short
 from tfcompress.core.names import nearest_names
-from tfcompress.recipes.config_file import file_named, parsed
+from tfcompress.recipes.config_file import file_named, parsed, write_values
 from tfcompress.recipes.recipe import Recipe
 
 FORM = "a recipe in which fields may be {choice: [4, 8]}, {low: 0.5, high: 0.9} or {low: 1, high: 9, step: 2}"
@@ -124,6 +125,15 @@ class SearchSpace:
         """Return plain values, for JSON and YAML."""
         made: dict[str, Any] = json.loads(json.dumps(self._values))
         return made
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
+        """Write it to a `.yaml`, `.yml` or `.json` file, whole or not at all, and return the path.
+
+        Raises:
+            FileExistsError: If the file is there and `overwrite` is False.
+            ValueError: If the path has another suffix.
+        """
+        return write_values(path, self._values, overwrite)
 
     @property
     def name(self) -> str:
