@@ -27,6 +27,9 @@ SIGNATURES = {
     "scans=(), layers=True",
     "compare_codebooks": "model, bits=(2, 3, 4, 8), *, methods=('uniform', 'power_of_two', 'additive_power_of_two', "
     "'quantile', 'kmeans'), layers=None, granularity='per_tensor'",
+    "compress": "model, recipe=None, *, data, validation=None, max_drop=None, minimize='size', "
+    "formats=('tflite', 'onnx'), output_dir=None, metric=None, train=True, batch_size=32, learning_rate=0.0005, "
+    "max_seconds=None, seed=0, progress=True",
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
@@ -187,6 +190,7 @@ def test_wrong_names_in_dicts_are_refused_by_every_verb_that_takes_data(model, t
         "calibrate": [lambda x: tfc.calibrate(quantized, x), lambda x: tfc.calibrate(quantized, [x])],
         "check_float16": [lambda x: tfc.check_float16(model, x)],
         "compare": [lambda x: tfc.compare({"a": model, "b": file}, x, Y), lambda x: tfc.compare({"b": file}, [(x, Y)])],
+        "compress": [lambda x: tfc.compress(model, data=(X + 1, Y), validation=(x, Y), max_drop=50)],
         "debug": [lambda x: tfc.debug(model, file, x)],
         "evaluate": [lambda x: tfc.evaluate(model, x, Y), lambda x: tfc.evaluate(file, lambda: iter([(x, Y)]))],
         "export": [

@@ -35,7 +35,7 @@ from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase
 from tfcompress.search.trials import STATE, OutOfTime, Trials
 from tfcompress.search.tries import TriedFile, Try
-from tfcompress.search.validation import Parts, parts_of
+from tfcompress.search.validation import Parts, parts_of, single
 
 MOST_TRIES = 24
 """About as many as there may be: what a bar of progress is out of."""
@@ -127,7 +127,7 @@ def compress(
     check_metric(metric)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = Recipe.read(check_path(recipe))
-    parts = parts_of(data, validation, seed)
+    parts = parts_of(single(model, data), single(model, validation), seed)
     if recipe is not None:
         parts = parts.whole()
     check_fits(model, parts.data)

@@ -24,7 +24,6 @@ from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.compare import environment
 from tfcompress.evaluation.timing import benchmark
 from tfcompress.pipeline.stages import Stage, silent
-from tfcompress.pipeline.sweep import single_input
 from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
 from tfcompress.recipes.runner import run
@@ -37,7 +36,7 @@ from tfcompress.search.report import SearchReport
 from tfcompress.search.samplers import most_trials, sampler_for, suggested
 from tfcompress.search.space import SearchSpace, judged_files
 from tfcompress.search.tries import TriedFile, Try
-from tfcompress.search.validation import parts_of
+from tfcompress.search.validation import parts_of, single
 
 FINGERPRINT = "tfcompress"
 """What a study knows of what is searched."""
@@ -119,7 +118,7 @@ def search(
     wanted = _check(model, found, file=file, **limits)
     check_metric(metric)
     optuna()
-    parts = parts_of(_single(model, data), _single(model, validation), seed)
+    parts = parts_of(single(model, data), single(model, validation), seed)
     check_fits(model, parts.data)
     how: dict[str, Any] = {"class_names": parts.data.class_names, "batch_size": batch_size}
     judge = Judge(model, parts.selection, metric, **how)
@@ -177,13 +176,6 @@ def _read(space: Any) -> SearchSpace:
     if not isinstance(space, str | os.PathLike):
         raise TypeError(f"Expected space to be a tfcompress.SearchSpace, or the path of one. Received: {short(space)}.")
     return SearchSpace.read(space)
-
-
-def _single(model: keras.Model, given: Any) -> Any:
-    """Return data in which the one input of a model has no name."""
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Mapping):
-        return single_input(model, given[0]), given[1]
-    return given
 
 
 def _check(

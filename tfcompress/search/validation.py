@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from tfcompress.data.array_checks import one_hot_classes
 from tfcompress.data.dataset import Data, Dataset
 from tfcompress.data.reading import pairs
 from tfcompress.data.splits import ArraySplit
+from tfcompress.pipeline.sweep import single_input
 from tfcompress.search.judge import pair_of
 
 SHARE = 1 / 3
@@ -49,6 +51,13 @@ class Parts:
         """Return the same with all samples to prove on, as where nothing is chosen."""
         pair = keras.tree.map_structure(lambda a, b: np.concatenate([a, b]), self.selection, self.proof)
         return dataclasses.replace(self, proof=pair)
+
+
+def single(model: keras.Model, given: Any) -> Any:
+    """Return data in which the one input of a model has no name."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Mapping):
+        return single_input(model, given[0]), given[1]
+    return given
 
 
 def parts_of(data: Any, validation: Any, seed: int) -> Parts:
