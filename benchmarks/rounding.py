@@ -25,6 +25,9 @@ WIDTHS = {"4 bits": {}, "4 bits, mse": {"range": "mse"}, "3 bits, mse": {"bits":
 
 SEEDS = (0, 1, 2)
 
+STATISTICS = 4096
+"""Images, as they are, for the statistics of batch normalization after training."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -57,10 +60,7 @@ TRAINED = {
     "3 bits, in the largest kernel three values": Trained(
         {"conv2d_7": tfc.WeightSpec(range="ternary"), "conv2d_.*": few(3)}, epochs=2, rate=1e-3
     ),
-    "2 bits": Trained({"conv2d_.*": few(2)}, epochs=5, rate=1.5e-3),
-    "2 bits, 8 in the two convolutions of 1x1": Trained(
-        {"conv2d_[58]": few(8), "conv2d_.*": few(2)}, epochs=2, rate=7e-4
-    ),
+    "2 bits": Trained({"conv2d_.*": few(2)}, epochs=3, rate=1e-3),
 }
 """The first convolution and the dense layer have 8 bits."""
 
@@ -109,12 +109,15 @@ def learned(setting: Setting) -> None:
         before = percent(model, x, y)
         taught = tfc.distill(model, start, temperature=4.0, alpha=0.7)
         seconds = fit(Fit(how.epochs, how.rate, seed, augment=True), keras, taught, train)
+        trained = percent(model, x, y)
+        tfc.reestimate_batch_norm(model, train[0][:STATISTICS].astype(np.float32), batch_size=256)
         path = setting.cache / f"{known.name}_{seed}.keras"
         tfc.save(model, path, overwrite=True)
         wide = tfc.export(model, path.with_suffix(".tflite"), overwrite=True)
         small = tfc.export(model, path.with_suffix(".onnx"), weights="coded", overwrite=True)
         return {
             "rounded %": before,
+            "trained %": trained,
             "Keras %": percent(model, x, y),
             "TFLite %": percent(wide.path, x, y),
             "ONNX %": percent(small.path, x, y),
@@ -136,7 +139,8 @@ def learned_summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [row for row in rows if row["weights"] == weights]
         if not own:
             continue
-        trained = {column: mean_and_each([row[column] for row in own]) for column in ("Keras %", "TFLite %", "ONNX %")}
+        columns = ("trained %", "Keras %", "TFLite %", "ONNX %")
+        trained = {column: mean_and_each([row[column] for row in own]) for column in columns}
         made.append(
             {
                 "weights": weights,

@@ -47,7 +47,8 @@ class Candidate:
         'int8, 2 epochs of distillation'
         """
         how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        step = Distill(temperature=TEMPERATURE, alpha=TEACHER, **how)
+        integers = any(isinstance(step, Quantize) for step in self.steps)
+        step = Distill(temperature=TEMPERATURE, alpha=TEACHER, reestimate_batch_norm=integers, **how)
         name = f"{self.name}, {epochs} epoch{'s' * (epochs > 1)} of distillation"
         return dataclasses.replace(self, name=name, steps=(*map(_learning, self.steps), step))
 
