@@ -69,6 +69,7 @@ def test_steps_take_configs_of_the_verbs():
 
 
 QUANTIZE, EXPORT = {"step": "quantize"}, {"step": "export", "files": ["a.onnx"]}
+KERAS, TFLITE = {**EXPORT, "files": ["a.keras"]}, {**EXPORT, "files": ["a.tflite"]}
 CHANNELS = {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel"}}
 
 
@@ -77,6 +78,7 @@ CHANNELS = {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel
     [
         ([], "Expected `steps` with a step"),
         ([{"step": "prun"}], r"At steps\[0\].step: .*'prun'. Did you mean 'prune'"),
+        ([{"step": ["quantize"]}], r"At steps\[0\].step: Expected one of 'load'.*Received: \['quantize'\]"),
         ([{"config": 0.5}], r"At steps\[0\].step: .*Received: none, but 'config'"),
         ([QUANTIZE, {"step": "export", "file": []}], r"At steps\[1\].file: .*Did you mean 'files'"),
         ([{"step": "finetune", "epochs": "many"}], r"At steps\[0\].epochs: Expected `int \| null`. Received: `str`"),
@@ -88,6 +90,12 @@ CHANNELS = {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel
         ([{"step": "quantize", "rounding": {"adaround": {"stepz": 1}}}], "Did you mean steps="),
         ([{"step": "export", "files": []}], "Expected `files` to name a file"),
         ([{"step": "export", "files": ["a/b.onnx"]}], "names, without a folder"),
+        ([{**KERAS, "precision": "float16"}], r"\[0\]: Expected precision .* ends in .tflite or .onnx.*name such a file"),
+        ([{**KERAS, "inference_io": "int8"}], "Expected inference_io .* ends in .tflite or .onnx"),
+        ([{**TFLITE, "weights": "coded"}], "ends in .onnx: .*Received: weights='coded', and a.tflite"),
+        ([{**TFLITE, "opset": 20}], "Received: opset=20, and a.tflite"),
+        ([{**EXPORT, "prefer": "size"}], "ends in .tflite: .*Received: prefer='size', and a.onnx"),
+        ([{**EXPORT, "sparse": True}], "Received: sparse=True, and a.onnx"),
         ([EXPORT, {"step": "load"}], r"At steps\[1\]: Expected `load` as the first"),
         ([{"step": "prune", "config": 0.5}, {"step": "shrink"}], "Received: a `prune` of single weights"),
         ([{"step": "finetune", "reestimate_batch_norm": True}], "Expected reestimate_batch_norm behind `quantize`"),

@@ -98,6 +98,26 @@ def test_a_recipe_makes_its_files_and_the_same_bytes_again(undisturbed, model, d
         run(WHOLE, keras.models.clone_model(model), data, folder=folder)
 
 
+@pytest.mark.parametrize(
+    ("quantize", "export", "message"),
+    [
+        ({"config": "int8_weights"}, {"inference_io": "int8"}, "quantized model with activations of 8 bits"),
+        ({"by_layer": {"hidden": "int16x8"}}, {"inference_io": "int8"}, "with 16 bits. Quantize those layers"),
+        ({"config": {"weights": {"bits": 10}}}, {}, "Expected weights of at most 8 bits"),
+        (None, {"weights": "coded"}, "whose weights are float. Quantize it first"),
+    ],
+)
+def test_what_no_file_can_have_is_refused_before_a_training(quantize, export, message, model, data, tmp_path):
+    def stage(text, count=0):
+        raise AssertionError(text)
+
+    made = [{"step": "quantize", **quantize}] if quantize else []
+    steps = [{"step": "finetune", **TRAINING}, *made, {"step": "export", "files": ["a.onnx"], **export}]
+    with pytest.raises(ValueError, match=rf"At steps\[{len(steps) - 1}\], 'export': .*{message}"):
+        run(recipe(*steps), model, data, folder=tmp_path / "a", stage=stage)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.rare), 3])
 def test_a_run_goes_on_where_it_was_killed(epoch, undisturbed, model, data, tmp_path, monkeypatch):
     """In the midst of an epoch: of the first training, and of the second."""

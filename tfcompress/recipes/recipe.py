@@ -187,7 +187,7 @@ def _step(at: str, value: Any) -> Step:
     if not isinstance(value, Mapping):
         raise ValueError(f"At {at}: Expected a step, such as {{'step': 'quantize'}}. Received: {short(value)}.")
     name = value.get("step")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         received = repr(name) if "step" in value else f"none, but {', '.join(map(repr, value))}"
         raise ValueError(
             f"At {at}.step: Expected one of {', '.join(map(repr, KINDS))}. Received: {received}."

@@ -32,10 +32,11 @@ class Run:
 
     Attributes:
         recipe: What was run.
-        folder: Where it was: `recipe.yaml`, `run.json` (seed, versions, metrics), models after each step, all files.
+        folder: Where it was: `recipe.yaml`, `run.json` (seed, versions, metrics), all files; models in `steps`.
         model: As it is behind the last step, with wrappers; `tfcompress.strip` takes them off.
         artifacts: {name: the `.tflite` or `.onnx` file}.
-        metrics: {step, such as "02_finetune": metrics on the test data of the model after it}.
+        metrics: {step, such as "02_finetune": metrics on the test data of the model after it}, of steps that change the
+            model, once it is trained, and of `load`.
         report: What the step `report` made; `None`: there is none.
     """
 
@@ -62,8 +63,9 @@ def run(
 ) -> Run:
     """Run a recipe: first all of it without training, to see that each config fits; then step for step.
 
-    The same recipe, model and data give the same bytes of files, and a run that was killed goes on at its step, and
-    within a training at the optimizer's step. The seeds of Python, NumPy and Keras are set, by the recipe's.
+    The same recipe, model and data give the same bytes of `.tflite` and `.onnx` files, and the same weights in `.keras`
+    files; a run that was killed goes on at its step, and within a training at the optimizer's step. The seeds of Python,
+    NumPy and Keras are set, by the recipe's.
 
     Args:
         recipe: A `Recipe`, the path of one, or a name of `Recipe.library()`.

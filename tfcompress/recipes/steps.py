@@ -18,6 +18,11 @@ from tfcompress.recipes.config_file import configs_of
 from tfcompress.recipes.written_configs import read_cluster, read_prune, read_quantize
 
 _SUFFIXES = (".keras", ".tflite", ".onnx")
+_SUFFIXES_WITH = {
+    **dict.fromkeys(("precision", "inference_io"), (".tflite", ".onnx")),
+    **dict.fromkeys(("opset", "weights"), (".onnx",)),
+    **dict.fromkeys(("sparse", "prefer"), (".tflite",)),
+}
 _SOME_STEPS = 100
 
 
@@ -277,6 +282,14 @@ class Export(Step, frozen=True, tag="export"):
         check_choice("weights", self.weights, ("plain", "coded", "auto"))
         check_choice("sparse", self.sparse, (True, False, "auto"))
         check_choice("prefer", self.prefer, ("speed", "size"))
+        for field in msgspec.structs.fields(self):
+            value, suffixes = getattr(self, field.name), _SUFFIXES_WITH.get(field.name, _SUFFIXES)
+            if value != field.default and not any(name.endswith(suffixes) for name in self.files):
+                raise ValueError(
+                    f"Expected {field.name} in a step that exports a file which ends in {' or '.join(suffixes)}: "
+                    f"others don't have it. Received: {field.name}={value!r}, and {', '.join(self.files)}. Leave it "
+                    "out, or name such a file."
+                )
 
 
 class Report(Step, frozen=True, tag="report"):

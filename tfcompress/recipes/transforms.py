@@ -16,7 +16,11 @@ from tfcompress.clustering.kept_values import keep_values
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.summary import sparsity
+from tfcompress.export.coded_file import check_coded
+from tfcompress.export.inference_io import check_inference_io
+from tfcompress.export.plan.scheme import check_bits
 from tfcompress.graph.config_map import LayerConfigs
+from tfcompress.graph.keras_quantized import check_exports
 from tfcompress.graph.strip import stripped
 from tfcompress.pipeline.pruning_configs import data_for
 from tfcompress.pipeline.quantize_aware_training import settling
@@ -29,8 +33,9 @@ from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.recipes.order import training_after
 from tfcompress.recipes.recipe import Recipe
-from tfcompress.recipes.steps import Cluster, Equalize, Prune, Quantize, Shrink, Step, Training
+from tfcompress.recipes.steps import Cluster, Equalize, Export, Prune, Quantize, Shrink, Step, Training
 from tfcompress.recipes.trainings import epochs_of
+from tfcompress.runtime.runner import format_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +74,8 @@ def trial(recipe: Recipe, model: keras.Model, data: Dataset | None) -> keras.Mod
     """Return what a recipe makes of a model without training and without calibration.
 
     Raises:
-        ValueError: If a config doesn't fit a layer, or a selector none; the message says which step.
+        ValueError: If a config doesn't fit a layer, a selector none, or the model can't have a file; the message says
+            which step.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said when it is done
@@ -79,9 +85,24 @@ def trial(recipe: Recipe, model: keras.Model, data: Dataset | None) -> keras.Mod
             how = Circumstances(data, steps_after(recipe, place, data), recipe.seed, trial=True)
             try:
                 model = changed(step, model, how)
+                if isinstance(step, Export):
+                    _check_exports(step, model)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"At steps[{place}], {step.called()!r}: {error}") from error
     return model
+
+
+def _check_exports(step: Export, model: keras.Model) -> None:
+    """Raise ValueError if a model can't have the files of a step: what `export` refuses without a look at values."""
+    for name in step.files:
+        if name.endswith(".keras"):
+            continue
+        kind = format_of(name)
+        check_exports(model)
+        check_bits(model, kind)
+        check_inference_io(model, step.inference_io)
+        if kind == "onnx":
+            check_coded(model, step.weights, kind, name)
 
 
 @singledispatch
