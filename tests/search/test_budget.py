@@ -1,6 +1,7 @@
 """From a model and a budget to files that are shown to keep it."""
 
 import json
+import types
 import warnings
 
 import keras
@@ -83,6 +84,8 @@ def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, 
     again = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
     assert not again.ended
     assert ran == ["float16", "int8", "4-bits", "4-bits", "2-bits"]
+    state = json.loads((tmp_path / trials.STATE).read_text())
+    assert list(state["proved"]["tflite"].values()).count("holds") == len(state["proved"]["tflite"]) > 1
     with pytest.raises(FileExistsError, match="Name another output_dir"):
         compress(model, **HOW, max_drop=5, output_dir=tmp_path)
 
@@ -93,6 +96,47 @@ def test_time_that_is_over_ends_it(model, tmp_path):
     assert not result.holds
     assert result.model is None
     assert "no file is shown to keep the budget" in str(result)
+
+
+def test_all_calls_share_the_time(model, tmp_path, monkeypatch):
+    now, run = [0.0], trials.run
+
+    def slow(*args, **kwargs):
+        now[0] += 400
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(trials, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(trials, "run", slow)
+    how = {**HOW, "max_drop": 8, "output_dir": tmp_path, "max_seconds": 1000}
+    names = ["float16", "int8", "4 bits"]
+    assert [one.name for one in compress(model, **how).tries] == names
+    assert json.loads((tmp_path / trials.STATE).read_text())["seconds"] == 1200
+    result = compress(model, **how)
+    assert (result.ended, [one.name for one in result.tries]) == ("out of time", names)
+    assert now[0] == 1200
+
+
+def test_layers_are_not_scored_when_the_time_is_over(model, tmp_path, monkeypatch):
+    how = {**HOW, "max_drop": 8, "output_dir": tmp_path}
+    assert len(compress(model, **how).tries) == 4
+
+    class Scored(list):
+        def __getitem__(self, place):
+            raise AssertionError
+
+    monkeypatch.setattr(budget, "Ladder", lambda *args: Scored([None] * 2))
+    result = compress(model, **how, max_seconds=1e-6)
+    assert (result.ended, len(result.tries), result.holds) == ("out of time", 4, True)
+
+
+def test_what_no_file_is_shown_for_is_not_left_by_an_earlier_call(model, tmp_path):
+    how = {**HOW, "max_drop": 8, "output_dir": tmp_path}
+    assert compress(model, **how).holds
+    state = json.loads((tmp_path / trials.STATE).read_text())
+    state["proved"]["tflite"] = dict.fromkeys(state["proved"]["tflite"], "not shown")
+    (tmp_path / trials.STATE).write_text(json.dumps(state))
+    assert not compress(model, **how).artifacts
+    assert not list(tmp_path.glob("model.*"))
 
 
 def test_files_of_others_stay(model, tmp_path):

@@ -1,5 +1,6 @@
 """The safest files are judged first, and the last that holds is shipped."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -75,6 +76,42 @@ def test_what_was_judged_is_not_judged_again(trials):
     assert [one.files[0].proof is not None for one in trials.tries] == [True, True, False, True, False]
 
 
+def found_since(trials: Trials, *names: str) -> Trials:
+    """Return the trials of a later call, with files of 900 bytes less 100 for each letter from f on."""
+    trials.save()
+    later = dataclasses.replace(trials)
+    later.tries = list(trials.tries)
+    for name in names:
+        file = TriedFile("onnx", trials.folder / name, 900 - 100 * (ord(name) - ord("f")), selection=judgement(0.0))
+        later.tries.append(Try(name, {}, (file,), key=name))
+    return later
+
+
+def test_a_search_that_goes_on_proves_nothing_behind_what_failed(trials):
+    assert shipped(trials, {"a": "holds", "b": "holds", "d": "not shown"}) == ("b", ["a", "b", "d"])
+    later = found_since(trials, "f", "j", "n")  # by themselves they would be judged in the place of b and d
+    assert [one.name for one in sequence(later, "onnx")] != ["a", "b", "d"]
+    assert shipped(later, {}) == ("b", [])
+
+
+def test_a_search_that_goes_on_proves_what_is_smaller_behind_what_held(trials):
+    trials.tries = trials.tries[:3]
+    assert shipped(trials, {"a": "holds", "b": "holds"}) == ("b", ["a", "b"])
+    later = found_since(trials, "f", "l", "m")  # of 900, 300 and 200 bytes
+    assert shipped(later, {"l": "holds", "m": "broken"}) == ("l", ["l", "m"])
+    assert list(found_since(later).proved["onnx"].items()) == [
+        *((name, "holds") for name in "abl"),
+        ("m", "broken"),
+    ]
+
+
+def test_a_file_that_is_gone_keeps_its_place(trials):
+    assert shipped(trials, {"a": "holds", "b": "holds", "d": "broken"}) == ("b", ["a", "b", "d"])
+    later = found_since(trials)
+    later.tries = [one for one in later.tries if one.key not in "bd"]
+    assert shipped(later, {}) == ("a", [])
+
+
 RATES = {"a": (0.010, 0.009), "b": (0.020, 0.014), "c": (0.030, 0.019), "d": (0.045, 0.033), "e": (0.06, 0.03)}
 """Of files, the largest first: how often it alone is wrong, and the float model alone. The first two keep a budget of 1
 point, the next two break it by little."""
@@ -97,7 +134,7 @@ def test_what_breaks_the_budget_is_shipped_in_at_most_one_of_20_searches(trials,
     random = np.random.default_rng(0)
     shipped = []
     for _ in range(400):
-        trials.tries = []
+        trials.tries, trials.proved = [], {}
         for place, name in enumerate(RATES):
             file = TriedFile("onnx", pathlib.Path(name), 1000 - 100 * place, selection=drawn(name, 3000, random))
             trials.tries.append(Try(name, {}, (file,), key=name))

@@ -70,7 +70,8 @@ def compress(
     A third of `validation`, drawn by the seed, is what the search chooses by. On the other two thirds, that nothing was
     chosen by, the files that it found are judged in their runtime, from the largest to the smallest, and the last that
     is shown to drop by at most `max_drop` is shipped: were it not to hold, that would be said in one of 20 searches at
-    most (docs/budgets.md). A file that isn't shown to hold isn't shipped.
+    most, for each format, however often the search goes on (docs/budgets.md). A file that isn't shown to hold isn't
+    shipped.
 
     Args:
         model: a trained Keras model with one input and one output, that isn't quantized; it is not changed.
@@ -167,7 +168,7 @@ def compress(
     trials.said = lambda _: _reported(trials).report.to_markdown(folder / "report.md", overwrite=True)
     with _shown(trials, progress):
         rungs = Ladder(model, inputs, loss_for(model, parts.data), forms, seed)
-        ended = _ended(lambda: Staircase(trials, dose, inputs, rungs).climb())
+        ended = _ended(trials, lambda: Staircase(trials, dose, inputs, rungs).climb())
         return _shipped(trials, prover, ended)
 
 
@@ -243,7 +244,7 @@ def _shown(trials: Trials, progress: bool) -> Iterator[None]:
         yield
 
 
-def _ended(climb: Callable[[], None]) -> str:
+def _ended(trials: Trials, climb: Callable[[], None]) -> str:
     """Search; return why it ended before it was done, "" if it was."""
     try:
         climb()
@@ -251,6 +252,8 @@ def _ended(climb: Callable[[], None]) -> str:
         return "out of time"
     except KeyboardInterrupt:
         return "interrupted"
+    finally:
+        trials.end()
     return ""
 
 
@@ -292,6 +295,7 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
     for form in trials.formats:
         file = prove(trials, prover, form)
         if file is None:
+            (trials.folder / f"model.{form}").unlink(missing_ok=True)  # of an earlier call
             continue
         assert file.proof is not None
         path = write_bytes(trials.folder / f"model.{form}", file.path.read_bytes())
@@ -299,6 +303,8 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
         model = model or _model_of(trials.tries, file)
     if model is not None:
         model = write_bytes(trials.folder / "model.keras", model.read_bytes())
+    else:
+        (trials.folder / "model.keras").unlink(missing_ok=True)
     result = _reported(trials, artifacts=artifacts, judgements=judgements, model_path=model, ended=ended)
     result.write()
     return result

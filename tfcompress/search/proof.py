@@ -4,7 +4,8 @@ They are tested in a fixed sequence, the safest first, each at the full level, u
 one before it is shipped. The sequence is made of what was seen on other data, so that the first of them that breaks the
 budget is said to hold with a probability of at most 5 %, and none behind it is reached before: no correction is needed
 (W. Maurer et al., 1995; A. N. Angelopoulos et al., "Learn then test", arXiv:2110.01052, section on fixed-sequence
-testing).
+testing). A search that goes on tests the same sequence on the same data: what was proved stays in its place, what is
+found since comes behind it, and nothing comes behind one that failed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ ALIKE = 0.02
 
 ANCHORS = 2
 """How many of the largest files are judged in any case: what there is to fall back on."""
+
+HOLDS = "holds"
+"""The verdict of what may be shipped."""
 
 
 def sequence(trials: Trials, form: str) -> list[Try]:
@@ -53,25 +57,43 @@ def sequence(trials: Trials, form: str) -> list[Try]:
 def prove(trials: Trials, judge: Judge, form: str) -> TriedFile | None:
     """Judge the sequence of a format until one isn't shown to hold; return the last that is.
 
+    The sequence begins with what earlier calls proved, in their order; smaller files come behind.
+
     Args:
-        trials: all that was tried; the judgements become part of them.
+        trials: all that was tried; the judgements and their order become part of them.
         judge: of the data that nothing was chosen by.
         form: the format.
 
     Returns:
         The file that is shipped; `None`: none is shown to hold.
     """
+    proved = trials.proved.setdefault(form, {})
+    keys = {one.key: one for one in trials.tries}
+    costs = [file.cost(trials.minimize) for key in proved if key in keys and (file := keys[key].file(form))]
+    least = min(costs, default=float("inf"))
+    new = [(one.key, file) for one in sequence(trials, form) if one.key not in proved and (file := one.file(form))]
     shipped = None
-    for tried in sequence(trials, form):
-        file = tried.file(form)
-        assert file is not None
-        if file.proof is None:
-            file = dataclasses.replace(file, proof=judge(file.path, trials.budget))
-            now = next(one for one in trials.tries if one.key == tried.key)
-            files = tuple(file if one.format == form else one for one in now.files)
-            trials.replace(dataclasses.replace(now, files=files))
-        assert file.proof is not None
-        if file.proof.verdict != "holds":
+    for key in (*proved, *(key for key, file in new if file.cost(trials.minimize) < least)):
+        if proved.get(key, HOLDS) != HOLDS:
+            break
+        if key not in keys:  # it held, but its files are gone
+            continue
+        file = _judged(trials, judge, keys[key], form)
+        if proved[key] != HOLDS:
             break
         shipped = file
     return shipped
+
+
+def _judged(trials: Trials, judge: Judge, tried: Try, form: str) -> TriedFile:
+    """Return a file with its proof, which is kept together with its place in the sequence."""
+    file = tried.file(form)
+    assert file is not None
+    if file.proof is None:
+        file = dataclasses.replace(file, proof=judge(file.path, trials.budget))
+    assert file.proof is not None
+    trials.proved[form][tried.key] = file.proof.verdict
+    now = next(one for one in trials.tries if one.key == tried.key)
+    files = tuple(file if one.format == form else one for one in now.files)
+    trials.replace(dataclasses.replace(now, files=files))
+    return file

@@ -99,6 +99,7 @@ class Staircase:
     @property
     def _damages(self) -> dict[str, float]:
         if not hasattr(self, "_found"):
+            self.trials.check_time()
             self.trials.begin("which layers hurt")
             self._found = damages(self.trials.model, self.inputs)
         return self._found
@@ -137,6 +138,7 @@ class Staircase:
             self._holds(self.dose.of(self._rung(high), 3))
 
     def _rung(self, place: int) -> Candidate:
+        self.trials.check_time()  # the first rung scores all layers
         return candidates.keeping(self.ladder[place], self.wider)
 
     def _faster(self) -> None:

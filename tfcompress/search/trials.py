@@ -27,7 +27,7 @@ from tfcompress.search.judge import Judge, Judgement
 from tfcompress.search.tries import TriedFile, Try
 
 STATE = "search.json"
-"""In the folder of a search: its tries."""
+"""In the folder of a search: its tries, what was proved in which order, and the seconds that it took."""
 
 
 class OutOfTime(Exception):
@@ -84,15 +84,27 @@ class Trials:
 
     def __post_init__(self) -> None:
         self.tries: list[Try] = []
-        self._known = self._earlier()
-        self._taken = 0.0
-        """Seconds of tries that were taken from an earlier call."""
+        self.proved: dict[str, dict[str, str]] = {}
+        """{format: {key of a try: verdict}}, in the order in which files were proved, all calls together."""
+        self._spent = 0.0
+        """Seconds of earlier calls."""
         self._started = time.monotonic()
+        self._known = self._earlier()
 
     @property
     def deadline(self) -> float:
         """When the time is over, by `time.monotonic`."""
-        return self._started + self.max_seconds - self._taken
+        return self._started + self.max_seconds - self._spent
+
+    def check_time(self) -> None:
+        """Raise OutOfTime if the time is over."""
+        if time.monotonic() > self.deadline:
+            raise OutOfTime
+
+    def end(self) -> None:
+        """End the search: take tries of earlier calls that this one hasn't come to, and write the seconds."""
+        self.tries += self._later()
+        self.save()
 
     def attempt(self, candidate: Candidate) -> Try:
         """Run a candidate, judge its files and keep it; one that was tried before is taken as it is.
@@ -108,10 +120,8 @@ class Trials:
             return again
         if key in self._known:
             tried = self._known[key]
-            self._taken += tried.seconds
         else:
-            if time.monotonic() > self.deadline:
-                raise OutOfTime
+            self.check_time()
             self.begin(candidate.name)
             tried = self._tried(candidate, recipe, key)
         self.tries.append(tried)
@@ -146,12 +156,15 @@ class Trials:
         self.save()
 
     def save(self) -> None:
-        """Write all tries."""
-        # Those of an earlier call, too, which this one hasn't come to yet.
-        later = [one for key, one in self._known.items() if all(key != done.key for done in self.tries)]
-        tries = [one.to_dict() for one in (*self.tries, *later)]
-        state = {"version": 1, "search": self.digest, "tries": tries}
+        """Write all tries, and the seconds until now."""
+        tries = [one.to_dict() for one in (*self.tries, *self._later())]
+        seconds = round(self._spent + time.monotonic() - self._started, 3)
+        state = {"version": 1, "search": self.digest, "seconds": seconds, "proved": self.proved, "tries": tries}
         write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+
+    def _later(self) -> list[Try]:
+        """Return tries of an earlier call which this one hasn't come to yet."""
+        return [one for key, one in self._known.items() if all(key != done.key for done in self.tries)]
 
     def _earlier(self) -> dict[str, Try]:
         path = self.folder / STATE
@@ -164,6 +177,8 @@ class Trials:
                 "other data or settings were searched with. Name another output_dir."
             )
         tries = [Try.from_dict(values) for values in state["tries"]]
+        self._spent = state.get("seconds", sum(one.seconds for one in tries))
+        self.proved = state.get("proved", {})
         return {one.key: one for one in tries if all(file.path.exists() for file in one.files)}
 
     def judged(self, recipe: Recipe, done: Run, judge: Judge, budget: float | None) -> Try:
