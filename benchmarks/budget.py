@@ -1,6 +1,7 @@
 """python -m benchmarks.budget [--part=budgets|resnet8|rescues] [--data=../shared/data] [--only=...]
 
-Do budgets hold that `tfc.compress` says hold? Goes on where it was cut short.
+Do budgets hold that `tfc.compress` says hold? Goes on where it was cut short: "processor s" of a row with "resumed" are
+those of its last call only.
 
     budgets  60 random budgets on four networks: what is shipped, judged once more on test data that no search has seen;
              hours; writes benchmarks/results/budget_random.json
@@ -32,6 +33,7 @@ from benchmarks.harness import Setting, clocks, collected, run_parts, show
 from benchmarks.networks import lenet, trained_resnet8, trained_small
 from benchmarks.wild import detection_loss, detector, table_model
 from tfcompress.search.judge import Judge
+from tfcompress.search.trials import STATE
 
 BUDGETS = 60
 LEAST, MOST = 0.3, 3.0
@@ -63,6 +65,14 @@ class Problem:
         """Search in a folder, where it goes on."""
         given: dict[str, Any] = {"data": self.train, "validation": self.validation, "metric": self.metric}
         return tfc.compress(self.model, **given, max_drop=max_drop, output_dir=folder, **how)
+
+    def timed(self, folder: pathlib.Path, max_drop: float, **how: Any) -> tuple[tfc.Result, dict[str, Any]]:
+        """Search in a folder; return the result, and how long it took: a search that goes on, since it was resumed."""
+        resumed = (folder / STATE).exists()
+        before = clocks()[1]
+        result = self.search(folder, max_drop, **how)
+        took = {"processor s": round(clocks()[1] - before), "tries": len(result.tries)}
+        return result, {**took, "resumed": True} if resumed else took
 
     def judged(self, result: tfc.Result) -> dict[str, Any]:
         """Return for each format what was shown, and what the test data says of it."""
@@ -177,12 +187,11 @@ def budgets(setting: Setting) -> None:
 
         def figures(name: str = name, budget: float = float(budget), number: int = number) -> dict[str, Any]:
             folder = setting.cache / "budgets" / str(number)
-            before = clocks()[1]
             try:
-                result = made(name).search(folder, budget, seed=number, train=False)
+                result, took = made(name).timed(folder, budget, seed=number, train=False)
             except ValueError as error:
                 return {"refused": str(error)}
-            return {**made(name).judged(result), "tries": len(result.tries), "processor s": round(clocks()[1] - before)}
+            return {**made(name).judged(result), **took}
 
         key = {"network": name, "budget": float(budget), "seed": number}
         if name in setting.chosen(PROBLEMS):
@@ -204,9 +213,7 @@ def resnet8(setting: Setting) -> None:
     def figures() -> dict[str, Any]:
         train, test = data.cifar10(setting.data)
         problem = Problem(trained_resnet8(setting.data), train, test, test)
-        before = clocks()[1]
-        result = problem.search(setting.cache / "budget_resnet8", HALF)
-        row: dict[str, Any] = {"processor s": round(clocks()[1] - before), "tries": len(result.tries)}
+        result, row = problem.timed(setting.cache / "budget_resnet8", HALF)
         int8 = tfc.quantize(problem.model, "int8", train[0][:512].astype(np.float32))
         for form, artifact in result.artifacts.items():
             plain = tfc.export(int8, setting.cache / f"budget_resnet8_int8.{form}", overwrite=True)
@@ -281,12 +288,11 @@ def rescues(setting: Setting) -> None:
 
         def figures(name: str = name) -> dict[str, Any]:
             problem = RESCUES[name](setting)
-            before = clocks()[1]
-            result = problem.search(setting.cache / f"rescue_{name.replace(' ', '_')}", HALF)
+            result, took = problem.timed(setting.cache / f"rescue_{name.replace(' ', '_')}", HALF)
             judge = Judge(problem.model, problem.validation, problem.metric)
             first = next(one for one in result.tries if one.name == "int8")
             plain = {f"int8 .{file.format} drop": round(judge(file.path).drop, 2) for file in first.files}
-            return {**plain, **problem.judged(result), "processor s": round(clocks()[1] - before)}
+            return {**plain, **problem.judged(result), **took}
 
         rows.append(collected("budget_rescues", setting.command, {"network": name, "budget": HALF}, figures))
     show("Rescues", [{"network": row["network"], **_short(row)} for row in rows])

@@ -52,6 +52,7 @@ def test_what_does_not_fit_is_refused(script, folder):
         (["--max_drop=-1"], "Expected --max_drop"),
         (["--max_drop=5", "--sparsity=0.5"], "Expected no --sparsity with --max_drop"),
         (["--minimize=zip"], "without --max_drop"),
+        (["--max_drop=5", "--recipe=int8"], "Expected no --formats with --recipe"),
         (["--max_drop=5", "--formats=onx"], "Expected --formats to be tflite, onnx or both"),
     ):
         assert message in script(*COMMAND, *flags, code=2, cwd=folder).stderr

@@ -90,7 +90,10 @@ CHANNELS = {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel
         ([{"step": "quantize", "rounding": {"adaround": {"stepz": 1}}}], "Did you mean steps="),
         ([{"step": "export", "files": []}], "Expected `files` to name a file"),
         ([{"step": "export", "files": ["a/b.onnx"]}], "names, without a folder"),
-        ([{**KERAS, "precision": "float16"}], r"\[0\]: Expected precision .* ends in .tflite or .onnx.*name such a file"),
+        (
+            [{**KERAS, "precision": "float16"}],
+            r"\[0\]: Expected precision .* ends in .tflite or .onnx.*name such a file",
+        ),
         ([{**KERAS, "inference_io": "int8"}], "Expected inference_io .* ends in .tflite or .onnx"),
         ([{**TFLITE, "weights": "coded"}], "ends in .onnx: .*Received: weights='coded', and a.tflite"),
         ([{**TFLITE, "opset": 20}], "Received: opset=20, and a.tflite"),

@@ -146,15 +146,32 @@ def test_files_of_others_stay(model, tmp_path):
 
 
 def test_a_recipe_is_judged_as_it_is(model, tmp_path):
-    steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite"]}]
+    steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite", "b.onnx", "c.onnx"]}]
     recipe = tfc.Recipe.from_dict({"steps": steps})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = compress(model, recipe, data=DATA, validation=VALIDATION, output_dir=tmp_path)
-    judgement = result.judgements["a.tflite"]
+    assert result.holds
+    assert {form: one.path.name for form, one in result.artifacts.items()} == {
+        **{"tflite": "a.tflite", "b.onnx": "b.onnx", "c.onnx": "c.onnx"},
+    }
+    judgement = result.judgements["tflite"]
     assert (judgement.verdict, judgement.samples) == ("no budget", 2400)
     assert judgement.drop == pytest.approx(drop_of(tmp_path / "a.tflite", VALIDATION))
     assert (tmp_path / "budget.html").exists()
+
+
+def test_a_recipe_without_files_holds_nothing(model, tmp_path):
+    recipe = tfc.Recipe.from_dict({"steps": [{"step": "prune", "config": 0.5}]})
+    result = compress(model, recipe, data=DATA, validation=VALIDATION, output_dir=tmp_path)
+    assert (result.formats, result.holds) == ((), False)
+
+
+def test_what_has_no_effect_with_a_recipe_is_refused(model, tmp_path):
+    recipe = tfc.Recipe.from_dict({"steps": [{"step": "prune", "config": 0.5}]})
+    for how in ({"formats": "onnx"}, {"minimize": "zip"}, {"train": False}, {"learning_rate": 0.1}, {"max_seconds": 9}):
+        with pytest.raises(ValueError, match=f"Expected no {next(iter(how))} with a recipe"):
+            compress(model, recipe, data=DATA, validation=VALIDATION, output_dir=tmp_path, **how)
 
 
 def test_what_cannot_be_shown_is_refused_before_work(model, tmp_path):

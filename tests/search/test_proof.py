@@ -9,6 +9,7 @@ import pytest
 from tfcompress.evaluation.paired_bounds import bounds
 from tfcompress.search.judge import Judgement
 from tfcompress.search.proof import prove, sequence
+from tfcompress.search.result import Result
 from tfcompress.search.trials import Trials
 from tfcompress.search.tries import TriedFile, Try
 
@@ -92,6 +93,8 @@ def test_a_search_that_goes_on_proves_nothing_behind_what_failed(trials):
     later = found_since(trials, "f", "j", "n")  # by themselves they would be judged in the place of b and d
     assert [one.name for one in sequence(later, "onnx")] != ["a", "b", "d"]
     assert shipped(later, {}) == ("b", [])
+    said = str(Result({}, {}, tuple(later.tries), 1.0, "size", ("onnx",), later.folder, ended="out of time"))
+    assert "Of onnx it ships nothing smaller any more" in said
 
 
 def test_a_search_that_goes_on_proves_what_is_smaller_behind_what_held(trials):

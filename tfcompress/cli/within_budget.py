@@ -27,6 +27,8 @@ def check(values: FlagValues) -> None:
         refuse_without_effect(values, "without --max_drop", *NEEDS_BUDGET)
     else:
         refuse_without_effect(values, "with --max_drop, where the search says it", *WITHOUT)
+        if values.recipe is not None:
+            refuse_without_effect(values, "with --recipe, which says what is done and exported", *NEEDS_BUDGET)
 
 
 def search(

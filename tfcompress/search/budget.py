@@ -42,6 +42,8 @@ MOST_TRIES = 24
 
 CALIBRATION = 512
 
+LEARNING_RATE = 5e-4
+
 WRITTEN = ("model.tflite", "model.onnx", "model.keras", "report.html", "report.md", "result.json")
 """Into the folder of a search, beside its tries."""
 
@@ -60,7 +62,7 @@ def compress(
     metric: Metric = None,
     train: bool = True,
     batch_size: int = 32,
-    learning_rate: float = 5e-4,
+    learning_rate: float = LEARNING_RATE,
     max_seconds: float | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -76,7 +78,8 @@ def compress(
     Args:
         model: a trained Keras model with one input and one output, that isn't quantized; it is not changed.
         recipe: what to do, in place of a search: a `Recipe`, the name of one, or a path; with `max_drop` its files are
-            judged by it, and without they are shipped as they are, with the interval of their drop.
+            judged by it, and without they are shipped as they are, with the interval of their drop. `formats`,
+            `minimize`, `train`, `learning_rate` and `max_seconds` are for a search only; a recipe has its own seed.
         data: to train and calibrate with: `(x, y)`; what yields batches of both, which are kept; or a `Dataset`.
         validation: likewise, other samples; `None`: the test part of a `Dataset`.
         max_drop: by how much the metric may be worse than the float model's: in points (hundredths) of accuracy and
@@ -96,13 +99,15 @@ def compress(
         progress: whether a bar shows what is tried, on a terminal.
 
     Returns:
-        A `Result`: `.artifacts`, `.interval`, `.model`, `.tries`, `.report`. Interrupted by Ctrl-C it holds what was
-        found so far.
+        A `Result`: `.artifacts` by format, `.interval`, `.model`, `.tries`, `.report`. If Ctrl-C interrupts a search it
+        holds what was found so far. A recipe that is interrupted raises KeyboardInterrupt; the same call goes on at its
+        step. Where a recipe exports several files of one format, these have their names for a format: "a.onnx".
 
     Raises:
         TypeError: `model` is no Keras model.
-        ValueError: the model or the data doesn't fit; validation samples are in `data`; there are too few to show the
-            budget, and the message says how many it takes; or an argument is out of its range.
+        ValueError: the model or the data doesn't fit; an argument has no effect with a recipe; validation samples are
+            in `data`; there are too few to show the budget, and the message says how many it takes; or an argument is
+            out of its range.
         FileExistsError: `output_dir` holds another search.
 
     Example:
@@ -125,6 +130,14 @@ def compress(
             "neither."
         )
     forms = _check(model, formats, minimize, max_drop, **numbers)
+    if recipe is not None:
+        _check_unused(
+            formats=(FORMATS, forms if set(forms) != set(FORMATS) else FORMATS),
+            minimize=(MINIMIZE[0], minimize),
+            train=(True, train),
+            learning_rate=(LEARNING_RATE, learning_rate),
+            max_seconds=(None, max_seconds),
+        )
     check_metric(metric)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = Recipe.read(check_path(recipe))
@@ -210,6 +223,16 @@ def _check(
     return tuple(dict.fromkeys(given))
 
 
+def _check_unused(**given: tuple[Any, Any]) -> None:
+    """Refuse arguments of a search that differ from their default: {name: (default, value)}."""
+    for name, (default, value) in given.items():
+        if value != default:
+            raise ValueError(
+                f"Expected no {name} with a recipe, which says itself what is done and exported. Received: "
+                f"{name}={short(value)}. Change the recipe, or leave {name} away."
+            )
+
+
 def _dose(data: Dataset, batch_size: int, learning_rate: float) -> Dose:
     steps = max(1, data.train.samples // batch_size)
     return Dose(max(1, math.ceil(LEAST_STEPS / steps)), batch_size, learning_rate)
@@ -263,10 +286,11 @@ def _of_recipe(recipe: Recipe, trials: Trials, prover: Judge) -> Result:
     done = run(recipe, trials.model, trials.data, folder=trials.folder)
     tried = trials.judged(recipe, done, prover, budget)
     kept = {file.format: file for file in tried.files if file.proof and file.proof.verdict in ("holds", "no budget")}
+    artifacts = dict(zip((file.format for file in tried.files), done.artifacts.values(), strict=True))
     result = _reported(
         trials,
-        artifacts={name: done.artifacts[name] for name in kept},
-        judgements={name: file.proof for name, file in kept.items() if file.proof is not None},
+        artifacts={form: artifact for form, artifact in artifacts.items() if form in kept},
+        judgements={form: file.proof for form, file in kept.items() if file.proof is not None},
         tries=(tried,),
         formats=tuple(file.format for file in tried.files),
         model_path=tried.model,

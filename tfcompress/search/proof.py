@@ -76,7 +76,7 @@ def prove(trials: Trials, judge: Judge, form: str) -> TriedFile | None:
     for key in (*proved, *(key for key, file in new if file.cost(trials.minimize) < least)):
         if proved.get(key, HOLDS) != HOLDS:
             break
-        if key not in keys:  # it held, but its files are gone
+        if key not in keys or keys[key].file(form) is None:  # it held, but its file is gone
             continue
         file = _judged(trials, judge, keys[key], form)
         if proved[key] != HOLDS:

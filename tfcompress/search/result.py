@@ -25,7 +25,8 @@ class Result(Document):
     """What `tfc.compress` found.
 
     Attributes:
-        artifacts: {format: the file that is shipped}; none of a format in which no file was shown to hold.
+        artifacts: {format: the file that is shipped}; none of a format in which no file was shown to hold. Where a
+            recipe exports several files of one format, their names are in the place of the format.
         judgements: {format: how its file was judged on the data that nothing was chosen by}.
         tries: all that was run, in order.
         budget: the largest drop that was allowed, in points of shares, else in the metric's own unit; `None`: any.
@@ -61,8 +62,8 @@ class Result(Document):
 
     @property
     def holds(self) -> bool:
-        """Whether a file of each format is shown to keep the budget."""
-        return all(form in self.artifacts for form in self.formats)
+        """Whether a file of each format is shown to keep the budget; without a budget, whether there are files."""
+        return bool(self.formats) and all(form in self.artifacts for form in self.formats)
 
     def nearest(self, form: str) -> tuple[Try, TriedFile] | None:
         """Return the try, and its file of a format, that is nearest to the budget: what there is where none holds."""
@@ -137,4 +138,14 @@ class Result(Document):
             lines.append(text)
         if self.ended:
             lines.append(f"The search is not done ({self.ended}): the same call goes on with it.")
+            final = [form for form in self.formats if any(_failed(one.file(form)) for one in self.tries)]
+            if final:
+                lines.append(
+                    f"Of {' and '.join(final)} it ships nothing smaller any more, since a file failed its proof: for "
+                    "that search in another output_dir, with other validation samples."
+                )
         return lines
+
+
+def _failed(file: TriedFile | None) -> bool:
+    return file is not None and file.proof is not None and file.proof.verdict != "holds"

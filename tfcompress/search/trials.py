@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -182,12 +183,16 @@ class Trials:
         return {one.key: one for one in tries if all(file.path.exists() for file in one.files)}
 
     def judged(self, recipe: Recipe, done: Run, judge: Judge, budget: float | None) -> Try:
-        """Return a try of a recipe of one's own, whose files are judged at once on what proves them."""
+        """Return a try of a recipe of one's own, whose files are judged at once on what proves them.
+
+        Of several files of one format each has its name for a format.
+        """
         begun = time.monotonic()
-        files = [
-            dataclasses.replace(self._file(name, artifact.path, None), proof=judge(artifact.path, budget))
-            for name, artifact in done.artifacts.items()
-        ]
+        count = collections.Counter(artifact.format for artifact in done.artifacts.values())
+        files = []
+        for name, artifact in done.artifacts.items():
+            file = self._file(artifact.format if count[artifact.format] == 1 else name, artifact.path, None)
+            files.append(dataclasses.replace(file, proof=judge(artifact.path, budget)))
         path = self.folder / MODEL
         if not path.exists():  # else the recipe exports it
             save(done.model, path)

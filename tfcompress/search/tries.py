@@ -15,7 +15,7 @@ class TriedFile:
     """One file of a try.
 
     Attributes:
-        format: "tflite" or "onnx".
+        format: "tflite" or "onnx"; the file's name where a recipe exports several of one format.
         path: of the file.
         nbytes: its size in bytes.
         zipped: its size, deflated.
