@@ -64,8 +64,8 @@ def run(
     """Run a recipe: first all of it without training, to see that each config fits; then step for step.
 
     The same recipe, model and data give the same bytes of `.tflite` and `.onnx` files, and the same weights in `.keras`
-    files; a run that was killed goes on at its step, and within a training at the optimizer's step. The seeds of Python,
-    NumPy and Keras are set, by the recipe's.
+    files; a run that was killed goes on at its step, and within a training at the optimizer's step. The seeds of
+    Python, NumPy and Keras are set, by the recipe's.
 
     Args:
         recipe: A `Recipe`, the path of one, or a name of `Recipe.library()`.
