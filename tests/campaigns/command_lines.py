@@ -45,6 +45,12 @@ RIGHT = {
     "search": ["--model=model.keras", "--data=data.npz", "--recipe=space.yaml", "--output_dir=.", "--trials=1"],
     "inspect": ["--model=model.keras"],
 }
+SPACE = """name: space
+when: To try command lines with.
+steps:
+- {step: quantize, config: {choice: [int8, w4a8]}}
+- {step: export, files: [a.onnx]}
+"""
 WRONG = {
     "integer": ["", "a", "1.5", "-1", "1e9", "nan", "99999999999999999999", "True"],
     "float": ["", "a", "nan", "inf", "-1", "1e400"],
@@ -79,7 +85,9 @@ TOGETHER = {
                  ["--qat_epochs=2", "--freeze_ranges_epoch=1", "--freeze_ranges_step=1"],
                  ["--recipe=int8_weights", "--calibration_samples=4"], ["--outputs=a.keras"], ["--layers=none"]],
     "compress": [["--epochs=3"], ["--data="], ["--layers=none"], ["--name=.."], ["--name=a/b"], ["--name=/tmp/a"],
-                 [f"--name={LONG}"], ["--output_dir=text.txt"], ["--output_dir=/proc"], ["--data=forms.npz"]],
+                 [f"--name={LONG}"], ["--output_dir=text.txt"], ["--output_dir=/proc"], ["--data=forms.npz"],
+                 ["--recipe=none"], ["--recipe=text.txt"], ["--recipe=int8", "--sparsity=0.5"], ["--max_drop=-1"],
+                 ["--max_drop=1", "--minimize=speed"], ["--max_drop=1", "--formats=pb"], ["--minimize=size"]],
     "convert": [["--outputs=out.tflite", "--opset=20"], ["--inference_io=int8"], ["--outputs=out.onnx,out.onnx"],
                 ["--outputs=model.keras"], ["--outputs=no/where.onnx"], ["--model=data.npz"], ["--sparse"],
                 ["--outputs=out.onnx,./out.onnx"], ["--outputs=/dev/null"], [f"--outputs={LONG}.onnx"],
@@ -89,6 +97,8 @@ TOGETHER = {
     "benchmark": [["--models=text.txt"], ["--threads=100000"], ["--models=data.npz"], ["--json=text.txt"]],
     "sensitivity": [["--bits=4", "--sparsities=0.5"], ["--bits=1"], ["--sparsities=2"], ["--layers=none"],
                     ["--output=text.txt"], ["--output=no/where.json"], ["--data=forms.npz", "--metric=r2"]],
+    "search": [["--recipe=text.txt"], ["--recipe=none"], ["--trials=0"], ["--objectives=accuracy"], ["--data=forms.npz"],
+               ["--storage=nothing://x"], ["--max_drop=-1"], ["--output_dir=text.txt"], ["--output_dir=/proc"]],
     "inspect": [["--model=text.txt"], ["--model=data.npz"], ["--model=none.tflite"], ["--json=no/where.json"]],
 }  # fmt: skip
 
@@ -101,6 +111,7 @@ def workshop() -> None:
     np.savez("numbers.npz", x_train=x, y_train=y * 10**12, x_test=x, y_test=y)
     keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="y")]).save("model.keras")
     pathlib.Path("text.txt").write_text("nothing")
+    pathlib.Path("space.yaml").write_text(SPACE)
 
 
 def lines(name: str) -> Iterator[list[str]]:
