@@ -90,6 +90,27 @@ def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, 
         compress(model, **HOW, max_drop=5, output_dir=tmp_path)
 
 
+def test_a_search_of_other_data_or_metric_is_another(model, tmp_path):
+    compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    (x, y), (held, labels) = DATA, VALIDATION
+    for how in (
+        {"validation": (held, np.roll(labels, 1))},
+        {"validation": (held[::-1], labels[::-1])},
+        {"data": (x[::-1], y)},
+        {"data": (x, y[::-1])},
+        {"metric": lambda y, outputs: outputs.argmax(1) == y},
+    ):
+        with pytest.raises(FileExistsError, match="Name another output_dir"):
+            compress(model, **{**HOW, **how}, max_drop=8, output_dir=tmp_path)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_an_input_by_its_name_is_taken(model, tmp_path, batched):
+    held, labels = VALIDATION
+    given = [({"x": held}, labels)] if batched else ({"x": held}, labels)
+    assert compress(model, **{**HOW, "validation": given}, max_drop=8, output_dir=tmp_path, max_seconds=1e-6).ended
+
+
 def test_time_that_is_over_ends_it(model, tmp_path):
     result = compress(model, **HOW, max_drop=8, output_dir=tmp_path, max_seconds=1e-6)
     assert result.ended == "out of time"

@@ -56,6 +56,11 @@ def test_a_clear_case_stops_early():
     assert judge(swapping(), budget=0.5).samples == 4000
 
 
+def test_sorted_samples_stop_it_no_sooner():
+    judge = Judge(identity(), samples(4000, wrong=256))  # 6.4 %, all at the beginning
+    assert judge(swapping(), budget=20, early=True).verdict == "holds"
+
+
 def test_errors_count_in_their_own_unit():
     x = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
     judge = Judge(identity(), (x, x + 0.1))
@@ -74,8 +79,25 @@ def test_a_function_says_what_each_sample_is_worth():
 
     judgement = Judge(identity(), samples(1000, wrong=30), found)(swapping(), budget=0.5)
     assert (judgement.metric, judgement.drop, judgement.points) == ("found", pytest.approx(3), True)
+    judge = Judge(identity(), samples(1000, wrong=30), lambda y, outputs: found(y, outputs).astype("float32"))
+    assert (judge(swapping()).drop, judge.points) == (pytest.approx(3), True)
+    assert judge(swapping(), budget=0.5, early=True).verdict == "broken"
+    with pytest.raises(ValueError, match=r"Expected at least 2,995 samples"):
+        judge.check_budget(0.1)
+    nearness = Judge(identity(), samples(100, wrong=30), lambda y, outputs: 1 - abs(outputs - np.eye(3)[y]).max(1) / 2)
+    with pytest.raises(ValueError, match=r"return 0 or 1 for each sample.*Received: 0\.5\. Let it"):
+        nearness(swapping())
+    errors = Judge(identity(), samples(100), lambda y, outputs: -abs(outputs - np.eye(3)[y]).max(1))
+    assert not errors.points
     with pytest.raises(ValueError, match=r"one value for each of 100 samples.*Received: an array of shape"):
         Judge(identity(), samples(100), lambda y, outputs: 0.5)
+
+
+def test_functions_of_one_name_are_told_apart():
+    data = samples(100, wrong=30)
+    prints = [Judge(identity(), data, lambda y, o, k=k: k * o.max(1) - y).fingerprint for k in (1, 1, 2)]
+    assert prints[0] == prints[1] != prints[2]
+    assert Judge(identity(), data, "accuracy").fingerprint == "accuracy"
 
 
 def test_several_outputs_each_keep_the_budget():

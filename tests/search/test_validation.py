@@ -45,14 +45,44 @@ def test_a_dataset_brings_its_test_part():
 
 
 def test_what_is_trained_with_is_refused():
-    with pytest.raises(ValueError, match=r"isn't trained with.*Received: samples of which at least 60 of 60"):
+    with pytest.raises(ValueError, match=r"isn't trained with.*Received: samples of which 60 of 60 are in data"):
         parts_of(numbered(0, 90), numbered(10, 60), seed=0)
-    parts_of(numbered(0, 90), numbered(70, 60), seed=0)  # a third of them
+    with pytest.raises(ValueError, match=r"Received: samples of which 4 of 200 are in data, too\. Take them out"):
+        parts_of(numbered(0, 104), numbered(100, 200), seed=0)
+    parts_of(numbered(0, 102), numbered(100, 200), seed=0)  # 1 %
+    repeated = [np.tile(array, (3,) + (1,) * (array.ndim - 1)) for array in numbered(70, 60)]
+    with pytest.raises(ValueError, match=r"60 of 180 are in data"):
+        parts_of(numbered(0, 90), tuple(repeated), seed=0)
+    oversampled = [np.concatenate([array[:50], array]) for array in numbered(0, 90)]
+    with pytest.raises(ValueError, match=r"90 of 1,000 are in data, too, where"):
+        parts_of(tuple(oversampled), numbered(0, 1000), seed=0)
 
 
 def test_samples_that_are_alike_by_nature_are_not():
     x = np.array([[0.0], [1.0]] * 50, "float32")
-    parts_of((x, np.zeros(100, int)), (x, np.zeros(100, int)), seed=0)
+    parts = parts_of((x, np.zeros(100, int)), (x, np.zeros(100, int)), seed=0)
+    assert parts.samples == 100  # no copies
+    assert set(parts.selection[0].ravel()) == set(parts.proof[0].ravel()) == {0, 1}
+    for seed in range(20):
+        x = np.random.default_rng(seed).integers(0, 40, (900, 2)).astype("float32")  # a quarter repeats
+        parts_of((x[:500], np.zeros(500, int)), (x[500:], np.zeros(400, int)), seed=0)
+
+
+def test_copies_count_once_and_stay_together():
+    x, y = numbered(100, 90)
+    again = np.concatenate([x, x, x]), np.concatenate([y, y, y + 1])
+    parts = parts_of(numbered(0, 30), again, seed=0)
+    assert (parts.samples, parts.copies) == (180, 90)
+    assert len(parts.selection[1]) == 60
+    assert not np.isin(parts.selection[0], parts.proof[0]).any()
+
+
+def test_other_validation_data_has_another_digest():
+    data, (x, y) = numbered(0, 30), numbered(100, 90)
+    digests = [parts_of(data, held, seed=0).digest for held in ((x, y), (x, y[::-1]), (x[::-1], y[::-1]), (x + 1, y))]
+    assert len(set(digests)) == 4
+    names = np.array(["ape", "bee", "cat"])[y]
+    assert parts_of((data[0], names[:30]), (x, names), seed=0).digest not in digests
 
 
 def test_missing_data_is_said():

@@ -26,9 +26,10 @@ from tfcompress.graph import check_built
 from tfcompress.pipeline.training import LEAST_STEPS, check_fits, loss_for
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.record import digest_of_data
 from tfcompress.recipes.runner import run
 from tfcompress.search.candidates import FORMATS, MINIMIZE
-from tfcompress.search.judge import Judge, Judgement, Metric, check_metric, metric_name
+from tfcompress.search.judge import Judge, Judgement, Metric, check_metric
 from tfcompress.search.ladder import Ladder
 from tfcompress.search.proof import prove
 from tfcompress.search.result import Result
@@ -90,7 +91,8 @@ def compress(
             a folder of tries; of a recipe what it exports, and `budget.html`. The same call goes on with what lies
             there. `None`: a new folder for temporary files.
         metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more is
-            better. `None`: accuracy of classes, else the mean squared error.
+            better: True and False (or 0 and 1) count in points, other numbers in their own unit. `None`: accuracy of
+            classes, else the mean squared error.
         train: whether models may be trained, on what the float model says, where calibration isn't enough.
         batch_size: samples per training step.
         learning_rate: Adam's at the beginning of a training.
@@ -105,9 +107,9 @@ def compress(
 
     Raises:
         TypeError: `model` is no Keras model.
-        ValueError: the model or the data doesn't fit; an argument has no effect with a recipe; validation samples are
-            in `data`; there are too few to show the budget, and the message says how many it takes; or an argument is
-            out of its range.
+        ValueError: the model or the data doesn't fit; an argument has no effect with a recipe; over 1 % of the
+            validation samples are in `data`, too, beyond what repeats by chance; there are too few to show the budget,
+            and the message says how many it takes; or an argument is out of its range.
         FileExistsError: `output_dir` holds another search.
 
     Example:
@@ -149,12 +151,13 @@ def compress(
     prover = Judge(model, parts.proof, metric, class_names=names, batch_size=batch_size)
     if max_drop is not None:
         advice = "" if recipe else " A third of validation is what a search chooses by; the rest is what shows it."
+        if parts.copies:
+            advice += f" Copies count once: {parts.copies:,} were left out."
         prover.check_budget(max_drop, advice=advice, share=1 if recipe else prover.samples / parts.samples)
     judge = Judge(model, parts.selection, metric, class_names=names, batch_size=batch_size)
     folder = _folder(None if output_dir is None else check_path(output_dir), searched=recipe is None)
-    digest = _digest(
-        model, parts, [max_drop, minimize, forms, metric_name(metric), train, batch_size, learning_rate, seed]
-    )
+    settings = [max_drop, minimize, forms, prover.fingerprint, train, batch_size, learning_rate, seed]
+    digest = _digest(model, parts, settings)
     trials = Trials(
         model=model,
         data=parts.data,
@@ -171,7 +174,8 @@ def compress(
             "model": model.name,
             "data": parts.data.name,
             "division": f"{parts.data.train.samples:,} samples to train with, {judge.samples:,} to choose by, "
-            f"{prover.samples:,} to prove on",
+            f"{prover.samples:,} to prove on"
+            + (f"; {parts.copies:,} are copies of others, and left out" if parts.copies else ""),
         },
     )
     if recipe is not None:
@@ -254,7 +258,7 @@ def _folder(output_dir: str | os.PathLike[str] | None, *, searched: bool) -> pat
 
 def _digest(model: keras.Model, parts: Parts, settings: Sequence[Any]) -> str:
     """Return what tells this search from others."""
-    found = hashlib.sha256(json.dumps([parts.digest, parts.data.train.samples, *settings]).encode())
+    found = hashlib.sha256(json.dumps([parts.digest, digest_of_data(parts.data), *settings]).encode())
     for weight in model.weights:
         found.update(np.ascontiguousarray(read(weight)).tobytes())
     return found.hexdigest()

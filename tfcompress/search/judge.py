@@ -140,11 +140,14 @@ class Judge:
         model: the float model.
         data: `(x, y)`, arrays as `tfc.evaluate` takes them, or what yields batches of both, which are kept.
         metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more
-            is better: its mean is the metric; of True and False it counts in points. Of several outputs both are dicts
-            by their names. `None`: as `tfc.evaluate` finds it, the accuracy of classes, else the mean squared error;
-            each of several outputs then has to keep the budget, and the one nearest to breaking it is told of.
+            is better: its mean is the metric; of True and False, or 1 and 0 for the float model, it counts in points.
+            Of several outputs both are dicts by their names. `None`: as `tfc.evaluate` finds it, the accuracy of
+            classes, else the mean squared error; each of several outputs then has to keep the budget, and the one
+            nearest to breaking it is told of.
         class_names: as in `tfc.evaluate`, where classes are text.
         batch_size: samples at once.
+
+    Samples are looked at in an order of their own, drawn once: data is often sorted, and a test may stop early.
 
     Raises:
         ValueError: the data doesn't fit the model, or the metric isn't a mean over samples.
@@ -172,6 +175,11 @@ class Judge:
         self.class_names = names_of(class_names)
         self.x, self.y = pair_of(data)
         self.samples = len(keras.tree.flatten(self.x)[0])
+        order = np.random.default_rng(0).permutation(self.samples)
+        self.x, self.y = (
+            keras.tree.map_structure(lambda a: a[order] if len(a) == len(order) else a, part)
+            for part in (self.x, self.y)
+        )
         self._text()
         outputs, targets = self._run(model, 0, self.samples)
         self._outputs = self._described(outputs, targets)
@@ -192,6 +200,19 @@ class Judge:
     def name(self) -> str:
         """The name of the metric."""
         return next(iter(self._outputs.values())).metric
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the metric from others, in another process too: of a function, also what it says of the model.
+
+        Functions may share a name, as lambdas do. Means of a few parts, of four digits, are the same on other machines.
+        """
+        if not callable(self.metric):
+            return metric_name(self.metric)
+        values = next(iter(self._outputs.values())).values.astype(np.float64)
+        scale = float(np.abs(values).max()) or 1.0
+        means = [f"{part.mean() / scale:.4f}" for part in np.array_split(values, min(8, len(values)))]
+        return " ".join([metric_name(self.metric), f"{scale:.4g}", *means])
 
     @property
     def baseline(self) -> float:
@@ -339,7 +360,9 @@ class Judge:
                     f"Expected metric to return one value for each of {self.samples} samples: a budget is shown by "
                     f"samples. Received: {short(values)}."
                 )
-            return {"": _Output(values, name, True, values.dtype == bool, {})}
+            # All 0 may be errors that the float model doesn't make: no share is 0 of a model that is worth something.
+            shares = values.dtype == bool or (_is_binary(values) and bool(values.any()))
+            return {"": _Output(values.astype(bool) if shares else values, name, True, shares, {"shares": shares})}
         found = {}
         for name in outputs:
             values, how = self._values(name, outputs, targets, {})
@@ -354,12 +377,22 @@ class Judge:
         if callable(self.metric):
             given = (next(iter(a.values())) if len(a) == 1 else a for a in (targets, outputs))
             try:
-                return np.asarray(self.metric(*given)), {}
+                values = np.asarray(self.metric(*given))
             except Exception as error:
                 raise ValueError(
                     "Expected metric to be a function (y, outputs) -> one value for each sample. Received: "
                     f"{short(self.metric)}, which raises {type(error).__name__}: {told(error)}."
                 ) from error
+            if not how.get("shares"):
+                return values, {}
+            if not _is_binary(values):
+                other = values[(values != 0) & (values != 1)]
+                raise ValueError(
+                    "Expected metric to return 0 or 1 for each sample, as it does for the float model: such count in "
+                    f"points. Received: {other.flat[0]:.4g}. Let it return values of another scale, such as 100 times "
+                    "of them, and give the budget in that."
+                )
+            return values.astype(bool), {}
         y, scores = targets[name], outputs[name]
         found = score(y, scores, **how)
         metric = self.metric or ("mse" if found.task == "regression" else "accuracy")
@@ -373,6 +406,10 @@ class Judge:
             values = np.abs(np.subtract(*rows)).mean(axis=1)
         logits = bool((scores < 0).any() or (scores > 1).any()) if found.task == "binary" else None
         return values, {"task": found.task, "from_logits": logits, "metric": metric}
+
+
+def _is_binary(values: np.ndarray) -> bool:
+    return values.dtype.kind in "biuf" and bool(((values == 0) | (values == 1)).all())
 
 
 _ORDER = {"no budget": 0, "holds": 0, "not shown": 1, "broken": 2}
@@ -390,7 +427,7 @@ def check_metric(metric: Metric) -> None:
 
 
 def metric_name(metric: Metric) -> str:
-    """Return what tells a metric from others, in another process too: of a function its module and name.
+    """Return the name of a metric: of a function its module's and its own.
 
     >>> metric_name("mse"), metric_name(None), metric_name(math.hypot)
     ('mse', '', 'math.hypot')

@@ -28,7 +28,7 @@ from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
 from tfcompress.recipes.runner import run
 from tfcompress.reports.tables import plain
-from tfcompress.search.judge import Judge, Metric, check_metric, metric_name
+from tfcompress.search.judge import Judge, Metric, check_metric
 from tfcompress.search.killed_trials import folder_name, running, take_up, was_killed
 from tfcompress.search.optuna_storage import open_storage, optuna
 from tfcompress.search.pareto import OBJECTIVES
@@ -98,7 +98,8 @@ def search(
         name: of the study; `None`: that of the recipe.
         sampler: of Optuna; `None`: TPE, seeded anew for each trial.
         metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more is
-            better. `None`: accuracy of classes, else the mean squared error.
+            better: True and False (or 0 and 1) count in points, other numbers in their own unit. `None`: accuracy of
+            classes, else the mean squared error.
         batch_size: samples at once where files are judged.
         seed: of what is drawn.
         stage: `with stage(text, epochs) as callbacks:` surrounds each trial, for a progress bar;
@@ -125,10 +126,13 @@ def search(
     prover = Judge(model, parts.proof, metric, **how)
     if max_drop is not None:
         share = prover.samples / (prover.samples + judge.samples)
-        prover.check_budget(max_drop, advice=" A third of validation is what is searched by.", share=share)
+        advice = " A third of validation is what is searched by."
+        if parts.copies:
+            advice += f" Copies count once: {parts.copies:,} were left out."
+        prover.check_budget(max_drop, advice=advice, share=share)
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [found.to_dict(), list(wanted), max_drop, file, metric_name(metric), seed, parts.digest]
+    settings = [found.to_dict(), list(wanted), max_drop, file, prover.fingerprint, seed, parts.digest]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update((digest_of_model(model) + digest_of_data(parts.data)).encode())
     count = min(trials, most_trials(found) or trials)
@@ -147,6 +151,8 @@ def search(
         )
     work = _Work(study, found, model, parts.data, judge, wanted, max_drop, file, folder, stage or silent)
     told_of = {"model": model.name, "data": parts.data.name, **(about or {})}
+    if parts.copies:
+        told_of["copies"] = f"{parts.copies:,} of the validation samples are copies of others, and left out"
     written = time.monotonic()
     ended = ""
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import math
+from collections import Counter
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ from tfcompress.search.judge import pair_of
 SHARE = 1 / 3
 """Of the validation data, what the search chooses by."""
 
-MOST_SHARED = 0.5
-"""Of the validation samples: more of them among those to train with are the training data."""
+MOST_SHARED = 0.01
+"""Of the validation samples may be among those to train with, beside what repeats by chance: data often has a few."""
 
 Pair = tuple[Any, Any]
 
@@ -34,13 +35,15 @@ class Parts:
         data: to train and calibrate with; its test part is what the search chooses by.
         selection: (x, y) that the search chooses by.
         proof: (x, y) that nothing is chosen by.
-        digest: of the validation data.
+        digest: of the validation data: each sample with its target, in their order.
+        copies: samples that were left out, since others are the same.
     """
 
     data: Dataset
     selection: Pair
     proof: Pair
     digest: str
+    copies: int = 0
 
     @property
     def samples(self) -> int:
@@ -54,14 +57,19 @@ class Parts:
 
 
 def single(model: keras.Model, given: Any) -> Any:
-    """Return data in which the one input of a model has no name."""
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Mapping):
-        return single_input(model, given[0]), given[1]
-    return given
+    """Return data in which the one input of a model has no name; what yields batches becomes arrays."""
+    if given is None or isinstance(given, Dataset):
+        return given
+    x, y = given if isinstance(given, tuple) and len(given) == 2 else pair_of(given)
+    return single_input(model, x), y
 
 
 def parts_of(data: Any, validation: Any, seed: int) -> Parts:
     """Divide validation data by a seed, and see that it isn't what is trained with.
+
+    Samples with the same inputs come into the same part, and copies, with the same target too, count once. Where more
+    than 1 % of the training and of the validation samples occur again among themselves, as rows of a few columns of
+    classes do, they are no copies: each counts.
 
     Args:
         data: a `Dataset`; or `(x, y)`, or what yields batches of both, which are kept.
@@ -69,7 +77,8 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
         seed: of the division.
 
     Raises:
-        ValueError: there is none, there are no targets, or they are samples to train with.
+        ValueError: there is none, there are no targets, or over 1 % of them are samples to train with; where samples
+            repeat by chance, over 1 % beyond as many as occur again in the training data.
 
     Example:
 
@@ -87,12 +96,8 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
             f"targets{'' if data is None else ', others than those in data: the budget is judged on them'}."
         )
     held = pair_of(validation)
-    count = len(keras.tree.flatten(held[0])[0])
-    order = np.random.default_rng(seed).permutation(count)
-    chosen = round(SHARE * count)
-    selection, proof = (_rows(held, np.sort(part)) for part in (order[:chosen], order[chosen:]))
     if isinstance(data, Dataset):
-        made = dataclasses.replace(_plain(data), test=ArraySplit(*selection))
+        batches = pairs(data.train.in_order())
     else:
         x, y = pair_of(data)
         if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
@@ -100,12 +105,28 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
                 "Expected data with one input and one target, or a tfcompress.data Dataset. Received: several. Put a "
                 "model with one input in front, or compress it step by step."
             )
+        batches = iter([(x, y)])
+    rows, whole = _digests(held[0]), _digests(*held)
+    trained = Counter(row for part, _ in batches for row in _digests(part))
+    _check_apart(rows, trained)
+    own = Counter(rows)
+    kept = np.arange(len(rows))
+    groups = kept
+    if min(_repeated(own), _repeated(trained)) <= MOST_SHARED:
+        kept = np.sort(list({row: place for place, row in reversed(list(enumerate(whole)))}.values()))
+        number = {row: place for place, row in enumerate(own)}
+        groups = np.array([number[rows[place]] for place in kept])
+    order = np.random.default_rng(seed).permutation(len(np.unique(groups)))
+    chosen = np.isin(groups, order[: round(SHARE * len(order))])
+    selection, proof = (_rows(held, kept[part]) for part in (chosen, ~chosen))
+    if isinstance(data, Dataset):
+        made = dataclasses.replace(_plain(data), test=ArraySplit(*selection))
+    else:
         made = Data("data", x, y, *selection)
         if y.ndim == 2 and one_hot_classes(y) is not None and made.classes is not None:
             selection, proof = ((x, y if y.ndim == 1 else one_hot_classes(y)) for x, y in (selection, proof))
-    rows = _digests(held[0])
-    _check_apart(rows, made)
-    return Parts(made, selection, proof, hashlib.sha256(b"".join(sorted(rows))).hexdigest())
+    digest = hashlib.sha256(b"".join(whole)).hexdigest()
+    return Parts(made, selection, proof, digest, len(rows) - len(kept))
 
 
 def _plain(data: Dataset) -> Dataset:
@@ -118,28 +139,44 @@ def _rows(pair: Pair, places: np.ndarray) -> Pair:
     return x, y
 
 
-def _digests(x: Any) -> list[bytes]:
-    """Return a digest of each sample; whole numbers are those of any dtype."""
+def _digests(x: Any, y: Any = ()) -> list[bytes]:
+    """Return a digest of each sample, of its target, too; whole numbers are those of any dtype."""
     arrays = [np.asarray(array) for array in keras.tree.flatten(x)]
-    return [
-        hashlib.blake2b(
-            b"".join(array[place].astype(np.float32).tobytes() for array in arrays), digest_size=12
-        ).digest()
-        for place in range(len(arrays[0]))
-    ]
+    count = len(arrays[0])
+    arrays = [array.astype(np.float32) if array.dtype.kind in "fiub" else array for array in arrays]
+    arrays += [np.asarray(array) for array in keras.tree.flatten(y)]
+    if any(len(array) != count for array in arrays):
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise ValueError(f"Expected as many targets as inputs. Received: arrays of shapes {shapes}.")
+    found = []
+    for place in range(count):
+        row = hashlib.blake2b(digest_size=12)
+        for array in arrays:
+            value = array[place]
+            row.update(repr(value).encode() if array.dtype.kind in "UOS" else value.tobytes())
+        found.append(row.digest())
+    return found
 
 
-def _check_apart(rows: list[bytes], data: Dataset) -> None:
-    """Raise ValueError if most of the samples are among those to train with."""
-    known = set(rows)
-    if 2 * len(known) < len(rows):
-        return  # samples are alike by their nature, as those of a few columns of classes
-    seen: set[bytes] = set()
-    for x, _ in pairs(data.train.in_order()):
-        seen.update(known.intersection(_digests(x)))
-        if len(seen) > MOST_SHARED * len(known):
-            raise ValueError(
-                f"Expected validation data that isn't trained with. Received: samples of which at least {len(seen):,} "
-                f"of {len(known):,} are in data, too. Hold samples back: what a model was trained with doesn't show "
-                "what it is worth."
-            )
+def _repeated(rows: Counter[bytes]) -> float:
+    """Return the share of samples that occur again among themselves."""
+    return sum(count for count in rows.values() if count > 1) / max(1, rows.total())
+
+
+def _check_apart(rows: list[bytes], trained: Counter[bytes]) -> None:
+    """Raise ValueError if samples are among those to train with, and more than chance brings there.
+
+    By chance a sample is in the training data as likely as one of those is there again. Where the validation samples
+    don't repeat themselves accordingly, the training data has copies, and chance explains no more than they do.
+    """
+    count, total = len(rows), trained.total()
+    shared = sum(row in trained for row in rows)
+    twins = count * _repeated(Counter(rows))
+    chance = min(_repeated(trained), (twins + 3) / count * total / count)
+    if shared > MOST_SHARED * count + chance * count + 3 * math.sqrt(chance * (1 - chance) * count):
+        by_chance = f", where repeats within data explain about {round(chance * count):,}" if chance else ""
+        raise ValueError(
+            f"Expected validation data that isn't trained with. Received: samples of which {shared:,} of {count:,} are "
+            f"in data, too{by_chance}. Take them out of one of both: what a model was trained with doesn't show what "
+            "it is worth."
+        )
