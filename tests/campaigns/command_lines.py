@@ -97,8 +97,9 @@ TOGETHER = {
     "benchmark": [["--models=text.txt"], ["--threads=100000"], ["--models=data.npz"], ["--json=text.txt"]],
     "sensitivity": [["--bits=4", "--sparsities=0.5"], ["--bits=1"], ["--sparsities=2"], ["--layers=none"],
                     ["--output=text.txt"], ["--output=no/where.json"], ["--data=forms.npz", "--metric=r2"]],
-    "search": [["--recipe=text.txt"], ["--recipe=none"], ["--trials=0"], ["--objectives=accuracy"], ["--data=forms.npz"],
-               ["--storage=nothing://x"], ["--max_drop=-1"], ["--output_dir=text.txt"], ["--output_dir=/proc"]],
+    "search": [["--recipe=text.txt"], ["--recipe=none"], ["--trials=0"], ["--objectives=accuracy"],
+               ["--data=forms.npz"], ["--storage=nothing://x"], ["--max_drop=-1"], ["--output_dir=text.txt"],
+               ["--output_dir=/proc"]],
     "inspect": [["--model=text.txt"], ["--model=data.npz"], ["--model=none.tflite"], ["--json=no/where.json"]],
 }  # fmt: skip
 
