@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 
 import numpy as np
 import pytest
+import scipy.optimize
 
+from tfcompress.core import integer_programme
 from tfcompress.core.integer_programme import TooTight, solve
 
 
@@ -66,3 +69,53 @@ def test_limits_that_nothing_keeps_within_are_refused_with_the_least():
     # Each limit by itself can be kept, both together can't.
     with pytest.raises(TooTight):
         solve([[0, 0]], [([[10, 1]], 5), ([[1, 10]], 5)])
+
+
+SHORT = [[0, 1], [0, 5]], [([[10, 2], [10, 2]], 12)]
+
+
+@pytest.mark.parametrize(("bound", "gap"), [(None, 1.0), (float("nan"), 1.0), (-float("inf"), 1.0), (0.5, 0.5)])
+def test_out_of_time_an_answer_is_not_called_the_best(monkeypatch, bound, gap):
+    """The solver has found that of 1, of which the second solve can't say more."""
+    milp, units = scipy.optimize.milp, []
+
+    def stopped(objective, **how):
+        made = milp(objective, **how)
+        units.append(made.fun)
+        made.status, made.mip_dual_bound = 1, None if bound is None else bound * made.fun
+        return made
+
+    monkeypatch.setattr(scipy.optimize, "milp", stopped)
+    found = solve(*SHORT)
+    assert (found.places, found.value) == ((1, 0), 1)
+    assert found.gap == pytest.approx(gap)
+    assert len(units) == 2
+
+
+@pytest.mark.parametrize("error", [TooTight([1.0]), RuntimeError("no answer in time")])
+def test_the_first_answer_is_kept_where_the_second_solve_finds_none(monkeypatch, error):
+    answers = [([1, 0], 0.2)]
+
+    def solved(*args):
+        if not answers:
+            raise error
+        return answers.pop()
+
+    monkeypatch.setattr(integer_programme, "_solved", solved)
+    found = solve(*SHORT)
+    assert (found.places, found.gap, answers) == ((1, 0), 0.2, [])
+
+
+def test_what_the_solver_prints_is_held_back(monkeypatch, capfd):
+    milp, printed = scipy.optimize.milp, ctypes.CDLL(None).printf
+
+    def printing(*args, **how):
+        printed(b"a line of C\n")
+        return milp(*args, **how)
+
+    monkeypatch.setattr(scipy.optimize, "milp", printing)
+    print("before")
+    solve(*SHORT)
+    print("behind")
+    ctypes.CDLL(None).fflush(None)
+    assert capfd.readouterr().out == "before\nbehind\n"

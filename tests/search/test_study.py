@@ -16,9 +16,12 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.search import small_search
 from tfcompress.search import killed_trials, samplers, study
+from tfcompress.search.judge import Judgement
 from tfcompress.search.killed_trials import LOCK
 from tfcompress.search.optuna_storage import open_storage
+from tfcompress.search.report import SearchReport
 from tfcompress.search.study import search
+from tfcompress.search.tries import TriedFile, Try
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.skipif(not ON_TENSORFLOW, reason="exports")
@@ -140,6 +143,38 @@ def test_a_budget_is_shown_on_other_samples(made, quick, tmp_path):
     assert broken.selection.stopped and broken.selection.samples < 400
     with pytest.raises(ValueError, match="Expected at least .* samples to judge by"):
         tried(made, tmp_path / "b", max_drop=0.1)
+
+
+@pytest.mark.parametrize("objectives", [("size",), ("drop", "size"), ("size", "latency"), ("drop",)])
+def test_the_smallest_is_chosen_that_is_shown_to_keep_a_budget_whatever_the_objectives(tmp_path, objectives):
+    """Of five, the second beats the first, the smallest aren't shown to keep it, and one isn't here."""
+    tries = []
+    for place, (nbytes, ms, drop) in enumerate(
+        [(900, 1.0, 0.5), (800, 2.0, 0.1), (600, 9.0, 0.3), (500, 5.0, 0.4), (100, 3.0, 0.9)]
+    ):
+        path = tmp_path / f"{place}.onnx"
+        if place != 3:
+            path.touch()
+        said = judgement(drop, "not shown")
+        tries.append(Try(str(place), {}, (TriedFile("onnx", path, nbytes, nbytes, ms, said),)))
+    judged = []
+
+    def judge(path, budget):
+        judged.append(path.stem)
+        return judgement(0.2, "holds" if path.stem in "12" else "not shown")
+
+    report = study._proved(SearchReport(tuple(tries), objectives, budget=1.0), judge)
+    assert report.chosen == {"onnx": 2}
+    assert judged[:3] == ["1", "2", "4"]
+    assert all(report.tries[place].file("onnx").proof for place in report.front() if place != 3)
+    assert [one.outcome for one in report.tries if one.outcome] == [
+        "3.onnx lies on another machine: not judged on the rest of validation"
+    ]
+    assert "3.onnx lies on another machine" in report.table(width=240)
+
+
+def judgement(drop, verdict):
+    return Judgement("accuracy", 0.9, 0.9 - drop / 100, drop, (drop - 0.1, drop + 0.1), 400, verdict, budget=1.0)
 
 
 def test_trials_that_fail_are_told_of(made, quick, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What converters and runtimes log is kept off the user's terminal."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -11,34 +12,46 @@ from tfcompress.core.locking import exclusive
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet(*, output: bool = False) -> Iterator[None]:
     """Hold back what is written to standard error, by C++ code too, for the time of the block.
 
     TensorFlow's converter and XNNPACK log from C++ through absl, which no Python logger sees; so the file
     descriptor itself is redirected. An exception passes as usual, its message is not touched.
+
+    Args:
+        output: Whether to hold back standard output in its place.
     """
+    stream, descriptor = (sys.stdout, 1) if output else (sys.stderr, 2)
     with exclusive():
         try:
-            sys.stderr.flush()
-            saved = os.dup(2)
+            stream.flush()
+            _flush_c()
+            saved = os.dup(descriptor)
         except (
             OSError,
             ValueError,
             AttributeError,
-        ):  # no usable stderr (a service, a notebook): nothing to hold back
+        ):  # no usable stream (a service, a notebook): nothing to hold back
             yield
             return
         try:
             with tempfile.TemporaryFile() as sink:
-                os.dup2(sink.fileno(), 2)
+                os.dup2(sink.fileno(), descriptor)
                 try:
                     yield
                 finally:
                     with contextlib.suppress(OSError, ValueError):
-                        sys.stderr.flush()
-                    os.dup2(saved, 2)
+                        stream.flush()
+                    _flush_c()
+                    os.dup2(saved, descriptor)
         finally:
             os.close(saved)
+
+
+def _flush_c() -> None:
+    """Write what C code has printed and its library still holds: it does so in a pipe or a file."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # no such library: nothing is held
+        ctypes.CDLL(None).fflush(None)
 
 
 @contextlib.contextmanager

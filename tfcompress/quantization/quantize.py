@@ -133,16 +133,16 @@ def quantize(
     ['x_quantizer', 'dense_linear', 'dense_relu']
     """
     options = {"equalize": equalize, "correct_bias": correct_bias, "reestimate_batch_norm": reestimate_batch_norm}
+    check_flags(**options)
+    check_batch_size(batch_size)
+    method = rounding_of(rounding)
     if isinstance(config, str) and config == AUTO:
         data = again(data)
     config = widths(config, model, data, size, formats, layers=layers, batch_size=batch_size, **options)
     configs = LayerConfigs.given(config)
     single = None if configs is not None else QuantizeConfig.get(config)
     choice = LayerChoice(layers)
-    check_flags(equalize=equalize, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     check_built(model)
-    check_batch_size(batch_size)
-    method = rounding_of(rounding)
     check_data(data, correct_bias=correct_bias, reestimate_batch_norm=reestimate_batch_norm)
     if method is not None and data is None:
         raise ValueError(f"Expected data with rounding={rounding!r}. Received: None. Give data to round by.")

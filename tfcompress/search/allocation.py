@@ -52,7 +52,8 @@ class Allocation(Document):
         nbytes: {format: bytes of the whole file}, measured of one that was exported without training.
         size: What was asked for; `None`: no size was.
         base: How layers are quantized but for the bits.
-        gap: How much lower the sum of scores could be at most, as a share; 0: the best is proven.
+        gap: How much lower what is made small (the sum of scores; with `max_rise` that of bytes or of milliseconds)
+            could be at most by other choices, as a share; 0: the best is proven, for the bytes that were counted.
         seconds: That the integer programme took, the last time.
     """
 
@@ -131,6 +132,8 @@ class Allocation(Document):
         timed = any(row.ms is not None for row in self.rows)
         total = ", ".join(f"{count:,} bytes of .{kind}" for kind, count in self.nbytes.items())
         title = f"{total}; expected rise of the loss {significant(self.score)}"
+        if self.gap:
+            title += f"; not proven to be the best, which may be better by {100 * self.gap:.2g} %"
         table = Table(title=title, box=box.SIMPLE)
         for heading in ("layer", "weights", "choice", *formats, *(["ms"] if timed else []), "score"):
             table.add_column(heading, justify="left" if heading in ("layer", "choice") else "right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 import tempfile
@@ -21,6 +22,7 @@ from tfcompress.export import export
 from tfcompress.graph import LayerChoice, check_built, rebuild
 from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.selectors import Layers
+from tfcompress.graph.strip import stripped
 from tfcompress.pruning.mask import Mask
 from tfcompress.quantization.preconditions import check_finite
 from tfcompress.quantization.quantize import is_quantized, quantize
@@ -110,6 +112,7 @@ class Allocator:
         loss = getattr(model, "loss", None) if loss is None else loss
         with place_of(model):
             flat = rebuild(model)
+            plain = stripped(model)  # masks and centres aren't in a file
             check_finite(flat.layers)
             self.units = units_of(flat, chosen)
             how: dict[str, Any] = {"loss": loss, "samples": samples, "seed": seed}
@@ -119,9 +122,8 @@ class Allocator:
         self._rest: dict[str, float] = {}
         self._flat = flat
         self._latencies: Latencies | None = None
-        self._rest_guess = 4.0 * sum(math.prod(weight.shape) for weight in model.weights) - 4.0 * sum(
-            unit.size for unit in self.units
-        )
+        others = sum(math.prod(weight.shape) for weight in plain.weights) - sum(unit.size for unit in self.units)
+        self._rest_guess = 4.0 * others
 
     def _add_activations(self, layers: Layers, batch_size: int, how: Mapping[str, Any]) -> None:
         """Let the scores say what 8 bits of activations add, where some choices have more."""
@@ -154,7 +156,8 @@ class Allocator:
             size: Of a file of each format, at most, as `tfc.export` writes it with `tfcompress.search.EXPORT`: a number
                 of bytes, or "200kB". The expected rise of the loss is the least that there is with it; a file was
                 written of what is returned, which is no larger.
-            max_rise: The expected rise of the loss, at most, in place of a size: the files are the smallest then.
+            max_rise: The expected rise of the loss, at most, in place of a size: the files are the smallest then, by
+                bytes that are counted and, as for a size, corrected by up to six files of each format.
             minimize: With `max_rise`: "size"; or "latency": the sum of the medians of all layers, each timed by itself
                 in the runtime of the first format. Timing takes a while, and a machine that does nothing else.
 
@@ -171,41 +174,52 @@ class Allocator:
             return self._with_rise(check_number("max_rise", max_rise, 0), minimize)
         limit = check_size(size)
         best: tuple[float, Allocation] | None = None
-        seen: dict[tuple[int, ...], Mapping[str, int]] = {}
+        seen: dict[tuple[int, ...], Allocation] = {}
         for _ in range(MOST_FILES):
             try:
                 found = self._solve(limit)
-            except TooTight:
-                break
+            except TooTight:  # by what is known of the rest of a file: the smallest one shows what that takes
+                found = self._least()
             if found.places in seen:
+                if best is not None and best[1] is seen[found.places]:
+                    best = best[0], dataclasses.replace(best[1], gap=found.gap)
                 break
-            made = self._measured(found, limit)
-            seen[found.places] = made.nbytes
-            if max(made.nbytes.values()) <= limit and (best is None or found.value < best[0]):
-                best = found.value, made
+            made = seen[found.places] = self._measured(found, limit)
+            value = sum(row[at] for row, at in zip(self._wanted(), found.places, strict=True))
+            if max(made.nbytes.values()) <= limit and (best is None or value < best[0]):
+                best = value, made
         return best[1] if best is not None else self._smallest(limit)
 
     def _with_rise(self, most: float, minimize: str) -> Allocation:
+        best: Allocation | None = None
+        seen: set[tuple[int, ...]] = set()
+        for _ in range(MOST_FILES if minimize == "size" else 1):
+            found = self._solve_with_rise(most, minimize)
+            if found.places in seen:
+                break
+            seen.add(found.places)
+            made = self._measured(found, None)
+            if best is None or sum(made.nbytes.values()) < sum(best.nbytes.values()):
+                best = made
+        assert best is not None
+        return best
+
+    def _solve_with_rise(self, most: float, minimize: str) -> Solution:
         costs: Sequence[Mapping[str, Mapping[Choice, float]]] = [self.costs[kind] for kind in self.formats]
         if minimize == "latency":
             costs = [self.latencies()]
         objective = [[sum(one[unit.name][choice] for one in costs) for choice in self.choices] for unit in self.units]
         try:
-            found = solve(objective, [(self._scores(), most)])
+            return solve(objective, [(self._scores(), most)])
         except TooTight as error:
             raise ValueError(
                 f"Expected max_rise of at least {error.least[0]:.4g}, with the choices that there are. Received: "
                 f"max_rise={most:g}. Let layers stay float."
             ) from None
-        return self._measured(found, None)
 
     def _smallest(self, limit: int) -> Allocation:
         """Return the smallest files, if they keep within a limit; raise ValueError if they don't."""
-        sizes = [
-            [sum(self.costs[kind][unit.name][one] for kind in self.formats) for one in self.choices]
-            for unit in self.units
-        ]
-        made = self._measured(solve(sizes, []), limit)
+        made = self._measured(self._least(), limit)
         largest = max(made.nbytes, key=lambda kind: made.nbytes[kind])
         if made.nbytes[largest] <= limit:
             return made
@@ -214,6 +228,20 @@ class Allocator:
             f"choices takes. Received: {limit:,} bytes ({in_words(limit)}). Allow more choices, prune channels "
             "(tfcompress.shrink), or take a smaller model."
         )
+
+    def _least(self) -> Solution:
+        """Return the choices of the fewest bytes; of their scores nothing is proven."""
+        sizes = [
+            [sum(self.costs[kind][unit.name][one] for kind in self.formats) for one in self.choices]
+            for unit in self.units
+        ]
+        return dataclasses.replace(solve(sizes, []), gap=1.0)
+
+    def _wanted(self) -> list[list[float]]:
+        """Return what is to be small with a size."""
+        activations = self.base.activations
+        integer = activations is not None and not activations.dynamic
+        return self._scores(WORTH if integer else 0.0)
 
     def _scores(self, worth: float = 0.0) -> list[list[float]]:
         """Return the scores, those of choices without 8 bits of activations higher by what these are worth."""
@@ -228,9 +256,7 @@ class Allocator:
             )
             for kind in self.formats
         ]
-        activations = self.base.activations
-        integer = activations is not None and not activations.dynamic
-        return solve(self._scores(WORTH if integer else 0.0), limits)
+        return solve(self._wanted(), limits)
 
     def _measured(self, found: Solution, limit: int | None) -> Allocation:
         """Return an allocation with the bytes of its files; let the costs be what these took."""

@@ -77,7 +77,8 @@ def search(
 
     The same call in another process, or on another machine with the same `storage`, joins in; a trial whose process was
     killed is taken up by the others, or by the same call again. Each trial is a run of a recipe in a folder of its own.
-    A third of `validation`, drawn by the seed, is what is searched by; the files of the front are judged on the rest.
+    A third of `validation`, drawn by the seed, is what is searched by; the files of the front are judged on the rest,
+    those that lie on this machine: the outcome of a try says where one doesn't.
 
     Args:
         model: a trained Keras model with one input and one output; it is not changed.
@@ -90,7 +91,7 @@ def search(
             64 recipes each is tried once.
         max_drop: the largest drop of interest, in points of shares, else in the metric's own unit: judging ends early
             where a file is worse, the search keeps away from such, and the smallest file is chosen that is shown to
-            keep it.
+            keep it, by the first of the objectives that is a cost, else by bytes, whatever else is to be small.
         file: which of the recipe's files is optimized; `None`: the last `.tflite` or `.onnx` file.
         output_dir: where all goes: a folder for each trial, `report.html`, `report.md`, `report.json`.
         storage: where the study is kept: a `.journal` file; the address of a database, "sqlite:///search.db", or of
@@ -383,26 +384,30 @@ class _Glance(keras.callbacks.Callback):
 def _proved(report: SearchReport, judge: Judge) -> SearchReport:
     """Return a report in which files of the front are judged on samples that nothing was searched by.
 
-    With a budget they are taken from the one that drops least to the smallest, until one isn't shown to keep it; the
-    last before it is chosen. Each is tested at the full level: the first that breaks the budget is said to keep it with
-    a probability of at most 5 %, and none behind it is reached before (W. Maurer et al., 1995).
+    With a budget, those that none beats in both the drop and the cost come first, whatever the objectives are, from the
+    largest cost to the smallest, until one isn't shown to keep it; the last before it is chosen. Each is tested at the
+    full level: the first that breaks the budget is said to keep it with a probability of at most 5 %, and none behind
+    it is reached before (W. Maurer et al., 1995). Of a file that lies on another machine the outcome of its try says
+    that it wasn't judged here.
     """
     tries, chosen = list(report.tries), {}
     for form in report.formats:
-        holds = report.budget is not None
-
-        def drop(place: int, form: str = form) -> float:
-            said = tries[place].file(form)
-            return said.selection.drop if said is not None and said.selection is not None else float("inf")
-
-        for place in sorted(report.front(form), key=drop):
+        tested = (
+            [] if report.budget is None else dataclasses.replace(report, objectives=("drop", report.cost)).front(form)
+        )
+        holds = True
+        for place in dict.fromkeys((*tested, *report.front(form))):
             file = tries[place].file(form)
-            if file is None or not file.path.exists():  # it is on another machine
+            assert file is not None
+            if not file.path.exists():
+                said = f"{file.path.name} lies on another machine: not judged on the rest of validation"
+                outcome = "; ".join(filter(None, (tries[place].outcome, said)))
+                tries[place] = dataclasses.replace(tries[place], outcome=outcome)
                 continue
-            proved = dataclasses.replace(file, proof=judge(file.path, report.budget))
-            files = tuple(proved if one is file else one for one in tries[place].files)
+            proof = judge(file.path, report.budget)
+            files = tuple(dataclasses.replace(one, proof=proof) if one is file else one for one in tries[place].files)
             tries[place] = dataclasses.replace(tries[place], files=files)
-            holds = holds and proved.proof is not None and proved.proof.verdict == "holds"
-            if holds:
+            holds = holds and proof.verdict == "holds"
+            if holds and place in tested:
                 chosen[form] = place
     return dataclasses.replace(report, tries=tuple(tries), chosen=chosen)
