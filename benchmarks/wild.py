@@ -36,7 +36,8 @@ from benchmarks.harness import Setting, collected, in_a_process, run_parts, save
 from tfcompress.evaluation.open_predictor import open_predictor
 from tfcompress.evaluation.predictor import predict
 from tfcompress.pipeline import digits
-from tfcompress.recipes.compress_job import compress_job
+from tfcompress.recipes import run
+from tfcompress.recipes.compress_job import recipe_of
 
 CALIBRATION = 256
 PEERS = {"TensorFlow": ".tflite", "ONNX Runtime": ".onnx"}
@@ -285,7 +286,8 @@ def demo(setting: Setting) -> None:
     """Do the job in a temporary folder and keep its table."""
     keras.utils.set_random_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        report = compress_job(digits(), folder)
+        report = run(recipe_of(trained=False), None, digits(), folder=folder).report
+    assert report is not None
     rows = [dict(zip(report.headings(), row, strict=True)) for row in report.rows()]
     show("digits", rows)
     save("digits", rows, "make demo")

@@ -107,6 +107,18 @@ def test_a_dry_run_finds_what_is_wrong(name, flags, workshop, script):
     assert script(name, *flags, code=1, cwd=workshop).stderr.startswith("error: ")
 
 
+def test_what_another_run_left_is_refused_by_a_dry_run_too(workshop, script, tmp_path):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "recipe.yaml").write_text("")
+    flags = ["--model=model.keras", "--data=data.npz", "--recipe=recipe.yaml", f"--output_dir={tmp_path}", "--name=o"]
+    for other in ([], ["--dry_run"]):
+        said = script("compress", *flags, *other, code=1, cwd=workshop).stderr
+        assert said.startswith("error: Expected a folder without recipe.yaml.")
+        assert said.endswith("Pass --overwrite, or another --name.\n")
+    replaced = script("compress", *flags, "--overwrite", "--dry_run", cwd=workshop).stdout
+    assert f"Would write {tmp_path / 'o' / 'recipe.yaml'} (replacing what is there)." in replaced
+
+
 def test_recipes_that_have_a_name_are_listed(script):
     lines = script("compress", "--recipe=help").stdout.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(tfc.Recipe.library())

@@ -109,3 +109,16 @@ def test_a_job_that_failed_leaves_nothing(workshop, script, monkeypatch, tmp_pat
     flags = [f"--model={workshop / 'model.keras'}", "--outputs=o.onnx"]
     assert script("convert", *flags, code=1, cwd=tmp_path).stderr == "error: no\n"
     assert not os.listdir(tmp_path)
+
+
+def test_a_recipe_that_was_killed_at_its_beginning_goes_on(workshop, script, monkeypatch, tmp_path):
+    (tmp_path / "mine.yaml").write_text("steps: [{step: prune, config: 0.5}, {step: export, files: [a.onnx]}]")
+    flags = [f"--model={workshop / 'model.keras'}", f"--data={workshop / 'data.npz'}", "--recipe=mine.yaml"]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("tfcompress.recipes.record.Record.write", killed)
+        script("compress", *flags, cwd=tmp_path)
+    (written,) = tmp_path.glob("*/model/recipe.yaml")
+    assert (
+        f"Would write {written.relative_to(tmp_path)} (repl"
+        in script("compress", *flags, "--dry_run", cwd=tmp_path).stdout
+    )

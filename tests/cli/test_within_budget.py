@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfcompress as tfc
 from tfcompress.search import budget
 
 
@@ -58,3 +59,12 @@ def test_what_does_not_fit_is_refused(script, folder):
         assert message in script(*COMMAND, *flags, code=2, cwd=folder).stderr
     assert "Expected at least 1,497 samples" in script(*COMMAND, "--max_drop=0.3", code=1, cwd=folder).stderr
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(("flags", "shown"), [([], True), (["--verbosity=quiet"], False)])
+def test_quiet_shows_no_progress(flags, shown, script, folder, monkeypatch):
+    def compress(*_, progress, **__):
+        raise ValueError(f"progress is {progress}")
+
+    monkeypatch.setattr(tfc, "compress", compress)
+    assert f"progress is {shown}" in script(*COMMAND, "--max_drop=5", *flags, code=1, cwd=folder).stderr

@@ -20,8 +20,7 @@ from tfcompress.pipeline.checkpoints import PREFIX, Resume, digest
 from tfcompress.pipeline.distribution import ONE, Devices
 from tfcompress.pipeline.sweep import sweep
 from tfcompress.recipes import compress_job as job_module
-from tfcompress.recipes import work
-from tfcompress.recipes.compress_job import compress_job
+from tfcompress.recipes import run, work
 
 
 class Killed(BaseException):
@@ -139,30 +138,30 @@ def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
 
     reports = []
 
-    def run(folder, resume=None, stop=None):
+    def job(folder, resume, stop=None):
         @contextlib.contextmanager
         def stage(text, count=0):
             yield [stop] if stop and count else []
 
         keras.utils.set_random_seed(0)
-        how = {"epochs": 2, "finetune_epochs": 2, "qat_epochs": 2, "sparsity": 0.5, "stage": stage, "resume": resume}
-        reports.append(compress_job(data(), folder, **how))
-        if resume:
-            resume.done()
+        recipe = job_module.recipe_of(trained=False, epochs=2, finetune_epochs=2, qat_epochs=2, sparsity=0.5)
+        how = {"resume": resume.begun, "overwrite": resume.begun, "begin": resume.begin, "stage": stage}
+        reports.append(run(recipe, None, data(), folder=folder, **how).report)
+        resume.done()
         return tfc.load(folder / "pruned.keras"), tfc.load(folder / "quantized.keras")
 
-    undisturbed = run(tmp_path / "a", Resume(tmp_path / "a", {}))
+    undisturbed = job(tmp_path / "a", Resume(tmp_path / "a", {}))
     folder = tmp_path / "b"
     with pytest.raises(Killed):
-        run(folder, Resume(folder, {}), Stop(epochs))
+        job(folder, Resume(folder, {}), Stop(epochs))
     assert sorted(name.startswith(PREFIX) for name in os.listdir(tmp_path)) == [False, False, True]
-    for one, other in zip(run(folder, Resume(folder, {})), undisturbed, strict=True):
+    for one, other in zip(job(folder, Resume(folder, {})), undisturbed, strict=True):
         assert_equal(one, other)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
     for candidate in reports[-1].candidates:
         assert candidate.size.file_bytes == (folder / candidate.name).stat().st_size
     with pytest.raises(FileExistsError):
-        run(folder, Resume(folder, {}))
+        job(folder, Resume(folder, {}))
 
 
 def test_a_sweep_goes_on(tmp_path):

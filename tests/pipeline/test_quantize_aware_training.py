@@ -18,8 +18,7 @@ from tfcompress.pipeline.stages import silent
 from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import RECIPES
 from tfcompress.recipes import compress_job as job_module
-from tfcompress.recipes import work
-from tfcompress.recipes.compress_job import compress_job
+from tfcompress.recipes import run, work
 
 
 @pytest.fixture
@@ -75,7 +74,9 @@ def test_the_main_job_calibrates_where_nothing_is_trained_quantized(clusters, tm
         return silent(text)
 
     how = {"clustering": tfc.LayerConfigs({".*": 12}), "finetune_epochs": 8, "qat_epochs": 0, "learning_rate": 0.02}
-    report = compress_job(clusters, tmp_path / "out", model=model, stage=stage, **how)
+    report = run(
+        job_module.recipe_of(trained=True, **how), model, clusters, folder=tmp_path / "out", stage=stage
+    ).report
     assert "cluster and fine-tune" in names
     assert "train quantized" not in names
     loaded = {name: tfc.load(tmp_path / "out" / name) for name in ("pruned.keras", "quantized.keras")}

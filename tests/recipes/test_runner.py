@@ -89,8 +89,10 @@ def test_a_recipe_makes_its_files_and_the_same_bytes_again(undisturbed, model, d
     assert sorted(path.name for path in (folder / "steps").iterdir())[-1] == "06_distill.keras"
     # It is finished: what it made is there at once.
     stamp = (folder / "int8.onnx").stat().st_mtime_ns
+    (folder / "run.json").write_text(json.dumps({**known, "finished": False}))  # killed when the last step was noted
     again = run(WHOLE, model, data, folder=folder)
     assert (folder / "int8.onnx").stat().st_mtime_ns == stamp
+    assert json.loads((folder / "run.json").read_text()) == known
     assert again.metrics == first.metrics and set(again.artifacts) == {"pruned.onnx", "int8.onnx"}
     with pytest.raises(FileExistsError, match="of a run with another recipe. Pass overwrite=True"):
         run(WHOLE.replace(seed=1), model, data, folder=folder)

@@ -53,6 +53,7 @@ def search(
         batch_size=values.batch_size,
         max_seconds=values.max_seconds,
         seed=values.seed,
+        progress=values.verbosity != "quiet",
         **how,
     )
     print(result.table(width=table_width()))

@@ -24,6 +24,7 @@ from tfcompress.recipes.transforms import is_changing
 from tfcompress.reports.tables import plain
 
 RECIPE, RECORD, MODELS = "recipe.yaml", "run.json", "steps"
+ADVICE = "Pass overwrite=True, or name another."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +74,13 @@ class Record:
         """Return the names of all files that the run writes into its folder, beside the models of `steps`."""
         return [RECIPE, RECORD, *written_by(self.recipe.steps)]
 
-    def open(self, resume: bool, overwrite: bool) -> None:
+    def open(self, resume: bool, overwrite: bool, advice: str = ADVICE) -> None:
         """Take up what an earlier run of the same recipe, model and data did.
 
         Args:
             resume: Whether to.
             overwrite: Whether what another run wrote is replaced.
+            advice: What to do where that is refused.
 
         Raises:
             FileExistsError: If something else is there.
@@ -92,8 +94,7 @@ class Record:
         if there and not overwrite:
             why = f"of a run with another {other[0].removesuffix('s')}" if stored and other else "from before"
             raise FileExistsError(
-                f"Expected a folder without {', '.join(there)}. Received: {self.folder}, which has them {why}. Pass "
-                "overwrite=True, or name another."
+                f"Expected a folder without {', '.join(there)}. Received: {self.folder}, which has them {why}. {advice}"
             )
 
     def begin(self, weights: int) -> None:

@@ -21,7 +21,7 @@ from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.pipeline.training import check_fits, loss_for
 from tfcompress.recipes.beginning import check_data, check_trains, first_model, path_of
 from tfcompress.recipes.recipe import Recipe
-from tfcompress.recipes.record import Record
+from tfcompress.recipes.record import ADVICE, Record
 from tfcompress.recipes.transforms import trial
 from tfcompress.recipes.work import Work
 
@@ -57,6 +57,7 @@ def run(
     stage: Stage = silent,
     resume: bool = True,
     overwrite: bool = False,
+    advice: str = ADVICE,
     begin: Callable[[], None] | None = None,
     about: Mapping[str, Any] | None = None,
     scans: Sequence[Scan] = (),
@@ -76,7 +77,8 @@ def run(
         stage: `with stage(text, epochs) as callbacks:` surrounds each part; for a progress bar.
         resume: Whether to go on with what a run of the same recipe, model and data left there.
         overwrite: Whether what another run wrote there is replaced.
-        begin: Called when all is checked, and nothing has been written yet but the recipe.
+        advice: What to do where that is refused, at the end of the message.
+        begin: Called when all is checked, and nothing has been written yet.
         about: What else a report says, as in `tfcompress.compare`.
         scans: What is shown in a report besides, as in `tfcompress.compare`.
 
@@ -102,7 +104,7 @@ def run(
         raise TypeError(f"Expected data to be a tfcompress.data.dataset.Dataset. Received: {short(data)}.")
     check_data(recipe, data)
     record = Record(place, recipe, model, data)
-    record.open(resume, overwrite)
+    record.open(resume, overwrite, advice)
     keras.utils.set_random_seed(recipe.seed)
     given = first_model(recipe, model, data)
     check_trains(recipe, given)
@@ -115,8 +117,9 @@ def run(
     work = Work(recipe, data, record, first, loss, made, stage, about or {}, scans)
     if not record.done:
         trial(recipe, first, data)
-    record.begin(sum(math.prod(weight.shape) for weight in first.weights))
     if begin is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
         begin()
+    record.begin(sum(math.prod(weight.shape) for weight in first.weights))
     metrics = work.do()
     return Run(recipe, place, work.model, work.artifacts, metrics, work.report)

@@ -88,7 +88,8 @@ class Work:
             files = self._do(step) or {}
             kept = self.record.keep(place, self.model) if is_changing(step) else None
             self.record.done.append(Done(step.called(), kept, files, self._metrics(step)))
-            self.record.write(place + 1 == len(self.recipe.steps))
+            self.record.write(False)
+        self.record.write(True)
         self.resume.done()
         return {f"{at + 1:02d}_{one.step}": one.metrics for at, one in enumerate(self.record.done) if one.metrics}
 

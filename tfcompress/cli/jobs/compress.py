@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tfcompress.pipeline.checkpoints import Resume
     from tfcompress.recipes import Recipe
 
+ADVICE = "Pass --overwrite, or another --name."
+"""Where something is in the way."""
+
 NAMES = "help"
 """Instead of a recipe: all names."""
 
@@ -39,8 +42,8 @@ def compress(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.recipes import run
     from tfcompress.recipes.beginning import first_model, path_of
-    from tfcompress.recipes.compress_job import check_folder
     from tfcompress.recipes.order import written_by
+    from tfcompress.recipes.record import Record
 
     if values.recipe == NAMES:
         return _library()
@@ -61,9 +64,11 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         return within_budget.search(values, model, data, folder, recipe)
     recipe = _of_flags(values, data, trained=model is not None) if recipe is None else recipe
     written = written_by(recipe.steps)
-    check_folder(folder, written, values.overwrite or demo or resume.begun, "Pass --overwrite, or another --name.")
+    replaces = values.overwrite or demo or resume.begun
     if values.dry_run:
-        return _plan(values, recipe, data, model, [folder / one for one in written])
+        record = Record(folder, recipe, model, data)
+        record.open(resume.begun, replaces, ADVICE)
+        return _plan(values, recipe, data, model, [folder / one for one in record.written()])
     made = run(
         recipe,
         model,
@@ -71,7 +76,8 @@ def compress(values: FlagValues, resume: Resume) -> Result:
         folder=folder,
         stage=stage_of(values),
         resume=resume.begun,
-        overwrite=values.overwrite or demo or resume.begun,
+        overwrite=replaces,
+        advice=ADVICE,
         begin=resume.begin,
         about=about(values, "compress", data, name),
         scans=scans,
