@@ -65,11 +65,13 @@ def test_the_least_rise_of_the_loss_is_kept_with_the_smallest_files():
     assert found.gap == 0 and "proven" not in found.table()
     table = dataclasses.replace(found, gap=0.2).table()
     assert "not proven to be the best, which may be better by 20 %" in " ".join(table.split())
-    assert allocator.allocate(max_rise=1e3).mean_bits == 4
+    # The third takes as much with 8 bits, in which it loses less.
+    smallest = ["int4", "int4", "int8"]
+    assert [str(row.choice) for row in allocator.allocate(max_rise=1e3).rows] == smallest
     # Counts that are wrong are corrected by what files take, until other choices are the smallest.
     for each in (allocator.costs["onnx"][name] for name in "ab"):
         each.update({choice: 1 for choice in each if str(choice) == "int8"})
-    assert allocator.allocate(max_rise=1e3).mean_bits == 4
+    assert [str(row.choice) for row in allocator.allocate(max_rise=1e3).rows] == smallest
 
 
 def fewest_bytes(allocator, most):

@@ -191,18 +191,15 @@ class Allocator:
         return best[1] if best is not None else self._smallest(limit)
 
     def _with_rise(self, most: float, minimize: str) -> Allocation:
-        best: Allocation | None = None
+        made: list[Allocation] = []
         seen: set[tuple[int, ...]] = set()
         for _ in range(MOST_FILES if minimize == "size" else 1):
             found = self._solve_with_rise(most, minimize)
             if found.places in seen:
                 break
             seen.add(found.places)
-            made = self._measured(found, None)
-            if best is None or sum(made.nbytes.values()) < sum(best.nbytes.values()):
-                best = made
-        assert best is not None
-        return best
+            made.append(self._measured(found, None))
+        return min(made, key=lambda one: (sum(one.nbytes.values()), one.score))
 
     def _solve_with_rise(self, most: float, minimize: str) -> Solution:
         costs: Sequence[Mapping[str, Mapping[Choice, float]]] = [self.costs[kind] for kind in self.formats]
