@@ -61,6 +61,21 @@ def test_other_contents_of_a_config_are_another_job(tmp_path, capsys):
     assert not resume_of(values, job).begun
 
 
+def test_a_recipe_of_the_library_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "int8").mkdir()
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("steps: []\n")
+    for recipe, file, known in (("int8", "int8/log.txt", True), ("mine.yaml", "mine.yaml", False)):
+        job = job_called("compress")
+        values = job.values()
+        values(["compress", f"--recipe={recipe}", "--output_dir=out"])
+        resume_of(values, job).begin()
+        (tmp_path / file).write_text("more")
+        assert resume_of(values, job).begun is known
+
+
 class Killed(BaseException):
     """Stands for a signal that no program can catch."""
 

@@ -16,6 +16,7 @@ from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pipeline import Data, checkpoints
 from tfcompress.pipeline.checkpoints import PREFIX
 from tfcompress.recipes import Recipe, run
+from tfcompress.recipes.record import Record, digest_of_model
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def recipe(*steps, **fields):
 
 
 TRAINING = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+FINETUNE = {"step": "finetune", **TRAINING}
 WHOLE = recipe(
     {"step": "prune", "config": 0.5, "layers": "hidden"},
     {"step": "finetune", **TRAINING},
@@ -214,3 +216,90 @@ def test_statistics_of_batch_normalization_after_a_training_are_those_of_its_wei
         tfc.reestimate_batch_norm(made, data.train.drawn(64))
         off[anew] = np.abs(keras.ops.convert_to_numpy(variance) / before - 1).max()
     assert off[True] < 0.1 < off[False]
+
+
+def test_a_model_is_told_by_its_configuration_and_loss_and_a_loaded_one_by_its_file(data, tmp_path):
+    def made():
+        keras.utils.clear_session()  # as in another process: names are the same
+        return small()
+
+    given, other, twice = made(), made(), made()
+    other.name = "renamed"
+    assert digest_of_model(given) == digest_of_model(other)
+    other.layers[0].activation = keras.activations.tanh
+    twice.compile("adam", "mse")
+    assert len({digest_of_model(one) for one in (None, given, other, twice)}) == 4
+    path = tmp_path / "given.keras"
+    steps = ({"step": "load", "model": str(path)}, {"step": "export", "files": ["a.onnx"]})
+    given.save(path)
+    run(recipe(*steps), folder=tmp_path / "run")
+    run(recipe(*steps), folder=tmp_path / "run")
+    other.save(path)
+    with pytest.raises(FileExistsError, match="of a run with another model"):
+        run(recipe(*steps), folder=tmp_path / "run")
+
+
+def killed_in_the_first_training(model, data, folder, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+    with pytest.raises(Killed):
+        run(SHORT, model, data, folder=folder, stage=lambda *_: contextlib.nullcontext([Stop(1)]))
+
+
+SHORT = recipe(FINETUNE, {"step": "export", "files": ["a.onnx"]})
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_trainings_begin_anew_where_nothing_is_to_be_resumed(resume, model, data, tmp_path, monkeypatch):
+    killed_in_the_first_training(model, data, tmp_path, monkeypatch)
+    epochs = []
+    seen = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    how = {"stage": lambda *_: contextlib.nullcontext([seen]), "resume": resume, "overwrite": True}
+    run(SHORT, model, data, folder=tmp_path, **how)
+    assert epochs[0] == (1 if resume else 0)
+
+
+def test_distill_has_its_teacher_or_the_run_goes_on_in_front_of_it(model, data, tmp_path):
+    folder = tmp_path / "run"
+    steps = (
+        FINETUNE,
+        {"step": "prune", "config": 0.5},
+        {"step": "distill", **TRAINING},
+    )
+    run(recipe(*steps), model, data, folder=folder)
+    stored = json.loads((folder / "run.json").read_text())
+    stored["steps"] = stored["steps"][:2]
+    (folder / "run.json").write_text(json.dumps(stored))
+    record = Record(folder, recipe(*steps), model, data)
+    for spoilt, places in ((False, 2), (True, 0)):
+        if spoilt:
+            (folder / "steps" / "01_finetune.keras").write_bytes(b"")
+        record.open(True, False)
+        assert record.resumable()[0] == places
+
+
+def test_zeros_that_were_there_or_are_left_by_shrink_stay(data, tmp_path):
+    model = small()
+    kernel = np.array(model.get_layer("hidden").kernel)
+    kernel[::2] = 0
+    model.get_layer("hidden").kernel.assign(kernel)
+    masks = recipe({"step": "prune", "config": 0.5, "layers": "logits"}, {"step": "quantize"}, FINETUNE)
+    shrunk = recipe(
+        {"step": "prune", "config": {"sparsity": 0.5, "granularity": "channel"}, "layers": "hidden"},
+        {"step": "shrink"},
+        FINETUNE,
+    )
+    for name, given in (("masks", masks), ("shrunk", shrunk)):
+        plain = tfc.strip(run(given, model, data, folder=tmp_path / name).model)
+        kernels = [np.asarray(layer.kernel) for layer in plain.layers if hasattr(layer, "kernel")]
+        assert not kernels[0][::2].any()
+        assert name == "masks" or kernels[0][1::2].all()  # quantized, small weights are zero
+        assert np.mean(kernels[1] == 0) == (0.5 if name == "masks" else 0)
+
+
+def test_numbers_are_not_distilled(tmp_path):
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    numbers = Data("numbers", x, x[:, :3], x, x[:, :3])
+    with pytest.raises(ValueError, match=r"steps\[1\]: Expected data with classes.*Take `finetune`"):
+        run(recipe({"step": "quantize"}, {"step": "distill"}), small(), numbers, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

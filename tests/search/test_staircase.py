@@ -1,5 +1,7 @@
 """What is tried, in which order: of trials that are made up, nothing is run."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ class MadeUp:
     """Trials whose candidates promise to hold as a function of them says."""
 
     formats, minimize, model = ("tflite",), "size", None
+    data = types.SimpleNamespace(classes=3)
 
     def __init__(self, holds):
         self.holds, self.tries, self.begun = holds, [], []
@@ -63,6 +66,17 @@ def test_training_goes_on_where_calibration_ends():
     trained = ", 2 epochs of distillation"
     assert names[5:8] == [f"rung {place}{trained}" for place in (3, 5, 7)]
     assert names[8:] == [f"rung 6{trained}", "rung 7, 6 epochs of distillation"]
+
+
+def test_numbers_are_trained_on_their_targets_alone():
+    regression = types.SimpleNamespace(classes=None)
+    names = climbed(lambda name: "rung" not in name, Dose(2), data=regression).names
+    assert "rung 1, 2 epochs of training" in names
+    assert not any("distillation" in name for name in names)
+    for taught, kind in ((True, "distill"), (False, "finetune")):
+        how = (1, 32, 1e-3, taught)
+        assert candidates.int8().trained(*how).steps[-1].called() == kind
+        assert candidates.fewer_channels(0.5, *how).steps[1].called() == kind
 
 
 def test_first_aid_ends_with_what_helps():

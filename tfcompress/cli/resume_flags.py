@@ -19,9 +19,12 @@ def resume_of(values: FlagValues, job: Job) -> Resume:
     import keras
 
     from tfcompress.pipeline.checkpoints import Resume, digest
+    from tfcompress.recipes.config_file import SUFFIXES
 
     given = {name: values[name].value for name in values if values[name].name not in _WITHOUT_EFFECT}
-    kept = {"model": True, "data": False, "features": True, "config": True, "recipe": True}
+    kept = {"model": True, "data": False, "features": True, "config": True}
+    if "recipe" in values and str(values["recipe"].value).lower().endswith(SUFFIXES):  # else it is a name
+        kept["recipe"] = True
     files = {name: digest(values[name].value, contents=whole) for name, whole in kept.items() if name in values}
     about = {"flags": given, "files": files, "keras": (keras.__version__, keras.backend.backend())}
     resume = Resume(job.target(values) or "nothing", about)

@@ -10,12 +10,18 @@ from tfcompress.loading import load
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
 from tfcompress.pipeline.training import default_model
 from tfcompress.recipes.recipe import Recipe
-from tfcompress.recipes.steps import Load, Prune, Quantize, Report, Training
+from tfcompress.recipes.steps import Distill, Load, Prune, Quantize, Report, Training
 
 
 def check_data(recipe: Recipe, data: Dataset | None) -> None:
-    """Raise ValueError if a step needs data, and there are none."""
+    """Raise ValueError if a step needs data, and there are none, or classes, and the data have none."""
     if data is not None:
+        taught = next((place for place, step in enumerate(recipe.steps) if isinstance(step, Distill)), None)
+        if taught is not None and data.classes is None:
+            raise ValueError(
+                f"At steps[{taught}]: Expected data with classes, which 'distill' compares. Received: {data.name!r}, "
+                "whose targets are numbers. Take `finetune`."
+            )
         return
     for place, step in enumerate(recipe.steps):
         needs = isinstance(step, Training | Report)

@@ -159,6 +159,11 @@ def written_by(steps: Sequence[Step]) -> list[str]:
     return [*files_of(steps), *(reports if any(isinstance(step, Report) for step in steps) else ())]
 
 
+def first_change(steps: Sequence[Step]) -> int | None:
+    """Return the place of the first step that compresses: `distill` learns from the model in front of it."""
+    return next((place for place, step in enumerate(steps) if isinstance(step, Transform)), None)
+
+
 def training_after(steps: Sequence[Step], place: int) -> Training | None:
     """Return the training in which what the step at a place does takes effect; `None`: there is none.
 

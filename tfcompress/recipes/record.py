@@ -18,8 +18,11 @@ from tfcompress.core.transform import read
 from tfcompress.core.versions import versions
 from tfcompress.data.dataset import Dataset
 from tfcompress.loading import load
-from tfcompress.recipes.order import written_by
+from tfcompress.pipeline.checkpoints import digest
+from tfcompress.recipes.beginning import path_of
+from tfcompress.recipes.order import first_change, written_by
 from tfcompress.recipes.recipe import Recipe
+from tfcompress.recipes.steps import Distill
 from tfcompress.recipes.transforms import is_changing
 from tfcompress.reports.tables import plain
 
@@ -59,11 +62,12 @@ class Record:
         self.folder, self.recipe = folder, recipe
         self.about: dict[str, Any] = {
             "recipe": recipe.to_dict(),
-            "model": digest_of_model(model),
+            "model": digest(path_of(recipe)) if model is None else digest_of_model(model),
             "data": digest_of_data(data),
             "versions": versions(),
         }
         self.done: list[Done] = []
+        self.resume = True
 
     @property
     def path(self) -> pathlib.Path:
@@ -78,13 +82,14 @@ class Record:
         """Take up what an earlier run of the same recipe, model and data did.
 
         Args:
-            resume: Whether to.
+            resume: Whether to; of its trainings, too.
             overwrite: Whether what another run wrote is replaced.
             advice: What to do where that is refused.
 
         Raises:
             FileExistsError: If something else is there.
         """
+        self.resume = resume
         stored = _stored(self.path)
         other = [name for name, value in plain(self.about).items() if (stored or {}).get(name) != value]
         if stored and not other and resume:
@@ -149,7 +154,8 @@ class Record:
     def resumable(self) -> tuple[int, keras.Model | None]:
         """Return how many steps needn't be done again, and the model behind them; `None`: it is the first one.
 
-        Where a model can't be loaded, or a file is gone, the run goes on in front of that.
+        Where a model can't be loaded, also that which a later `distill` learns from, or a file is gone, the run goes on
+        in front of that.
         """
         count = 0
         for one in self.done:
@@ -158,18 +164,27 @@ class Record:
             count += 1
         for place in range(count, 0, -1):
             there, model = self.model_before(place)
-            if there:
+            if there and self._has_teacher(place):
                 self.done = self.done[:place]
                 return place, model
         self.done = []
         return 0, None
 
+    def _has_teacher(self, place: int) -> bool:
+        """Return whether a run that goes on at a place has what its `distill` learns from."""
+        steps = self.recipe.steps
+        change = first_change(steps)
+        if change is None or change >= place or not any(isinstance(step, Distill) for step in steps[place:]):
+            return True
+        return self.model_before(change)[0]
+
 
 def digest_of_model(model: keras.Model | None) -> str:
-    """Return what tells a model from others: its layers and weights; "" for none."""
+    """Return what tells a model from others: its layers, how they are joined, weights and loss; "" for none."""
     if model is None:
         return ""
     found = hashlib.sha256()
+    found.update(_configs(model).encode())
     for layer in model.layers:
         found.update(f"{layer.name} {type(layer).__name__}\n".encode())
     for weight in model.weights:
@@ -177,6 +192,25 @@ def digest_of_model(model: keras.Model | None) -> str:
         found.update(f"{weight.path} {value.dtype} {value.shape}\n".encode())
         found.update(np.ascontiguousarray(value).tobytes())
     return found.hexdigest()
+
+
+def _configs(model: keras.Model) -> str:
+    """Return the configuration of a model and of its loss, without names that Keras counts on by itself."""
+    loss = model.loss if getattr(model, "compiled", False) else None
+    texts = []
+    for config in (lambda: _named(model), lambda: keras.saving.serialize_keras_object(loss)):
+        try:
+            texts.append(json.dumps(config(), sort_keys=True, default=lambda value: type(value).__name__))
+        except Exception:  # a class or function without one
+            texts.append("")
+    return f"{texts[0]}\n{texts[1] or getattr(loss, '__name__', type(loss).__name__)}\n"
+
+
+def _named(model: keras.Model) -> dict[str, Any]:
+    config = {name: value for name, value in model.get_config().items() if name != "name"}
+    if isinstance(model, keras.Sequential):
+        config["layers"] = [one for one in config["layers"] if one["class_name"] != "InputLayer"]
+    return config
 
 
 def digest_of_data(data: Dataset | None) -> str:

@@ -13,7 +13,6 @@ import keras
 
 from tfcompress.clustering import cluster
 from tfcompress.clustering.kept_values import keep_values
-from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.export.coded_file import check_coded
@@ -26,7 +25,6 @@ from tfcompress.pipeline.pruning_configs import data_for
 from tfcompress.pipeline.quantize_aware_training import settling
 from tfcompress.pipeline.training import steps_per_epoch
 from tfcompress.pruning import OneShot, PruneConfig, keep_zeros, prune, shrink
-from tfcompress.pruning.mask import Mask
 from tfcompress.pruning.prune import update_masks
 from tfcompress.quantization.ptq.equalization import equalize
 from tfcompress.quantization.quantize import quantize
@@ -105,6 +103,18 @@ def _check_exports(step: Export, model: keras.Model) -> None:
             check_coded(model, step.weights, kind, name)
 
 
+def before_training(recipe: Recipe, place: int, model: keras.Model) -> keras.Model:
+    """Return the model that the training at a place gets: zeros that `shrink` has left without a mask have one.
+
+    Not where a later `prune` finds its own, which leaves layers with a mask alone.
+    """
+    steps = recipe.steps
+    shrunk = max((at for at in range(place) if isinstance(steps[at], Shrink)), default=None)
+    if shrunk is None or not all(isinstance(one, Prune) for one in steps[shrunk + 1 : place]):
+        return model
+    return model if any(isinstance(one, Prune) for one in steps[place:]) else keep_zeros(model)
+
+
 @singledispatch
 def changed(step: Step, model: keras.Model, how: Circumstances) -> keras.Model:
     """Return what a step makes of a model, which is not changed; without training that is the same."""
@@ -174,6 +184,5 @@ def _settling(config: QuantizeConfig, steps: int) -> Any:
 
 
 def _keeping_zeros(model: keras.Model, how: Circumstances) -> keras.Model:
-    """Return a model whose zeros stay zeros in the training that follows: where it has masks, as they are."""
-    masked = any(isinstance(one, Mask) for layer in wrapped_layers(model) for _, one in layer.transforms)
-    return keep_zeros(model) if how.training and not masked and sparsity(model) else model
+    """Return a model whose zeros stay zeros in the training that follows; masks that it has are as they are."""
+    return keep_zeros(model) if how.training and sparsity(model) else model

@@ -22,12 +22,12 @@ from tfcompress.graph.strip import stripped
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.recipes.order import files_of, training_after
+from tfcompress.recipes.order import files_of, first_change, training_after
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import Done, Record
 from tfcompress.recipes.steps import Cluster, Export, Load, Prune, Quantize, Report, Step, Training, Transform
 from tfcompress.recipes.trainings import epochs_of, said, seed_of, train
-from tfcompress.recipes.transforms import Circumstances, changed, is_changing, steps_after
+from tfcompress.recipes.transforms import Circumstances, before_training, changed, is_changing, steps_after
 
 SEEN = 256
 """Test samples on which a file is compared with Keras before it gets its name."""
@@ -74,6 +74,8 @@ class Work:
     def do(self) -> dict[str, Mapping[str, Any]]:
         """Do all steps that aren't done yet, and return the metrics of each."""
         self.resume = Resume(self.folder / "training", self.record.about)
+        if not self.record.resume:
+            self.resume.done()
         self.resume.begin()
         begun, model = self.record.resumable()
         self.model = self.model if model is None else model
@@ -83,7 +85,7 @@ class Work:
                 self._take_up(step)
                 continue
             keras.utils.set_random_seed(seed_of(self.recipe.seed, place))
-            if self._is_first_change(step):
+            if place == first_change(self.recipe.steps):
                 self.teacher = self.model
             files = self._do(step) or {}
             kept = self.record.keep(place, self.model) if is_changing(step) else None
@@ -93,14 +95,9 @@ class Work:
         self.resume.done()
         return {f"{at + 1:02d}_{one.step}": one.metrics for at, one in enumerate(self.record.done) if one.metrics}
 
-    def _is_first_change(self, step: Step) -> bool:
-        """Return whether a step is the first that compresses: what is in front of it is what `distill` learns from."""
-        before = self.recipe.steps[: self.place]
-        return isinstance(step, Transform) and not any(isinstance(one, Transform) for one in before)
-
     def _take_up(self, step: Step) -> None:
         """Do what is left of a step that an earlier run did."""
-        if self._is_first_change(step):
+        if self.place == first_change(self.recipe.steps):
             _, before = self.record.model_before(self.place)
             self.teacher = self.first if before is None else before
         if isinstance(step, Export):
@@ -129,6 +126,7 @@ class Work:
     @_do.register
     def _(self, step: Training) -> dict[str, int] | None:
         assert self.data is not None
+        self.model = before_training(self.recipe, self.place, self.model)
         text = said(step, self.recipe.steps[: self.place], self.made)
         with self.stage(text, epochs_of(step, self.data)) as callbacks:
             train(

@@ -9,7 +9,8 @@ from typing import Any
 
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
-from tfcompress.recipes import Distill, Equalize, Export, Prune, Quantize, Recipe, Shrink, Step
+from tfcompress.recipes import Distill, Equalize, Export, Finetune, Prune, Quantize, Recipe, Shrink, Step
+from tfcompress.recipes.steps import Training
 
 MINIMIZE = ("size", "zip", "latency")
 FORMATS = ("tflite", "onnx")
@@ -38,18 +39,17 @@ class Candidate:
     @property
     def trains(self) -> bool:
         """Whether the model is trained."""
-        return any(isinstance(step, Distill) for step in self.steps)
+        return any(isinstance(step, Training) for step in self.steps)
 
-    def trained(self, epochs: int, batch_size: int, learning_rate: float) -> Candidate:
-        """Return the same with training on what the float model says, behind all steps.
+    def trained(self, epochs: int, batch_size: int, learning_rate: float, taught: bool = True) -> Candidate:
+        """Return the same with training behind all steps; `taught`: on what the float model says of classes, too.
 
         >>> int8().trained(2, 32, 1e-4).name
         'int8, 2 epochs of distillation'
         """
-        how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
         integers = any(isinstance(step, Quantize) for step in self.steps)
-        step = Distill(temperature=TEMPERATURE, alpha=TEACHER, reestimate_batch_norm=integers, **how)
-        name = f"{self.name}, {epochs} epoch{'s' * (epochs > 1)} of distillation"
+        step = _training(taught, epochs, batch_size, learning_rate, reestimate_batch_norm=integers)
+        name = f"{self.name}, {_said(step)}"
         return dataclasses.replace(self, name=name, steps=(*map(_learning, self.steps), step))
 
     def recipe(self, formats: Sequence[str], minimize: str, seed: int) -> Recipe:
@@ -69,6 +69,17 @@ class Candidate:
         exports.append(Export(files=(MODEL,)))
         name = re.sub(r"[^\w.+-]+", "-", self.name)[:60].strip("-")
         return Recipe(name=name, when=f"Proposed by a search: {self.name}.", seed=seed, steps=(*self.steps, *exports))
+
+
+def _training(taught: bool, epochs: int, batch_size: int, learning_rate: float, **other: Any) -> Training:
+    """Return a training that is distilled, or, where the targets are no classes, isn't."""
+    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, **other}
+    return Distill(temperature=TEMPERATURE, alpha=TEACHER, **how) if taught else Finetune(**how)
+
+
+def _said(step: Training) -> str:
+    kind = "distillation" if isinstance(step, Distill) else "training"
+    return f"{step.epochs} epoch{'s' * (step.epochs != 1)} of {kind}"
 
 
 def _learning(step: Step) -> Step:
@@ -185,14 +196,16 @@ def _by_error(config: QuantizeConfig) -> QuantizeConfig:
     return dataclasses.replace(config, weights=dataclasses.replace(config.weights, range="mse"))
 
 
-def fewer_channels(sparsity: float, epochs: int, batch_size: int, learning_rate: float) -> Candidate:
-    """Return integers with channels taken out, which is what makes a file faster."""
-    how: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+def fewer_channels(
+    sparsity: float, epochs: int, batch_size: int, learning_rate: float, taught: bool = True
+) -> Candidate:
+    """Return integers with channels taken out, which is what makes a file faster; `taught` as in `trained`."""
+    training = _training(taught, epochs, batch_size, learning_rate)
     return Candidate(
-        f"{sparsity:.0%} of channels removed, {epochs} epochs of distillation, int8",
+        f"{sparsity:.0%} of channels removed, {_said(training)}, int8",
         (
             Prune(config={"sparsity": sparsity, "granularity": "channel"}),
-            Distill(temperature=TEMPERATURE, alpha=TEACHER, **how),
+            training,
             Shrink(),
             Quantize(config="int8"),
         ),

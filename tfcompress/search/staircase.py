@@ -25,15 +25,17 @@ class Dose:
         epochs: of the first training; a second one has three times as many.
         batch_size: samples per step.
         learning_rate: at the beginning.
+        taught: whether on what the float model says of classes, too.
     """
 
     epochs: int
     batch_size: int = 32
     learning_rate: float = 5e-4
+    taught: bool = True
 
     def of(self, candidate: Candidate, times: int = 1) -> Candidate:
         """Return a candidate with training."""
-        return candidate.trained(times * self.epochs, self.batch_size, self.learning_rate)
+        return candidate.trained(times * self.epochs, self.batch_size, self.learning_rate, self.taught)
 
 
 class Staircase:
@@ -47,7 +49,8 @@ class Staircase:
     """
 
     def __init__(self, trials: Trials, dose: Dose | None, inputs: Any, ladder: Sequence[Candidate]):
-        self.trials, self.dose, self.inputs, self.ladder = trials, dose, inputs, ladder
+        self.trials, self.inputs, self.ladder = trials, inputs, ladder
+        self.dose = dose and dataclasses.replace(dose, taught=trials.data.classes is not None)
         self.wider: dict[Any, Any] = {}
 
     def climb(self) -> None:
