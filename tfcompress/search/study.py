@@ -10,7 +10,6 @@ import os
 import pathlib
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ from tfcompress.core.names import did_you_mean
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.compare import environment
-from tfcompress.evaluation.timing import benchmark
 from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
@@ -310,10 +308,8 @@ class _Work:
         return [file.selection.drop if one == "drop" else file.cost(one) for one in self.objectives]
 
     def _judged(self, path: pathlib.Path) -> TriedFile:
-        content = path.read_bytes()
         said = self.judge(path, self.max_drop, early=self.max_drop is not None)
-        ms = benchmark(path, self.judge.x, seconds=0.5).median_ms
-        return TriedFile(path.suffix[1:], path, len(content), len(zlib.compress(content, 9)), ms, said)
+        return TriedFile.measured(path.suffix[1:], path, said, self.judge.x)
 
     def _relative(self, file: TriedFile) -> dict[str, Any]:
         """Return what a study keeps of a file: on another machine its folder lies elsewhere."""

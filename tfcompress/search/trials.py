@@ -11,7 +11,6 @@ import math
 import pathlib
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ import keras
 from tfcompress.core.atomic_files import save, write_text
 from tfcompress.core.error_messages import told
 from tfcompress.data.dataset import Dataset
-from tfcompress.evaluation.timing import benchmark
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.runner import Run, run
 from tfcompress.search.candidates import MODEL, Candidate
@@ -218,10 +216,8 @@ class Trials:
         return dataclasses.replace(made, seconds=round(time.monotonic() - begun, 1), outcome=outcome)
 
     def _file(self, name: str, path: pathlib.Path, judge: Judge | None) -> TriedFile:
-        content = path.read_bytes()
         selection = None if judge is None else judge(path, self.budget, early=True)
-        ms = benchmark(path, self.judge.x, seconds=0.5).median_ms if self.minimize == "latency" else None
-        return TriedFile(name, path, len(content), len(zlib.compress(content, 9)), ms, selection)
+        return TriedFile.measured(name, path, selection, self.judge.x if self.minimize == "latency" else None)
 
     def _outcome(self, tried: Try) -> str:
         """Return in words whether files promise to hold: once, if all do."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.evaluation.timing import benchmark
 from tfcompress.search.judge import Judgement
 
 
@@ -31,6 +33,20 @@ class TriedFile:
     ms: float | None = None
     selection: Judgement | None = None
     proof: Judgement | None = None
+
+    @classmethod
+    def measured(cls, format: str, path: pathlib.Path, selection: Judgement | None, inputs: Any = None) -> TriedFile:
+        """Return a file with its bytes, plain and deflated.
+
+        Args:
+            format: as the attribute.
+            path: of the file.
+            selection: as the attribute.
+            inputs: to take the latency with; `None`: it isn't measured.
+        """
+        content = path.read_bytes()
+        ms = None if inputs is None else benchmark(path, inputs, seconds=0.5).median_ms
+        return cls(format, path, len(content), len(zlib.compress(content, 9)), ms, selection)
 
     def cost(self, minimize: str) -> float:
         """Return what is minimized: "size" or "zip" in bytes, "latency" in milliseconds; infinite if unknown."""
