@@ -59,7 +59,7 @@ from tfcompress.recipes import Recipe
 from tfcompress.search.allocate import allocate
 from tfcompress.search.allocation import Allocation
 from tfcompress.search.budget import compress
-from tfcompress.search.judge import Judgement
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.report import SearchReport
 from tfcompress.search.result import Result
 from tfcompress.search.space import SearchSpace

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import tfcompress as tfc
-from tfcompress.search.judge import Judge, Judgement
+from tfcompress.search.judge import Judge
+from tfcompress.search.judgement import Judgement
 
 
 def identity(name: str = "identity") -> keras.Model:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfcompress.evaluation.paired_bounds import bounds
-from tfcompress.search.judge import Judgement
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.proof import prove, sequence
 from tfcompress.search.result import Result
 from tfcompress.search.trials import Trials

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tfcompress.search.judge import Judgement
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.pareto import pareto_front
 from tfcompress.search.report import SearchReport
 from tfcompress.search.tries import TriedFile, Try

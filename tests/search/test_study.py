@@ -16,7 +16,7 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.search import small_search
 from tfcompress.search import killed_trials, samplers, study
-from tfcompress.search.judge import Judgement
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.killed_trials import LOCK
 from tfcompress.search.optuna_storage import open_storage
 from tfcompress.search.report import SearchReport

@@ -29,8 +29,10 @@ from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import digest_of_data
 from tfcompress.recipes.runner import run
 from tfcompress.search.candidates import FORMATS, MINIMIZE
-from tfcompress.search.judge import Judge, Judgement, Metric, check_metric
+from tfcompress.search.judge import Judge
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.ladder import Ladder
+from tfcompress.search.metric import Metric, check_metric
 from tfcompress.search.proof import prove
 from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase

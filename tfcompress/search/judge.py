@@ -2,135 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import NormalDist
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import check_choice, check_number, short
-from tfcompress.core.error_messages import told
-from tfcompress.data.array_checks import array_of
-from tfcompress.data.model_batches import again
-from tfcompress.data.nested_inputs import arrays
-from tfcompress.data.reading import collected
+from tfcompress.core.arguments import check_number
 from tfcompress.evaluation.evaluate import Evaluation
 from tfcompress.evaluation.open_predictor import open_predictor
 from tfcompress.evaluation.paired_bounds import CONFIDENCE, LEAST, bounds, drops_of, least_samples, samples_to_show
 from tfcompress.evaluation.predictor import Arrays
-from tfcompress.evaluation.scoring import names_of, score
+from tfcompress.evaluation.scoring import names_of
+from tfcompress.search.judgement import Judgement, Verdict
+from tfcompress.search.metric import Metric, check_metric, described, metric_name, values_of
 from tfcompress.search.sequential import SequentialTest
-
-Verdict = Literal["holds", "broken", "not shown", "no budget"]
-Metric = str | Callable[[Any, Any], Any] | None
-
-MEANS = {"accuracy": True, "mse": False, "mae": False}
-"""Metrics that are means over samples, and whether more of it is better."""
-
-NO_MEANS = ("macro_f1", "roc_auc", "r2")
+from tfcompress.search.validation import pair_of
 
 CHUNK = 256
 """Samples between two looks of a test that may stop."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Judgement:
-    """How much worse a file is than the float model, and what that says of a budget.
-
-    Attributes:
-        metric: "accuracy", "mse", "mae" or the name of a function, with the output's where there are several.
-        baseline: of the float model on the same samples; a share within [0, 1], or in the metric's own unit.
-        value: of the file.
-        drop: by how much the file is worse: in points (hundredths) of shares, else in the metric's own unit; negative
-            where it is better.
-        interval: (low, high) of the drop: each bound holds with `confidence` by itself.
-        samples: that it was judged on.
-        verdict: "holds": the upper bound is within the budget; "broken": the lower one is beyond it; "not shown":
-            neither; "no budget" was given.
-        budget: the largest drop, in the unit of `drop`.
-        needed: about how many samples would show that it holds, were the drop the one seen; `None`: no number, or it
-            isn't known.
-        points: whether the drop is in points.
-        confidence: of each bound.
-        stopped: whether a test was stopped early; the interval then holds at any number of samples.
-        deviation: the standard deviation of the samples' drops, in the unit of `drop`.
-    """
-
-    metric: str
-    baseline: float
-    value: float
-    drop: float
-    interval: tuple[float, float]
-    samples: int
-    verdict: Verdict
-    budget: float | None = None
-    needed: int | None = None
-    points: bool = True
-    confidence: float = CONFIDENCE
-    stopped: bool = False
-    deviation: float = 0.0
-
-    def expected(self, samples: int) -> float:
-        """Return the upper bound that so many other samples would show, were drops what they are here.
-
-        >>> judgement = Judgement("accuracy", 0.9, 0.899, 0.1, (-0.3, 0.5), 100, "not shown", deviation=10.0)
-        >>> round(judgement.expected(2500), 3)
-        0.429
-        """
-        half = float(NormalDist().inv_cdf(self.confidence if not self.stopped else CONFIDENCE)) * self.deviation
-        least = -100 * math.expm1(math.log(1 - CONFIDENCE) / samples) if self.points else 0.0
-        return self.drop + max(half / math.sqrt(samples), least)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON."""
-        return {**dataclasses.asdict(self), "interval": list(self.interval)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Judgement:
-        """Return the judgement that `to_dict` was called on."""
-        return cls(**{**values, "interval": tuple(values["interval"])})
-
-    def __str__(self) -> str:
-        unit = " points" if self.points else ""
-        low, high = self.interval
-        text = f"{self.metric} {_figure(self.value, self.points)}, {_figure(self.baseline, self.points)} of the float "
-        text += f"model: a drop of {self.drop:.3g}{unit} [{low:.3g}, {high:.3g}] on {self.samples:,} samples"
-        if self.budget is None:
-            return text
-        text += f": a budget of {self.budget:g}{unit} {_SAID[self.verdict]}"
-        if self.verdict == "not shown" and self.needed is not None and self.needed > self.samples:
-            text += f"; about {self.needed:,} samples would show a drop like this one"
-        return text
-
-
-_SAID = {"holds": "holds", "broken": "is broken", "not shown": "is not shown to hold", "no budget": ""}
-
-
-def _figure(value: float, points: bool) -> str:
-    return f"{100 * value:.2f} %" if points else f"{value:.4g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Output:
-    """What the float model is on one output.
-
-    Attributes:
-        values: each sample's part in the metric, (samples,).
-        metric: its name.
-        better: whether more of it is better.
-        points: whether it is of shares.
-        how: what `scoring.score` is told, so that files are judged as the float model is.
-    """
-
-    values: np.ndarray
-    metric: str
-    better: bool
-    points: bool
-    how: Mapping[str, Any]
 
 
 class Judge:
@@ -182,7 +74,7 @@ class Judge:
         )
         self._text()
         outputs, targets = self._run(model, 0, self.samples)
-        self._outputs = self._described(outputs, targets)
+        self._outputs = described(metric, outputs, targets)
         kinds = {(one.metric, one.points) for one in self._outputs.values()}
         if len(kinds) > 1:
             said = ", ".join(f"{one.metric} of {name!r}" for name, one in self._outputs.items())
@@ -270,7 +162,7 @@ class Judge:
         for start, stop in self._spans() if tests else ((0, self.samples),):
             outputs, targets = self._run(predictor, start, stop)
             for name, one in self._outputs.items():
-                found, _ = self._values(name, outputs, targets, one.how)
+                found, _ = values_of(self.metric, name, outputs, targets, one.how)
                 if found.shape != (stop - start,):
                     raise ValueError(f"Expected {one.metric} of each sample. Received: shape {found.shape}.")
                 values[name].append(found)
@@ -351,97 +243,5 @@ class Judge:
 
         self.y = keras.tree.map_structure(numbered, self.y)
 
-    def _described(self, outputs: Arrays, targets: Arrays) -> dict[str, _Output]:
-        if callable(self.metric):
-            values, _ = self._values("", outputs, targets, {})
-            name = metric_name(self.metric).rpartition(".")[2]
-            if values.shape != (self.samples,):
-                raise ValueError(
-                    f"Expected metric to return one value for each of {self.samples} samples: a budget is shown by "
-                    f"samples. Received: {short(values)}."
-                )
-            # All 0 may be errors that the float model doesn't make: no share is 0 of a model that is worth something.
-            shares = values.dtype == bool or (_is_binary(values) and bool(values.any()))
-            return {"": _Output(values.astype(bool) if shares else values, name, True, shares, {"shares": shares})}
-        found = {}
-        for name in outputs:
-            values, how = self._values(name, outputs, targets, {})
-            metric = how.pop("metric")
-            found[name] = _Output(values, metric, MEANS[metric], metric == "accuracy", how)
-        return found
-
-    def _values(
-        self, name: str, outputs: Arrays, targets: Arrays, how: Mapping[str, Any]
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return each sample's part in the metric, and how it was found."""
-        if callable(self.metric):
-            given = (next(iter(a.values())) if len(a) == 1 else a for a in (targets, outputs))
-            try:
-                values = np.asarray(self.metric(*given))
-            except Exception as error:
-                raise ValueError(
-                    "Expected metric to be a function (y, outputs) -> one value for each sample. Received: "
-                    f"{short(self.metric)}, which raises {type(error).__name__}: {told(error)}."
-                ) from error
-            if not how.get("shares"):
-                return values, {}
-            if not _is_binary(values):
-                other = values[(values != 0) & (values != 1)]
-                raise ValueError(
-                    "Expected metric to return 0 or 1 for each sample, as it does for the float model: such count in "
-                    f"points. Received: {other.flat[0]:.4g}. Let it return values of another scale, such as 100 times "
-                    "of them, and give the budget in that."
-                )
-            return values.astype(bool), {}
-        y, scores = targets[name], outputs[name]
-        found = score(y, scores, **how)
-        metric = self.metric or ("mse" if found.task == "regression" else "accuracy")
-        if (metric == "accuracy") != (found.task != "regression"):
-            fitting = "'mse', 'mae' or a function" if found.task == "regression" else "'accuracy' or a function"
-            raise ValueError(f"Expected a metric of a {found.task} task: {fitting}. Received: metric={metric!r}.")
-        assert found.judged is not None
-        values = found.judged.values
-        if metric == "mae":
-            rows = (np.asarray(a, np.float64).reshape(len(scores), -1) for a in (y, scores))
-            values = np.abs(np.subtract(*rows)).mean(axis=1)
-        logits = bool((scores < 0).any() or (scores > 1).any()) if found.task == "binary" else None
-        return values, {"task": found.task, "from_logits": logits, "metric": metric}
-
-
-def _is_binary(values: np.ndarray) -> bool:
-    return values.dtype.kind in "biuf" and bool(((values == 0) | (values == 1)).all())
-
 
 _ORDER = {"no budget": 0, "holds": 0, "not shown": 1, "broken": 2}
-
-
-def check_metric(metric: Metric) -> None:
-    """Raise ValueError for a metric that is no mean over samples, or unknown."""
-    if isinstance(metric, str) and metric in NO_MEANS:
-        raise ValueError(
-            f"Expected a metric that is a mean over samples, {', '.join(map(repr, MEANS))} or a function that returns "
-            f"one value for each: only of such is a budget shown. Received: metric={metric!r}."
-        )
-    if metric is not None and not callable(metric):
-        check_choice("metric", metric, MEANS, ", or a function (y, outputs) -> one value for each sample")
-
-
-def metric_name(metric: Metric) -> str:
-    """Return the name of a metric: of a function its module's and its own.
-
-    >>> metric_name("mse"), metric_name(None), metric_name(math.hypot)
-    ('mse', '', 'math.hypot')
-    """
-    if callable(metric):
-        kind = metric if hasattr(metric, "__qualname__") else type(metric)
-        return f"{kind.__module__}.{kind.__qualname__}"
-    return metric or ""
-
-
-def pair_of(data: Any) -> tuple[Any, Any]:
-    """Return inputs and targets as arrays, of arrays or of what yields batches of both."""
-    if isinstance(data, tuple) and len(data) == 2:
-        x, y = data
-        named = [keras.tree.map_structure(lambda a: array_of(a, "y", strings=True), y), arrays(x, "x")]
-        return named[1], named[0]
-    return collected(again(data))

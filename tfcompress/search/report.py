@@ -19,7 +19,8 @@ from tfcompress.reports.json_document import Document
 from tfcompress.reports.markdown import to_markdown
 from tfcompress.reports.tables import plain, to_text
 from tfcompress.reports.text_chart import scatter_text
-from tfcompress.search.judge import MEANS, Judgement
+from tfcompress.search.judgement import Judgement
+from tfcompress.search.metric import MEANS
 from tfcompress.search.pareto import objective_of, pareto_front
 from tfcompress.search.tries import TriedFile, Try
 

@@ -15,7 +15,7 @@ from tfcompress.export.artifact import Artifact
 from tfcompress.loading import load
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import plain
-from tfcompress.search.judge import Judgement
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.report import SearchReport
 from tfcompress.search.tries import TriedFile, Try
 

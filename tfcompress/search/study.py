@@ -26,8 +26,9 @@ from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
 from tfcompress.recipes.runner import run
 from tfcompress.reports.tables import plain
-from tfcompress.search.judge import Judge, Metric, check_metric
+from tfcompress.search.judge import Judge
 from tfcompress.search.killed_trials import folder_name, running, take_up, was_killed
+from tfcompress.search.metric import Metric, check_metric
 from tfcompress.search.optuna_storage import open_storage, optuna
 from tfcompress.search.pareto import OBJECTIVES
 from tfcompress.search.report import SearchReport

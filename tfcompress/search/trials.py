@@ -22,7 +22,8 @@ from tfcompress.data.dataset import Dataset
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.runner import Run, run
 from tfcompress.search.candidates import MODEL, Candidate
-from tfcompress.search.judge import Judge, Judgement
+from tfcompress.search.judge import Judge
+from tfcompress.search.judgement import Judgement
 from tfcompress.search.tries import TriedFile, Try
 
 STATE = "search.json"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfcompress.evaluation.timing import benchmark
-from tfcompress.search.judge import Judgement
+from tfcompress.search.judgement import Judgement
 
 
 @dataclasses.dataclass(frozen=True)

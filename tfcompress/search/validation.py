@@ -11,12 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.data.array_checks import one_hot_classes
+from tfcompress.data.array_checks import array_of, one_hot_classes
 from tfcompress.data.dataset import Data, Dataset
-from tfcompress.data.reading import pairs
+from tfcompress.data.model_batches import again
+from tfcompress.data.nested_inputs import arrays
+from tfcompress.data.reading import collected, pairs
 from tfcompress.data.splits import ArraySplit
 from tfcompress.pipeline.sweep import single_input
-from tfcompress.search.judge import pair_of
 
 SHARE = 1 / 3
 """Of the validation data, what the search chooses by."""
@@ -54,6 +55,15 @@ class Parts:
         """Return the same with all samples to prove on, as where nothing is chosen."""
         pair = keras.tree.map_structure(lambda a, b: np.concatenate([a, b]), self.selection, self.proof)
         return dataclasses.replace(self, proof=pair)
+
+
+def pair_of(data: Any) -> tuple[Any, Any]:
+    """Return inputs and targets as arrays, of arrays or of what yields batches of both."""
+    if isinstance(data, tuple) and len(data) == 2:
+        x, y = data
+        named = [keras.tree.map_structure(lambda a: array_of(a, "y", strings=True), y), arrays(x, "x")]
+        return named[1], named[0]
+    return collected(again(data))
 
 
 def single(model: keras.Model, given: Any) -> Any:
