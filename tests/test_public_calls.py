@@ -18,13 +18,13 @@ SPACE = {"steps": [{"step": "prune", "config": {"low": 0.1, "high": 0.9}}, {"ste
 SIGNATURES = {
     "allocate": "model, data, *, size=None, max_rise=None, config='int8', choices=None, layers=None, "
     "formats=('tflite', 'onnx'), loss=None, samples=512, batch_size=32, seed=0, input_shapes=None, input_dtypes=None",
-    "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0",
+    "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0, runtime=None",
     "calibrate": "model, data, *, batch_size=32",
     "check_float16": "model, data, *, keep_float32=None, batch_size=32",
     "cluster": "model, config=None, *, layers=None, input_shapes=None, input_dtypes=None, **fields",
     "compare": "models, data, y=None, *, baseline=None, threads=1, latency=True, task=None, batch_size=32, "
     "class_names=None, from_logits=None, runs=None, warmup=10, seconds=2.0, about=None, "
-    "scans=(), layers=True",
+    "scans=(), layers=True, runtime=None, ram=None, flash=None",
     "compare_codebooks": "model, bits=(2, 3, 4, 8), *, methods=('uniform', 'power_of_two', 'additive_power_of_two', "
     "'quantile', 'kmeans'), layers=None, granularity='per_tensor'",
     "compress": "model, recipe=None, *, data, validation=None, max_drop=None, minimize='size', "
@@ -33,11 +33,12 @@ SIGNATURES = {
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
-    "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None",
+    "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None, runtime=None",
     "export": "model, path, *, batch_size='auto', inference_io='float32', precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
     "random=None, external_data=None, weights='plain', names=False, prefer='speed'",
     "explain": "model",
+    "footprint": "path, *, ram=None, flash=None",
     "full_precision": "model",
     "keep_zeros": "model",
     "load": "path, unsafe=False, *, model=None",
@@ -67,7 +68,7 @@ SIGNATURES = {
     "scope='layer', seed=0, stage=None, resume=None",
     "uniform_quantize": "x, bits=8, *, symmetric=False, narrow=False, axis=None, group_size=None, minimum=None, "
     "maximum=None, mode='round'",
-    "verify": "model, path, data, *, batch_size=32, threads=1",
+    "verify": "model, path, data, *, batch_size=32, threads=1, runtime=None",
     "xnnpack_prunable": "model",
 }
 

@@ -4,7 +4,7 @@ import tfcompress.callbacks as callbacks  # noqa: PLR0402  # `from tfcompress im
 from tfcompress.clustering import ClusterConfig, cluster
 from tfcompress.core.atomic_files import save
 from tfcompress.distillation import distill
-from tfcompress.evaluation import Metrics, Report, Timing, benchmark, compare, evaluate
+from tfcompress.evaluation import Footprint, Metrics, Report, Timing, benchmark, compare, evaluate, footprint
 from tfcompress.evaluation.summary import Summary, sparsity, summary
 from tfcompress.export import Artifact, ExportPlan, ParityError, export, plan_export
 from tfcompress.graph import strip
@@ -80,6 +80,7 @@ __all__ = [
     "ExponentialSparsity",
     "ExportPlan",
     "Float16Report",
+    "Footprint",
     "FunctionSchedule",
     "Judgement",
     "KernelAxes",
@@ -125,6 +126,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "footprint",
     "full_precision",
     "keep_zeros",
     "load",

@@ -10,18 +10,21 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from tfcompress.core.arguments import check_flag, short
+from tfcompress.core.arguments import check_count, check_flag, short
+from tfcompress.core.names import nearest_names
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.progress import progress
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate
 from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
+from tfcompress.evaluation.footprint import Footprint, footprint_of
 from tfcompress.evaluation.layer_changes import SAMPLES
 from tfcompress.evaluation.layer_source import LayerSource
-from tfcompress.evaluation.open_predictor import KerasPredictor, Saved, Source, open_predictor
+from tfcompress.evaluation.open_predictor import FilePredictor, KerasPredictor, Saved, Source, open_predictor
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays
 from tfcompress.evaluation.report import Report
@@ -31,6 +34,8 @@ from tfcompress.evaluation.timing import Timing
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.plan.file_operators import Operators
+from tfcompress.runtime.opening import check_runtime
+from tfcompress.runtime.tflm_runner import TFLMRunner
 
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
 
@@ -55,6 +60,9 @@ def compare(
     about: Mapping[str, Any] | None = None,
     scans: Sequence[Scan] = (),
     layers: bool = True,
+    runtime: str | Mapping[str, str] | None = None,
+    ram: int | None = None,
+    flash: int | None = None,
 ) -> Report:
     """Measure size, quality and latency of several models on the same data.
 
@@ -81,6 +89,10 @@ def compare(
         layers: whether the report compares models and files layer by layer with a Keras model among them, on a few
             samples: weights and activations before and after. That is done when it is first written, and it holds the
             models.
+        runtime: what runs the files: "litert", "onnxruntime", or "tflm" for TFLite Micro; by name of the model for
+            several; None: that of each format. Of those in TFLite Micro the report has the arena, to the byte.
+        ram: bytes that a file's arena may take in TFLite Micro; the report says which fit. None: any.
+        flash: bytes that the file itself may take there. None: any.
 
     Returns:
         `Report`: `print(report)`, `report.verdict`, `report.save("report.html")`, `report.to_markdown("report.md")`,
@@ -116,8 +128,13 @@ def compare(
     if not isinstance(scans, list | tuple) or not all(hasattr(scan, "draw") for scan in scans):
         raise TypeError(f"Expected scans to be what tfc.sensitivity and tfc.sweep return. Received: {short(scans)}.")
 
+    for limit, value in (("ram", ram), ("flash", flash)):
+        check_count(limit, 1 if value is None else value)
+    runtimes = _runtimes(runtime, named_models)
+
     options: dict[str, Any] = {"task": task, "class_names": names_of(class_names), "from_logits": from_logits}
-    predictors = {name: open_predictor(model, threads) for name, model in named_models.items()}
+    predictors = {name: open_predictor(model, threads, runtimes.get(name)) for name, model in named_models.items()}
+    footprints = _footprints(predictors, ram, flash)
     outputs = predictors[baseline].output_names
     evaluations = {name: Evaluation(predictor, batch_size) for name, predictor in predictors.items()}
     sizes, inputs = {}, {}
@@ -148,12 +165,42 @@ def compare(
         Candidate(
             *(name, predictor.format, sizes[name], metrics[name], timings[name], is_file[name]),
             operators=_operators(named_models[name], predictor.format),
+            footprint=footprints.get(name),
+            runtime=predictor.runtime,
         )
         for name, predictor in predictors.items()
     )
     how: dict[str, Any] = {"about": dict(about or {}), "scans": tuple(scans)}
     source = _layer_source(predictors, files, first) if layers else None
     return Report(candidates, baseline, environment(threads), **how, layer_source=source)
+
+
+def _runtimes(runtime: Any, models: Mapping[str, Source]) -> dict[str, str]:
+    """Return {name: runtime} of those models for which one was named."""
+    if not isinstance(runtime, Mapping):
+        check_runtime(runtime)
+        files = [name for name, model in models.items() if not isinstance(model, keras.Model | Saved)]
+        return {} if runtime is None else dict.fromkeys(files, runtime)
+    if unknown := set(runtime) - set(models):
+        raise ValueError(
+            f"Expected runtime to name models of {list(models)}. Received: {short(sorted(map(str, unknown)))}."
+            f"{nearest_names(unknown, models)}"
+        )
+    for one in runtime.values():
+        check_runtime(one)
+    return dict(runtime)
+
+
+def _footprints(predictors: Mapping[str, Predictor], ram: int | None, flash: int | None) -> dict[str, Footprint]:
+    """Return what the files that TFLite Micro runs take of a microcontroller's memory."""
+    runners = {name: one.runner for name, one in predictors.items() if isinstance(one, FilePredictor)}
+    found = {name: footprint_of(one, ram, flash) for name, one in runners.items() if isinstance(one, TFLMRunner)}
+    if not found and (ram is not None or flash is not None):
+        raise ValueError(
+            f"Expected a file that TFLite Micro runs, beside ram= and flash=. Received: {list(predictors)}. Say "
+            "runtime='tflm', or leave ram and flash out."
+        )
+    return found
 
 
 def _layer_source(

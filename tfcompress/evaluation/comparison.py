@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.evaluation.footprint import Footprint
 from tfcompress.evaluation.intervals import Interval, mark, of_difference, of_f1_differences, of_ratio
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.size import Size
@@ -32,6 +33,8 @@ class Candidate:
             `.keras` file without the optimizer's state.
         operators: of a `.tflite` or `.onnx` file, how many operators compute in integers and which in float; why, where
             its `Artifact` was given.
+        footprint: of a file that TFLite Micro ran: its arena, and whether it fits.
+        runtime: name and version of what ran it; empty: not known.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Candidate:
     timing: Timing | None
     is_file: bool = True
     operators: Operators | None = None
+    footprint: Footprint | None = None
+    runtime: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +193,8 @@ class Comparison(Document):
                     },
                     "shrink": self.shrink(candidate.name),
                     "operators": candidate.operators and dataclasses.asdict(candidate.operators),
+                    "footprint": candidate.footprint and candidate.footprint.to_dict(),
+                    "runtime": candidate.runtime,
                     "timing": timing,
                     "speedup": self.speedup(candidate.name),
                     "speedup_interval": self.speedup_interval(candidate.name),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfcompress.evaluation.comparison import Comparison
+from tfcompress.evaluation.comparison import Candidate, Comparison
 from tfcompress.reports.tables import number, rough, significant, times, to_text
 
 MANY_ZEROS = 0.3
@@ -39,6 +39,7 @@ class ComparisonTable(Comparison):
             titles += [f"{output} {kind}".strip(), "Δ points" if kind == "accuracy" else "Δ MSE"]
         if self.candidates[0].timing:
             titles += ["ms", "IQR", "speed-up"]
+        titles += ["arena kB"] if any(candidate.footprint for candidate in self.candidates) else []
         return titles
 
     def rows(self) -> list[list[str]]:
@@ -71,6 +72,8 @@ class ComparisonTable(Comparison):
                     rough(candidate.timing.iqr_ms),
                     times(speedup) if speedup else "-",
                 ]
+            if any(each.footprint for each in self.candidates):
+                cells += [f"{candidate.footprint.arena.total / 1000:,.1f}" if candidate.footprint else "-"]
             table.append(cells)
         return table
 
@@ -131,12 +134,25 @@ class ComparisonTable(Comparison):
 
     def notes(self) -> list[str]:
         """Return what a reader might take the figures for wrongly: that zeros make a model faster."""
+        return [*self._fits(), *self._zeros()]
+
+    def _fits(self) -> list[str]:
+        said = {one.name: one.footprint.verdict() for one in self.candidates if one.footprint}
+        verdicts = "; ".join(f"{name}: {verdict}" for name, verdict in said.items() if verdict)
+        notes = [f"In TFLite Micro: {verdicts}."] if verdicts else []
+        if said and self.candidates[0].timing:
+            notes.append(
+                "Times of TFLite Micro are those of its portable kernels on this machine: no microcontroller's."
+            )
+        return notes
+
+    def _zeros(self) -> list[str]:
         full = [candidate for candidate in self.candidates if candidate.size.stored_zeros > MANY_ZEROS]
         if not full:
             return []
         names = ", ".join(candidate.name for candidate in full[:NAMED])
         names += f" and {len(full) - NAMED} more" if len(full) > NAMED else ""
-        runtimes = ", ".join(sorted({RUNTIMES[candidate.format] for candidate in full}))
+        runtimes = ", ".join(sorted({_runtime(candidate) for candidate in full}))
         kinds = {candidate.format for candidate in full}
         hint = "".join(f"; tfc.export(..., {how} file" for kind, how in _SMALLER.items() if kind in kinds)
         return [
@@ -150,3 +166,7 @@ class ComparisonTable(Comparison):
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return {**super().to_dict(), "notes": self.notes()}
+
+
+def _runtime(candidate: Candidate) -> str:
+    return "TFLite Micro" if candidate.footprint else RUNTIMES[candidate.format]

@@ -33,6 +33,7 @@ def evaluate(
     batch_size: int = DEFAULT_BATCH_SIZE,
     class_names: Sequence[str] | None = None,
     from_logits: bool | None = None,
+    runtime: str | None = None,
 ) -> Metrics:
     """Judge a model's predictions, whatever file it is kept in.
 
@@ -54,12 +55,14 @@ def evaluate(
         class_names: one name per class; None: their numbers. With several outputs, for those with as many
             classes.
         from_logits: whether classification scores are logits; None: yes if they can't be probabilities.
+        runtime: what runs a file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format.
 
     Returns:
         `Metrics`; for a model with several outputs `metrics[output_name]` holds each one's.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: the runtime isn't installed.
         ValueError: `data` or `y` doesn't fit the model, a label isn't a class, or a prediction is NaN.
 
     Example:
@@ -71,7 +74,7 @@ def evaluate(
     """
     check_options(task, batch_size, from_logits)
     class_names = names_of(class_names)
-    evaluation = Evaluation(open_predictor(model), batch_size)
+    evaluation = Evaluation(open_predictor(model, runtime=runtime), batch_size)
     for x, targets in batches_of(data, y):
         evaluation.run(*evaluation.check(x, targets))
     return evaluation.metrics(task=task, class_names=class_names, from_logits=from_logits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from tfcompress.core.replicas import predict_on_batch
 from tfcompress.evaluation.predictor import Arrays, Predictor
 from tfcompress.loading import load
 from tfcompress.runtime.integer_io import io_grids, quantize
-from tfcompress.runtime.opening import open_runner
+from tfcompress.runtime.opening import check_runtime, open_runner
 from tfcompress.runtime.runner import FORMATS, TensorInfo
 
 Source: TypeAlias = "keras.Model | str | os.PathLike[str] | Saved"
@@ -73,15 +72,14 @@ class KerasPredictor(Predictor):
 
 
 class FilePredictor(Predictor):
-    """A `.tflite` or `.onnx` file in its own runtime."""
+    """A `.tflite` or `.onnx` file in its own runtime, or in the one that is named (see `open_runner`)."""
 
-    def __init__(self, path: pathlib.Path, threads: int) -> None:
+    def __init__(self, path: pathlib.Path, threads: int, runtime: str | None = None) -> None:
         self.label = str(path)
-        self.runner = open_runner(path, threads=threads)
+        self.runner = open_runner(path, threads, runtime)
         self.format = self.runner.format
-        self.threads = threads
-        package, name = {"tflite": ("ai-edge-litert", "LiteRT"), "onnx": ("onnxruntime", "ONNX Runtime")}[self.format]
-        self.runtime = f"{name} {importlib.metadata.version(package)}"
+        self.threads = self.runner.threads
+        self.runtime = self.runner.runtime_version
         self.input_specs = dict(self.runner.input_specs)
         self.output_names = tuple(self.runner.output_names)
         self._scales = io_grids(self.runner)
@@ -127,12 +125,13 @@ class Saved:
     path: pathlib.Path
 
 
-def open_predictor(source: Source, threads: int = 1) -> Predictor:
+def open_predictor(source: Source, threads: int = 1, runtime: str | None = None) -> Predictor:
     """Open a Keras model or any model file for prediction.
 
     Args:
         source: a Keras model, or the path of a `.tflite`, `.onnx`, or of what `tfc.load` takes.
         threads: threads of one inference (.tflite, .onnx).
+        runtime: of a file (see `open_runner`); a Keras model runs in Keras.
 
     Returns:
         A `Predictor`.
@@ -142,6 +141,7 @@ def open_predictor(source: Source, threads: int = 1) -> Predictor:
         ValueError: it is no model, or no file that can be loaded.
     """
     check_count("threads", threads, most=MOST_THREADS)
+    check_runtime(runtime)
     if isinstance(source, keras.Model):
         return KerasPredictor(source)
     if isinstance(source, Saved):
@@ -153,7 +153,7 @@ def open_predictor(source: Source, threads: int = 1) -> Predictor:
         )
     path = pathlib.Path(source)
     if path.suffix.lower() in FORMATS:
-        return FilePredictor(path, threads)
+        return FilePredictor(path, threads, runtime)
     return KerasPredictor(load(path), label=str(path))
 
 

@@ -85,6 +85,7 @@ def benchmark(
     warmup: int = 10,
     batch_size: int = 1,
     seconds: float = 2.0,
+    runtime: str | None = None,
 ) -> Timing:
     """Time one inference of a model file or a Keras model.
 
@@ -102,6 +103,9 @@ def benchmark(
         warmup: untimed runs before, at least 1.
         batch_size: samples in one run; a file with a fixed batch keeps its own.
         seconds: for the timed runs, where `runs` is None.
+        runtime: what runs a file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format. TFLite
+            Micro's portable kernels on this machine, and the way to their process, say nothing of the time that a
+            microcontroller takes.
 
     Returns:
         `Timing`.
@@ -119,7 +123,7 @@ def benchmark(
         (20, True)
     """
     check_options(runs, warmup, batch_size, seconds)
-    predictor = open_predictor(model, threads)
+    predictor = open_predictor(model, threads, runtime)
     named = None
     if data is not None:
         named = predictor.check(first_samples(data, predictor.input_specs, most=predictor.batch_size or batch_size))

@@ -121,7 +121,13 @@ class Verification:
 
 @says_memory
 def verify(
-    model: keras.Model, path: str | os.PathLike[str], data: Any, *, batch_size: int = 32, threads: int = 1
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    data: Any,
+    *,
+    batch_size: int = 32,
+    threads: int = 1,
+    runtime: str | None = None,
 ) -> Verification:
     """Run a file and the Keras model that it was made from on the same data, and say how far they are apart.
 
@@ -137,6 +143,7 @@ def verify(
             behind the inputs are left out).
         batch_size: samples at once, where the file leaves that free.
         threads: of one inference of the file.
+        runtime: what runs the file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format.
 
     Returns:
         A `Verification`: `print(it)`, `it["output"].max_steps`.
@@ -157,7 +164,7 @@ def verify(
     """
     check_model(model)
     check_batch_size(batch_size)
-    runner = open_runner(path, threads=threads)
+    runner = open_runner(path, threads, runtime)
     signature = read_signature(model)
     if not signature.inputs.keys() >= runner.input_specs.keys() and has_states(model):
         signature = streaming_signature(model)

@@ -15,6 +15,7 @@ class TFLiteRunner(Runner):
     """A `.tflite` file in the ai_edge_litert interpreter, addressed through its signature."""
 
     format = "tflite"
+    runtime = ("ai-edge-litert", "LiteRT")
 
     def __init__(self, path: pathlib.Path, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter

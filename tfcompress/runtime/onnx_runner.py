@@ -16,6 +16,7 @@ class ONNXRunner(Runner):
     """A `.onnx` file in an ONNX Runtime session on the CPU."""
 
     format = "onnx"
+    runtime = ("onnxruntime", "ONNX Runtime")
 
     def __init__(self, path: pathlib.Path, threads: int = 1) -> None:
         import onnxruntime

@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import importlib.metadata
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -73,12 +74,14 @@ class Runner(abc.ABC):
     Attributes:
         path: the file.
         format: "tflite" or "onnx".
+        runtime: the runtime's package, and its name.
         threads: how many threads one inference may use.
         input_specs: {input name: TensorInfo}, in the order of the file.
         output_specs: {output name: TensorInfo}, in the order of the file.
     """
 
     format: str
+    runtime: tuple[str, str]
 
     def __init__(
         self,
@@ -91,6 +94,12 @@ class Runner(abc.ABC):
         self.threads = threads
         self.input_specs = dict(input_specs)
         self.output_specs = dict(output_specs)
+
+    @property
+    def runtime_version(self) -> str:
+        """Name and version of the runtime."""
+        package, name = self.runtime
+        return f"{name} {importlib.metadata.version(package)}"
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ def main_table(report: Comparison) -> Table:
         unit = "points" if kind == "accuracy" else "MSE"
         headings += [f"{output} \u0394 {unit}".strip(), f"{output} {kind} [95 %]".strip()]
     headings += ["file kB", "zip kB", *(["ms (IQR)"] if timed else []), "parameters", "non-zero"]
+    headings += ["arena kB"] if any(candidate.footprint for candidate in report.candidates) else []
     rows = [_row(report, place, timed) for place in range(len(report.candidates))]
     strong = [candidate.name for candidate in report.candidates].index(report.baseline)
     return Table(headings, rows, strong=strong)
@@ -43,7 +44,10 @@ def _row(report: Comparison, place: int, timed: bool) -> list[Cell]:
     if timed:
         spread = f"({rough(timing.iqr_ms)})" if timing else ""
         cells.append(Cell(f"{timing.median_ms:.3g}" if timing else "-", within=spread))
-    return [*cells, Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
+    cells += [Cell(f"{size.parameters:,}"), Cell(f"{100 * (1 - size.sparsity):.1f} %")]
+    if any(each.footprint for each in report.candidates):
+        cells.append(Cell(f"{candidate.footprint.arena.total / 1000:,.1f}" if candidate.footprint else "-"))
+    return cells
 
 
 def _speedup(report: Comparison, name: str) -> Cell:
