@@ -64,6 +64,8 @@ from tfcompress.search.report import SearchReport
 from tfcompress.search.result import Result
 from tfcompress.search.space import SearchSpace
 from tfcompress.search.study import search
+from tfcompress.streaming.step_model import StepModel, stepwise
+from tfcompress.streaming.stream import Stream
 
 __all__ = [
     "GPTQ",
@@ -104,6 +106,8 @@ __all__ = [
     "SearchSpace",
     "Sensitivity",
     "ShrinkReport",
+    "StepModel",
+    "Stream",
     "Summary",
     "Sweep",
     "Timing",
@@ -144,6 +148,7 @@ __all__ = [
     "shrink",
     "shrink_report",
     "sparsity",
+    "stepwise",
     "strip",
     "summary",
     "sweep",

@@ -1,0 +1,1 @@
+"""Models over windows of time as step functions, whose state is an input and an output."""
