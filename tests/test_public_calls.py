@@ -34,9 +34,9 @@ SIGNATURES = {
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
     "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None, runtime=None",
-    "export": "model, path, *, batch_size='auto', inference_io='float32', precision='float32', opset=18, sparse=False, "
+    "export": "model, path, *, batch_size='auto', inference_io=None, precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
-    "random=None, external_data=None, weights='plain', names=False, prefer='speed'",
+    "random=None, external_data=None, weights='plain', names=False, prefer='speed', target=None",
     "explain": "model",
     "footprint": "path, *, ram=None, flash=None",
     "full_precision": "model",

@@ -22,9 +22,6 @@ def __getattr__(name: str) -> Any:
         if name in globals():
             return globals()[name]
     from tfcompress.core.old_calls import old_attribute
-    from tfcompress.pruning import allocation
     from tfcompress.pruning.schedules import OLD_NAMES
 
-    if name == "targets":
-        return old_attribute(__name__, {name: ("allocation", allocation)}, name, freed="the devices that files are for")
     return old_attribute(__name__, {old: (kind.__name__, kind) for old, kind in OLD_NAMES.items()}, name)

@@ -1,6 +1,7 @@
 """All public names; `tfcompress` has them from here."""
 
 import tfcompress.callbacks as callbacks  # noqa: PLR0402  # `from tfcompress import` would ask this module for it
+import tfcompress.targets as targets  # noqa: PLR0402
 from tfcompress.clustering import ClusterConfig, cluster
 from tfcompress.core.atomic_files import save
 from tfcompress.distillation import distill
@@ -66,6 +67,7 @@ from tfcompress.search.space import SearchSpace
 from tfcompress.search.study import search
 from tfcompress.streaming.step_model import StepModel, stepwise
 from tfcompress.streaming.stream import Stream
+from tfcompress.targets import Target
 
 __all__ = [
     "GPTQ",
@@ -110,6 +112,7 @@ __all__ = [
     "Stream",
     "Summary",
     "Sweep",
+    "Target",
     "Timing",
     "Verification",
     "WeightSpec",
@@ -152,6 +155,7 @@ __all__ = [
     "strip",
     "summary",
     "sweep",
+    "targets",
     "uniform_quantize",
     "verify",
     "xnnpack_prunable",

@@ -18,8 +18,8 @@ def resume_of(values: FlagValues, job: Job) -> Resume:
     """Return what an earlier run of this command left, and say so."""
     import keras
 
+    from tfcompress.core.plain_files import SUFFIXES
     from tfcompress.pipeline.checkpoints import Resume, digest
-    from tfcompress.recipes.config_file import SUFFIXES
 
     given = {name: values[name].value for name in values if values[name].name not in _WITHOUT_EFFECT}
     kept = {"model": True, "data": False, "features": True, "config": True}

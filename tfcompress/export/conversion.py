@@ -15,6 +15,7 @@ from tfcompress.export.onnx import to_onnx
 from tfcompress.export.plan.deployment import Deployment
 from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.tflite import to_tflite
+from tfcompress.export.tflite.other_operators import with_operators
 from tfcompress.export.tflite.tensor_names import without_names
 from tfcompress.export.writing import write
 from tfcompress.parity.first_difference import opened, prove
@@ -37,6 +38,8 @@ class Conversion:
         external_data: whether weights stand in a second file; None: where they must.
         names: whether inner tensors of a quantized `.tflite` file have names.
         limit: bytes that one file holds.
+        runtimes: in which it is compared with the model; empty: that of the format.
+        known: the operators that the runtime has; empty: all of the format.
     """
 
     model: keras.Model
@@ -49,12 +52,16 @@ class Conversion:
     external_data: bool | None
     names: bool
     limit: int
+    runtimes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
     def convert(self, traced: Trace, path: pathlib.Path) -> None:
         """Write a file of a trace, with names."""
         to_format = to_tflite.to_tflite if self.kind == "tflite" else to_onnx.to_onnx
         how = {"scheme": self.deployment.scheme, "weights": self.deployment.weights, **self.options}
-        write(path, to_format(traced, precision=self.precision, **how), self.external_data, self.limit)
+        content = to_format(traced, precision=self.precision, **how)
+        content = with_operators(content, self.known) if self.known else content
+        write(path, content, self.external_data, self.limit)
         give_back(path.stat().st_size, cycles=False)
 
     def read(self, path: pathlib.Path) -> FileArithmetic:
@@ -68,20 +75,17 @@ class Conversion:
             give_back(path.stat().st_size, cycles=False)
 
     def prove(self, path: pathlib.Path) -> Parity:
-        """Compare a written file with the model.
+        """Compare a written file with the model, in each runtime; return what was found in the last.
 
         Raises:
             ParityError: it computes something else.
         """
-        return prove(
-            self.model,
-            self.traced,
-            opened(self.traced, path),
-            self.convert,
-            precision=self.precision,
-            data=self.data,
-            deployment=self.deployment,
-        )
+        how: dict[str, Any] = {"precision": self.precision, "data": self.data, "deployment": self.deployment}
+        found = None
+        for runtime in self.runtimes or (None,):
+            found = prove(self.model, self.traced, opened(self.traced, path, runtime), self.convert, **how)
+        assert found is not None
+        return found
 
     def prove_bytes(self, path: pathlib.Path, content: bytes) -> Parity:
         """Write other bytes to a file, and compare it with the model."""

@@ -21,20 +21,25 @@ from tfcompress.export.coded_file import AUTO as AUTO_WEIGHTS
 from tfcompress.export.coded_file import CODED, PLAIN, as_coded, check_coded, code_weights, summary
 from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs
+from tfcompress.export.for_target import Asked, settled
+from tfcompress.export.for_target import check_operators as check_target_operators
+from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs, whole_inputs
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
 from tfcompress.export.plan.file_check import compare, layers_by_weight, require_integers
-from tfcompress.export.plan.file_operators import FileArithmetic
+from tfcompress.export.plan.file_operators import FileArithmetic, Operators
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.export.writing import check_external, check_free, check_prefer, check_weights, finished, old_data
 from tfcompress.graph.inputs.declared import check_given, takes_inputs
 from tfcompress.graph.keras_quantized import by_mode, check_exports
+from tfcompress.parity.rounded_otherwise import is_dynamic
 from tfcompress.runtime.integer_io import with_grids
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import format_of
+from tfcompress.targets import Target
+from tfcompress.targets import get as get_target
 from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
 from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
@@ -43,7 +48,8 @@ from tfcompress.tracing.trace import trace
 from tfcompress.tracing.unsupported_operators import check_operators
 
 PRECISIONS = ("float32", "float16")
-INFERENCE_IO = ("float32", "int8", "uint8")
+FLOAT = "float32"
+INFERENCE_IO = (FLOAT, "int8", "uint8")
 OPSETS = tuple(range(18, 26))
 NO_SPARSE_ONNX = (
     "sparse: ONNX Runtime has no kernels for sparse weights: all zeros are stored, and gone when the file is zipped."
@@ -59,7 +65,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     batch_size: BatchSize = AUTO,
-    inference_io: str = "float32",
+    inference_io: str | None = None,
     precision: str = "float32",
     opset: int = 18,
     sparse: Sparse = False,
@@ -74,6 +80,7 @@ def export(
     weights: str = PLAIN,
     names: bool = False,
     prefer: str = SPEED,
+    target: str | os.PathLike[str] | Target | None = None,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -88,7 +95,8 @@ def export(
         batch_size: samples that the file takes at once; None: any number; "auto": as the format is used, 1 for
             TFLite and any number for ONNX (or what the model's own inputs fix).
         inference_io: dtype of the file's floating inputs and outputs: "float32"; or "int8" or "uint8" for a model
-            with quantized activations, whose scales and zero points are in the file.
+            with quantized activations, whose scales and zero points are in the file; None: the target's, "float32"
+            without one.
         precision: "float32", or "float16": weights stored in 16 bits, half the file, computed in float32.
         opset: of the ONNX standard, 18 to 25; TFLite has none.
         sparse: True: a `.tflite` file leaves out the zeros of each weight that gets smaller so and that its runtime
@@ -131,6 +139,9 @@ def export(
         prefer: what counts where weights of fewer than 8 bits can't have both. "speed": a `.tflite` file stores them in
             4 or 2 bits for kernels that are about as fast so, dense layers and convolutions of single pixels, and in
             8 for all others; "size": wherever there is any kernel. The artifact says of each weight how, and why.
+        target: what the file is for: a name of `tfc.targets.names()`, such as "microcontroller", a `Target`, or the
+            path of a file with your own. It fixes what isn't said here, refuses what it can't do before any work, and
+            names the runtimes that prove the file.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -139,7 +150,9 @@ def export(
         TypeError: `model` isn't a Keras model.
         FileExistsError: the file exists.
         FileNotFoundError, NotADirectoryError, PermissionError: its folder can't be written to.
-        ValueError: another argument is wrong, or the model has what the format can't hold (it is named).
+        ImportError: a runtime of the target isn't installed.
+        ValueError: another argument is wrong, or the model has what the format can't hold, or the target can't do (it
+            is named).
         ParityError: the file computes something else than the model.
         RuntimeError: Keras runs on another backend than TensorFlow.
 
@@ -155,7 +168,7 @@ def export(
         model,
         path,
         batch_size=batch_size,
-        inference_io=inference_io,
+        inference_io=inference_io or FLOAT,
         precision=precision,
         opset=opset,
         sparse=sparse,
@@ -168,8 +181,12 @@ def export(
         prefer=prefer,
     )
     check_exports(model)
+    machine = None if target is None else get_target(target)
+    asked = Asked(batch_size, inference_io, precision, sparse, require_integer, prefer, bool(stateful or random))
+    asked = settled(machine, model, kind, asked, verify is not False)
+    numbers_io = asked.inference_io or FLOAT
     given = None if isinstance(verify, bool) or random else fitted(model, verify, stateful)
-    check_inference_io(model, inference_io)
+    check_inference_io(model, numbers_io)
     final = check_target(path, (".tflite", ".onnx"), overwrite, size=_bytes(model, precision))
     check_free(final, overwrite, bool(external_data))
     remarks = warn_of_remarks(model)
@@ -178,44 +195,41 @@ def export(
     precision = "float16" if deployment.half else precision
     check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
-    traced = trace(plain, rows_of_file(signature, kind, batch_size, given), kind, signature)
+    traced = trace(plain, rows_of_file(signature, kind, asked.batch_size, given), kind, signature)
     if random:
         traced, given = with_noise(plain, traced, kind, verify)
-        signature = traced.signature
-    check_no_whole_inputs(traced, inference_io)
+    if inference_io is None and whole_inputs(traced):
+        numbers_io = FLOAT
+    check_no_whole_inputs(traced, numbers_io)
     check_operators(traced)
 
-    options: dict[str, Any] = {"inference_io": inference_io}
-    options |= {"opset": int(opset), "packed": weights == AUTO_WEIGHTS} if kind == "onnx" else {"prefer": prefer}
+    options: dict[str, Any] = {"inference_io": numbers_io}
+    options |= {"opset": int(opset), "packed": weights == AUTO_WEIGHTS} if kind == "onnx" else {"prefer": asked.prefer}
     how: dict[str, Any] = {"data": given, "external_data": external_data, "names": names, "limit": LARGEST_FILE}
+    how |= _for_target(machine, kind)
     conversion = Conversion(model, traced, kind, deployment, precision, options, **how)
-    notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if sparse and kind == "onnx" else ()
+    notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if asked.sparse and kind == "onnx" else ()
     with draft(final, replacing=old_data(final)) as beside:
         conversion.convert(traced, beside)
-        arithmetic = conversion.read(beside)
-        plan = made_plan(model, kind, deployment)
-        dynamic = scheme is not None and scheme.activations == "dynamic"
-        found = compare(arithmetic, plan, traced, kind, dynamic)
+        arithmetic, plan, found = _held_against_plan(conversion, beside, machine, asked.require_integer)
         notes += _of_keras(plain, arithmetic.precision)
-        if require_integer:
-            require_integers(found, model.name)
         coded, names_lost = _coded(beside, arithmetic, plan, conversion, weights)
         found = dataclasses.replace(found, narrow=as_coded(found.narrow, coded))
         if scheme is not None:  # else the file may be converted again
             deployment.forget_values()  # before the runtime holds them too
-        named = beside.read_bytes() if sparse and kind == "tflite" else b""
+        named = beside.read_bytes() if asked.sparse and kind == "tflite" else b""
         tensor_names = conversion.leave_out_names(beside) or names_lost
         parity = None if verify is False else conversion.prove(beside)
         if named:
             prove = functools.partial(conversion.prove_bytes, beside)
-            written, better, said = leave_out_zeros(named, sparse, prove, conversion.shipped)
+            written, better, said = leave_out_zeros(named, asked.sparse, prove, conversion.shipped)
             notes += said
             conversion.write(beside, written)
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         size, data_files = finished(beside, final, overwrite)
-    inputs, outputs = _as_written((traced.inputs, traced.outputs), inference_io, final)
+    inputs, outputs = _as_written((traced.inputs, traced.outputs), numbers_io, final)
     known: dict[str, Any] = {
-        "notes": (*remarks, *notes, *summary(coded), *signature.notes(list(traced.outputs))),
+        "notes": (*remarks, *notes, *summary(coded), *traced.signature.notes(list(traced.outputs))),
         "operators": found,
         "data_files": data_files,
         "plan": plan.with_stored(found.narrow),
@@ -223,6 +237,29 @@ def export(
         "tensor_names": tensor_names,
     }
     return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, **known)
+
+
+def _for_target(target: Target | None, kind: str) -> dict[str, Any]:
+    """Return how a conversion for a target is made and proved."""
+    if target is None:
+        return {}
+    known = target.known_operators
+    return {"runtimes": target.runtimes_of(kind), "known": known.operators if known is not None else ()}
+
+
+def _held_against_plan(
+    conversion: Conversion, path: pathlib.Path, target: Target | None, require_integer: bool
+) -> tuple[FileArithmetic, ExportPlan, Operators]:
+    """Return what a written file computes in, what was planned, and what came of it; refuse what mustn't be so."""
+    arithmetic = conversion.read(path)
+    plan = made_plan(conversion.model, conversion.kind, conversion.deployment)
+    dynamic = is_dynamic(conversion.deployment)
+    found = compare(arithmetic, plan, conversion.traced, conversion.kind, dynamic)
+    if target is not None and conversion.kind == "tflite":
+        check_target_operators(path, target, plan, conversion.traced)
+    if require_integer:
+        require_integers(found, conversion.model.name)
+    return arithmetic, plan, found
 
 
 def _coded(

@@ -60,11 +60,28 @@ def _wide_ends(model: keras.Model) -> list[str]:
     return found
 
 
+def has_integer_ends(model: keras.Model) -> bool:
+    """Return whether all inputs and outputs of a quantized model are on grids of 8 bits."""
+    graph = index_of(model)
+    grids = [
+        [call.operation for call in graph.readers(x) if isinstance(call.operation, ActivationQuantizer)]
+        for x in model.inputs
+    ]
+    made = [quantizer_of(x, graph.producer) for x in model.outputs]
+    ends = [*(each[0] if each else None for each in grids), *made]
+    return all(one is not None and one.spec.bits == 8 and not one.spec.dynamic for one in ends)
+
+
 def check_no_whole_inputs(traced: Trace, inference_io: str) -> None:
     """Raise ValueError if inputs that are to be quantized integers hold whole numbers."""
-    whole = [name for name, spec in traced.inputs.items() if name in traced.integral or "float" not in spec.dtype]
+    whole = whole_inputs(traced)
     if inference_io != "float32" and whole:
         raise ValueError(
             f"Expected inference_io='float32', since input {whole[0]!r} holds whole numbers (as an Embedding takes "
             f"them), not quantized ones. Received: inference_io={inference_io!r}."
         )
+
+
+def whole_inputs(traced: Trace) -> list[str]:
+    """Return the inputs that hold whole numbers, which are no quantized ones."""
+    return [name for name, spec in traced.inputs.items() if name in traced.integral or "float" not in spec.dtype]

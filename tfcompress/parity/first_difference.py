@@ -39,14 +39,19 @@ _RANDOM = "Random"
 _UNWATCHED = ("Const", "Placeholder", "ReadVariableOp", "Identity", "NoOp", "Shape")
 
 
-def opened(trace: Trace, path: pathlib.Path) -> Runner:
+def opened(trace: Trace, path: pathlib.Path, runtime: str | None = None) -> Runner:
     """Load a file that was made from a trace.
+
+    Args:
+        trace: that it was made from.
+        path: of the file.
+        runtime: as for `open_runner`.
 
     Raises:
         ValueError: the runtime can't load it; the message names the layer, if the runtime's does.
     """
     with _blamed(trace, path):
-        return open_runner(path)
+        return open_runner(path, runtime=runtime)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import msgspec
 
 from tfcompress.core.arguments import check_count, short
 from tfcompress.core.names import did_you_mean, nearest_names
-from tfcompress.recipes.config_file import SUFFIXES, file_named, parsed, write_values
+from tfcompress.core.plain_files import SUFFIXES, file_named, parsed, write_values
 from tfcompress.recipes.order import WrongOrder, check_order
 from tfcompress.recipes.steps import KINDS, Step
 

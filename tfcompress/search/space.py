@@ -13,7 +13,7 @@ from typing import Any
 
 from tfcompress.core.arguments import is_whole, short
 from tfcompress.core.names import nearest_names
-from tfcompress.recipes.config_file import file_named, parsed, write_values
+from tfcompress.core.plain_files import file_named, parsed, write_values
 from tfcompress.recipes.recipe import Recipe
 
 FORM = "a recipe in which fields may be {choice: [4, 8]}, {low: 0.5, high: 0.9} or {low: 1, high: 9, step: 2}"

@@ -12,6 +12,9 @@ SPEED, SIZE = "speed", "size"
 PREFER = (SPEED, SIZE)
 """What `tfc.export(..., prefer=)` takes."""
 
+EIGHT = "8 bits"
+"""In place of these: the target reads no smaller type."""
+
 DYNAMIC, UNPACKED = "FLOAT32", "DEQUANTIZE"
 """In place of the type of activations: they are rounded at run time; they are floats, and so are the weights that the
 kernel gets, behind a DEQUANTIZE."""
@@ -85,7 +88,7 @@ def choose(operator: str, activations: str, weights: Affine, prefer: str, *, sev
         activations: Their type, "INT8"; or `DYNAMIC` or `UNPACKED`.
         weights: Its integers; of a dense layer (outputs, inputs).
         prefer: "speed": in no type whose kernel takes more than `MOST` times as long as that of 8 bits; "size": in the
-            smallest that there is a kernel for.
+            smallest that there is a kernel for; `EIGHT`: in none below 8 bits.
         several: Whether a dense kernel multiplies several vectors.
 
     Example:
@@ -97,6 +100,8 @@ def choose(operator: str, activations: str, weights: Affine, prefer: str, *, sev
     >>> print(choose("CONV_2D", "INT8", kernel, "speed").why)
     CONV_2D in INT4 takes 4 times as long; prefer='size' stores it so
     """
+    if prefer == EIGHT:
+        return Storage("INT8", "the target reads weights of 8 bits" if weights.bits < 8 else "")
     why, inputs = "", weights.shape[-1]
     for kind in _narrow(weights.bits):
         kernel = KERNELS.get((operator, activations), {}).get(kind)
