@@ -10,9 +10,10 @@ import pytest
 
 import tfcompress as tfc
 from tfcompress.quantization.quantize_config import QuantizeConfig, WeightSpec
-from tfcompress.search import budget, trials
+from tfcompress.search import attempts, budget, trials
 from tfcompress.search.budget import compress
 from tfcompress.search.candidates import narrow
+from tfcompress.search.judge import Judge
 
 
 def samples(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +68,7 @@ def test_what_is_shipped_keeps_the_budget_on_data_never_seen(model, tmp_path):
 
 
 def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, monkeypatch):
-    run, ran = trials.run, []
+    run, ran = attempts.run, []
 
     def counted(recipe, *args, **kwargs):
         ran.append(recipe.name)
@@ -75,7 +76,7 @@ def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, 
             raise KeyboardInterrupt
         return run(recipe, *args, **kwargs)
 
-    monkeypatch.setattr(trials, "run", counted)
+    monkeypatch.setattr(attempts, "run", counted)
     result = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
     assert result.ended == "interrupted"
     assert [one.name for one in result.tries] == ["float16", "int8"]
@@ -120,14 +121,14 @@ def test_time_that_is_over_ends_it(model, tmp_path):
 
 
 def test_all_calls_share_the_time(model, tmp_path, monkeypatch):
-    now, run = [0.0], trials.run
+    now, run = [0.0], attempts.run
 
     def slow(*args, **kwargs):
         now[0] += 400
         return run(*args, **kwargs)
 
     monkeypatch.setattr(trials, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(trials, "run", slow)
+    monkeypatch.setattr(attempts, "run", slow)
     how = {**HOW, "max_drop": 8, "output_dir": tmp_path, "max_seconds": 1000}
     names = ["float16", "int8", "4 bits"]
     assert [one.name for one in compress(model, **how).tries] == names
@@ -135,6 +136,49 @@ def test_all_calls_share_the_time(model, tmp_path, monkeypatch):
     result = compress(model, **how)
     assert (result.ended, [one.name for one in result.tries]) == ("out of time", names)
     assert now[0] == 1200
+
+
+def test_a_try_that_is_killed_keeps_its_seconds(model, tmp_path, monkeypatch):
+    now, run = [0.0], attempts.run
+
+    def killed(recipe, *args, stage, **kwargs):
+        now[0] += 400
+        if recipe.name == "int8" and now[0] == 800:
+            with stage("quantize"):
+                raise SystemExit
+        return run(recipe, *args, stage=stage, **kwargs)
+
+    monkeypatch.setattr(trials, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(attempts, "run", killed)
+    how = {**HOW, "max_drop": 8, "output_dir": tmp_path, "max_seconds": 1100}
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(trials.Trials, "end", lambda self: None)  # nothing is written when it is killed
+        compress(model, **how)
+    assert json.loads((tmp_path / trials.STATE).read_text())["seconds"] == 800
+    result = compress(model, **how)
+    assert [(one.name, one.seconds) for one in result.tries] == [("float16", 400), ("int8", 800)]
+    assert result.ended == "out of time"
+
+
+def test_a_proof_that_is_interrupted_ships_what_was_shown_until_then(model, tmp_path, monkeypatch):
+    judged, call = [], Judge.__call__
+
+    def interrupted(self, path, budget=None, **how):
+        if not how.get("early"):
+            judged.append(path)
+            if len(judged) == 2:
+                raise KeyboardInterrupt
+        return call(self, path, budget, **how)
+
+    monkeypatch.setattr(Judge, "__call__", interrupted)
+    result = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    assert (result.ended, result.holds, len(result.tries)) == ("interrupted", True, 4)
+    assert result.artifacts["tflite"].path.read_bytes() == judged[0].read_bytes()
+    assert "interrupted" in (tmp_path / "report.md").read_text()
+    again = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    assert not again.ended
+    assert again.artifacts["tflite"].nbytes < judged[0].stat().st_size
+    assert judged[2] == judged[1]  # the first isn't judged again
 
 
 def test_layers_are_not_scored_when_the_time_is_over(model, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from tests.search.allocation_models import clusters, images, odd_model, trained_
 from tfcompress.core.transform import read
 from tfcompress.graph import LayerChoice, rebuild
 from tfcompress.search.allocator import Allocator
-from tfcompress.search.changed_kernels import changed, units_of
+from tfcompress.search.changed_kernels import changes, units_of
 from tfcompress.search.choices import CHOICES, Choice, base_config
 from tfcompress.search.scores import scores
 
@@ -31,7 +31,7 @@ def test_the_score_of_a_linear_model_is_the_error_of_its_outputs():
     found, _ = scores(flat, [unit], choices, BASE, x, samples=2048)
     outputs = np.asarray(flat(x))
     for choice in choices:
-        change = changed(*unit.kernels[0], choice, BASE).change
+        change = changes(*unit.kernels[0], [choice], BASE)[0].change
         # Half of the squared error, relative to the variance of the outputs, of correlated inputs too.
         expected = np.mean(np.square(x @ change)) / (2 * outputs.var())
         assert found["out"][choice] == pytest.approx(expected, rel=0.35), str(choice)
@@ -71,7 +71,7 @@ def test_scores_are_in_the_order_of_what_choices_add_to_the_loss():
         (variable,), ((layer, position),) = unit.variables, unit.kernels
         kernel = read(variable).copy()
         for choice in choices:
-            variable.assign(kernel + changed(layer, position, choice, BASE).change)
+            variable.assign(kernel + changes(layer, position, [choice], BASE)[0].change)
             expected.append(found[unit.name][choice])
             real.append(float(loss(y, flat(x))) - before)
             variable.assign(kernel)
@@ -98,12 +98,12 @@ def test_kernels_become_what_the_verbs_make_of_them():
     layer = L.Dense(16, name="dense")
     layer.build((None, 40))
     values = read(layer.kernel).copy()
-    pruned = changed(layer, 0, Choice(8, sparsity=0.75), BASE)
+    pruned = changes(layer, 0, [Choice(8, sparsity=0.75)], BASE)[0]
     assert np.mean(values + pruned.change == 0) >= 0.75
-    table = changed(layer, 0, Choice(3, table=True), BASE)
+    table = changes(layer, 0, [Choice(3, table=True)], BASE)[0]
     assert len(np.unique(values + table.change)) <= 8
     assert len(np.unique(table.stored.integers)) <= 8 and table.stored.bits == 8
-    assert len(np.unique(changed(layer, 0, Choice(2), BASE).stored.integers)) <= 3
+    assert len(np.unique(changes(layer, 0, [Choice(2)], BASE)[0].stored.integers)) <= 3
     np.testing.assert_array_equal(values, read(layer.kernel))
 
 

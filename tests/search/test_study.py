@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 import signal
@@ -15,7 +16,8 @@ import pytest
 import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.search import small_search
-from tfcompress.search import killed_trials, samplers, study
+from tfcompress.search import attempts, killed_trials, samplers
+from tfcompress.search.front_proof import prove_front
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.killed_trials import LOCK
 from tfcompress.search.optuna_storage import open_storage
@@ -55,7 +57,7 @@ def quick(monkeypatch, files):
         path = shutil.copy(files[sparsity > 0.5 if isinstance(sparsity, float) else 0], folder / "a.onnx")
         return types.SimpleNamespace(artifacts={"a.onnx": types.SimpleNamespace(path=folder / "a.onnx"), "": path})
 
-    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(attempts, "run", run)
     return recipes
 
 
@@ -70,14 +72,14 @@ def parameters(report):
 
 def kill_after(monkeypatch, calls):
     """Let the process "be killed" in the trial after so many: its lock is free, and the study knows nothing of it."""
-    run = study.run
+    run = attempts.run
 
     def killed(recipe, *args, **how):
         if not calls.pop():
             raise SystemExit
         return run(recipe, *args, **how)
 
-    monkeypatch.setattr(study, "run", killed)
+    monkeypatch.setattr(attempts, "run", killed)
 
 
 def test_a_search_ends_with_files_that_none_beats(made, tmp_path):
@@ -163,7 +165,7 @@ def test_the_smallest_is_chosen_that_is_shown_to_keep_a_budget_whatever_the_obje
         judged.append(path.stem)
         return judgement(0.2, "holds" if path.stem in "12" else "not shown")
 
-    report = study._proved(SearchReport(tuple(tries), objectives, budget=1.0), judge)
+    report = prove_front(SearchReport(tuple(tries), objectives, budget=1.0), judge)
     assert report.chosen == {"onnx": 2}
     assert judged[:3] == ["1", "2", "4"]
     assert all(report.tries[place].file("onnx").proof for place in report.front() if place != 3)
@@ -171,6 +173,34 @@ def test_the_smallest_is_chosen_that_is_shown_to_keep_a_budget_whatever_the_obje
         "3.onnx lies on another machine: not judged on the rest of validation"
     ]
     assert "3.onnx lies on another machine" in report.table(width=240)
+
+
+def test_a_proof_that_is_interrupted_chooses_what_was_shown_until_then(tmp_path):
+    tries, judged = [], []
+    for place, nbytes in enumerate((900, 800)):
+        path = tmp_path / f"{place}.onnx"
+        path.touch()
+        tries.append(Try(str(place), {}, (TriedFile("onnx", path, nbytes, selection=judgement(place / 10, "holds")),)))
+
+    def judge(path, budget):
+        if judged:
+            raise KeyboardInterrupt
+        judged.append(path)
+        return judgement(0.2, "holds")
+
+    report = prove_front(SearchReport(tuple(tries), budget=1.0), judge)
+    assert (report.chosen, judged) == ({"onnx": 0}, [tmp_path / "0.onnx"])
+    assert report.ended == "interrupted; the same call goes on with it"
+
+
+def test_the_seconds_of_killed_trials_count():
+    begun = datetime.datetime(2026, 1, 1)
+    known = {killed_trials.ALIVE: begun.timestamp() + 40}
+    killed = types.SimpleNamespace(number=3, user_attrs=known, datetime_start=begun)
+    silent = types.SimpleNamespace(number=5, user_attrs={killed_trials.AGAIN: 3}, datetime_start=begun)
+    again = types.SimpleNamespace(number=7, user_attrs={killed_trials.AGAIN: 3}, datetime_start=begun)
+    other = types.SimpleNamespace(number=4, user_attrs=known, datetime_start=begun)
+    assert killed_trials.seconds_of_killed(again, [killed, other, silent, again]) == 40
 
 
 def judgement(drop, verdict):
@@ -181,7 +211,7 @@ def test_trials_that_fail_are_told_of(made, quick, tmp_path, monkeypatch):
     def run(*args, **how):
         raise ValueError("no <kernel>")
 
-    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(attempts, "run", run)
     report = tried(made, tmp_path, trials=2)
     assert report.verdict == "None of 2 tries made a file."
     assert {one.outcome for one in report.tries} == {"failed: ValueError: no <kernel>"}

@@ -11,9 +11,12 @@ from keras import ops
 
 from tfcompress.graph.index import GraphIndex, index_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
-from tfcompress.search.drawn_gradients import DrawnGradients, called
+from tfcompress.search.drawn_gradients import DRAWN_TOGETHER, DrawnGradients, called
 
 Tensor = Any
+
+DRAWS = 32
+"""Gradients that are looked at, of `DRAWN_TOGETHER` samples each: thousands of values are averaged in each."""
 
 
 def activation_scores(
@@ -42,9 +45,9 @@ def activation_scores(
             shapes[key] = hooks.shapes(inputs)
         return [ops.zeros(shape, "float32") for shape in shapes[key]]
 
-    gradients = DrawnGradients(quantized, hooks.evaluate, loss, seed)
+    gradients = DrawnGradients(quantized, hooks.evaluate, loss, seed, least=DRAWS)
     found = dict.fromkeys(layer_of.values(), 0.0)
-    for slopes in gradients.draws(data, samples, errors):
+    for slopes in gradients.draws(data, min(samples, DRAWS * DRAWN_TOGETHER), errors):
         for quantizer, slope in zip(hooks.order, slopes, strict=True):
             owner = owners.get(quantizer.name)
             if owner is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from tfcompress.core.arguments import check_choice, check_count, check_number
-from tfcompress.core.integer_programme import Solution, TooTight, solve
+from tfcompress.core.integer_programme import SECONDS, Solution, TooTight, solve
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.replicas import place_of
 from tfcompress.core.wrapper import wrapped_layers
@@ -46,6 +46,10 @@ WORTH = 1e-3
 
 MOST_FILES = 6
 """Of each format, that are written until what the programme counts and what files take agree."""
+
+GAIN = 0.01
+"""Of the expected rise of the loss: by how much less another file has to promise to be written, beside one that keeps
+within the size."""
 
 
 class Allocator:
@@ -175,17 +179,23 @@ class Allocator:
         limit = check_size(size)
         best: tuple[float, Allocation] | None = None
         seen: dict[tuple[int, ...], Allocation] = {}
+        seconds = SECONDS
         for _ in range(MOST_FILES):
             try:
-                found = self._solve(limit)
+                found = self._solve(limit, seconds / 2)
             except TooTight:  # by what is known of the rest of a file: the smallest one shows what that takes
                 found = self._least()
+            seconds = max(seconds - found.seconds, 1.0)
             if found.places in seen:
                 if best is not None and best[1] is seen[found.places]:
                     best = best[0], dataclasses.replace(best[1], gap=found.gap)
                 break
-            made = seen[found.places] = self._measured(found, limit)
             value = sum(row[at] for row, at in zip(self._wanted(), found.places, strict=True))
+            if best is not None and value > (1 - GAIN) * best[0]:
+                gap = max(0.0, 1 - value * (1 - found.gap) / max(best[0], 1e-30))
+                best = best[0], dataclasses.replace(best[1], gap=gap)
+                break
+            made = seen[found.places] = self._measured(found, limit)
             if max(made.nbytes.values()) <= limit and (best is None or value < best[0]):
                 best = value, made
         return best[1] if best is not None else self._smallest(limit)
@@ -245,7 +255,7 @@ class Allocator:
         added = {choice: worth * (choice.bits in MORE) for choice in self.choices}
         return [[self.scores[unit.name][choice] + added[choice] for choice in self.choices] for unit in self.units]
 
-    def _solve(self, limit: int) -> Solution:
+    def _solve(self, limit: int, seconds: float) -> Solution:
         limits = [
             (
                 [[self.costs[kind][unit.name][choice] for choice in self.choices] for unit in self.units],
@@ -253,7 +263,7 @@ class Allocator:
             )
             for kind in self.formats
         ]
-        return solve(self._wanted(), limits)
+        return solve(self._wanted(), limits, seconds)
 
     def _measured(self, found: Solution, limit: int | None) -> Allocation:
         """Return an allocation with the bytes of its files; let the costs be what these took."""

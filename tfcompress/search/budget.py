@@ -33,7 +33,7 @@ from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.ladder import Ladder
 from tfcompress.search.metric import Metric, check_metric
-from tfcompress.search.proof import prove
+from tfcompress.search.proof import prove, proven
 from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase
 from tfcompress.search.trials import STATE, OutOfTime, Trials
@@ -187,7 +187,7 @@ def compress(
     trials.said = lambda _: _reported(trials).report.to_markdown(folder / "report.md", overwrite=True)
     with _shown(trials, progress):
         rungs = Ladder(model, inputs, loss_for(model, parts.data), forms, seed)
-        ended = _ended(trials, lambda: Staircase(trials, dose, inputs, rungs).climb())
+        ended = _ended(trials, Staircase(trials, dose, inputs, rungs).climb)
         return _shipped(trials, prover, ended)
 
 
@@ -273,10 +273,10 @@ def _shown(trials: Trials, progress: bool) -> Iterator[None]:
         yield
 
 
-def _ended(trials: Trials, climb: Callable[[], None]) -> str:
-    """Search; return why it ended before it was done, "" if it was."""
+def _ended(trials: Trials, part: Callable[[], object]) -> str:
+    """Do a part of a search; return why it ended before it was done, "" if it was."""
     try:
-        climb()
+        part()
     except OutOfTime:
         return "out of time"
     except KeyboardInterrupt:
@@ -322,8 +322,9 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
     artifacts: dict[str, Artifact] = {}
     judgements: dict[str, Judgement] = {}
     model = None
+    ended = _ended(trials, lambda: [prove(trials, prover, form) for form in trials.formats]) or ended
     for form in trials.formats:
-        file = prove(trials, prover, form)
+        file = proven(trials, form)
         if file is None:
             (trials.folder / f"model.{form}").unlink(missing_ok=True)  # of an earlier call
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -92,19 +93,22 @@ class ChangedKernel:
     stored: Affine | None
 
 
-def changed(layer: Layer, position: int, choice: Choice, base: QuantizeConfig) -> ChangedKernel:
-    """Return what a kernel becomes.
+def changes(layer: Layer, position: int, choices: Sequence[Choice], base: QuantizeConfig) -> list[ChangedKernel]:
+    """Return what a kernel becomes by each choice.
 
     Args:
         layer: A built layer of a flat model, or a wrapper around one; it stays as it is.
         position: Of the kernel.
-        choice: What the layer becomes.
+        choices: What the layer may become.
         base: How it is quantized but for the bits.
     """
     before = _seen(layer, position)
-    value = _pruned(before, choice.sparsity)
-    after, stored = _transformed(layer, position, value, choice, base)
-    return ChangedKernel(after - before, stored)
+    pruned = {sparsity: _pruned(before, sparsity) for sparsity in {choice.sparsity for choice in choices}}
+    found = []
+    for choice in choices:
+        after, stored = _transformed(layer, position, pruned[choice.sparsity], choice, base)
+        found.append(ChangedKernel(after - before, stored))
+    return found
 
 
 def _seen(layer: Layer, position: int) -> np.ndarray:

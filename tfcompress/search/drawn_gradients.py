@@ -19,7 +19,7 @@ Evaluate = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 """Takes the values that gradients are of, and inputs; returns the outputs, flat."""
 
 DRAWN_TOGETHER = 4
-"""Samples whose gradients are added up: as many gradients as there are such batches."""
+"""Samples whose gradients are added up, at most: as many gradients as there are such batches."""
 
 LEAST_DRAWS = 128
 """Gradients that are looked at: where samples are few, targets are drawn several times."""
@@ -37,10 +37,14 @@ class DrawnGradients:
         evaluate: The model as a function of what gradients are of.
         loss: As `losses_of` takes it.
         seed: Of the targets.
+        least: How many gradients are looked at, at least.
     """
 
-    def __init__(self, model: keras.Model, evaluate: Evaluate, loss: Any = None, seed: int = 0):
+    def __init__(
+        self, model: keras.Model, evaluate: Evaluate, loss: Any = None, seed: int = 0, least: int = LEAST_DRAWS
+    ):
         self.model = model
+        self.least = least
         self.samples = 0
         self._evaluate = evaluate
         self._loss = loss
@@ -59,10 +63,13 @@ class DrawnGradients:
             samples: How many are looked at, of the first.
             values: Returns what gradients are of, for a batch of inputs.
         """
+        few = _small(batches(self.model, data, DRAWN_TOGETHER), min(samples, LEAST_DRAWS), DRAWN_TOGETHER)
+        rows = sum(_rows(batch) for batch in few)
+        together = min(max(rows * DRAWN_TOGETHER // LEAST_DRAWS, 1), DRAWN_TOGETHER)  # each is drawn several times
         count = 0
-        while count < LEAST_DRAWS:
+        while count < self.least:
             begun = count
-            for batch in _small(batches(self.model, data, DRAWN_TOGETHER), samples):
+            for batch in _small(batches(self.model, data, DRAWN_TOGETHER), samples, together):
                 yield self._draw(batch, values)
                 count += 1
             if count == begun:
@@ -77,7 +84,7 @@ class DrawnGradients:
             self._losses = losses_of(self.model, self._loss, outputs)
         drawn = [loss.draw(x, self._generator) for loss, x in zip(self._losses, outputs, strict=True)]
         slopes = self._gradients(at, inputs, [ops.convert_to_tensor(x) for x in drawn])
-        self.samples += max(len(x) for x in batch if np.ndim(x))
+        self.samples += _rows(batch)
         return [np.asarray(ops.convert_to_numpy(slope), np.float32) for slope in slopes]
 
     @property
@@ -102,13 +109,17 @@ def called(model: keras.Model, inputs: Sequence[Tensor]) -> list[Tensor]:
     return list(keras.tree.flatten(model(structured, training=False)))
 
 
-def _small(given: Iterator[list[Any]], samples: int) -> Iterator[list[Any]]:
+def _rows(batch: list[Any]) -> int:
+    return max(len(x) for x in batch if np.ndim(x))
+
+
+def _small(given: Iterator[list[Any]], samples: int, together: int) -> Iterator[list[Any]]:
     """Yield batches of few samples; what belongs together, as the nodes of a graph, stays so."""
     seen = 0
     for batch in given:
         rows = {len(x) for x in batch if np.ndim(x)}
         count = rows.pop() if len(rows) == 1 else 0
-        step = min(count, DRAWN_TOGETHER)
+        step = min(count, together)
         for piece in [batch] if not count else ([x[at : at + step] for x in batch] for at in range(0, count, step)):
             if seen >= samples:
                 return

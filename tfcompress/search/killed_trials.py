@@ -100,6 +100,13 @@ def was_killed(trial: Any, trials: list[Any]) -> bool:
     return any(one.number > trial.number and first_number(one) == first for one in trials)
 
 
+def seconds_of_killed(trial: Any, trials: list[Any]) -> float:
+    """Return the seconds that the killed trials took which a trial repeats, until their last sign of life."""
+    first = first_number(trial)
+    killed = [one for one in trials if one.number < trial.number and first_number(one) == first and one.datetime_start]
+    return sum(max(0.0, one.user_attrs.get(ALIVE, 0.0) - one.datetime_start.timestamp()) for one in killed)
+
+
 def _is_alive(trial: Any, folder: pathlib.Path) -> bool:
     known = trial.user_attrs
     path = folder / str(known.get(PLACE, "")) / LOCK

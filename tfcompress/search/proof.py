@@ -72,21 +72,31 @@ def prove(trials: Trials, judge: Judge, form: str) -> TriedFile | None:
     costs = [file.cost(trials.minimize) for key in proved if key in keys and (file := keys[key].file(form))]
     least = min(costs, default=float("inf"))
     new = [(one.key, file) for one in sequence(trials, form) if one.key not in proved and (file := one.file(form))]
-    shipped = None
     for key in (*proved, *(key for key, file in new if file.cost(trials.minimize) < least)):
         if proved.get(key, HOLDS) != HOLDS:
             break
         if key not in keys or keys[key].file(form) is None:  # it held, but its file is gone
             continue
-        file = _judged(trials, judge, keys[key], form)
+        _judge(trials, judge, keys[key], form)
         if proved[key] != HOLDS:
             break
-        shipped = file
-    return shipped
+    return proven(trials, form)
 
 
-def _judged(trials: Trials, judge: Judge, tried: Try, form: str) -> TriedFile:
-    """Return a file with its proof, which is kept together with its place in the sequence."""
+def proven(trials: Trials, form: str) -> TriedFile | None:
+    """Return the last file of a format's sequence, as far as it was judged, that is shown to hold."""
+    keys = {one.key: one for one in trials.tries}
+    found = None
+    for key, verdict in trials.proved.get(form, {}).items():
+        if verdict != HOLDS:
+            break
+        file = keys[key].file(form) if key in keys else None
+        found = file if file is not None and file.proof is not None else found
+    return found
+
+
+def _judge(trials: Trials, judge: Judge, tried: Try, form: str) -> None:
+    """Keep the proof of a file together with its place in the sequence."""
     file = tried.file(form)
     assert file is not None
     if file.proof is None:
@@ -96,4 +106,3 @@ def _judged(trials: Trials, judge: Judge, tried: Try, form: str) -> TriedFile:
     now = next(one for one in trials.tries if one.key == tried.key)
     files = tuple(file if one.format == form else one for one in now.files)
     trials.replace(dataclasses.replace(now, files=files))
-    return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfcompress.quantization.quantize_config import QuantizeConfig
-from tfcompress.search.changed_kernels import ChangedKernel, Unit, changed
+from tfcompress.search.changed_kernels import ChangedKernel, Unit, changes
 from tfcompress.search.choices import Choice
 from tfcompress.search.drawn_gradients import DrawnGradients, called
 
@@ -22,6 +23,9 @@ SAMPLES = 512
 
 HELD = 2**29
 """Bytes of changed kernels that are held: of models that have more, data is gone through for some layers at a time."""
+
+DRAWS = 8
+"""Gradients that are multiplied with changed kernels together: these are read once for all."""
 
 Scores = dict[str, dict[Choice, float]]
 """{layer: {choice: the expected rise of the loss}}."""
@@ -62,7 +66,7 @@ def scores(
     found: Scores = {}
     stored: dict[str, dict[Choice, list[Any]]] = {}
     for group in _groups(units, len(choices)):
-        made = {unit.name: [_changes(unit, choice, base) for choice in choices] for unit in group}
+        made = {unit.name: _changes(unit, choices, base) for unit in group}
         for unit in group:
             each = zip(choices, made[unit.name], strict=True)
             stored[unit.name] = {choice: [one.stored for one in kernels] for choice, kernels in each}
@@ -86,8 +90,10 @@ def _groups(units: Sequence[Unit], choices: int) -> Iterator[list[Unit]]:
     yield group
 
 
-def _changes(unit: Unit, choice: Choice, base: QuantizeConfig) -> list[ChangedKernel]:
-    return [changed(layer, position, choice, base) for layer, position in unit.kernels]
+def _changes(unit: Unit, choices: Sequence[Choice], base: QuantizeConfig) -> list[list[ChangedKernel]]:
+    """Return the kernels of a layer for each choice."""
+    kernels = [changes(layer, position, choices, base) for layer, position in unit.kernels]
+    return [list(each) for each in zip(*kernels, strict=True)]
 
 
 def _rises(
@@ -114,14 +120,14 @@ def _rises(
     values = [ops.convert_to_tensor(variable.value) for variable in variables]
     gradients = DrawnGradients(model, evaluate, loss, seed)
     rises = {unit.name: np.zeros(len(made[unit.name])) for unit in units}
-    for slopes in gradients.draws(data, samples, lambda inputs: values):
+    for drawn in _together(gradients.draws(data, samples, lambda inputs: values)):
         place = 0
         for unit in units:
-            along = np.zeros(len(made[unit.name]))
+            along = np.zeros((len(made[unit.name]), len(drawn)))
             for _ in unit.kernels:
-                along += changes[place] @ slopes[place].reshape(-1)
+                along += changes[place] @ np.stack([slopes[place].reshape(-1) for slopes in drawn]).T
                 place += 1
-            rises[unit.name] += np.square(along)
+            rises[unit.name] += np.square(along).sum(axis=1)
     broken = next((name for name, sums in rises.items() if not math.isfinite(sums.sum())), None)
     if broken is not None:
         raise ValueError(
@@ -129,3 +135,9 @@ def _rises(
             "model's outputs."
         )
     return {name: sums / (2 * max(gradients.samples, 1)) for name, sums in rises.items()}
+
+
+def _together(drawn: Iterator[list[np.ndarray]]) -> Iterator[list[list[np.ndarray]]]:
+    """Yield `DRAWS` draws at a time, and what is left."""
+    while several := list(itertools.islice(drawn, DRAWS)):
+        yield several

@@ -10,17 +10,16 @@ import json
 import math
 import pathlib
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from tfcompress.core.atomic_files import save, write_text
-from tfcompress.core.error_messages import told
 from tfcompress.data.dataset import Dataset
 from tfcompress.recipes.recipe import Recipe
-from tfcompress.recipes.runner import Run, run
+from tfcompress.recipes.runner import Run
+from tfcompress.search.attempts import attempted
 from tfcompress.search.candidates import MODEL, Candidate
 from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
@@ -30,20 +29,27 @@ STATE = "search.json"
 """In the folder of a search: its tries, what was proved in which order, and the seconds that it took."""
 
 
+BEAT = 30.0
+"""Seconds of a training between two notes of the time: a killed process loses no more."""
+
+
 class OutOfTime(Exception):
     """The time that a search was given is over."""
 
 
 class _Watch(keras.callbacks.Callback):
-    """Ends a training when the time is over."""
+    """Ends a training when the time is over, and writes now and then how long it took until then."""
 
-    def __init__(self, deadline: float):
+    def __init__(self, trials: Trials):
         super().__init__()
-        self.deadline = deadline
+        self.trials = trials
+        self.written = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if time.monotonic() > self.deadline:
-            raise OutOfTime
+        self.trials.check_time()
+        if time.monotonic() - self.written > BEAT:
+            self.trials.save()
+            self.written = time.monotonic()
 
 
 @dataclasses.dataclass
@@ -88,6 +94,10 @@ class Trials:
         """{format: {key of a try: verdict}}, in the order in which files were proved, all calls together."""
         self._spent = 0.0
         """Seconds of earlier calls."""
+        self._unfinished: dict[str, float] = {}
+        """{key: seconds} of tries that were begun, in earlier calls, too."""
+        self._trying: tuple[str, float] | None = None
+        """Key of the try that is going on, and when it began."""
         self._started = time.monotonic()
         self._known = self._earlier()
 
@@ -102,7 +112,7 @@ class Trials:
             raise OutOfTime
 
     def end(self) -> None:
-        """End the search: take tries of earlier calls that this one hasn't come to, and write the seconds."""
+        """End the tries: take those of earlier calls that this one hasn't come to, and write the seconds."""
         self.tries += self._later()
         self.save()
 
@@ -157,10 +167,22 @@ class Trials:
 
     def save(self) -> None:
         """Write all tries, and the seconds until now."""
-        tries = [one.to_dict() for one in (*self.tries, *self._later())]
-        seconds = round(self._spent + time.monotonic() - self._started, 3)
-        state = {"version": 1, "search": self.digest, "seconds": seconds, "proved": self.proved, "tries": tries}
+        state = {
+            "version": 1,
+            "search": self.digest,
+            "seconds": round(self._spent + time.monotonic() - self._started, 3),
+            "unfinished": self._begun(),
+            "proved": self.proved,
+            "tries": [one.to_dict() for one in (*self.tries, *self._later())],
+        }
         write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+
+    def _begun(self) -> dict[str, float]:
+        """Return the seconds of tries that aren't done, until now."""
+        if self._trying is None:
+            return self._unfinished
+        key, begun = self._trying
+        return {**self._unfinished, key: round(self._unfinished.get(key, 0.0) + time.monotonic() - begun, 3)}
 
     def _later(self) -> list[Try]:
         """Return tries of an earlier call which this one hasn't come to yet."""
@@ -178,6 +200,7 @@ class Trials:
             )
         tries = [Try.from_dict(values) for values in state["tries"]]
         self._spent = state.get("seconds", sum(one.seconds for one in tries))
+        self._unfinished = state.get("unfinished", {})
         self.proved = state.get("proved", {})
         return {one.key: one for one in tries if all(file.path.exists() for file in one.files)}
 
@@ -200,21 +223,21 @@ class Trials:
         return Try(recipe.name, recipe.to_dict(), tuple(files), seconds, outcome, model=path)
 
     def _tried(self, candidate: Candidate, recipe: Recipe, key: str) -> Try:
-        begun = time.monotonic()
+        self._trying = key, time.monotonic()
         folder = self.folder / "tries" / f"{recipe.name}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
-        files: tuple[TriedFile, ...] = ()
-        outcome = ""
+
+        def judged(recipe: Recipe, done: Run) -> list[TriedFile]:
+            return [self._file(form, done.artifacts[f"model.{form}"].path, self.judge) for form in self.formats]
+
+        how: dict[str, Any] = {"folder": folder, "stage": self._stage}
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a proposal that nobody made
-                done = run(recipe, self.model, self.data, folder=folder, stage=self._stage)
-            files = tuple(self._file(form, done.artifacts[f"model.{form}"].path, self.judge) for form in self.formats)
-        except (ValueError, RuntimeError, FloatingPointError) as error:
-            outcome = f"failed: {type(error).__name__}: {told(error)}"
-        made = Try(candidate.name, recipe.to_dict(), files, 0.0, outcome, key, folder / MODEL)
-        outcome = outcome or self._outcome(made)
-        return dataclasses.replace(made, seconds=round(time.monotonic() - begun, 1), outcome=outcome)
+            files, outcome = attempted(lambda: recipe, self.model, self.data, judged, **how)
+        finally:
+            self._unfinished, self._trying = self._begun(), None
+        seconds = round(self._unfinished.pop(key), 1)
+        made = Try(candidate.name, recipe.to_dict(), files, seconds, outcome, key, folder / MODEL)
+        return dataclasses.replace(made, outcome=outcome or self._outcome(made))
 
     def _file(self, name: str, path: pathlib.Path, judge: Judge | None) -> TriedFile:
         selection = None if judge is None else judge(path, self.budget, early=True)
@@ -234,4 +257,5 @@ class Trials:
 
     @contextlib.contextmanager
     def _stage(self, text: str, epochs: int = 0) -> Iterator[Sequence[keras.callbacks.Callback]]:
-        yield (_Watch(self.deadline),) if epochs and math.isfinite(self.max_seconds) else ()
+        self.save()
+        yield (_Watch(self),) if epochs else ()
