@@ -13,6 +13,8 @@ from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.layers.register import register_layer
 from tfcompress.layers.traits import KernelAxes, LayerTraits
 from tfcompress.loading import load
+from tfcompress.npu.estimate import NPUEstimate
+from tfcompress.npu.vela import estimate_npu
 from tfcompress.parity.debug import DebugReport, debug
 from tfcompress.parity.verify import Verification, verify
 from tfcompress.pipeline.codebooks import CodebookComparison, compare_codebooks
@@ -91,6 +93,7 @@ __all__ = [
     "LayerConfigs",
     "LayerTraits",
     "Metrics",
+    "NPUEstimate",
     "NofM",
     "OneShot",
     "ParityError",
@@ -130,6 +133,7 @@ __all__ = [
     "debug",
     "dequantize",
     "distill",
+    "estimate_npu",
     "evaluate",
     "explain",
     "export",
