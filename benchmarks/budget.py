@@ -18,6 +18,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +33,12 @@ from benchmarks.data import Arrays
 from benchmarks.harness import Setting, clocks, collected, run_parts, show
 from benchmarks.networks import lenet, trained_resnet8, trained_small
 from benchmarks.wild import detection_loss, detector, table_model
+from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.core.wrappers import inner_weights
+from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.search.judge import Judge
 from tfcompress.search.trials import STATE
+from tfcompress.search.tries import Try
 
 BUDGETS = 60
 LEAST, MOST = 0.3, 3.0
@@ -220,11 +225,27 @@ def resnet8(setting: Setting) -> None:
             row[f"{form} bytes"] = artifact.nbytes
             row[f"{form} of int8's"] = round(artifact.nbytes / plain.nbytes, 3)
             row[f"{form} drop shown"] = _interval(result.judgements[form])
-            row[f"{form} try"] = next(one.name for one in result.tries if _is_of(one.file(form), artifact))
+            tried = next(one for one in result.tries if _is_of(one.file(form), artifact))
+            row[f"{form} try"] = tried.name
+            row[f"{form} mean bits"] = _mean_bits(tried)
         return row
 
     row = collected("budget_resnet8", setting.command, {"network": "ResNet-8", "budget": HALF}, figures)
     show("ResNet-8 within half a point", [{"what": name, "figure": str(value)} for name, value in row.items()])
+
+
+def _mean_bits(tried: Try) -> float | None:
+    """Return the mean width of the weights of kernels, by the model behind a file; `None`: it has no integers."""
+    widths = [
+        (transform.spec.bits, inner_weights(layer)[position].shape)
+        for layer in wrapped_layers(keras.models.load_model(tried.model, compile=False))
+        for position, transform in layer.transforms
+        if isinstance(transform, WeightQuantizer)
+    ]
+    sizes = [math.prod(shape) for _, shape in widths]
+    if not sizes:
+        return None
+    return round(sum(bits * size for (bits, _), size in zip(widths, sizes, strict=True)) / sum(sizes), 2)
 
 
 def _is_of(file: Any, artifact: tfc.Artifact) -> bool:

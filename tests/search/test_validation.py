@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfcompress.data.dataset import Data
+from tfcompress.recipes.record import digest_of_data
 from tfcompress.search.validation import parts_of
 
 
@@ -42,6 +43,40 @@ def test_a_dataset_brings_its_test_part():
     assert parts.data.test.samples == 30
     assert parts.data.classes == 3
     assert parts.samples == 90
+
+
+def augmented(x: np.ndarray, y: np.ndarray, size: int):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(99).batch(size)
+    return data.map(lambda x, y: (x + tf.random.uniform(tf.shape(x), 0, 0.5), y))
+
+
+def test_tf_data_is_read_anew_for_each_epoch():
+    (x, y), (held, held_y) = numbered(0, 30), numbered(100, 90)
+    parts = parts_of(augmented(x, y, 7), (held, held_y), seed=0)
+    train = parts.data.train
+    assert (train.samples, parts.data.classes, parts.data.test.samples) == (30, 3, 30)
+    batches = iter(train.shuffled(8))
+    epochs = [np.concatenate([next(batches)[0] for _ in range(4)]) for _ in range(2)]
+    first, second = (np.sort(epoch.ravel()) for epoch in epochs)
+    assert np.array_equal(np.floor(first), np.floor(second))
+    assert not np.array_equal(first, second)
+    assert digest_of_data(parts.data) == digest_of_data(parts_of(augmented(x, y, 7), (held, held_y), seed=0).data)
+    assert digest_of_data(parts.data) != digest_of_data(parts_of(augmented(x[1:], y[1:], 7), (held, held_y), 0).data)
+
+
+WRITTEN = (lambda y: np.eye(3)[y], lambda y: np.array(["a", "b", "c"])[y], lambda y: y[:, None])
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_targets_of_tf_data_and_of_arrays_become_the_same_classes(written):
+    (x, y), (held, held_y) = numbered(0, 30), numbered(100, 90)
+    parts = parts_of(augmented(x, written(y), 10), (held, written(held_y)), seed=0)
+    assert parts.data.classes == 3
+    assert np.array_equal(parts.proof[1], (parts.proof[0].astype(int) - 100).ravel() % 3)
+    inputs, targets = next(iter(parts.data.train.in_order()()))
+    assert np.array_equal(targets, np.floor(inputs).astype(int).ravel() % 3)
 
 
 def test_what_is_trained_with_is_refused():

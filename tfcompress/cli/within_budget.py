@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl.flags import FlagValues
 
@@ -41,7 +41,7 @@ def search(
         raise UsageError(
             "Expected --model, a trained one, with --max_drop. Received: none. `tfcompress train` makes one."
         )
-    how: dict[str, Any] = {"learning_rate": values.learning_rate} if values["learning_rate"].present else {}
+    how = {name: getattr(values, name) for name in ("batch_size", "learning_rate") if values[name].present}
     result = tfc.compress(
         model,
         recipe,
@@ -50,7 +50,6 @@ def search(
         minimize=values.minimize,
         formats=tuple(values.formats),
         output_dir=folder,
-        batch_size=values.batch_size,
         max_seconds=values.max_seconds,
         seed=values.seed,
         progress=values.verbosity != "quiet",

@@ -27,6 +27,9 @@ from tfcompress.recipes.transforms import is_changing
 from tfcompress.reports.tables import plain
 
 RECIPE, RECORD, MODELS = "recipe.yaml", "run.json", "steps"
+FIRST = 32
+"""Samples that tell data from others which is read on the way."""
+
 ADVICE = "Pass overwrite=True, or name another."
 
 
@@ -214,7 +217,11 @@ def _named(model: keras.Model) -> dict[str, Any]:
 
 
 def digest_of_data(data: Dataset | None) -> str:
-    """Return what tells data from others: arrays as a whole, of what is read on the way the first samples; "": none."""
+    """Return what tells data from others: arrays as a whole, of what is read on the way the first samples; "": none.
+
+    Samples that are others each time that they are read, as augmented ones are, tell nothing: of these it is their
+    number and form.
+    """
     if data is None:
         return ""
     found = hashlib.sha256()
@@ -222,8 +229,11 @@ def digest_of_data(data: Dataset | None) -> str:
         if split is None:
             continue
         found.update(f"{split.samples} {split.x} {split.y}\n".encode())
-        arrays = getattr(split, "arrays", None)
-        for array in keras.tree.flatten(split.first(32) if arrays is None else arrays):
+        arrays = keras.tree.flatten(getattr(split, "arrays", None) or split.first(FIRST))
+        if not hasattr(split, "arrays"):
+            again = keras.tree.flatten(split.first(FIRST))
+            arrays = arrays if all(map(np.array_equal, arrays, again)) else []
+        for array in arrays:
             found.update(np.ascontiguousarray(array).tobytes() if array.dtype.kind != "O" else str(array).encode())
     return found.hexdigest()
 

@@ -132,8 +132,8 @@ def _(step: Prune, model: keras.Model, how: Circumstances) -> keras.Model:
     if not how.training:
         config = _of_each(config, _at_once)
     pruned = prune(model, config, how.data and data_for(config, how.data), step.layers)
-    if not how.training:
-        update_masks(pruned)
+    if not how.training or all(isinstance(one.schedule, OneShot) and not one.schedule.step for one in step.configs()):
+        update_masks(pruned)  # what comes before the training knows its zeros
     return pruned
 
 

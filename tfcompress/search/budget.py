@@ -45,7 +45,10 @@ MOST_TRIES = 24
 
 CALIBRATION = 512
 
-LEARNING_RATE = 5e-4
+EPOCHS = 3
+"""Of a training, and more of few samples, until there are `LEAST_STEPS`."""
+
+LEARNING_RATE = 3e-4
 
 WRITTEN = ("model.tflite", "model.onnx", "model.keras", "report.html", "report.md", "result.json")
 """Into the folder of a search, beside its tries."""
@@ -64,7 +67,7 @@ def compress(
     output_dir: str | os.PathLike[str] | None = None,
     metric: Metric = None,
     train: bool = True,
-    batch_size: int = 32,
+    batch_size: int = 128,
     learning_rate: float = LEARNING_RATE,
     max_seconds: float | None = None,
     seed: int = 0,
@@ -83,8 +86,10 @@ def compress(
         recipe: what to do, in place of a search: a `Recipe`, the name of one, or a path; with `max_drop` its files are
             judged by it, and without they are shipped as they are, with the interval of their drop. `formats`,
             `minimize`, `train`, `learning_rate` and `max_seconds` are for a search only; a recipe has its own seed.
-        data: to train and calibrate with: `(x, y)`; what yields batches of both, which are kept; or a `Dataset`.
-        validation: likewise, other samples; `None`: the test part of a `Dataset`.
+        data: to train and calibrate with: `(x, y)`; a `tf.data.Dataset` of batches of both, which is read anew for each
+            epoch, so that what it draws at random is drawn anew, too; what else yields batches, which are kept; or a
+            `Dataset`.
+        validation: likewise, other samples, which are kept; `None`: the test part of a `Dataset`.
         max_drop: by how much the metric may be worse than the float model's: in points (hundredths) of accuracy and
             other shares, else in its own unit.
         minimize: "size", bytes of a file; "zip", its bytes when it is deflated; or "latency", ms of one inference here.
@@ -145,7 +150,7 @@ def compress(
     check_metric(metric)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = Recipe.read(check_path(recipe))
-    parts = parts_of(single(model, data), single(model, validation), seed)
+    parts = parts_of(single(model, data, anew=True), single(model, validation), seed)
     if recipe is not None:
         parts = parts.whole()
     check_fits(model, parts.data)
@@ -241,7 +246,7 @@ def _check_unused(**given: tuple[Any, Any]) -> None:
 
 def _dose(data: Dataset, batch_size: int, learning_rate: float) -> Dose:
     steps = max(1, data.train.samples // batch_size)
-    return Dose(max(1, math.ceil(LEAST_STEPS / steps)), batch_size, learning_rate)
+    return Dose(max(EPOCHS, math.ceil(LEAST_STEPS / steps)), batch_size, learning_rate)
 
 
 def _folder(output_dir: str | os.PathLike[str] | None, *, searched: bool) -> pathlib.Path:

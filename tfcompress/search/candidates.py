@@ -10,7 +10,7 @@ from typing import Any
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 from tfcompress.recipes import Distill, Equalize, Export, Finetune, Prune, Quantize, Recipe, Shrink, Step
-from tfcompress.recipes.steps import Training
+from tfcompress.recipes.steps import Training, Transform
 
 MINIMIZE = ("size", "zip", "latency")
 FORMATS = ("tflite", "onnx")
@@ -159,16 +159,18 @@ def keeping(candidate: Candidate, layers: Mapping[Any, QuantizeConfig | None]) -
         layers: {regular expression: config}.
     """
 
-    def kept(step: Step) -> Step:
-        config = step.read(1) if isinstance(step, Quantize) else None
-        if not isinstance(step, Quantize) or not isinstance(config, LayerConfigs):
+    def kept(step: Step) -> Step | None:
+        config = step.read(1) if isinstance(step, Transform) else None
+        if not isinstance(config, LayerConfigs):
             return step
         others = {key: one for key, one in config.configs.items() if key not in layers}
-        return _with(step, LayerConfigs({**layers, **others}))
+        if isinstance(step, Quantize):
+            return _with(step, LayerConfigs({**layers, **others}))
+        return type(step)(config=LayerConfigs(others)) if others else None
 
     if not layers:
         return candidate
-    steps = tuple(map(kept, candidate.steps))
+    steps = tuple(one for one in map(kept, candidate.steps) if one is not None)
     return dataclasses.replace(candidate, name=f"{candidate.name}, {len(layers)} wider", steps=steps)
 
 

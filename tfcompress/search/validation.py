@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import sys
 from collections import Counter
 from typing import Any
 
@@ -16,6 +17,8 @@ from tfcompress.data.dataset import Data, Dataset
 from tfcompress.data.model_batches import again
 from tfcompress.data.nested_inputs import arrays
 from tfcompress.data.reading import collected, pairs
+from tfcompress.data.sources.function import streamed
+from tfcompress.data.sources.targets import Targets, classes_of
 from tfcompress.data.splits import ArraySplit
 from tfcompress.pipeline.sweep import single_input
 
@@ -66,10 +69,18 @@ def pair_of(data: Any) -> tuple[Any, Any]:
     return collected(again(data))
 
 
-def single(model: keras.Model, given: Any) -> Any:
-    """Return data in which the one input of a model has no name; what yields batches becomes arrays."""
+def single(model: keras.Model, given: Any, *, anew: bool = False) -> Any:
+    """Return data in which the one input of a model has no name; what yields batches becomes arrays.
+
+    Args:
+        model: with one input.
+        given: data, as `parts_of` takes it.
+        anew: whether a `tf.data.Dataset` stays what it is, which is read anew for each epoch.
+    """
     if given is None or isinstance(given, Dataset):
         return given
+    if anew and is_tf_data(given):
+        return given.map(lambda x, y: (single_input(model, x), y)) if isinstance(given.element_spec[0], dict) else given
     x, y = given if isinstance(given, tuple) and len(given) == 2 else pair_of(given)
     return single_input(model, x), y
 
@@ -82,8 +93,9 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
     classes do, they are no copies: each counts.
 
     Args:
-        data: a `Dataset`; or `(x, y)`, or what yields batches of both, which are kept.
-        validation: likewise; `None`: the test part of a `Dataset`.
+        data: a `Dataset`; `(x, y)`; a `tf.data.Dataset` of batches of both, which is read anew for each epoch; or what
+            else yields batches, which are kept.
+        validation: likewise, but that batches are kept; `None`: the test part of a `Dataset`.
         seed: of the division.
 
     Raises:
@@ -106,6 +118,8 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
             f"targets{'' if data is None else ', others than those in data: the budget is judged on them'}."
         )
     held = pair_of(validation)
+    if is_tf_data(data):
+        data, held = _read_anew(data, held)
     if isinstance(data, Dataset):
         batches = pairs(data.train.in_order())
     else:
@@ -137,6 +151,27 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
             selection, proof = ((x, y if y.ndim == 1 else one_hot_classes(y)) for x, y in (selection, proof))
     digest = hashlib.sha256(b"".join(whole)).hexdigest()
     return Parts(made, selection, proof, digest, len(rows) - len(kept))
+
+
+def is_tf_data(data: Any) -> bool:
+    """Return whether data is a `tf.data.Dataset`."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(data, tensorflow.data.Dataset)
+
+
+def _read_anew(data: Any, held: Pair) -> tuple[Dataset, Pair]:
+    """Return a `tf.data.Dataset` as data that is read anew for each epoch, and other samples with targets like it."""
+    found, seen = streamed(data, lambda: data, "data"), Targets()
+    x, y = held
+    seen.see(y)
+    classes = classes_of([found.targets, seen])
+    if classes.names:
+        y = np.searchsorted(classes.names, y.astype(str).reshape(len(y)))
+    elif classes.number is not None:
+        rows = one_hot_classes(y) if y.ndim == 2 else None
+        y = y.reshape(len(y)) if rows is None else rows
+    how: dict[str, Any] = {"classes": classes.number, "class_names": classes.names, "smallest": classes.smallest}
+    return Dataset("data", found.split(classes.names), ArraySplit(x, y), **how), (x, y)
 
 
 def _plain(data: Dataset) -> Dataset:

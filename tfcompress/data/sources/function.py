@@ -27,6 +27,7 @@ from tfcompress.data.sources.division import divide, said
 from tfcompress.data.sources.samples import divided, stream
 from tfcompress.data.sources.source import Request, Source
 from tfcompress.data.sources.targets import Targets, classes_of
+from tfcompress.data.splits import Stream
 
 FORM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -61,14 +62,12 @@ def _open(place: str, request: Request) -> Dataset:
     if isinstance(given, tuple) and len(given) == 2 and not is_pair(given):
         if all(map(_is_arrays, given)):
             return Data(name, *given[0], *given[1])
-        first = _streamed(given[0], lambda: called(function)[0], place)
-        second = _streamed(given[1], lambda: called(function)[1], place)
+        first = streamed(given[0], lambda: called(function)[0], place)
+        second = streamed(given[1], lambda: called(function)[1], place)
         classes = classes_of([first.targets, second.targets])
-        train_split, test_split = (
-            stream(one.samples, one.targets.samples, **one.how(classes.names)) for one in (first, second)
-        )
+        train_split, test_split = (one.split(classes.names) for one in (first, second))
         return Dataset(name, train_split, test_split, None, classes.number, classes.names, classes.smallest)
-    found = _streamed(given, lambda: called(function), place)
+    found = streamed(given, lambda: called(function), place)
     classes = classes_of([found.targets])
     train, test = divided(found.samples, found.targets, seed=request.seed, **found.how(classes.names))
     drawn = said(request.seed, by_class=classes.number is not None)
@@ -128,6 +127,10 @@ class Streamed:
 
         return {"made": made, "each": self.each, "failed": lambda error: _unlike(self.place, error)}
 
+    def split(self, names: tuple[str, ...] | None) -> Stream:
+        """Return its samples as a split, which is read anew for each epoch; `names` as in `how`."""
+        return stream(self.samples, self.targets.samples, **self.how(names))
+
 
 def _unlike(place: str, error: Exception) -> ValueError:
     return ValueError(f"Expected batches like the first from {place}. Received: {told(error)}")
@@ -139,8 +142,8 @@ def _is_single(spec: Any) -> bool:
     return any(shape.rank == 0 for shape in shapes) or len({shape[0] for shape in shapes} - {None}) > 1
 
 
-def _streamed(data: Any, anew: Callable[[], Any], place: str) -> Streamed:
-    """Go once through arrays, or what yields batches.
+def streamed(data: Any, anew: Callable[[], Any], place: str) -> Streamed:
+    """Go once through arrays, or what yields batches, for their targets.
 
     Args:
         data: That.
