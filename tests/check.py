@@ -25,6 +25,16 @@ def on_jax(cases: Any, central: Any, rare: Any = ()) -> list[Any]:
     return [pytest.param(case, marks=pytest.mark.rare) if case in rare else case for case in made]
 
 
+def in_turn(cases: Any, others: Any) -> list[Any]:
+    """Return pairs for `parametrize`: each case beside one of the others, in turn; the other pairs are rare."""
+    others = list(others)
+    return [
+        pytest.param(case, other, marks=() if place % len(others) == turn else pytest.mark.rare)
+        for place, case in enumerate(cases)
+        for turn, other in enumerate(others)
+    ]
+
+
 def data_for(*names: str, samples: int = 8) -> tuple[Any, np.ndarray]:
     """Return seeded inputs and targets for `tests.layers.model_of(*names)`."""
     generator = np.random.default_rng(7)

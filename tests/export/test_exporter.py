@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from tests.check import in_turn
 from tests.export import models
 from tfcompress.export import Artifact, ParityError, export, exporter, open_runner
 from tfcompress.export.onnx import to_onnx
@@ -29,8 +30,7 @@ def small():
     return models.randomise(keras.Sequential([keras.Input((4,), name="x"), layers.Dense(3, name="y")]))
 
 
-@both_formats
-@pytest.mark.parametrize("make", models.MODELS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(("make", "file"), in_turn(models.MODELS, FILES))
 def test_every_model_is_its_file(make, file, tmp_path):
     model = models.randomise(make())
     before = [weight.numpy() for weight in model.weights]
@@ -120,8 +120,7 @@ def test_float16_refuses_a_weight_that_it_cannot_hold(file, tmp_path):
     export(model, tmp_path / file)
 
 
-@both_formats
-@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(("policy", "file"), in_turn(["mixed_float16", "bfloat16", "float64"], FILES))
 def test_other_precisions_are_exported_in_float32(policy, file, tmp_path):
     keras.config.set_dtype_policy(policy)
     try:

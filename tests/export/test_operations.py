@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers as L
 from keras import ops
 
+from tests.check import in_turn
 from tfcompress.export import export
 
 INTEGERS = np.array([[-100, -7, -3, -1, 0, 2, 5, 99], [99, 5, 2, 0, -1, -3, -7, -100]])
@@ -40,8 +41,9 @@ def check(outputs, data, path, **how):
             np.testing.assert_array_equal(mine, expected, err_msg=str(place))
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])
+@pytest.mark.parametrize(
+    ("dtype", "suffix"), in_turn(["int8", "uint8", "int16", "int32", "int64"], [".tflite", ".onnx"])
+)
 def test_arithmetic_of_integers(dtype, suffix, tmp_path):
     a, b = (np.abs(x) if dtype == "uint8" else x for x in (INTEGERS, DIVISORS))
 

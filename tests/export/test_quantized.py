@@ -11,6 +11,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.check import in_turn
 from tests.quantization.zoo import ZOO, build, data_of, outputs_of
 from tests.quantization.zoo import quantized as of_the_zoo
 from tfcompress.export.artifact import Artifact
@@ -36,8 +37,7 @@ def small_cnn():
     return model
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(("name", "kind"), in_turn(ZOO, FORMATS))
 def test_the_file_is_the_model(name, kind, tmp_path):
     quantized = of_the_zoo(name)
     artifact = tfc.export(quantized, tmp_path / f"m.{kind}", verify=data_of(quantized))

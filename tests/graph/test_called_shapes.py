@@ -151,16 +151,15 @@ def test_every_verb_takes_it(name, tmp_path):
     tfc.prune(model, 0.5)
     quantized = tfc.quantize(model, "int8", x)
     assert [opened.dtype for opened in quantized.inputs] == dtypes
-    for source in (model, quantized):
-        for file in ("m.tflite", "m.onnx"):
-            artifact = tfc.export(source, tmp_path / file, overwrite=True)
-            assert sorted(info.dtype for info in artifact.inputs.values()) == sorted(dtypes)
-            found = tfc.verify(source, artifact.path, x)
-            assert found.samples == 20
-            assert tfc.debug(source, artifact.path, x).samples == 20
-            if source is model:
-                assert found.outputs[0].max_rel < 1e-4
-                np.testing.assert_allclose(artifact.predict(x), expected, atol=1e-4)
+    for source, file in ((model, "m.onnx"), (quantized, "m.tflite")):
+        artifact = tfc.export(source, tmp_path / file)
+        assert sorted(info.dtype for info in artifact.inputs.values()) == sorted(dtypes)
+        found = tfc.verify(source, artifact.path, x)
+        assert found.samples == 20
+        assert tfc.debug(source, artifact.path, x).samples == 20
+        if source is model:
+            assert found.outputs[0].max_rel < 1e-4
+            np.testing.assert_allclose(artifact.predict(x), expected, atol=1e-4)
     assert tfc.benchmark(model, runs=1, warmup=1).runs == 1
 
 

@@ -95,15 +95,20 @@ def test_functions_alone_say_what_can_be_done_with_them(tmp_path):
         tfc.load(tmp_path / "functions")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_pruned_by_tfmot(name, tk, tfmot, tmp_path):
-    before = os.environ.get("TF_USE_LEGACY_KERAS")
+@pytest.fixture(scope="module")
+def pruned(tk, tfmot):
     api = tfmot.sparsity.keras
     pruned = api.prune_low_magnitude(dense(tk), api.ConstantSparsity(0.75, begin_step=0, frequency=1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruned.compile("adam", "mse")
         pruned.fit(X, np.ones((16, 3)), epochs=2, verbose=0, callbacks=[api.UpdatePruningStep()])
+    return pruned
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pruned_by_tfmot(name, pruned, tmp_path):
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
     file = save(pruned, tmp_path, name)
     model = tfc.load(file)
     np.testing.assert_allclose(model.predict(X, verbose=0), predicted(pruned, X), atol=1e-5)
@@ -124,9 +129,13 @@ def test_clustered_by_tfmot(tk, tfmot, tmp_path):
         assert len(np.unique(model.get_layer("hidden").kernel)) == 4
 
 
+@pytest.fixture(scope="module")
+def legacy(tk, tfmot):
+    return trained(tfmot.quantization.keras.quantize_model(dense(tk)), X, np.ones((16, 3)))
+
+
 @pytest.mark.parametrize("name", NAMES[:2])
-def test_quantized_by_tfmot(name, tk, tfmot, tmp_path):
-    legacy = trained(tfmot.quantization.keras.quantize_model(dense(tk)), X, np.ones((16, 3)))
+def test_quantized_by_tfmot(name, legacy, tmp_path):
     model = tfc.load(save(legacy, tmp_path, name))
     theirs = predicted(legacy, X)
     assert np.abs(model.predict(X, verbose=0) - theirs).max() < 0.02 * np.ptp(theirs)

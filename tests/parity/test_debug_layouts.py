@@ -7,6 +7,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
+from tests.check import in_turn
 
 
 def transposed(rows, columns):
@@ -44,8 +45,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("recipe", [None, "int8", "int8_weights"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "recipe"), in_turn(MODELS, ["int8", None, "int8_weights"]))
 def test_what_is_exact_is_not_accused(name, recipe, tmp_path):
     keras.utils.set_random_seed(1)
     model = MODELS[name]()

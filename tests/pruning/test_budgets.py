@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, gathered
+from tests.check import ON_TENSORFLOW, gathered, in_turn
 from tfcompress.channels.costs import total_multiply_adds, uses
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.graph import rebuild
@@ -125,8 +125,7 @@ def test_products_of_attention_are_part_of_the_whole():
         tfc.prune_once(model, 0.7, scope="flops")
 
 
-@pytest.mark.parametrize("scope", ["global", "flops", "bytes"])
-@pytest.mark.parametrize("granularity", ["element", tfc.Block(2, 2)])
+@pytest.mark.parametrize(("scope", "granularity"), in_turn(["global", "flops", "bytes"], ["element", tfc.Block(2, 2)]))
 def test_each_kernel_keeps_one_unit_and_that_is_said(scope, granularity):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8,)), L.Dense(8, name="faint"), L.Dense(8, name="loud")])

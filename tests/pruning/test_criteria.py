@@ -8,7 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
-from tests.check import ON_TENSORFLOW, gathered
+from tests.check import ON_TENSORFLOW, gathered, in_turn
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pruning import Mask, PruneConfig, needs
 from tfcompress.pruning.criteria import CRITERIA, needs_of
@@ -56,8 +56,7 @@ def test_statistics_from_data_are_those_of_the_mean_loss(criterion, sign):
     np.testing.assert_array_equal(kept_of(tfc.prune_once(model, 0.5, data=data, criterion=criterion)), kept_of(pruned))
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+@pytest.mark.parametrize(("reduction", "fresh"), in_turn(["sum_over_batch_size", "sum"], [True, False]))
 def test_one_set_of_data_gives_one_statistic_however_it_is_cut_and_ordered(reduction, fresh):
     inputs = keras.Input((8, 8, 2))
     x = L.Conv2D(4, 3, use_bias=False, name="first")(inputs)

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from keras import layers
 
+from tests.check import in_turn
 from tests.export import models
 from tests.export.onnx.test_onnx_int8 import (
     attention,
@@ -136,8 +137,9 @@ def test_activations_of_16_bits(build):
     assert (difference < 0.5).mean() > 0.8
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8"])
-@pytest.mark.parametrize("build", [convolutions, residual, shared, attention, embedding])
+@pytest.mark.parametrize(
+    ("build", "dtype"), in_turn([convolutions, residual, shared, attention, embedding], ["uint8", "int8"])
+)
 def test_integer_inputs_and_outputs(build, dtype):
     data = inputs_of(build)
     model = quantized(build, data)
@@ -167,8 +169,7 @@ def test_uint8_ends_cost_nothing():
     assert operators(proto) == {"QLinearConv": 3}
 
 
-@pytest.mark.parametrize("opset", [13, 18, 19, 20, 21])
-@pytest.mark.parametrize("build", [residual, attention])
+@pytest.mark.parametrize(("opset", "build"), in_turn([13, 18, 19, 20, 21], [residual, attention]))
 def test_opsets(build, opset):
     data = inputs_of(build)
     model = quantized(build, data)

@@ -8,6 +8,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.check import in_turn
 from tests.quantization.zoo import ZOO, build, data_of, outputs_of
 from tests.quantization.zoo import quantized as of_the_zoo
 from tfcompress.core.transform import read
@@ -20,8 +21,8 @@ from tfcompress.layers.names import name_of
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 
 
-@pytest.mark.parametrize("kind", ["tflite", "onnx"])
-@pytest.mark.parametrize("name", ZOO)
+# The other format than the one for which `tests/export/test_quantized.py` compares the file.
+@pytest.mark.parametrize(("name", "kind"), in_turn(ZOO, ["onnx", "tflite"]))
 def test_it_computes_the_same(name, kind):
     quantized = of_the_zoo(name)
     x = data_of(quantized)

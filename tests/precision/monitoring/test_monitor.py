@@ -95,9 +95,8 @@ if not ON_TENSORFLOW:  # it compiles by default, and runs eagerly at a snail's p
         pytest.param("plain", "graph", marks=pytest.mark.rare),
         pytest.param("pruned", "graph", marks=pytest.mark.on_jax),
         *((name, "graph") for name in MODELS if name not in ("plain", "pruned")),
-        *(item for item in (("pruned", "eager"),) if item[1] in MODES),
-        # Which steps are skipped is tested for several at once.
-        *(pytest.param("pruned", mode, marks=pytest.mark.rare) for mode in ("several steps",) if mode in MODES),
+        # Eagerly, and several at once, other tests look at which steps are skipped.
+        *(pytest.param("pruned", mode, marks=pytest.mark.rare) for mode in ("several steps", "eager") if mode in MODES),
         # With XLA other tests of the monitor train.
         *(pytest.param("plain", mode, marks=pytest.mark.rare) for mode in ("xla",) if mode in MODES),
     ],

@@ -11,7 +11,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
-from tests.check import outputs_of
+from tests.check import in_turn, outputs_of
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 
 RNG = np.random.default_rng(0)
@@ -66,8 +66,7 @@ def run_both(quantized, x, folder):
     return max(steps)
 
 
-@pytest.mark.parametrize("front", [normalization, batch_norm, operations])
-@pytest.mark.parametrize("config", ["int8", "int16x8"])
+@pytest.mark.parametrize(("front", "config"), in_turn([normalization, batch_norm, operations], ["int8", "int16x8"]))
 def test_a_map_in_front_stays_float(front, config, tmp_path):
     x = columns()
     model = network(front(x))

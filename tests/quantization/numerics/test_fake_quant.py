@@ -100,7 +100,7 @@ def halves_in(bits):
 
 @pytest.mark.on_jax
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("bits", [2, 3, 8, 16])
+@pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.rare) for bits in (3, 8)), 16])
 def test_halves_go_to_even_before_the_zero_point_is_added(bits, compiled):
     x, expected = halves_in(bits)
     low, high = F(-(2 ** (bits - 1)) / 4), F((2 ** (bits - 1) - 1) / 4)
@@ -155,7 +155,15 @@ def test_integers_are_those_of_onnx_runtime(low, high):
 
 
 @pytest.mark.on_jax
-@pytest.mark.parametrize("bits, narrow", [(2, False), (4, True), (8, False), (8, True), (16, False)])
+@pytest.mark.parametrize(
+    "bits, narrow",
+    [
+        (2, False),
+        (8, True),
+        (16, False),
+        *(pytest.param(*case, marks=pytest.mark.rare) for case in ((4, True), (8, False))),
+    ],
+)
 def test_compiling_changes_no_bit(bits, narrow):
     rng = np.random.default_rng(bits)
     for name, x, low, high, upstream in itertools.islice(cases(bits, narrow, rng), 2):
