@@ -299,8 +299,12 @@ class CompressedLayer(PassThrough):
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Call the layer with transformed weights."""
-        weights = self.layer.weights
         values = self._values_in_training() if training else self.transformed()
+        return self.called_with(values, inputs, *args, training=training, **kwargs)
+
+    def called_with(self, values: Mapping[int, Tensor], inputs: Any, *args: Any, training: Any, **kwargs: Any) -> Any:
+        """Call the layer with values in place of some of its weights, by their positions."""
+        weights = self.layer.weights
         mapping = [(weights[position], value) for position, value in values.items()]
         with _Scope(mapping) as scope, context_of_its_own():
             outputs = self.layer(inputs, *args, **self._inner_kwargs(kwargs, training))

@@ -59,6 +59,7 @@ class Conversion:
         """Write a file of a trace, with names."""
         to_format = to_tflite.to_tflite if self.kind == "tflite" else to_onnx.to_onnx
         how = {"scheme": self.deployment.scheme, "weights": self.deployment.weights, **self.options}
+        how |= {"grids": tuple(self.deployment.grids.values())} if self.kind == "tflite" else {}
         content = to_format(traced, precision=self.precision, **how)
         content = with_operators(content, self.known) if self.known else content
         write(path, content, self.external_data, self.limit)

@@ -13,7 +13,7 @@ from tfcompress.core.keras_private import activations_freed
 from tfcompress.core.uneven_rows import cut, is_uneven
 from tfcompress.data.named_inputs import count_samples
 from tfcompress.graph.inputs.sizes import batch_of
-from tfcompress.quantization.graph.bias_rounding import weights_unchanged
+from tfcompress.quantization.graph.quantized_layer import weights_unchanged
 from tfcompress.quantization.numerics.custom_gradient import values_alone
 from tfcompress.runtime.runner import DEFAULT_BATCH_SIZE, fill
 from tfcompress.tracing.float32_view import float32_view

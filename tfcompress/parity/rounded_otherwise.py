@@ -18,6 +18,7 @@ from tfcompress.layers.names import name_of
 from tfcompress.parity.quantized_model import QuantizedModel
 from tfcompress.parity.reference import reference, weights_once
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, activation_quantizers
+from tfcompress.quantization.graph.grids_at_hand import in_floats
 from tfcompress.tracing.trace import Trace
 
 SHIFT = 1 / 8
@@ -90,7 +91,7 @@ def alike_outputs(
     coarse = {id(call.operation) for call in graph for x in call.inputs if id(x) in leaky}
     made = []
     for sign in (1, -1):
-        with _ranges_as_numbers(model, sign * SHIFT, coarse):
+        with in_floats(), _ranges_as_numbers(model, sign * SHIFT, coarse):
             made.append(reference(model, trace, inputs))
     return made
 
@@ -141,7 +142,7 @@ def dithered(model: keras.Model, trace: Trace, inputs: Mapping[str, np.ndarray],
         moved = x + DITHER * signs * quantizer.spec.scale(low, high)
         return type(quantizer).quantized(quantizer, moved, low, high)
 
-    with contextlib.ExitStack() as undo:
+    with in_floats(), contextlib.ExitStack() as undo:
         for quantizer in activation_quantizers(model):
             if quantizer.learns:
                 object.__setattr__(quantizer, "quantized", functools.partial(rounded, quantizer))

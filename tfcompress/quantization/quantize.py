@@ -28,6 +28,7 @@ from tfcompress.quantization.automatic import AUTO, widths
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.affine_maps import warn_of_float
 from tfcompress.quantization.graph.batch_norm_folding import fold_graph
+from tfcompress.quantization.graph.chosen_arithmetic import check_arithmetic, set_arithmetic
 from tfcompress.quantization.graph.computed_kernels import keep_computed
 from tfcompress.quantization.graph.decompose import lower
 from tfcompress.quantization.graph.float16_grids import warn_of_lost_grids
@@ -74,6 +75,7 @@ def quantize(
     formats: Any = None,
     input_shapes: Any = None,
     input_dtypes: Any = None,
+    arithmetic: str | None = None,
 ) -> keras.Model:
     """Return a model like `model` that computes as its quantized file will.
 
@@ -111,6 +113,9 @@ def quantize(
             won't do: a shape, a list of them or a dict by input name, with the batch (None) or without. Of a
             subclassed model that recorded no shapes, its shapes.
         input_dtypes: Of a subclassed model, which keeps none: such as "int32", or one for each input.
+        arithmetic: Whose rounding inference has, to the last bit, between activations of 8 bits: "xnnpack", LiteRT's
+            kernels on processors; "reference", TFLite Micro's; "onnxruntime"; `None`: as the config's
+            `ActivationSpec` says, "xnnpack" by itself. Training is the same for all.
 
     Returns:
         A functional model with the same names of inputs and outputs, not compiled. Low-rank additions to weights
@@ -135,6 +140,8 @@ def quantize(
     options = {"equalize": equalize, "correct_bias": correct_bias, "reestimate_batch_norm": reestimate_batch_norm}
     check_flags(**options)
     check_batch_size(batch_size)
+    if arithmetic is not None:
+        check_arithmetic(arithmetic)
     method = rounding_of(rounding)
     if isinstance(config, str) and config == AUTO:
         data = again(data)
@@ -157,6 +164,8 @@ def quantize(
         chosen, precisions = chosen_layers(flat, choice, configs, single)
         warn_without_kernels(precisions)
         quantized, reference = _quantized(flat, precisions, chosen, data, batch_size, **how)
+        if arithmetic is not None:
+            set_arithmetic(quantized, arithmetic)
         warn_without_integers(quantized)
         warn_of_lost_grids(quantized)
         for wrapper in wrapped_layers(quantized):

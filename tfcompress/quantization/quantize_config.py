@@ -12,6 +12,7 @@ from tfcompress.core.arguments import check_choice, check_fields, check_flag, is
 from tfcompress.core.limits import MOST
 from tfcompress.core.names import did_you_mean
 from tfcompress.core.old_calls import accepts_old_fields, drops_old_fields
+from tfcompress.quantization.arithmetic.choice import ARITHMETICS, XNNPACK
 from tfcompress.quantization.numerics.finite import check_bits
 
 WEIGHT_GRANULARITIES = ("per_channel", "per_tensor")
@@ -143,6 +144,8 @@ class ActivationSpec:
         percentile: For "percentile": the share of values, in per cent, that the range holds.
         momentum: For "ema" and for training: what remains of the old average at each step.
         clip_decay: For "pact": what the square of each clip counts for in the loss.
+        arithmetic: Whose rounding inference simulates where activations have 8 bits: "xnnpack" (LiteRT on
+            processors), "reference" (TFLite Micro) or "onnxruntime"; see `quantization.arithmetic`.
     """
 
     bits: int = 8
@@ -152,9 +155,11 @@ class ActivationSpec:
     percentile: float = 99.99
     momentum: float = 0.99
     clip_decay: float = 1e-4
+    arithmetic: str = XNNPACK
 
     def __post_init__(self) -> None:
         check_choice("range", self.range, ACTIVATION_RANGES)
+        check_choice("arithmetic", self.arithmetic, tuple(ARITHMETICS))
         _set(
             self,
             bits=check_bits(self.bits),

@@ -8,7 +8,7 @@ import tfcompress as tfc
 from tests.quantization.graph.test_activation_quantizer import values
 from tfcompress.graph.index import index_of
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer
-from tfcompress.quantization.graph.bias_rounding import QuantizedLayer
+from tfcompress.quantization.graph.quantized_layer import QuantizedLayer
 from tfcompress.quantization.graph.quantizer_sources import name_of_call, quantizer_of
 
 

@@ -26,7 +26,7 @@ from tfcompress.graph.rewrite import Call, calls_forgotten, rewritten
 from tfcompress.graph.strip import stripped
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.graph.affine_maps import QuantizedMap, rounding
+from tfcompress.quantization.graph.affine_maps import QuantizedMap, product_and_sum, rounding
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE
 from tfcompress.quantization.graph.placement import shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call
@@ -36,16 +36,6 @@ from tfcompress.quantization.quantize import is_quantized
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 from tfcompress.tracing.signature import read_signature
-
-SLOW_DEPTHWISE = {"onnx": range(2, 16), "tflite": range(1, 16)}
-"""Channels, pixels' among them, of which a depthwise convolution takes longer than a product and a sum.
-
-In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in TFLite 5 of 49 of a whole ResNet-8.
-"""
-
-
-LARGEST_RATIO = 64
-"""Of the product's scale to the sum's: TFLite's addition of integers is wrong where it is some hundreds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,13 +219,10 @@ class _Deployer(IntegerRegions):
         channels = call.inputs[0].shape[-1]
         name = self.name(call.operation.name + "_map")
         grid = self.grid(call.inputs[0])
-        if (
-            np.size(scale) == np.size(offset) == 1
-            and np.all(scale)
-            and channels in SLOW_DEPTHWISE[self.kind]
-            and grid is not None
-            and self.least_scale(call) * LARGEST_RATIO > abs(float(np.squeeze(scale))) * grid.scale
-        ):
+        scale, offset = np.asarray(scale), np.asarray(offset)
+        scales = (np.inf if grid is None else grid.scale, self.least_scale(call))
+        if product_and_sum(np, (scale, offset), channels, scales, self.kind):
+            assert grid is not None
             return ScalarMap(float(np.squeeze(scale)), float(np.squeeze(offset)), grid, name=name)
         scale, offset = (np.broadcast_to(part, (channels,)) for part in (scale, offset))
         return self.materialized.constant(AffineMap(scale, offset, name=name), axis=2)

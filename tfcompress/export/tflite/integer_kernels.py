@@ -12,6 +12,7 @@ of scale `input * weights` in 32 bits (64 with 16 bits activations).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,19 @@ from tfcompress.export.tflite.required_grids import (
     find_wanted,
     grid_of,
     split_by_grid,
+    take_planned,
 )
 from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.quantization.numerics.grid import Grid
 
 
-def lower(file: File, weights: PlannedWeights, inference_io: str = "float32", prefer: str = SPEED) -> None:
+def lower(
+    file: File,
+    weights: PlannedWeights,
+    inference_io: str = "float32",
+    prefer: str = SPEED,
+    grids: Sequence[Grid] = (),
+) -> None:
     """Let the file's main graph compute in integers, in place.
 
     Args:
@@ -42,12 +50,14 @@ def lower(file: File, weights: PlannedWeights, inference_io: str = "float32", pr
         weights: Those that are integers.
         inference_io: dtype of the floating inputs and outputs, "float32", "int8" or "uint8".
         prefer: "speed" or "size", where weights of fewer than 8 bits can't have both.
+        grids: Those of activations, as planned.
 
     Raises:
         ValueError: An input or output that is to be integer has no fake-quantizer, or a range of 16 bits isn't
             symmetric.
     """
     graph = file.graphs[0]
+    take_planned(graph, grids)
     drop_inserted(graph)
     kept = drop_guards(graph)
     split_by_grid(graph)

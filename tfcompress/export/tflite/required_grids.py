@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,22 @@ def _divided(graph: Graph, grid: Grid | None, op: Any) -> Grid | None:
     if grid is None or len(constants) != 1 or constants[0].size != 1 or not constants[0].item() > 0:
         return None
     return Grid(float(np.float32(grid.scale / constants[0].item())), grid.zero_point, grid.bits)
+
+
+def take_planned(graph: Graph, grids: Sequence[Grid]) -> None:
+    """Let each quantizer have the scale that was planned, in place: the converter's may be another in the last digit.
+
+    Args:
+        graph: As converted, a QUANTIZE where the model has a fake-quantizer.
+        grids: The planned ones.
+    """
+    for op in graph.operators:
+        if graph.name(op) != "QUANTIZE":
+            continue
+        made, quantization = grid_of(graph, int(op.outputs[0])), graph.tensors[int(op.outputs[0])].quantization
+        alike = [grid.scale for grid in grids if made.close(grid)]
+        if alike:
+            quantization.scale = np.array([min(alike, key=lambda scale: abs(scale - made.scale))], np.float32)
 
 
 def grid_of(graph: Graph, index: int) -> Grid:

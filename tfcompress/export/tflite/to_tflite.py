@@ -3,7 +3,7 @@
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
 from tfcompress.export.tflite.weights.storage import SPEED
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.frozen_graph import frozen
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
@@ -40,6 +41,7 @@ def to_tflite(
     inference_io: str = "float32",
     weights: PlannedWeights = NO_WEIGHTS,
     prefer: str = SPEED,
+    grids: Sequence[Grid] = (),
 ) -> bytes:
     """Convert a trace to a TFLite file.
 
@@ -51,6 +53,7 @@ def to_tflite(
             a static scheme of 8 bits.
         weights: those that are integers.
         prefer: "speed" or "size", where weights of fewer than 8 bits can't have both.
+        grids: those of activations, as planned.
 
     Returns:
         The bytes of the file. Its signature has the names of the trace's inputs and outputs.
@@ -74,7 +77,7 @@ def to_tflite(
     if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
     if scheme.activations == "static":
-        lower(file, weights, inference_io, prefer)
+        lower(file, weights, inference_io, prefer, grids)
     # Float fallbacks have integer weights, too.
     store_integers(file, weights, scheme.activations == "dynamic", prefer)
     return file.to_bytes()

@@ -36,20 +36,38 @@ def encode_bias(bias: np.ndarray, input_scale: Any, weights: Affine, axis: int) 
     ([24, 8], [0.125, 0.125])
     """
     of_input = np.float32(input_scale)
-    largest = np.abs(bias.astype(np.float64)).reshape(-1)
     shape = [1] * weights.integers.ndim
     if weights.axis:
         shape[axis] = -1
-    else:
-        largest = largest.max(keepdims=True)
-    needed = (largest / (float(of_input) * LARGEST_BIAS)).reshape(shape)
     others = tuple(place for place in range(weights.integers.ndim) if not weights.axis or place != axis)
-    empty = ~weights.integers.any(axis=others, keepdims=True)
-    # With no weights any scale will do: one that holds the bias to 20 bits.
-    widened = np.where(empty & (needed > 0), needed * 2**10, np.maximum(weights.scale, needed)).astype(np.float32)
+    empty = ~weights.integers.any(axis=others)
+    own = bias_scale(np, bias.reshape(-1), of_input, weights.scale.reshape(-1 if weights.axis else ()), empty)
+    widened = np.asarray(own, np.float32).reshape(shape)
     if (widened != weights.scale).any():
         coarse = np.round(weights.integers * (weights.scale.astype(np.float64) / widened))
         weights = Affine(coarse.astype(weights.integers.dtype), widened, bits=weights.bits)
     scale = (of_input * weights.scale.reshape(-1)).astype(np.float32)
     units = np.round(bias.reshape(-1).astype(np.float64) / scale)
     return weights, Affine(units.astype(np.int64), scale, bits=32)
+
+
+def bias_scale(xp: Any, bias: Any, input_scale: Any, scale: Any, empty: Any) -> Any:
+    """Return the scale of a kernel's weights, float32, coarser where a bias wouldn't fit; with numpy or keras.ops.
+
+    Args:
+        xp: numpy or keras.ops.
+        bias: float32, a value for each channel.
+        input_scale: float32.
+        scale: Of the weights, float32; one for all, or one for each channel.
+        empty: Where no weight is other than 0: any scale will do there, one that holds the bias to 20 bits.
+    """
+    largest = xp.abs(_cast(xp, bias, "float64"))
+    if not len(scale.shape):
+        largest = xp.max(largest)
+    needed = largest / (_cast(xp, input_scale, "float64") * LARGEST_BIAS)
+    wide = xp.maximum(_cast(xp, scale, "float64"), needed)
+    return _cast(xp, xp.where(xp.logical_and(empty, needed > 0), needed * 2**10, wide), "float32")
+
+
+def _cast(xp: Any, x: Any, dtype: str) -> Any:
+    return np.asarray(x, dtype) if xp is np else xp.cast(x, dtype)

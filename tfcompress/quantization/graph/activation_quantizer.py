@@ -17,6 +17,7 @@ from tfcompress.core.transform import put, read
 from tfcompress.quantization.numerics.fake_quant import fake_quant_given
 from tfcompress.quantization.numerics.finite import checked_range
 from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.quantization.numerics.nudging import nudged_grid
 from tfcompress.quantization.quantize_config import ActivationSpec
 from tfcompress.quantization.ranges.masked_scores import unmasked
 from tfcompress.quantization.weights.uniform import weight_quantizers
@@ -134,6 +135,16 @@ class ActivationQuantizer(Inserted):
         else:
             low, high = self.now()
         return self.spec.scale(low, high)
+
+    def grid_now(self) -> tuple[Tensor, Tensor]:
+        """Return the scale and the zero point, a whole number counted from the lowest, float32, as a file has them."""
+        narrow = self.spec.symmetric
+        if self.fixed is not None:
+            found = nudged_grid(np, *checked_range(*self.fixed), self.spec.bits, narrow)
+        else:
+            low, high = map(ops.stop_gradient, self.now())
+            found = nudged_grid(ops, low, high, self.spec.bits, narrow)
+        return ops.convert_to_tensor(found[2]), ops.convert_to_tensor(found[4])
 
     def found(self) -> tuple[float, float]:
         """Return the range that was found from data, as numbers."""

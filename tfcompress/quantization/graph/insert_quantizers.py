@@ -22,18 +22,19 @@ from tfcompress.quantization.graph.activation_quantizer import ActivationQuantiz
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
 from tfcompress.quantization.graph.attention_masks import is_scored
 from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
-from tfcompress.quantization.graph.bias_rounding import QuantizedLayer
 from tfcompress.quantization.graph.channel_slices import layer_of, tensors_of
 from tfcompress.quantization.graph.float_inputs import Unrounded
 from tfcompress.quantization.graph.float_layers import LEFT_OUT, WEIGHTS_ALONE, KeptFloat
+from tfcompress.quantization.graph.integer_operator import IntegerOperator, is_simulated
 from tfcompress.quantization.graph.layer_precisions import (
     BY_ITS_CONFIG,
     LayerPrecisions,
     is_left_alone,
 )
 from tfcompress.quantization.graph.learned_quantizer import LearnedQuantizer
-from tfcompress.quantization.graph.op_policies import AFFINE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT
+from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, INTEGER, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.placement import NOT_CHOSEN, ONLY_WEIGHTS, Placement, place
+from tfcompress.quantization.graph.quantized_layer import QuantizedLayer
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.weights.float16 import Float16Weight
@@ -186,13 +187,16 @@ class _Inserter:
     def wrap(self, call: Call) -> Any:
         layer = call.operation
         if not isinstance(layer, Layer):
-            if not self.is_map(call):
+            if not self.is_map(call) and not self.is_integer_operator(call):
                 return layer
             layer = self.layers.setdefault(id(layer), layer_of(call))
         if id(layer) not in self.wrapped:
             self.wrapped[id(layer)] = self.wrapper(layer, call)
             if self.is_map(call):
                 self.wrapped[id(layer)] = QuantizedMap(self.wrapped[id(layer)], max(8, self.configs[call].weights.bits))
+                self.wrapped[id(layer)].build()
+            elif self.is_integer_operator(call):
+                self.wrapped[id(layer)] = IntegerOperator(self.wrapped[id(layer)])
                 self.wrapped[id(layer)].build()
         return self.wrapped[id(layer)]
 
@@ -203,6 +207,11 @@ class _Inserter:
             return False
         hard = rule.kind == INTEGER and name_of(call.operation) == "hardsigmoid"
         return hard or (rule.kind == AFFINE and call not in self.placement.folded)
+
+    def is_integer_operator(self, call: Call) -> bool:
+        """Return whether a call computes in integers without a kernel, and it is known how runtimes round there."""
+        integer = bool(self.placement.tensors) and not self.on_demand
+        return integer and self.placement.rules[call].kind in (INTEGER, CONCATENATE) and is_simulated(call)
 
     def wrapper(self, layer: Layer, call: Call) -> Layer:
         rule = self.placement.rules[call]

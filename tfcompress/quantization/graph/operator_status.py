@@ -14,10 +14,10 @@ from tfcompress.graph.rewrite import Call
 from tfcompress.quantization.graph.activation_quantizer import ActivationQuantizer, wanted_activations
 from tfcompress.quantization.graph.affine_maps import FLOAT as FLOAT_MAP
 from tfcompress.quantization.graph.affine_maps import QuantizedMap
-from tfcompress.quantization.graph.bias_rounding import QuantizedLayer
 from tfcompress.quantization.graph.float_layers import WEIGHTS_ALONE, kept_reason
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU, TABLE, TRANSPARENT
 from tfcompress.quantization.graph.placement import Placement, place
+from tfcompress.quantization.graph.quantized_layer import QuantizedLayer
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer, keeps_activations

@@ -22,10 +22,10 @@ from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.attention_masks import is_mask, may_mask, scaling, way_to_softmax
-from tfcompress.quantization.graph.bias_rounding import scale_and_offset
 from tfcompress.quantization.graph.channel_slices import has_layer, sliced
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, KERNEL, RELU
+from tfcompress.quantization.graph.surroundings import scale_and_offset
 from tfcompress.quantization.imbalance.channel_parts import is_lost, parts_of
 from tfcompress.quantization.imbalance.graph_changes import GraphChanges, apply_changes
 from tfcompress.quantization.imbalance.kernel_rows import lost_in_rows

@@ -16,12 +16,12 @@ from tfcompress.graph import kernel_positions
 from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.index import index_of
 from tfcompress.graph.rewrite import Call
-from tfcompress.quantization.graph.bias_rounding import scale_and_offset
 from tfcompress.quantization.graph.channel_slices import has_layer
 from tfcompress.quantization.graph.float_layers import KeptFloat, kept_reason
 from tfcompress.quantization.graph.layer_precisions import LayerPrecisions
 from tfcompress.quantization.graph.op_policies import AFFINE, CONCATENATE, FLOAT, INTEGER, KERNEL, RELU, TRANSPARENT
 from tfcompress.quantization.graph.placement import Placement, place
+from tfcompress.quantization.graph.surroundings import scale_and_offset
 from tfcompress.quantization.imbalance.lost_channels import (
     DIFFER,
 )

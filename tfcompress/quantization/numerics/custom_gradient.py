@@ -37,3 +37,11 @@ def differentiable(function: Callable[..., tuple[Any, Any]]) -> Callable[..., An
         return lambda *arguments: function(*arguments)[0]
     made: Callable[..., Any] = ops.custom_gradient(function)
     return made
+
+
+def with_gradients_of(function: Callable[[], Any], value: Any) -> Any:
+    """Return a value, with the gradients of a function's where there are any: straight through."""
+    if _values_alone.get():
+        return value
+    plain = function()
+    return plain + ops.stop_gradient(value - plain)

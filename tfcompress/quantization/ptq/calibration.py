@@ -27,7 +27,7 @@ from tfcompress.graph.keras_quantized import check_floats
 from tfcompress.graph.stateful_layers import beginning
 from tfcompress.graph.time_distributed import steps_at_once
 from tfcompress.quantization.graph.activation_quantizer import LEAST, ActivationQuantizer, activation_quantizers
-from tfcompress.quantization.graph.bias_rounding import ranges_unknown
+from tfcompress.quantization.graph.grids_at_hand import ranges_unknown
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.imbalance.input_statistics import Seen
 from tfcompress.quantization.imbalance.late_data import differs, warn_of_lost

@@ -15,6 +15,7 @@ from tfcompress.core.transform import Encoded, WeightTransform, decoded, put
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.numerics.fake_quant import fake_quant_symmetric, symmetric_limit
+from tfcompress.quantization.numerics.nudging import symmetric_grid
 from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
 from tfcompress.quantization.quantize_config import ActivationSpec, WeightSpec
 from tfcompress.quantization.ranges.weight_limits import weight_limit
@@ -111,7 +112,8 @@ class WeightQuantizer(WeightTransform):
 
     def scale(self, value: Tensor) -> Tensor:
         """Return the scale of the grid: a scalar, one for each entry of `axis`, or one for each block."""
-        return self.limit(value) / (2 ** (self.spec.bits - 1) - 1)
+        limit = self.limit(value)
+        return symmetric_grid(np if isinstance(limit, np.ndarray | np.generic) else ops, limit, self.spec.bits)[2]
 
     def fit(self, value: Tensor) -> None:
         """Set the ratio to that of least squared error; nothing to do with "minmax"."""

@@ -1,0 +1,115 @@
+"""In inference a quantized model gives the integers that a runtime gives: each of them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import tfcompress as tfc
+from tests.check import outputs_of
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
+from tfcompress.quantization.graph.chosen_arithmetic import arithmetic_of, simulated
+from tfcompress.quantization.graph.integer_operator import IntegerOperator
+from tfcompress.quantization.graph.quantized_layer import QuantizedLayer
+from tfcompress.runtime.opening import open_runner
+
+MICRO = importlib.util.find_spec("tflite_micro") is not None
+WAYS = [
+    ("xnnpack", ".tflite", "litert"),
+    pytest.param("reference", ".tflite", "tflm", marks=pytest.mark.skipif(not MICRO, reason="no TFLite Micro")),
+    ("onnxruntime", ".onnx", "onnxruntime"),
+]
+
+
+def network() -> keras.Model:
+    """Return a small network with most kinds of operators; weights and statistics are random."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 3))
+    x = L.ReLU()(L.BatchNormalization(name="norm")(L.Conv2D(8, 3, padding="same", use_bias=False)(inputs)))
+    y = L.DepthwiseConv2D(3, padding="same", activation="relu6")(x)
+    x = L.ReLU()(L.Add()([x, L.Conv2D(8, 1)(y)]))
+    x = L.Concatenate()([L.Conv2D(4, 1, activation="relu")(x), x])
+    x = L.GlobalAveragePooling2D()(x)
+    x = L.Multiply()([L.Dense(12, name="one")(x), L.Dense(12, name="other")(x)])
+    model = keras.Model(inputs, L.Dense(6, name="logits")(x))
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            signs = random.choice([-1, 1], weight.shape) if weight.name == "gamma" else 1
+            weight.assign(random.uniform(0.5, 1.5, weight.shape) * signs)
+        elif weight.name in ("beta", "moving_mean", "bias"):
+            weight.assign(random.normal(0, 0.3, weight.shape))
+    return model
+
+
+X = np.random.default_rng(1).normal(size=(48, 8, 8, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def quantized() -> keras.Model:
+    return tfc.quantize(network(), "int8", X)
+
+
+@pytest.mark.parametrize(("arithmetic", "suffix", "runtime"), WAYS)
+def test_all_outputs_equal_those_of_the_runtime(arithmetic, suffix, runtime, quantized, tmp_path):
+    path = tfc.export(quantized, tmp_path / f"model{suffix}", verify=False).path
+    new = np.random.default_rng(2).normal(size=(64, 8, 8, 3)).astype("float32")
+    with simulated(quantized, arithmetic):
+        expected = outputs_of(quantized, new)
+        traced = keras.ops.convert_to_numpy(keras.Model(quantized.inputs, quantized.outputs).predict(new, verbose=0))
+    np.testing.assert_array_equal(traced.reshape(expected.shape), expected)
+    step = activation_quantizers(quantized)[-1].grid.scale
+    received = open_runner(path, runtime=runtime).predict(new)
+    assert np.abs(received - expected).max() < step / 2
+    assert arithmetic_of(quantized) == "xnnpack"
+
+
+def test_the_arithmetic_is_saved_with_the_model(tmp_path):
+    model = tfc.quantize(network(), "int8", X, arithmetic="reference")
+    tfc.save(model, tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    assert arithmetic_of(loaded) == "reference"
+    np.testing.assert_array_equal(outputs_of(loaded, X), outputs_of(model, X))
+    assert {type(layer) for layer in loaded.layers} >= {IntegerOperator, QuantizedLayer}
+
+
+def test_an_unknown_arithmetic_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="arithmetic.*Did you mean 'xnnpack'"):
+        tfc.quantize(network(), "int8", X, arithmetic="xnnpak")
+    with pytest.raises(ValueError, match="arithmetic"):
+        tfc.ActivationSpec(arithmetic="tflite")
+
+
+def test_sums_beyond_float32_are_computed_in_two_parts(tmp_path):
+    inputs = keras.Input((2048,))
+    model = keras.Model(inputs, L.Dense(8, name="dense")(inputs))
+    random = np.random.default_rng(0)
+    model.layers[-1].set_weights([random.choice([-1.0, 0.99, 1.0], (2048, 8)), np.zeros(8)])
+    x = (random.uniform(0.5, 1, (32, 2048)) * random.choice([-1, 1], (32, 1))).astype("float32")
+    made = tfc.quantize(model, "int8", x)
+    path = tfc.export(made, tmp_path / "model.tflite", verify=False).path
+    step = activation_quantizers(made)[-1].grid.scale
+    assert np.abs(open_runner(path).predict(x) - outputs_of(made, x)).max() < step / 2
+
+
+def test_inference_has_gradients_to_inputs_and_kernels(quantized):
+    import tensorflow as tf
+
+    kernels = [w for w in quantized.trainable_variables if w.name == "kernel"]
+    with tf.GradientTape() as tape:
+        x = tf.convert_to_tensor(X[:4])
+        tape.watch(x)
+        loss = tf.reduce_sum(quantized(x, training=False) ** 2)
+    gradients = tape.gradient(loss, [x, *(w.value for w in kernels)])
+    assert all(gradient is not None and np.abs(gradient).max() > 0 for gradient in gradients)
+
+
+def test_without_ranges_nothing_is_rounded():
+    model = tfc.quantize(network(), "int8")
+    plain = network()
+    difference = np.abs(outputs_of(model, X) - outputs_of(plain, X)).max()
+    assert difference < 0.1 * np.abs(outputs_of(plain, X)).max()

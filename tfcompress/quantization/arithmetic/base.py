@@ -1,0 +1,91 @@
+"""What is asked of an arithmetic: from sums of whole numbers to integers of the output's grid."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+class Arithmetic(abc.ABC):
+    """How a runtime rounds. All tensors are float32 and, but for scales, hold whole numbers that count from zero.
+
+    Integers of a grid are given without their zero point, and come back so; what is beyond the ends of the output's
+    grid is cut off by whoever asks. Scales are those of the file, float32, and broadcast.
+
+    Attributes:
+        name: By which specifications name it.
+        format: Of the files that are run so, "tflite" or "onnx".
+        runtimes: That compute so, in words.
+        constant_steps: The integer that stands for a constant by itself, but for its sign.
+    """
+
+    name: str
+    format: str
+    runtimes: str
+    constant_steps: float
+
+    def constant(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a constant as an integer and a scale, as files have it that stands beside a tensor on a grid.
+
+        Args:
+            value: float32, a scalar.
+        """
+        size = ops.where(value == 0, 1.0, ops.abs(value))
+        scale = ops.cast(size, "float64") / ops.cast(self.constant_steps, "float64")
+        return ops.sign(value) * self.constant_steps, ops.cast(scale, "float32")
+
+    @abc.abstractmethod
+    def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:
+        """Return sums of products, in units of `first * second`, as integers of an output's grid.
+
+        Args:
+            sums: Of a convolution or product of matrices, the bias included; float64 where float32 might not hold them.
+            first: The scale of the input.
+            second: That of the weights, or one for each channel.
+            output: The scale of the output.
+        """
+
+    @abc.abstractmethod
+    def added(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor, sign: int = 1) -> Tensor:
+        """Return `x + sign * y`.
+
+        Args:
+            x: Integers.
+            y: Integers.
+            scales: Of `x` and of `y`.
+            output: The scale of the sum.
+            sign: 1 or -1.
+        """
+
+    @abc.abstractmethod
+    def multiplied(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
+        """Return `x * y`; the arguments are those of `added`."""
+
+    @abc.abstractmethod
+    def averaged(self, sums: Tensor, count: int, scale: Tensor, output: Tensor) -> Tensor:
+        """Return means over whole axes.
+
+        Args:
+            sums: Of integers.
+            count: How many integers each sum has.
+            scale: Of the integers.
+            output: The scale of the means.
+        """
+
+    @abc.abstractmethod
+    def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
+        """Return integers of one grid as those of another, as a concatenation needs them.
+
+        Args:
+            x: Integers.
+            scale: Of `x`.
+            output: The scale of the result.
+        """
+
+    @abc.abstractmethod
+    def sloped(self, x: Tensor, slope: Tensor, scale: Tensor, output: Tensor) -> Tensor:
+        """Return a leaky ReLU: `x` where it isn't negative, elsewhere so many times; arguments as of `regridded`."""

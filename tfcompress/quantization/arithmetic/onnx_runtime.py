@@ -1,0 +1,45 @@
+"""The arithmetic of ONNX Runtime's integer kernels for processors: float32, halves to even."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tfcompress.quantization.arithmetic.base import Arithmetic
+
+Tensor = Any
+
+
+class OnnxRuntime(Arithmetic):
+    """ONNX Runtime: sums of products are rounded as XNNPACK's; those of tensors are computed in float32."""
+
+    name = "onnxruntime"
+    format = "onnx"
+    runtimes = "ONNX Runtime"
+    constant_steps = 1.0
+
+    def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:
+        """Return sums in units of `first * second` as integers of the output's grid."""
+        return ops.round(ops.cast(sums, "float32") * (first * second / output))
+
+    def added(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor, sign: int = 1) -> Tensor:
+        """Return `x + sign * y`."""
+        return ops.round(x * (scales[0] / output) + y * (sign * scales[1] / output))
+
+    def multiplied(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
+        """Return `x * y`."""
+        return self.requantized(x * y, *scales, output)
+
+    def averaged(self, sums: Tensor, count: int, scale: Tensor, output: Tensor) -> Tensor:
+        """Return means over whole axes."""
+        return ops.round(sums * (scale / (output * float(count))))
+
+    def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
+        """Return integers of one grid as those of another."""
+        return ops.round(x * scale / output)
+
+    def sloped(self, x: Tensor, slope: Tensor, scale: Tensor, output: Tensor) -> Tensor:
+        """Return a leaky ReLU."""
+        real = x * scale
+        return ops.round(ops.where(x < 0, real * slope, real) / output)

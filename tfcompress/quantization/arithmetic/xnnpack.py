@@ -1,0 +1,63 @@
+"""The arithmetic of XNNPACK, LiteRT's kernels for processors: a float32 factor, halves to even."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tfcompress.quantization.arithmetic.base import Arithmetic
+from tfcompress.quantization.arithmetic.fixed_point import power_of_two, with_bits
+
+Tensor = Any
+
+MULTIPLIER_BITS = 20
+"""Of the larger of the two factors of a sum."""
+
+
+class XnnPack(Arithmetic):
+    """XNNPACK, as LiteRT runs it by default.
+
+    Sums of products are multiplied by input scale * weight scale / output scale in float32 and rounded, halves to even.
+    Of a sum of two tensors each is multiplied by an integer of 20 bits, and what is shifted off goes up from a half on.
+    """
+
+    name = "xnnpack"
+    format = "tflite"
+    runtimes = "LiteRT with XNNPACK"
+    constant_steps = 255.0
+
+    def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:
+        """Return sums in units of `first * second` as integers of the output's grid."""
+        return ops.round(ops.cast(sums, "float32") * (first * second / output))
+
+    def added(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor, sign: int = 1) -> Tensor:
+        """Return `x + sign * y`."""
+        factors = [scale / output for scale in scales]
+        integers, shift = with_bits(factors, MULTIPLIER_BITS)
+        x, y = (ops.cast(part, "int32") for part in (x, y))
+        total = x * integers[0] + y * (sign * integers[1])
+        half = power_of_two(shift - 1)
+        return ops.cast(ops.right_shift(total + half, shift + ops.zeros_like(total)), "float32")
+
+    def multiplied(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
+        """Return `x * y`."""
+        return self.requantized(x * y, *scales, output)
+
+    def averaged(self, sums: Tensor, count: int, scale: Tensor, output: Tensor) -> Tensor:
+        """Return means over whole axes."""
+        return ops.round(sums * (scale / output / float(count)))
+
+    def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
+        """Return integers of one grid as those of another."""
+        return _in_256ths(x, scale / output)
+
+    def sloped(self, x: Tensor, slope: Tensor, scale: Tensor, output: Tensor) -> Tensor:
+        """Return a leaky ReLU."""
+        factor = scale / output
+        return ops.where(x < 0, _in_256ths(x, factor * slope), _in_256ths(x, factor))
+
+
+def _in_256ths(x: Tensor, factor: Tensor) -> Tensor:
+    """Return whole numbers times a factor that is rounded to 256ths; halves go up."""
+    return ops.floor((x * ops.round(256.0 * factor) + 128.0) / 256.0)
