@@ -20,6 +20,8 @@ from tfcompress.export.tflite.tensor_names import without_names
 from tfcompress.export.writing import write
 from tfcompress.parity.first_difference import opened, prove
 from tfcompress.parity.tolerance import Parity
+from tfcompress.quantization.arithmetic.choice import OF_RUNTIME
+from tfcompress.quantization.graph.chosen_arithmetic import simulated
 from tfcompress.tracing.trace import Trace
 
 
@@ -78,13 +80,16 @@ class Conversion:
     def prove(self, path: pathlib.Path) -> Parity:
         """Compare a written file with the model, in each runtime; return what was found in the last.
 
+        Where a target names the runtimes, the model simulates each of them in its turn.
+
         Raises:
             ParityError: it computes something else.
         """
         how: dict[str, Any] = {"precision": self.precision, "data": self.data, "deployment": self.deployment}
         found = None
         for runtime in self.runtimes or (None,):
-            found = prove(self.model, self.traced, opened(self.traced, path, runtime), self.convert, **how)
+            with simulated(self.model, OF_RUNTIME.get(runtime or "")):
+                found = prove(self.model, self.traced, opened(self.traced, path, runtime), self.convert, **how)
         assert found is not None
         return found
 

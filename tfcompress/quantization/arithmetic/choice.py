@@ -12,3 +12,6 @@ XNNPACK = XnnPack.name
 
 ARITHMETICS: dict[str, Arithmetic] = {made.name: made for made in (XnnPack(), Reference(), OnnxRuntime())}
 """By the name that an `ActivationSpec` has."""
+
+OF_RUNTIME = {"litert": "xnnpack", "tflm": "reference", "onnxruntime": "onnxruntime"}
+"""By the name under which a runtime runs files."""
