@@ -1,4 +1,4 @@
-"""python -m benchmarks.budget [--part=budgets|resnet8|rescues] [--data=../shared/data] [--only=...]
+"""python -m benchmarks.budget [--part=budgets|resnet8|rescues|peers|allocation] [--data=../shared/data] [--only=...]
 
 Do budgets hold that `tfc.compress` says hold? Goes on where it was cut short: "processor s" of a row with "resumed" are
 those of its last call only.
@@ -7,6 +7,10 @@ those of its last call only.
              hours; writes benchmarks/results/budget_random.json
     resnet8  half a point on CIFAR-10: bytes beside int8's, mean width, seconds; writes budget_resnet8.json
     rescues  networks whose plain int8 files lose much elsewhere, within half a point; writes budget_rescues.json
+    peers    what peers' own debugging of accuracy ends with on these networks, within half a point, too, beside the
+             rows of budget_rescues.json; writes budget_peers.json
+    allocation  which layer of MobileNetV2 gets what: processor seconds, on generated data; writes
+             budget_allocation.json
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ from keras import layers
 import tfcompress as tfc
 from benchmarks import data
 from benchmarks.data import Arrays
-from benchmarks.harness import Setting, clocks, collected, run_parts, show
+from benchmarks.debugging_peers import ai_edge, onnx_runtime
+from benchmarks.harness import FOLDER, Setting, clocks, collected, rows_of, run_parts, show
 from benchmarks.networks import lenet, trained_resnet8, trained_small
 from benchmarks.wild import detection_loss, detector, table_model
 from tfcompress.core.wrapper import wrapped_layers
@@ -46,6 +51,9 @@ LEAST, MOST = 0.3, 3.0
 
 HALF = 0.5
 """Points."""
+
+CALIBRATION = 256
+"""Samples that peers are given to calibrate with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,11 +327,79 @@ def rescues(setting: Setting) -> None:
     show("Rescues", [{"network": row["network"], **_short(row)} for row in rows])
 
 
+def peers(setting: Setting) -> None:
+    """Let the loops of peers leave float what hurts, until half a point is kept; print and save."""
+    rows = []
+    for name in setting.chosen(RESCUES):
+        for peer in ("ONNX Runtime", "ai-edge-quantizer"):
+
+            def figures(name: str = name, peer: str = peer) -> dict[str, Any]:
+                return _debugged(RESCUES[name](setting), peer, setting.cache / f"peers_{name.replace(' ', '_')}")
+
+            key = {"network": name, "by": peer, "most": HALF}
+            rows.append(collected("budget_peers", setting.command, key, figures))
+    known = rows_of("budget_rescues") if (FOLDER / "budget_rescues.json").exists() else []
+    for row in known:
+        for form in ("onnx", "tflite"):
+            said = {"file": f".{form}", "bytes": row[form], "drop": row.get(f"{form} drop in test", "-")}
+            rows.append({"network": row["network"], "by": "tfcompress", **said})
+    columns = ("network", "by", "file", "bytes", "operators float", "drop")
+    show("What debugging ends with", [{column: row.get(column, "-") for column in columns} for row in rows])
+
+
+def _debugged(problem: Problem, peer: str, folder: pathlib.Path) -> dict[str, Any]:
+    """Return what the loop of a peer ends with, judged on the data that a search of ours is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    judge = Judge(problem.model, problem.validation, problem.metric)
+    calibration = problem.train[0][:CALIBRATION].astype(np.float32)
+    form = "onnx" if peer == "ONNX Runtime" else "tflite"
+    floats = tfc.export(problem.model, folder / f"float.{form}", overwrite=True).path
+    path = folder / f"debugged.{form}"
+    before = clocks()[1]
+    how: dict[str, Any] = {"path": path, "judge": lambda file: judge(file).drop, "most": HALF}
+    if form == "onnx":
+        count, drop = onnx_runtime(floats, calibration, **how)
+    else:
+        count, drop = ai_edge(floats.read_bytes(), calibration, **how)
+    return {
+        "file": f".{form}",
+        "bytes": f"{path.stat().st_size:,}",
+        "of float's": round(path.stat().st_size / floats.stat().st_size, 3),
+        "operators float": count,
+        "drop": round(drop, 2),
+        "processor s": round(clocks()[1] - before),
+    }
+
+
+def allocation(setting: Setting) -> None:
+    """Allocate widths, zeros and tables in MobileNetV2 with random weights, on generated pictures; print and save."""
+    rows = []
+    for pixels, size in ((96, "1.5MB"), (224, "1.5MB")):
+
+        def figures(pixels: int = pixels, size: str = size) -> dict[str, Any]:
+            keras.utils.set_random_seed(0)
+            model = keras.applications.MobileNetV2((pixels, pixels, 3), weights=None)
+            x = np.random.default_rng(0).normal(size=(16, pixels, pixels, 3)).astype(np.float32)
+            before = clocks()[1]
+            found = tfc.allocate(model, x, size=size)
+            return {
+                "processor s": round(clocks()[1] - before),
+                "integer programme s": round(found.seconds, 2),
+                "gap": found.gap,
+                **{f"{form} bytes": nbytes for form, nbytes in found.nbytes.items()},
+                "mean bits": round(found.mean_bits, 2),
+            }
+
+        key = {"network": "MobileNetV2", "pixels": pixels, "samples": 16, "size": size}
+        rows.append(collected("budget_allocation", setting.command, key, figures))
+    show("Which layer gets what", rows)
+
+
 if __name__ == "__main__":
     run_parts(
         "budget",
         __doc__,
-        {"budgets": budgets, "resnet8": resnet8, "rescues": rescues},
+        {"budgets": budgets, "resnet8": resnet8, "rescues": rescues, "peers": peers, "allocation": allocation},
         needed={"budgets": ("mnist.npz", "cifar10_jpeg.npz"), "resnet8": ("cifar10_jpeg.npz",)},
-        selective=("budgets", "rescues"),
+        selective=("budgets", "rescues", "peers"),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import _by_input, _recipe
+from benchmarks.peers import by_input, recipe_of
 
 Judge = Callable[[pathlib.Path], float]
 """How much worse a file is than the float model, in points of the metric."""
@@ -65,7 +65,7 @@ def onnx_runtime(
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             names = [given.name for given in onnx.load(ready).graph.input]
-            arrays = zip(*_by_input(calibration), strict=True)
+            arrays = zip(*by_input(calibration), strict=True)
             self.samples = ({name: x[None] for name, x in zip(names, sample, strict=True)} for sample in arrays)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
@@ -126,7 +126,7 @@ def ai_edge(
     data = {key: [{signature["inputs"][0]: x[None]} for x in calibration]}
 
     def quantized(excluded: Sequence[str]) -> Any:
-        made = quantizer.Quantizer(bytearray(content), _recipe("static_wi8_ai8"))
+        made = quantizer.Quantizer(bytearray(content), recipe_of("static_wi8_ai8"))
         for name in excluded:
             made.update_quantization_recipe(re.escape(name), "*", algorithm_key="no_quantize")
         made.quantize(made.calibrate(data, num_threads=1), enable_progress_report=False)

@@ -32,7 +32,7 @@ def tensorflow(
         converter = _converter(model, folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if calibration is not None:
-            samples = _by_input(calibration)
+            samples = by_input(calibration)
             converter.representative_dataset = lambda: (
                 {given.name: array[None] for given, array in zip(model.inputs, sample, strict=True)}
                 for sample in zip(*samples, strict=True)
@@ -84,7 +84,7 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer
 
-    made = quantizer.Quantizer(bytearray(content), _recipe(recipe))
+    made = quantizer.Quantizer(bytearray(content), recipe_of(recipe))
     ranges: dict[str, Any] = {}
     if calibration is not None:
         (key, signature), *_ = Interpreter(model_content=content).get_signature_list().items()
@@ -97,7 +97,8 @@ def ai_edge(content: bytes, recipe: str, calibration: np.ndarray | None = None) 
     return bytes(made.quantize(ranges or None, enable_progress_report=False).quantized_model)
 
 
-def _recipe(name: str) -> Any:
+def recipe_of(name: str) -> Any:
+    """Return a recipe of ai-edge-quantizer: one that it has by that name, or one of weights of other bits."""
     from ai_edge_quantizer import recipe, recipe_manager
 
     if hasattr(recipe, name):
@@ -132,7 +133,7 @@ def onnx_runtime(
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self, names: list[str]) -> None:
-            batches = zip(*(_batches(array, batch_size) for array in _by_input(calibration)), strict=True)
+            batches = zip(*(_batches(array, batch_size) for array in by_input(calibration)), strict=True)
             self.batches = (dict(zip(names, batch, strict=True)) for batch in batches)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
@@ -176,7 +177,8 @@ def onnx_runtime_matmul(path: pathlib.Path, bits: int, accuracy_level: int | Non
     return bytes(made.model.model.SerializeToString())
 
 
-def _by_input(samples: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+def by_input(samples: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the samples of each input."""
     return [samples] if isinstance(samples, np.ndarray) else list(samples)
 
 

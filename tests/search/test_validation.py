@@ -1,11 +1,12 @@
 """What is chosen by, what is proved on, and that neither is trained with."""
 
+import keras
 import numpy as np
 import pytest
 
 from tfcompress.data.dataset import Data
 from tfcompress.recipes.record import digest_of_data
-from tfcompress.search.validation import parts_of
+from tfcompress.search.validation import by_inputs, parts_of
 
 
 def numbered(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,6 +111,36 @@ def test_copies_count_once_and_stay_together():
     assert (parts.samples, parts.copies) == (180, 90)
     assert len(parts.selection[1]) == 60
     assert not np.isin(parts.selection[0], parts.proof[0]).any()
+
+
+def two_inputs() -> keras.Model:
+    inputs = [keras.Input((1,), name="left"), keras.Input((2,), name="right")]
+    joined = keras.layers.Concatenate()(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(joined))
+
+
+@pytest.mark.parametrize("given", ["tuple", "dict"])
+def test_several_inputs_have_their_names(given):
+    (x, y), (held, held_y) = numbered(0, 30), numbered(100, 90)
+
+    def both(x):
+        wide = np.concatenate([x, -x], axis=1)
+        return (x, wide) if given == "tuple" else {"right": wide, "left": x}
+
+    model = two_inputs()
+    data, validation = (by_inputs(model, one) for one in ((both(x), np.eye(3)[y]), (both(held), np.eye(3)[held_y])))
+    parts = parts_of(data, validation, seed=0)
+    assert parts.data.classes == 3
+    assert list(parts.data.train.x) == list(parts.proof[0]) == ["left", "right"]
+    assert parts.data.train.drawn(8)["right"].shape == (8, 2)
+    assert [len(y) for _, y in (parts.selection, parts.proof)] == [30, 60]
+    np.testing.assert_array_equal(parts.proof[0]["right"][:, :1], parts.proof[0]["left"])
+    batch, targets = parts.data.train.shuffled(4)[0]
+    np.testing.assert_array_equal(targets, batch["left"][:, 0] % 3)
+    with pytest.raises(ValueError, match=r"inputs \['left', 'right'\].*Received: an array"):
+        by_inputs(model, (x, y))
+    with pytest.raises(ValueError, match="Did you mean 'right'"):
+        by_inputs(model, ({"left": x, "rihgt": x}, y))
 
 
 def test_other_validation_data_has_another_digest():

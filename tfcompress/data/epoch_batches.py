@@ -8,13 +8,22 @@ import keras
 import numpy as np
 
 
+def rows_of(x: Any, rows: Any) -> Any:
+    """Return some rows of an array, or of each of several in a dict.
+
+    >>> {name: rows.tolist() for name, rows in rows_of({"a": np.arange(5), "b": np.arange(9, 4, -1)}, [1, 3]).items()}
+    {'a': [1, 3], 'b': [8, 6]}
+    """
+    return keras.tree.map_structure(lambda array: array[rows], x)
+
+
 class WholeBatches(keras.utils.PyDataset):
     """A part of each batch, from an order of the samples that is drawn anew for every epoch by numpy's global seed.
 
     All parts together, one from each process, are the batches that a single process has.
 
     Args:
-        x: Inputs, samples first.
+        x: Inputs, samples first; several by name.
         y: Targets.
         batch_size: Samples in all parts of a batch together.
         part: Which part, from 0.
@@ -47,6 +56,7 @@ class WholeBatches(keras.utils.PyDataset):
     ):
         super().__init__()
         self.x, self.y = x, y
+        self.samples = len(keras.tree.flatten(x)[0])
         self.batch_size, self.part, self.parts, self.whole = batch_size, part, parts, whole
         self.skipped = skipped
         self.generator = np.random.default_rng(np.random.randint(2**31))
@@ -55,11 +65,11 @@ class WholeBatches(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch."""
-        self.order = self.generator.permutation(len(self.x))
+        self.order = self.generator.permutation(self.samples)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        batches = len(self.x) // self.batch_size if self.whole else -(-len(self.x) // self.batch_size)
+        batches = self.samples // self.batch_size if self.whole else -(-self.samples // self.batch_size)
         return batches - self.skipped
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
@@ -67,4 +77,4 @@ class WholeBatches(keras.utils.PyDataset):
         size = self.batch_size // self.parts
         begin = (index + self.skipped) * self.batch_size + self.part * size
         chosen = self.order[begin : begin + size]
-        return self.x[chosen], self.y[chosen]
+        return rows_of(self.x, chosen), self.y[chosen]

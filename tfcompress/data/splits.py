@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.data.epoch_batches import WholeBatches
+from tfcompress.data.epoch_batches import WholeBatches, rows_of
 from tfcompress.data.named_inputs import TensorInfo
 
 BATCH_SIZE = 32
@@ -81,7 +81,7 @@ class ArraySplit(Split):
     """Arrays in memory.
 
     Args:
-        x: Inputs, samples first.
+        x: Inputs, samples first; several by name.
         y: Targets.
 
     Example:
@@ -91,10 +91,10 @@ class ArraySplit(Split):
     (6, (None, 1), 4, 2)
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray):
+    def __init__(self, x: np.ndarray | Mapping[str, np.ndarray], y: np.ndarray):
         self.arrays = x, y
-        self.samples = len(x)
-        self.x, self.y = (TensorInfo((None, *array.shape[1:]), str(array.dtype)) for array in (x, y))
+        self.samples = len(y)
+        self.x, self.y = (keras.tree.map_structure(_info_of, part) for part in (x, y))
 
     def shuffled(
         self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False, skipped: int = 0
@@ -112,11 +112,11 @@ class ArraySplit(Split):
 
     def first(self, count: int) -> Any:
         """Return the first inputs."""
-        return self.arrays[0][:count]
+        return rows_of(self.arrays[0], slice(count))
 
     def drawn(self, count: int, seed: int = 0) -> Any:
         """Return inputs that a permutation puts first, in the order of the array."""
-        return self.arrays[0][np.sort(np.random.default_rng(seed).permutation(self.samples)[:count])]
+        return rows_of(self.arrays[0], np.sort(np.random.default_rng(seed).permutation(self.samples)[:count]))
 
     def retargeted(self, change: Callable[[Any], Any]) -> ArraySplit:
         """Return the same inputs with other targets."""
@@ -216,6 +216,10 @@ class Stream(Split):
         with self.reading():
             batch = next(iter(samples.take(count).batch(count)))[0]
         return keras.tree.map_structure(lambda tensor: tensor.numpy(), batch)
+
+
+def _info_of(array: np.ndarray) -> TensorInfo:
+    return TensorInfo((None, *array.shape[1:]), str(array.dtype))
 
 
 def _info(spec: Any) -> TensorInfo:

@@ -6,9 +6,10 @@ import keras
 
 from tfcompress.core.arguments import check_model
 from tfcompress.data.dataset import Dataset
+from tfcompress.graph import rebuild
 from tfcompress.loading import load
 from tfcompress.pipeline.quantize_aware_training import finds_ranges
-from tfcompress.pipeline.training import default_model
+from tfcompress.pipeline.training import check_fits, default_model
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.steps import Distill, Load, Prune, Quantize, Report, Training
 
@@ -72,3 +73,19 @@ def path_of(recipe: Recipe) -> str | None:
     """Return the path of the model that a recipe loads; `None`: it is given, or made."""
     first = recipe.steps[0]
     return first.model if isinstance(first, Load) else None
+
+
+def opened(recipe: Recipe, model: keras.Model | None, data: Dataset | None) -> tuple[keras.Model, keras.Model]:
+    """Return the model that a recipe begins with, as it is and as a flat copy, once it is seen to fit recipe and data.
+
+    Raises:
+        ValueError: If the recipe needs data that isn't there, or the model fits neither it nor the data.
+    """
+    check_data(recipe, data)
+    given = first_model(recipe, model, data)
+    check_trains(recipe, given)
+    flat = rebuild(given)
+    flat.compiled = False
+    if data is not None:
+        check_fits(flat, data)
+    return given, flat

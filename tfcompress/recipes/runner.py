@@ -16,10 +16,9 @@ from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation import Report as Comparison
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.export import Artifact
-from tfcompress.graph import rebuild
 from tfcompress.pipeline.stages import Stage, silent
-from tfcompress.pipeline.training import check_fits, loss_for
-from tfcompress.recipes.beginning import check_data, check_trains, first_model, path_of
+from tfcompress.pipeline.training import loss_for
+from tfcompress.recipes.beginning import opened, path_of
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import ADVICE, Record
 from tfcompress.recipes.transforms import trial
@@ -102,16 +101,10 @@ def run(
     check_flag("overwrite", overwrite)
     if data is not None and not isinstance(data, Dataset):
         raise TypeError(f"Expected data to be a tfcompress.data.dataset.Dataset. Received: {short(data)}.")
-    check_data(recipe, data)
     record = Record(place, recipe, model, data)
     record.open(resume, overwrite, advice)
     keras.utils.set_random_seed(recipe.seed)
-    given = first_model(recipe, model, data)
-    check_trains(recipe, given)
-    first = rebuild(given)
-    first.compiled = False
-    if data is not None:
-        check_fits(first, data)
+    given, first = opened(recipe, model, data)
     made = model is None and path_of(recipe) is None
     loss = None if data is None else loss_for(given if given.compiled else first, data)
     work = Work(recipe, data, record, first, loss, made, stage, about or {}, scans)

@@ -68,6 +68,11 @@ def external_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
     return outside(onnx.load(os.fspath(path), load_external_data=False), path)
 
 
+def whole(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return a model's file, of either format, and those that hold some of its tensors."""
+    return [path, *(external_files(path) if path.suffix.lower() == ".onnx" else ())]
+
+
 def outside(proto: Any, path: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Return the files that hold some of the tensors of an `onnx.ModelProto` which was read from `path`."""
     folder = pathlib.Path(os.path.realpath(path)).parent

@@ -101,8 +101,15 @@ class Allocation(Document):
         return tuple(kind(config=config) for kind, config in given if config is not None)
 
     def _configs(self, config_of: Callable[[Choice], Any]) -> LayerConfigs | None:
-        named = {name: config_of(row.choice) for row in self.rows for name in row.layers}
-        found: dict[Any, Any] = {re.escape(name): config for name, config in named.items() if config is not None}
+        """Return configs, each once, for the names of all layers that have it: a model is made anew for each."""
+        named: list[tuple[Any, list[str]]] = []
+        for row in self.rows:
+            config = config_of(row.choice)
+            alike = next((names for one, names in named if one == config), None)
+            if alike is None:
+                named.append((config, alike := []))
+            alike.extend(map(re.escape, row.layers))
+        found: dict[Any, Any] = {"|".join(names): config for config, names in named if config is not None}
         return LayerConfigs(found) if found else None
 
     def apply(self, model: keras.Model, data: Any = None, **how: Any) -> keras.Model:

@@ -22,6 +22,7 @@ from tfcompress.core.progress import progress as progress_bar
 from tfcompress.core.transform import read
 from tfcompress.data.dataset import Dataset
 from tfcompress.export.artifact import Artifact
+from tfcompress.export.writing import old_data
 from tfcompress.graph import check_built
 from tfcompress.pipeline.training import LEAST_STEPS, check_fits, loss_for
 from tfcompress.quantization.quantize import is_quantized
@@ -38,7 +39,7 @@ from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase
 from tfcompress.search.trials import STATE, OutOfTime, Trials
 from tfcompress.search.tries import TriedFile, Try
-from tfcompress.search.validation import Parts, parts_of, single
+from tfcompress.search.validation import Parts, by_inputs, parts_of
 
 MOST_TRIES = 24
 """About as many as there may be: what a bar of progress is out of."""
@@ -82,13 +83,14 @@ def compress(
     shipped.
 
     Args:
-        model: a trained Keras model with one input and one output, that isn't quantized; it is not changed.
+        model: a trained Keras model with one output, that isn't quantized; it is not changed.
         recipe: what to do, in place of a search: a `Recipe`, the name of one, or a path; with `max_drop` its files are
             judged by it, and without they are shipped as they are, with the interval of their drop. `formats`,
             `minimize`, `train`, `learning_rate` and `max_seconds` are for a search only; a recipe has its own seed.
         data: to train and calibrate with: `(x, y)`; a `tf.data.Dataset` of batches of both, which is read anew for each
             epoch, so that what it draws at random is drawn anew, too; what else yields batches, which are kept; or a
-            `Dataset`.
+            `Dataset`. Of a model with several inputs x is a dict of arrays by name, or a tuple of them in the model's
+            order.
         validation: likewise, other samples, which are kept; `None`: the test part of a `Dataset`.
         max_drop: by how much the metric may be worse than the float model's: in points (hundredths) of accuracy and
             other shares, else in its own unit.
@@ -150,7 +152,7 @@ def compress(
     check_metric(metric)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = Recipe.read(check_path(recipe))
-    parts = parts_of(single(model, data, anew=True), single(model, validation), seed)
+    parts = parts_of(by_inputs(model, data, anew=True), by_inputs(model, validation), seed)
     if recipe is not None:
         parts = parts.whole()
     check_fits(model, parts.data)
@@ -331,10 +333,12 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
     for form in trials.formats:
         file = proven(trials, form)
         if file is None:
-            (trials.folder / f"model.{form}").unlink(missing_ok=True)  # of an earlier call
+            target = trials.folder / f"model.{form}"  # of an earlier call
+            for name in (*old_data(target), target.name):
+                (trials.folder / name).unlink(missing_ok=True)
             continue
         assert file.proof is not None
-        path = write_bytes(trials.folder / f"model.{form}", file.path.read_bytes())
+        path = file.copied(trials.folder / f"model.{form}")
         artifacts[form], judgements[form] = Artifact.open(path), file.proof
         model = model or _model_of(trials.tries, file)
     if model is not None:

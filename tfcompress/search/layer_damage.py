@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfcompress.data.epoch_batches import rows_of
 from tfcompress.pipeline.sensitivity import scanned_layers
 from tfcompress.quantization.quantize import quantize
 
@@ -20,7 +21,7 @@ def damages(model: keras.Model, inputs: Any, config: Any = "int8") -> dict[str, 
 
     Args:
         model: a float model; it is not changed.
-        inputs: an array of samples to calibrate with, of which some are looked at.
+        inputs: an array of samples to calibrate with, of which some are looked at; several by name.
         config: how the layer is quantized.
 
     Returns:
@@ -36,7 +37,7 @@ def damages(model: keras.Model, inputs: Any, config: Any = "int8") -> dict[str, 
     ['harmful', 'harmless']
     """
     names = list(scanned_layers(model))
-    head = inputs[:SAMPLES]
+    head = rows_of(inputs, slice(SAMPLES))
     wanted = _outputs(model, head)
     found = {}
     for name in names:

@@ -92,9 +92,10 @@ class SearchReport(Document):
             tried = self.tries[self.chosen[form]]
             file = tried.file(form)
             assert file is not None
-            return f"{tried.name}.{form}: {_sized(file, self.cost)}; {file.proof or file.selection}."
+            called = form if "." in form else f"{tried.name}.{form}"
+            return f"{called}: {_sized(file, self.cost)}; {file.proof or file.selection}."
         front = self.front(form)
-        said = f".{form}: {len(front)} of {len(self.tries)} tries aren't beaten by another"
+        said = f"{named(form)}: {len(front)} of {len(self.tries)} tries aren't beaten by another"
         if front:
             ends = [self.tries[place].file(form) for place in dict.fromkeys((front[0], front[-1]))]
             said += ", " + " to ".join(f"{_sized(end, self.cost)} ({_changed(end.selection)})" for end in ends if end)
@@ -142,7 +143,7 @@ class SearchReport(Document):
         """
         form = form or next(iter(self.formats), "")
         if not self._points(form):
-            raise ValueError(f"Expected tries with a .{form or 'tflite'} file that was judged. Received: none.")
+            raise ValueError(f"Expected tries with a {named(form or 'tflite')} file that was judged. Received: none.")
         target = None if path is None else check_target(path, ".png", overwrite)
         figure = self._figure(form)
         if target is None:
@@ -194,10 +195,10 @@ class SearchReport(Document):
                 more = "numbers as in the table, bars: 95 % interval, line: not beaten by another"
                 more += ", ring: chosen" if form in self.chosen else ""
                 more += ", dashes: budget" if self.budget is not None else ""
-                svg = charts.drawn(lambda form=form: self._figure(form), f"{said} of .{form} files")  # type: ignore[misc]
+                svg = charts.drawn(lambda form=form: self._figure(form), f"{said} of {named(form)} files")  # type: ignore[misc]
                 blocks.append(Chart(f"{said}; {more}", svg, text=scatter_text(points, *labels)))
             blocks += [self._table(form), Text(_CAPTION)]
-            sections.append(Section(f".{form} files", blocks))
+            sections.append(Section(f"{named(form)} files", blocks))
         if self.chosen:
             sections.insert(0, Section("Chosen", [Facts(self._facts())]))
         failed = [one for one in self.tries if not one.files]
@@ -212,7 +213,7 @@ class SearchReport(Document):
         for form, place in self.chosen.items():
             file = self.tries[place].file(form)
             if file is not None:
-                facts.append((f".{form}", f"{self.tries[place].name}, {_sized(file, self.cost)}"))
+                facts.append((named(form), f"{self.tries[place].name}, {_sized(file, self.cost)}"))
                 facts += [("file", str(file.path))]
                 facts += [("by proof", str(file.proof))] if file.proof else []
         return [*facts, *([("command", str(self.about["command"]))] if "command" in self.about else [])]
@@ -285,6 +286,15 @@ _CAPTION = (
     "drop: by how much the metric is worse than the float model's on the same samples, those that the search chooses "
     "by; in points, where it is of shares. [ ]: each bound holds with 95 % by itself."
 )
+
+
+def named(form: str) -> str:
+    """Return how a text calls the files of a format, or of a name where a recipe exports several of one format.
+
+    >>> named("onnx"), named("a.onnx")
+    ('.onnx', 'a.onnx')
+    """
+    return form if "." in form else f".{form}"
 
 
 def _height(base: float, said: Judgement, drop: float) -> float:

@@ -16,7 +16,7 @@ from tfcompress.loading import load
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import plain
 from tfcompress.search.judgement import Judgement
-from tfcompress.search.report import SearchReport
+from tfcompress.search.report import SearchReport, named
 from tfcompress.search.tries import TriedFile, Try
 
 
@@ -131,7 +131,7 @@ class Result(Document):
                 lines.append(f"{artifact.path}: {artifact.nbytes:,} bytes; {self.judgements[form]}.")
                 continue
             nearest = self.nearest(form)
-            text = f".{form}: no file is shown to keep the budget, and none is shipped."
+            text = f"{named(form)}: no file is shown to keep the budget, and none is shipped."
             if nearest is not None:
                 tried, file = nearest
                 text += f" Nearest is {file.path} ({tried.name}): {file.proof or file.selection}."

@@ -28,7 +28,7 @@ from tfcompress.search.report import SearchReport
 from tfcompress.search.samplers import most_trials, sampler_for
 from tfcompress.search.space import SearchSpace
 from tfcompress.search.study_trials import StudyTrials
-from tfcompress.search.validation import parts_of, single
+from tfcompress.search.validation import by_inputs, parts_of
 
 FINGERPRINT = "tfcompress"
 """What a study knows of what is searched."""
@@ -68,9 +68,10 @@ def search(
     those that lie on this machine: the outcome of a try says where one doesn't.
 
     Args:
-        model: a trained Keras model with one input and one output; it is not changed.
+        model: a trained Keras model with one output; it is not changed.
         space: a recipe in which fields are choices or ranges: a `SearchSpace`, its values, or the path of one.
-        data: to train and calibrate with: `(x, y)`; what yields batches of both, which are kept; or a `Dataset`.
+        data: to train and calibrate with: `(x, y)`; what yields batches of both, which are kept; or a `Dataset`. Of a
+            model with several inputs x is a dict of arrays by name, or a tuple of them in the model's order.
         validation: likewise, other samples; `None`: the test part of a `Dataset`.
         objectives: what is to be small, one or several of "drop" (by how much the metric is worse than the float
             model's), "size" (bytes), "zip" (bytes, deflated) and "latency" (ms).
@@ -107,7 +108,7 @@ def search(
     wanted = _check(model, found, file=file, **limits)
     check_metric(metric)
     optuna()
-    parts = parts_of(single(model, data), single(model, validation), seed)
+    parts = parts_of(by_inputs(model, data), by_inputs(model, validation), seed)
     check_fits(model, parts.data)
     how: dict[str, Any] = {"class_names": parts.data.class_names, "batch_size": batch_size}
     judge = Judge(model, parts.selection, metric, **how)

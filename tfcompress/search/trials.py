@@ -23,6 +23,7 @@ from tfcompress.search.attempts import attempted
 from tfcompress.search.candidates import MODEL, Candidate
 from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
+from tfcompress.search.report import named
 from tfcompress.search.tries import TriedFile, Try
 
 STATE = "search.json"
@@ -252,7 +253,7 @@ class Trials:
         return (
             next(iter(said.values()))
             if len(set(said.values())) == 1
-            else ", ".join(f".{a} {b}" for a, b in said.items())
+            else ", ".join(f"{named(a)} {b}" for a, b in said.items())
         )
 
     @contextlib.contextmanager

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfcompress.core.atomic_files import draft
 from tfcompress.evaluation.timing import benchmark
+from tfcompress.export.writing import old_data
+from tfcompress.runtime.external_data import whole
 from tfcompress.search.judgement import Judgement
 
 
@@ -36,7 +40,7 @@ class TriedFile:
 
     @classmethod
     def measured(cls, format: str, path: pathlib.Path, selection: Judgement | None, inputs: Any = None) -> TriedFile:
-        """Return a file with its bytes, plain and deflated.
+        """Return a file with its bytes, plain and deflated, those of files that hold its weights among them.
 
         Args:
             format: as the attribute.
@@ -44,9 +48,20 @@ class TriedFile:
             selection: as the attribute.
             inputs: to take the latency with; `None`: it isn't measured.
         """
-        content = path.read_bytes()
+        contents = [one.read_bytes() for one in whole(path)]
+        zipped = sum(len(zlib.compress(content, 9)) for content in contents)
         ms = None if inputs is None else benchmark(path, inputs, seconds=0.5).median_ms
-        return cls(format, path, len(content), len(zlib.compress(content, 9)), ms, selection)
+        return cls(format, path, sum(map(len, contents)), zipped, ms, selection)
+
+    def copied(self, target: pathlib.Path) -> pathlib.Path:
+        """Copy the file to a path of the same name in another folder, with those that hold its weights.
+
+        What is there is replaced as a whole, also where it has its weights in a file of their own.
+        """
+        with draft(target, old_data(target)) as beside:
+            for one in whole(self.path):
+                shutil.copyfile(one, beside.parent / one.name)
+        return target
 
     def cost(self, minimize: str) -> float:
         """Return what is minimized: "size" or "zip" in bytes, "latency" in milliseconds; infinite if unknown."""

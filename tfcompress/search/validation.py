@@ -7,14 +7,17 @@ import hashlib
 import math
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfcompress.data.array_checks import array_of, one_hot_classes
+from tfcompress.core.arguments import short
+from tfcompress.data.array_checks import array_of, numbers_of, one_hot_classes
 from tfcompress.data.dataset import Data, Dataset
 from tfcompress.data.model_batches import again
+from tfcompress.data.named_inputs import check_names
 from tfcompress.data.nested_inputs import arrays
 from tfcompress.data.reading import collected, pairs
 from tfcompress.data.sources.function import streamed
@@ -69,20 +72,36 @@ def pair_of(data: Any) -> tuple[Any, Any]:
     return collected(again(data))
 
 
-def single(model: keras.Model, given: Any, *, anew: bool = False) -> Any:
-    """Return data in which the one input of a model has no name; what yields batches becomes arrays.
+def by_inputs(model: keras.Model, given: Any, *, anew: bool = False) -> Any:
+    """Return data in which the one input of a model has no name, and several have theirs; batches become arrays.
 
     Args:
-        model: with one input.
-        given: data, as `parts_of` takes it.
+        model: with the inputs.
+        given: data, as `parts_of` takes it; several inputs by name, or a list or tuple of them in the model's order.
         anew: whether a `tf.data.Dataset` stays what it is, which is read anew for each epoch.
     """
     if given is None or isinstance(given, Dataset):
         return given
     if anew and is_tf_data(given):
-        return given.map(lambda x, y: (single_input(model, x), y)) if isinstance(given.element_spec[0], dict) else given
+        named = isinstance(given.element_spec[0], dict | tuple)
+        return given if not named and len(model.inputs) == 1 else given.map(lambda x, y: (_by_name(model, x), y))
     x, y = given if isinstance(given, tuple) and len(given) == 2 else pair_of(given)
-    return single_input(model, x), y
+    return _by_name(model, x), y
+
+
+def _by_name(model: keras.Model, x: Any) -> Any:
+    """Return the array of the one input of a model, or those of several by name, in its order."""
+    names = [one.name for one in model.inputs]
+    if len(names) == 1:
+        return single_input(model, x)
+    if isinstance(x, list | tuple) and len(x) == len(names):
+        x = dict(zip(names, x, strict=True))
+    if not isinstance(x, Mapping):
+        raise ValueError(
+            f"Expected inputs {names}: a dict of arrays, or a tuple of them in this order. Received: {short(x)}."
+        )
+    check_names(x, names)
+    return {name: x[name] for name in names}
 
 
 def parts_of(data: Any, validation: Any, seed: int) -> Parts:
@@ -124,10 +143,10 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
         batches = pairs(data.train.in_order())
     else:
         x, y = pair_of(data)
-        if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+        if not isinstance(y, np.ndarray):
             raise ValueError(
-                "Expected data with one input and one target, or a tfcompress.data Dataset. Received: several. Put a "
-                "model with one input in front, or compress it step by step."
+                "Expected data with one target. Received: several. Put outputs together in the model, with "
+                "keras.layers.Concatenate, or compress it step by step."
             )
         batches = iter([(x, y)])
     rows, whole = _digests(held[0]), _digests(*held)
@@ -146,7 +165,7 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
     if isinstance(data, Dataset):
         made = dataclasses.replace(_plain(data), test=ArraySplit(*selection))
     else:
-        made = Data("data", x, y, *selection)
+        made = _with_inputs(x, y, *selection)
         if y.ndim == 2 and one_hot_classes(y) is not None and made.classes is not None:
             selection, proof = ((x, y if y.ndim == 1 else one_hot_classes(y)) for x, y in (selection, proof))
     digest = hashlib.sha256(b"".join(whole)).hexdigest()
@@ -172,6 +191,19 @@ def _read_anew(data: Any, held: Pair) -> tuple[Dataset, Pair]:
         y = y.reshape(len(y)) if rows is None else rows
     how: dict[str, Any] = {"classes": classes.number, "class_names": classes.names, "smallest": classes.smallest}
     return Dataset("data", found.split(classes.names), ArraySplit(x, y), **how), (x, y)
+
+
+def _with_inputs(x: Any, y: np.ndarray, x_test: Any, y_test: np.ndarray) -> Dataset:
+    """Return a dataset of arrays, where there are several inputs of dicts by name."""
+    if isinstance(x, np.ndarray):
+        return Data("data", x, y, x_test, y_test)
+    for part in (x, x_test):
+        for name, array in part.items():
+            numbers_of(array, f"the input {name!r}")
+    rows = (np.zeros((len(part), 1)) for part in (y, y_test))
+    targets = Data("data", next(rows), y, next(rows), y_test)
+    train, test = ArraySplit(x, targets.y_train), ArraySplit(x_test, targets.y_test)
+    return dataclasses.replace(_plain(targets), train=train, test=test)
 
 
 def _plain(data: Dataset) -> Dataset:

@@ -11,8 +11,8 @@ FORMATS = ("tflite", "onnx")
 
 FLAGS = {
     "max_drop": Flag(
-        "By how much the metric may be worse than the float model's: in points of accuracy, else in its own unit. What "
-        "is tried, and shipped, is what is shown to keep it.",
+        "By how much the metric may be worse than the float model's: in points of accuracy, else in its own unit. The "
+        "smallest file is chosen that is shown to keep it; one that is clearly worse isn't judged to the end.",
         None,
         "number",
         "POINTS",

@@ -36,16 +36,4 @@ FLAGS = {
         "database, grpc://host:port of Optuna's server. The same command with the same storage joins in.",
         shown="PLACE",
     ),
-    "drop_limit": Flag(
-        "The largest drop of interest, in points of accuracy, else in the metric's own unit: files that are worse "
-        "aren't judged to the end, and the smallest is chosen that is shown to keep it.",
-        None,
-        "number",
-        "POINTS",
-        0.0,
-        1e12,
-        called="max_drop",
-        valid=lambda value: value is None or value > 0,
-        wanted="Expected --max_drop above 0, in points of accuracy.",
-    ),
 }

@@ -203,16 +203,10 @@ def _plan(
 ) -> Result:
     """Say what would be done, after a look at the model."""
     from tfcompress.cli import dry_run
-    from tfcompress.graph import rebuild
-    from tfcompress.pipeline import check_fits
-    from tfcompress.recipes.beginning import check_data, check_trains, first_model
+    from tfcompress.recipes.beginning import opened
     from tfcompress.recipes.transforms import trial
 
-    first = first_model(recipe, model, data)
-    check_data(recipe, data)
-    check_trains(recipe, first)
-    dense = rebuild(first)
-    check_fits(dense, data)
+    _, dense = opened(recipe, model, data)
     made = trial(recipe, dense, data)
     for place, step in enumerate(recipe.steps, start=1):
         fields = step.to_dict()

@@ -78,20 +78,8 @@ JOB = Job(
     "'tfcompress[search]'.",
     run=search,
     flags=(
-        *(
-            "model",
-            *DATA,
-            "output_dir",
-            "name",
-            "overwrite",
-            "unsafe",
-            "space",
-            "trials",
-            "objectives",
-            "drop_limit",
-            "storage",
-        ),
-        *("evaluation_batch_size", "dry_run"),
+        *("model", *DATA, "output_dir", "name", "overwrite", "unsafe", "space", "trials", "objectives", "max_drop"),
+        *("storage", "evaluation_batch_size", "dry_run"),
     ),
     required=("model", "recipe"),
 )
