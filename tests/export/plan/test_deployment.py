@@ -18,6 +18,7 @@ from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct
 from tfcompress.export.plan.scheme import Scheme
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of
+from tfcompress.quantization.graph.grids_at_hand import in_floats
 from tfcompress.quantization.numerics.constant_range import FixedQuantizer
 
 
@@ -30,7 +31,8 @@ def test_it_computes_the_same(name, kind):
     assert made.scheme == Scheme("static", 8)
     assert made.model.output_names == quantized.output_names
     assert not wrapped_layers(made.model)
-    expected = outputs_of(quantized, x)
+    with in_floats():  # as the graph computes that files are made from: runtimes round otherwise between the quantizers
+        expected = outputs_of(quantized, x)
     for label, values in outputs_of(made.model, x).items():
         scale = made.scales.get(label) or next(iter(made.scales.values()))
         assert scale is not None
