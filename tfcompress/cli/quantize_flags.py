@@ -40,7 +40,7 @@ def check(values: FlagValues) -> None:
     """Raise UsageError if flags contradict each other; nothing is loaded for that."""
     if values.range is not None and not find_ranges(values):
         raise UsageError(f"Expected no --range with {_asked(values)}, which finds no ranges from data.")
-    if values.inference_io != "float32":
+    if values.inference_io not in (None, "float32"):
         if not values.outputs:
             raise UsageError(f"Expected --outputs with --inference_io={values.inference_io}: it is for these files.")
         if not any(finds_ranges(one) and one.activations and one.activations.bits == 8 for one in configs_of(values)):

@@ -152,6 +152,7 @@ def open_predictor(source: Source, threads: int = 1, runtime: str | None = None)
             f"Received: {type(source).__name__}. {way_out(source)}"
         )
     path = pathlib.Path(source)
+    runtime = runtime or getattr(source, "runtime", None)  # an artifact knows its own
     if path.suffix.lower() in FORMATS:
         return FilePredictor(path, threads, runtime)
     return KerasPredictor(load(path), label=str(path))

@@ -16,6 +16,7 @@ from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_operators import Operators
 from tfcompress.parity.tolerance import OutputParity, Parity
 from tfcompress.runtime import integer_io
+from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.external_data import external_files
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import Runner
@@ -42,6 +43,8 @@ class Artifact:
             goes.
         plan: of a model that was exported: what each operator was to compute in, and why; None: not known.
         weights: of a file that was exported with coded weights: how each is stored, and in how many bytes.
+        arena: of a file that was proved in TFLite Micro: the RAM that it needs to be run.
+        runtime: that runs it, as `tfc.evaluate` names it: of a target, what proved it; None: that of the format.
         tensor_names: what the file's inner tensors are called, where the file itself doesn't say it, by their places.
     """
 
@@ -57,6 +60,8 @@ class Artifact:
     data_files: tuple[pathlib.Path, ...] = ()
     plan: ExportPlan | None = None
     weights: tuple[CodedWeight, ...] = ()
+    arena: Arena | None = None
+    runtime: str | None = None
     tensor_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
@@ -70,6 +75,8 @@ class Artifact:
             lines[-1] += f"argmax equal in {parity.argmax_agreement:.1%}"
         if self.parity:
             lines.append(f"  compared on {self.parity}")
+        if self.arena:
+            lines.append(f"  arena in TFLite Micro: {self.arena}")
         lines += [f"  {line}" for line in (*(self.operators.lines() if self.operators else ()), *self.notes)]
         return "\n".join(lines)
 
@@ -165,7 +172,7 @@ class Artifact:
 
     @functools.cached_property
     def _runner(self) -> Runner:
-        return open_runner(self.path)
+        return open_runner(self.path, runtime=self.runtime)
 
 
 def _difference(parity: OutputParity) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tfcompress.core.atomic_files import draft
 from tfcompress.data.named_inputs import TensorInfo
@@ -13,7 +13,15 @@ _ROW = 16
 """Bytes in a line."""
 
 
-def write_c_array(target: pathlib.Path, name: str, content: bytes, notes: list[str]) -> pathlib.Path:
+def write_c_array(
+    target: pathlib.Path,
+    name: str,
+    content: bytes,
+    notes: list[str],
+    *,
+    more: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
+) -> pathlib.Path:
     """Write bytes as an array of C++, aligned as TensorFlow Lite Micro reads them, and the header that declares it.
 
     Args:
@@ -21,6 +29,8 @@ def write_c_array(target: pathlib.Path, name: str, content: bytes, notes: list[s
         name: of the array.
         content: of it.
         notes: what a reader of the header should know.
+        more: lines of the header, behind the declarations.
+        others: {name: text} of files that belong to it, and are written with it.
 
     Returns:
         The path of the header.
@@ -28,10 +38,19 @@ def write_c_array(target: pathlib.Path, name: str, content: bytes, notes: list[s
     header = target.with_suffix(".h")
     guard = re.sub(r"\W", "_", header.name).upper() + "_"
     lines = [f"#ifndef {guard}", f"#define {guard}", "", *(f"// {note}" for note in notes), ""]
-    lines += [f"extern const unsigned char {name}[];", f"extern const unsigned int {name}_size;", "", "#endif", ""]
+    lines += [
+        f"extern const unsigned char {name}[];",
+        f"extern const unsigned int {name}_size;",
+        *more,
+        "",
+        "#endif",
+        "",
+    ]
     rows = (content[start : start + _ROW] for start in range(0, len(content), _ROW))
-    with draft(target, replacing=(header.name,) if target.exists() else ()) as beside:
-        beside.with_suffix(".h").write_text("\n".join(lines))
+    beside_it = {header.name: "\n".join(lines), **(others or {})}
+    with draft(target, replacing=tuple(beside_it) if target.exists() else ()) as beside:
+        for other, text in beside_it.items():
+            beside.with_name(other).write_text(text)
         with beside.open("w") as file:
             file.write(f'#include "{header.name}"\n\nalignas(16) const unsigned char {name}[] = {{\n')
             file.writelines("    " + ", ".join(f"0x{byte:02x}" for byte in row) + ",\n" for row in rows)

@@ -30,7 +30,7 @@ WEIGHTS = (PLAIN, CODED, AUTO)
 """What `tfc.export(..., weights=)` takes."""
 
 
-def check_coded(model: Any, weights: Any, kind: str, path: Any) -> None:
+def check_coded(model: Any, weights: Any, kind: str, path: Any, decodes: bool = False) -> None:
     """Refuse a `weights` that is no choice, or that there can't be for a model or format.
 
     Args:
@@ -38,12 +38,14 @@ def check_coded(model: Any, weights: Any, kind: str, path: Any) -> None:
         weights: As asked.
         kind: "tflite" or "onnx".
         path: Of the file.
+        decodes: Whether the runtime of a `.tflite` file looks weights up in tables.
     """
     check_choice("weights", weights, WEIGHTS)
-    if weights == CODED and kind != "onnx":
+    if weights == CODED and kind != "onnx" and not decodes:
         raise ValueError(
             f"Expected weights='plain' or 'auto' for a .{kind} file. Received: weights='coded' and "
-            f"{os.fspath(path)!r}. Only ONNX Runtime computes a file's constants when it loads it: export to .onnx."
+            f"{os.fspath(path)!r}. Only ONNX Runtime computes a file's constants when it loads it, and TFLite Micro "
+            "looks them up: export to .onnx, or with target='microcontroller'."
         )
     if weights == CODED and (not is_quantized(model) or scheme_of(model) is None):
         raise ValueError(

@@ -17,11 +17,16 @@ from tfcompress.export.plan.file_operators import FileArithmetic
 from tfcompress.export.tflite import to_tflite
 from tfcompress.export.tflite.other_operators import with_operators
 from tfcompress.export.tflite.tensor_names import without_names
+from tfcompress.export.tflite.weights.lookup_tables import TableWeight, as_tables
 from tfcompress.export.writing import write
 from tfcompress.parity.first_difference import opened, prove
+from tfcompress.parity.same_outputs import check_same
 from tfcompress.parity.tolerance import Parity
 from tfcompress.quantization.arithmetic.choice import OF_RUNTIME
 from tfcompress.quantization.graph.chosen_arithmetic import simulated
+from tfcompress.runtime.arena import Arena
+from tfcompress.runtime.opening import open_runner
+from tfcompress.runtime.tflm_runner import TFLMRunner
 from tfcompress.tracing.trace import Trace
 
 
@@ -92,6 +97,33 @@ class Conversion:
                 found = prove(self.model, self.traced, opened(self.traced, path, runtime), self.convert, **how)
         assert found is not None
         return found
+
+    def proved(self, path: pathlib.Path, compares: bool, tables: bool) -> tuple[Parity | None, list[TableWeight]]:
+        """Compare a written file with the model; then put its weights in tables, where that is asked for.
+
+        Args:
+            path: of the file.
+            compares: whether it is compared.
+            tables: whether weights of few values are looked up (see `as_tables`).
+
+        Raises:
+            ParityError: it computes something else, or with tables something else than without.
+        """
+        parity = self.prove(path) if compares else None
+        if not tables or self.kind != "tflite":
+            return parity, []
+        content, made = as_tables(path.read_bytes())
+        if made:
+            check_same(path, content, self.runtimes[-1])
+            self.write(path, content)
+        return parity, made
+
+    def arena(self, path: pathlib.Path) -> Arena | None:
+        """Return what a file needs of RAM, where TFLite Micro is one of its runtimes."""
+        if "tflm" not in self.runtimes:
+            return None
+        runner = open_runner(path, runtime="tflm")
+        return runner.arena() if isinstance(runner, TFLMRunner) else None
 
     def prove_bytes(self, path: pathlib.Path, content: bytes) -> Parity:
         """Write other bytes to a file, and compare it with the model."""

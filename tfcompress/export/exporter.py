@@ -24,12 +24,14 @@ from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.for_target import Asked, settled
 from tfcompress.export.for_target import check_operators as check_target_operators
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs, whole_inputs
+from tfcompress.export.micro_program import writes_programs
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
 from tfcompress.export.plan.file_check import compare, layers_by_weight, require_integers
 from tfcompress.export.plan.file_operators import FileArithmetic, Operators
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
+from tfcompress.export.tflite.weights.lookup_tables import said_of_tables, with_tables
 from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.export.writing import check_external, check_free, check_prefer, check_weights, finished, old_data
 from tfcompress.graph.inputs.declared import check_given, takes_inputs
@@ -44,7 +46,7 @@ from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
 from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
 from tfcompress.tracing.signature import read_signature
-from tfcompress.tracing.trace import trace
+from tfcompress.tracing.trace import Trace, trace
 from tfcompress.tracing.unsupported_operators import check_operators
 
 PRECISIONS = ("float32", "float16")
@@ -59,6 +61,7 @@ LARGEST_FILE = 2**31 - 1
 
 
 @accepts_old_calls(values={"batch_size": (..., AUTO)})
+@writes_programs
 @takes_inputs
 def export(
     model: keras.Model,
@@ -91,7 +94,9 @@ def export(
 
     Args:
         model: built; functional, sequential or subclassed; plain or wrapped.
-        path: the file to write; its suffix says the format.
+        path: the file to write; its suffix says the format. `m.h`, for a microcontroller: `m.tflite`, and a program for
+            TensorFlow Lite Micro: `m.cc` and `m.h` with the array and the arena's size, `m_operators.h` with a resolver
+            of the operators that it needs, `m_sketch.cc` that runs it.
         batch_size: samples that the file takes at once; None: any number; "auto": as the format is used, 1 for
             TFLite and any number for ONNX (or what the model's own inputs fix).
         inference_io: dtype of the file's floating inputs and outputs: "float32"; or "int8" or "uint8" for a model
@@ -132,7 +137,9 @@ def export(
             model's weights alone are quantized, dense layers with 3 or 4 bits become ONNX Runtime's own MatMulNBits, as
             far as that is no slower than float: it rounds its input to 8 bits at run time, no other runtime has it, and
             in browsers it is slow. Types of 4 bits take opset=21, of 2 bits opset=25; below, bits are packed into
-            bytes. The artifact says how each is stored.
+            bytes. The artifact says how each is stored. Of a `.tflite` file for a microcontroller, "coded": weights of
+            few values, as `tfc.cluster` makes them, are looked up in tables, bit by bit the same in TFLite Micro, where
+            the file gets smaller so; the arena grows by the largest of them, and no other runtime reads the file.
         names: whether a `.tflite` file of a quantized model, and one with coded weights, has the names of its inner
             tensors, for those who look into it with other tools. No runtime reads them, and `tfcompress.debug` has them
             of the artifact. Inputs and outputs always have theirs; so has all in other files.
@@ -179,9 +186,9 @@ def export(
         weights=weights,
         names=names,
         prefer=prefer,
+        machine=(machine := None if target is None else get_target(target)),
     )
     check_exports(model)
-    machine = None if target is None else get_target(target)
     asked = Asked(batch_size, inference_io, precision, sparse, require_integer, prefer, bool(stateful or random))
     asked = settled(machine, model, kind, asked, verify is not False)
     numbers_io = asked.inference_io or FLOAT
@@ -219,7 +226,7 @@ def export(
             deployment.forget_values()  # before the runtime holds them too
         named = beside.read_bytes() if asked.sparse and kind == "tflite" else b""
         tensor_names = conversion.leave_out_names(beside) or names_lost
-        parity = None if verify is False else conversion.prove(beside)
+        parity, tables = conversion.proved(beside, verify is not False, weights == CODED)
         if named:
             prove = functools.partial(conversion.prove_bytes, beside)
             written, better, said = leave_out_zeros(named, asked.sparse, prove, conversion.shipped)
@@ -227,14 +234,22 @@ def export(
             conversion.write(beside, written)
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         size, data_files = finished(beside, final, overwrite)
-    inputs, outputs = _as_written((traced.inputs, traced.outputs), numbers_io, final)
+    inputs, outputs = _as_written((traced.inputs, traced.outputs), numbers_io, final, conversion.runtimes)
     known: dict[str, Any] = {
-        "notes": (*remarks, *notes, *summary(coded), *traced.signature.notes(list(traced.outputs))),
-        "operators": found,
+        "notes": (
+            *remarks,
+            *notes,
+            *summary(coded),
+            *said_of_tables(tables),
+            *traced.signature.notes(list(traced.outputs)),
+        ),
+        "operators": with_tables(found, tables),
         "data_files": data_files,
         "plan": plan.with_stored(found.narrow),
         "weights": coded,
         "tensor_names": tensor_names,
+        "arena": conversion.arena(final) if parity else None,
+        "runtime": machine.runtimes_of(kind)[-1] if machine is not None else None,
     }
     return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, **known)
 
@@ -277,6 +292,11 @@ def _coded(
     return code_weights(path, arithmetic, layer_of, always=weights == CODED, **how)
 
 
+def _calls(traced: Trace) -> tuple[str, ...]:
+    """Return what a user of the file should know of how it is called."""
+    return traced.signature.notes(list(traced.outputs))
+
+
 def _of_keras(model: keras.Model, precision: str) -> tuple[str, ...]:
     """Return what is to be said of layers that Keras itself quantized."""
     layers = "; ".join(f"{mode}: {', '.join(names)}" for mode, names in by_mode(model).items())
@@ -284,12 +304,12 @@ def _of_keras(model: keras.Model, precision: str) -> tuple[str, ...]:
 
 
 def _as_written(
-    ends: tuple[Mapping[str, TensorInfo], ...], inference_io: str, path: pathlib.Path
+    ends: tuple[Mapping[str, TensorInfo], ...], inference_io: str, path: pathlib.Path, runtimes: tuple[str, ...]
 ) -> list[dict[str, TensorInfo]]:
     """Return the inputs and the outputs with the dtypes that the file has, and the scales of its integers."""
     if inference_io == "float32":
         return [dict(specs) for specs in ends]
-    runner = open_runner(path)
+    runner = open_runner(path, runtime=runtimes[-1] if runtimes else None)
     written = [
         {name: TensorInfo(x.shape, inference_io) if x.dtype == "float32" else x for name, x in specs.items()}
         for specs in ends
@@ -313,6 +333,7 @@ def _check_arguments(
     weights: Any,
     names: Any,
     prefer: Any,
+    machine: Target | None,
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
@@ -335,7 +356,7 @@ def _check_arguments(
     check_flag("names", names)
     check_prefer(prefer, kind, path)
     check_external(external_data, kind, path)
-    check_coded(model, weights, kind, path)
+    check_coded(model, weights, kind, path, machine is not None and "tflm" in machine.runtimes)
     signature = read_signature(model)
     specs = signature.inputs.values()
     declared = [spec.dtype for spec in specs] if signature.declared else None

@@ -164,7 +164,7 @@ def verify(
     """
     check_model(model)
     check_batch_size(batch_size)
-    runner = open_runner(path, threads, runtime)
+    runner = open_runner(path, threads, runtime or getattr(path, "runtime", None))  # an artifact knows its own
     signature = read_signature(model)
     if not signature.inputs.keys() >= runner.input_specs.keys() and has_states(model):
         signature = streaming_signature(model)

@@ -126,7 +126,7 @@ def _export(step: Step, before: Sequence[Step]) -> str:
             "Expected precision='float32' of a quantized model, whose weights are what `quantize` made them. "
             "Received: precision='float16'. Export it in front of `quantize`."
         )
-    if step.inference_io != "float32" and not quantized:
+    if step.inference_io not in (None, "float32") and not quantized:
         return (
             "Expected inference_io='float32' of a model that isn't quantized. Received: "
             f"inference_io={step.inference_io!r}. Put `quantize` in front."

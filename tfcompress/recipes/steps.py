@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tfcompress import targets
 from tfcompress.clustering import ClusterConfig
 from tfcompress.core.arguments import check_choice, check_count, check_flag, check_number, short
 from tfcompress.graph.config_map import LayerConfigs
@@ -19,8 +20,8 @@ from tfcompress.recipes.written_configs import read_cluster, read_prune, read_qu
 
 _SUFFIXES = (".keras", ".tflite", ".onnx")
 _SUFFIXES_WITH = {
-    **dict.fromkeys(("precision", "inference_io"), (".tflite", ".onnx")),
-    **dict.fromkeys(("opset", "weights"), (".onnx",)),
+    **dict.fromkeys(("precision", "inference_io", "target", "weights"), (".tflite", ".onnx")),
+    **dict.fromkeys(("opset",), (".onnx",)),
     **dict.fromkeys(("sparse", "prefer"), (".tflite",)),
 }
 _SOME_STEPS = 100
@@ -250,20 +251,22 @@ class Export(Step, frozen=True, tag="export"):
         files: Their names, in the folder of the run: `.tflite`, `.onnx`; a `.keras` file of a model that isn't
             quantized has plain layers.
         precision: "float32", or "float16": weights in 16 bits of a model that isn't quantized.
-        inference_io: "float32", "int8" or "uint8".
+        inference_io: "float32", "int8" or "uint8"; `None`: the target's, "float32" without one.
         opset: Of ONNX.
-        weights: Of `.onnx` files: "plain", "coded" or "auto".
+        weights: Of `.onnx` files, and of `.tflite` files for a microcontroller: "plain", "coded" or "auto".
         sparse: Of `.tflite` files: whether zeros are left out; "auto": where that costs no speed.
         prefer: Of `.tflite` files: "speed", or "size": kernels of 4 bits are stored so, where that is slower, too.
+        target: What the files are for: a name of `tfcompress.targets.names()`, or the path of a file with your own.
     """
 
     files: tuple[str, ...]
     precision: str = "float32"
-    inference_io: str = "float32"
+    inference_io: str | None = None
     opset: int = 18
     weights: str = "plain"
     sparse: bool | str = False
     prefer: str = "speed"
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.files, list):
@@ -277,18 +280,33 @@ class Export(Step, frozen=True, tag="export"):
                     f"Received: {name!r}."
                 )
         check_choice("precision", self.precision, ("float32", "float16"))
-        check_choice("inference_io", self.inference_io, ("float32", "int8", "uint8"))
+        check_choice("inference_io", self.inference_io, (None, "float32", "int8", "uint8"))
         check_count("opset", self.opset, 18, 25)
         check_choice("weights", self.weights, ("plain", "coded", "auto"))
         check_choice("sparse", self.sparse, (True, False, "auto"))
         check_choice("prefer", self.prefer, ("speed", "size"))
+        self._check_target()
         for field in msgspec.structs.fields(self):
             value, suffixes = getattr(self, field.name), _SUFFIXES_WITH.get(field.name, _SUFFIXES)
+            if field.name == "weights" and self.target is None:
+                suffixes = (".onnx",)
             if value != field.default and not any(name.endswith(suffixes) for name in self.files):
                 raise ValueError(
                     f"Expected {field.name} in a step that exports a file which ends in {' or '.join(suffixes)}: "
                     f"others don't have it. Received: {field.name}={value!r}, and {', '.join(self.files)}. Leave it "
                     "out, or name such a file."
+                )
+
+    def _check_target(self) -> None:
+        """Refuse a target that isn't there, or that has no files of the formats."""
+        if self.target is None:
+            return
+        target = targets.get(self.target)
+        for name in self.files:
+            if not name.endswith((".keras", *(f".{kind}" for kind in target.formats))):
+                raise ValueError(
+                    f"Expected files that end in .{target.formats[0]} for target {target.name!r}. Received: {name!r}. "
+                    "Export it in a step of its own."
                 )
 
 

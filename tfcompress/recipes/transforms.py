@@ -11,11 +11,13 @@ from typing import Any
 
 import keras
 
+from tfcompress import targets
 from tfcompress.clustering import cluster
 from tfcompress.clustering.kept_values import keep_values
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.export.coded_file import check_coded
+from tfcompress.export.for_target import Asked, settled
 from tfcompress.export.inference_io import check_inference_io
 from tfcompress.export.plan.scheme import check_bits
 from tfcompress.graph.config_map import LayerConfigs
@@ -34,6 +36,7 @@ from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.steps import Cluster, Equalize, Export, Prune, Quantize, Shrink, Step, Training
 from tfcompress.recipes.trainings import epochs_of
 from tfcompress.runtime.runner import format_of
+from tfcompress.tracing.row_counts import AUTO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,10 @@ def _check_exports(step: Export, model: keras.Model) -> None:
         kind = format_of(name)
         check_exports(model)
         check_bits(model, kind)
-        check_inference_io(model, step.inference_io)
+        check_inference_io(model, step.inference_io or "float32")
+        if step.target is not None:
+            asked = Asked(AUTO, step.inference_io, step.precision, step.sparse, False, step.prefer)
+            settled(targets.get(step.target), model, kind, asked, proves=True)
         if kind == "onnx":
             check_coded(model, step.weights, kind, name)
 

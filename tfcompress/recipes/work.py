@@ -146,6 +146,7 @@ class Work:
         plain = self.model if is_quantized(self.model) else self._plain()
         in_onnx: dict[str, Any] = {"opset": step.opset, "weights": step.weights}
         in_tflite: dict[str, Any] = {"sparse": step.sparse, "prefer": step.prefer}
+        in_tflite |= {} if step.target is None else {"weights": step.weights}
         seen = True if self.data is None else self.data.test.first(SEEN)
         for name in step.files:
             path = self.folder / name
@@ -159,6 +160,7 @@ class Work:
                     path,
                     precision=step.precision,
                     inference_io=step.inference_io,
+                    target=step.target,
                     overwrite=True,
                     verify=seen,
                     **(in_onnx if path.suffix == ".onnx" else in_tflite),

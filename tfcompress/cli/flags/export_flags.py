@@ -9,6 +9,11 @@ _AT_ONCE = 1 << 20
 TITLE = "Exported files"
 
 FLAGS = {
+    "target": Flag(
+        "What the files are for: microcontroller, android, server-cpu, server-gpu, web, ethos-u55-128 and the like, or "
+        "a .yaml file of your own. It fixes what isn't said, and refuses what it can't do before any work.",
+        shown="TARGET",
+    ),
     "precision": Flag(
         "How the weights are stored.",
         "float32",
@@ -27,8 +32,9 @@ FLAGS = {
     ),
     "names": Flag("Keep the names of inner tensors in .tflite files of quantized models.", False, "switch"),
     "inference_io": Flag(
-        "What the files take and give; integers are for models with activations in 8 bits, as int8 has.",
-        "float32",
+        "What the files take and give; integers are for models with activations in 8 bits, as int8 has. By default "
+        "float32, or the target's.",
+        None,
         "choice",
         choices=("float32", "int8", "uint8"),
     ),

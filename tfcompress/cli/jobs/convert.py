@@ -24,7 +24,8 @@ def convert(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.runtime.runner import FORMATS
 
-    of_formats = {".onnx": ("opset", "weights", "external_data"), ".tflite": ("sparse", "prefer", "names")}
+    coded = () if values.target else ("weights",)
+    of_formats = {".onnx": ("opset", *coded, "external_data"), ".tflite": ("sparse", "prefer", "names")}
     for flag, suffix in ((flag, suffix) for suffix, flags in of_formats.items() for flag in flags):
         if not any(path.lower().endswith(suffix) for path in values.outputs):
             refuse_without_effect(values, f"without a {suffix} file among --outputs", flag)
@@ -64,7 +65,8 @@ def convert(values: FlagValues, resume: Resume) -> Result:
                 sparse=values.sparse and (True if path.suffix == ".tflite" else "auto"),
                 prefer=values.prefer if path.suffix.lower() == ".tflite" else "speed",
                 names=values.names,
-                weights=values.weights if path.suffix.lower() == ".onnx" else "plain",
+                weights=values.weights if path.suffix.lower() == ".onnx" or values.target else "plain",
+                target=values.target,
                 external_data=values.external_data if path.suffix.lower() == ".onnx" else None,
                 require_integer=values.require_integer,
                 stateful=values.stateful,
@@ -85,7 +87,7 @@ JOB = Job(
     "of .tflite files.",
     run=convert,
     flags=(
-        *("model", "outputs", *DATA, "overwrite", "unsafe", "precision", "sparse", "inference_io", "opset"),
+        *("model", "outputs", *DATA, "overwrite", "unsafe", "target", "precision", "sparse", "inference_io", "opset"),
         *("prefer", "names"),
         *("weights", "external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
