@@ -19,6 +19,7 @@ from tfcompress.graph.time_distributed import steps_at_once
 from tfcompress.tracing.converter_forms import make_plain
 from tfcompress.tracing.float32_view import float32_view
 from tfcompress.tracing.function_graph import captured_by, function_of
+from tfcompress.tracing.fused_lstms import lstms_fused
 from tfcompress.tracing.rewriting.replace import rewrite
 from tfcompress.tracing.signature import Signature, read_signature
 from tfcompress.tracing.stateful_inference import assigns_the_same, changed, check_unchanged
@@ -93,7 +94,8 @@ def trace(
     whole = isinstance(batch_size, Mapping)
     rows = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(signature.inputs, batch_size)
     inputs = {name: _with_batch(spec, rows[name]) for name, spec in signature.inputs.items()}
-    with float32_view(model), steps_at_once(model), _named(model, scope_of(model)):
+    fused = lstms_fused(model) if kind == "tflite" else contextlib.nullcontext()
+    with float32_view(model), steps_at_once(model), fused, _named(model, scope_of(model)):
         concrete, order = _trace(model, signature, inputs, kind)
         integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
         if integral and not signature.declared:

@@ -77,14 +77,15 @@ class Graph:
         free = signature is not None and any(int(size) < 0 for size in signature)
         return not free and math.prod(self.shape(index)[:-1]) == 1
 
-    def constant(self, index: int) -> np.ndarray | None:
-        """Return the values of a float32 constant, or `None`."""
-        if self.type(index) != "FLOAT32":
+    def constant(self, index: int, kind: str = "FLOAT32") -> np.ndarray | None:
+        """Return the values of a constant of a type, "FLOAT32" or "FLOAT16"; `None` if it is none."""
+        if self.type(index) != kind:
             return None
         data = self.file.model.buffers[self.tensors[index].buffer].data
         if data is None or len(data) == 0:
             return None
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), "<f4").reshape(self.shape(index))
+        number = {"FLOAT32": "<f4", "FLOAT16": "<f2"}[kind]
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), number).reshape(self.shape(index))
 
     def add(
         self,

@@ -26,6 +26,7 @@ SHAPES = ("SHAPE", "RANK")
 WEIGHTS = {
     "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1, "CONV_3D": 1,
     "CONV_3D_TRANSPOSE": 1, "BATCH_MATMUL": 1, "GATHER": 0, "EMBEDDING_LOOKUP": 1,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
 }  # fmt: skip
 """Which input of an operator may be its weights."""
 

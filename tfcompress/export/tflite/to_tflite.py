@@ -15,11 +15,13 @@ from tfcompress.core.tensorflow_private import GraphBytes, around_last_pass, con
 from tfcompress.export.plan.planned_weights import NO_WEIGHTS, PlannedWeights
 from tfcompress.export.plan.scheme import Scheme
 from tfcompress.export.tflite.flatbuffer import File
+from tfcompress.export.tflite.fused_lstms import custom_operators, fuse_lstms
 from tfcompress.export.tflite.integer_kernels import lower
 from tfcompress.export.tflite.weight_only import store_integers
 from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.frozen_graph import frozen
+from tfcompress.tracing.fused_lstms import has_fused
 from tfcompress.tracing.trace import Trace
 from tfcompress.tracing.unsupported_operators import blamed, named, onnx_has
 
@@ -69,10 +71,15 @@ def to_tflite(
             content = _of_saved_model(trace, precision) if graph is None else _of_graph(trace, graph)
         except Exception as error:  # ConverterError, a RuntimeError from below it, or what can't be saved
             raise _explain(trace, error) from error
-    if scheme is None:
+    fused = has_fused(trace)
+    if scheme is None and not fused:
         return _in_model_order(trace, content)
     file = File(_in_model_order(trace, content) if graph is None else content)
     del content  # as long as anything holds it, its floats stay beside the integers
+    if fused:
+        _fuse(trace, file)
+    if scheme is None:
+        return file.to_bytes()
     file.drop_remarks()
     if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
@@ -81,6 +88,16 @@ def to_tflite(
     # Float fallbacks have integer weights, too.
     store_integers(file, weights, scheme.activations == "dynamic", prefer)
     return file.to_bytes()
+
+
+def _fuse(trace: Trace, file: File) -> None:
+    """Let the LSTMs of a file be TFLite's own; refuse other operators that the converter took over as they are."""
+    fuse_lstms(file)
+    unknown = custom_operators(file)
+    if unknown:
+        raise _explain(
+            trace, RuntimeError(f"TF Select ops: {', '.join(name.removeprefix('Flex') for name in unknown)}")
+        )
 
 
 def _frozen(trace: Trace) -> GraphBytes | None:
@@ -103,15 +120,17 @@ def _of_graph(trace: Trace, graph: GraphBytes) -> bytes:
     """Convert a graph without variables; the file has no signature, and repeated constants are joined later."""
     concrete = trace.concrete
     outputs = [concrete.structured_outputs[name] for name in trace.outputs]
-    return convert_graph(concrete, graph, concrete.inputs[: len(trace.inputs)], outputs, _set_up)
+    return convert_graph(concrete, graph, concrete.inputs[: len(trace.inputs)], outputs, _setting_up(trace))
 
 
 def _of_saved_model(trace: Trace, precision: str) -> bytes:
     """Convert a trace by way of a SavedModel, whatever it does with its variables."""
     import tensorflow as tf
 
+    plain = _setting_up(trace)
+
     def set_up(converter: Any) -> None:
-        _set_up(converter)
+        plain(converter)
         if precision == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
@@ -131,11 +150,17 @@ def _weight_bytes(trace: Trace) -> int:
     return sum(variable.dtype.size * variable.shape.num_elements() for variable in trace.concrete.variables)
 
 
-def _set_up(converter: Any) -> None:
+def _setting_up(trace: Trace) -> Callable[[Any], None]:
     import tensorflow as tf
 
-    converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    fused = has_fused(trace)
+
+    def set_up(converter: Any) -> None:
+        converter.exclude_conversion_metadata = True  # to add it, Python would read and write the file once more
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.allow_custom_ops = fused  # what they stand in for comes out as one, and is replaced
+
+    return set_up
 
 
 def _read_once(converter: Any) -> None:

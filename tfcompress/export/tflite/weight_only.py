@@ -7,6 +7,7 @@ from typing import Any
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.export.tflite.fused_lstms import KERNELS, LSTM
 from tfcompress.export.tflite.integer_operators import RULES, KernelRule
 from tfcompress.export.tflite.weights.blocks import in_blocks
 from tfcompress.export.tflite.weights.constants import StoredWeights
@@ -40,8 +41,7 @@ def _store(graph: Graph, weights: PlannedWeights, dynamic: bool, stored: StoredW
         if name == "GATHER":
             steps += _table(graph, op, weights, stored)
             continue
-        place, axis = _weights_of(graph, op, name)
-        if place is not None:
+        for place, axis in _weights_of(graph, op, name):
             index = int(op.inputs[place])
             kernel = rule if dynamic and isinstance(rule, KernelRule) and rule.hybrid else None
             if index not in behind or kernel:
@@ -51,31 +51,34 @@ def _store(graph: Graph, weights: PlannedWeights, dynamic: bool, stored: StoredW
                     found, kernel = weights.find(constant), None
                 if found is not None and found.block is not None:
                     steps.append(in_blocks(graph, op, place, found, weights))
-                    continue
+                    break
                 if found is not None and len(found.axis) < 2:
                     if kernel:
                         steps.append(_with_integers(graph, op, kernel, found, stored))
-                        continue
+                        break
                     behind[index], unpacking = _unpacked(graph, op, index, found, stored)
                     steps.append(unpacking)
             if index in behind:
                 graph.set_input(op, place, behind[index])
-        steps.append(op)
+        else:
+            steps.append(op)
     graph.operators = steps
 
 
-def _weights_of(graph: Graph, op: Any, name: str) -> tuple[int | None, int]:
-    """Return which input of an operator is its weights, and their dimension of channels."""
+def _weights_of(graph: Graph, op: Any, name: str) -> list[tuple[int, int]]:
+    """Return which inputs of an operator are weights, each with its dimension of channels."""
     rule = RULES.get(name)
     if isinstance(rule, KernelRule):
-        return rule.weights, rule.axis
+        return [(rule.weights, rule.axis)]
+    if name == LSTM:
+        return [(place, 0) for place in KERNELS]
     if name == "BATCH_MATMUL":
         constants = [place for place in (0, 1) if graph.constant(int(op.inputs[place])) is not None]
         if len(constants) == 1:
             rank = len(graph.shape(int(op.inputs[constants[0]])))
             turned = op.builtinOptions.adjY if constants[0] else op.builtinOptions.adjX
-            return constants[0], rank - 2 if bool(turned) == bool(constants[0]) else rank - 1
-    return None, 0
+            return [(constants[0], rank - 2 if bool(turned) == bool(constants[0]) else rank - 1)]
+    return []
 
 
 def _unpacked(graph: Graph, op: Any, like: int, found: Affine, stored: StoredWeights) -> tuple[int, Any]:
