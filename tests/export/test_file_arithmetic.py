@@ -167,7 +167,7 @@ def test_float_files(precision, format, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:No activation")
 def test_an_int8_model_without_integer_kernels_is_a_float_file(tmp_path):
-    model = keras.Sequential([keras.Input((6, 4)), L.LSTM(3)])
+    model = keras.Sequential([keras.Input((6, 4)), L.GRU(3)])
     quantized = tfc.quantize(model, "int8", layers=lambda layer: True)
     for format in FORMATS:
         artifact = tfc.export(quantized, tmp_path / f"m.{format}", batch_size=1)

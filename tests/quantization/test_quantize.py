@@ -289,7 +289,11 @@ def test_bad_input(call, error, message):
 
 
 FALLBACKS = {
-    "recurrent": ((6, 3), lambda: [L.LSTM(4, name="a"), L.RepeatVector(6), L.GRU(3, name="b")], {"a", "b"}),
+    "recurrent": (
+        (6, 3),
+        lambda: [L.LSTM(4, activation="relu", name="a"), L.RepeatVector(6), L.GRU(3, name="b")],
+        {"a", "b"},
+    ),
     "three dimensions": ((4, 4, 4, 2), lambda: [L.Conv3D(3, 2, name="a")], {"a"}),
     "channels first": ((3, 8, 8), lambda: [L.Conv2D(4, 3, data_format="channels_first", name="a")], {"a"}),
 }

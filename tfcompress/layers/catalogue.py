@@ -104,7 +104,14 @@ CATALOGUE: dict[str, LayerTraits] = {
         quantization="table",
     ),
     "reversibleembedding": LayerTraits(kernels={"embeddings": _PLAIN}, attributes=("input_dim",), quantization="table"),
-    **_each("simplernn lstm gru", kernels=_RECURRENT, multiplications="recurrent"),
+    **_each("simplernn gru", kernels=_RECURRENT, multiplications="recurrent"),
+    "lstm": LayerTraits(
+        kernels=_RECURRENT,
+        multiplications="recurrent",
+        quantization="integer",
+        output_range=(-1, 1),
+        integer_in_onnx=False,
+    ),
     "bidirectional": LayerTraits(multiplications="recurrent"),
     **_each("simplernncell lstmcell grucell convlstmcell convlstm1d convlstm2d convlstm3d", kernels=_RECURRENT),
     # Affine maps: after a kernel they are folded into it, with a negative scale too -------------------

@@ -143,7 +143,7 @@ class _Deployer(IntegerRegions):
                 before = self.graph.producer(before.inputs[0])
             self.sources[name] = before.operation.name if before is not None else name
         made = keep_output_names(rewritten(self.model, self.visit), names).model()
-        weights, variables = self.materialized.planned(made, self.sources)
+        weights, variables = self.materialized.planned(made, self.sources, self.kind)
         return Deployment(made, self.scheme, self.half, scales, self.sources, weights, variables)
 
     def name(self, wanted: str) -> str:

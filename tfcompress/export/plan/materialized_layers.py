@@ -22,6 +22,7 @@ from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.graph.batch_norm_folding import affine_of, folded
+from tfcompress.quantization.weights.gates import of_gates
 
 
 def unwrapped(operation: Any) -> tuple[Any, dict[int, np.ndarray | Encoded]]:
@@ -101,22 +102,29 @@ class MaterializedLayers:
         return layer
 
     def planned(
-        self, model: keras.Model, sources: Mapping[str, str]
+        self, model: keras.Model, sources: Mapping[str, str], kind: str
     ) -> tuple[PlannedWeights, tuple[keras.Variable, ...]]:
         """Return the weights of a model that a file stores as integers, and the variables that have their values.
 
         Args:
             model: Of layers that were returned.
             sources: {name of a layer: that of the quantized model that it stands for}.
+            kind: "tflite", whose LSTMs have a kernel for each gate, or "onnx".
         """
         layers = flatten_layers(model, include_self=False)  # what is outside comes first, and has the name
         owners = {id(weight): (layer.name, weight) for layer in reversed(layers) for weight in layer.weights}
         stored = [owner for key, owner in reversed(owners.items()) if key in self.encodings]
+        lstms = {layer.name for layer in layers if isinstance(layer, keras.layers.LSTM)} if kind == "tflite" else set()
         weights = PlannedWeights(
-            PlannedWeight(sources.get(layer, layer), weight.name, self.encodings[id(weight)])
+            PlannedWeight(sources.get(layer, layer), weight.name, part)
             for layer, weight in stored
+            for part in (of_gates if layer in lstms else _whole)(self.encodings[id(weight)])
         )
         return weights, tuple(weight for _, weight in stored)
+
+
+def _whole(encoding: Affine) -> list[Affine]:
+    return [encoding]
 
 
 def scale_and_offset(call: Call) -> tuple[Any, Any]:

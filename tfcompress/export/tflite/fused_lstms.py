@@ -7,12 +7,14 @@ they are written before it runs, and the last states are read from there behind 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.tracing.fused_lstms import CELL, FUSED, HIDDEN
 
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
@@ -28,20 +30,19 @@ STATES = (18, 19)
 
 INPUTS = 24
 
-_X, _CELL_BEFORE, _HIDDEN_BEFORE, _WEIGHTS, _BIAS = 1, 2, 3, 4, 8
+SEQUENCES, CELL_BEFORE, HIDDEN_BEFORE, KERNEL, BIAS = 1, 2, 3, 4, 8
 """Inputs of TensorFlow's operation."""
 
 
 def fuse_lstms(file: File) -> None:
     """Let each of TensorFlow's fused LSTMs in a file's main graph be TFLite's, in place."""
     graph = file.graphs[0]
-    found = [op for op in graph.operators if graph.name(op) == FUSED]
-    if not found:
-        return
     made: dict[int, list[Any]] = {}
-    for op in found:
-        made |= _fused(graph, op)
-    graph.operators = [new for op in graph.operators for new in made.get(id(op), [op])]
+    for op in graph.operators:
+        if graph.name(op) == FUSED:
+            made |= _fused(graph, op)
+    if made:
+        graph.operators = [new for op in graph.operators for new in made.get(id(op), [op])]
 
 
 def custom_operators(file: File) -> list[str]:
@@ -51,54 +52,127 @@ def custom_operators(file: File) -> list[str]:
     return sorted(name for name in names if name not in builtin)
 
 
-def _fused(graph: Graph, op: Any) -> dict[int, list[Any]]:
-    """Return {id of an operator: what comes in its place}."""
-    inputs, outputs = list(map(int, op.inputs)), list(map(int, op.outputs))
-    hidden, cell = outputs[HIDDEN], outputs[CELL]
-    states = [_variable(graph, inputs[place]) for place in (_HIDDEN_BEFORE, _CELL_BEFORE)]
-    before = [
-        _moved(graph, inputs[place], state) for place, state in zip((_HIDDEN_BEFORE, _CELL_BEFORE), states, strict=True)
-    ]
-    units = graph.shape(inputs[_WEIGHTS])[1] // GATES
-    width = graph.shape(inputs[_X])[-1]
-    kernels, unpacking = _parts(graph, inputs[_WEIGHTS], width, units)
-    biases, more = _parts(graph, inputs[_BIAS], 0, units)
+def add_lstm(
+    graph: Graph, sequences: int, *, kernels: Sequence[int], biases: Sequence[int], states: Sequence[int], output: int
+) -> Any:
+    """Return a new operator.
+
+    Args:
+        graph: The main graph.
+        sequences: Tensor of (steps, batch, values).
+        kernels: Tensors, as `parts_of` gives them.
+        biases: Likewise.
+        states: Variables.
+        output: Tensor of (steps, batch, units).
+    """
     given = [-1] * INPUTS
-    given[0] = inputs[_X]
+    given[0] = sequences
     for places, indices in ((KERNELS, kernels), (BIASES, biases), (STATES, states)):
         for place, index in zip(places, indices, strict=True):
             given[place] = index
-    made = graph.operator(LSTM, 1, given, [hidden])
+    made = graph.operator(LSTM, 1, given, [output])
     schema = graph.file.schema
     options = schema.UnidirectionalSequenceLSTMOptionsT()
     options.fusedActivationFunction, options.timeMajor = schema.ActivationFunctionType.TANH, True
     made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.UnidirectionalSequenceLSTMOptions, options
-    replaced = {id(op): [*before, *unpacking, *more, made]}
-    for reader in graph.index.readers(cell):  # what takes the last of all cell states
-        replaced[id(reader)] = _read_behind(graph, states[1], reader, hidden)
-    return replaced
+    return made
 
 
-def _variable(graph: Graph, like: int) -> int:
-    """Return a new tensor that keeps its values."""
-    index = graph.add(like, "FLOAT32", suffix="/state")
+def parts_of(values: np.ndarray, width: int = 0) -> list[np.ndarray]:
+    """Return the parts of a kernel, or of a bias, that the operator has as inputs of their own.
+
+    Args:
+        values: (inputs + units, 4 * units), the recurrent kernel below the kernel; or (4 * units,).
+        width: How many inputs.
+    """
+    if values.ndim == 1:
+        return [np.ascontiguousarray(part) for part in np.split(values, GATES)]
+    rows = np.split(values, [width])
+    return [np.ascontiguousarray(part.T) for half in rows for part in np.split(half, GATES, axis=1)]
+
+
+def variable(graph: Graph, like: int, grid: Grid | None = None) -> int:
+    """Return a new tensor that keeps its values, of floats or on a grid."""
+    how: dict[str, Any] = {} if grid is None else {"scale": np.float32(grid.scale), "zero_point": grid.zero_point}
+    index = graph.add(like, "FLOAT32" if grid is None else grid.type, suffix="/state", **how)
     graph.tensors[index].isVariable = True
     return index
 
 
-def _moved(graph: Graph, source: int, target: int) -> Any:
-    """Return an operator that copies a tensor to another of its shape."""
+def of_first_value(graph: Graph, sequences: int) -> tuple[list[Any], int]:
+    """Return operators that take the first value of sequences, and its tensor, of shape (1, 1).
+
+    What is computed of it can't be computed once and for all: interpreters do that where all is constant, and would
+    write a state that begins with constants in the first run alone.
+    """
+    like = graph.tensors[sequences].quantization
+    grid = {} if like is None or like.scale is None else {"scale": like.scale, "zero_point": int(like.zeroPoint[0])}
+    made = graph.add(sequences, graph.type(sequences) or "", suffix="/first", shape=(1, 1), **grid)
+    places = [
+        graph.add(sequences, "INT32", data=np.array([place] * 3, np.int32), suffix="/place", shape=(3,))
+        for place in (0, 1, 1)
+    ]
+    taking = graph.operator(
+        "STRIDED_SLICE", 1 if graph.type(sequences) == "FLOAT32" else 2, [sequences, *places], [made]
+    )
+    schema = graph.file.schema
+    taking.builtinOptionsType, taking.builtinOptions = (
+        schema.BuiltinOptions.StridedSliceOptions,
+        (schema.StridedSliceOptionsT()),
+    )
+    taking.builtinOptions.shrinkAxisMask = 1
+    return [taking], made
+
+
+def combined(graph: Graph, name: str, version: int, inputs: Sequence[int], output: int) -> Any:
+    """Return an ADD or a MUL of two tensors."""
+    made = graph.operator(name, version, inputs, [output])
+    kind, schema = f"{name.capitalize()}Options", graph.file.schema
+    made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+    made.builtinOptions = getattr(schema, f"{kind}T")()
+    return made
+
+
+def copied(graph: Graph, source: int, target: int, sizes: int | None = None) -> Any:
+    """Return an operator that copies a tensor to another of its shape.
+
+    Args:
+        graph: The main graph.
+        source: The tensor.
+        target: The other.
+        sizes: Tensor of its shape; `None`: a constant.
+    """
     shape = np.array(graph.shape(target), np.int32)
-    return _copy(graph, source, target, graph.add(target, "INT32", data=shape, suffix="/shape", shape=shape.shape))
-
-
-def _copy(graph: Graph, source: int, target: int, sizes: int) -> Any:
+    if sizes is None:
+        sizes = graph.add(target, "INT32", data=shape, suffix="/shape", shape=shape.shape)
     made = graph.operator("RESHAPE", 1, [source, sizes], [target])
     schema = graph.file.schema
     options = schema.ReshapeOptionsT()
-    options.newShape = np.array(graph.shape(target), np.int32)
+    options.newShape = shape
     made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.ReshapeOptions, options
     return made
+
+
+def _fused(graph: Graph, op: Any) -> dict[int, list[Any]]:
+    """Return {id of an operator: what comes in its place}."""
+    inputs, outputs = list(map(int, op.inputs)), list(map(int, op.outputs))
+    before = [inputs[place] for place in (HIDDEN_BEFORE, CELL_BEFORE)]
+    states = [variable(graph, index) for index in before]
+    fixed = [graph.constant(index) is not None for index in before]
+    resets, zero = of_first_value(graph, inputs[SEQUENCES]) if any(fixed) else ([], -1)
+    if resets:
+        resets.append(graph.operator("ZEROS_LIKE", 1, [zero], [zero := graph.add(zero, "FLOAT32", suffix="/zero")]))
+        resets[-1].builtinOptionsType = graph.file.schema.BuiltinOptions.ZerosLikeOptions
+        resets[-1].builtinOptions = graph.file.schema.ZerosLikeOptionsT()
+    for source, state, constant in zip(before, states, fixed, strict=True):
+        resets.append(combined(graph, "ADD", 1, [source, zero], state) if constant else copied(graph, source, state))
+    kernels, unpacking = _stored_parts(graph, inputs[KERNEL], graph.shape(inputs[SEQUENCES])[-1])
+    biases, more = _stored_parts(graph, inputs[BIAS])
+    made = add_lstm(graph, inputs[SEQUENCES], kernels=kernels, biases=biases, states=states, output=outputs[HIDDEN])
+    replaced = {id(op): [*resets, *unpacking, *more, made]}
+    for reader in graph.index.readers(outputs[CELL]):  # what takes the last of all cell states
+        replaced[id(reader)] = _read_behind(graph, states[1], reader, outputs[HIDDEN])
+    return replaced
 
 
 def _read_behind(graph: Graph, state: int, taking: Any, hidden: int) -> list[Any]:
@@ -110,28 +184,24 @@ def _read_behind(graph: Graph, state: int, taking: Any, hidden: int) -> list[Any
     target = int(taking.outputs[0])
     last = graph.add(target, "FLOAT32", suffix="/last")
     sizes = graph.add(target, "INT32", suffix="/sizes", shape=(len(graph.shape(target)),))
-    slicing = graph.operator(
-        graph.name(taking), graph.version(taking), [hidden, *map(int, taking.inputs[1:])], [last], taking
-    )
+    places = [hidden, *map(int, taking.inputs[1:])]
+    slicing = graph.operator(graph.name(taking), graph.version(taking), places, [last], taking)
     measuring = graph.operator("SHAPE", 1, [last], [sizes])
     schema = graph.file.schema
     measuring.builtinOptionsType, measuring.builtinOptions = schema.BuiltinOptions.ShapeOptions, schema.ShapeOptionsT()
     measuring.builtinOptions.outType = schema.TensorType.INT32
-    return [slicing, measuring, _copy(graph, state, target, sizes)]
+    return [slicing, measuring, copied(graph, state, target, sizes)]
 
 
-def _parts(graph: Graph, index: int, width: int, units: int) -> tuple[list[int], list[Any]]:
-    """Return the gates' parts of a constant, [units, inputs] or [units], and what unpacks them if it is half floats."""
+def _stored_parts(graph: Graph, index: int, width: int = 0) -> tuple[list[int], list[Any]]:
+    """Return the parts of a constant as constants, and what unpacks them if they are half floats."""
     producer = graph.index.producer(index)
     source = index if producer is None else int(producer.inputs[0])
     kind = graph.type(source) or ""
     values = graph.constant(source, kind)
     assert values is not None  # they were variables of the layer
-    if values.ndim == 1:
-        parts = np.split(values, GATES)
-    else:
-        parts = [part.T for rows in np.split(values, [width]) for part in np.split(rows, GATES, axis=1)]
-    stored = [graph.add(index, kind, data=np.ascontiguousarray(part), shape=part.shape) for part in parts]
+    parts = parts_of(values, width)
+    stored = [graph.add(index, kind, data=part, shape=part.shape) for part in parts]
     if producer is None:
         return stored, []
     floats = [graph.add(index, "FLOAT32", shape=part.shape) for part in parts]

@@ -21,6 +21,7 @@ from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.integer_borders import close_outputs, open_inputs
+from tfcompress.export.tflite.integer_lstms import emit_lstm
 from tfcompress.export.tflite.integer_operators import FIXED, RULES, KernelRule, Rule
 from tfcompress.export.tflite.integer_tensors import IntegerTensors
 from tfcompress.export.tflite.integer_weights import IntegerInputs, IntegerWeights
@@ -34,6 +35,7 @@ from tfcompress.export.tflite.required_grids import (
 )
 from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.tracing.fused_lstms import FUSED
 
 
 def lower(
@@ -72,6 +74,8 @@ def lower(
             tensors.quantize(int(op.inputs[0]), index, grid_of(graph, index))
         elif name == "DEQUANTIZE" and int(op.inputs[0]) in tensors.grid:
             tensors.alias(int(op.inputs[0]), int(op.outputs[0]))
+        elif name == FUSED and emit_lstm(tensors, weights, wanted, op):
+            continue
         elif not kept.isdisjoint(map(int, op.outputs)) or not kernels.emit(op, name):
             tensors.keep(op)
     close_outputs(tensors, inference_io)

@@ -121,13 +121,15 @@ class _Reader:
 
     def grid(self, index: int) -> Grid | None:
         """Return the grid of a quantized tensor, as signed integers."""
-        if not self.quantized(index) or self.constant(index):
+        if not self.quantized(index) or self.constant(index) or self.variable(index):
             return None
         quantization, kind = self.subgraph.Tensors(index).Quantization(), self.type(index)
         zero_point = int(quantization.ZeroPoint(0)) - (128 if kind == "UINT8" else 0)
         return Grid(float(quantization.Scale(0)), zero_point, INTEGERS[kind])
 
     def operator(self, kind: str, op: Any, inputs: list[int], results: list[int]) -> None:
+        if any(self.variable(i) for i in results):
+            return  # what begins a sequence
         types = [self.type(i) for i in results]
         place = WEIGHTS.get(kind)
         weight = int(op.Inputs(place)) if place is not None and place < op.InputsLength() else -1
@@ -136,8 +138,9 @@ class _Reader:
         if stored is None and (kind in SHAPES or (moving and self.of_shapes.issuperset(moving))):
             self.of_shapes.update(results)
             return
+        moving = [i for i in moving if not self.variable(i)]
         given = [self.type(i) for i in moving]
-        quantized = [self.type(i) for i in (*inputs, *results) if self.quantized(i) and not self.constant(i)]
+        quantized = [self.type(i) for i in (*moving, *results) if self.quantized(i) and not self.constant(i)]
         whole = stored is not None and stored.startswith("int")
         hybrid = whole and weight not in self.unpacked and "FLOAT32" in given and "FLOAT32" in types
         table = kind in TABLES and whole and weight not in self.unpacked
@@ -185,6 +188,9 @@ class _Reader:
     def constant(self, index: int) -> bool:
         buffer = self.model.Buffers(self.subgraph.Tensors(index).Buffer())
         return bool(buffer.DataLength() or buffer.Size())
+
+    def variable(self, index: int) -> bool:
+        return bool(self.subgraph.Tensors(index).IsVariable())
 
     def quantized(self, index: int) -> bool:
         quantization = self.subgraph.Tensors(index).Quantization()

@@ -76,15 +76,16 @@ def to_tflite(
         return _in_model_order(trace, content)
     file = File(_in_model_order(trace, content) if graph is None else content)
     del content  # as long as anything holds it, its floats stay beside the integers
-    if fused:
-        _fuse(trace, file)
     if scheme is None:
+        _fuse(trace, file)
         return file.to_bytes()
     file.drop_remarks()
     if graph is not None:
         file.add_signature(SIGNATURE, list(trace.inputs), list(trace.outputs))
     if scheme.activations == "static":
         lower(file, weights, inference_io, prefer, grids)
+    if fused:
+        _fuse(trace, file)
     # Float fallbacks have integer weights, too.
     store_integers(file, weights, scheme.activations == "dynamic", prefer)
     return file.to_bytes()

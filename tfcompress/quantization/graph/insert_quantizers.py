@@ -25,6 +25,7 @@ from tfcompress.quantization.graph.batch_norm_freezing import FreezingBatchNorm
 from tfcompress.quantization.graph.channel_slices import layer_of, tensors_of
 from tfcompress.quantization.graph.float_inputs import Unrounded
 from tfcompress.quantization.graph.float_layers import LEFT_OUT, WEIGHTS_ALONE, KeptFloat
+from tfcompress.quantization.graph.integer_lstm import IntegerLSTM
 from tfcompress.quantization.graph.integer_operator import IntegerOperator, is_simulated
 from tfcompress.quantization.graph.layer_precisions import (
     BY_ITS_CONFIG,
@@ -38,6 +39,7 @@ from tfcompress.quantization.graph.quantized_layer import QuantizedLayer
 from tfcompress.quantization.graph.quantizer_sources import reached_by_input
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.weights.float16 import Float16Weight
+from tfcompress.quantization.weights.gates import GateQuantizer
 from tfcompress.quantization.weights.quantizer import weight_quantizer
 
 MARGIN = 1 / 254
@@ -238,6 +240,9 @@ class _Inserter:
             return layer
         if config.float16:
             return with_transforms(layer, [(position, Float16Weight()) for position in positions])
+        if kind == INTEGER and name_of(layer) == "lstm" and config.activations and not config.activations.dynamic:
+            quantizers = [(at, GateQuantizer(config.weights, (1,), config.activations)) for at in positions]
+            return with_transforms(layer, quantizers, IntegerLSTM)
         per_channel = config.weights.granularity != "per_tensor" and kind != TABLE
         return with_transforms(
             layer,

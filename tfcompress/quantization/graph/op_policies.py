@@ -11,12 +11,15 @@ import keras
 from tfcompress.core.keras_private import build_shapes, kept_axes
 from tfcompress.core.passthrough import innermost
 from tfcompress.graph.affine_forms import constant_map
+from tfcompress.graph.clone import has_mask
 from tfcompress.graph.rewrite import Call
 from tfcompress.graph.time_distributed import STEPPING, why_not_together
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.einsum_equations import matrix_form
+from tfcompress.layers.fused_lstm import why_not_fused
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.float_layers import kept_reason
+from tfcompress.quantization.weights.gates import has_other_scales
 
 KERNEL, AFFINE, RELU, INTEGER, CONCATENATE = "kernel", "affine", "relu", "integer", "concatenate"
 TRANSPARENT, TABLE, FLOAT = "transparent", "table", "float"
@@ -113,9 +116,22 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         and traits_of(inner).channels in ("nary", "matmul")
         and len(call.inputs) < 2,
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
-        f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu"),
+        f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu", "lstm"),
     }
-    return next((reason for reason, holds in reasons.items() if holds), "")
+    refused = next((reason for reason, holds in reasons.items() if holds), "")
+    return refused or (_why_no_lstm(inner, call) if name == "lstm" else "")
+
+
+def _why_no_lstm(layer: Any, call: Call) -> str:
+    """Return why an LSTM has no integer kernel; empty if it has."""
+    reasons = {
+        "its state goes in or out": len(call.inputs) > 1 or len(call.outputs) > 1 or bool(layer.stateful),
+        "it gets a Keras mask; leave mask_zero and Masking out in front of it": has_mask(call.inputs),
+        "a free number of steps": call.inputs[0].shape[1] is None,
+        "weights quantized by an older version": has_other_scales(call.operation),
+    }
+    other = why_not_fused(layer)
+    return other or next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _has_channels(call: Call) -> bool:

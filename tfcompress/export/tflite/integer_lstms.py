@@ -1,0 +1,108 @@
+"""LSTMs of a converted graph as TFLite's fused operator in integers.
+
+Follows "TensorFlow Lite 8-bit quantization specification" and R. Li and A. Alvarez, "On the quantization of recurrent
+neural networks" (2021): int8 kernels of one scale for each gate, biases of scale `input * kernel`, a cell state of 16
+bits, a hidden state of 8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfcompress.export.plan.planned_weights import PlannedWeights
+from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.export.tflite.fused_lstms import (
+    BIAS,
+    CELL_BEFORE,
+    HIDDEN_BEFORE,
+    KERNEL,
+    SEQUENCES,
+    add_lstm,
+    combined,
+    of_first_value,
+    parts_of,
+    variable,
+)
+from tfcompress.export.tflite.integer_tensors import IntegerTensors
+from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.quantization.numerics.lstm_step import CELL_SCALE, HIDDEN_SCALE
+from tfcompress.tracing.fused_lstms import CELL, HIDDEN
+
+HIDDEN_GRID, CELL_GRID = Grid(HIDDEN_SCALE, 0, 8), Grid(CELL_SCALE, 0, 16)
+_STATES = ((HIDDEN_BEFORE, HIDDEN_GRID), (CELL_BEFORE, CELL_GRID))
+
+
+def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, wanted: dict[int, Grid], op: Any) -> bool:
+    """Emit one of TensorFlow's fused LSTMs in integers; return False where it is to stay float.
+
+    Args:
+        tensors: Of the main graph.
+        weights: Those that are integers.
+        wanted: The grids that tensors are rounded to further on.
+        op: The operator.
+    """
+    graph = tensors.graph
+    inputs, outputs = list(map(int, op.inputs)), list(map(int, op.outputs))
+    sequences, hidden = inputs[SEQUENCES], outputs[HIDDEN]
+    before = [graph.constant(inputs[place]) for place in (HIDDEN_BEFORE, CELL_BEFORE)]
+    values = graph.constant(inputs[KERNEL]), graph.constant(inputs[BIAS])
+    grid, target = tensors.grid.get(sequences), wanted.get(hidden)
+    on_grids = grid is not None and grid.bits == 8 and target is not None and target.close(HIDDEN_GRID)
+    zeros = all(state is not None and not state.any() for state in before)
+    if grid is None or not on_grids or not zeros or graph.index.readers(outputs[CELL]):
+        return False
+    if values[0] is None or values[1] is None:
+        return False
+    width = graph.shape(sequences)[-1]
+    found = [_on_one_scale(weights.find(part)) for part in parts_of(values[0], width)]
+    kernels = [part for part in found if part is not None]
+    if len(kernels) < len(found):
+        return False
+    stored = [
+        graph.add(
+            inputs[KERNEL],
+            "INT8",
+            scale=part.scale.reshape(-1),
+            data=part.integers,
+            shape=part.shape,
+            suffix="/integers",
+        )
+        for part in kernels
+    ]
+    biases = []
+    for part, kernel in zip(parts_of(values[1]), kernels, strict=False):
+        scale = np.float32(grid.scale) * np.float32(kernel.scale.item())
+        integers = np.round(part / np.float64(scale)).astype(np.int32)
+        how: dict[str, Any] = {"scale": scale, "data": integers, "shape": part.shape, "suffix": "/integers"}
+        biases.append(graph.add(inputs[BIAS], "INT32", **how))
+    states = [variable(graph, inputs[place], one) for place, one in _STATES]
+    tensors.operators += _zeros(graph, tensors.stored(sequences), states, grid)
+    output = tensors.place(hidden, HIDDEN_GRID)
+    made = add_lstm(graph, tensors.stored(sequences), kernels=stored, biases=biases, states=states, output=output)
+    # Those of layer normalization, which isn't there, and the hidden state in front of a projection.
+    inner = [
+        graph.add(hidden, one.type, scale=np.float32(one.scale), shape=(0,)) for one in [CELL_GRID] * 4 + [HIDDEN_GRID]
+    ]
+    made.intermediates = np.asarray(inner, np.int32)
+    tensors.operators.append(made)
+    return True
+
+
+def _zeros(graph: Graph, sequences: int, states: list[int], grid: Grid) -> list[Any]:
+    """Return operators that write zeros to the hidden state and the cell state, in every run."""
+    taking, first = of_first_value(graph, sequences)
+    scale = np.float32(HIDDEN_SCALE / grid.scale / 2)  # the product's is half the state's, as old kernels want it
+    zero = np.zeros(graph.shape(states[0]), np.int8)
+    factor = graph.add(states[0], "INT8", scale=scale, data=zero, suffix="/zeros")
+    casting = graph.operator("CAST", 1, [states[0]], [states[1]])
+    return [*taking, combined(graph, "MUL", 2, [first, factor], states[0]), casting]
+
+
+def _on_one_scale(found: Affine | None) -> Affine | None:
+    """Return an encoding with one scale; `None` if it has several."""
+    if found is None or (found.scale != found.scale.flat[0]).any():
+        return None
+    return Affine(np.ascontiguousarray(found.integers), found.scale.reshape(-1)[:1].reshape(1, 1), bits=found.bits)

@@ -1,0 +1,53 @@
+"""Kernels of an LSTM on a grid for each of its four gates, as integer kernels have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
+from tfcompress.quantization.weights.uniform import WeightQuantizer
+
+Tensor = Any
+
+GATES = 4
+
+
+@keras.saving.register_keras_serializable(package="tfcompress")
+class GateQuantizer(WeightQuantizer):
+    """Puts a kernel whose columns are those of four gates on a uniform grid, of one scale for each gate.
+
+    Its scales are given for each column, as those of other kernels with a scale for each channel are.
+    """
+
+    def limit(self, value: Tensor) -> Tensor:
+        """Return the largest |value| that the grid of each column holds: that of its gate."""
+        own = super().limit(value)
+        numbers: Any = np if isinstance(own, np.ndarray) else ops
+        gates = numbers.max(numbers.reshape(own, (GATES, -1)), axis=1)
+        return at_hand(numbers.repeat(gates, own.shape[0] // GATES, axis=0))
+
+
+def of_gates(encoding: Affine) -> list[Affine]:
+    """Return the encodings of the gates' parts of a kernel, each of one scale; itself, if a gate has several.
+
+    >>> whole = Affine.symmetric(np.float32([[1, 2, 4, 8]]), np.float32([1, 2, 4, 8]), bits=8, axis=(1,))
+    >>> [part.scale.shape for part in of_gates(whole)]
+    [(1, 1), (1, 1), (1, 1), (1, 1)]
+    """
+    units = encoding.shape[1] // GATES
+    parts = [encoding.take(range(gate * units, (gate + 1) * units), axis=1) for gate in range(GATES)]
+    if any((part.scale != part.scale.flat[0]).any() for part in parts):
+        return [encoding]
+    return [Affine(part.integers, part.scale[:, :1], bits=part.bits) for part in parts]
+
+
+def has_other_scales(operation: Any) -> bool:
+    """Return whether a wrapper quantizes weights, but not with one scale for each gate."""
+    found = [transform for _, transform in getattr(operation, "transforms", ())]
+    quantizers = [transform for transform in found if isinstance(transform, WeightQuantizer)]
+    return any(not isinstance(quantizer, GateQuantizer) for quantizer in quantizers)
