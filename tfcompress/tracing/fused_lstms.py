@@ -17,6 +17,9 @@ from tfcompress.layers.fused_lstm import why_not_fused
 FUSED = "BlockLSTMV2"
 """TensorFlow's operation: an LSTM over all steps, the gates of its kernels in Keras' order."""
 
+CELL_LIMIT = "cell_limit"
+"""The attribute of a layer that says where its cell state is cut off, which it is in integers; else it isn't."""
+
 HIDDEN, CELL = 6, 1
 """Which of its outputs have the hidden state and the cell state of each step."""
 
@@ -72,7 +75,7 @@ def _inner_loop(
         wcf=none,
         wco=none,
         b=bias,
-        cell_clip=-1.0,
+        cell_clip=getattr(layer, CELL_LIMIT, -1.0),
     )
     outputs = _turned(made.h) if layer.return_sequences else ops.expand_dims(made.h[-1], 1)
     return made.h[-1], outputs, [made.h[-1], made.cs[-1]]

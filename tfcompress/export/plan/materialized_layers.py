@@ -22,7 +22,10 @@ from tfcompress.layers.channel_axes import channels_of
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.graph.batch_norm_folding import affine_of, folded
+from tfcompress.quantization.graph.integer_lstm import IntegerLSTM
+from tfcompress.quantization.numerics.lstm_step import CELL_SCALE
 from tfcompress.quantization.weights.gates import of_gates
+from tfcompress.tracing.fused_lstms import CELL_LIMIT
 
 
 def unwrapped(operation: Any) -> tuple[Any, dict[int, np.ndarray | Encoded]]:
@@ -62,6 +65,8 @@ class MaterializedLayers:
         made = copy_layer(inner, operation.name, copies=self.copies)
         for position, value in values.items():
             self.store(made.weights[position], value)
+        if isinstance(operation, IntegerLSTM):
+            object.__setattr__(made, CELL_LIMIT, 2.0**15 * CELL_SCALE)
         return made
 
     def store(self, weight: keras.Variable, value: np.ndarray | Encoded) -> None:

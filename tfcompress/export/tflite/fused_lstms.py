@@ -45,6 +45,14 @@ def fuse_lstms(file: File) -> None:
         graph.operators = [new for op in graph.operators for new in made.get(id(op), [op])]
 
 
+def cell_limit(op: Any) -> float:
+    """Return where one of TensorFlow's fused LSTMs cuts off its cell state, as in integers; 0: nowhere."""
+    from flatbuffers import flexbuffers
+
+    options = flexbuffers.GetRoot(bytearray(np.asarray(op.customOptions, np.uint8).tobytes())).AsMap
+    return max(0.0, float(options["cell_clip"].AsFloat))
+
+
 def custom_operators(file: File) -> list[str]:
     """Return the names of a file's custom operators, which no stock interpreter has."""
     builtin = vars(file.schema.BuiltinOperator)
@@ -171,21 +179,30 @@ def _fused(graph: Graph, op: Any) -> dict[int, list[Any]]:
     made = add_lstm(graph, inputs[SEQUENCES], kernels=kernels, biases=biases, states=states, output=outputs[HIDDEN])
     replaced = {id(op): [*resets, *unpacking, *more, made]}
     for reader in graph.index.readers(outputs[CELL]):  # what takes the last of all cell states
-        replaced[id(reader)] = _read_behind(graph, states[1], reader, outputs[HIDDEN])
+        replaced[id(reader)] = read_behind(graph, states[1], reader, outputs[HIDDEN], int(reader.outputs[0]))
+    made.builtinOptions.cellClip = cell_limit(op)
     return replaced
 
 
-def _read_behind(graph: Graph, state: int, taking: Any, hidden: int) -> list[Any]:
-    """Return operators that copy a state to where another operator puts it, once the LSTM has run.
+def read_behind(graph: Graph, state: int, taking: Any, hidden: int, target: int) -> list[Any]:
+    """Return operators that copy a state, once the LSTM has run.
 
     Delegates order operators by the tensors that they make and read, and an LSTM only reads its states. So the sizes
     are those of its last output.
+
+    Args:
+        graph: The main graph.
+        state: Variable.
+        taking: The operator that takes the last of the states of all steps.
+        hidden: Tensor that the LSTM makes.
+        target: Tensor to copy to.
     """
-    target = int(taking.outputs[0])
-    last = graph.add(target, "FLOAT32", suffix="/last")
+    quantization = graph.tensors[hidden].quantization
+    grid = {} if quantization is None or quantization.scale is None else {"scale": quantization.scale}
+    last = graph.add(target, graph.type(hidden) or "", suffix="/last", **grid)
     sizes = graph.add(target, "INT32", suffix="/sizes", shape=(len(graph.shape(target)),))
     places = [hidden, *map(int, taking.inputs[1:])]
-    slicing = graph.operator(graph.name(taking), graph.version(taking), places, [last], taking)
+    slicing = graph.operator(graph.name(taking), max(2, graph.version(taking)), places, [last], taking)
     measuring = graph.operator("SHAPE", 1, [last], [sizes])
     schema = graph.file.schema
     measuring.builtinOptionsType, measuring.builtinOptions = schema.BuiltinOptions.ShapeOptions, schema.ShapeOptionsT()

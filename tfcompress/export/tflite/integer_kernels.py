@@ -67,6 +67,7 @@ def lower(
     tensors = IntegerTensors(graph)
     open_inputs(tensors, wanted, inference_io)
     kernels = _Kernels(tensors, IntegerWeights(graph, weights, prefer), wanted)
+    done: set[int] = set()
     for op in graph.operators:
         name = graph.name(op)
         if name == "QUANTIZE":
@@ -74,7 +75,7 @@ def lower(
             tensors.quantize(int(op.inputs[0]), index, grid_of(graph, index))
         elif name == "DEQUANTIZE" and int(op.inputs[0]) in tensors.grid:
             tensors.alias(int(op.inputs[0]), int(op.outputs[0]))
-        elif name == FUSED and emit_lstm(tensors, weights, wanted, op):
+        elif id(op) in done or (name == FUSED and emit_lstm(tensors, weights, op, done)):
             continue
         elif not kept.isdisjoint(map(int, op.outputs)) or not kernels.emit(op, name):
             tensors.keep(op)

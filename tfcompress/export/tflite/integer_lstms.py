@@ -20,9 +20,11 @@ from tfcompress.export.tflite.fused_lstms import (
     KERNEL,
     SEQUENCES,
     add_lstm,
+    cell_limit,
     combined,
     of_first_value,
     parts_of,
+    read_behind,
     variable,
 )
 from tfcompress.export.tflite.integer_tensors import IntegerTensors
@@ -35,26 +37,22 @@ HIDDEN_GRID, CELL_GRID = Grid(HIDDEN_SCALE, 0, 8), Grid(CELL_SCALE, 0, 16)
 _STATES = ((HIDDEN_BEFORE, HIDDEN_GRID), (CELL_BEFORE, CELL_GRID))
 
 
-def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, wanted: dict[int, Grid], op: Any) -> bool:
+def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, op: Any, done: set[int]) -> bool:
     """Emit one of TensorFlow's fused LSTMs in integers; return False where it is to stay float.
 
     Args:
         tensors: Of the main graph.
         weights: Those that are integers.
-        wanted: The grids that tensors are rounded to further on.
         op: The operator.
+        done: Gets the `id` of each operator behind it that isn't to be emitted any more.
     """
     graph = tensors.graph
     inputs, outputs = list(map(int, op.inputs)), list(map(int, op.outputs))
     sequences, hidden = inputs[SEQUENCES], outputs[HIDDEN]
-    before = [graph.constant(inputs[place]) for place in (HIDDEN_BEFORE, CELL_BEFORE)]
+    before = [graph.constant(inputs[place]) for place, _ in _STATES]
     values = graph.constant(inputs[KERNEL]), graph.constant(inputs[BIAS])
-    grid, target = tensors.grid.get(sequences), wanted.get(hidden)
-    on_grids = grid is not None and grid.bits == 8 and target is not None and target.close(HIDDEN_GRID)
-    zeros = all(state is not None and not state.any() for state in before)
-    if grid is None or not on_grids or not zeros or graph.index.readers(outputs[CELL]):
-        return False
-    if values[0] is None or values[1] is None:
+    grid = tensors.grid.get(sequences)
+    if not cell_limit(op) or grid is None or grid.bits != 8 or values[0] is None or values[1] is None:
         return False
     width = graph.shape(sequences)[-1]
     found = [_on_one_scale(weights.find(part)) for part in parts_of(values[0], width)]
@@ -79,7 +77,12 @@ def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, wanted: dict[int
         how: dict[str, Any] = {"scale": scale, "data": integers, "shape": part.shape, "suffix": "/integers"}
         biases.append(graph.add(inputs[BIAS], "INT32", **how))
     states = [variable(graph, inputs[place], one) for place, one in _STATES]
-    tensors.operators += _zeros(graph, tensors.stored(sequences), states, grid)
+    if all(state is not None and not state.any() for state in before):
+        tensors.operators += _zeros(graph, tensors.stored(sequences), states, grid)
+    else:
+        for (place, _), state in zip(_STATES, states, strict=True):
+            tensors.make_float(inputs[place])
+            tensors.emit("QUANTIZE", 2, [inputs[place]], [state])
     output = tensors.place(hidden, HIDDEN_GRID)
     made = add_lstm(graph, tensors.stored(sequences), kernels=stored, biases=biases, states=states, output=output)
     # Those of layer normalization, which isn't there, and the hidden state in front of a projection.
@@ -88,6 +91,12 @@ def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, wanted: dict[int
     ]
     made.intermediates = np.asarray(inner, np.int32)
     tensors.operators.append(made)
+    for reader in graph.index.readers(outputs[CELL]):  # what takes the last of all cell states
+        target = int(reader.outputs[0])
+        last = graph.add(target, "INT16", scale=np.float32(CELL_SCALE), suffix="/integers")
+        tensors.operators += read_behind(graph, states[1], reader, output, last)
+        tensors.emit("DEQUANTIZE", 3, [last], [target])
+        done.add(id(reader))
     return True
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfcompress.export.plan.file_operators import FileArithmetic, FileOperator, label, width
 from tfcompress.export.plan.planned_weights import digest
+from tfcompress.export.tflite.integer_lstms import CELL_GRID
 from tfcompress.export.tflite.integer_operators import FIXED
 from tfcompress.export.tflite.weights.packed_integers import BITS, unpack
 from tfcompress.quantization.numerics.grid import Grid
@@ -29,6 +30,9 @@ WEIGHTS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
 }  # fmt: skip
 """Which input of an operator may be its weights."""
+
+OWN = {*FIXED.values(), CELL_GRID}
+"""Grids that operators have by themselves."""
 
 TABLES = ("GATHER", "EMBEDDING_LOOKUP")
 FLOATS = ("FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64")
@@ -112,7 +116,7 @@ class _Reader:
             moving = [i for i in inputs if not self.constant(i) and self.quantized(i)]
             for index in results:
                 grid = self.grid(index)
-                if grid is not None and index not in follows and grid not in FIXED.values():
+                if grid is not None and index not in follows and grid not in OWN:
                     self.grids.append((self.name(index), grid))
             if kind == "MUL" and len(moving) == 1 < len(inputs):
                 follows.update(moving)
@@ -128,8 +132,8 @@ class _Reader:
         return Grid(float(quantization.Scale(0)), zero_point, INTEGERS[kind])
 
     def operator(self, kind: str, op: Any, inputs: list[int], results: list[int]) -> None:
-        if any(self.variable(i) for i in results):
-            return  # what begins a sequence
+        if any(map(self.variable, results)) or (kind == "RESHAPE" and self.variable(inputs[0])):
+            return  # what begins a sequence, or takes its last state
         types = [self.type(i) for i in results]
         place = WEIGHTS.get(kind)
         weight = int(op.Inputs(place)) if place is not None and place < op.InputsLength() else -1

@@ -53,9 +53,9 @@ def _wrapped(x: Raw) -> Raw:
     return (x + (1 << 15)) % (1 << BITS) - (1 << 15)
 
 
-def _product(a: Raw, b: Raw | int) -> Raw:
+def _product(a: Raw, b: Raw) -> Raw:
     """Return the high half of twice a product, rounded, halves away from zero."""
-    product = a * np.int64(b) if np.isscalar(b) else a * b
+    product = a * b
     nudged = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
     return np.minimum(np.sign(nudged) * (np.abs(nudged) >> 15), MOST)
 

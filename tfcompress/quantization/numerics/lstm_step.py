@@ -110,8 +110,8 @@ class IntegerGates:
         """Return the hidden state and the cell state behind one step; the arguments are on their grids."""
         x = ops.round(ops.cast(x, "float32") / self.scale)
         hidden, cell = (
-            ops.cast(ops.round(ops.cast(state, "float32") / scale), "float32")
-            for state, scale in ((hidden, HIDDEN_SCALE), (cell, CELL_SCALE))
+            ops.clip(ops.round(ops.cast(state, "float32") / scale), -(2.0**bits), 2.0**bits - 1)
+            for state, scale, bits in ((hidden, HIDDEN_SCALE, 7), (cell, CELL_SCALE, 15))
         )
         given = ops.cast(ops.matmul(x, self.kernels[0]), _WIDE)
         given = _cut(_times(given if self.bias is None else given + self.bias, *self.multipliers[0]))
