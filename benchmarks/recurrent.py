@@ -89,10 +89,10 @@ def row(path: pathlib.Path, test: data.Arrays, micro: bool) -> dict[str, Any]:
 
 
 def _in_tflm(path: pathlib.Path, test: data.Arrays) -> dict[str, Any]:
-    from tfcompress.runtime.opening import open_runner
+    from tfcompress.runtime.tflm_runner import TFLMRunner
 
-    runner = open_runner(path, runtime="tflm")
-    (name,), (output,) = runner.input_names, runner.output_names
+    runner = TFLMRunner(path)
+    (name,), (output,) = runner.input_specs, runner.output_specs
     answers = [runner.run({name: x[None]})[output].argmax() for x in test[0][:IN_TFLM]]
     right = np.mean(np.array(answers) == test[1][:IN_TFLM])
     return {"TFLM accuracy %": 100 * right, "TFLM arena": runner.arena().total}

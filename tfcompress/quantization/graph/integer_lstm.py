@@ -42,8 +42,9 @@ class IntegerLSTM(CompressedLayer):
         """Return what puts the input on a grid; `None` where none is known, or is passed by."""
         around = surroundings(self)
         quantizer = None if around is None else around.quantizer
-        known = quantizer is not None and not quantizer.spec.dynamic
-        return quantizer if known and not (quantizer.learns and are_ranges_unknown()) else None
+        if quantizer is None or quantizer.spec.dynamic or (quantizer.learns and are_ranges_unknown()):
+            return None
+        return quantizer
 
     def gates(self, quantizer: ActivationQuantizer) -> IntegerGates:
         """Return the kernels and the bias in integers, for an input on the grid of a quantizer."""
