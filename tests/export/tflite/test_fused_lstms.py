@@ -45,5 +45,5 @@ def test_its_weights_are_integers_too(config, tmp_path):
     floats = tfc.export(model, tmp_path / "f.tflite")
     artifact = tfc.export(tfc.quantize(model, config), tmp_path / "m.tflite")
     assert artifact.operators.kinds[LSTM] == 1
-    assert artifact.size < 0.8 * floats.size
+    assert artifact.nbytes < 0.8 * floats.nbytes
     assert "int8" in artifact.precision
