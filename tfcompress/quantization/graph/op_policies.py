@@ -118,15 +118,16 @@ def _why_float(inner: Any, name: str, call: Call, rule: Rule, bits: int) -> str:
         f"equation {getattr(inner, 'equation', '')}": name == "einsumdense" and matrix_form(inner) is None,
         f"no kernel of {bits} bits": bits > 8 and name in ("gelu", "hardsigmoid", "elu", "lstm"),
     }
-    refused = next((reason for reason, holds in reasons.items() if holds), "")
-    return refused or (_why_no_lstm(inner, call) if name == "lstm" else "")
+    refused = _why_no_lstm(inner, call) if name == "lstm" else ""
+    return refused or next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _why_no_lstm(layer: Any, call: Call) -> str:
     """Return why an LSTM has no integer kernel; empty if it has."""
     reasons = {
+        "it gets a Keras mask; leave mask_zero and Masking out in front of it": has_mask(call.inputs)
+        or call.keywords.get("mask") is not None,
         "its state goes in or out": len(call.inputs) > 1 or len(call.outputs) > 1 or bool(layer.stateful),
-        "it gets a Keras mask; leave mask_zero and Masking out in front of it": has_mask(call.inputs),
         "a free number of steps": call.inputs[0].shape[1] is None,
         "weights quantized by an older version": has_other_scales(call.operation),
     }
