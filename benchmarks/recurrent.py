@@ -58,8 +58,9 @@ def loop(model: keras.Model, path: pathlib.Path) -> pathlib.Path:
     import tensorflow as tf
 
     spec = tf.TensorSpec((1, *model.inputs[0].shape[1:]))
-    function = tf.function(lambda x: model(x, training=False), input_signature=[spec])
-    content = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model).convert()
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder, input_signature=[spec], verbose=False)
+        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
     path.write_bytes(content)
     return path
 
