@@ -14,6 +14,7 @@ import tfcompress as tfc
 from benchmarks import data
 from benchmarks.harness import Setting, run_parts, save, show
 from benchmarks.networks import trained_resnet8
+from benchmarks.npu import npu
 from benchmarks.recurrent import recurrent
 
 IMAGES = 512
@@ -150,5 +151,6 @@ def rounding(setting: Setting) -> None:
 
 
 if __name__ == "__main__":
-    needed = {"exactness": ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")}
-    run_parts("small", __doc__, {"exactness": exactness, "recurrent": recurrent, "rounding": rounding}, needed=needed)
+    cifar10 = ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")
+    parts = {"exactness": exactness, "npu": npu, "recurrent": recurrent, "rounding": rounding}
+    run_parts("small", __doc__, parts, needed={"exactness": cifar10, "npu": cifar10})

@@ -28,16 +28,18 @@ SIGNATURES = {
     "compare_codebooks": "model, bits=(2, 3, 4, 8), *, methods=('uniform', 'power_of_two', 'additive_power_of_two', "
     "'quantile', 'kmeans'), layers=None, granularity='per_tensor'",
     "compress": "model, recipe=None, *, data, validation=None, max_drop=None, minimize='size', "
-    "formats=('tflite', 'onnx'), output_dir=None, metric=None, train=True, batch_size=32, learning_rate=0.0005, "
-    "max_seconds=None, seed=0, progress=True",
+    "formats=('tflite', 'onnx'), output_dir=None, metric=None, train=True, batch_size=128, "
+    "learning_rate=0.0003, max_seconds=None, seed=0, progress=True",
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
+    "estimate_npu": "path, accelerator='ethos-u55-128', *, system=None, memory=None",
     "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None, runtime=None",
     "export": "model, path, *, batch_size='auto', inference_io=None, precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
     "random=None, external_data=None, weights='plain', names=False, prefer='speed', target=None",
     "explain": "model",
+    "fold_batch_norms": "model, keep=()",
     "footprint": "path, *, ram=None, flash=None",
     "full_precision": "model",
     "keep_zeros": "model",
@@ -50,7 +52,7 @@ SIGNATURES = {
     "quantization_error": "x, bits=8, **how",
     "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
     "reestimate_batch_norm=False, rounding='nearest', batch_size=32, size=None, formats=None, input_shapes=None, "
-    "input_dtypes=None",
+    "input_dtypes=None, arithmetic=None",
     "reestimate_batch_norm": "model, data, *, batch_size=32",
     "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",
@@ -62,6 +64,7 @@ SIGNATURES = {
     "shrink": "model",
     "shrink_report": "model",
     "sparsity": "model",
+    "stepwise": "model, frames=1",
     "strip": "model",
     "summary": "model, format=None",
     "sweep": "model, sparsities, data, layers=None, *, test_data=None, epochs=10, batch_size=32, learning_rate=0.002, "

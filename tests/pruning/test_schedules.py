@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -227,6 +228,9 @@ def test_other_bad_arguments_are_refused():
 def test_a_final_sparsity_that_is_never_reached_is_said():
     with pytest.warns(UserWarning, match="last update is at step 200"):
         tfc.PolynomialSparsity(0.0, 0.8, begin_step=0, end_step=250, frequency=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tfc.PolynomialSparsity(0.0, 0.8, 0, 1950).final() == pytest.approx(0.8, abs=5e-5)
 
 
 @pytest.mark.parametrize(

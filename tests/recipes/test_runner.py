@@ -289,12 +289,13 @@ def test_zeros_that_were_there_or_are_left_by_shrink_stay(data, tmp_path):
         {"step": "shrink"},
         FINETUNE,
     )
-    for name, given in (("masks", masks), ("shrunk", shrunk)):
+    pruned = recipe({"step": "prune", "config": 0.5, "layers": "logits"}, FINETUNE)
+    for name, given in (("masks", masks), ("pruned", pruned), ("shrunk", shrunk)):
         plain = tfc.strip(run(given, model, data, folder=tmp_path / name).model)
         kernels = [np.asarray(layer.kernel) for layer in plain.layers if hasattr(layer, "kernel")]
         assert not kernels[0][::2].any()
         assert name == "masks" or kernels[0][1::2].all()  # quantized, small weights are zero
-        assert np.mean(kernels[1] == 0) == (0.5 if name == "masks" else 0)
+        assert np.mean(kernels[1] == 0) == (0 if name == "shrunk" else 0.5)
 
 
 def test_numbers_are_not_distilled(tmp_path):

@@ -112,6 +112,24 @@ def test_an_input_by_its_name_is_taken(model, tmp_path, batched):
     assert compress(model, **{**HOW, "validation": given}, max_drop=8, output_dir=tmp_path, max_seconds=1e-6).ended
 
 
+def test_several_inputs_are_searched_with_a_metric_of_ones_own(tmp_path):
+    inputs = [keras.Input((5,), name="left"), keras.Input((3,), name="right")]
+    joined = keras.layers.Concatenate()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(4, use_bias=False, name="logits")(joined))
+    model.get_layer("logits").set_weights([np.random.default_rng(0).normal(size=(8, 4))])
+
+    def apart(data):
+        return (data[0][:, :5], data[0][:, 5:]), data[1]
+
+    given = {**HOW, "data": apart(DATA), "validation": apart(VALIDATION)}
+    result = compress(model, **given, max_drop=8, metric=lambda y, outputs: outputs.argmax(1) == y, output_dir=tmp_path)
+    assert result.holds
+    assert len(result.artifacts["tflite"].inputs) == 2
+    (left, right), y = apart(LATER)
+    drop = 100 - 100 * tfc.evaluate(result.artifacts["tflite"].path, {"left": left, "right": right}, y).accuracy
+    assert drop <= result.interval[1]
+
+
 def test_time_that_is_over_ends_it(model, tmp_path):
     result = compress(model, **HOW, max_drop=8, output_dir=tmp_path, max_seconds=1e-6)
     assert result.ended == "out of time"

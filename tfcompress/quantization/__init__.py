@@ -1,5 +1,6 @@
 """Quantization: numerics, ranges, placement; calibrated or trained."""
 
+from tfcompress.quantization.graph.batch_norm_folding import fold_batch_norms
 from tfcompress.quantization.numerics.arrays import QuantizationError, dequantize, quantization_error, uniform_quantize
 from tfcompress.quantization.ptq.batch_norm_reestimation import reestimate_batch_norm
 from tfcompress.quantization.ptq.calibration import calibrate
@@ -16,6 +17,7 @@ __all__ = [
     "WeightSpec",
     "calibrate",
     "dequantize",
+    "fold_batch_norms",
     "quantization_error",
     "quantize",
     "reestimate_batch_norm",

@@ -110,15 +110,20 @@ def _check_exports(step: Export, model: keras.Model) -> None:
 
 
 def before_training(recipe: Recipe, place: int, model: keras.Model) -> keras.Model:
-    """Return the model that the training at a place gets: zeros that `shrink` has left without a mask have one.
+    """Return the model that the training at a place gets: zeros without a mask have one, once the recipe prunes.
 
-    Not where a later `prune` finds its own, which leaves layers with a mask alone.
+    Those are zeros that `shrink` has left, and others of layers that no `prune` names. Not where a later `prune` finds
+    its own, which leaves layers with a mask alone; `cluster` and `quantize` keep what they find.
     """
     steps = recipe.steps
-    shrunk = max((at for at in range(place) if isinstance(steps[at], Shrink)), default=None)
-    if shrunk is None or not all(isinstance(one, Prune) for one in steps[shrunk + 1 : place]):
+    if any(isinstance(one, Prune) for one in steps[place:]):
         return model
-    return model if any(isinstance(one, Prune) for one in steps[place:]) else keep_zeros(model)
+    shrunk = max((at for at in range(place) if isinstance(steps[at], Shrink)), default=None)
+    since = steps[0 if shrunk is None else shrunk + 1 : place]
+    prunes = shrunk is not None or any(isinstance(one, Prune) for one in since)
+    if not prunes or any(isinstance(one, Cluster | Quantize) for one in since):
+        return model
+    return keep_zeros(model) if sparsity(model) else model
 
 
 @singledispatch

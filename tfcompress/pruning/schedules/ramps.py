@@ -40,13 +40,14 @@ class _Ramp(Schedule):
         missing = (self.end_step - self.begin_step) % frequency
         if missing and not MADE_AGAIN.get():
             last = self.end_step - missing
-            reached = float(self.sparsity(last))
-            warnings.warn(
-                f"{type(self).__name__}: the last update is at step {last}, where the sparsity is "
-                f"{reached:.4g}, not final_sparsity={self.final_sparsity:.4g}: from begin_step="
-                f"{self.begin_step} to end_step={self.end_step} is no multiple of frequency={frequency}.",
-                stacklevel=3,
-            )
+            reached, wanted = f"{float(self.sparsity(last)):.4g}", f"{self.final_sparsity:.4g}"
+            if reached != wanted:
+                warnings.warn(
+                    f"{type(self).__name__}: the last update is at step {last}, where the sparsity is "
+                    f"{reached}, not final_sparsity={wanted}: from begin_step="
+                    f"{self.begin_step} to end_step={self.end_step} is no multiple of frequency={frequency}.",
+                    stacklevel=3,
+                )
 
     def final(self) -> float:
         """Return the share of zeros after the last update: `final_sparsity`, where it is reached."""

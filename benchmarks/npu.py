@@ -1,0 +1,172 @@
+"""What zeros and few values for each kernel are worth on an NPU, by the estimates of its compiler."""
+
+from __future__ import annotations
+
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+import tfcompress as tfc
+from benchmarks import data
+from benchmarks.files import accuracy, outputs
+from benchmarks.harness import Setting, save, show
+from benchmarks.networks import Fit, fit, trained_resnet8
+
+ACCELERATOR = "ethos-u55-128"
+ZEROS = 0.8
+CLUSTERS = 8
+BANDS, FRAMES = 128, 5
+SAMPLES, TESTED = 20_000, 4_000
+IMAGES = 512
+"""To calibrate with."""
+
+Judge = Callable[[pathlib.Path], dict[str, str]]
+
+
+def sounds(count: int, seed: int) -> np.ndarray:
+    """Return log spectra of machines: 5 frames of 128 bands, harmonics that move a little, and noise.
+
+    Args:
+        count: how many.
+        seed: of all that is random.
+
+    Returns:
+        Shape (count, 640), float32, not normalized.
+    """
+    random = np.random.default_rng(seed)
+    kind, load = random.integers(0, 4, count), random.uniform(0.3, 1, count)[:, None, None]
+    pitch = np.array([6.0, 9.0, 13.0, 17.0])[kind][:, None, None] * (1 + 0.15 * (load - 0.6))
+    band, frame = np.arange(BANDS)[None, None], np.arange(FRAMES)[None, :, None]
+    phase = random.uniform(0, 2 * np.pi, count)[:, None, None]
+    power = np.full((count, FRAMES, BANDS), 0.02)
+    for harmonic in range(1, 7):
+        centre = pitch * harmonic * (1 + 0.004 * np.sin(phase + frame * 1.1))
+        swing = np.sin(phase * harmonic + frame * (0.5 + 0.3 * kind[:, None, None]))
+        loud = load**harmonic * (1 + 0.3 * swing) / harmonic
+        power += loud * np.exp(-(((band - centre) / (1.2 + 0.2 * harmonic)) ** 2))
+    noisy = power * random.gamma(50.0, 0.02, power.shape)
+    return np.log10(noisy + 1e-3).reshape(count, FRAMES * BANDS).astype(np.float32)
+
+
+def autoencoder() -> keras.Model:
+    """Return the dense autoencoder of MLPerf Tiny: 640, four of 128, 8, four of 128, 640."""
+    x = inputs = keras.Input((FRAMES * BANDS,))
+    for width in (128, 128, 128, 128, 8, 128, 128, 128, 128):
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(layers.Dense(width)(x)))
+    return keras.Model(inputs, layers.Dense(FRAMES * BANDS)(x))
+
+
+def _trained(model: keras.Model, x: np.ndarray, epochs: int, rate: float) -> keras.Model:
+    """Train a model to return what it is given."""
+    steps = epochs * len(x) // 128
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps)), "mse")
+    model.fit(x, x, batch_size=128, epochs=epochs, verbose=0)
+    return model
+
+
+def _pruned(model: keras.Model, steps: int) -> keras.Model:
+    return tfc.prune(model, tfc.PruneConfig(tfc.PolynomialSparsity(0.0, ZEROS, 0, steps)))
+
+
+def _quantized(model: keras.Model, config: str, x: np.ndarray) -> keras.Model:
+    quantized = tfc.quantize(model, config)
+    tfc.calibrate(quantized, x)  # all in integers, also outputs whose channels differ much
+    return quantized
+
+
+def _row(network: str, way: str, model: keras.Model, path: pathlib.Path, judge: Judge) -> dict[str, Any]:
+    artifact = tfc.export(model, path, inference_io="int8", overwrite=True)
+    found = tfc.estimate_npu(artifact, ACCELERATOR)
+    row: dict[str, Any] = {"network": network, "weights": way, "file bytes": artifact.nbytes}
+    row |= {"zipped bytes": len(zlib.compress(path.read_bytes(), 9)), "flash bytes": found.flash}
+    row |= {"SRAM bytes": found.sram, "ms": round(found.milliseconds, 4), "on processor": len(found.on_processor)}
+    return {**row, **judge(path)}
+
+
+def _beside_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    first = rows[0]
+    for row in rows:
+        row["flash less"] = f"{first['flash bytes'] / row['flash bytes']:.2f}x"
+        row["time less"] = f"{first['ms'] / row['ms']:.2f}x"
+    return rows
+
+
+def of_autoencoder(setting: Setting) -> list[dict[str, Any]]:
+    """Return rows: int8; zeros; zeros and few values, one scale for each kernel or one for each channel."""
+    keras.utils.set_random_seed(0)
+    train, test = sounds(SAMPLES, 0), sounds(TESTED, 1)
+    mean, deviation = train.mean(0), train.std(0)
+    x, tested = (train - mean) / deviation, (test - mean) / deviation
+
+    def judge(path: pathlib.Path) -> dict[str, str]:
+        return {"quality": f"error {float(np.mean((outputs(path, tested) - tested) ** 2)):.4f}"}
+
+    model = _trained(autoencoder(), x, 20, 2e-3)
+    pruned = tfc.strip(_trained(_pruned(model, 6 * len(x) // 128), x, 10, 1e-3))
+    few = _trained(tfc.cluster(tfc.fold_batch_norms(pruned), tfc.ClusterConfig(CLUSTERS, "kmeans")), x, 6, 5e-4)
+    ways = {
+        "int8": (model, "int8"),
+        "80 % zeros": (pruned, "int8"),
+        "80 % zeros, one scale": (pruned, "int8_per_tensor"),
+        "80 % zeros, 8 values, one scale": (few, "int8_per_tensor"),
+        "80 % zeros, 8 values": (few, "int8"),
+    }
+    return _beside_first(
+        [
+            _row("autoencoder", way, _quantized(one, config, x[:IMAGES]), setting.cache / "npu.tflite", judge)
+            for way, (one, config) in ways.items()
+        ]
+    )
+
+
+def of_resnet8(setting: Setting) -> list[dict[str, Any]]:
+    """Return rows: int8; zeros; zeros and few values."""
+    train, (images, labels) = data.cifar10(setting.data)
+    x, calibration = images.astype(np.float32), train[0][:IMAGES].astype(np.float32)
+    kept = setting.cache / "npu_resnet8"
+    kept.mkdir(parents=True, exist_ok=True)
+
+    def judge(path: pathlib.Path) -> dict[str, str]:
+        return {"quality": f"accuracy {accuracy(outputs(path, x), labels):.2f} %"}
+
+    def once(name: str, make: Callable[[], keras.Model]) -> keras.Model:
+        path = kept / f"{name}.keras"
+        if not path.exists():
+            tfc.save(make(), path)
+        made = keras.models.load_model(path, compile=False)
+        assert isinstance(made, keras.Model)
+        return made
+
+    def trained(model: keras.Model, epochs: int, rate: float) -> keras.Model:
+        fit(Fit(epochs, rate, seed=0, augment=True), keras, model, train)
+        return tfc.strip(model)
+
+    model = trained_resnet8(setting.data)
+    steps = Fit(1, 0.0, seed=0).steps(train)
+    pruned = once("pruned", lambda: trained(_pruned(model, 5 * steps), 8, 1e-3))
+    config = tfc.ClusterConfig(CLUSTERS, "kmeans")
+    few = once("few", lambda: trained(tfc.cluster(tfc.fold_batch_norms(pruned), config), 4, 3e-4))
+    ways = {
+        "int8": (model, "int8"),
+        "80 % zeros": (pruned, "int8"),
+        "80 % zeros, 8 values, one scale": (few, "int8_per_tensor"),
+    }
+    return _beside_first(
+        [
+            _row("ResNet-8", way, _quantized(one, how, calibration), setting.cache / "npu.tflite", judge)
+            for way, (one, how) in ways.items()
+        ]
+    )
+
+
+def npu(setting: Setting) -> None:
+    """Estimate, print and save."""
+    setting.cache.mkdir(parents=True, exist_ok=True)
+    rows = [*of_autoencoder(setting), *of_resnet8(setting)]
+    show(f"On an {ACCELERATOR}, as Vela estimates", rows)
+    save("small_npu", rows, setting.command)
