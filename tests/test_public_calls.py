@@ -52,7 +52,7 @@ SIGNATURES = {
     "quantization_error": "x, bits=8, **how",
     "quantize": "model, config='int8', data=None, layers=None, *, equalize=False, correct_bias=False, "
     "reestimate_batch_norm=False, rounding='nearest', batch_size=32, size=None, formats=None, input_shapes=None, "
-    "input_dtypes=None, arithmetic=None",
+    "input_dtypes=None, arithmetic=None, target=None",
     "reestimate_batch_norm": "model, data, *, batch_size=32",
     "register_layer": "cls=None, *, like=None, traits=None",
     "save": "model, path, *, overwrite=False",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,8 @@ from tfcompress.quantization.ptq.rounding_methods import Rounding, rounding_of
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer
+from tfcompress.targets import Target
+from tfcompress.targets import get as get_target
 
 
 @accepts_old_calls(names={"calibration_data": "data"})
@@ -76,6 +79,7 @@ def quantize(
     input_shapes: Any = None,
     input_dtypes: Any = None,
     arithmetic: str | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
 ) -> keras.Model:
     """Return a model like `model` that computes as its quantized file will.
 
@@ -116,6 +120,9 @@ def quantize(
         arithmetic: Whose rounding inference has, to the last bit, between activations of 8 bits: "xnnpack", LiteRT's
             kernels on processors; "reference", TFLite Micro's; "onnxruntime"; `None`: as the config's
             `ActivationSpec` says, "xnnpack" by itself. Training is the same for all.
+        target: What the file is for, as `tfc.export` takes it: its arithmetic is that of inference unless `arithmetic`
+            says another; and for one whose files take integers, such as "microcontroller", nothing is kept float for
+            channels that differ too much in size: a warning says what they lose.
 
     Returns:
         A functional model with the same names of inputs and outputs, not compiled. Low-rank additions to weights
@@ -140,6 +147,9 @@ def quantize(
     options = {"equalize": equalize, "correct_bias": correct_bias, "reestimate_batch_norm": reestimate_batch_norm}
     check_flags(**options)
     check_batch_size(batch_size)
+    machine = None if target is None else get_target(target)
+    if arithmetic is None and machine is not None:
+        arithmetic = machine.arithmetic
     if arithmetic is not None:
         check_arithmetic(arithmetic)
     method = rounding_of(rounding)
@@ -158,6 +168,7 @@ def quantize(
     data = again(data)
     with place_of(model), inputs_given(shapes_of(model, data)):
         how = {"equalize": equalize, "keep_reference": correct_bias or method is not None}
+        how["integers_only"] = machine is not None and (machine.integers_only or machine.integer_io != "float32")
         flat = opened(model)
         merge_lora(flat.layers)
         check_finite(flat.layers)
@@ -193,6 +204,7 @@ def _quantized(
     *,
     equalize: bool,
     keep_reference: bool,
+    integers_only: bool,
 ) -> tuple[keras.Model, keras.Model | None]:
     """Return the model with quantizers whose ranges are still to be found, and the float model if it is kept."""
     kernels = {layer.name for layer in flat.layers if kernel_positions(layer)}
@@ -224,7 +236,9 @@ def _quantized(
     lowered, included = keep_computed(lower(flat, includes), precisions, includes)
     apart: frozenset[str] = frozenset()
     if precisions.static:
-        lowered, included, apart = resolve_imbalance(lowered, precisions, included, data, batch_size)
+        lowered, included, apart = resolve_imbalance(
+            lowered, precisions, included, data, batch_size, integers_only=integers_only
+        )
     elif data is not None and not precisions.common.float16:
         warn_of_raw(lowered, precisions, included, data, batch_size)
     check_blocks(lowered, precisions, included)

@@ -275,3 +275,21 @@ def test_recipes_without_ranges_say_it_where_there_is_data(recipe, said):
         tfc.quantize(network(normalization(x)), recipe, data=x)
     told = [str(each.message) for each in caught if "Channels of 'table' differ" in str(each.message)]
     assert len(told) == bool(said) and all(said in each and "layers=" in each for each in told)
+
+
+def test_for_a_target_of_integers_alone_nothing_stays_float_and_it_is_said_what_is_lost(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(1).normal(size=(256, 4)).astype("float32")
+    parts = [L.Dense(8, activation="relu", name="hidden"), L.Dense(3, name="out")]
+    model = keras.Sequential([keras.Input((4,)), *parts])
+    model.layers[-1].kernel.assign(np.asarray(model.layers[-1].kernel) * [1, 1, 5000])
+    with pytest.warns(UserWarning, match="'out' stays float"):
+        usual = tfc.quantize(model, "int8", x)
+    with pytest.warns(UserWarning, match="since the target takes integers alone: scale what goes in") as said:
+        whole = tfc.quantize(model, "int8", x, target="microcontroller")
+    assert not any("stays float" in str(one.message) for one in said)
+    kinds = [{one.arithmetic for one in tfc.plan_export(each, "tflite").operators} for each in (usual, whole)]
+    assert kinds == [{"integer", "float"}, {"integer"}]
+    artifact = tfc.export(whole, tmp_path / "whole.tflite", inference_io="int8", require_integer=True)
+    assert not artifact.operators.floats
+    assert {quantizer.spec.arithmetic for quantizer in activation_quantizers(whole)} == {"reference"}

@@ -35,7 +35,8 @@ def no_grid(what: str, name: str, inference_io: str) -> ValueError:
     """Return the error for an "input" or "output" that is to be integer and is computed in float."""
     return ValueError(
         f"Expected inference_io='float32': an {what} of the model is computed in float. Received: "
-        f"inference_io={inference_io!r}, {what} {name!r}. Quantize that layer too, or keep float32."
+        f"inference_io={inference_io!r}, {what} {name!r}. Quantize that layer too (target='microcontroller' "
+        "of tfcompress.quantize keeps none float for what its channels lose), or keep float32."
     )
 
 

@@ -53,7 +53,13 @@ ROUNDS = 8
 
 
 def resolve_imbalance(
-    lowered: FlatGraph, precisions: LayerPrecisions, includes: Includes, data: Any, batch_size: int
+    lowered: FlatGraph,
+    precisions: LayerPrecisions,
+    includes: Includes,
+    data: Any,
+    batch_size: int,
+    *,
+    integers_only: bool = False,
 ) -> tuple[FlatGraph, Includes, frozenset[str]]:
     """Keep float, or move, what would lose channels to a common scale, with a warning for each tensor.
 
@@ -63,6 +69,7 @@ def resolve_imbalance(
         includes: Which layers are quantized.
         data: For calibration; `None`: what the statistics of normalizations at the inputs say is all that is known.
         batch_size: Samples in a batch, where `data` holds arrays.
+        integers_only: Whether nothing may be kept float: a warning says what loses channels then.
 
     Returns:
         The graph, which of its layers are quantized, and behind which calls that only move values, by the names of
@@ -76,9 +83,9 @@ def resolve_imbalance(
 
     for _ in range(ROUNDS):
         detector = _Detector(lowered, precisions, still, apart)
-        changes = detector.find(data, batch_size)
+        changes = detector.find(data, batch_size, integers_only)
         if not changes.kept and not changes.moved and changes.apart <= apart:
-            for note in changes.notes:
+            for note in [*changes.notes, *(changes.remarks if integers_only else ())]:
                 warnings.warn(note, stacklevel=5)
             break
         apart |= changes.apart
@@ -91,7 +98,7 @@ def resolve_imbalance(
                 f"stay float. {changes.remarks[-1]} Scale inputs and outputs outside of the model, or take "
                 "config='int8_weights'."
             )
-        for remark in changes.remarks:
+        for remark in () if integers_only else changes.remarks:
             warnings.warn(remark, stacklevel=5)
         lowered = apply_changes(changes, lowered, detector.placement)
     return lowered, still, frozenset(apart)
@@ -105,8 +112,8 @@ def lost_on(
 
 
 class _Detector(PlacedGraph):
-    def find(self, data: Any, batch_size: int) -> GraphChanges:
-        changes = GraphChanges()
+    def find(self, data: Any, batch_size: int, integers_only: bool = False) -> GraphChanges:
+        changes = GraphChanges(integers_only=integers_only)
         first_calls = [call for call in self.graph if self.is_first_call(call)]
         concatenations = [call for call in self.graph if self.kind(call) == CONCATENATE]
         sums = [call for call in self.graph if may_mask(call, self.kind) and self.way(call) is not None]
@@ -152,7 +159,7 @@ class _Detector(PlacedGraph):
 
     def keep_mask(self, call: Call, changes: GraphChanges) -> None:
         floats = [*(one for x in call.inputs for one in self.scaling(x)), call, *(self.way(call) or ())]
-        changes.kept.update((one, f"'{call.operation.name}' adds a mask to scores") for one in floats)
+        changes.keep(floats, f"'{call.operation.name}' adds a mask to scores")
         about = f"{call.operation.name!r} adds to scores a mask that is much larger: one scale rounds them all alike."
         changes.say(about, f"{joined_names(floats)} stays float, and what is masked widens no range.")
 
@@ -197,11 +204,11 @@ class _Detector(PlacedGraph):
             else lost
         )
         if not lost.any() and rows.any():
-            changes.kept.update((one, reason(name)) for one in chain)
+            changes.keep(chain, reason(name))
             changes.say(said_of_rows(name, call.operation.name, rows), f"{joined_names(chain)} stays float.")
         if not lost.any():
             return
-        changes.kept.update((one, reason(name)) for one in chain)
+        changes.keep(chain, reason(name))
         changes.say(said(name, spread, lost), f"{joined_names(chain)} stays float, and what it makes is quantized.")
 
     # Concatenations.
@@ -230,10 +237,10 @@ class _Detector(PlacedGraph):
         only = self.graph.readers(call.outputs[0])
         if not is_output and joined and len(only) == 1 and only == affected and self.movable(call, only[0]):
             changes.moved[only[0]] = call
-            changes.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.")
+            changes.say(about, f"{only[0].operation.name!r} goes onto its branches, each quantized by itself.", False)
             return
         floats = [call, *cuts, *affected]
-        changes.kept.update((each, reason(name)) for one in floats for each in self.chain(one))
+        changes.keep((each for one in floats for each in self.chain(one)), reason(name))
         changes.say(about, f"{joined_names(floats)} stays float.")
 
     def movable(self, concatenation: Call, call: Call) -> bool:
@@ -288,8 +295,8 @@ class _Detector(PlacedGraph):
         if apart:
             changes.apart.update(one.operation.name for one in readers if parts_of(one))
         name = tensor_name(x)
-        changes.kept.update((one, reason(name)) for one in kept)
+        changes.keep(kept, reason(name))
         done = [f"{joined_names(kept)} stays float"] if kept else []
         done += ["each part that is taken of it is quantized by itself"] if apart else []
         words = ", and ".join(done)
-        changes.say(said(name, spread, lost), f"{words[:1].upper()}{words[1:]}.")
+        changes.say(said(name, spread, lost), f"{words[:1].upper()}{words[1:]}.", bool(kept) and not apart)

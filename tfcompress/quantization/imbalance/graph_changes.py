@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras import layers as L
@@ -14,6 +14,11 @@ from tfcompress.quantization.graph.channel_slices import layer_of, sliced, tenso
 from tfcompress.quantization.graph.float_layers import KeptFloat
 from tfcompress.quantization.graph.op_policies import KERNEL
 from tfcompress.quantization.graph.placement import Placement
+
+WHOLE = (
+    "It is quantized all the same, since the target takes integers alone: scale what goes in and out outside of "
+    "the model, or take config='int16x8'."
+)
 
 
 @dataclasses.dataclass
@@ -27,6 +32,7 @@ class GraphChanges:
         remarks: What a reader should know, a sentence for each tensor.
         notes: The same of what is left as it is.
         found: What is wrong, the first part of each remark.
+        integers_only: Whether no call may be kept in float.
     """
 
     kept: dict[Call, str] = dataclasses.field(default_factory=dict)
@@ -35,11 +41,17 @@ class GraphChanges:
     remarks: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     found: list[str] = dataclasses.field(default_factory=list)
+    integers_only: bool = False
 
-    def say(self, about: str, done: str) -> None:
-        """Note what is wrong, and what is done."""
+    def keep(self, calls: Iterable[Call], why: str) -> None:
+        """Let calls compute in float, where any may."""
+        if not self.integers_only:
+            self.kept.update((call, why) for call in calls)
+
+    def say(self, about: str, done: str, floats: bool = True) -> None:
+        """Note what is wrong, and what is done; `floats`: that is to compute in float."""
         self.found.append(about)
-        self.remarks.append(f"{about} {done}")
+        self.remarks.append(f"{about} {WHOLE if floats and self.integers_only else done}")
 
 
 def apply_changes(changes: GraphChanges, lowered: FlatGraph, placement: Placement) -> FlatGraph:
