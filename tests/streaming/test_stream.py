@@ -54,3 +54,21 @@ def test_a_file_without_states_is_refused(whole: keras.Model, tmp_path: pathlib.
         tfc.Stream(path)
     with pytest.raises(ValueError, match="samples=1"):
         tfc.Stream(tfc.export(tfc.stepwise(whole).model, tmp_path / "one.tflite", verify=False).path, samples=2)
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_integer_states_begin_with_their_zero_points(tmp_path: pathlib.Path, suffix: str) -> None:
+    parts = [layers.Conv1D(4, 3, padding="causal", activation="relu"), layers.Conv1D(2, 3, padding="causal")]
+    data = RANDOM.normal(size=(16, 12, 3)).astype("float32") + 1.5
+    quantized = tfc.quantize(keras.Sequential([keras.Input((None, 3)), *parts]), "int8", data=data)
+    step = tfc.stepwise(quantized)
+    artifact = tfc.export(step.model, tmp_path / f"step.{suffix}", inference_io="int8", batch_size=1)
+    assert any(artifact.inputs[name].zero_point for name in step.states)
+    stream, x = tfc.Stream(artifact.path), data[:1]
+    made = np.concatenate(list(stream.steps(x)), axis=1)
+    (name,) = step.delay
+    info = artifact.outputs[name]
+    assert made.dtype == np.float32 and info.scale is not None
+    np.testing.assert_allclose(made, quantized(x), atol=1.01 * info.scale)
+    stream.reset()
+    assert stream(np.zeros((1, 1, 3), "int8")).dtype == np.int8

@@ -79,17 +79,34 @@ def predict(runner: Runner, x: Any) -> Any:
     grids = io_grids(runner)
     if not grids:
         return runner.predict(x)
-    named = {name: np.asarray(value) for name, value in by_name(x, runner.input_specs).items()}
-    quantized = [name for name in named if name in grids]
-    real = [name for name in quantized if named[name].dtype != runner.input_specs[name].dtype]
-    for name in real:
-        named[name] = quantize(name, named[name], *grids[name], runner.input_specs[name].dtype)
+    named, real = as_integers(by_name(x, runner.input_specs), runner.input_specs, grids)
     outputs = runner.predict(named)
-    if quantized and not real:
+    if not real:
         return outputs
     if isinstance(outputs, Mapping):
-        return {name: _real(value, grids.get(name)) for name, value in outputs.items()}
-    return _real(outputs, grids.get(runner.output_names[0]))
+        return {name: real_values(value, grids.get(name)) for name, value in outputs.items()}
+    return real_values(outputs, grids.get(runner.output_names[0]))
+
+
+def as_integers(
+    named: Mapping[str, Any], specs: Mapping[str, TensorInfo], grids: Mapping[str, tuple[float, int]]
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Return inputs with the integers that stand for them where a file takes integers, and what outputs are to be.
+
+    Args:
+        named: {input name: values}; for a quantized input values of its own integer dtype stay as they are.
+        specs: of these inputs.
+        grids: as `io_grids` returns them.
+
+    Returns:
+        The inputs, and whether outputs are to be real values: `False` where all quantized inputs were integers.
+    """
+    found = {name: np.asarray(value) for name, value in named.items()}
+    quantized = [name for name in found if name in grids]
+    real = [name for name in quantized if found[name].dtype != specs[name].dtype]
+    for name in real:
+        found[name] = quantize(name, found[name], *grids[name], specs[name].dtype)
+    return found, bool(real) or not quantized
 
 
 def held(runner: Runner, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -102,7 +119,7 @@ def held(runner: Runner, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     grids = io_grids(runner)
     dtypes = {name: runner.input_specs[name].dtype for name in inputs if name in grids}
     return {
-        name: _real(quantize(name, value, *grids[name], dtypes[name]), grids[name]) if name in dtypes else value
+        name: real_values(quantize(name, value, *grids[name], dtypes[name]), grids[name]) if name in dtypes else value
         for name, value in inputs.items()
     }
 
@@ -123,7 +140,12 @@ def quantize(name: str, values: np.ndarray, scale: float, zero_point: int, dtype
     return np.clip(integers, limits.min, limits.max).astype(dtype)
 
 
-def _real(values: np.ndarray, grid: tuple[float, int] | None) -> np.ndarray:
+def real_values(values: np.ndarray, grid: tuple[float, int] | None) -> np.ndarray:
+    """Return the real values that integers of a scale and zero point stand for; `None`: these are values already.
+
+    >>> real_values(np.array([-15, 3, 5], np.int8), (0.5, 3))
+    array([-9.,  0.,  1.], dtype=float32)
+    """
     if grid is None:
         return values
     return (values.astype(np.int32) - grid[1]).astype(np.float32) * np.float32(grid[0])

@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.data.named_inputs import TensorInfo, fit_inputs
+from tfcompress.data.array_checks import numbers_of
+from tfcompress.data.named_inputs import TensorInfo, by_name, fit_inputs
+from tfcompress.runtime.integer_io import as_integers, io_grids, quantize, real_values
 from tfcompress.runtime.opening import open_runner
 from tfcompress.streaming.states import new_state
 from tfcompress.streaming.step_model import StepModel
@@ -20,6 +22,9 @@ Arrays = dict[str, np.ndarray]
 
 class Stream:
     """Runs a step model, or a file of one, over a signal that comes in pieces.
+
+    A file of integer inputs takes real values, and gives real values back; its states stay integers, and begin with
+    the zero point of each.
 
     Args:
         step: what `tfcompress.stepwise` returned, or the path of a `.tflite` or `.onnx` file that was exported of its
@@ -42,11 +47,13 @@ class Stream:
 
     def __init__(self, step: StepModel | str | os.PathLike[str], samples: int = 1, threads: int = 1):
         self._run: Callable[[Arrays], Mapping[str, Any]]
+        self._grids: dict[str, tuple[float, int]] = {}
         if isinstance(step, StepModel):
             specs = {name: TensorInfo(tuple(x.shape), x.dtype) for name, x in step.model.input.items()}
             self._run, outputs = _runs(step.model), tuple(step.model.output)
         else:
             runner = open_runner(step, threads)
+            self._grids = io_grids(runner)
             specs, outputs, self._run = runner.input_specs, runner.output_names, runner.run
         self.states = {name: new_state(name) for name in specs if "state" in name and new_state(name) in outputs}
         if not self.states:
@@ -60,7 +67,11 @@ class Stream:
         if sizes:
             raise ValueError(f"Expected samples={sizes.pop()}, as many as the file takes. Received: samples={samples}.")
         self._zeros = {
-            name: np.zeros([samples, *specs[name].shape[1:]], specs[name].dtype)  # type: ignore[list-item]
+            name: np.full(
+                [samples, *specs[name].shape[1:]],  # type: ignore[list-item]
+                self._grids[name][1] if name in self._grids else 0,
+                specs[name].dtype,
+            )
             for name in self.states
         }
         self.reset()
@@ -79,15 +90,27 @@ class Stream:
 
         Args:
             frames: shape (samples, frames of a step, ...): an array, or a list or dict of them where there are several
-                inputs.
+                inputs. For a quantized input integers of its own dtype go in as they are, others are quantized.
 
         Returns:
-            An array, or {output name: array} where there are several outputs.
+            An array, or {output name: array} where there are several outputs; quantized ones are dequantized, except
+            where all quantized inputs were given as integers.
         """
-        made = self._run({**fit_inputs(frames, self.specs, finite=True), **self._values})
-        self._values = {name: np.asarray(made[new]) for name, new in self.states.items()}
+        named = {name: numbers_of(value, f"input {name!r}") for name, value in by_name(frames, self.specs).items()}
+        named, real = as_integers(named, self.specs, self._grids)
+        made = self._run({**fit_inputs(named, self.specs), **self._values})
+        self._values = {name: self._carried(name, np.asarray(made[new])) for name, new in self.states.items()}
         found = {name: np.asarray(made[name]) for name in self.outputs}
+        if real:
+            found = {name: real_values(value, self._grids.get(name)) for name, value in found.items()}
         return next(iter(found.values())) if len(found) == 1 else found
+
+    def _carried(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Return a new state as the next step takes it: on the grid of the input, where that is another one."""
+        old, new = self._grids.get(name), self._grids.get(self.states[name])
+        if old is None or new is None or old == new:
+            return value
+        return quantize(name, real_values(value, new), *old, self._zeros[name].dtype.name)
 
     def steps(self, signal: np.ndarray) -> Iterator[Any]:
         """Yield what each step gives for a whole signal of one input; frames at its end that fill no step are left.
