@@ -13,6 +13,7 @@ from tests.once import once
 from tfcompress.runtime import tflm_process, tflm_runner
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import RuntimeRefusal
+from tfcompress.runtime.tflm_worker import MOST, Worker
 
 pytest.importorskip("tflite_micro")
 
@@ -83,6 +84,32 @@ def test_a_process_that_dies_is_an_error_of_the_file(path):
     for how in ("SIGKILL", "its process has ended"):
         with pytest.raises(RuntimeRefusal, match=how):
             runner.predict(X[:1].astype("int8"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_an_answer_that_was_not_waited_for_is_not_that_of_the_next_run(path, monkeypatch, error):
+    runner = open_runner(path, runtime="tflm")
+    process = runner._process._process
+
+    def interrupted(stream):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tflm_process, "receive", interrupted)
+        with pytest.raises((error, RuntimeRefusal)):
+            runner.predict(X[:1].astype("int8"))
+    assert process.poll() is not None
+    with pytest.raises(RuntimeRefusal, match="its process has ended"):
+        runner.predict(X[:1].astype("int8"))
+
+
+def test_a_file_that_fits_nowhere_is_not_tried_for_ever(monkeypatch):
+    tried = []
+    worker = Worker()
+    monkeypatch.setattr(worker, "_fits", lambda arena, arrays: tried.append(arena))
+    with pytest.raises(MemoryError, match=r"2,147,483,632 bytes, the largest"):
+        worker.least({"arena": 1000}, [])
+    assert tried[-1] == MOST
 
 
 def test_the_process_ends_with_the_runner(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -20,6 +21,8 @@ from tfcompress.runtime.tflm_worker import receive, send
 
 WORKER = pathlib.Path(__file__).with_name("tflm_worker.py")
 PACKAGE = "tflite_micro"
+SECONDS = 10
+"""That a process is given to end, once it reads and writes no more or was killed."""
 
 
 class TFLMError(RuntimeError):
@@ -65,7 +68,7 @@ class TFLMProcess:
         """Let the process do something; return its answer.
 
         Raises:
-            TFLMError: it couldn't.
+            TFLMError: it couldn't, or it has ended, as it does where this is interrupted.
         """
         message, values, _ = self._asked({"do": do, **what}, arrays)
         return message, values
@@ -89,8 +92,11 @@ class TFLMProcess:
                 assert self._process.stdin is not None and self._process.stdout is not None
                 send(self._process.stdin, request, list(arrays))
                 answer = receive(self._process.stdout)
-            except OSError:  # it reads or writes no more
+            except ConnectionError:  # it reads or writes no more
                 answer = None
+            except BaseException:  # its answer would be taken for that to the next request
+                self.close()
+                raise
             ended = "" if answer is not None else self._how_it_ended()
             size = os.fstat(self._printed.fileno()).st_size
             text = os.pread(self._printed.fileno(), size - before, before).decode(errors="replace")
@@ -103,7 +109,10 @@ class TFLMProcess:
         return message, values, text
 
     def _how_it_ended(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its process answers no more"
         return f"its process ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
 
@@ -117,12 +126,11 @@ def lines(text: str) -> list[str]:
 
 
 def _end(process: subprocess.Popen[bytes], printed: Any) -> None:
+    process.kill()  # first: what it hasn't read is then of no use, and isn't waited for
     for stream in (process.stdin, process.stdout):
-        try:
-            if stream is not None:
+        if stream is not None:
+            with contextlib.suppress(OSError):
                 stream.close()
-        except OSError:  # what it hasn't read is of no use any more
-            pass
-    process.kill()
-    process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS)
     printed.close()

@@ -13,8 +13,9 @@ from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.runner import Runner, RuntimeRefusal, refusals
 from tfcompress.runtime.tflm_process import TFLMError, TFLMProcess
+from tfcompress.runtime.tflm_worker import MOST
 
-ARENAS = (2**28, 2**31 - 16)
+ARENAS = (2**28, MOST)
 """Bytes: memory is taken only as far as it is used, so the first is as good as a small one; the second is the most."""
 
 MISSING = "Didn't find op"

@@ -14,6 +14,9 @@ from typing import IO, Any
 
 import numpy as np
 
+MOST = 2**31 - 16
+"""Bytes of the largest arena: TFLite Micro counts them in signed 32 bits."""
+
 
 def send(stream: IO[bytes], message: dict[str, Any], arrays: list[np.ndarray]) -> None:
     """Write a message and the arrays that belong to it."""
@@ -32,7 +35,10 @@ def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]] | None
     message = json.loads(line)
     arrays = []
     for dtype, shape in message["arrays"]:
-        content = stream.read(np.dtype(dtype).itemsize * math.prod(shape))
+        nbytes = np.dtype(dtype).itemsize * math.prod(shape)
+        content = stream.read(nbytes)
+        if len(content) < nbytes:
+            return None
         arrays.append(np.frombuffer(content, dtype).reshape(shape))
     return message, arrays
 
@@ -76,7 +82,9 @@ class Worker:
         """Find the smallest arena, of at least some bytes, in which the file is loaded and run."""
         low, high = message["arena"] - 1, message["arena"]
         while not self._fits(high, arrays):
-            low, high = high, 2 * high + 1024
+            if high >= MOST:
+                raise MemoryError(f"the file isn't run in an arena of {MOST:,} bytes, the largest")
+            low, high = high, min(2 * high + 1024, MOST)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self._fits(middle, arrays) else (middle, high)
