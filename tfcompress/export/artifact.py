@@ -9,7 +9,7 @@ from typing import Any
 
 from tfcompress.core.atomic_files import check_target
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.export.c_array import described, write_c_array
+from tfcompress.export.c_array import described, is_c_name, write_c_array
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.export_plan import ExportPlan
@@ -160,10 +160,10 @@ class Artifact:
         target = check_target(path, ".cc", overwrite)
         check_target(target.with_suffix(".h"), ".h", overwrite)
         called = re.sub(r"\W", "_", target.stem) if name is None else name
-        if not isinstance(called, str) or not re.fullmatch(r"[A-Za-z_]\w*", called, re.ASCII):
+        if not is_c_name(called):
             raise ValueError(
-                f"Expected `name` to be a name of C: letters, digits and underscores. Received: name={called!r}. Give "
-                "another."
+                "Expected `name` to be a name of C: letters, digits and underscores, and no word of the language. "
+                f"Received: name={called!r}. Give another."
             )
         kinds = self.operators.kinds if self.operators else {}
         notes = [*described("input", self.inputs), *described("output", self.outputs)]
