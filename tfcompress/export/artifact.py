@@ -20,6 +20,7 @@ from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.external_data import external_files
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import Runner
+from tfcompress.runtime.tflm_runner import TFLMRunner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Artifact:
         weights: of a file that was exported with coded weights: how each is stored, and in how many bytes.
         arena: of a file that was proved in TFLite Micro: the RAM that it needs to be run.
         runtime: that runs it, as `tfc.evaluate` names it: of a target, what proved it; None: that of the format.
+        accelerator: of a file for a target with an NPU: which (see `tfcompress.estimate_npu`).
         tensor_names: what the file's inner tensors are called, where the file itself doesn't say it, by their places.
     """
 
@@ -62,6 +64,7 @@ class Artifact:
     weights: tuple[CodedWeight, ...] = ()
     arena: Arena | None = None
     runtime: str | None = None
+    accelerator: str | None = None
     tensor_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
@@ -105,6 +108,7 @@ class Artifact:
         data = tuple(external_files(file)) if runner.format == "onnx" else ()
         size = sum(each.stat().st_size for each in (file, *data))
         how: dict[str, Any] = {"operators": arithmetic.counted(), "data_files": data}
+        how |= {"runtime": "tflm"} if isinstance(runner, TFLMRunner) else {}
         return cls(file, runner.format, arithmetic.precision, size, *specs, **how)
 
     def predict(self, x: Any) -> Any:

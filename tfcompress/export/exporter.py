@@ -21,10 +21,11 @@ from tfcompress.export.coded_file import AUTO as AUTO_WEIGHTS
 from tfcompress.export.coded_file import CODED, PLAIN, as_coded, check_coded, code_weights, summary
 from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.for_target import Asked, settled
+from tfcompress.export.for_target import Asked, check_widths, settled
 from tfcompress.export.for_target import check_operators as check_target_operators
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs, whole_inputs
 from tfcompress.export.micro_program import Program, check_ends, program_of
+from tfcompress.export.onnx.weights.choice import WIDTHS
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
@@ -218,10 +219,14 @@ def export(
     check_operators(traced)
     check_ends(program, {**traced.inputs, **traced.outputs})
 
-    options: dict[str, Any] = {"inference_io": numbers_io}
-    options |= {"opset": int(opset), "packed": weights == AUTO_WEIGHTS} if kind == "onnx" else {"prefer": asked.prefer}
     how: dict[str, Any] = {"data": given, "external_data": external_data, "names": names, "limit": LARGEST_FILE}
     how |= _for_target(machine, kind)
+    options: dict[str, Any] = {"inference_io": numbers_io}
+    options |= (
+        {"opset": int(opset), "packed": weights == AUTO_WEIGHTS and 4 in how["bits"]}
+        if kind == "onnx"
+        else {"prefer": asked.prefer}
+    )
     conversion = Conversion(model, traced, kind, deployment, precision, options, **how)
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if asked.sparse and kind == "onnx" else ()
     with draft(final, replacing=old_data(final) if program is None else program.replaced) as beside:
@@ -254,6 +259,7 @@ def export(
             "plan": plan.with_stored(found.narrow),
             "weights": coded,
             "tensor_names": tensor_names,
+            "accelerator": machine.accelerator if machine is not None else None,
             "runtime": machine.runtimes_of(kind)[-1] if machine is not None else None,
         }
         artifact = _drafted(conversion, beside, final, numbers_io, program, precision=arithmetic.precision, **known)
@@ -283,9 +289,10 @@ def _drafted(
 def _for_target(target: Target | None, kind: str) -> dict[str, Any]:
     """Return how a conversion for a target is made and proved."""
     if target is None:
-        return {}
+        return {"bits": WIDTHS}
     known = target.known_operators
-    return {"runtimes": target.runtimes_of(kind), "known": known.operators if known is not None else ()}
+    operators = known.operators if known is not None else ()
+    return {"bits": target.weight_bits, "runtimes": target.runtimes_of(kind), "known": operators}
 
 
 def _held_against_plan(
@@ -296,6 +303,8 @@ def _held_against_plan(
     plan = made_plan(conversion.model, conversion.kind, conversion.deployment)
     dynamic = is_dynamic(conversion.deployment)
     found = compare(arithmetic, plan, conversion.traced, conversion.kind, dynamic)
+    if target is not None:
+        check_widths(found.narrow, target)
     if target is not None and conversion.kind == "tflite":
         check_target_operators(path, target, plan, conversion.traced)
     if require_integer:
@@ -314,7 +323,12 @@ def _coded(
     if weights == PLAIN or plan.format != "onnx" or not plan.weights:
         return (), ()
     layer_of = layers_by_weight(arithmetic, plan, conversion.traced)
-    how: dict[str, Any] = {"external": conversion.external_data, "limit": conversion.limit, "names": conversion.names}
+    how: dict[str, Any] = {
+        "bits": conversion.bits,
+        "external": conversion.external_data,
+        "limit": conversion.limit,
+        "names": conversion.names,
+    }
     return code_weights(path, arithmetic, layer_of, always=weights == CODED, **how)
 
 
