@@ -17,7 +17,7 @@ import tfcompress as tfc
 from tests.check import ON_TENSORFLOW
 from tests.search import small_search
 from tfcompress.search import attempts, killed_trials, samplers
-from tfcompress.search.front_proof import prove_front
+from tfcompress.search.front_proof import Proofs, prove_front
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.killed_trials import LOCK
 from tfcompress.search.optuna_storage import open_storage
@@ -159,15 +159,10 @@ def test_the_smallest_is_chosen_that_is_shown_to_keep_a_budget_whatever_the_obje
             path.touch()
         said = judgement(drop, "not shown")
         tries.append(Try(str(place), {}, (TriedFile("onnx", path, nbytes, nbytes, ms, said),)))
-    judged = []
-
-    def judge(path, budget):
-        judged.append(path.stem)
-        return judgement(0.2, "holds" if path.stem in "12" else "not shown")
-
-    report = prove_front(SearchReport(tuple(tries), objectives, budget=1.0), judge)
+    judge = Judge({name: judgement(0.2, "holds" if name in "12" else "not shown") for name in "01234"})
+    report = prove_front(SearchReport(tuple(tries), objectives, budget=1.0), judge, Proofs(optuna.create_study()))
     assert report.chosen == {"onnx": 2}
-    assert judged[:3] == ["1", "2", "4"]
+    assert judge.judged[:3] == ["1", "2", "4"]
     assert all(report.tries[place].file("onnx").proof for place in report.front() if place != 3)
     assert [one.outcome for one in report.tries if one.outcome] == [
         "3.onnx lies on another machine: not judged on the rest of validation"
@@ -176,21 +171,34 @@ def test_the_smallest_is_chosen_that_is_shown_to_keep_a_budget_whatever_the_obje
 
 
 def test_a_proof_that_is_interrupted_chooses_what_was_shown_until_then(tmp_path):
-    tries, judged = [], []
+    tries = []
     for place, nbytes in enumerate((900, 800)):
         path = tmp_path / f"{place}.onnx"
         path.touch()
         tries.append(Try(str(place), {}, (TriedFile("onnx", path, nbytes, selection=judgement(place / 10, "holds")),)))
-
-    def judge(path, budget):
-        if judged:
-            raise KeyboardInterrupt
-        judged.append(path)
-        return judgement(0.2, "holds")
-
-    report = prove_front(SearchReport(tuple(tries), budget=1.0), judge)
-    assert (report.chosen, judged) == ({"onnx": 0}, [tmp_path / "0.onnx"])
+    judge, proofs = Judge({"0": judgement(0.2, "holds"), "1": KeyboardInterrupt()}), Proofs(optuna.create_study())
+    report = prove_front(SearchReport(tuple(tries), budget=1.0), judge, proofs)
+    assert (report.chosen, judge.judged) == ({"onnx": 0}, ["0", "1"])
     assert report.ended == "interrupted; the same call goes on with it"
+    judge.said["1"] = judgement(0.9, "not shown")
+    report = prove_front(SearchReport(tuple(tries), budget=1.0), judge, proofs)
+    assert (report.chosen, judge.judged, report.ended) == ({"onnx": 0}, ["0", "1", "1"], "")
+
+
+class Judge:
+    """Says of files what is given, by their names, and keeps in which order it was asked."""
+
+    samples = 4000
+
+    def __init__(self, said):
+        self.said, self.judged = said, []
+
+    def __call__(self, path, budget):
+        self.judged.append(path.stem)
+        said = self.said[path.stem]
+        if isinstance(said, BaseException):
+            raise said
+        return said
 
 
 def test_the_seconds_of_killed_trials_count():

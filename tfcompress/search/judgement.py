@@ -61,6 +61,15 @@ class Judgement:
         least = -100 * math.expm1(math.log(1 - CONFIDENCE) / samples) if self.points else 0.0
         return self.drop + max(half / math.sqrt(samples), least)
 
+    def promises(self, budget: float, samples: int) -> bool:
+        """Return whether so many other samples may well show that a budget holds.
+
+        The drop is taken as its standard error lower than it is seen: what in truth holds isn't to be left out by
+        chance, and what doesn't is found by the proof.
+        """
+        error = self.deviation / math.sqrt(self.samples)
+        return self.verdict != "broken" and self.expected(samples) - error <= budget
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""
         return {**dataclasses.asdict(self), "interval": list(self.interval)}

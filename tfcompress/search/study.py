@@ -18,7 +18,7 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
-from tfcompress.search.front_proof import INTERRUPTED, prove_front
+from tfcompress.search.front_proof import INTERRUPTED, Proofs, prove_front
 from tfcompress.search.judge import Judge
 from tfcompress.search.killed_trials import take_up
 from tfcompress.search.metric import Metric, check_metric
@@ -155,7 +155,7 @@ def search(
                 written = time.monotonic()
     except KeyboardInterrupt:
         ended = INTERRUPTED
-    return _write(prove_front(work.report(told_of, ended), prover), folder)
+    return _write(prove_front(work.report(told_of, ended), prover, Proofs(study)), folder)
 
 
 def _write(report: SearchReport, folder: pathlib.Path) -> SearchReport:

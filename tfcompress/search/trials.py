@@ -141,16 +141,10 @@ class Trials:
         return tried
 
     def promises(self, tried: Try, format: str) -> bool:
-        """Return whether a file may well be shown to hold, by what the search chooses by.
-
-        The drop is taken as its standard error lower than it is seen: what in truth holds isn't to be left out by
-        chance, and what doesn't is found by the proof.
-        """
+        """Return whether a file may well be shown to hold, by what the search chooses by."""
         file = tried.file(format)
-        if file is None or file.selection is None:
-            return False
-        error = file.selection.deviation / math.sqrt(file.selection.samples)
-        return file.selection.verdict != "broken" and self.bound(file.selection) - error <= self.budget
+        said = None if file is None else file.selection
+        return said is not None and said.promises(self.budget, self.proof_samples)
 
     def bound(self, judgement: Judgement) -> float:
         """Return the bound of the drop that the proof is expected to show."""
