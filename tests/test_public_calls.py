@@ -33,7 +33,7 @@ SIGNATURES = {
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
-    "estimate_npu": "path, accelerator='ethos-u55-128', *, system=None, memory=None",
+    "estimate_npu": "path, accelerator=None, *, system=None, memory=None",
     "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None, runtime=None",
     "export": "model, path, *, batch_size='auto', inference_io=None, precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "

@@ -7,6 +7,8 @@ from keras import layers
 
 import tfcompress as tfc
 from tests.once import once
+from tfcompress.export.for_target import check_widths
+from tfcompress.export.plan.file_operators import StoredWeight
 from tfcompress.export.tflite.flatbuffer import operators
 from tfcompress.runtime.opening import open_runner
 from tfcompress.targets import Target
@@ -116,3 +118,19 @@ def test_an_operator_that_computes_the_same_is_taken(tmp_path):
     assert "SELECT" in names[1] - names[0]
     x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
     np.testing.assert_array_equal(*(open_runner(one.path).predict(x) for one in (here, there)))
+
+
+def test_weights_are_in_types_that_the_target_reads(tmp_path):
+    four = quantized("w4a8")
+    stored = {}
+    for target in ("server-gpu", "server-cpu"):
+        artifact = tfc.export(four, tmp_path / f"{target}.onnx", target=target, weights="coded", opset=21, verify=False)
+        stored[target] = {one.form for one in artifact.weights}
+    assert "INT4" in stored["server-cpu"] - stored["server-gpu"]
+    with pytest.raises(ValueError, match="stored in 8 bits, as target 'server-gpu'.*int4 at layer 'y'"):
+        check_widths([StoredWeight("y", 4, "int4")], tfc.targets.get("server-gpu"))
+
+
+def test_the_npu_of_a_target_is_known(tmp_path):
+    artifact = tfc.export(quantized(), tmp_path / "m.tflite", target="ethos-u65-256", verify=False)
+    assert artifact.accelerator == "ethos-u65-256"

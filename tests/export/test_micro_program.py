@@ -11,6 +11,8 @@ from keras import layers
 
 import tfcompress as tfc
 from tests.once import once
+from tfcompress.export import micro_program
+from tfcompress.export.conversion import Conversion
 from tfcompress.export.micro_program import method
 from tfcompress.targets import OperatorSet
 
@@ -99,7 +101,32 @@ def test_what_no_program_is_written_for(tmp_path):
         tfc.export(quantized(), tmp_path / "net.h", target="microcontroller", verify=False)
     with pytest.raises(ValueError, match=r"one of C: letters.*'my-net.h'"):
         tfc.export(quantized(), tmp_path / "my-net.h", target="microcontroller")
+    for word in ("float", "arena"):
+        with pytest.raises(ValueError, match=f"no word of C.*'{word}.h'"):
+            tfc.export(quantized(), tmp_path / f"{word}.h", target="microcontroller")
+    pytest.importorskip("tflite_micro")
+    whole = keras.Sequential([keras.Input((4,), dtype="uint32", name="x"), layers.Reshape((2, 2))])
+    with pytest.raises(ValueError, match="'x' of uint32"):
+        tfc.export(whole, tmp_path / "net.h", target="microcontroller")
     assert not list(tmp_path.iterdir())
+
+
+def test_all_files_of_a_program_or_none_are_written(tmp_path, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    for name in ("net.tflite", "net.cc"):
+        (tmp_path / name).write_text("old")
+
+    def fails(*args):
+        raise RuntimeError("no arena")
+
+    for place, name in ((Conversion, "arena"), (micro_program, "_sketch")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, fails)
+            with pytest.raises(RuntimeError, match="no arena"):
+                tfc.export(quantized(), tmp_path / "net.h", target="microcontroller", overwrite=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"net.tflite": "old", "net.cc": "old"}
+    tfc.export(quantized(), tmp_path / "net.h", target="microcontroller", overwrite=True)
+    assert len([path for path in tmp_path.iterdir() if path.read_bytes() != b"old"]) == 5
 
 
 def test_methods_of_all_operators_are_names():

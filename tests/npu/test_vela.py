@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import keras
@@ -54,6 +55,12 @@ def test_the_figures_are_those_of_the_whole_file(files: dict[str, tfc.Artifact])
     assert weights * 0.8 < found.flash < 3 * weights and found.sram >= 6 * 6 * 4
     wider = tfc.estimate_npu(files["int8"].path, "ethos-u85-512")
     assert wider.cycles < found.cycles and wider.clock_hz == 1e9
+
+
+def test_the_npu_is_that_of_the_target(files: dict[str, tfc.Artifact]) -> None:
+    found = tfc.estimate_npu(dataclasses.replace(files["int8"], accelerator="ethos-u65-256"))
+    assert found.accelerator == "ethos-u65-256"
+    assert tfc.estimate_npu(files["int8"]).accelerator == "ethos-u55-128"
 
 
 def test_a_slower_machine_is_slower(files: dict[str, tfc.Artifact]) -> None:

@@ -81,3 +81,11 @@ def test_each_makes_its_files(name, tmp_path):
     assert {row.name for row in made.report.candidates} == set(files)
     assert all(artifact.parity is not None for artifact in made.artifacts.values())
     assert "float32" not in {artifact.precision for artifact in made.artifacts.values()}
+
+
+def test_weights_that_the_target_does_not_decode_are_refused_before_any_training():
+    steps = [{"step": "quantize", "config": "int8"}]
+    steps.append({"step": "export", "files": ["m.tflite"], "target": "android", "weights": "coded"})
+    recipe = Recipe.from_dict({"name": "coded", "steps": steps})
+    with pytest.raises(ValueError, match=r"At steps\[1\].*Expected weights='plain' or 'auto' for a .tflite file"):
+        trial(recipe, model(), data())

@@ -183,9 +183,82 @@ def test_a_quantized_model_stays_whole_numbers() -> None:
         ((layers.Conv1D(2, 3, padding="causal"), layers.Flatten()), (9, 3), 1, "padding='valid'"),
         ((layers.Flatten(),), (4, 3), 6, "at least 6 frames"),
         ((layers.AveragePooling2D(3, 1, padding="same"),), (None, 6, 1), 1, "along another axis"),
+        ((layers.ZeroPadding1D((2, 0)), layers.LSTM(2)), (None, 3), 1, "begins with zeros"),
+        ((layers.ZeroPadding1D((0, 2)), layers.LSTM(2)), (None, 3), 1, "isn't the last one of its window"),
+        ((layers.LSTM(2, return_sequences=True), layers.GlobalMaxPooling1D()), (8, 3), 1, "goes on over windows"),
+        ((layers.RNN([layers.GRUCell(2), layers.GRUCell(2)]),), (None, 3), 1, "several cells"),
+        ((layers.ConvLSTM1D(2, 3),), (None, 6, 2), 1, "isn't made of vectors"),
+        ((layers.Masking(), layers.LSTM(2)), (None, 3), 1, "makes a mask"),
+        ((layers.Reshape((-1, 4)),), (None, 8, 1), 1, "a fixed number"),
     ],
 )
 def test_what_no_step_can_have_is_refused_by_name(parts: Any, shape: Any, frames: int, told: str) -> None:
     model = keras.Sequential([keras.Input(shape), *(type(each).from_config(each.get_config()) for each in parts)])
     with pytest.raises(ValueError, match=told):
         stepwise(model, frames)
+
+
+def test_masks_of_embeddings_are_refused_by_name() -> None:
+    parts = (layers.Embedding(9, 3, mask_zero=True), layers.GRU(2))
+    with pytest.raises(ValueError, match="leave mask_zero"):
+        stepwise(keras.Sequential([keras.Input((None,), dtype="int32"), *parts]))
+
+
+def test_constants_with_a_value_for_each_frame_are_refused() -> None:
+    inputs = keras.Input((6, 3))
+    with pytest.raises(ValueError, match="value for each frame"):
+        stepwise(keras.Model(inputs, keras.ops.add(inputs, np.ones((6, 3), "float32"))))
+    check_frames(keras.Model(inputs, keras.ops.add(inputs, np.ones((1, 3), "float32"))), 1, signal(6))
+
+
+def test_a_shared_layer_keeps_its_padding() -> None:
+    inputs = keras.Input((None, 4, 2))
+    shared = layers.Conv2D(2, 3, padding="same")
+    check_frames(keras.Model(inputs, shared(shared(inputs))), 1, signal(12, 4, 2))
+
+
+def test_inputs_of_different_lengths_have_windows_of_their_own() -> None:
+    one, two = keras.Input((9, 2), name="one"), keras.Input((4, 2), name="two")
+    parts = [layers.Dense(1, name=f"out_{x.name}")(layers.Flatten()(x)) for x in (one, two)]
+    model = keras.Model([one, two], [*parts, layers.Concatenate(name="both")(parts)])
+    step = stepwise(model)
+    assert set(step.delay.values()) == {0} and sorted(step.warm_up.values()) == [3, 8, 8]
+    stream, a, b = tfc.Stream(step), signal(12, 2), signal(12, 2) + 1
+    made = [stream({"one": a[:, at : at + 1], "two": b[:, at : at + 1]}) for at in range(12)]
+    np.testing.assert_allclose(made[-1]["both"], model([a[:, 3:], b[:, 8:]])[2], rtol=1e-5, atol=1e-5)
+
+
+def test_strides_of_a_free_length_are_noted() -> None:
+    strided = layers.Conv1D(2, 3, strides=2, padding="same")
+    (note,) = check_frames(model_of(strided), 2, signal(24)).notes
+    assert "multiple of 2" in note
+    again = layers.Conv1D(2, 3, strides=2, padding="same")
+    assert not check_frames(model_of(again, shape=(23, 3)), 2, signal(23)).notes
+
+
+def test_attention_reads_the_latest_window() -> None:
+    inputs = keras.Input((6, 4))
+    for y in (
+        layers.Add()([inputs, layers.Attention()([inputs, inputs])]),
+        layers.MultiHeadAttention(2, 2)(inputs, inputs),
+    ):
+        model = keras.Model(inputs, layers.GlobalAveragePooling1D()(y))
+        x = signal(9, 4)
+        last = list(tfc.Stream(stepwise(model)).steps(x))[-1]
+        np.testing.assert_allclose(last, model(x[:, 3:]), rtol=1e-5, atol=1e-5)
+
+
+def test_layers_made_here_have_the_dtype_of_the_model() -> None:
+    model = model_of(layers.Conv1D(4, 3, padding="causal"))
+    x = signal(12)
+    whole = np.asarray(model(x))
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        made = along(stepwise(model), x)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(made, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_without_states_is_a_stream_too() -> None:
+    check_frames(model_of(layers.Dense(2)), 1, signal(8))

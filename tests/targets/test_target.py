@@ -20,7 +20,7 @@ def test_all_of_the_package_are_whole():
 
 
 def test_runtimes_are_those_that_there_are():
-    assert target.RUNTIMES == opening.FORMAT_OF
+    assert {name: runner.format for name, runner in opening.RUNTIMES.items()} == target.RUNTIMES
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])

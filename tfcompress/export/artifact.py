@@ -9,7 +9,7 @@ from typing import Any
 
 from tfcompress.core.atomic_files import check_target
 from tfcompress.data.named_inputs import TensorInfo
-from tfcompress.export.c_array import described, write_c_array
+from tfcompress.export.c_array import described, is_c_name, write_c_array
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.export_plan import ExportPlan
@@ -20,6 +20,7 @@ from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.external_data import external_files
 from tfcompress.runtime.opening import open_runner
 from tfcompress.runtime.runner import Runner
+from tfcompress.runtime.tflm_runner import TFLMRunner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Artifact:
         weights: of a file that was exported with coded weights: how each is stored, and in how many bytes.
         arena: of a file that was proved in TFLite Micro: the RAM that it needs to be run.
         runtime: that runs it, as `tfc.evaluate` names it: of a target, what proved it; None: that of the format.
+        accelerator: of a file for a target with an NPU: which (see `tfcompress.estimate_npu`).
         tensor_names: what the file's inner tensors are called, where the file itself doesn't say it, by their places.
     """
 
@@ -62,6 +64,7 @@ class Artifact:
     weights: tuple[CodedWeight, ...] = ()
     arena: Arena | None = None
     runtime: str | None = None
+    accelerator: str | None = None
     tensor_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
@@ -105,6 +108,7 @@ class Artifact:
         data = tuple(external_files(file)) if runner.format == "onnx" else ()
         size = sum(each.stat().st_size for each in (file, *data))
         how: dict[str, Any] = {"operators": arithmetic.counted(), "data_files": data}
+        how |= {"runtime": "tflm"} if isinstance(runner, TFLMRunner) else {}
         return cls(file, runner.format, arithmetic.precision, size, *specs, **how)
 
     def predict(self, x: Any) -> Any:
@@ -160,10 +164,10 @@ class Artifact:
         target = check_target(path, ".cc", overwrite)
         check_target(target.with_suffix(".h"), ".h", overwrite)
         called = re.sub(r"\W", "_", target.stem) if name is None else name
-        if not isinstance(called, str) or not re.fullmatch(r"[A-Za-z_]\w*", called, re.ASCII):
+        if not is_c_name(called):
             raise ValueError(
-                f"Expected `name` to be a name of C: letters, digits and underscores. Received: name={called!r}. Give "
-                "another."
+                "Expected `name` to be a name of C: letters, digits and underscores, and no word of the language. "
+                f"Received: name={called!r}. Give another."
             )
         kinds = self.operators.kinds if self.operators else {}
         notes = [*described("input", self.inputs), *described("output", self.outputs)]

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ def code_weights(
     names: bool,
     external: bool | None,
     limit: int,
+    bits: Collection[int],
 ) -> tuple[tuple[CodedWeight, ...], tuple[str, ...]]:
     """Let a written ONNX file be one that unpacks itself.
 
@@ -74,6 +75,7 @@ def code_weights(
         names: Whether inner tensors keep their names.
         external: Whether values stand in a second file; `None`: where they must.
         limit: Bytes that one file holds.
+        bits: Of ONNX' own types that weights may have.
 
     Returns:
         How the file that is there now stores each weight, none: it is as it was; and the names that were shortened, as
@@ -86,7 +88,7 @@ def code_weights(
 
     before = sum(file.stat().st_size for file in (path, data_file(path)) if file.is_file())
     proto = read(path)
-    stored, lost = code(proto, layer_of, names)
+    stored, lost = code(proto, layer_of, names, bits)
     if not always and proto.ByteSize() >= before:
         return (), ()
     onnx.checker.check_model(without_large_constants(proto))

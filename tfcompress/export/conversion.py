@@ -45,6 +45,7 @@ class Conversion:
         external_data: whether weights stand in a second file; None: where they must.
         names: whether inner tensors of a quantized `.tflite` file have names.
         limit: bytes that one file holds.
+        bits: of the types that weights may have in the file.
         runtimes: in which it is compared with the model; empty: that of the format.
         known: the operators that the runtime has; empty: all of the format.
     """
@@ -59,6 +60,7 @@ class Conversion:
     external_data: bool | None
     names: bool
     limit: int
+    bits: tuple[int, ...]
     runtimes: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
 

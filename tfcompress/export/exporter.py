@@ -21,10 +21,11 @@ from tfcompress.export.coded_file import AUTO as AUTO_WEIGHTS
 from tfcompress.export.coded_file import CODED, PLAIN, as_coded, check_coded, code_weights, summary
 from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.for_target import Asked, settled
+from tfcompress.export.for_target import Asked, check_widths, settled
 from tfcompress.export.for_target import check_operators as check_target_operators
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs, whole_inputs
-from tfcompress.export.micro_program import writes_programs
+from tfcompress.export.micro_program import Program, check_ends, program_of
+from tfcompress.export.onnx.weights.choice import WIDTHS
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
@@ -33,7 +34,15 @@ from tfcompress.export.plan.file_operators import FileArithmetic, Operators
 from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
 from tfcompress.export.tflite.weights.lookup_tables import said_of_tables, with_tables
 from tfcompress.export.tflite.weights.storage import SPEED
-from tfcompress.export.writing import check_external, check_free, check_prefer, check_weights, finished, old_data
+from tfcompress.export.writing import (
+    check_external,
+    check_finished,
+    check_free,
+    check_prefer,
+    check_weights,
+    measured,
+    old_data,
+)
 from tfcompress.graph.inputs.declared import check_given, takes_inputs
 from tfcompress.graph.keras_quantized import by_mode, check_exports
 from tfcompress.parity.rounded_otherwise import is_dynamic
@@ -46,7 +55,7 @@ from tfcompress.tracing.random_inputs import check_noise, with_noise
 from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
 from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
 from tfcompress.tracing.signature import read_signature
-from tfcompress.tracing.trace import Trace, trace
+from tfcompress.tracing.trace import trace
 from tfcompress.tracing.unsupported_operators import check_operators
 
 PRECISIONS = ("float32", "float16")
@@ -61,7 +70,6 @@ LARGEST_FILE = 2**31 - 1
 
 
 @accepts_old_calls(values={"batch_size": (..., AUTO)})
-@writes_programs
 @takes_inputs
 def export(
     model: keras.Model,
@@ -171,6 +179,7 @@ def export(
         ...     print(artifact.format, list(artifact.inputs), list(artifact.outputs))
         onnx ['x'] ['y']
     """
+    path, program = program_of(path, target, verify, overwrite)
     kind = _check_arguments(
         model,
         path,
@@ -198,8 +207,7 @@ def export(
     check_free(final, overwrite, bool(external_data))
     remarks = warn_of_remarks(model)
     deployment = deploy(model, kind)
-    plain, scheme = deployment.model, deployment.scheme
-    precision = "float16" if deployment.half else precision
+    plain, scheme, precision = deployment.model, deployment.scheme, "float16" if deployment.half else precision
     check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
     traced = trace(plain, rows_of_file(signature, kind, asked.batch_size, given), kind, signature)
@@ -209,14 +217,19 @@ def export(
         numbers_io = FLOAT
     check_no_whole_inputs(traced, numbers_io)
     check_operators(traced)
+    check_ends(program, {**traced.inputs, **traced.outputs})
 
-    options: dict[str, Any] = {"inference_io": numbers_io}
-    options |= {"opset": int(opset), "packed": weights == AUTO_WEIGHTS} if kind == "onnx" else {"prefer": asked.prefer}
     how: dict[str, Any] = {"data": given, "external_data": external_data, "names": names, "limit": LARGEST_FILE}
     how |= _for_target(machine, kind)
+    options: dict[str, Any] = {"inference_io": numbers_io}
+    options |= (
+        {"opset": int(opset), "packed": weights == AUTO_WEIGHTS and 4 in how["bits"]}
+        if kind == "onnx"
+        else {"prefer": asked.prefer}
+    )
     conversion = Conversion(model, traced, kind, deployment, precision, options, **how)
     notes: tuple[str, ...] = (NO_SPARSE_ONNX,) if asked.sparse and kind == "onnx" else ()
-    with draft(final, replacing=old_data(final)) as beside:
+    with draft(final, replacing=old_data(final) if program is None else program.replaced) as beside:
         conversion.convert(traced, beside)
         arithmetic, plan, found = _held_against_plan(conversion, beside, machine, asked.require_integer)
         notes += _of_keras(plain, arithmetic.precision)
@@ -233,33 +246,53 @@ def export(
             notes += said
             conversion.write(beside, written)
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
-        size, data_files = finished(beside, final, overwrite)
-    inputs, outputs = _as_written((traced.inputs, traced.outputs), numbers_io, final, conversion.runtimes)
-    known: dict[str, Any] = {
-        "notes": (
-            *remarks,
-            *notes,
-            *summary(coded),
-            *said_of_tables(tables),
-            *traced.signature.notes(list(traced.outputs)),
-        ),
-        "operators": with_tables(found, tables),
-        "data_files": data_files,
-        "plan": plan.with_stored(found.narrow),
-        "weights": coded,
-        "tensor_names": tensor_names,
-        "arena": conversion.arena(final) if parity else None,
-        "runtime": machine.runtimes_of(kind)[-1] if machine is not None else None,
-    }
-    return Artifact(final, kind, arithmetic.precision, size, inputs, outputs, parity, **known)
+        known: dict[str, Any] = {
+            "parity": parity,
+            "notes": (
+                *remarks,
+                *notes,
+                *summary(coded),
+                *said_of_tables(tables),
+                *traced.signature.notes(list(traced.outputs)),
+            ),
+            "operators": with_tables(found, tables),
+            "plan": plan.with_stored(found.narrow),
+            "weights": coded,
+            "tensor_names": tensor_names,
+            "accelerator": machine.accelerator if machine is not None else None,
+            "runtime": machine.runtimes_of(kind)[-1] if machine is not None else None,
+        }
+        artifact = _drafted(conversion, beside, final, numbers_io, program, precision=arithmetic.precision, **known)
+        check_finished(beside, final, overwrite)
+    return artifact
+
+
+def _drafted(
+    conversion: Conversion,
+    beside: pathlib.Path,
+    final: pathlib.Path,
+    inference_io: str,
+    program: Program | None,
+    **known: Any,
+) -> Artifact:
+    """Return the artifact of a file that is proved, and write what runs it; none has its name yet."""
+    ends = conversion.traced.inputs, conversion.traced.outputs
+    known["inputs"], known["outputs"] = _as_written(ends, inference_io, beside, conversion.runtimes)
+    known["nbytes"], known["data_files"] = measured(beside, final)
+    arena = conversion.arena(beside) if known["parity"] else None
+    artifact = Artifact(final, conversion.kind, arena=arena, **known)
+    if program is not None:
+        program.write(beside, artifact)
+    return artifact
 
 
 def _for_target(target: Target | None, kind: str) -> dict[str, Any]:
     """Return how a conversion for a target is made and proved."""
     if target is None:
-        return {}
+        return {"bits": WIDTHS}
     known = target.known_operators
-    return {"runtimes": target.runtimes_of(kind), "known": known.operators if known is not None else ()}
+    operators = known.operators if known is not None else ()
+    return {"bits": target.weight_bits, "runtimes": target.runtimes_of(kind), "known": operators}
 
 
 def _held_against_plan(
@@ -270,6 +303,8 @@ def _held_against_plan(
     plan = made_plan(conversion.model, conversion.kind, conversion.deployment)
     dynamic = is_dynamic(conversion.deployment)
     found = compare(arithmetic, plan, conversion.traced, conversion.kind, dynamic)
+    if target is not None:
+        check_widths(found.narrow, target)
     if target is not None and conversion.kind == "tflite":
         check_target_operators(path, target, plan, conversion.traced)
     if require_integer:
@@ -288,13 +323,13 @@ def _coded(
     if weights == PLAIN or plan.format != "onnx" or not plan.weights:
         return (), ()
     layer_of = layers_by_weight(arithmetic, plan, conversion.traced)
-    how: dict[str, Any] = {"external": conversion.external_data, "limit": conversion.limit, "names": conversion.names}
+    how: dict[str, Any] = {
+        "bits": conversion.bits,
+        "external": conversion.external_data,
+        "limit": conversion.limit,
+        "names": conversion.names,
+    }
     return code_weights(path, arithmetic, layer_of, always=weights == CODED, **how)
-
-
-def _calls(traced: Trace) -> tuple[str, ...]:
-    """Return what a user of the file should know of how it is called."""
-    return traced.signature.notes(list(traced.outputs))
 
 
 def _of_keras(model: keras.Model, precision: str) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.inference_io import has_integer_ends
 from tfcompress.export.plan.export_plan import ExportPlan
 from tfcompress.export.plan.file_check import layers_in
+from tfcompress.export.plan.file_operators import StoredWeight
 from tfcompress.export.plan.scheme import scheme_of
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
@@ -235,6 +237,22 @@ def check_operators(path: pathlib.Path, target: Target, plan: ExportPlan, trace:
                     f"Expected one scale for what {name} unpacks, of which {known.runtime} {known.version} reads no "
                     f"more. Received: {scales} at {_where(graph, op, plan, layers)}. {known.ways[name]}"
                 )
+
+
+def check_widths(narrow: Iterable[StoredWeight], target: Target) -> None:
+    """Refuse a written file with weights in types of fewer bits than the target reads.
+
+    Raises:
+        ValueError: There is one; the message names the layer.
+    """
+    for weight in narrow:
+        found = re.fullmatch(r"u?int(\d+)", weight.type.lower())
+        if found and int(found[1]) < 8 and int(found[1]) not in target.weight_bits:
+            raise ValueError(
+                f"Expected weights stored in {' or '.join(map(str, target.weight_bits))} bits, as target "
+                f"{target.name!r} reads them. Received: {weight.type} at layer {weight.layer!r}. Quantize with these "
+                "bits."
+            )
 
 
 def _scales(graph: Graph, tensor: int) -> int:

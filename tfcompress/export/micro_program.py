@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 import pathlib
-import re
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tfcompress.core.atomic_files import check_target
+from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.export.artifact import Artifact
-from tfcompress.export.c_array import described, write_c_array
+from tfcompress.export.c_array import described, is_c_name, write_array
 from tfcompress.runtime.arena import Arena
 from tfcompress.targets import get as get_target
-
-_Export = TypeVar("_Export", bound=Callable[..., Artifact])
 
 SPECIAL = {
     "BATCH_MATMUL": "BatchMatMul",
@@ -73,6 +71,9 @@ void loop() {{
 FIELDS = {"int8": "int8", "uint8": "uint8", "int16": "i16", "float32": "f", "int32": "i32", "bool": "b"}
 """{dtype: what the union of a tensor's data calls it}."""
 
+TAKEN = ("arena", "interpreter", "loop", "made", "resolver", "setup", "tflite")
+"""Names that the sketch has."""
+
 TYPES = {"float32": "float", "bool": "bool"}
 """{dtype: its type in C++}, where that isn't the dtype with "_t" behind it."""
 
@@ -87,78 +88,81 @@ def method(operator: str) -> str:
     return f"Add{SPECIAL.get(operator) or ''.join(parts)}"
 
 
-def is_header(path: Any) -> bool:
-    """Return whether a program is asked for."""
-    return isinstance(path, str | os.PathLike) and pathlib.Path(path).suffix.lower() == ".h"
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is written for a header: files beside each other, and the name of what is in them.
+
+    Attributes:
+        name: of the array.
+        file: the `.tflite` file.
+        others: what runs it: array, header, operators and sketch.
+    """
+
+    name: str
+    file: pathlib.Path
+    others: tuple[pathlib.Path, ...]
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """The names of files that are replaced with the `.tflite` file."""
+        return tuple(path.name for path in self.others) if self.file.exists() else ()
+
+    def write(self, file: pathlib.Path, artifact: Artifact) -> None:
+        """Write the array, the operators and the sketch of a file that was proved, beside it."""
+        assert artifact.arena is not None and artifact.operators is not None
+        notes = [*described("input", artifact.inputs), *described("output", artifact.outputs)]
+        size = f"constexpr int {self.name}_arena_size = {_rounded(artifact.arena)};"
+        lines = [f"// {line}" for line in _about_arena(artifact.arena)] + [size]
+        array, _, resolver, sketch = (file.with_name(path.name) for path in self.others)
+        write_array(array, self.name, file.read_bytes(), notes, lines)
+        resolver.write_text(_operators(self.name, artifact.operators.kinds))
+        sketch.write_text(_sketch(self.name, artifact))
 
 
-def name_in_c(path: pathlib.Path) -> str:
-    """Return the name of the array of a file.
+def check_ends(program: Program | None, ends: Mapping[str, TensorInfo]) -> None:
+    """Refuse inputs or outputs that a sketch can't write or read.
 
     Raises:
-        ValueError: The file's name isn't one of C.
+        ValueError: There is one; the message names it.
     """
-    if not re.fullmatch(r"[A-Za-z_]\w*", path.stem, re.ASCII):
-        raise ValueError(
-            f"Expected a file whose name is one of C: letters, digits and underscores. Received: {path.name!r}. Give "
-            "another."
-        )
-    return path.stem
+    for name, info in ends.items():
+        if program is not None and info.dtype not in FIELDS:
+            raise ValueError(
+                f"Expected inputs and outputs of {', '.join(FIELDS)} for a program (.h). Received: {name!r} of "
+                f"{info.dtype}. Make the model with one of these, or name a .tflite file."
+            )
 
 
-def files_of(header: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Return what is written for a header, by kind."""
-    name = header.stem
-    names = {"file": f"{name}.tflite", "array": f"{name}.cc", "header": header.name}
-    names |= {"operators": f"{name}_operators.h", "sketch": f"{name}_sketch.cc"}
-    return {kind: header.with_name(one) for kind, one in names.items()}
+def program_of(path: Any, target: Any, verify: Any, overwrite: bool) -> tuple[Any, Program | None]:
+    """Return the file that is written, and what runs it: that of a path that ends in `.h`, `None` of others.
 
-
-def writes_programs(export: _Export) -> _Export:
-    """Let `export` write a program where its path ends in `.h`: the `.tflite` file, and what runs it, beside it."""
-
-    @functools.wraps(export)
-    def run(*args: Any, **how: Any) -> Artifact:
-        path = how.get("path", args[1] if len(args) > 1 else None)
-        if path is None or not is_header(path):
-            return export(*args, **how)
-        _check(how)
-        header = pathlib.Path(path)
-        name_in_c(header)
-        files = files_of(header)
-        for file in files.values():
-            check_target(file, file.suffix, how.get("overwrite", False))
-        model = how.pop("model", args[0] if args else None)
-        artifact = export(model, **{**how, "path": files["file"]})
-        write_program(artifact, files)
-        return artifact
-
-    return cast(_Export, run)
-
-
-def _check(how: dict[str, Any]) -> None:
-    """Refuse a program for what doesn't run in TFLite Micro, or that isn't run before it is written."""
-    given = how.get("target")
-    if given is None or "tflm" not in get_target(given).runtimes or how.get("verify") is False:
-        received = f"target={given!r}" + (", verify=False" if how.get("verify") is False else "")
+    Raises:
+        FileExistsError: one of the files is there, and `overwrite` is False.
+        ValueError: the file's name is none of C; or the file isn't run in TFLite Micro before it is written.
+    """
+    if not isinstance(path, str | os.PathLike) or pathlib.Path(path).suffix.lower() != ".h":
+        return path, None
+    if target is None or "tflm" not in get_target(target).runtimes or verify is False:
+        received = f"target={target!r}" + (", verify=False" if verify is False else "")
         raise ValueError(
             "Expected target='microcontroller' for a program (.h), whose file is run in TFLite Micro. Received: "
             f"{received}. Say so, or name a .tflite file."
         )
-
-
-def write_program(artifact: Artifact, files: dict[str, pathlib.Path]) -> None:
-    """Write the array, the operators and the sketch of a file that was proved."""
-    assert artifact.arena is not None and artifact.operators is not None
-    name = files["header"].stem
-    notes = [*described("input", artifact.inputs), *described("output", artifact.outputs)]
-    size = f"constexpr int {name}_arena_size = {_rounded(artifact.arena)};"
-    lines = [f"// {line}" for line in _about_arena(artifact.arena)] + [size]
-    others = {
-        files["operators"].name: _operators(name, artifact.operators.kinds),
-        files["sketch"].name: _sketch(name, artifact),
-    }
-    write_c_array(files["array"], name, artifact.path.read_bytes(), notes, more=lines, others=others)
+    header = pathlib.Path(path)
+    name = header.stem
+    if not is_c_name(name, TAKEN):
+        raise ValueError(
+            "Expected a file whose name is one of C: letters, digits and underscores, and no word of C++ or of the "
+            f"sketch. Received: {header.name!r}. Give another."
+        )
+    file = header.with_name(f"{name}.tflite")
+    names = (f"{name}.cc", header.name, f"{name}_operators.h", f"{name}_sketch.cc")
+    others = tuple(header.with_name(one) for one in names)
+    for one in (file, *others):
+        check_target(one, one.suffix, overwrite)
+    if file.is_symlink():
+        raise ValueError(f"Expected files beside each other. Received: {str(file)!r}, which is a link. Remove it.")
+    return file, Program(name, file, others)
 
 
 def _rounded(arena: Arena) -> int:
@@ -187,7 +191,7 @@ def _sketch(name: str, artifact: Artifact) -> str:
     )
 
 
-def _ends(kind: str, tensors: dict[str, Any]) -> list[str]:
+def _ends(kind: str, tensors: Mapping[str, TensorInfo]) -> list[str]:
     lines = []
     for place, (line, info) in enumerate(zip(described(kind, tensors), tensors.values(), strict=True)):
         dtype = TYPES.get(info.dtype, f"{info.dtype}_t")

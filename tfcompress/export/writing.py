@@ -91,8 +91,15 @@ def write(path: pathlib.Path, content: Any, external: bool | None, limit: int) -
         file.write(content)
 
 
-def finished(beside: pathlib.Path, final: pathlib.Path, overwrite: bool) -> tuple[int, tuple[pathlib.Path, ...]]:
-    """Return the bytes of what was written for `final`, and the files that it will have beside it.
+def measured(beside: pathlib.Path, final: pathlib.Path) -> tuple[int, tuple[pathlib.Path, ...]]:
+    """Return the bytes of what was written for `final`, and the files that it will have beside it."""
+    files = _written(beside)
+    real = pathlib.Path(os.path.realpath(final))
+    return sum(file.stat().st_size for file in files), tuple(real.with_name(file.name) for file in files[1:])
+
+
+def check_finished(beside: pathlib.Path, final: pathlib.Path, overwrite: bool) -> None:
+    """Refuse to replace what came in the meantime.
 
     Args:
         beside: the file that was written.
@@ -102,10 +109,7 @@ def finished(beside: pathlib.Path, final: pathlib.Path, overwrite: bool) -> tupl
     Raises:
         FileExistsError: something is there now, and `overwrite` is False.
     """
-    files = _written(beside)
-    check_free(final, overwrite, len(files) > 1)
-    real = pathlib.Path(os.path.realpath(final))
-    return sum(file.stat().st_size for file in files), tuple(real.with_name(file.name) for file in files[1:])
+    check_free(final, overwrite, len(_written(beside)) > 1)
 
 
 def _written(path: pathlib.Path) -> list[pathlib.Path]:

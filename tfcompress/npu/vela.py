@@ -25,13 +25,16 @@ from tfcompress.runtime.runner import format_of
 SECONDS = 600
 """After which the compiler is taken to have stopped working."""
 
+USUAL = "ethos-u55-128"
+"""Where no accelerator is named."""
+
 KIBI = 1024
 _REASON = re.compile(r"operator: \w+, ofm: '([^']*)'\s*\nReason: (.+(?:\n(?!Warning|\n|#|Network).+)*)")
 
 
 def estimate_npu(
     path: str | os.PathLike[str] | Artifact,
-    accelerator: str = "ethos-u55-128",
+    accelerator: str | None = None,
     *,
     system: str | None = None,
     memory: str | None = None,
@@ -43,7 +46,8 @@ def estimate_npu(
 
     Args:
         path: the file, or what `tfcompress.export` returned, which knows the names of its layers.
-        accelerator: the NPU, such as "ethos-u55-128", "ethos-u65-256" or "ethos-u85-512".
+        accelerator: the NPU, such as "ethos-u55-128", "ethos-u65-256" or "ethos-u85-512"; None: that of the target
+            that the artifact was exported for, else "ethos-u55-128".
         system: clock and memories, one of Vela's system configurations; None: "Ethos_U55_High_End_Embedded",
             "Ethos_U65_Client_Server" or "Ethos_U85_SYS_DRAM_Mid".
         memory: what lies where, one of Vela's memory modes; None: "Shared_Sram" for an Ethos-U55,
@@ -57,10 +61,10 @@ def estimate_npu(
         ValueError: it is no `.tflite` file, there is no such NPU, or Vela can't compile it.
 
     Example:
-        artifact = tfcompress.export(quantized, "model.tflite", inference_io="int8")
-        print(tfcompress.estimate_npu(artifact, "ethos-u55-128"))
+        artifact = tfcompress.export(quantized, "model.tflite", target="ethos-u55-128")
+        print(tfcompress.estimate_npu(artifact))
     """
-    chosen = accelerator_of(accelerator)
+    chosen = accelerator_of(accelerator or getattr(path, "accelerator", None) or USUAL)
     chosen = Accelerator(chosen.name, system or chosen.system, memory or chosen.memory)
     file = pathlib.Path(path.path if isinstance(path, Artifact) else path)
     if format_of(file) != "tflite":

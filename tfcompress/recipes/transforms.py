@@ -102,11 +102,12 @@ def _check_exports(step: Export, model: keras.Model) -> None:
         check_exports(model)
         check_bits(model, kind)
         check_inference_io(model, step.inference_io or "float32")
-        if step.target is not None:
+        machine = None if step.target is None else targets.get(step.target)
+        if machine is not None:
             asked = Asked(AUTO, step.inference_io, step.precision, step.sparse, False, step.prefer)
-            settled(targets.get(step.target), model, kind, asked, proves=True)
-        if kind == "onnx":
-            check_coded(model, step.weights, kind, name)
+            settled(machine, model, kind, asked, proves=True)
+        if kind == "onnx" or machine is not None:  # as the step exports it
+            check_coded(model, step.weights, kind, name, machine is not None and "tflm" in machine.runtimes)
 
 
 def before_training(recipe: Recipe, place: int, model: keras.Model) -> keras.Model:

@@ -11,14 +11,12 @@ from tfcompress.runtime.external_data import check_outside
 from tfcompress.runtime.litert_runner import TFLiteRunner
 from tfcompress.runtime.onnx_runner import ONNXRunner
 from tfcompress.runtime.runner import Runner, RuntimeRefusal, format_of
-from tfcompress.runtime.tflm_runner import TFLMRunner
+from tfcompress.runtime.tflm_runner import DECODE, TFLMRunner
+from tfcompress.targets.target import RUNTIMES as FORMAT_OF
 
 RUNTIMES: dict[str, type[TFLiteRunner | ONNXRunner | TFLMRunner]]
 RUNTIMES = {"litert": TFLiteRunner, "onnxruntime": ONNXRunner, "tflm": TFLMRunner}
 """{a runtime's name: what runs a file in it}."""
-
-FORMAT_OF = {"litert": "tflite", "onnxruntime": "onnx", "tflm": "tflite"}
-"""{a runtime's name: the format of its files}."""
 
 USUAL = {"tflite": "litert", "onnx": "onnxruntime"}
 """{a format: the runtime that runs its files where none is named}."""
@@ -36,7 +34,7 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1, runtime: str | N
         path: the file, written by anyone.
         threads: how many threads one inference may use; TFLite Micro has one.
         runtime: "litert", "onnxruntime", or "tflm": TFLite Micro, of microcontrollers; None: LiteRT for `.tflite`, ONNX
-            Runtime for `.onnx`.
+            Runtime for `.onnx`; TFLite Micro for a `.tflite` file whose weights it alone looks up in tables.
 
     Returns:
         A `Runner`: `.run({name: array})` once, `.predict(x)` in batches.
@@ -52,7 +50,7 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1, runtime: str | N
     """
     check_runtime(runtime)
     kind = format_of(path)
-    runtime = runtime or USUAL[kind]
+    named, runtime = runtime, runtime or USUAL[kind]
     if FORMAT_OF[runtime] != kind:
         raise ValueError(
             f"Expected a .{FORMAT_OF[runtime]} file for runtime {runtime!r}. Received: {os.fspath(path)!r}. Export the "
@@ -69,6 +67,8 @@ def open_runner(path: str | os.PathLike[str], threads: int = 1, runtime: str | N
     except Exception as error:  # each runtime raises its own, ONNX Runtime about a dozen
         if out_of_memory(error):
             raise memory_error(f"load {os.fspath(path)!r}", error) from error
+        if named is None and kind == "tflite" and DECODE in str(error):
+            return open_runner(path, threads, "tflm")
         _check_weights(kind, file)
         called = "its runtime" if runtime == USUAL[kind] else RUNTIMES[runtime].runtime[1]
         raise RuntimeRefusal(

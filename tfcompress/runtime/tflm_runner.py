@@ -18,6 +18,9 @@ from tfcompress.runtime.tflm_worker import MOST
 ARENAS = (2**28, MOST)
 """Bytes: memory is taken only as far as it is used, so the first is as good as a small one; the second is the most."""
 
+DECODE = "TFLM_DECODE"
+"""Its operator that looks weights up in tables, which no other runtime has."""
+
 MISSING = "Didn't find op"
 """Begins what TFLite Micro says of an operator that it hasn't: more memory wouldn't help."""
 

@@ -54,7 +54,7 @@ class States:
         """
         state = self.new(layer, (frames, *x.shape[2:]), x.dtype)
         earlier = self.grids[id(x)](state) if id(x) in self.grids else state
-        joined = keras.layers.Concatenate(axis=TIME, name=self.name(layer, "frames"))([earlier, x])
+        joined = keras.layers.Concatenate(axis=TIME, name=self.name(layer, "frames"), dtype=x.dtype)([earlier, x])
         joined = self.on_grid(joined, x)
         self.give(state, joined[:, -frames:])
         return joined

@@ -12,8 +12,9 @@ import keras
 from keras import ops, tree
 
 from tfcompress.core.arguments import check_count
+from tfcompress.core.keras_private import takes_mask
 from tfcompress.core.passthrough import Inserted, innermost
-from tfcompress.graph.clone import copy_layer
+from tfcompress.graph.clone import has_mask
 from tfcompress.graph.flat_graph import FlatGraph
 from tfcompress.graph.flatten import opened
 from tfcompress.graph.inputs.symbolic import input_name
@@ -21,9 +22,20 @@ from tfcompress.graph.naming import free, rename_duplicates
 from tfcompress.graph.rewrite import Call, calls
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.names import name_of
-from tfcompress.streaming.states import States
+from tfcompress.streaming.local_layers import padding_in_step, windows_in_step
+from tfcompress.streaming.recurrent_layers import BACKWARDS, recurrent_in_step
 from tfcompress.streaming.timeline import Timeline
-from tfcompress.streaming.windows import TIME, Window, by_frame, cropping_of, window_of, zeros_of
+from tfcompress.streaming.walk import Walk
+from tfcompress.streaming.windows import (
+    TIME,
+    Window,
+    by_frame,
+    cropping_of,
+    has_time,
+    keeps_frames,
+    window_of,
+    zeros_of,
+)
 
 LARGEST = 1 << 20
 """Frames of a step."""
@@ -87,7 +99,7 @@ def stepwise(model: keras.Model, frames: int = 1) -> StepModel:
     return _Steps(graph, frames, model.name).run()
 
 
-class _Steps:
+class _Steps(Walk):
     """Walks through a graph and makes what does a step.
 
     Args:
@@ -97,18 +109,10 @@ class _Steps:
     """
 
     def __init__(self, graph: FlatGraph, frames: int, name: str):
-        self.graph, self.frames, self.name = graph, frames, name
-        self.new: dict[int, Any] = {}
-        self.times: dict[int, Timeline | None] = {}
-        """By tensors of the old graph. `None`: without frames, one value a step."""
-        self.whole: dict[int, int] = {}
-        """By tensors without frames: so many first steps of them aren't the whole model's."""
-        self.lags: dict[int, int] = {}
-        """By tensors without frames: so many frames after the end of its window it comes."""
+        super().__init__(graph, frames)
+        self.name = name
         self.inputs: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
-        self.states = States(operation.name for operation in graph.operations)
-        self.notes: dict[str, None] = {}
         self.windows: dict[int, Window] = {}
         self.recurrent: dict[int, Any] = {}
 
@@ -118,7 +122,7 @@ class _Steps:
             self._enter(x)
         listed = calls(self.graph)
         for call in listed:
-            if call.inputs and (window := window_of(call.operation, call.inputs[0].shape[TIME])) is not None:
+            if call.inputs and (window := window_of(call.operation, call.inputs[0].shape)) is not None:
                 self.windows[id(call.node)] = window
         for call in listed:
             self._visit(call)
@@ -143,202 +147,120 @@ class _Steps:
         self.states.batch = x.shape[0]
         shape = (x.shape[0], self.frames, *x.shape[2:])
         self.new[id(x)] = self.inputs[name] = keras.Input(batch_shape=shape, dtype=x.dtype, name=name)
-        self.times[id(x)] = Timeline(self.frames)
+        self.times[id(x)] = Timeline(self.frames, length=x.shape[TIME], window=x.shape[TIME])
 
     def _visit(self, call: Call) -> None:
         times = [self.times[id(x)] for x in call.inputs]
         with_frames = [time for time in times if time is not None]
         operation, layer = call.operation, innermost(call.operation)
         if not with_frames:
-            self._same(call, None)
+            self.same(call, None)
+            return
+        self._check_mask(call)
+        time = with_frames[0]
+        if isinstance(layer, keras.layers.Bidirectional):
+            raise self.refused(call, BACKWARDS)
+        if isinstance(layer, keras.layers.RNN):
+            recurrent_in_step(self, call, time, self.recurrent)
         elif len(with_frames) < len(times):
-            raise self._refused(call, "which joins what has frames with what has none: repeat that for each frame")
-        elif isinstance(layer, keras.layers.RNN):
-            self._recurrent(call, with_frames[0])
-        elif isinstance(layer, keras.layers.Bidirectional) or getattr(layer, "go_backwards", False):
-            raise self._refused(call, "which reads all later frames: put a layer there that goes forwards alone")
+            self._collect(call, times)
         elif (window := self.windows.get(id(call.node))) is not None:
-            self._window(call, with_frames[0], window)
+            windows_in_step(self, call, time, window)
         elif (zeros := zeros_of(operation)) is not None:
-            self._padding(call, with_frames[0].after_zeros(*zeros))
+            padding_in_step(self, call, time.after_zeros(*zeros))
         elif (cropping := cropping_of(operation)) is not None:
-            self._padding(call, with_frames[0].cropped(cropping[0]))
+            padding_in_step(self, call, time.cropped(*cropping))
         elif all(by_frame(operation, len(x.shape)) for x in call.inputs):
             self._by_frame(call, with_frames)
-        elif name_of(operation) == "reshape" and call.outputs[0].shape[:2] == call.inputs[0].shape[:2]:
-            time = with_frames[0]
-            self._keep(call, ops.reshape(self._read(call)[0], (-1, time.frames, *call.outputs[0].shape[2:])), time)
+        elif name_of(operation) == "reshape" and keeps_frames(call.inputs[0].shape, call.outputs[0].shape):
+            made = ops.reshape(self.read(call)[0], (-1, time.frames, *call.outputs[0].shape[2:]))
+            self.keep(call, made, time)
         else:
-            self._collect(call, with_frames)
+            self._collect(call, times)
 
-    def _read(self, call: Call) -> list[Any]:
-        return [self.new[id(x)] for x in call.inputs]
-
-    def _same(
-        self, call: Call, time: Timeline | None, inputs: list[Any] | None = None, steps: int = 0, lag: int | None = None
-    ) -> None:
-        """Call an operation with what there is in the places of its inputs."""
-        inputs = inputs or self._read(call)
-        given = dict(zip(map(id, call.inputs), inputs, strict=True))
-
-        def fill(x: Any) -> Any:
-            return given[id(x)] if keras.utils.is_keras_tensor(x) else x
-
-        arguments, keywords = tree.map_structure(fill, (call.arguments, dict(call.keywords)))
-        before = max((self.whole.get(id(x), 0) for x in call.inputs), default=0)
-        lags = {self.lags.get(id(x), 0) for x in call.inputs} if lag is None else {lag}
-        if len(lags) > 1:
-            raise self._refused(call, "which joins what is of windows that end at different frames")
-        self._keep(
-            call, call.operation(*arguments, **keywords), time, max(before, steps), *(lags if lag is None else [lag])
-        )
-
-    def _keep(self, call: Call, made: Any, time: Timeline | None, steps: int = 0, lag: int = 0) -> None:
-        for old, new in zip(call.outputs, tree.flatten(made), strict=True):
-            self.new[id(old)], self.times[id(old)] = new, time
-            self.whole[id(old)], self.lags[id(old)] = steps, lag
-            if isinstance(call.operation, Inserted):
-                self.states.grids[id(new)] = call.operation
+    def _check_mask(self, call: Call) -> None:
+        layer = innermost(call.operation)
+        if isinstance(layer, keras.layers.Masking):
+            raise self.refused(call, "which makes a mask, and masks aren't carried from step to step: leave it out")
+        if isinstance(layer, keras.layers.Layer) and takes_mask(layer) and has_mask(call.inputs):
+            raise self.refused(
+                call,
+                "which gets a Keras mask, and masks aren't carried from step to step: leave mask_zero and Masking out "
+                "in front of it",
+            )
 
     def _by_frame(self, call: Call, times: list[Timeline]) -> None:
+        self._check_constants(call)
         latest = max(time.delay for time in times)
         inputs = [
-            self._later(call, x, time, latest - time.delay) for x, time in zip(self._read(call), times, strict=True)
+            self.later(call, x, time, latest - time.delay) for x, time in zip(self.read(call), times, strict=True)
         ]
         moved = [time.later(latest) for time in times]
         zeros = isinstance(call.operation, Inserted) or traits_of(call.operation).homogeneous
+        windows = {time.window for time in times}
         made = dataclasses.replace(
             moved[0],
             warm_up=max(time.warm_up for time in moved),
             zeros=moved[0].zeros if zeros and len(moved) == 1 else 0,
             padded=any(time.padded for time in moved),
+            length=next((time.length for time in times if time.length is not None), None),
+            window=windows.pop() if len(windows) == 1 else None,
+            endless=any(time.endless for time in times),
+            other_end=any(time.other_end for time in times),
         )
         if len({time.frames for time in times}) > 1:
-            raise self._refused(call, "whose inputs have different numbers of frames in a step")
-        self._same(call, made, inputs)
+            raise self.refused(call, "whose inputs have different numbers of frames in a step")
+        self.same(call, made, inputs)
 
-    def _later(self, call: Call, x: Any, time: Timeline, frames: int) -> Any:
-        """Return a tensor held back by some frames."""
-        if not frames:
-            return x
-        joined = self.states.before(call.operation.name, x, frames)
-        return self.states.on_grid(joined[:, : time.frames], x)
-
-    def _window(self, call: Call, time: Timeline, window: Window) -> None:
-        operation, layer = call.operation, innermost(call.operation)
-        if time.frames % window.stride:
-            raise self._refused(
-                call,
-                f"which makes one frame of {window.stride}, while a step has {time.frames} there: take frames="
-                f"{self.frames * window.stride}, or another multiple",
+    def _check_constants(self, call: Call) -> None:
+        """Raise ValueError where what is joined with frames isn't the same for each of them."""
+        shapes = [tuple(x.shape) for x in call.inputs]
+        lengths = {shape[TIME] for shape in shapes} - {None}
+        if traits_of(call.operation).channels == "nary" and (len(set(map(len, shapes))) > 1 or len(lengths) > 1):
+            raise self.refused(call, "whose inputs have different numbers of dimensions or frames: give all the same")
+        given = tree.flatten((call.arguments, dict(call.keywords)))
+        constants = [x for x in given if hasattr(x, "shape") and not keras.utils.is_keras_tensor(x)]
+        if not isinstance(call.operation, keras.layers.Layer) and any(has_time(x, len(shapes[0])) for x in constants):
+            raise self.refused(
+                call, "which joins frames with a constant that has a value for each frame of a window: leave that out"
             )
-        (x,) = self._read(call)
-        pooling = traits_of(operation).channels == "local"
-        if layer.padding == "same":
-            x = self._padded_beside(call, x, pooling)
-        padded = time.after_zeros(window.before, window.behind)
-        padded = padded.changed if pooling and window.before else padded
-        kept = padded.kept(window.extent, window.stride)
-        if kept:
-            x = self.states.before(call.operation.name, x, kept)
-        layer.padding = "valid"
-        self._same(call, padded.window(window.extent, window.stride), [x])
 
-    def _padded_beside(self, call: Call, x: Any, pooling: bool) -> Any:
-        """Put the zeros of "same" along the axes that aren't time."""
-        layer = innermost(call.operation)
-        sizes = layer.pool_size if pooling else layer.kernel_size
-        if isinstance(sizes, int) or len(sizes) == 1:
-            return x
-        dilation = getattr(layer, "dilation_rate", (1, 1))[1]
-        extent = (sizes[1] - 1) * dilation + 1
-        rest = x.shape[2] % layer.strides[1] or layer.strides[1]
-        total = max(extent - rest, 0)
-        if total and pooling:
-            raise self._refused(call, "which is padded ('same') along another axis than time: pool without padding")
-        if not total:
-            return x
-        sides = ((0, 0), (total // 2, total - total // 2))
-        padding = keras.layers.ZeroPadding2D(sides, name=self.states.name(call.operation.name, "pad"))
-        return self.states.on_grid(padding(x), x)
-
-    def _padding(self, call: Call, time: Timeline) -> None:
-        """Leave out the zeros or the cropping along time, which states stand for."""
-        layer, (x,) = innermost(call.operation), self._read(call)
-        name = "padding" if hasattr(layer, "padding") else "cropping"
-        sizes = getattr(layer, name)
-        if isinstance(sizes[0], int) or not any(sizes[1]):
-            made = x
-        else:
-            kind = keras.layers.ZeroPadding2D if name == "padding" else keras.layers.Cropping2D
-            made = self.states.on_grid(kind(((0, 0), sizes[1]), name=self.states.name(call.operation.name, name))(x), x)
-        self._keep(call, made, time)
-
-    def _recurrent(self, call: Call, time: Timeline) -> None:
-        layer = innermost(call.operation)
-        if layer.go_backwards:
-            raise self._refused(call, "which reads all later frames: put a layer there that goes forwards alone")
-        if len(call.inputs) > 1 or layer.return_state:
-            raise self._refused(call, "whose state is read or given in the model: leave that to the step model")
-        if time.warm_up:
-            raise self._refused(
-                call,
-                f"whose state would begin with the {time.warm_up} frames before the first right one: pad the layers "
-                "before it with padding='causal'",
-            )
-        sequences = layer.return_sequences
-        operation = self._with_states(call.operation)
-        sizes = layer.state_size
-        states = tree.map_structure(lambda size: self.states.new(call.operation.name, (size,), "float32"), sizes)
-        given = states if isinstance(states, list | tuple) else [states]
-        made, *new = operation(self._read(call)[0], initial_state=list(given))
-        for state, value in zip(tree.flatten(states), new, strict=True):
-            self.states.give(state, value)
-        if sequences:
-            self._keep(call, made, time.changed)
-        else:
-            self.notes[
-                f"{call.operation.name!r} has read all frames since the stream began, not those of a window."
-            ] = None
-            self._keep(call, made[:, -1], None)
-
-    def _with_states(self, operation: Any) -> Any:
-        """Return a recurrent layer that returns all frames and its new state: a new one, since this one was called."""
-        if id(operation) not in self.recurrent:
-            made = self.recurrent[id(operation)] = copy_layer(operation, operation.name)
-            layer = innermost(made)
-            layer.return_state = layer.return_sequences = True
-            layer.stateful = False
-        return self.recurrent[id(operation)]
-
-    def _collect(self, call: Call, times: list[Timeline]) -> None:
+    def _collect(self, call: Call, times: list[Timeline | None]) -> None:
         """Let an operation that reads all frames of a window have the latest ones."""
-        lengths = {x.shape[TIME] for x in call.inputs}
+        there = [time for time in times if time is not None]
+        lengths = {time.length for time in there}
         if None in lengths or len(lengths) > 1:
-            raise self._refused(
+            raise self.refused(
                 call, "which reads all frames: give the model a fixed number of them, shape (frames, ...)"
             )
-        (length,) = lengths
-        if any(time.padded for time in times):
-            raise self._refused(
+        length = there[0].length or 0
+        if any(time.endless for time in there):
+            raise self.refused(
+                call,
+                "which reads all frames of a window, behind a recurrent layer, whose state goes on over windows in a "
+                "stream: use its last step (return_sequences=False) alone",
+            )
+        if any(time.padded for time in there):
+            raise self.refused(
                 call,
                 "which reads all frames of a window, where layers before it put zeros around each window that a "
                 "stream hasn't: train with padding='valid'",
             )
-        latest = max(time.delay for time in times)
+        windows = {time.window for time in there}
+        if len(windows) > 1 or None in windows:
+            raise self.refused(call, "which reads all frames of inputs that have different numbers of them")
+        (window,) = windows
+        rate = self.frames // there[0].frames
+        latest = max(time.delay for time in there)
         inputs, steps = [], 0
-        for x, time in zip(self._read(call), times, strict=True):
+        for x, time in zip(self.read(call), times, strict=True):
+            if time is None:
+                inputs.append(x)
+                continue
             frames = length - time.frames + latest - time.delay
             if frames < 0:
-                raise self._refused(call, f"which reads {length} frames, fewer than there are in a step: {time.frames}")
+                raise self.refused(call, f"which reads {length} frames, fewer than there are in a step: {time.frames}")
             joined = self.states.before(call.operation.name, x, frames) if frames else x
             inputs.append(self.states.on_grid(joined[:, :length], x) if latest > time.delay else joined)
             steps = max(steps, -(-(time.later(latest).warm_up + length) // time.frames) - 1)
-        rate = self.frames // times[0].frames
-        self._same(call, None, inputs, steps, rate * (length + latest) - self.graph.inputs[0].shape[TIME])
-
-    def _refused(self, call: Call, why: str) -> ValueError:
-        return ValueError(
-            f"Expected layers that can go on from step to step. Received: {call.operation.name!r} "
-            f"({type(innermost(call.operation)).__name__}), {why}."
-        )
+        self.same(call, None, inputs, steps, rate * (length + latest) - (window or 0))

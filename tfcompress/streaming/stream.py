@@ -56,7 +56,7 @@ class Stream:
             self._grids = io_grids(runner)
             specs, outputs, self._run = runner.input_specs, runner.output_names, runner.run
         self.states = {name: new_state(name) for name in specs if "state" in name and new_state(name) in outputs}
-        if not self.states:
+        if not self.states and not isinstance(step, StepModel):
             raise ValueError(
                 "Expected a step function, whose states are inputs and outputs. Received: one with inputs "
                 f"{', '.join(specs)} and outputs {', '.join(outputs)}. Make one with tfcompress.stepwise."

@@ -16,8 +16,13 @@ class Timeline:
         warm_up: so many frames at the beginning of the stream aren't those of the whole model.
         zeros: so many frames before the stream begins are zeros in the whole model, by padding.
         padded: whether zeros were put before or behind what it is made of.
+        length: frames of the tensor in the whole model; `None`: any number.
+        window: frames of the inputs that it is made of, in the whole model; `None`: any number, or they differ.
+        endless: whether it is made of all frames since the stream began, by a recurrent layer.
+        other_end: whether its last frame in the whole model isn't made of the input's last: zeros were put behind, or
+            frames cut off there.
 
-    >>> Timeline(4).window(3, 1).warm_up, Timeline(4).after_zeros(2).window(3, 1).warm_up
+    >>> Timeline(4).windows(3, 1).warm_up, Timeline(4).after_zeros(2).windows(3, 1).warm_up
     (2, 0)
     """
 
@@ -26,18 +31,33 @@ class Timeline:
     warm_up: int = 0
     zeros: int = 0
     padded: bool = False
+    length: int | None = None
+    window: int | None = None
+    endless: bool = False
+    other_end: bool = False
 
     def after_zeros(self, before: int, behind: int = 0) -> Timeline:
         """Return where frames lie with zeros before the first and behind the last."""
         if not before and not behind:
             return self
         known = before if not self.warm_up and not self.delay else 0
-        return dataclasses.replace(self, delay=self.delay - before, zeros=known, padded=True)
+        length = None if self.length is None else self.length + before + behind
+        return dataclasses.replace(
+            self,
+            delay=self.delay - before,
+            zeros=known,
+            padded=True,
+            length=length,
+            other_end=self.other_end or behind > 0,
+        )
 
-    def cropped(self, before: int) -> Timeline:
-        """Return where frames lie without the first ones."""
+    def cropped(self, before: int, behind: int = 0) -> Timeline:
+        """Return where frames lie without the first and the last ones."""
         delay = self.delay + before
-        return dataclasses.replace(self, delay=delay, warm_up=max(self.warm_up, delay), zeros=0)
+        length = None if self.length is None else self.length - before - behind
+        other_end = self.other_end or behind > 0
+        warm_up = max(self.warm_up, delay)
+        return dataclasses.replace(self, delay=delay, warm_up=warm_up, zeros=0, length=length, other_end=other_end)
 
     def kept(self, extent: int, stride: int) -> int:
         """Return how many frames of the steps before are needed: a window of the first ones begins with them.
@@ -49,12 +69,19 @@ class Timeline:
         least = max(extent - stride, 0)
         return least + (-self.delay - least) % stride
 
-    def window(self, extent: int, stride: int) -> Timeline:
+    def windows(self, extent: int, stride: int) -> Timeline:
         """Return where what is made of windows of frames lies."""
         kept = self.kept(extent, stride)
         missing = kept - self.zeros if not self.warm_up else kept
         warm_up = max(math.ceil((self.warm_up + missing) / stride), 0)
-        return Timeline(self.frames // stride, (kept + self.delay) // stride, warm_up, 0, self.padded)
+        return dataclasses.replace(
+            self,
+            frames=self.frames // stride,
+            delay=(kept + self.delay) // stride,
+            warm_up=warm_up,
+            zeros=0,
+            length=None if self.length is None else (self.length - extent) // stride + 1,
+        )
 
     def later(self, delay: int) -> Timeline:
         """Return where frames lie that are held back to have a larger delay."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -30,20 +31,24 @@ class Window:
         stride: frames from window to window.
         before: zeros that it puts before the first frame.
         behind: zeros that it puts behind the last.
+        beside: zeros that it puts before and behind the second axis behind the batch.
+        same: whether the zeros along time depend on the number of frames, by `padding="same"`.
     """
 
     extent: int
     stride: int
     before: int = 0
     behind: int = 0
+    beside: tuple[int, int] = (0, 0)
+    same: bool = False
 
 
-def window_of(operation: Any, length: int | None) -> Window | None:
+def window_of(operation: Any, shape: tuple[int | None, ...]) -> Window | None:
     """Return what a convolution or pooling reads along time; `None` for any other layer.
 
     Args:
         operation: a layer or an operation of a graph.
-        length: frames that it reads in the whole model; `None`: any number.
+        shape: of what it reads in the whole model, with the batch; `None`: any number.
 
     Raises:
         ValueError: its axis of time isn't the first behind the batch.
@@ -53,10 +58,9 @@ def window_of(operation: Any, length: int | None) -> Window | None:
     if kind in ("convolution", "depthwise", "separable") and not isinstance(layer, keras.layers.Layer):
         return None
     if kind in ("convolution", "depthwise", "separable"):
-        size, stride = layer.kernel_size[0], layer.strides[0]
-        extent = (size - 1) * layer.dilation_rate[0] + 1
+        sizes, strides, dilations = layer.kernel_size, layer.strides, layer.dilation_rate
     elif name_of(operation) in POOLING and isinstance(layer, keras.layers.Layer):
-        extent, stride = _first(layer.pool_size), _first(layer.strides)
+        sizes, strides, dilations = _sizes(layer.pool_size), _sizes(layer.strides), (1, 1)
     else:
         return None
     if layer.data_format != "channels_last":
@@ -64,17 +68,31 @@ def window_of(operation: Any, length: int | None) -> Window | None:
             f"Expected layers with data_format='channels_last', whose frames are behind the batch. Received: layer "
             f"{layer.name!r} with {layer.data_format!r}."
         )
+    extent, stride = (sizes[0] - 1) * dilations[0] + 1, strides[0]
     if layer.padding == "valid":
         return Window(extent, stride)
     if layer.padding == "causal":
         return Window(extent, stride, before=extent - 1)
+    beside = (0, 0)
+    if len(sizes) > 1:
+        if shape[TIME + 1] is None and strides[1] > 1:
+            raise ValueError(
+                f"Expected a fixed size along the axis behind the frames. Received: layer {layer.name!r}, padded "
+                f"'same' with stride {strides[1]} there, for inputs of shape {shape}."
+            )
+        beside = _zeros_of_same((sizes[1] - 1) * dilations[1] + 1, strides[1], shape[TIME + 1])
+    return Window(extent, stride, *_zeros_of_same(extent, stride, shape[TIME]), beside, same=True)
+
+
+def _zeros_of_same(extent: int, stride: int, length: int | None) -> tuple[int, int]:
+    """Return the zeros of "same" before and behind; of any number of frames, those of a multiple of the stride."""
     rest = (length or 0) % stride or stride
     total = max(extent - rest, 0)
-    return Window(extent, stride, before=total // 2, behind=total - total // 2)
+    return total // 2, total - total // 2
 
 
-def _first(size: Any) -> int:
-    return int(size if isinstance(size, int) else size[0])
+def _sizes(size: Any) -> tuple[int, ...]:
+    return (int(size),) if isinstance(size, int) else tuple(map(int, size))
 
 
 def zeros_of(operation: Any) -> tuple[int, int] | None:
@@ -94,6 +112,23 @@ def cropping_of(operation: Any) -> tuple[int, int] | None:
     cropping = innermost(operation).cropping
     before, behind = cropping if isinstance(cropping[0], int) else cropping[0]
     return int(before), int(behind)
+
+
+def keeps_frames(shape: tuple[int | None, ...], made: tuple[int | None, ...]) -> bool:
+    """Return whether a reshape from one shape to another, both with the batch, leaves each frame its own.
+
+    >>> keeps_frames((None, None, 8, 1), (None, None, 4)), keeps_frames((None, None, 8, 1), (None, None, 8))
+    (False, True)
+    """
+    rest, others = shape[TIME + 1 :], made[TIME + 1 :]
+    known = None not in rest and None not in others
+    return known and shape[: TIME + 1] == made[: TIME + 1] and math.prod(rest) == math.prod(others)  # type: ignore[arg-type]
+
+
+def has_time(constant: Any, rank: int) -> bool:
+    """Return whether a constant that is joined with a tensor of so many dimensions has several values along time."""
+    shape = tuple(getattr(constant, "shape", ()))
+    return len(shape) >= rank - TIME and shape[TIME - rank] != 1
 
 
 def by_frame(operation: Any, rank: int) -> bool:

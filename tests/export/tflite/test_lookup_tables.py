@@ -36,6 +36,9 @@ def test_weights_are_looked_up_bit_by_bit_the_same(tmp_path):
     x = np.random.default_rng(2).integers(-128, 128, (20, 8, 8, 4)).astype("int8")
     np.testing.assert_array_equal(coded.predict(x), plain.predict(x))
     assert tfc.evaluate(coded, X, np.arange(16) % 20).samples == 16
+    opened = tfc.Artifact.open(coded.path)
+    assert opened.runtime == coded.runtime == "tflm"
+    np.testing.assert_array_equal(opened.predict(x), plain.predict(x))
 
 
 def test_a_table_for_each_channel_where_each_has_a_scale(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tfcompress.export.onnx.weights.decoders import LEAST_OPSET, function_bytes
 from tfcompress.export.onnx.weights.fields import Fields
@@ -25,18 +25,22 @@ FORMS: tuple[StorageForm, ...] = (
 )
 """All there are."""
 
+WIDTHS = (2, 4, 8)
+"""Bits of ONNX' own types of integers for weights."""
+
 Option = tuple[int, StorageForm]
 """A weight's bytes in a form."""
 
 
-def choose(weights: Sequence[Weight], opset: int) -> list[StorageForm]:
+def choose(weights: Sequence[Weight], opset: int, bits: Collection[int] = WIDTHS) -> list[StorageForm]:
     """Return the form of each of a file's weights with which the file is smallest.
 
     Args:
         weights: All that are stored.
         opset: Of the file.
+        bits: Of ONNX' own types that there may be.
     """
-    options = [_options(weight, opset) for weight in weights]
+    options = [_options(weight, opset, bits) for weight in weights]
     open_ = frozenset().union(*(form.decoders for each in options for _, form in each))
     total, chosen = _with(options, open_)
     while True:  # leave out a decoder that isn't worth its bytes, as long as there is one
@@ -48,10 +52,12 @@ def choose(weights: Sequence[Weight], opset: int) -> list[StorageForm]:
         open_ = frozenset().union(*(form.decoders for form in chosen))
 
 
-def _options(weight: Weight, opset: int) -> list[Option]:
+def _options(weight: Weight, opset: int, bits: Collection[int] = WIDTHS) -> list[Option]:
     """Return the forms that a weight fits, of those with the same decoders the smallest."""
     found: dict[frozenset[str], Option] = {}
     for form in FORMS:
+        if isinstance(form, NarrowIntegers) and form.bits not in bits:
+            continue
         needed = max(form.opset, LEAST_OPSET if form.decoders else 0)
         nbytes = form.nbytes(weight) if needed <= opset else None
         if nbytes is not None and (form.decoders not in found or nbytes < found[form.decoders][0]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.export.onnx.container import shorten_names, shrink
 from tfcompress.export.onnx.functions import add
 from tfcompress.export.onnx.recurring_nodes import write_once
-from tfcompress.export.onnx.weights.choice import choose
+from tfcompress.export.onnx.weights.choice import WIDTHS, choose
 from tfcompress.export.onnx.weights.decoders import functions
 from tfcompress.export.onnx.weights.form import Weight, Writer
 from tfcompress.export.onnx.weights.plain import Plain
@@ -40,7 +40,10 @@ class CodedWeight:
 
 
 def code(
-    proto: Any, layer_of: Callable[[np.ndarray], str | None] = lambda integers: None, names: bool = False
+    proto: Any,
+    layer_of: Callable[[np.ndarray], str | None] = lambda integers: None,
+    names: bool = False,
+    bits: Collection[int] = WIDTHS,
 ) -> tuple[tuple[CodedWeight, ...], tuple[str, ...]]:
     """Store the integer weights of a model in the forms with which its file is smallest, in place.
 
@@ -50,6 +53,7 @@ def code(
         proto: An `onnx.ModelProto` of opset 18 or later, with all values in it.
         layer_of: Takes the integers of a weight, returns the layer that has it; `None`: not known.
         names: Whether inner tensors keep their names.
+        bits: Of ONNX' own types that weights may have.
 
     Returns:
         How each weight is stored; and the names of what the nodes make, in their order, as far as they lost them.
@@ -64,7 +68,7 @@ def code(
     writer = Writer({tensor.name for tensor in graph.initializer} | {x for node in graph.node for x in node.output})
     stored: list[CodedWeight] = []
     gone: set[str] = set()
-    for tensor, weight, form in zip(tensors, weights, choose(weights, opset), strict=True):
+    for tensor, weight, form in zip(tensors, weights, choose(weights, opset, bits), strict=True):
         plain = nbytes = tensor.ByteSize()
         if not isinstance(form, Plain):
             begun = len(writer.constants), len(writer.nodes)

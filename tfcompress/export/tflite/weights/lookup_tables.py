@@ -15,8 +15,8 @@ import numpy as np
 from tfcompress.export.plan.file_operators import Operators
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.runtime.tflm_runner import DECODE
 
-DECODE = "TFLM_DECODE"
 KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """Operators whose second input is their weights."""
 
