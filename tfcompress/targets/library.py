@@ -6,11 +6,12 @@ import functools
 import importlib.resources
 import os
 import pathlib
+from collections.abc import Iterator
 
 from tfcompress.core.arguments import short
 from tfcompress.core.names import did_you_mean
-from tfcompress.core.plain_files import SUFFIXES
-from tfcompress.targets.target import Target
+from tfcompress.core.plain_files import SUFFIXES, parsed
+from tfcompress.targets.target import FORM, Target
 
 
 @functools.cache
@@ -20,9 +21,21 @@ def _library() -> dict[str, Target]:
     for file in sorted(folder.iterdir(), key=lambda each: each.name):
         if file.name.endswith(".yaml"):
             with importlib.resources.as_file(file) as path:
-                target = Target.read(path)
-            found[target.name] = target
-    return found
+                found.update({target.name: target for target in _targets(path)})
+    return dict(sorted(found.items()))
+
+
+def _targets(path: pathlib.Path) -> Iterator[Target]:
+    """Yield the target of a file of the package, or one for each accelerator that it lists."""
+    values = dict(parsed(path, FORM))
+    accelerators = values.pop("accelerators", None)
+    if accelerators is None:
+        yield Target.from_dict(values)
+        return
+    for kind, multipliers in accelerators:
+        name = f"ethos-{kind.lower()}-{multipliers}"
+        about = values["about"].format(kind=kind, multipliers=multipliers)
+        yield Target.from_dict({**values, "name": name, "about": about, "accelerator": name})
 
 
 def names() -> tuple[str, ...]:
