@@ -4,6 +4,7 @@ import types
 
 import keras
 import numpy as np
+import pytest
 
 import tfcompress as tfc
 from tests.search.allocation_models import clusters, trained_model
@@ -22,6 +23,16 @@ def test_rungs_go_down_in_bits():
     ladder = Ladder(model, x[:128], None, ("onnx",))
     first, last = (float(ladder[place].name.split()[0]) for place in (0, RUNGS - 1))
     assert 2 <= last < first <= 8
+
+
+def test_layers_that_cannot_be_scored_get_the_same_width_and_that_is_told():
+    model, (x, _) = trained_model(), clusters()
+    ladder = Ladder(model, x[:16], {"elsewhere": "mse"}, ("onnx",))
+    with pytest.warns(UserWarning, match="Below int8 all layers get the same, since .* Expected a loss"):
+        assert ladder[RUNGS - 1].name == "2 bits"
+    assert "can't be scored" in ladder.remark
+    with pytest.raises(ValueError, match="Expected data"):
+        Ladder(model, None, None, ("onnx",))[0]
 
 
 def test_a_rung_prunes_before_it_rounds():

@@ -195,6 +195,8 @@ def compress(
     with _shown(trials, progress):
         rungs = Ladder(model, inputs, loss_for(model, parts.data), forms, seed)
         ended = _ended(trials, Staircase(trials, dose, inputs, rungs).climb)
+        if rungs.remark:
+            trials.about = {**trials.about, "below int8": rungs.remark}
         return _shipped(trials, prover, ended)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
@@ -17,6 +18,7 @@ from tfcompress.recipes import Prune, Quantize, Step
 from tfcompress.search.allocator import Allocator
 from tfcompress.search.candidates import Candidate, narrow
 from tfcompress.search.choices import CHOICES, FLOAT, WIDE, Choice
+from tfcompress.search.output_losses import NoScores
 
 RUNGS = 30
 
@@ -44,7 +46,7 @@ class Ladder(Sequence[Candidate]):
     """Allocations of what layers become: from rung to rung the loss is expected to rise by the same factor.
 
     Layers are scored when the first rung is asked for, and each rung is solved when it is asked for. Where they can't
-    be scored all get the same width.
+    be scored, since the loss isn't known or the gradients aren't finite, all get the same width, and a warning says so.
 
     Args:
         model: the float model.
@@ -52,10 +54,14 @@ class Ladder(Sequence[Candidate]):
         loss: of the model.
         formats: of the files whose bytes count.
         seed: of the scores.
+
+    Attributes:
+        remark: why all layers get the same width; "": they don't, or no rung was asked for.
     """
 
     def __init__(self, model: keras.Model, inputs: Any, loss: Any, formats: Sequence[str], seed: int = 0):
         self.model, self.inputs, self.loss, self.formats, self.seed = model, inputs, loss, tuple(formats), seed
+        self.remark = ""
         self._allocator: Allocator | None = None
         self._alike: tuple[Candidate, ...] = ()
         self._made: dict[int, Candidate] = {}
@@ -84,7 +90,9 @@ class Ladder(Sequence[Candidate]):
             how: dict[str, Any] = {"config": BASE, "loss": self.loss, "seed": self.seed}
             try:
                 self._allocator = Allocator(self.model, self.inputs, choices=INTEGERS, formats=self.formats, **how)
-            except ValueError:  # a loss that isn't known, layers that have no gradient
+            except NoScores as error:
+                self.remark = f"all layers get the same, since they can't be scored: {error}"
+                warnings.warn(f"Below int8 {self.remark}", stacklevel=2)
                 self._alike = uniform(self.model)
             else:
                 for name, each in self._allocator.scores.items():

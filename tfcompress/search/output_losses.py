@@ -19,6 +19,10 @@ LEAST = 1e-7
 """A probability that is taken as 0."""
 
 
+class NoScores(ValueError):
+    """The loss or the gradients of a model are such that its layers can't be scored by them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class OutputLoss:
     """The loss of one output.
@@ -108,7 +112,7 @@ def losses_of(model: keras.Model, loss: Any, outputs: Sequence[np.ndarray]) -> l
         outputs: Of a first batch, in the model's order, which say how large numbers are.
 
     Raises:
-        ValueError: There are as many losses as outputs, or one is of no kind that is known.
+        NoScores: There aren't as many losses as outputs.
     """
     given = _each(loss, model)
     found = []
@@ -134,7 +138,7 @@ def _each(loss: Any, model: keras.Model) -> list[Any]:
         return [loss.get(name) for name in names]
     if isinstance(loss, list | tuple) and len(loss) == count:
         return list(loss)
-    raise ValueError(f"Expected a loss, or one for each of the outputs {names}. Received: {short(loss)}.")
+    raise NoScores(f"Expected a loss, or one for each of the outputs {names}. Received: {short(loss)}.")
 
 
 def _name(loss: Any) -> str:

@@ -15,6 +15,7 @@ from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.search.changed_kernels import ChangedKernel, Unit, changes
 from tfcompress.search.choices import Choice
 from tfcompress.search.drawn_gradients import DrawnGradients, called
+from tfcompress.search.output_losses import NoScores
 
 Tensor = Any
 
@@ -130,7 +131,7 @@ def _rises(
             rises[unit.name] += np.square(along).sum(axis=1)
     broken = next((name for name, sums in rises.items() if not math.isfinite(sums.sum())), None)
     if broken is not None:
-        raise ValueError(
+        raise NoScores(
             f"Expected finite gradients. Received: NaN or infinite ones in layer {broken!r}. Look at the data and the "
             "model's outputs."
         )
