@@ -192,9 +192,9 @@ def test_tables_hold_the_rounded_function(kind: str, function: Any, output: floa
 
 def test_sums_beyond_float32_are_rounded_as_integers() -> None:
     sums = np.array([2.0**24 + 1, -(2.0**24) - 3], np.float64)
-    scale, output = np.float32(1.0), np.float32(2.0**17)
-    assert np.asarray(REFERENCE.requantized(sums, scale, scale, output)).tolist() == [128, -128]
-    assert np.asarray(XNNPACK.requantized(sums, scale, scale, output)).tolist() == [128, -128]
+    one, two = np.float32([1, 2])
+    assert np.asarray(REFERENCE.requantized(sums, one, one, two)).tolist() == [8388609, -8388609]
+    assert np.asarray(XNNPACK.requantized(sums, one, one, two)).tolist() == [8388608, -8388610]
 
 
 def test_halves_go_to_even_in_one_runtime_and_up_or_away_from_zero_in_another() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+from unittest import mock
 
 import keras
 import numpy as np
@@ -11,6 +13,8 @@ from keras import layers as L
 
 import tfcompress as tfc
 from tests.check import outputs_of
+from tfcompress.quantization.arithmetic.choice import ARITHMETICS
+from tfcompress.quantization.arithmetic.xnnpack import XnnPack
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.chosen_arithmetic import arithmetic_of, simulated
 from tfcompress.quantization.graph.integer_operator import IntegerOperator
@@ -77,6 +81,18 @@ def test_the_arithmetic_is_saved_with_the_model(tmp_path):
     assert {type(layer) for layer in loaded.layers} >= {IntegerOperator, QuantizedLayer}
 
 
+def test_layers_that_simulate_different_runtimes_do_so_after_another_was_simulated():
+    inputs = keras.Input((4,))
+    model = tfc.quantize(keras.Model(inputs, L.Dense(2, name="dense")(inputs)), "int8", np.eye(4, dtype="float32"))
+    first, last = activation_quantizers(model)
+    last.spec = dataclasses.replace(last.spec, arithmetic="reference")
+    for name in ("xnnpack", "reference", "onnxruntime"):
+        with simulated(model, name):
+            assert {first.spec.arithmetic, last.spec.arithmetic} == {name}
+        assert (first.spec.arithmetic, last.spec.arithmetic) == ("xnnpack", "reference")
+    assert model.get_layer("dense").transforms[0][1].activations.arithmetic == "xnnpack"
+
+
 def test_an_unknown_arithmetic_is_refused_before_any_work():
     with pytest.raises(ValueError, match="arithmetic.*Did you mean 'xnnpack'"):
         tfc.quantize(network(), "int8", X, arithmetic="xnnpak")
@@ -84,16 +100,45 @@ def test_an_unknown_arithmetic_is_refused_before_any_work():
         tfc.ActivationSpec(arithmetic="tflite")
 
 
-def test_sums_beyond_float32_are_computed_in_two_parts(tmp_path):
-    inputs = keras.Input((2048,))
-    model = keras.Model(inputs, L.Dense(8, name="dense")(inputs))
+WIDE = {
+    "dense": ((2048,), lambda: L.Dense(8)),
+    "transposed": ((1, 1, 2048), lambda: L.Conv2DTranspose(8, 1)),
+    "einsum": ((1, 2048), lambda: L.EinsumDense("abc,dc->abd", (None, 8), bias_axes="d")),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_sums_beyond_float32_are_those_of_the_file(kind, tmp_path):
+    shape, layer = WIDE[kind]
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer()(inputs))
     random = np.random.default_rng(0)
-    model.layers[-1].set_weights([random.choice([-1.0, 0.99, 1.0], (2048, 8)), np.zeros(8)])
-    x = (random.uniform(0.5, 1, (32, 2048)) * random.choice([-1, 1], (32, 1))).astype("float32")
+    kernel, bias = model.layers[-1].weights
+    kernel.assign(random.choice([0.99, 1.0], kernel.shape))
+    x = random.uniform(0.5, 1, (64, *shape)).astype("float32")
+    bias.assign(-outputs_of(model, x).reshape(-1, 8).mean(0))
     made = tfc.quantize(model, "int8", x)
     path = tfc.export(made, tmp_path / "model.tflite", verify=False).path
     step = activation_quantizers(made)[-1].grid.scale
     assert np.abs(open_runner(path).predict(x) - outputs_of(made, x)).max() < step / 2
+
+
+def test_a_bias_beyond_float32_is_added_as_an_integer():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, L.Dense(1, name="dense")(inputs))
+    model.layers[-1].set_weights([np.float32([[1e-3], [1e-3]]), np.float32([300.0])])
+    made = tfc.quantize(model, "int8", np.float32([[0.0, 0.0], [1.0, 1.0]]))
+    seen = []
+
+    class Spy(XnnPack):
+        def requantized(self, sums, first, second, output):
+            seen.append((keras.backend.standardize_dtype(sums.dtype), float(keras.ops.max(sums))))
+            return super().requantized(sums, first, second, output)
+
+    with mock.patch.dict(ARITHMETICS, xnnpack=Spy()):
+        at_one = made(np.float32([[1 / 255, 0.0]]), training=False)
+    assert seen[-1][0] == "float64" and seen[-1][1] > 2**24 and seen[-1][1] % 2 == 1
+    assert abs(float(at_one[0, 0]) - 300) < 2
 
 
 def test_inference_has_gradients_to_inputs_and_kernels(quantized):

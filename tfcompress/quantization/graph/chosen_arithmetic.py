@@ -47,12 +47,17 @@ def simulated(model: keras.Model, name: str | None) -> Iterator[None]:
 
     What is called in the block is called without a trace from before.
     """
-    before = arithmetic_of(model)
-    if name is None or before is None or name == before:
+    quantizers, transforms = activation_quantizers(model), weight_quantizers(model)
+    names = {quantizer.spec.arithmetic for quantizer in quantizers if not quantizer.spec.dynamic}
+    if name is None or not names or names == {name}:
         yield
         return
+    before = [quantizer.spec for quantizer in quantizers], [transform.activations for transform in transforms]
     set_arithmetic(model, name)
     try:
         yield
     finally:
-        set_arithmetic(model, before)
+        for quantizer, spec in zip(quantizers, before[0], strict=True):
+            quantizer.spec = spec
+        for transform, activations in zip(transforms, before[1], strict=True):
+            transform.activations = activations

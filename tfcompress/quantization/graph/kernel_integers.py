@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from keras import ops
@@ -33,6 +34,7 @@ class KernelIntegers:
         factor: Of what is folded, float64.
         offset: Of what is folded.
         largest: The largest sum of a channel's magnitudes.
+        most: What that is at most for weights of these bits, whatever they are.
         empty: Of which channels all weights are 0.
     """
 
@@ -45,6 +47,7 @@ class KernelIntegers:
     offset: Tensor
     largest: Tensor
     empty: Tensor
+    most: float
 
     def bias_units(self, input_scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bias as whole numbers, float64, and the scale of the weights, which a large one makes coarser.
@@ -95,13 +98,15 @@ def kernel_integers(layer: CompressedLayer, around: Surroundings) -> KernelInteg
     else:
         sign, folded_scale = ops.ones(()), by_channel
     made = channel_axes(layer, place)
-    sums = ops.sum(ops.abs(ops.stop_gradient(whole)), axis=[at for at in range(rank) if at not in made])
+    summed = [at for at in range(rank) if at not in made]
+    sums = ops.sum(ops.abs(ops.stop_gradient(whole)), axis=summed)
+    most = math.prod(weights.shape[at] for at in summed) * 2.0 ** (transform.spec.bits - 1)
     empty = ops.reshape(sums, (-1,)) == 0 if len(folded_scale.shape) == 1 else ops.all(sums == 0)
     if len(folded_scale.shape) > 1:
         empty = ops.reshape(sums == 0, folded_scale.shape)
     total = total + ops.zeros_like(folded_scale)
     parts = (sign * by_channel, folded_scale, total, factor, offset, ops.max(sums), empty)
-    return KernelIntegers(place, whole, *map(ops.stop_gradient, parts))
+    return KernelIntegers(place, whole, *map(ops.stop_gradient, parts), most)
 
 
 def _by_channel(layer: Any, transform: WeightQuantizer, scale: Tensor) -> Tensor | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ from tfcompress.quantization.numerics.fake_quant import upstream_of
 Tensor = Any
 
 EXACT = 2.0**24
-"""Whole numbers up to there are float32 numbers, and so are sums of products that stay below."""
+"""Whole numbers up to there are float32 numbers, and so are sums of products, with the bias, that stay below."""
 
 PART = 16.0
 """Weights are so many times a part, and the rest, where their sums may be larger."""
@@ -72,7 +71,7 @@ class QuantizedLayer(CompressedLayer):
     """A wrapper of a kernel with quantized weights, which in inference computes as the runtimes do.
 
     Its input lies on a grid and so do its weights: what it sums are products of whole numbers, which float32 holds
-    exactly up to 2^24. Larger sums are computed in two parts. The bias, with the batch normalization behind the layer
+    exactly up to 2^24. Larger sums are computed in two parts, and the bias is added in float64. The bias, with the batch normalization behind the layer
     that the exporters fold into it, is a multiple of input scale * weight scale (TFLite's 8-bit quantization
     specification). The sum is brought to the grid of the quantizer behind as the runtime does it that the quantizer's
     specification names; what is returned lies on that grid once the batch normalization has been applied to it.
@@ -115,20 +114,26 @@ class QuantizedLayer(CompressedLayer):
         def sums(weights: Tensor) -> Tensor:
             return self.called_with(self._in_place_of(kernel, weights), x, training=False)
 
-        def whole() -> Tensor:
-            return self._requantized(sums(kernel.weights), kernel, around, arithmetic)
+        units, of_weights = kernel.bias_units(quantizer.grid_now()[0])
+
+        def requantized(whole: Tensor) -> Tensor:
+            return self._requantized(whole, (units, of_weights), kernel, around, arithmetic)
 
         def in_parts() -> Tensor:
             part = kernel.weights / PART
             part = part + ops.stop_gradient(ops.round(part) - part)
             most, rest = (ops.cast(sums(w), "float64") for w in (part, kernel.weights - PART * part))
-            return self._requantized(PART * most + rest, kernel, around, arithmetic)
+            return requantized(PART * most + rest)
 
-        reach, bits = float(2**quantizer.spec.bits - 1), 2.0**7
-        inputs_of_one = math.prod(kernel.weights.shape) // max(1, kernel.weights.shape[-1])
-        if inputs_of_one * bits * reach < EXACT:
-            return whole()
-        return ops.cond(kernel.largest * reach < EXACT, whole, in_parts)
+        reach = float(2**quantizer.spec.bits - 1)
+        added = ops.cast(ops.max(ops.abs(units)), "float32")
+        if kernel.most * reach >= EXACT:
+            return ops.cond(kernel.largest * reach + added < EXACT, lambda: requantized(sums(kernel.weights)), in_parts)
+        small = sums(kernel.weights)
+        if getattr(self.layer, "bias", None) is None and not around.affine:
+            return requantized(small)
+        fits = kernel.most * reach + added < EXACT
+        return ops.cond(fits, lambda: requantized(small), lambda: requantized(ops.cast(small, "float64")))
 
     def _in_place_of(self, kernel: KernelIntegers, weights: Tensor) -> dict[int, Tensor]:
         """Return what the layer sees in place of its weights: whole numbers, and no bias."""
@@ -138,11 +143,16 @@ class QuantizedLayer(CompressedLayer):
         return values
 
     def _requantized(
-        self, sums: Tensor, kernel: KernelIntegers, around: Surroundings, arithmetic: Arithmetic
+        self,
+        sums: Tensor,
+        bias_units: tuple[Tensor, Tensor],
+        kernel: KernelIntegers,
+        around: Surroundings,
+        arithmetic: Arithmetic,
     ) -> Tensor:
         assert around.quantizer is not None and around.behind is not None
         scale, output = (quantizer.grid_now()[0] for quantizer in (around.quantizer, around.behind))
-        units, of_weights = kernel.bias_units(scale)
+        units, of_weights = bias_units
         unit = scale * kernel.own_scale
         step, shift = output, None
         if around.affine:
