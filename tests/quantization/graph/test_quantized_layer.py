@@ -115,7 +115,7 @@ def test_sums_beyond_float32_are_those_of_the_file(kind, tmp_path):
     random = np.random.default_rng(0)
     kernel, bias = model.layers[-1].weights
     kernel.assign(random.choice([0.99, 1.0], kernel.shape))
-    x = random.uniform(0.5, 1, (64, *shape)).astype("float32")
+    x = random.uniform(0.5, 1, (256, *shape)).astype("float32")
     bias.assign(-outputs_of(model, x).reshape(-1, 8).mean(0))
     made = tfc.quantize(model, "int8", x)
     path = tfc.export(made, tmp_path / "model.tflite", verify=False).path

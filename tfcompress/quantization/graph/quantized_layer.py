@@ -71,10 +71,11 @@ class QuantizedLayer(CompressedLayer):
     """A wrapper of a kernel with quantized weights, which in inference computes as the runtimes do.
 
     Its input lies on a grid and so do its weights: what it sums are products of whole numbers, which float32 holds
-    exactly up to 2^24. Larger sums are computed in two parts, and the bias is added in float64. The bias, with the batch normalization behind the layer
-    that the exporters fold into it, is a multiple of input scale * weight scale (TFLite's 8-bit quantization
-    specification). The sum is brought to the grid of the quantizer behind as the runtime does it that the quantizer's
-    specification names; what is returned lies on that grid once the batch normalization has been applied to it.
+    exactly up to 2^24. Larger sums are computed in two parts, and with the bias added in float64. The bias, with the
+    batch normalization behind the layer that the exporters fold into it, is a multiple of input scale * weight scale
+    (TFLite's 8-bit quantization specification). The sum is brought to the grid of the quantizer behind as the runtime
+    does it that the quantizer's specification names; what is returned lies on that grid once the batch normalization
+    has been applied to it.
 
     Where the quantizer behind isn't known, or has no range, the bias alone is rounded. Gradients are those of the
     layer without rounding.
