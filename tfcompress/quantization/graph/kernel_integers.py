@@ -27,6 +27,7 @@ class KernelIntegers:
 
     Attributes:
         place: Of the kernel in `layer.weights`.
+        most: What the sum of a channel's magnitudes can be at most, for weights of these bits.
         weights: Whole numbers, float32; where what is folded has a negative factor they are negative.
         own_scale: Of the kernel by itself, with that sign: a scalar, or one for each output channel.
         scale: Of the kernel with what is folded into it, float32.
@@ -34,11 +35,11 @@ class KernelIntegers:
         factor: Of what is folded, float64.
         offset: Of what is folded.
         largest: The largest sum of a channel's magnitudes.
-        most: What that is at most for weights of these bits, whatever they are.
         empty: Of which channels all weights are 0.
     """
 
     place: int
+    most: float
     weights: Tensor
     own_scale: Tensor
     scale: Tensor
@@ -47,7 +48,6 @@ class KernelIntegers:
     offset: Tensor
     largest: Tensor
     empty: Tensor
-    most: float
 
     def bias_units(self, input_scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bias as whole numbers, float64, and the scale of the weights, which a large one makes coarser.
@@ -106,7 +106,7 @@ def kernel_integers(layer: CompressedLayer, around: Surroundings) -> KernelInteg
         empty = ops.reshape(sums == 0, folded_scale.shape)
     total = total + ops.zeros_like(folded_scale)
     parts = (sign * by_channel, folded_scale, total, factor, offset, ops.max(sums), empty)
-    return KernelIntegers(place, whole, *map(ops.stop_gradient, parts), most)
+    return KernelIntegers(place, most, whole, *map(ops.stop_gradient, parts))
 
 
 def _by_channel(layer: Any, transform: WeightQuantizer, scale: Tensor) -> Tensor | None:
