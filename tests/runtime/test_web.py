@@ -40,7 +40,9 @@ def test_the_same_numbers_as_in_onnx_runtime(tmp_path, monkeypatch):
         files.append(tfc.export(made, tmp_path / f"{recipe}.onnx", verify=x).path)
     # Files that unpack themselves: each weight in another form, so that every decoder is there.
     forms = (Table(4), Mask(4), Gaps(3, 4), Fields(4), Gaps(7, 8))
-    monkeypatch.setattr(coding, "choose", lambda weights, opset: [forms[i % len(forms)] for i in range(len(weights))])
+    monkeypatch.setattr(
+        coding, "choose", lambda weights, opset, bits: [forms[i % len(forms)] for i in range(len(weights))]
+    )
     made = tfc.quantize(model, tfc.QuantizeConfig(tfc.WeightSpec(bits=4)), x)
     plain, coded = (tfc.export(made, tmp_path / f"{how}.onnx", verify=x, weights=how) for how in ("plain", "coded"))
     assert {one.form for one in coded.weights} == {*map(str, forms)}
