@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as L
 
 import tfcompress as tfc
@@ -80,3 +81,33 @@ def test_what_has_no_integer_kernel_says_why(layers, reason):
     model = keras.Sequential([keras.Input((6, 5)), L.Dense(5), *layers, L.Dense(3)])
     shown = tfc.summary(tfc.quantize(model, "int8", samples()))
     assert any(reason in row.status for row in shown.rows if row.fallback)
+
+
+def test_inference_has_gradients_to_inputs_and_kernels(quantized):
+    x = tf.constant(samples(4))
+    variables = [w.value for w in quantized.trainable_variables]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(quantized(x, training=False) ** 2)
+    assert all(gradient is not None and np.abs(gradient).max() > 0 for gradient in tape.gradient(loss, [x, *variables]))
+
+
+@pytest.mark.parametrize(("size", "bias"), [(0.0, 0.45), (1e-8, 0.3)])
+def test_the_bias_of_a_gate_with_tiny_weights_is_kept(size, bias, tmp_path):
+    x = samples()
+    model = keras.Sequential([keras.Input((6, 5)), L.LSTM(4, name="l")])
+    kernel, recurrent, _ = model.get_weights()
+    kernel[:, 4:8] *= size
+    model.set_weights([kernel, recurrent, np.full(16, bias, "float32")])
+    quantized = tfc.quantize(model, "int8", x)
+    assert np.abs(quantized(x) - model(x)).max() < 0.05
+    artifact = tfc.export(quantized, tmp_path / "m.tflite", verify=x)
+    assert all(output.equal == 1.0 for output in artifact.parity.outputs.values())
+
+
+def test_without_ranges_nothing_but_the_output_is_rounded():
+    model = keras.Sequential([keras.Input((6, 5)), L.LSTM(4)])
+    kernel, *others = model.get_weights()
+    model.set_weights([1000 * kernel, *others])
+    x = 1e-3 * samples()
+    assert np.abs(tfc.quantize(model, "int8")(x) - model(x)).max() < 0.02

@@ -29,6 +29,7 @@ from tfcompress.export.tflite.fused_lstms import (
 )
 from tfcompress.export.tflite.integer_tensors import IntegerTensors
 from tfcompress.quantization.encoding import Affine
+from tfcompress.quantization.encoding.bias import encode_bias
 from tfcompress.quantization.numerics.grid import Grid
 from tfcompress.quantization.numerics.lstm_step import CELL_SCALE, HIDDEN_SCALE
 from tfcompress.tracing.fused_lstms import CELL, HIDDEN
@@ -59,6 +60,11 @@ def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, op: Any, done: s
     kernels = [part for part in found if part is not None]
     if len(kernels) < len(found):
         return False
+    biases = []
+    for gate, part in enumerate(parts_of(values[1])):
+        kernels[gate], bias = encode_bias(part, grid.scale, kernels[gate], axis=1)
+        how: dict[str, Any] = {"scale": bias.scale, "data": bias.integers.astype(np.int32), "shape": part.shape}
+        biases.append(graph.add(inputs[BIAS], "INT32", **how, suffix="/integers"))
     stored = [
         graph.add(
             inputs[KERNEL],
@@ -70,12 +76,6 @@ def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, op: Any, done: s
         )
         for part in kernels
     ]
-    biases = []
-    for part, kernel in zip(parts_of(values[1]), kernels, strict=False):
-        scale = np.float32(grid.scale) * np.float32(kernel.scale.item())
-        integers = np.round(part / np.float64(scale)).astype(np.int32)
-        how: dict[str, Any] = {"scale": scale, "data": integers, "shape": part.shape, "suffix": "/integers"}
-        biases.append(graph.add(inputs[BIAS], "INT32", **how))
     states = [variable(graph, inputs[place], one) for place, one in _STATES]
     if all(state is not None and not state.any() for state in before):
         tensors.operators += _zeros(graph, tensors.stored(sequences), states, grid)

@@ -54,6 +54,11 @@ def are_ranges_unknown() -> bool:
     return _ranges_unknown.get()
 
 
+def are_in_floats() -> bool:
+    """Return whether layers compute in float32 between the quantizers here."""
+    return _in_floats.get()
+
+
 def arithmetic_between(around: Surroundings, joins: bool = False) -> Arithmetic | None:
     """Return the arithmetic of what computes between grids of 8 bits; `None` where it isn't that, or unknown.
 

@@ -89,22 +89,18 @@ class IntegerGates:
     def of(
         cls, scale: Tensor, kernels: Sequence[Tensor], scales: Sequence[Tensor], bias: Tensor | None
     ) -> IntegerGates:
-        """Make the numbers of those that are on grids.
+        """Make the numbers of kernels in integers.
 
         Args:
-            scale: Of the input; 0: not known yet.
-            kernels: The kernel and the recurrent one, on the grid of each gate.
+            scale: Of the input, above 0.
+            kernels: The kernel and the recurrent one, whole numbers.
             scales: Of each kernel, for each column.
             bias: Or `None`.
         """
-        scale = ops.where(scale > 0, scale, HIDDEN_SCALE)
-        whole = [
-            ops.round(ops.cast(k, "float32") / ops.where(s > 0, s, 1.0)) for k, s in zip(kernels, scales, strict=True)
-        ]
         products = [own * factor for own, factor in zip(scales, (scale, HIDDEN_SCALE), strict=True)]
         safe = [ops.where(product > 0, product, 1.0) for product in products]
         units = None if bias is None else ops.round(ops.cast(bias, _WIDE) / ops.cast(safe[0], _WIDE))
-        return cls(scale, whole, units, [_multiplier(product / GATE_SCALE) for product in safe])
+        return cls(scale, kernels, units, [_multiplier(product / GATE_SCALE) for product in safe])
 
     def step(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hidden state and the cell state behind one step; the arguments are on their grids."""
