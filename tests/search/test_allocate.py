@@ -14,7 +14,7 @@ from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.pruning.prune import update_masks
 from tfcompress.quantization import automatic
 from tfcompress.quantization.weights.uniform import WeightQuantizer
-from tfcompress.search.allocator import Allocator
+from tfcompress.search.allocator import GAIN, Allocator
 from tfcompress.search.file_costs import EXPORT
 
 
@@ -27,7 +27,7 @@ def test_files_keep_within_the_size_and_a_larger_size_is_no_worse(tmp_path):
     least = int(str(caught.value).split("at least ")[1].split(" bytes")[0].replace(",", ""))
     found = [allocator.allocate(size=size) for size in (least, least + 800)]
     for at, one in enumerate(found):
-        assert one.gap == 0
+        assert 0 <= one.gap <= GAIN
         assert max(one.nbytes.values()) <= one.size
         made = one.apply(model, x)
         for kind in ("tflite", "onnx"):
