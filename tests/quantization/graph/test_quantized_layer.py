@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from keras import ops
 
 import tfcompress as tfc
 from tests.check import outputs_of
@@ -64,7 +65,7 @@ def test_all_outputs_equal_those_of_the_runtime(arithmetic, suffix, runtime, qua
     new = np.random.default_rng(2).normal(size=(64, 8, 8, 3)).astype("float32")
     with simulated(quantized, arithmetic):
         expected = outputs_of(quantized, new)
-        traced = keras.ops.convert_to_numpy(keras.Model(quantized.inputs, quantized.outputs).predict(new, verbose=0))
+        traced = ops.convert_to_numpy(keras.Model(quantized.inputs, quantized.outputs).predict(new, verbose=0))
     np.testing.assert_array_equal(traced.reshape(expected.shape), expected)
     step = activation_quantizers(quantized)[-1].grid.scale
     received = open_runner(path, runtime=runtime).predict(new)
@@ -132,13 +133,29 @@ def test_a_bias_beyond_float32_is_added_as_an_integer():
 
     class Spy(XnnPack):
         def requantized(self, sums, first, second, output):
-            seen.append((keras.backend.standardize_dtype(sums.dtype), float(keras.ops.max(sums))))
+            seen.append((keras.backend.standardize_dtype(sums.dtype), float(ops.max(sums))))
             return super().requantized(sums, first, second, output)
 
     with mock.patch.dict(ARITHMETICS, xnnpack=Spy()):
         at_one = made(np.float32([[1 / 255, 0.0]]), training=False)
     assert seen[-1][0] == "float64" and seen[-1][1] > 2**24 and seen[-1][1] % 2 == 1
     assert abs(float(at_one[0, 0]) - 300) < 2
+
+
+@pytest.mark.parametrize("merge", [L.Add(), L.Multiply(), ops.subtract, ops.add], ids=["Add", "Multiply", "-", "+"])
+def test_tensors_of_other_ranks_and_batches_are_merged_as_without_quantization(merge, tmp_path):
+    inputs = keras.Input((4, 4, 3), batch_size=4)
+    x, y = L.Dense(4)(inputs), L.Dense(4)(inputs)
+    y = L.GlobalAveragePooling2D()(y) if isinstance(merge, L.Layer) else ops.mean(y, axis=0, keepdims=True)
+    merged = merge([x, y]) if isinstance(merge, L.Layer) else merge(x, y)
+    model = keras.Model(inputs, L.Dense(2, name="last")(merged))
+    x = np.random.default_rng(0).normal(size=(4, 4, 4, 3)).astype("float32")
+    made = tfc.quantize(model, "int8", x)
+    step = activation_quantizers(made)[-1].grid.scale
+    received = outputs_of(made, x)
+    assert np.abs(received - outputs_of(model, x)).max() < 8 * step
+    path = tfc.export(made, tmp_path / "model.tflite", verify=False).path
+    assert np.abs(open_runner(path).predict(x) - received).max() < step / 2
 
 
 def test_inference_has_gradients_to_inputs_and_kernels(quantized):

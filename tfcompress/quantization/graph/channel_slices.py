@@ -75,11 +75,19 @@ _ACTIVATIONS = ("relu", "relu6")
 
 
 def has_layer(call: Call) -> bool:
-    """Return whether `layer_of` knows a layer for a call, or its operation is one."""
+    """Return whether `layer_of` knows a layer for a call, or its operation is one.
+
+    A layer that merges aligns ranks otherwise than an operation does, and refuses batches of different sizes.
+    """
     names = ("concatenate", "hardsigmoid", *_ACTIVATIONS)
     name = name_of(call.operation)
-    merges = name in _LAYERS and len(call.inputs) == 2
+    merges = name in _LAYERS and len(call.inputs) == 2 and _are_alike([x.shape for x in call.inputs])
     return isinstance(call.operation, L.Layer) or constant_map(call) is not None or name in names or merges
+
+
+def _are_alike(shapes: list[tuple[int | None, ...]]) -> bool:
+    batches = {size for shape in shapes for size in shape[:1]} - {None}
+    return len({len(shape) for shape in shapes}) == 1 and len(batches) < 2
 
 
 def layer_of(call: Call) -> L.Layer:

@@ -22,12 +22,8 @@ Tensor = Any
 
 
 def is_simulated(call: Call) -> bool:
-    """Return whether it is known what integers runtimes make of a call's.
-
-    A layer that stands for an operation takes what differs in rank for batches of other sizes.
-    """
-    alike = isinstance(call.operation, keras.layers.Layer) or len({len(x.shape) for x in call.inputs}) == 1
-    return name_of(call.operation) in OPERATORS and alike and has_layer(call)
+    """Return whether it is known what integers runtimes make of a call's."""
+    return name_of(call.operation) in OPERATORS and has_layer(call)
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")

@@ -61,16 +61,22 @@ def _of_two(layer: Any, between: Between) -> bool:
     return len(between.inputs) == 2
 
 
+def _of_one_rank(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return tensors as a merging layer aligns them: those of a lower rank get axes behind that of the batch."""
+    rank = max(len(x.shape) for x in tensors)
+    return [ops.expand_dims(x, tuple(range(1, 1 + rank - len(x.shape)))) if len(x.shape) < rank else x for x in tensors]
+
+
 def _added(sign: int) -> Callable[[Any, Between], Tensor]:
     def compute(layer: Any, between: Between) -> Tensor:
-        (x, y), (first, second) = between.inputs, between.scales
+        (x, y), (first, second) = _of_one_rank(between.inputs), between.scales
         return between.arithmetic.added(x, y, (first, second), between.output, sign)
 
     return compute
 
 
 def _multiplied(layer: Any, between: Between) -> Tensor:
-    (x, y), (first, second) = between.inputs, between.scales
+    (x, y), (first, second) = _of_one_rank(between.inputs), between.scales
     return between.arithmetic.multiplied(x, y, (first, second), between.output)
 
 
