@@ -241,6 +241,7 @@ def test_attention_reads_the_latest_window() -> None:
     for y in (
         layers.Add()([inputs, layers.Attention()([inputs, inputs])]),
         layers.MultiHeadAttention(2, 2)(inputs, inputs),
+        layers.MultiHeadAttention(2, 2)(layers.Conv1D(4, 3)(inputs), inputs),
     ):
         model = keras.Model(inputs, layers.GlobalAveragePooling1D()(y))
         x = signal(9, 4)

@@ -228,12 +228,10 @@ class _Steps(Walk):
     def _collect(self, call: Call, times: list[Timeline | None]) -> None:
         """Let an operation that reads all frames of a window have the latest ones."""
         there = [time for time in times if time is not None]
-        lengths = {time.length for time in there}
-        if None in lengths or len(lengths) > 1:
+        if any(time.length is None for time in there):
             raise self.refused(
                 call, "which reads all frames: give the model a fixed number of them, shape (frames, ...)"
             )
-        length = there[0].length or 0
         if any(time.endless for time in there):
             raise self.refused(
                 call,
@@ -246,21 +244,28 @@ class _Steps(Walk):
                 "which reads all frames of a window, where layers before it put zeros around each window that a "
                 "stream hasn't: train with padding='valid'",
             )
-        windows = {time.window for time in there}
-        if len(windows) > 1 or None in windows:
-            raise self.refused(call, "which reads all frames of inputs that have different numbers of them")
-        (window,) = windows
-        rate = self.frames // there[0].frames
-        latest = max(time.delay for time in there)
+        if any(time.window is None for time in there):
+            raise self.refused(call, "which reads all frames of what joins inputs with different numbers of them")
+        lags = [
+            self.lags[id(x)] if time is None else self._lag(time) for x, time in zip(call.inputs, times, strict=True)
+        ]
         inputs, steps = [], 0
-        for x, time in zip(self.read(call), times, strict=True):
+        for x, time, lag in zip(self.read(call), times, lags, strict=True):
             if time is None:
                 inputs.append(x)
                 continue
-            frames = length - time.frames + latest - time.delay
+            later, rest = divmod(max(lags) - lag, self.frames // time.frames)
+            if rest:
+                raise self.refused(call, "which joins what is of windows that end at different frames")
+            length = time.length or 0
+            frames = length - time.frames + later
             if frames < 0:
                 raise self.refused(call, f"which reads {length} frames, fewer than there are in a step: {time.frames}")
             joined = self.states.before(call.operation.name, x, frames) if frames else x
-            inputs.append(self.states.on_grid(joined[:, :length], x) if latest > time.delay else joined)
-            steps = max(steps, -(-(time.later(latest).warm_up + length) // time.frames) - 1)
-        self.same(call, None, inputs, steps, rate * (length + latest) - (window or 0))
+            inputs.append(self.states.on_grid(joined[:, :length], x) if later else joined)
+            steps = max(steps, -(-(time.later(time.delay + later).warm_up + length) // time.frames) - 1)
+        self.same(call, None, inputs, steps, max(lags))
+
+    def _lag(self, time: Timeline) -> int:
+        """Return how many frames after the end of a window, of a fixed length, its last frame comes."""
+        return self.frames // time.frames * ((time.length or 0) + time.delay) - (time.window or 0)
