@@ -72,6 +72,8 @@ def kernel_integers(layer: CompressedLayer, around: Surroundings) -> KernelInteg
     if len(chosen) != 1 or folded is None:
         return None
     ((place, transform),) = chosen
+    if transform.spec.block is not None:  # which is for float activations alone
+        return None
     raw = at_hand(ops.cast(layer.value_before(transform), "float32"))
     scale = ops.convert_to_tensor(transform.scale(raw))
     scale = ops.where(scale > 0, scale, 1.0)
