@@ -15,12 +15,10 @@ import numpy as np
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.quantization.numerics.grid import Grid
+from tfcompress.quantization.weights.gates import GATES
 from tfcompress.tracing.fused_lstms import CELL, FUSED, HIDDEN
 
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-GATES = 4
-"""Input, forget, cell, output: in this order in Keras' kernels, and among the operator's inputs."""
-
 KERNELS = range(1, 9)
 """Inputs of the operator that are kernels, [units, inputs] of each gate, then recurrent ones, [units, units]."""
 

@@ -19,13 +19,11 @@ class Arithmetic(abc.ABC):
     Attributes:
         name: By which specifications name it.
         format: Of the files that are run so, "tflite" or "onnx".
-        runtimes: That compute so, in words.
         constant_steps: The integer that stands for a constant by itself, but for its sign.
     """
 
     name: str
     format: str
-    runtimes: str
     constant_steps: float
 
     def constant(self, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Multiplication of whole numbers by a real number in integers: an integer and a shift, as TFLite's kernels have it.
 
 The integers have 64 bits, and numbers are taken apart into their bits: this is TensorFlow's, which runtimes that take
-TFLite files are compared on. It is the only place that rounds so.
+TFLite files are compared on. What an integer LSTM computes between its gates is in `numerics.lstm_step`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ class OnnxRuntime(Arithmetic):
 
     name = "onnxruntime"
     format = "onnx"
-    runtimes = "ONNX Runtime"
     constant_steps = 1.0
 
     def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ LEFT_SHIFT = 20
 
 
 class Reference(Arithmetic):
-    """TFLite's reference kernels, as TFLite Micro runs them.
+    """TFLite's reference kernels, as TFLite Micro runs them, and LiteRT on demand, but for dense layers.
 
     A factor is an integer of 31 bits and a shift. The product with the one is rounded, halves up, and what the other
     shifts off as well, halves away from zero (`fixed_point`).
@@ -24,7 +24,6 @@ class Reference(Arithmetic):
 
     name = "reference"
     format = "tflite"
-    runtimes = "TFLite Micro; LiteRT's reference kernels, but for dense layers"
     constant_steps = 255.0
 
     def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ class XnnPack(Arithmetic):
 
     name = "xnnpack"
     format = "tflite"
-    runtimes = "LiteRT with XNNPACK"
     constant_steps = 255.0
 
     def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:

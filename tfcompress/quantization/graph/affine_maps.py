@@ -20,6 +20,7 @@ from tfcompress.layers.names import name_of
 from tfcompress.quantization.arithmetic.base import Arithmetic
 from tfcompress.quantization.encoding.bias import bias_scale
 from tfcompress.quantization.graph.grids_at_hand import arithmetic_between, has_range, known, whole_numbers
+from tfcompress.quantization.graph.operator_integers import INTEGER
 from tfcompress.quantization.graph.surroundings import Surroundings, as_one_map, scale_of_layer, surroundings
 from tfcompress.quantization.numerics.custom_gradient import with_gradients_of
 from tfcompress.quantization.numerics.nudging import nudged_grid
@@ -43,9 +44,6 @@ In ONNX Runtime 20 of the 50 microseconds of a first layer on 32x32 pixels, in T
 
 LARGEST_RATIO = 64
 """Of the product's scale to the sum's: TFLite's addition of integers is wrong where it is some hundreds."""
-
-STEPS = 127.0
-"""The integer that stands for each weight of the depthwise convolution, but for its sign."""
 
 
 def product_and_sum(xp: Any, maps: tuple[Any, Any], channels: int | None, scales: tuple[Any, Any], kind: str) -> Any:
@@ -175,10 +173,10 @@ class QuantizedMap(PassThrough):
         def depthwise() -> Tensor:
             zeros = ops.zeros((channels,))
             size, bias = ops.abs(scale) + zeros, offset + zeros
-            weights = ops.where(size > 0, size / ops.cast(STEPS, "float32"), 1.0)
+            weights = ops.where(size > 0, size / ops.cast(INTEGER, "float32"), 1.0)
             weights = bias_scale(ops, bias, given, weights, size == 0)
             units = ops.round(_double(bias) / _double(given * weights))
-            sums = x * (ops.sign(scale) * STEPS) + ops.cast(units, "float32")
+            sums = x * (ops.sign(scale) * INTEGER) + ops.cast(units, "float32")
             return arithmetic.requantized(sums, given, weights, output)
 
         def by_parts() -> Tensor:

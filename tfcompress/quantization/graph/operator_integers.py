@@ -18,7 +18,7 @@ DEFAULT_SLOPE = 0.2
 """Of Keras' leaky ReLU, where it is the activation of a layer."""
 
 INTEGER = 127.0
-"""Which stands for each weight of a mean."""
+"""Which stands for each weight of a depthwise convolution that computes a mean or a map, but for its sign."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.quantization.numerics.fixed_point import sigmoid_table, tanh_table
+from tfcompress.quantization.numerics.gate_tables import sigmoid_table, tanh_table
 
 Tensor = Any
 

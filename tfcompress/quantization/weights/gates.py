@@ -15,6 +15,7 @@ from tfcompress.quantization.weights.uniform import WeightQuantizer
 Tensor = Any
 
 GATES = 4
+"""Input, forget, cell, output: in this order in Keras' kernels, and among the inputs of TFLite's operator."""
 
 
 @keras.saving.register_keras_serializable(package="tfcompress")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcompress.quantization.numerics.fixed_point import sigmoid_table, tanh_table
+from tfcompress.quantization.numerics.gate_tables import sigmoid_table, tanh_table
 
 PLACES = np.arange(-(1 << 15), 1 << 15)
 
