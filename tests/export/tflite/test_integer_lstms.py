@@ -111,3 +111,23 @@ def test_without_ranges_nothing_but_the_output_is_rounded():
     model.set_weights([1000 * kernel, *others])
     x = 1e-3 * samples()
     assert np.abs(tfc.quantize(model, "int8")(x) - model(x)).max() < 0.02
+
+
+def test_sums_that_litert_would_wrap_are_refused(tmp_path):
+    x = (1e6 * np.linspace(-1, 1, 101, dtype="float32")).reshape(-1, 1, 1)
+    model = keras.Sequential([keras.Input((1, 1)), L.LSTM(1, kernel_initializer="ones")])
+    with pytest.raises(ValueError, match="Normalization"):
+        tfc.export(tfc.quantize(model, "int8", x), tmp_path / "m.tflite")
+
+
+def test_kernels_of_other_ranges_stay_float_and_one_scale_is_one():
+    x = samples(4)
+    model = keras.Sequential([keras.Input((6, 5)), L.LSTM(3, name="l"), L.Dense(2)])
+    config = tfc.QuantizeConfig(weights=tfc.WeightSpec(range="learned"))
+    rows = tfc.summary(tfc.quantize(model, config, x)).rows
+    assert any("one scale for each gate" in row.status for row in rows if row.fallback)
+    rows = tfc.summary(tfc.quantize(tfc.cluster(model, 4), "int8", x)).rows
+    assert any("one scale for each gate" in row.status for row in rows if row.fallback)
+    made = tfc.quantize(model, "int8_per_tensor", x).get_layer("l")
+    assert isinstance(made, IntegerLSTM)
+    assert {len(np.unique(t.scale(made.value_before(t)))) for _, t in made.transforms} == {1}

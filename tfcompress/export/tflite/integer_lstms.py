@@ -7,6 +7,7 @@ bits, a hidden state of 8.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,12 @@ from tfcompress.export.tflite.integer_tensors import IntegerTensors
 from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.encoding.bias import encode_bias
 from tfcompress.quantization.numerics.grid import Grid
-from tfcompress.quantization.numerics.lstm_step import CELL_SCALE, HIDDEN_SCALE
+from tfcompress.quantization.numerics.lstm_step import CELL_SCALE, GATE_SCALE, HIDDEN_SCALE
+from tfcompress.quantization.weights.gates import GATES
 from tfcompress.tracing.fused_lstms import CELL, HIDDEN
 
 HIDDEN_GRID, CELL_GRID = Grid(HIDDEN_SCALE, 0, 8), Grid(CELL_SCALE, 0, 16)
+_LIMIT = 2**31
 _STATES = ((HIDDEN_BEFORE, HIDDEN_GRID), (CELL_BEFORE, CELL_GRID))
 
 
@@ -63,8 +66,11 @@ def emit_lstm(tensors: IntegerTensors, weights: PlannedWeights, op: Any, done: s
     biases = []
     for gate, part in enumerate(parts_of(values[1])):
         kernels[gate], bias = encode_bias(part, grid.scale, kernels[gate], axis=1)
+        _check_sums(graph.tensor_name(hidden), kernels[gate], grid, bias.integers)
         how: dict[str, Any] = {"scale": bias.scale, "data": bias.integers.astype(np.int32), "shape": part.shape}
         biases.append(graph.add(inputs[BIAS], "INT32", **how, suffix="/integers"))
+    for recurrent in kernels[GATES:]:
+        _check_sums(graph.tensor_name(hidden), recurrent, HIDDEN_GRID)
     stored = [
         graph.add(
             inputs[KERNEL],
@@ -108,6 +114,27 @@ def _zeros(graph: Graph, sequences: int, states: list[int], grid: Grid) -> list[
     factor = graph.add(states[0], "INT8", scale=scale, data=zero, suffix="/zeros")
     casting = graph.operator("CAST", 1, [states[0]], [states[1]])
     return [*taking, combined(graph, "MUL", 2, [first, factor], states[0]), casting]
+
+
+def _check_sums(name: str, kernel: Affine, grid: Grid, bias: Any = 0) -> None:
+    """Raise a ValueError where LiteRT's kernel would multiply a gate's sums beyond 32 bits, and let them wrap.
+
+    Args:
+        name: Of the LSTM's output.
+        kernel: Of a gate: (units, inputs), one scale.
+        grid: Of what it is multiplied with.
+        bias: Whole numbers, for each unit.
+    """
+    weights = kernel.integers.astype(np.int64)
+    ends = [weights * (end - grid.zero_point) for end in (-(2**7), 2**7 - 1)]
+    sums = [extreme(*ends).sum(axis=1) + bias for extreme in (np.minimum, np.maximum)]
+    largest, shift = int(np.abs(sums).max()), math.frexp(grid.scale * kernel.scale.item() / GATE_SCALE)[1]
+    if largest * 2 ** max(0, shift) >= _LIMIT:
+        raise ValueError(
+            f"Expected an LSTM whose gates fit into the 32 bits in which LiteRT sums them. Received: {name!r}, with "
+            f"sums up to {largest * grid.scale * kernel.scale.item():.3g} before the sigmoid. Put a Normalization in "
+            "front of it, so that its inputs are about as large as 1, or leave the layer out of quantization."
+        )
 
 
 def _on_one_scale(found: Affine | None) -> Affine | None:

@@ -129,7 +129,7 @@ def _why_no_lstm(layer: Any, call: Call) -> str:
         or call.keywords.get("mask") is not None,
         "its state goes in or out": len(call.inputs) > 1 or len(call.outputs) > 1 or bool(layer.stateful),
         "a free number of steps": call.inputs[0].shape[1] is None,
-        "weights quantized by an older version": has_other_scales(call.operation),
+        "its weights are quantized without one scale for each gate": has_other_scales(call.operation),
     }
     other = why_not_fused(layer)
     return other or next((reason for reason, holds in reasons.items() if holds), "")

@@ -31,6 +31,7 @@ from tfcompress.quantization.graph.op_policies import (
     rule_of,
 )
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
+from tfcompress.quantization.weights.gates import why_other_scales
 
 _QUANTIZED = (KERNEL, AFFINE, RELU, INTEGER, CONCATENATE)
 _CUTS = ("maximum", "minimum")
@@ -119,6 +120,9 @@ class _Placer:
     def rule(self, call: Call, includes: Callable[[Any], bool]) -> Rule:
         spec = self.given[call].activations if self.given else None
         rule = rule_of(call, spec.bits if spec else 8)
+        if spec and not spec.dynamic and rule.kind == INTEGER and name_of(call.operation) == "lstm":
+            other = why_other_scales(call.operation, self.given[call].weights)
+            rule = Rule(FLOAT, note=f"float fallback: {other}") if other else rule
         if computes(call.operation, rule) and not includes(call.operation):
             return NOT_CHOSEN
         if self.without_ranges(call) and rule.kind not in (KERNEL, TABLE, AFFINE, FLOAT):

@@ -8,8 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfcompress.graph import kernel_positions
 from tfcompress.quantization.encoding import Affine
 from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
+from tfcompress.quantization.quantize_config import WeightSpec
+from tfcompress.quantization.weights.codebook import codebook_of
+from tfcompress.quantization.weights.quantizer import QUANTIZERS
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 Tensor = Any
@@ -22,7 +26,8 @@ GATES = 4
 class GateQuantizer(WeightQuantizer):
     """Puts a kernel whose columns are those of four gates on a uniform grid, of one scale for each gate.
 
-    Its scales are given for each column, as those of other kernels with a scale for each channel are.
+    Its scales are given for each column, as those of other kernels with a scale for each channel are. With
+    `granularity="per_tensor"` those of all gates are one.
     """
 
     def limit(self, value: Tensor) -> Tensor:
@@ -30,6 +35,8 @@ class GateQuantizer(WeightQuantizer):
         own = super().limit(value)
         numbers: Any = np if isinstance(own, np.ndarray) else ops
         gates = numbers.max(numbers.reshape(own, (GATES, -1)), axis=1)
+        if self.spec.granularity == "per_tensor":
+            gates = numbers.repeat(numbers.max(gates, keepdims=True), GATES, axis=0)
         return at_hand(numbers.repeat(gates, own.shape[0] // GATES, axis=0))
 
 
@@ -45,6 +52,20 @@ def of_gates(encoding: Affine) -> list[Affine]:
     if any((part.scale != part.scale.flat[0]).any() for part in parts):
         return [encoding]
     return [Affine(part.integers, part.scale[:, :1], bits=part.bits) for part in parts]
+
+
+def why_other_scales(layer: Any, spec: WeightSpec) -> str:
+    """Return why an LSTM's kernels can't have one scale for each gate; empty if they can.
+
+    Args:
+        layer: The layer, or a wrapper around it.
+        spec: How its kernels are to be quantized.
+    """
+    if spec.range in QUANTIZERS:
+        return f"its integer kernel has one scale for each gate, found from the weights, not range={spec.range!r}"
+    if any(codebook_of(layer, position) is not None for position in kernel_positions(layer)):
+        return "its weights share the values of a table, its integer kernel has one scale for each gate"
+    return ""
 
 
 def has_other_scales(operation: Any) -> bool:
