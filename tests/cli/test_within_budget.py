@@ -13,7 +13,7 @@ from tfcompress.search import budget
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a folder with a model that is always right, and data; there is nothing below int8."""
-    monkeypatch.setattr(budget, "Ladder", lambda *args: ())
+    monkeypatch.setattr(budget, "Ladder", lambda *args, **how: ())
     random = np.random.default_rng(0)
     kernel = random.normal(size=(6, 3)).astype("float32")
     model = keras.Sequential([keras.Input((6,), name="x"), keras.layers.Dense(3, use_bias=False, name="logits")])

@@ -33,7 +33,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(autouse=True)
 def short_ladder(monkeypatch: pytest.MonkeyPatch):
-    def rungs(*args):
+    def rungs(*args, **how):
         return [narrow(f"{bits} bits", {"logits": QuantizeConfig(WeightSpec(bits=bits))}) for bits in (4, 2)]
 
     monkeypatch.setattr(budget, "Ladder", rungs)
@@ -207,7 +207,7 @@ def test_layers_are_not_scored_when_the_time_is_over(model, tmp_path, monkeypatc
         def __getitem__(self, place):
             raise AssertionError
 
-    monkeypatch.setattr(budget, "Ladder", lambda *args: Scored([None] * 2))
+    monkeypatch.setattr(budget, "Ladder", lambda *args, **how: Scored([None] * 2))
     result = compress(model, **how, max_seconds=1e-6)
     assert (result.ended, len(result.tries), result.holds) == ("out of time", 4, True)
 

@@ -193,10 +193,10 @@ def compress(
     inputs = parts.data.train.drawn(CALIBRATION, seed)
     trials.said = lambda _: _reported(trials).report.to_markdown(folder / "report.md", overwrite=True)
     with _shown(trials, progress):
-        rungs = Ladder(model, inputs, loss_for(model, parts.data), forms, seed)
+        rungs = Ladder(
+            model, inputs, loss_for(model, parts.data), forms, seed, told=lambda remark: _remark(trials, remark)
+        )
         ended = _ended(trials, Staircase(trials, dose, inputs, rungs).climb)
-        if rungs.remark:
-            trials.about = {**trials.about, "below int8": rungs.remark}
         return _shipped(trials, prover, ended)
 
 
@@ -293,6 +293,11 @@ def _ended(trials: Trials, part: Callable[[], object]) -> str:
     finally:
         trials.end()
     return ""
+
+
+def _remark(trials: Trials, remark: str) -> None:
+    """Let reports say what became of widths below int8."""
+    trials.about = {**trials.about, "below int8": remark}
 
 
 def _of_recipe(recipe: Recipe, trials: Trials, prover: Judge) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import keras
@@ -54,14 +54,21 @@ class Ladder(Sequence[Candidate]):
         loss: of the model.
         formats: of the files whose bytes count.
         seed: of the scores.
-
-    Attributes:
-        remark: why all layers get the same width; "": they don't, or no rung was asked for.
+        told: called with why all layers get the same width, where they do.
     """
 
-    def __init__(self, model: keras.Model, inputs: Any, loss: Any, formats: Sequence[str], seed: int = 0):
+    def __init__(
+        self,
+        model: keras.Model,
+        inputs: Any,
+        loss: Any,
+        formats: Sequence[str],
+        seed: int = 0,
+        *,
+        told: Callable[[str], object] = str,
+    ):
+        self.told = told
         self.model, self.inputs, self.loss, self.formats, self.seed = model, inputs, loss, tuple(formats), seed
-        self.remark = ""
         self._allocator: Allocator | None = None
         self._alike: tuple[Candidate, ...] = ()
         self._made: dict[int, Candidate] = {}
@@ -91,8 +98,9 @@ class Ladder(Sequence[Candidate]):
             try:
                 self._allocator = Allocator(self.model, self.inputs, choices=INTEGERS, formats=self.formats, **how)
             except NoScores as error:
-                self.remark = f"all layers get the same, since they can't be scored: {error}"
-                warnings.warn(f"Below int8 {self.remark}", stacklevel=2)
+                remark = f"all layers get the same, since they can't be scored: {error}"
+                warnings.warn(f"Below int8 {remark}", stacklevel=2)
+                self.told(remark)
                 self._alike = uniform(self.model)
             else:
                 for name, each in self._allocator.scores.items():
