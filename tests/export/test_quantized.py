@@ -170,7 +170,7 @@ def test_integer_inputs_and_outputs(kind, tmp_path):
 @pytest.mark.parametrize(
     ("model", "end"),
     [
-        (lambda x: L.Dense(3, name="out")(L.LSTM(4)(x)), "input 'x'"),
+        (lambda x: L.Dense(3, name="out")(L.GRU(4)(x)), "input 'x'"),
         (lambda x: L.LayerNormalization(name="out")(L.Dense(3)(x)), "output 'out'"),
     ],
     ids=["input", "output"],
