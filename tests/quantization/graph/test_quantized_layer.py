@@ -158,6 +158,16 @@ def test_tensors_of_other_ranks_and_batches_are_merged_as_without_quantization(m
     assert np.abs(open_runner(path).predict(x) - received).max() < step / 2
 
 
+def test_a_constant_among_several_summands_stays_one():
+    inputs = keras.Input((1, 3))
+    constant = ops.convert_to_tensor(np.float32([[[1, 2, 3, 4]]]))
+    model = keras.Model(inputs, L.Add()([L.Dense(4)(inputs), L.Dense(4)(inputs), constant]))
+    x = np.random.default_rng(0).normal(size=(32, 1, 3)).astype("float32")
+    made = tfc.quantize(model, "int8", x)
+    step = activation_quantizers(made)[-1].grid.scale
+    assert np.abs(outputs_of(made, x) - outputs_of(model, x)).max() < 4 * step
+
+
 def test_inference_has_gradients_to_inputs_and_kernels(quantized):
     import tensorflow as tf
 

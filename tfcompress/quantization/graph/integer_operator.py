@@ -53,6 +53,8 @@ class IntegerOperator(PassThrough):
         dtypes = {keras.backend.standardize_dtype(x.dtype) for x in given}
         if around is None or arithmetic is None or dtypes != {"float32"} or self.layer.compute_dtype != "float32":
             return plain()
+        if len(given) != len(around.quantizers):  # constants are among them
+            return plain()
         between = self._between(given, arithmetic, around)
         if not compute.takes(self.innermost, between):
             return plain()
