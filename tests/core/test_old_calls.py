@@ -36,9 +36,7 @@ def test_saved_schedules_are_found_by_their_old_names(name):
     assert keras.saving.deserialize_keras_object(old) == schedule
 
 
-def test_the_name_that_devices_get_warns():
-    with pytest.warns(DeprecationWarning, match=r"targets, its old name, which will mean the devices"):
-        assert tfc.targets is tfc.allocation
+def test_names_that_are_none_are_refused():
     with pytest.raises(AttributeError, match="no attribute 'quantise'"):
         _ = tfc.quantise
 

@@ -19,6 +19,7 @@ ALLOWED = {
 }
 EXCEPTIONS = {
     ("cli/process.py", "_exit"),  # os._exit, which Python documents
+    ("runtime/tflm_worker.py", "_exit"),
     ("core/arguments.py", "keras.src.engine."),  # where classes of tf_keras say that they are from
 }
 

@@ -60,7 +60,7 @@ def multiplied(x: Tensor, integer: Tensor, shift: Tensor) -> Tensor:
     >>> import tensorflow as tf
     >>> quarter = multiplier_of(tf.constant(0.25, tf.float64))
     >>> multiplied(tf.constant([6, -6, 5], tf.int64), *quarter).numpy().tolist()
-    [2, -2, 1]
+    [2, -2, 2]
     """
     import tensorflow as tf
 
