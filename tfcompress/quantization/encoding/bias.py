@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.quantization.encoding.affine import Affine
+from tfcompress.quantization.numerics.wide import WIDE
 
 LARGEST_BIAS = 2.0**30
 """Half of what an int32 accumulator holds, in units of input scale * weight scale; the other half is for products."""
@@ -61,11 +62,12 @@ def bias_scale(xp: Any, bias: Any, input_scale: Any, scale: Any, empty: Any) -> 
         scale: Of the weights, float32; one for all, or one for each channel.
         empty: Where no weight is other than 0: any scale will do there, one that holds the bias to 20 bits.
     """
-    largest = xp.abs(_cast(xp, bias, "float64"))
+    double = "float64" if xp is np else WIDE
+    largest = xp.abs(_cast(xp, bias, double))
     if not len(scale.shape):
         largest = xp.max(largest)
-    needed = largest / (_cast(xp, input_scale, "float64") * LARGEST_BIAS)
-    wide = xp.maximum(_cast(xp, scale, "float64"), needed)
+    needed = largest / (_cast(xp, input_scale, double) * LARGEST_BIAS)
+    wide = xp.maximum(_cast(xp, scale, double), needed)
     return _cast(xp, xp.where(xp.logical_and(empty, needed > 0), needed * 2**10, wide), "float32")
 
 

@@ -24,6 +24,7 @@ from tfcompress.quantization.graph.operator_integers import INTEGER
 from tfcompress.quantization.graph.surroundings import Surroundings, as_one_map, scale_of_layer, surroundings
 from tfcompress.quantization.numerics.custom_gradient import with_gradients_of
 from tfcompress.quantization.numerics.nudging import nudged_grid
+from tfcompress.quantization.numerics.wide import WIDE
 
 Tensor = Any
 
@@ -146,7 +147,7 @@ class QuantizedMap(PassThrough):
         """Return the unit of the offset, it with what is folded, and the scale behind, before what is folded."""
         assert around.quantizer is not None
         factor = ops.abs(folded[0])
-        scale = ops.zeros((), "float64") if around.behind is None else _double(around.behind.grid_now()[0])
+        scale = ops.zeros((), WIDE) if around.behind is None else _double(around.behind.grid_now()[0])
         total = own[1] + folded[1] / ops.where(folded[0] == 0, ops.ones_like(folded[0]), folded[0])
         input_scale = _double(around.quantizer.grid_now()[0])
         units = ops.abs(own[0]) * input_scale / float(2 ** (self.bits - 1) - 1) + ops.zeros_like(total)
@@ -211,7 +212,7 @@ def rounding(operation: Any) -> np.ndarray:
 
 
 def _double(x: Any) -> Tensor:
-    return ops.cast(x, "float64")
+    return ops.cast(x, WIDE)
 
 
 def _float(x: Any) -> Tensor:

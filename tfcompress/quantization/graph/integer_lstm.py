@@ -18,6 +18,7 @@ from tfcompress.quantization.graph.grids_at_hand import are_in_floats, are_range
 from tfcompress.quantization.graph.surroundings import surroundings
 from tfcompress.quantization.numerics.custom_gradient import with_gradients_of, without_gradients
 from tfcompress.quantization.numerics.lstm_step import IntegerGates, lstm_step
+from tfcompress.quantization.numerics.wide import WIDE
 from tfcompress.quantization.weights.gates import GATES
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
@@ -77,8 +78,8 @@ def _with_bias(kernel: Tensor, scale: Tensor, bias: Tensor, input_scale: Tensor)
     empty = ops.logical_not(ops.any(ops.reshape(ops.any(kernel != 0, axis=0), gates), axis=1))
     coarse = bias_scale(ops, largest, input_scale, ops.reshape(scale, gates)[:, 0], empty)
     coarse = ops.repeat(coarse, gates[1], axis=0)
-    ratio = ops.cast(scale, "float64") / ops.cast(coarse, "float64")
-    return ops.cast(ops.round(ops.cast(kernel, "float64") * ratio), "float32"), coarse
+    ratio = ops.cast(scale, WIDE) / ops.cast(coarse, WIDE)
+    return ops.cast(ops.round(ops.cast(kernel, WIDE) * ratio), "float32"), coarse
 
 
 @contextlib.contextmanager

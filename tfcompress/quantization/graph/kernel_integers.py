@@ -16,6 +16,7 @@ from tfcompress.layers.names import name_of
 from tfcompress.quantization.encoding.bias import bias_scale
 from tfcompress.quantization.graph.surroundings import Surroundings, as_one_map
 from tfcompress.quantization.numerics.tensorflow_kernels import at_hand
+from tfcompress.quantization.numerics.wide import WIDE
 from tfcompress.quantization.weights.uniform import WeightQuantizer
 
 Tensor = Any
@@ -56,8 +57,8 @@ class KernelIntegers:
             input_scale: float32.
         """
         scale = bias_scale(ops, self.bias, input_scale, self.scale, self.empty)
-        unit = ops.cast(input_scale * scale, "float64")
-        return ops.round(ops.cast(self.bias, "float64") / unit), scale
+        unit = ops.cast(input_scale * scale, WIDE)
+        return ops.round(ops.cast(self.bias, WIDE) / unit), scale
 
 
 def kernel_integers(layer: CompressedLayer, around: Surroundings) -> KernelIntegers | None:
@@ -91,12 +92,12 @@ def kernel_integers(layer: CompressedLayer, around: Surroundings) -> KernelInteg
         channels = channels_of(layer.layer)
         if channels is None:
             return None
-        factor, offset = (part + ops.zeros((channels.output_count,), "float64") for part in (factor, offset))
+        factor, offset = (part + ops.zeros((channels.output_count,), WIDE) for part in (factor, offset))
         sign = ops.cast(ops.sign(factor), "float32")
         whole = whole * ops.take(sign, channels.output_index)
         size = ops.where(factor == 0, ops.ones_like(factor), ops.abs(factor))
-        folded_scale = ops.cast(ops.cast(by_channel, "float64") * size, "float32")
-        total = ops.cast(ops.cast(total, "float64") * factor + offset, "float32")
+        folded_scale = ops.cast(ops.cast(by_channel, WIDE) * size, "float32")
+        total = ops.cast(ops.cast(total, WIDE) * factor + offset, "float32")
     else:
         sign, folded_scale = ops.ones(()), by_channel
     made = channel_axes(layer, place)

@@ -24,6 +24,7 @@ from tfcompress.quantization.graph.kernel_integers import KernelIntegers, kernel
 from tfcompress.quantization.graph.surroundings import Surroundings, surroundings
 from tfcompress.quantization.numerics.custom_gradient import differentiable
 from tfcompress.quantization.numerics.fake_quant import upstream_of
+from tfcompress.quantization.numerics.wide import WIDE
 
 Tensor = Any
 
@@ -123,7 +124,7 @@ class QuantizedLayer(CompressedLayer):
         def in_parts() -> Tensor:
             part = kernel.weights / PART
             part = part + ops.stop_gradient(ops.round(part) - part)
-            most, rest = (ops.cast(sums(w), "float64") for w in (part, kernel.weights - PART * part))
+            most, rest = (ops.cast(sums(w), WIDE) for w in (part, kernel.weights - PART * part))
             return requantized(PART * most + rest)
 
         reach = float(2**quantizer.spec.bits - 1)
@@ -134,7 +135,7 @@ class QuantizedLayer(CompressedLayer):
         if getattr(self.layer, "bias", None) is None and not around.affine:
             return requantized(small)
         fits = kernel.most * reach + added < EXACT
-        return ops.cond(fits, lambda: requantized(small), lambda: requantized(ops.cast(small, "float64")))
+        return ops.cond(fits, lambda: requantized(small), lambda: requantized(ops.cast(small, WIDE)))
 
     def _in_place_of(self, kernel: KernelIntegers, weights: Tensor) -> dict[int, Tensor]:
         """Return what the layer sees in place of its weights: whole numbers, and no bias."""
@@ -158,7 +159,7 @@ class QuantizedLayer(CompressedLayer):
         step, shift = output, None
         if around.affine:
             safe = ops.where(kernel.factor == 0, ops.ones_like(kernel.factor), kernel.factor)
-            step = ops.cast(ops.cast(output, "float64") / safe, "float32")
+            step = ops.cast(ops.cast(output, WIDE) / safe, "float32")
             shift = ops.cast(kernel.offset / safe, "float32")
         bias = getattr(self.layer, "bias", None)
         given = ops.zeros_like(units) if bias is None else ops.convert_to_tensor(bias.value)
@@ -185,8 +186,8 @@ def _rounding(kernel: KernelIntegers, around: Surroundings) -> Tensor:
     scale, _ = quantizer.grid_now()
     safe = ops.where(scale > 0, scale, 1.0)
     units, of_weights = kernel.bias_units(safe)
-    rounded = units * ops.cast(safe * of_weights, "float64")
+    rounded = units * ops.cast(safe * of_weights, WIDE)
     factor = ops.where(kernel.factor == 0, ops.ones_like(kernel.factor), kernel.factor)
-    change = (rounded - ops.cast(kernel.bias, "float64")) / factor
+    change = (rounded - ops.cast(kernel.bias, WIDE)) / factor
     change = ops.where(has_range(quantizer), ops.cast(change, "float32"), 0.0)
     return ops.stop_gradient(change)

@@ -19,6 +19,7 @@ from tfcompress.quantization.graph.activation_quantizer import ActivationQuantiz
 from tfcompress.quantization.graph.op_policies import AFFINE, RELU, rule_of
 from tfcompress.quantization.graph.placement import shares_range
 from tfcompress.quantization.graph.quantizer_sources import quantizer_of
+from tfcompress.quantization.numerics.wide import WIDE
 
 Tensor = Any
 
@@ -136,7 +137,7 @@ def _only_reader(x: Any) -> Call | None:
 
 def as_one_map(affine: list[Call]) -> tuple[Tensor, Tensor] | None:
     """Return affine maps, one behind the other, as one: its scale and offset; `None` if one isn't known."""
-    scale, offset = ops.ones((), "float64"), ops.zeros((), "float64")
+    scale, offset = ops.ones((), WIDE), ops.zeros((), WIDE)
     for call in affine:
         found = scale_and_offset(call)
         if found is None:
@@ -175,9 +176,9 @@ def scale_of_layer(layer: Any) -> tuple[Tensor, Tensor] | None:
         mean, deviation = (ops.reshape(part, (-1,)) for part in (_double(inner.mean), deviation))
         return 1.0 / deviation, -mean / deviation
     if name == "layerscale":
-        return _double(inner.gamma.value), ops.zeros((), "float64")
+        return _double(inner.gamma.value), ops.zeros((), WIDE)
     return None
 
 
 def _double(x: Any) -> Tensor:
-    return ops.cast(x, "float64")
+    return ops.cast(x, WIDE)
