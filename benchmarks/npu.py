@@ -82,11 +82,15 @@ def _row(network: str, way: str, model: keras.Model, path: pathlib.Path, judge: 
     return {**row, **judge(path)}
 
 
-def _beside_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    first = rows[0]
-    for row in rows:
-        row["flash less"] = f"{first['flash bytes'] / row['flash bytes']:.2f}x"
-        row["time less"] = f"{first['ms'] / row['ms']:.2f}x"
+def _rows(
+    network: str, ways: dict[str, tuple[keras.Model, str]], calibration: np.ndarray, path: pathlib.Path, judge: Judge
+) -> list[dict[str, Any]]:
+    """Return a row for each model and its config, beside the first."""
+    rows = []
+    for way, (model, config) in ways.items():
+        rows.append(_row(network, way, tfc.quantize(model, config, calibration, target=ACCELERATOR), path, judge))
+        rows[-1]["flash less"] = f"{rows[0]['flash bytes'] / rows[-1]['flash bytes']:.2f}x"
+        rows[-1]["time less"] = f"{rows[0]['ms'] / rows[-1]['ms']:.2f}x"
     return rows
 
 
@@ -109,18 +113,7 @@ def of_autoencoder(setting: Setting) -> list[dict[str, Any]]:
         "80 % zeros, one scale": (pruned, "int8_per_tensor"),
         "80 % zeros, 8 values, one scale": (few, "int8_per_tensor"),
     }
-    return _beside_first(
-        [
-            _row(
-                "autoencoder",
-                way,
-                tfc.quantize(one, config, x[:IMAGES], target=ACCELERATOR),
-                setting.cache / "npu.tflite",
-                judge,
-            )
-            for way, (one, config) in ways.items()
-        ]
-    )
+    return _rows("autoencoder", ways, x[:IMAGES], setting.cache / "npu.tflite", judge)
 
 
 def of_resnet8(setting: Setting) -> list[dict[str, Any]]:
@@ -155,18 +148,7 @@ def of_resnet8(setting: Setting) -> list[dict[str, Any]]:
         "80 % zeros": (pruned, "int8"),
         "80 % zeros, 8 values, one scale": (few, "int8_per_tensor"),
     }
-    return _beside_first(
-        [
-            _row(
-                "ResNet-8",
-                way,
-                tfc.quantize(one, how, calibration, target=ACCELERATOR),
-                setting.cache / "npu.tflite",
-                judge,
-            )
-            for way, (one, how) in ways.items()
-        ]
-    )
+    return _rows("ResNet-8", ways, calibration, setting.cache / "npu.tflite", judge)
 
 
 def npu(setting: Setting) -> None:

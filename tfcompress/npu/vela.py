@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 
+from tfcompress.core.child_process import child_environment
 from tfcompress.core.error_messages import told
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.plan.file_check import layers_in
@@ -137,7 +138,6 @@ def _compiled(file: pathlib.Path, source: pathlib.Path, chosen: Accelerator) -> 
     }
     flags = [word for pair in options.items() for word in pair]
     command = [sys.executable, "-m", "ethosu.vela", str(source), *flags]
-    paths = os.pathsep.join(path for path in sys.path if path)
     try:
         done = subprocess.run(
             [*command, "--verbose-performance", "--show-cpu-operations"],
@@ -145,7 +145,7 @@ def _compiled(file: pathlib.Path, source: pathlib.Path, chosen: Accelerator) -> 
             text=True,
             cwd=source.parent,
             timeout=SECONDS,
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+            env=child_environment(),
             check=False,
         )
     except subprocess.TimeoutExpired as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.child_process import child_environment
 from tfcompress.runtime.tflm_worker import receive, send
 
 WORKER = pathlib.Path(__file__).with_name("tflm_worker.py")
@@ -53,14 +54,13 @@ class TFLMProcess:
         check_installed()
         self._lock = threading.Lock()
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this object
-        paths = os.pathsep.join(path for path in sys.path if path)
         command = [sys.executable, str(WORKER)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._printed,
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=child_environment(OPENBLAS_NUM_THREADS="1"),
         )
         self._end = weakref.finalize(self, _end, self._process, self._printed)
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfcompress.data.array_checks import numbers_of
@@ -50,7 +49,7 @@ class Stream:
         self._grids: dict[str, tuple[float, int]] = {}
         if isinstance(step, StepModel):
             specs = {name: TensorInfo(tuple(x.shape), x.dtype) for name, x in step.model.input.items()}
-            self._run, outputs = _runs(step.model), tuple(step.model.output)
+            self._run, outputs = step.model.predict_on_batch, tuple(step.model.output)
         else:
             runner = open_runner(step, threads)
             self._grids = io_grids(runner)
@@ -120,9 +119,3 @@ class Stream:
         """
         for at in range(0, signal.shape[TIME] - self.frames + 1, self.frames):
             yield self(signal[:, at : at + self.frames])
-
-
-def _runs(model: keras.Model) -> Callable[[Arrays], Mapping[str, Any]]:
-    """Return what runs a model on a batch."""
-    run: Callable[[Arrays], Mapping[str, Any]] = model.predict_on_batch
-    return run
