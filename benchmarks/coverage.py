@@ -6,7 +6,8 @@ Does it take my model? Writes benchmarks/results/support.json, coverage.json and
                   and compared with the quantized Keras model. "yes": pruned; computed in integers. "float fallback":
                   computed in float between integers, with the same numbers. "-": it has no kernel, or does nothing in
                   inference. "refused": with the reason. The layers are those of `tests/layer_cases.py`;
-                  `tests/test_support_matrix.py` finds the same table again
+                  `tests/test_support_matrix.py` finds the same table again. For each runtime: by how many steps of its
+                  grid the int8 file differs at most from Keras, which simulates it; benchmarks/steps_off.json says why
     applications  every model of keras.applications in int8, as TFLite and ONNX: is all integer, and the same?
     backbones     small ones of KerasHub's (benchmarks/backbones.json) through prune, quantize and both exports, in
                   integers and floats
@@ -55,13 +56,15 @@ HUB_SAMPLES, LENGTH, WORDS = 8, 8, 50
 def layers(setting: Setting) -> None:
     """Examine all layers, or those that are named; print and save."""
     from tests.layer_cases import CASES, known
+    from tests.layer_steps import steps_off, without_reason
     from tests.layer_support import NAME, committed, examine
 
     rows = committed() if setting.only else {}
     for name in setting.chosen(known()):
         verdict = examine(name)
-        rows[name] = verdict.row
-        print(*verdict.row.values(), *verdict.problems, sep=" | ", flush=True)
+        rows[name] = {**verdict.row, **steps_off(verdict.row)}
+        unexplained = [f"{column}: to be explained" for column in without_reason(rows[name])]
+        print(*rows[name].values(), *verdict.problems, *unexplained, sep=" | ", flush=True)
     ordered = [rows[name] for name in CASES if name in rows]
     save(NAME, ordered, setting.command)
     show("Layers", ordered)

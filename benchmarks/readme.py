@@ -6,6 +6,7 @@ says whether all are up to date.
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import sys
@@ -133,6 +134,25 @@ def support() -> str:
     return table(rows)
 
 
+STEPS = ("LiteRT steps", "TFLite Micro steps", "ONNX Runtime steps")
+"""Columns of the matrix of layers."""
+
+
+def support_steps() -> str:
+    """Return by how many steps int8 files of layers are off, and why, one row for those that fare alike."""
+    reasons = json.loads((ROOT / "benchmarks" / "steps_off.json").read_text())
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in rows_of("support"):
+        if row["int8"] == "yes":
+            why = (reason["why"] for reason in reasons if row["layer"] in reason["layers"])
+            groups.setdefault((*(row[column] for column in STEPS), "; ".join(why)), []).append(row["layer"])
+    rows = [
+        {"layers": _joined(names), **dict(zip((*STEPS, "why"), group, strict=True))}
+        for group, names in sorted(groups.items(), key=lambda one: (bool(one[0][-1]), one[0][-1]))
+    ]
+    return table(rows)
+
+
 def _joined(names: list[str]) -> str:
     """Return names with what differs in the number of dimensions alone in one: Conv1D/2D."""
     sizes: dict[str, list[str]] = {}
@@ -237,6 +257,7 @@ BLOCKS = {
     "phone_pruned": phone_pruned,
     "server_single": server_single,
     "support": support,
+    "support_steps": support_steps,
     "coverage": coverage,
 }
 
