@@ -18,13 +18,14 @@ SPACE = {"steps": [{"step": "prune", "config": {"low": 0.1, "high": 0.9}}, {"ste
 SIGNATURES = {
     "allocate": "model, data, *, size=None, max_rise=None, config='int8', choices=None, layers=None, "
     "formats=('tflite', 'onnx'), loss=None, samples=512, batch_size=32, seed=0, input_shapes=None, input_dtypes=None",
-    "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0, runtime=None",
+    "benchmark": "model, data=None, *, threads=1, runs=None, warmup=10, batch_size=1, seconds=2.0, runtime=None, "
+    "target=None",
     "calibrate": "model, data, *, batch_size=32",
     "check_float16": "model, data, *, keep_float32=None, batch_size=32",
     "cluster": "model, config=None, *, layers=None, input_shapes=None, input_dtypes=None, **fields",
     "compare": "models, data, y=None, *, baseline=None, threads=1, latency=True, task=None, batch_size=32, "
     "class_names=None, from_logits=None, runs=None, warmup=10, seconds=2.0, about=None, "
-    "scans=(), layers=True, runtime=None, ram=None, flash=None",
+    "scans=(), layers=True, runtime=None, target=None, ram=None, flash=None",
     "compare_codebooks": "model, bits=(2, 3, 4, 8), *, methods=('uniform', 'power_of_two', 'additive_power_of_two', "
     "'quantile', 'kmeans'), layers=None, granularity='per_tensor'",
     "compress": "model, recipe=None, *, data, validation=None, max_drop=None, minimize='size', "
@@ -33,8 +34,9 @@ SIGNATURES = {
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
-    "estimate_npu": "path, accelerator=None, *, system=None, memory=None",
-    "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None, runtime=None",
+    "estimate_npu": "path, accelerator=None, *, system=None, memory=None, ram=None, flash=None",
+    "evaluate": "model, data, y=None, *, task=None, batch_size=32, class_names=None, from_logits=None, runtime=None, "
+    "target=None",
     "export": "model, path, *, batch_size='auto', inference_io=None, precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
     "random=None, external_data=None, weights='plain', names=False, prefer='speed', target=None",
@@ -71,7 +73,7 @@ SIGNATURES = {
     "scope='layer', seed=0, stage=None, resume=None",
     "uniform_quantize": "x, bits=8, *, symmetric=False, narrow=False, axis=None, group_size=None, minimum=None, "
     "maximum=None, mode='round'",
-    "verify": "model, path, data, *, batch_size=32, threads=1, runtime=None",
+    "verify": "model, path, data, *, batch_size=32, threads=1, runtime=None, target=None",
     "xnnpack_prunable": "model",
 }
 

@@ -7,6 +7,7 @@ from tfcompress.core.atomic_files import save
 from tfcompress.distillation import distill
 from tfcompress.evaluation import Footprint, Metrics, Report, Timing, benchmark, compare, evaluate, footprint
 from tfcompress.evaluation.summary import Summary, sparsity, summary
+from tfcompress.evaluation.verify import Verification, verify
 from tfcompress.export import Artifact, ExportPlan, ParityError, export, plan_export
 from tfcompress.graph import strip
 from tfcompress.graph.config_map import LayerConfigs
@@ -16,7 +17,6 @@ from tfcompress.loading import load
 from tfcompress.npu.estimate import NPUEstimate
 from tfcompress.npu.vela import estimate_npu
 from tfcompress.parity.debug import DebugReport, debug
-from tfcompress.parity.verify import Verification, verify
 from tfcompress.pipeline.codebooks import CodebookComparison, compare_codebooks
 from tfcompress.pipeline.sensitivity import sensitivity
 from tfcompress.pipeline.sensitivity_curves import Sensitivity

@@ -19,6 +19,7 @@ from tfcompress.cli.flags import (
     FLAGS,
     clustering_flags,
     machine_flags,
+    measuring_flags,
     pruning_flags,
     quantization_flags,
     training_flags,
@@ -32,6 +33,7 @@ from tfcompress.quantization.ptq.rounding_methods import METHODS
 from tfcompress.quantization.quantize_config import ACTIVATION_RANGES, RECIPES
 from tfcompress.quantization.weights.levels import LEVELS
 from tfcompress.quantization.weights.starts import STARTS
+from tfcompress.targets.target import RUNTIMES
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,20 @@ def test_the_result_is_in_a_file_and_nothing_is_said(workshop, tmp_path, script)
     assert "which is there" in script("benchmark", *flags, code=1, cwd=workshop).stderr
 
 
+def test_files_for_a_target_are_judged_as_it_runs_them(workshop, tmp_path, script):
+    pytest.importorskip("tflite_micro")
+    file = tmp_path / "small.tflite"
+    tfc.export(keras.saving.load_model(workshop / "model.keras"), file, verify=False)
+    flags = [f"--models={file}", "--target=microcontroller"]
+    done = script("evaluate", *flags, "--ram=100", "--data=data.npz", "--json=-", cwd=workshop)
+    (one,) = json.loads(done.stdout)["candidates"]
+    assert one["footprint"]["too_much"]["RAM"] == one["footprint"]["arena"]["total"] - 100
+    done = script("benchmark", *flags, "--runs=2", "--dry_run", cwd=workshop)
+    assert "TFLite Micro" in done.stdout
+    refused = script("benchmark", *flags, "--runtime=litert", "--dry_run", code=1, cwd=workshop).stderr
+    assert "Received: runtime='litert' and target='microcontroller'" in refused
+
+
 def test_flags_in_a_file(workshop, tmp_path, script):
     (tmp_path / "flags").write_text("--models=model.keras\n--runs=3\n--batch_size=7\n")
     assert " 7 " in script("benchmark", f"--flagfile={tmp_path / 'flags'}", cwd=workshop).stdout
@@ -233,6 +249,7 @@ def test_flags_know_what_the_package_knows():
     assert ("free", *LEVELS) == clustering_flags.CODEBOOKS
     assert set(training_flags.POLICIES) == {*POLICIES, AUTO}
     assert machine_flags.KINDS == KINDS
+    assert set(measuring_flags.RUNTIMES) == set(RUNTIMES)
 
 
 def test_every_flag_is_of_a_job():

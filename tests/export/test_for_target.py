@@ -7,7 +7,7 @@ from keras import layers
 
 import tfcompress as tfc
 from tests.once import once
-from tfcompress.export.for_target import check_widths
+from tfcompress.export.file_for_target import check_widths
 from tfcompress.export.plan.file_operators import StoredWeight
 from tfcompress.export.tflite.flatbuffer import operators
 from tfcompress.runtime.opening import open_runner

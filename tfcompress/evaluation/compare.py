@@ -7,24 +7,25 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import check_count, check_flag, short
+from tfcompress.core.arguments import check_flag, short
+from tfcompress.core.memory_limits import check_limits
 from tfcompress.core.names import nearest_names
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.progress import progress
 from tfcompress.evaluation import timing as timing_module
 from tfcompress.evaluation.comparison import Candidate
+from tfcompress.evaluation.device_needs import needs_of
 from tfcompress.evaluation.evaluate import Evaluation, batches_of, check_options
-from tfcompress.evaluation.footprint import Footprint, footprint_of
 from tfcompress.evaluation.layer_changes import SAMPLES
 from tfcompress.evaluation.layer_source import LayerSource
-from tfcompress.evaluation.open_predictor import FilePredictor, KerasPredictor, Saved, Source, open_predictor
+from tfcompress.evaluation.open_predictor import KerasPredictor, Saved, Source, open_predictor
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays
 from tfcompress.evaluation.report import Report
@@ -35,7 +36,10 @@ from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.plan.file_operators import Operators
 from tfcompress.runtime.opening import check_runtime
-from tfcompress.runtime.tflm_runner import TFLMRunner
+from tfcompress.targets import Target
+from tfcompress.targets import get as get_target
+
+TargetName: TypeAlias = "str | os.PathLike[str] | Target"
 
 PACKAGES = ("tfcompress", "keras", "tensorflow", "ai-edge-litert", "onnxruntime", "scikit-learn", "numpy")
 
@@ -61,6 +65,7 @@ def compare(
     scans: Sequence[Scan] = (),
     layers: bool = True,
     runtime: str | Mapping[str, str] | None = None,
+    target: TargetName | Mapping[str, TargetName] | None = None,
     ram: int | None = None,
     flash: int | None = None,
 ) -> Report:
@@ -91,8 +96,13 @@ def compare(
             models.
         runtime: what runs the files: "litert", "onnxruntime", or "tflm" for TFLite Micro; by name of the model for
             several; None: that of each format. Of those in TFLite Micro the report has the arena, to the byte.
-        ram: bytes that a file's arena may take in TFLite Micro; the report says which fit. None: any.
-        flash: bytes that the file itself may take there. None: any.
+        target: what the files are for, as in `tfc.export`; by name of the model for several. Each is run in the runtime
+            that proves such files, and refused if it has what the target can't do. For an Arm Ethos-U the report has
+            what Arm's compiler Vela estimates of each: flash, SRAM, cycles and time, and what the NPU leaves to the
+            processor (see `tfc.estimate_npu`). None: not said.
+        ram: bytes that a file's arena may take in TFLite Micro, or of SRAM by Vela's estimates; the report says which
+            fit. None: any.
+        flash: bytes that the file itself may take there, or what Vela makes of it. None: any.
 
     Returns:
         `Report`: `print(report)`, `report.verdict`, `report.save("report.html")`, `report.to_markdown("report.md")`,
@@ -100,8 +110,10 @@ def compare(
 
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: the runtime, or Vela for an Ethos-U, isn't installed.
         TypeError: `about` is no dict of names, or one of `scans` is no result of a scan.
-        ValueError: no model, an unknown baseline, or data that doesn't fit one of the models.
+        ValueError: no model, an unknown baseline, data that doesn't fit one of the models, or a file that its target
+            can't run.
 
     Example:
         >>> import keras, numpy as np
@@ -128,13 +140,16 @@ def compare(
     if not isinstance(scans, list | tuple) or not all(hasattr(scan, "draw") for scan in scans):
         raise TypeError(f"Expected scans to be what tfc.sensitivity and tfc.sweep return. Received: {short(scans)}.")
 
-    for limit, value in (("ram", ram), ("flash", flash)):
-        check_count(limit, 1 if value is None else value)
-    runtimes = _runtimes(runtime, named_models)
+    check_limits(ram, flash)
+    runtimes = _by_file(runtime, named_models, "runtime", check_runtime)
+    targets = _by_file(target, named_models, "target", get_target)
 
     options: dict[str, Any] = {"task": task, "class_names": names_of(class_names), "from_logits": from_logits}
-    predictors = {name: open_predictor(model, threads, runtimes.get(name)) for name, model in named_models.items()}
-    footprints = _footprints(predictors, ram, flash)
+    predictors = {
+        name: open_predictor(model, threads, runtimes.get(name), targets.get(name))
+        for name, model in named_models.items()
+    }
+    needs = needs_of(predictors, named_models, targets, ram, flash)
     outputs = predictors[baseline].output_names
     evaluations = {name: Evaluation(predictor, batch_size) for name, predictor in predictors.items()}
     sizes, inputs = {}, {}
@@ -165,7 +180,7 @@ def compare(
         Candidate(
             *(name, predictor.format, sizes[name], metrics[name], timings[name], is_file[name]),
             operators=_operators(named_models[name], predictor.format),
-            footprint=footprints.get(name),
+            **needs.get(name, {}),
             runtime=predictor.runtime,
         )
         for name, predictor in predictors.items()
@@ -175,32 +190,21 @@ def compare(
     return Report(candidates, baseline, environment(threads), **how, layer_source=source)
 
 
-def _runtimes(runtime: Any, models: Mapping[str, Source]) -> dict[str, str]:
-    """Return {name: runtime} of those models for which one was named."""
-    if not isinstance(runtime, Mapping):
-        check_runtime(runtime)
-        files = [name for name, model in models.items() if not isinstance(model, keras.Model | Saved)]
-        return {} if runtime is None else dict.fromkeys(files, runtime)
-    if unknown := set(runtime) - set(models):
+def _by_file(given: Any, models: Mapping[str, Source], what: str, read: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return {name of a model: what was said of its file}: the same of all files, or by name."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        read(given)
+        return {name: given for name, model in models.items() if not isinstance(model, keras.Model | Saved)}
+    if unknown := set(given) - set(models):
         raise ValueError(
-            f"Expected runtime to name models of {list(models)}. Received: {short(sorted(map(str, unknown)))}."
+            f"Expected {what} to name models of {list(models)}. Received: {short(sorted(map(str, unknown)))}."
             f"{nearest_names(unknown, models)}"
         )
-    for one in runtime.values():
-        check_runtime(one)
-    return dict(runtime)
-
-
-def _footprints(predictors: Mapping[str, Predictor], ram: int | None, flash: int | None) -> dict[str, Footprint]:
-    """Return what the files that TFLite Micro runs take of a microcontroller's memory."""
-    runners = {name: one.runner for name, one in predictors.items() if isinstance(one, FilePredictor)}
-    found = {name: footprint_of(one, ram, flash) for name, one in runners.items() if isinstance(one, TFLMRunner)}
-    if not found and (ram is not None or flash is not None):
-        raise ValueError(
-            f"Expected a file that TFLite Micro runs, beside ram= and flash=. Received: {list(predictors)}. Say "
-            "runtime='tflm', or leave ram and flash out."
-        )
-    return found
+    for one in given.values():
+        read(one)
+    return dict(given)
 
 
 def _layer_source(

@@ -12,6 +12,7 @@ from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.size import Size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.export.plan.file_operators import Operators
+from tfcompress.npu.estimate import NPUEstimate
 from tfcompress.reports.json_document import Document
 from tfcompress.reports.tables import plain
 
@@ -35,6 +36,7 @@ class Candidate:
             its `Artifact` was given.
         footprint: of a file that TFLite Micro ran: its arena, and whether it fits.
         runtime: name and version of what ran it; empty: not known.
+        npu: of a file for a target with an NPU: what its compiler estimates.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Candidate:
     operators: Operators | None = None
     footprint: Footprint | None = None
     runtime: str = ""
+    npu: NPUEstimate | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +197,7 @@ class Comparison(Document):
                     "shrink": self.shrink(candidate.name),
                     "operators": candidate.operators and dataclasses.asdict(candidate.operators),
                     "footprint": candidate.footprint and candidate.footprint.to_dict(),
+                    "npu": candidate.npu and candidate.npu.to_dict(),
                     "runtime": candidate.runtime,
                     "timing": timing,
                     "speedup": self.speedup(candidate.name),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfcompress.evaluation.comparison import Candidate, Comparison
+from tfcompress.evaluation.device_tables import device_tables
 from tfcompress.reports.tables import number, rough, significant, times, to_text
 
 MANY_ZEROS = 0.3
@@ -12,6 +13,8 @@ MANY_ZEROS = 0.3
 
 RUNTIMES = {"keras": "Keras", "tflite": "LiteRT", "onnx": "ONNX Runtime"}
 """What runs a candidate of a format."""
+
+MICRO = "TFLite Micro"
 
 LEAST_FIRST = ("IQR", "parameters", "non-zero", "ms", "zip kB")
 """Columns that a narrow table goes without, in that order."""
@@ -112,6 +115,13 @@ class ComparisonTable(Comparison):
                     value, difference = cells[5 + 2 * place : 7 + 2 * place]
                     scores.add_row(*(Text(cell) for cell in (cells[0], output, kind, value, difference)))
             parts.append(scores)
+        for shown in device_tables(self.candidates):
+            device = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=shown.title, title_justify="left")
+            for title in shown.headings:
+                device.add_column(title, justify="left" if title in ("model", "fits") else "right")
+            for row in shown.rows:
+                device.add_row(*map(Text, row))
+            parts += [device, *shown.notes]
         missing = f" Not shown in {width} columns: {', '.join(left_out)}." if left_out else ""
         parts += [self.caption() + missing, *self.notes()]
         return to_text(*parts, width=width)
@@ -137,10 +147,14 @@ class ComparisonTable(Comparison):
         return [*self._fits(), *self._zeros()]
 
     def _fits(self) -> list[str]:
-        said = {one.name: one.footprint.verdict() for one in self.candidates if one.footprint}
-        verdicts = "; ".join(f"{name}: {verdict}" for name, verdict in said.items() if verdict)
-        notes = [f"In TFLite Micro: {verdicts}."] if verdicts else []
-        if said and self.candidates[0].timing:
+        notes = []
+        for where, needs in (
+            ("In TFLite Micro", {one.name: one.footprint for one in self.candidates if one.footprint}),
+            ("On the NPU, by its compiler's estimates", {one.name: one.npu for one in self.candidates if one.npu}),
+        ):
+            said = "; ".join(f"{name}: {verdict}" for name, one in needs.items() if (verdict := one.verdict()))
+            notes += [f"{where}: {said}."] if said else []
+        if self.candidates[0].timing and any(_runtime(one) == MICRO for one in self.candidates):
             notes.append(
                 "Times of TFLite Micro are those of its portable kernels on this machine: no microcontroller's."
             )
@@ -169,4 +183,4 @@ class ComparisonTable(Comparison):
 
 
 def _runtime(candidate: Candidate) -> str:
-    return "TFLite Micro" if candidate.footprint else RUNTIMES[candidate.format]
+    return MICRO if candidate.runtime.startswith(MICRO) else RUNTIMES[candidate.format]

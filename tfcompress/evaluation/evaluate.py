@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.open_predictor import KerasPredictor, Source, open_predictor
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays, predict
 from tfcompress.evaluation.scoring import TASKS, names_of, score
+from tfcompress.targets import Target
 
 
 @accepts_old_calls(names={"model_or_path": "model", "x": "data"})
@@ -34,6 +36,7 @@ def evaluate(
     class_names: Sequence[str] | None = None,
     from_logits: bool | None = None,
     runtime: str | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
 ) -> Metrics:
     """Judge a model's predictions, whatever file it is kept in.
 
@@ -56,6 +59,8 @@ def evaluate(
             classes.
         from_logits: whether classification scores are logits; None: yes if they can't be probabilities.
         runtime: what runs a file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format.
+        target: what a file is for, as in `tfc.export`: it is run in the runtime that proves such files, and refused if
+            it has what the target can't do. None: not said.
 
     Returns:
         `Metrics`; for a model with several outputs `metrics[output_name]` holds each one's.
@@ -63,7 +68,8 @@ def evaluate(
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: the runtime isn't installed.
-        ValueError: `data` or `y` doesn't fit the model, a label isn't a class, or a prediction is NaN.
+        ValueError: `data` or `y` doesn't fit the model, a label isn't a class, a prediction is NaN, or the
+            target can't run the file.
 
     Example:
         >>> import keras, numpy as np
@@ -74,7 +80,7 @@ def evaluate(
     """
     check_options(task, batch_size, from_logits)
     class_names = names_of(class_names)
-    evaluation = Evaluation(open_predictor(model, runtime=runtime), batch_size)
+    evaluation = Evaluation(open_predictor(model, runtime=runtime, target=target), batch_size)
     for x, targets in batches_of(data, y):
         evaluation.run(*evaluation.check(x, targets))
     return evaluation.metrics(task=task, class_names=class_names, from_logits=from_logits)

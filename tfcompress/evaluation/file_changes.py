@@ -36,12 +36,12 @@ from tfcompress.graph.inputs.symbolic import graph_of
 from tfcompress.graph.recursion_limit import functional
 from tfcompress.graph.rewrite import calls_forgotten
 from tfcompress.parity.debug import batches_for_both
+from tfcompress.parity.pairing import pair
 from tfcompress.parity.probing.axis_order import laid_alike
 from tfcompress.parity.probing.file_tensors import FileTensor, open_observer
 from tfcompress.parity.probing.model_tensors import flat
 from tfcompress.parity.probing.tensor_comparison import FloatComparison, outputs_of
 from tfcompress.parity.probing.value_comparison import ValueComparison
-from tfcompress.parity.verify import pair
 from tfcompress.quantization.graph.batch_norm_folding import fold_batch_norms
 from tfcompress.quantization.graph.decompose import lower
 from tfcompress.quantization.quantize import is_quantized

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tfcompress.core.arguments import check_count
+from tfcompress.core.memory_limits import Needs, check_limits, too_much, verdict
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.opening import open_runner
@@ -38,8 +38,7 @@ class Footprint:
     @property
     def too_much(self) -> dict[str, int]:
         """{"RAM" or "flash": bytes by which it is too large}, of what it doesn't fit into."""
-        needs = {"RAM": (self.arena.total, self.ram_limit), "flash": (self.flash, self.flash_limit)}
-        return {name: took - most for name, (took, most) in needs.items() if most is not None and took > most}
+        return too_much(self._needs)
 
     @property
     def fits(self) -> bool:
@@ -52,9 +51,11 @@ class Footprint:
         >>> Footprint(pathlib.Path("net.tflite"), 3_000, Arena(5_000, 4_000, 1_000), {}, 8_000, 2_000).verdict()
         '1,000 bytes of flash too large'
         """
-        if self.ram_limit is None and self.flash_limit is None:
-            return ""
-        return "; ".join(f"{most:,} bytes of {name} too large" for name, most in self.too_much.items()) or "fits"
+        return verdict(self._needs)
+
+    @property
+    def _needs(self) -> Needs:
+        return {"RAM": (self.arena.total, self.ram_limit), "flash": (self.flash, self.flash_limit)}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, and whether it fits, ready for JSON."""
@@ -93,9 +94,7 @@ def footprint(path: str | os.PathLike[str], *, ram: int | None = None, flash: in
         ...     print(tfc.footprint(tfc.export(model, f"{folder}/net.tflite"), ram=8_000).verdict())
         fits
     """
-    for name, limit in (("ram", ram), ("flash", flash)):
-        if limit is not None:
-            check_count(name, limit)
+    check_limits(ram, flash)
     runner = open_runner(path, runtime="tflm")
     assert isinstance(runner, TFLMRunner)
     return footprint_of(runner, ram, flash)

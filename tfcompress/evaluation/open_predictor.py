@@ -15,10 +15,13 @@ from tfcompress.core.arguments import check_count, way_out
 from tfcompress.core.limits import MOST_THREADS
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.evaluation.predictor import Arrays, Predictor
+from tfcompress.export.file_for_target import runtime_for
 from tfcompress.loading import load
 from tfcompress.runtime.integer_io import io_grids, quantize
 from tfcompress.runtime.opening import check_runtime, open_runner
 from tfcompress.runtime.runner import FORMATS, TensorInfo
+from tfcompress.targets import Target
+from tfcompress.targets import get as get_target
 
 Source: TypeAlias = "keras.Model | str | os.PathLike[str] | Saved"
 
@@ -125,23 +128,30 @@ class Saved:
     path: pathlib.Path
 
 
-def open_predictor(source: Source, threads: int = 1, runtime: str | None = None) -> Predictor:
+def open_predictor(
+    source: Source,
+    threads: int = 1,
+    runtime: str | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
+) -> Predictor:
     """Open a Keras model or any model file for prediction.
 
     Args:
         source: a Keras model, or the path of a `.tflite`, `.onnx`, or of what `tfc.load` takes.
         threads: threads of one inference (.tflite, .onnx).
         runtime: of a file (see `open_runner`); a Keras model runs in Keras.
+        target: of a file (see `runtime_for`).
 
     Returns:
         A `Predictor`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no model, or no file that can be loaded.
+        ValueError: it is no model, no file that can be loaded, or one that the target can't run.
     """
     check_count("threads", threads, most=MOST_THREADS)
     check_runtime(runtime)
+    target = None if target is None else get_target(target)
     if isinstance(source, keras.Model):
         return KerasPredictor(source)
     if isinstance(source, Saved):
@@ -152,9 +162,8 @@ def open_predictor(source: Source, threads: int = 1, runtime: str | None = None)
             f"Received: {type(source).__name__}. {way_out(source)}"
         )
     path = pathlib.Path(source)
-    runtime = runtime or getattr(source, "runtime", None)  # an artifact knows its own
     if path.suffix.lower() in FORMATS:
-        return FilePredictor(path, threads, runtime)
+        return FilePredictor(path, threads, runtime_for(source, target, runtime))
     return KerasPredictor(load(path), label=str(path))
 
 

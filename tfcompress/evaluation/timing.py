@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from tfcompress.data.named_batches import first_samples
 from tfcompress.evaluation.open_predictor import Source, open_predictor
 from tfcompress.evaluation.predictor import Arrays, Predictor
 from tfcompress.evaluation.random_samples import samples_for
+from tfcompress.targets import Target
 
 ROUNDS = 10
 LEAST_RUNS = 10
@@ -86,6 +88,7 @@ def benchmark(
     batch_size: int = 1,
     seconds: float = 2.0,
     runtime: str | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
 ) -> Timing:
     """Time one inference of a model file or a Keras model.
 
@@ -106,6 +109,8 @@ def benchmark(
         runtime: what runs a file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format. TFLite
             Micro's portable kernels on this machine, and the way to their process, say nothing of the time that a
             microcontroller takes.
+        target: what a file is for, as in `tfc.export`: it is run in the runtime that proves such files, and refused if
+            it has what the target can't do. None: not said.
 
     Returns:
         `Timing`.
@@ -113,7 +118,7 @@ def benchmark(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a number is out of range, `data` doesn't fit the model, or is needed: the model runs with no size
-            that was tried, or is a subclassed one whose inputs are unknown.
+            that was tried, or is a subclassed one whose inputs are unknown; or the target can't run the file.
 
     Example:
         >>> import keras
@@ -123,7 +128,7 @@ def benchmark(
         (20, True)
     """
     check_options(runs, warmup, batch_size, seconds)
-    predictor = open_predictor(model, threads, runtime)
+    predictor = open_predictor(model, threads, runtime, target)
     named = None
     if data is not None:
         named = predictor.check(first_samples(data, predictor.input_specs, most=predictor.batch_size or batch_size))

@@ -10,61 +10,49 @@ from typing import Any
 
 import keras
 
-from tfcompress.core.arguments import check_choice, check_flag, check_model, is_whole, short
 from tfcompress.core.atomic_files import check_target, draft
-from tfcompress.core.limits import MOST
 from tfcompress.core.old_calls import accepts_old_calls
 from tfcompress.core.wrappers import warn_of_remarks
 from tfcompress.data.named_inputs import TensorInfo
+from tfcompress.export.arguments import FLOAT, NO_SPARSE_ONNX, check_arguments
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.coded_file import AUTO as AUTO_WEIGHTS
-from tfcompress.export.coded_file import CODED, PLAIN, as_coded, check_coded, code_weights, summary
+from tfcompress.export.coded_file import CODED, PLAIN, as_coded, code_weights, summary
 from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.for_target import Asked, check_widths, settled
-from tfcompress.export.for_target import check_operators as check_target_operators
+from tfcompress.export.file_for_target import check_widths, check_written
+from tfcompress.export.for_target import Asked, conversion_for, settled
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs, whole_inputs
 from tfcompress.export.micro_program import Program, check_ends, program_of
-from tfcompress.export.onnx.weights.choice import WIDTHS
 from tfcompress.export.onnx.weights.coding import CodedWeight
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.export.plan.export_plan import ExportPlan, made_plan
 from tfcompress.export.plan.file_check import compare, layers_by_weight, require_integers
 from tfcompress.export.plan.file_operators import FileArithmetic, Operators
-from tfcompress.export.tflite.sparse import SPARSE, Sparse, leave_out_zeros
+from tfcompress.export.tflite.sparse import Sparse, leave_out_zeros
 from tfcompress.export.tflite.weights.lookup_tables import said_of_tables, with_tables
 from tfcompress.export.tflite.weights.storage import SPEED
 from tfcompress.export.writing import (
-    check_external,
     check_finished,
     check_free,
-    check_prefer,
     check_weights,
     measured,
     old_data,
 )
-from tfcompress.graph.inputs.declared import check_given, takes_inputs
+from tfcompress.graph.inputs.declared import takes_inputs
 from tfcompress.graph.keras_quantized import by_mode, check_exports
 from tfcompress.parity.rounded_otherwise import is_dynamic
 from tfcompress.runtime.integer_io import with_grids
 from tfcompress.runtime.opening import open_runner
-from tfcompress.runtime.runner import format_of
 from tfcompress.targets import Target
 from tfcompress.targets import get as get_target
-from tfcompress.tracing.random_inputs import check_noise, with_noise
-from tfcompress.tracing.recurrent_state import check_streaming, fitted, streaming_signature
-from tfcompress.tracing.row_counts import AUTO, BatchSize, is_named_size, rows_of_file
+from tfcompress.tracing.random_inputs import with_noise
+from tfcompress.tracing.recurrent_state import fitted, streaming_signature
+from tfcompress.tracing.row_counts import AUTO, BatchSize, rows_of_file
 from tfcompress.tracing.signature import read_signature
 from tfcompress.tracing.trace import trace
 from tfcompress.tracing.unsupported_operators import check_operators
 
-PRECISIONS = ("float32", "float16")
-FLOAT = "float32"
-INFERENCE_IO = (FLOAT, "int8", "uint8")
-OPSETS = tuple(range(18, 26))
-NO_SPARSE_ONNX = (
-    "sparse: ONNX Runtime has no kernels for sparse weights: all zeros are stored, and gone when the file is zipped."
-)
 LARGEST_FILE = 2**31 - 1
 """Bytes: the offsets of a flatbuffer and the length of a protobuf are signed 32 bit numbers."""
 
@@ -180,7 +168,7 @@ def export(
         onnx ['x'] ['y']
     """
     path, program = program_of(path, target, verify, overwrite)
-    kind = _check_arguments(
+    kind = check_arguments(
         model,
         path,
         batch_size=batch_size,
@@ -220,7 +208,7 @@ def export(
     check_ends(program, {**traced.inputs, **traced.outputs})
 
     how: dict[str, Any] = {"data": given, "external_data": external_data, "names": names, "limit": LARGEST_FILE}
-    how |= _for_target(machine, kind)
+    how |= conversion_for(machine, kind)
     options: dict[str, Any] = {"inference_io": numbers_io}
     options |= (
         {"opset": int(opset), "packed": weights == AUTO_WEIGHTS and 4 in how["bits"]}
@@ -286,15 +274,6 @@ def _drafted(
     return artifact
 
 
-def _for_target(target: Target | None, kind: str) -> dict[str, Any]:
-    """Return how a conversion for a target is made and proved."""
-    if target is None:
-        return {"bits": WIDTHS}
-    known = target.known_operators
-    operators = known.operators if known is not None else ()
-    return {"bits": target.weight_bits, "runtimes": target.runtimes_of(kind), "known": operators}
-
-
 def _held_against_plan(
     conversion: Conversion, path: pathlib.Path, target: Target | None, require_integer: bool
 ) -> tuple[FileArithmetic, ExportPlan, Operators]:
@@ -306,7 +285,7 @@ def _held_against_plan(
     if target is not None:
         check_widths(found.narrow, target)
     if target is not None and conversion.kind == "tflite":
-        check_target_operators(path, target, plan, conversion.traced)
+        check_written(path, target, plan, conversion.traced.layers)
     if require_integer:
         require_integers(found, conversion.model.name)
     return arithmetic, plan, found
@@ -350,55 +329,6 @@ def _as_written(
         for specs in ends
     ]
     return [with_grids(specs, runner) for specs in written]
-
-
-def _check_arguments(
-    model: Any,
-    path: Any,
-    *,
-    batch_size: Any,
-    inference_io: Any,
-    precision: Any,
-    opset: Any,
-    sparse: Any,
-    require_integer: Any,
-    stateful: Any,
-    random: Any,
-    external_data: Any,
-    weights: Any,
-    names: Any,
-    prefer: Any,
-    machine: Target | None,
-) -> str:
-    """Refuse what can be refused before any work; return the format."""
-    check_model(model)
-    kind = format_of(path)
-    if not (is_whole(batch_size) and 1 <= batch_size <= MOST) and not is_named_size(batch_size):
-        raise ValueError(
-            "Expected batch_size to be an integer of at least 1, None for any number of samples, or 'auto'. "
-            f"Received: batch_size={short(batch_size)}."
-        )
-    check_choice("precision", precision, PRECISIONS)
-    check_choice("inference_io", inference_io, INFERENCE_IO)
-    check_choice("opset", int(opset) if is_whole(opset) else opset, OPSETS)
-    check_choice("sparse", sparse, SPARSE)
-    if sparse is True and kind == "onnx":
-        raise ValueError(
-            f"Expected sparse=False or 'auto' for a .onnx file. Received: sparse=True and {os.fspath(path)!r}. "
-            f"{NO_SPARSE_ONNX}"
-        )
-    check_flag("require_integer", require_integer)
-    check_flag("names", names)
-    check_prefer(prefer, kind, path)
-    check_external(external_data, kind, path)
-    check_coded(model, weights, kind, path, machine is not None and "tflm" in machine.runtimes)
-    signature = read_signature(model)
-    specs = signature.inputs.values()
-    declared = [spec.dtype for spec in specs] if signature.declared else None
-    check_given(list(signature.inputs), [spec.shape for spec in specs], declared)
-    check_streaming(model, stateful, batch_size, inference_io)
-    check_noise(random, stateful, inference_io)
-    return kind
 
 
 def _bytes(model: keras.Model, precision: str) -> int:

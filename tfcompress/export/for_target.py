@@ -1,36 +1,29 @@
-"""An export for a target: what it fixes, and what it can't do, refused before any work or before the file is kept."""
+"""An export for a target: what it fixes, and what it can't do, refused before any work."""
 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from tfcompress.core.keras_private import flatten_layers
+from tfcompress.core.packages import TFLITE_MICRO
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.export.inference_io import has_integer_ends
-from tfcompress.export.plan.export_plan import ExportPlan
-from tfcompress.export.plan.file_check import layers_in
-from tfcompress.export.plan.file_operators import StoredWeight
+from tfcompress.export.onnx.weights.choice import WIDTHS
 from tfcompress.export.plan.scheme import scheme_of
-from tfcompress.export.tflite.flatbuffer import File
-from tfcompress.export.tflite.flatbuffer_graph import Graph
 from tfcompress.export.tflite.weights.storage import EIGHT, SIZE
 from tfcompress.graph.inputs.symbolic import has_graph
 from tfcompress.graph.rewrite import calls
 from tfcompress.layers.names import name_of, name_of_function
 from tfcompress.quantization.weights.float16 import Float16Weight
 from tfcompress.quantization.weights.uniform import WeightQuantizer
-from tfcompress.runtime.tflm_process import check_installed
 from tfcompress.targets import OperatorSet, Target
 from tfcompress.tracing.row_counts import AUTO, BatchSize
 from tfcompress.tracing.signature import read_signature
-from tfcompress.tracing.trace import Trace
 
 WORDS = {
     "float32": "floats",
@@ -91,7 +84,7 @@ def settled(target: Target | None, model: keras.Model, kind: str, asked: Asked, 
             "or take another target."
         )
     if proves and "tflm" in target.runtimes_of(kind):
-        check_installed()
+        TFLITE_MICRO.check()
     _check_numbers(target, model, asked.precision)
     _check_weights(target, model)
     _check_sizes(target, model, asked.batch_size)
@@ -121,6 +114,15 @@ def settled(target: Target | None, model: keras.Model, kind: str, asked: Asked, 
         require_integer=asked.require_integer or target.integers_only,
         prefer=asked.prefer if narrow else EIGHT,
     )
+
+
+def conversion_for(target: Target | None, kind: str) -> dict[str, Any]:
+    """Return how a conversion for a target is made and proved."""
+    if target is None:
+        return {"bits": WIDTHS}
+    known = target.known_operators
+    operators = known.operators if known is not None else ()
+    return {"bits": target.weight_bits, "runtimes": target.runtimes_of(kind), "known": operators}
 
 
 def _batch(model: keras.Model, batch: BatchSize, asked: BatchSize) -> BatchSize:
@@ -209,58 +211,3 @@ def _integer_io(target: Target, model: keras.Model, floats: bool) -> str:
     if floats or numbers_of(model, "float32") != "int8" or not has_integer_ends(model):
         return "float32"
     return target.integer_io
-
-
-def check_operators(path: pathlib.Path, target: Target, plan: ExportPlan, trace: Trace) -> None:
-    """Refuse a written file with operators that the target's runtime hasn't, or reads wrongly.
-
-    Raises:
-        ValueError: There is one; the message names the layer and what to do.
-    """
-    known = target.known_operators
-    if known is None:
-        return
-    file = File(path.read_bytes())
-    layers = trace.layers | frozenset(plan.sources)
-    for graph in file.graphs:
-        for op in graph.operators:
-            name = graph.name(op)
-            if known.missing([name]):
-                way = known.ways.get(name, "Write that part with other layers.")
-                raise ValueError(
-                    f"Expected operators that {known.runtime} {known.version} has, for target {target.name!r}. "
-                    f"Received: {name} of {_where(graph, op, plan, layers)}. {way}"
-                )
-            scales = _scales(graph, int(op.inputs[0])) if name in known.one_scale else 1
-            if scales > 1:
-                raise ValueError(
-                    f"Expected one scale for what {name} unpacks, of which {known.runtime} {known.version} reads no "
-                    f"more. Received: {scales} at {_where(graph, op, plan, layers)}. {known.ways[name]}"
-                )
-
-
-def check_widths(narrow: Iterable[StoredWeight], target: Target) -> None:
-    """Refuse a written file with weights in types of fewer bits than the target reads.
-
-    Raises:
-        ValueError: There is one; the message names the layer.
-    """
-    for weight in narrow:
-        found = re.fullmatch(r"u?int(\d+)", weight.type.lower())
-        if found and int(found[1]) < 8 and int(found[1]) not in target.weight_bits:
-            raise ValueError(
-                f"Expected weights stored in {' or '.join(map(str, target.weight_bits))} bits, as target "
-                f"{target.name!r} reads them. Received: {weight.type} at layer {weight.layer!r}. Quantize with these "
-                "bits."
-            )
-
-
-def _scales(graph: Graph, tensor: int) -> int:
-    grid = graph.tensors[tensor].quantization
-    return 0 if grid is None or grid.scale is None else len(grid.scale)
-
-
-def _where(graph: Graph, op: Any, plan: ExportPlan, layers: frozenset[str]) -> str:
-    names = [graph.tensor_name(int(index)) for index in (*op.outputs, *op.inputs) if index >= 0]
-    found = next(layers_in(names, layers), None)
-    return f"layer {plan.sources.get(found, found)!r}" if found is not None else repr(names[0])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
+from tfcompress import targets
 from tfcompress.core.names import nearest_names
 
 
@@ -23,17 +25,18 @@ class Accelerator:
 
 
 _KINDS = {
-    "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram", (32, 64, 128, 256)),
-    "ethos-u65": ("Ethos_U65_Client_Server", "Dedicated_Sram_384KB", (256, 512)),
-    "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB", (128, 256, 512, 1024, 2048)),
+    "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
+    "ethos-u65": ("Ethos_U65_Client_Server", "Dedicated_Sram_384KB"),
+    "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB"),
 }
 """What Vela 5.2 takes by itself, said here so that an estimate doesn't change with it."""
 
-ACCELERATORS = {
-    f"{kind}-{products}": Accelerator(f"{kind}-{products}", system, memory)
-    for kind, (system, memory, sizes) in _KINDS.items()
-    for products in sizes
-}
+
+@functools.cache
+def accelerators() -> dict[str, Accelerator]:
+    """Return the accelerators of the package's targets, by name."""
+    names = filter(None, (targets.get(name).accelerator for name in targets.names()))
+    return {name: Accelerator(name, *_KINDS[name.rpartition("-")[0]]) for name in names}
 
 
 def accelerator_of(name: str) -> Accelerator:
@@ -45,9 +48,9 @@ def accelerator_of(name: str) -> Accelerator:
     >>> accelerator_of("ethos-u55-128").memory
     'Shared_Sram'
     """
-    if name not in ACCELERATORS:
+    known = accelerators()
+    if name not in known:
         raise ValueError(
-            f"Expected the name of an NPU: {', '.join(ACCELERATORS)}. Received: {name!r}."
-            f"{nearest_names(name, ACCELERATORS)}"
+            f"Expected the name of an NPU: {', '.join(known)}. Received: {name!r}.{nearest_names(name, known)}"
         )
-    return ACCELERATORS[name]
+    return known[name]

@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from tfcompress.core.memory_limits import Needs, too_much, verdict
 from tfcompress.core.names import listed
 
 
@@ -47,6 +48,8 @@ class NPUEstimate:
             that in its place.
         sram: bytes of what is computed.
         operators: of the file, in their order.
+        ram_limit: bytes that it may take of SRAM; None: not said.
+        flash_limit: bytes that it may take of flash; None: not said.
     """
 
     path: pathlib.Path
@@ -60,6 +63,31 @@ class NPUEstimate:
     flash: int
     sram: int
     operators: tuple[NPUOperator, ...]
+    ram_limit: int | None = None
+    flash_limit: int | None = None
+
+    @property
+    def too_much(self) -> dict[str, int]:
+        """{"SRAM" or "flash": bytes by which it is too large}, of what it doesn't fit into by these estimates."""
+        return too_much(self._needs)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits into the limits that were given, by these estimates."""
+        return not self.too_much
+
+    def verdict(self) -> str:
+        """Return in words whether it fits; nothing where no limit was given."""
+        return verdict(self._needs)
+
+    @property
+    def _needs(self) -> Needs:
+        return {"SRAM": (self.sram, self.ram_limit), "flash": (self.flash, self.flash_limit)}
+
+    @property
+    def on_npu(self) -> tuple[NPUOperator, ...]:
+        """The operators that the NPU computes."""
+        return tuple(one for one in self.operators if one.on_npu)
 
     @property
     def on_processor(self) -> tuple[NPUOperator, ...]:
@@ -68,24 +96,23 @@ class NPUEstimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        return {**dataclasses.asdict(self), "path": str(self.path), "too_much": self.too_much}
+
+    def reasons(self) -> list[str]:
+        """Return what the NPU leaves to the processor, and why, a line for each kind of operator and reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for one in self.on_processor:
+            found.setdefault((one.kind, one.reason or "no reason given"), []).append(one.name)
+        return [f"{kind} ({listed(names, most=4)}): {reason}" for (kind, reason), names in found.items()]
 
     def __str__(self) -> str:
-        count = len(self.operators) - len(self.on_processor)
         beside = ", without what the processor computes" if self.on_processor else ""
         lines = [
             f"{self.path}: {self.accelerator}, estimated by {self.compiler} ({self.system}, {self.memory})",
             f"  {self.milliseconds:.3g} ms{beside}, {self.cycles:,} cycles at {self.clock_hz / 1e6:g} MHz; "
             f"flash {self.flash:,} bytes, SRAM {self.sram:,} bytes",
-            f"  {count} operators on the NPU, {len(self.on_processor)} on the processor",
+            f"  {len(self.on_npu)} operators on the NPU, {len(self.on_processor)} on the processor",
+            *(f"    processor: {line}" for line in self.reasons()),
+            *([f"  {self.verdict()}"] if self.verdict() else []),
         ]
-        for (kind, reason), names in _by_reason(self.on_processor).items():
-            lines.append(f"    processor: {kind} ({listed(names, most=4)}): {reason}")
         return "\n".join(lines)
-
-
-def _by_reason(operators: tuple[NPUOperator, ...]) -> dict[tuple[str, str], list[str]]:
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in operators:
-        found.setdefault((one.kind, one.reason or "no reason given"), []).append(one.name)
-    return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import re
@@ -16,6 +17,8 @@ from collections.abc import Iterable, Mapping
 
 from tfcompress.core.child_process import child_environment
 from tfcompress.core.error_messages import told
+from tfcompress.core.memory_limits import check_limits
+from tfcompress.core.packages import VELA
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.plan.file_check import layers_in
 from tfcompress.export.tflite.flatbuffer import File
@@ -29,6 +32,9 @@ SECONDS = 600
 USUAL = "ethos-u55-128"
 """Where no accelerator is named."""
 
+MOST_KEPT = 256
+"""Estimates that are kept."""
+
 KIBI = 1024
 _REASON = re.compile(r"operator: \w+, ofm: '([^']*)'\s*\nReason: (.+(?:\n(?!Warning|\n|#|Network).+)*)")
 
@@ -39,6 +45,8 @@ def estimate_npu(
     *,
     system: str | None = None,
     memory: str | None = None,
+    ram: int | None = None,
+    flash: int | None = None,
 ) -> NPUEstimate:
     """Say what a `.tflite` file needs on an Arm Ethos-U: time, flash, SRAM, and what the NPU leaves to the processor.
 
@@ -53,9 +61,12 @@ def estimate_npu(
             "Ethos_U65_Client_Server" or "Ethos_U85_SYS_DRAM_Mid".
         memory: what lies where, one of Vela's memory modes; None: "Shared_Sram" for an Ethos-U55,
             "Dedicated_Sram_384KB" for others.
+        ram: bytes of SRAM that it may take; None: any.
+        flash: bytes of flash that it may take; None: any.
 
     Returns:
-        The estimate; `print` shows it, `.on_processor` has what the NPU doesn't compute, and why.
+        The estimate; `print` shows it, `.on_processor` has what the NPU doesn't compute, and why, `.fits` whether it
+        keeps within the limits. It is kept: for the same file Vela runs once.
 
     Raises:
         ImportError: Vela isn't installed.
@@ -65,6 +76,7 @@ def estimate_npu(
         artifact = tfcompress.export(quantized, "model.tflite", target="ethos-u55-128")
         print(tfcompress.estimate_npu(artifact))
     """
+    check_limits(ram, flash)
     chosen = accelerator_of(accelerator or getattr(path, "accelerator", None) or USUAL)
     chosen = Accelerator(chosen.name, system or chosen.system, memory or chosen.memory)
     file = pathlib.Path(path.path if isinstance(path, Artifact) else path)
@@ -72,8 +84,21 @@ def estimate_npu(
         raise ValueError(f"Expected a .tflite file, which NPUs take. Received: {str(file)!r}. Export to .tflite.")
     if not file.is_file():
         raise FileNotFoundError(f"Expected a .tflite file. Received: {str(file)!r}, which isn't there.")
-    check_installed()
+    VELA.check()
     numbered, known = _numbered(file, path if isinstance(path, Artifact) else None)
+    key = hashlib.sha256(file.read_bytes() + repr((sorted(known.items()), chosen)).encode()).hexdigest()
+    if key not in _KEPT:
+        if len(_KEPT) >= MOST_KEPT:
+            _KEPT.pop(next(iter(_KEPT)))
+        _KEPT[key] = _estimated(file, numbered, known, chosen)
+    return dataclasses.replace(_KEPT[key], path=file, ram_limit=ram, flash_limit=flash)
+
+
+_KEPT: dict[str, NPUEstimate] = {}
+"""What was found of files, by what they hold, the oldest first."""
+
+
+def _estimated(file: pathlib.Path, numbered: bytes, known: Mapping[str, str], chosen: Accelerator) -> NPUEstimate:
     with tempfile.TemporaryDirectory(prefix="tfcompress-") as folder:
         source = pathlib.Path(folder, "model.tflite")
         source.write_bytes(numbered)
@@ -82,19 +107,6 @@ def estimate_npu(
         rows = _rows(pathlib.Path(folder, "model_per-layer.csv"))
     reasons = {name: _said(text, known) for name, text in _REASON.findall(printed)}
     return _estimate(file, chosen, summary, _operators(rows, reasons, known))
-
-
-def check_installed() -> None:
-    """Say how Vela is installed, where it isn't.
-
-    Raises:
-        ImportError: it isn't.
-    """
-    if importlib.util.find_spec("ethosu") is None:
-        raise ImportError(
-            "Expected the package ethos-u-vela, which compiles for Arm's NPUs and estimates what a file needs. "
-            "Received: no such package. Install it: pip install 'tfcompress[mcu]'."
-        )
 
 
 def _numbered(file: pathlib.Path, artifact: Artifact | None) -> tuple[bytes, dict[str, str]]:

@@ -21,11 +21,11 @@ from tfcompress.data.named_batches import Arrays, stream
 from tfcompress.data.named_inputs import count_samples
 from tfcompress.graph.rewrite import calls_forgotten
 from tfcompress.parity.debug_plot import draw
+from tfcompress.parity.pairing import pair
 from tfcompress.parity.probing.file_tensors import open_observer
 from tfcompress.parity.probing.model_tensors import flat, is_dynamic
 from tfcompress.parity.probing.tensor_comparison import Comparison, FloatComparison
 from tfcompress.parity.tensor_difference import TensorDifference
-from tfcompress.parity.verify import pair
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import held, io_grids, quantize
 from tfcompress.runtime.opening import open_runner

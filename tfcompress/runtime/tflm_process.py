@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import pathlib
 import signal
@@ -18,29 +17,16 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.child_process import child_environment
+from tfcompress.core.packages import TFLITE_MICRO
 from tfcompress.runtime.tflm_worker import receive, send
 
 WORKER = pathlib.Path(__file__).with_name("tflm_worker.py")
-PACKAGE = "tflite_micro"
 SECONDS = 10
 """That a process is given to end, once it reads and writes no more or was killed."""
 
 
 class TFLMError(RuntimeError):
     """TFLite Micro refused something, or its process ended; the message is what it printed."""
-
-
-def check_installed() -> None:
-    """Say how TFLite Micro is installed, where it isn't.
-
-    Raises:
-        ImportError: it isn't.
-    """
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise ImportError(
-            "Expected the package tflite-micro, to run a file as a microcontroller does. Received: no such package. "
-            "Install it: pip install 'tfcompress[mcu]'; its wheels are for Linux on x86-64."
-        )
 
 
 class TFLMProcess:
@@ -51,7 +37,7 @@ class TFLMProcess:
     """
 
     def __init__(self) -> None:
-        check_installed()
+        TFLITE_MICRO.check()
         self._lock = threading.Lock()
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  # closed with this object
         command = [sys.executable, str(WORKER)]

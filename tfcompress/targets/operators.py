@@ -20,6 +20,7 @@ class OperatorSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         operators: Those that it has.
         layers: {name of a layer or activation, in small letters: the operator that it needs and that is missing}.
         ways: {an operator: what to do in place of it, as a sentence}.
+        custom: Those that it has besides, which are in no schema.
         one_scale: Operators that read the first scale of a constant for all of it.
     """
 
@@ -28,11 +29,12 @@ class OperatorSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     operators: tuple[str, ...]
     layers: dict[str, str] = {}
     ways: dict[str, str] = {}
+    custom: tuple[str, ...] = ()
     one_scale: tuple[str, ...] = ()
 
     def missing(self, kinds: Iterable[str]) -> list[str]:
         """Return those of some operators that the runtime hasn't."""
-        return [kind for kind in kinds if kind not in self.operators]
+        return [kind for kind in kinds if kind not in (*self.operators, *self.custom)]
 
     @classmethod
     @functools.cache

@@ -6,6 +6,7 @@ from tfcompress.cli.flags.flag import Flag
 from tfcompress.cli.flags.pruning_flags import are_sparsities
 from tfcompress.core.limits import MOST, MOST_THREADS
 
+RUNTIMES = ("litert", "tflm", "onnxruntime")
 METRICS = ("accuracy", "macro_f1", "roc_auc", "r2", "mse", "mae")
 
 
@@ -17,6 +18,31 @@ TITLE = "Measuring"
 
 FLAGS = {
     "threads": Flag("Threads of one inference.", 1, "integer", "N", 1, MOST_THREADS),
+    "file_target": Flag(
+        "What the .tflite and .onnx files are for: microcontroller, ethos-u55-128, android, server-cpu and the like, "
+        "or a .yaml file of your own. They are run in the runtime that proves such files, and refused if they have "
+        "what the target can't do.",
+        shown="TARGET",
+        called="target",
+    ),
+    "runtime": Flag(
+        "What runs the files: litert, onnxruntime, or tflm for TFLite Micro; by default the target's, or that of their "
+        "format.",
+        None,
+        "choice",
+        choices=RUNTIMES,
+    ),
+    "ram": Flag(
+        "Bytes of RAM that a microcontroller has; the table says which files fit.",
+        None,
+        "integer",
+        "BYTES",
+        1,
+        MOST,
+    ),
+    "flash": Flag(
+        "Bytes of flash that it has for a file; the table says which fit.", None, "integer", "BYTES", 1, MOST
+    ),
     "timed_batch_size": Flag(
         "Samples in one inference; a file with a fixed batch keeps its own.",
         1,

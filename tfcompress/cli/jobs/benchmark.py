@@ -22,13 +22,13 @@ def benchmark(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.evaluation.open_predictor import open_predictor
 
     if values.dry_run:
-        opened = {path: open_predictor(path, values.threads) for path in values.models}
+        opened = {path: open_predictor(path, values.threads, values.runtime, values.target) for path in values.models}
         rows = [{"model": path, "runs in": predictor.runtime} for path, predictor in opened.items()]
         return dry_run.said(f"Would time {len(rows)} models.", rows)
     stage, timings = stage_of(values), {}
     for path in values.models:
         with stage(f"time {pathlib.Path(path).name}"):
-            timings[path] = tfc.benchmark(path, threads=values.threads, runs=values.runs, batch_size=values.batch_size)
+            timings[path] = tfc.benchmark(path, **{name: values[name].value for name in HOW})
     print(_table(timings))
     return {"timings": [{"model": path, **timing.to_dict()} for path, timing in timings.items()]}
 
@@ -53,11 +53,14 @@ def _table(timings: dict[str, Timing]) -> str:
     return to_text(table, "IQR: 75th minus 25th percentile. Keras models run on all threads of the process.", width=110)
 
 
+HOW = ("threads", "runs", "batch_size", "runtime", "target")
+"""Flags that are arguments of `tfc.benchmark`."""
+
 JOB = Job(
     does="Times models on random inputs, after a warm-up: median, 95th percentile and spread.",
     example="--models=my.tflite,my.onnx --threads=2 --batch_size=8",
     more="A .keras model is run by Keras, a .tflite file by LiteRT, an .onnx file by ONNX Runtime.",
     run=benchmark,
-    flags=("models", "overwrite", "threads", "timed_batch_size", "runs", "dry_run"),
+    flags=("models", "overwrite", "threads", "timed_batch_size", "runs", "file_target", "runtime", "dry_run"),
     required=("models",),
 )

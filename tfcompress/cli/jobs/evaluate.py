@@ -32,7 +32,10 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
         name = pathlib.Path(path).name
         candidates[path if name in candidates else name] = path
     if values.dry_run:
-        opened = {name: open_predictor(path, values.threads) for name, path in candidates.items()}
+        opened = {
+            name: open_predictor(path, values.threads, values.runtime, values.target)
+            for name, path in candidates.items()
+        }
         for predictor in opened.values():
             predictor.check(data.test.first(1))
         rows = [{"model": name, "runs in": predictor.runtime} for name, predictor in opened.items()]
@@ -40,6 +43,7 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
         return dry_run.said(text, rows, pages)
     test = data.test.in_order()
     names = {"threads": values.threads, "class_names": data.class_names}
+    names |= {name: values[name].value for name in ("runtime", "target", "ram", "flash")}
     said = about(values, "evaluate", data, pathlib.Path(values.models[0]).name)
     report = tfc.compare(candidates, test, **names, about=said, scans=scans)
     print(report.table(width=table_width()))
@@ -52,14 +56,17 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
     return {**report.to_dict(), "files": files_made(pages)}
 
 
+DEVICE = ("file_target", "runtime", "ram", "flash")
+
 JOB = Job(
     does="Judges models beside each other on test data: size, accuracy and latency, and in a report much more.",
     example="--models=my.keras,my.tflite,my.onnx --data=my.npz --html=report.html",
     more="A table shows how each model differs from the first; then come accuracy, F1 and ROC-AUC of each. The report "
     "of --html shows them by class, with confusion matrices, and looks into the layers. What "
-    "train made of scikit-learn's digits needs no --data.",
+    "train made of scikit-learn's digits needs no --data. With --target=microcontroller it also shows what the files "
+    "take of RAM and flash, with --target=ethos-u55-128 and the like what Arm's compiler Vela estimates.",
     run=evaluate,
-    flags=("models", *DATA, "html", "markdown", "scans", "overwrite", "threads", "dry_run"),
+    flags=("models", *DATA, "html", "markdown", "scans", "overwrite", "threads", *DEVICE, "dry_run"),
     required=("models",),
     target=lambda values: values.html or values.markdown or "",
 )

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tfcompress.evaluation.comparison import Candidate
 from tfcompress.evaluation.comparison_table import ComparisonTable
+from tfcompress.evaluation.device_tables import DeviceTable, device_tables
 from tfcompress.evaluation.page.classes import class_sections
 from tfcompress.evaluation.page.overview import main_table, quality_charts
 from tfcompress.evaluation.verdict import verdict
@@ -55,6 +56,7 @@ def content(report: ComparisonTable, title: str, layers: Sequence[Section], scan
         verdict(report),
         [
             Section("Before and after", first),
+            *map(_device, device_tables(report.candidates)),
             Section("Quality against size", [Group(quality_charts(report))]),
             *class_sections(report),
             *layers,
@@ -63,6 +65,11 @@ def content(report: ComparisonTable, title: str, layers: Sequence[Section], scan
             how_made(report.about, report.environment),
         ],
     )
+
+
+def _device(table: DeviceTable) -> Section:
+    rows = [[Cell(text) for text in row] for row in table.rows]
+    return Section(table.title, [Table(list(table.headings), rows), *map(Text, table.notes)])
 
 
 def scan_content(scan: Scan, about: Mapping[str, Any], environment: Mapping[str, str]) -> Content:

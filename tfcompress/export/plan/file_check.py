@@ -102,16 +102,20 @@ def require_integers(found: Operators, name: str) -> None:
     """Raise ValueError if an operator of a model's file computes in float."""
     if not found.floats:
         return
+    raise ValueError(
+        f"Expected operators that compute in integers alone (require_integer=True). Received: {name!r}, of "
+        f"whose file {len(found.floats)} of {len(found.floats) + found.integer} compute in float: "
+        f"{floats_by_layer(found)}. Quantize the model with 'int8', replace these layers, or leave require_integer out."
+    )
+
+
+def floats_by_layer(found: Operators) -> str:
+    """Return the operators that compute in float, by layer, and why."""
     by_layer: dict[str, list[str]] = {}
     for op in found.floats:
         where = f"layer {op.layer!r}" if op.layer else repr(op.tensor)
         by_layer.setdefault(f"{where}{f' ({op.reason})' if op.reason else ''}", []).append(op.kind)
-    listed = "; ".join(f"{', '.join(kinds)} of {where}" for where, kinds in by_layer.items())
-    raise ValueError(
-        f"Expected operators that compute in integers alone (require_integer=True). Received: {name!r}, of "
-        f"whose file {len(found.floats)} of {len(found.floats) + found.integer} compute in float: {listed}. Quantize "
-        "the model with 'int8', replace these layers, or leave require_integer out."
-    )
+    return "; ".join(f"{', '.join(kinds)} of {where}" for where, kinds in by_layer.items())
 
 
 def _check(op: FileOperator, layer: str | None, plan: ExportPlan, kind: str, dynamic: bool) -> None:

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from tests.evaluation.quantized import make, quantized
+from tfcompress.evaluation.verify import verify
 from tfcompress.export import export
-from tfcompress.parity.verify import verify
 
 FILES = ["model.tflite", "model.onnx"]
 

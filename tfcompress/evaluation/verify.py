@@ -17,12 +17,15 @@ from tfcompress.core.old_calls import accepts_old_fields
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.data.model_batches import check_batch_size
 from tfcompress.data.named_batches import Arrays, Carried, stream
-from tfcompress.data.named_inputs import TensorInfo, count_samples
+from tfcompress.data.named_inputs import count_samples
+from tfcompress.export.file_for_target import runtime_for
+from tfcompress.parity.pairing import pair
 from tfcompress.parity.probing.model_tensors import output_scales
 from tfcompress.parity.probing.values import Values
 from tfcompress.reports.tables import number, plain, significant, to_text
 from tfcompress.runtime.integer_io import predict
 from tfcompress.runtime.opening import open_runner
+from tfcompress.targets import Target
 from tfcompress.tracing.float32_view import float32_view
 from tfcompress.tracing.random_inputs import noise_signature, samples_at_once
 from tfcompress.tracing.recurrent_state import StreamingSignature, has_states, streaming_signature
@@ -128,6 +131,7 @@ def verify(
     batch_size: int = 32,
     threads: int = 1,
     runtime: str | None = None,
+    target: str | os.PathLike[str] | Target | None = None,
 ) -> Verification:
     """Run a file and the Keras model that it was made from on the same data, and say how far they are apart.
 
@@ -144,6 +148,8 @@ def verify(
         batch_size: samples at once, where the file leaves that free.
         threads: of one inference of the file.
         runtime: what runs the file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format.
+        target: what the file is for, as in `tfc.export`: it is run in the runtime that proves such files, and refused
+            if it has what the target can't do. None: not said.
 
     Returns:
         A `Verification`: `print(it)`, `it["output"].max_steps`.
@@ -151,8 +157,8 @@ def verify(
     Raises:
         TypeError: `model` is no Keras model.
         FileNotFoundError: there is no such file.
-        ValueError: the file isn't one of the model's (its inputs or outputs are others), or the data is empty or
-            doesn't fit.
+        ValueError: the file isn't one of the model's (its inputs or outputs are others), the data is empty or
+            doesn't fit, or the target can't run the file.
 
     Example:
         >>> import keras, tempfile, tfcompress as tfc
@@ -164,7 +170,7 @@ def verify(
     """
     check_model(model)
     check_batch_size(batch_size)
-    runner = open_runner(path, threads, runtime or getattr(path, "runtime", None))  # an artifact knows its own
+    runner = open_runner(path, threads, runtime_for(path, target, runtime))
     signature = read_signature(model)
     if not signature.inputs.keys() >= runner.input_specs.keys() and has_states(model):
         signature = streaming_signature(model)
@@ -213,37 +219,6 @@ def verify(
         samples += count_samples(batch)
     outputs = tuple(_difference(name, values, *agreeing[name]) for name, values in sums.items())
     return Verification(model.name, pathlib.Path(path), runner.format, samples, outputs)
-
-
-def pair(ours: Mapping[str, Any], theirs: Mapping[str, TensorInfo], what: str, path: Any) -> dict[str, str]:
-    """Return {name in the model: name in the file}; a single input or output may have another name.
-
-    Raises:
-        ValueError: the names or, of inputs, the shapes are others.
-    """
-    if set(ours) == set(theirs):
-        names = {name: name for name in ours}
-    elif len(ours) == len(theirs) == 1:
-        names = dict(zip(ours, theirs, strict=True))
-    else:
-        more = set(ours) < set(theirs)
-        raise ValueError(
-            f"Expected a file with the {what}s of the model, {list(ours)}. Received: {os.fspath(path)!r} with "
-            f"{list(theirs)}. Give the file that was exported from this model"
-            f"{', without stateful= and random=' if more else ''}."
-        )
-    for name, other in names.items():
-        mine = ours[name].shape if what == "input" else None
-        its = theirs[other].shape
-        if mine is not None and (
-            len(mine) != len(its)
-            or any(a not in (None, b) and b is not None for a, b in zip(mine[1:], its[1:], strict=True))
-        ):
-            raise ValueError(
-                f"Expected a file whose input {other!r} has the model's shape, {tuple(mine)}. Received: "
-                f"{os.fspath(path)!r} with {tuple(its)}. Give the file that was exported from this model."
-            )
-    return names
 
 
 def reference(model: keras.Model, call: Callable[[Sequence[Any]], dict[str, Any]], batch: Arrays) -> Arrays:
