@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -89,37 +90,81 @@ class AdaRound(Rounding):
     ) -> np.ndarray:
         """Return the integers, each next to `scaled`."""
         nearest = np.clip(np.rint(scaled), *ends)
+        pairs, lacking = found.means()[:2]
+        used = np.flatnonzero(np.diagonal(pairs, axis1=1, axis2=2).any(axis=0))  # the other inputs are always 0
+        if not len(used):
+            return nearest
         least = found.error(nearest * scale)
-        floor = np.floor(scaled)
-        share = (scaled - floor).astype(np.float32)
-        low, high = STRETCH
-        logits = -np.log((high - low) / (np.clip(share, 1e-4, 1 - 1e-4) - low) - 1)
-        pairs, lacking = (part.astype(np.float32) for part in found.means()[:2])
+        floor = np.floor(scaled[:, used])
         # Errors of an output in units of that of rounding to the nearest, of one weight.
-        unit = np.where(least > 0, scaled.shape[1] / np.maximum(least, 1e-30), 0.0)[:, None].astype(np.float32)
-        first, second = np.zeros_like(logits), np.zeros_like(logits)
-        plain = found.plain
-        for step in range(self.steps):
-            sigmoid = 1 / (1 + np.exp(-logits))
-            stretched = sigmoid * (high - low) + low
-            up = np.where(share > 0, np.clip(stretched, 0, 1), 0)
-            integers = floor + up
-            change = np.clip(integers, *ends) * scale - plain
-            inside = (stretched > 0) & (stretched < 1)
-            slope = 2 * unit * scale * (pairs @ change - lacking) * ((integers >= ends[0]) & (integers <= ends[1]))
-            done = (step / self.steps - WARM) / (1 - WARM)
-            if done >= 0:
-                power = POWERS[1] + (POWERS[0] - POWERS[1]) * 0.5 * (1 + np.cos(np.pi * done))
-                away = 2 * up - 1
-                slope = slope - self.regularization * 2 * power * np.sign(away) * np.abs(away) ** (power - 1)
-            slope = slope * inside * (high - low) * sigmoid * (1 - sigmoid)
-            first += 0.1 * (slope - first)
-            second += 0.001 * (slope * slope - second)
-            rate = self.learning_rate * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
-            logits -= rate * first / (np.sqrt(second) + 1e-8)
-        chosen = np.clip(floor + ((logits >= 0) & (share > 0)), *ends)
+        unit = np.where(least > 0, scaled.shape[1] / np.maximum(least, 1e-30), 0.0)[:, None]
+        choices = _Choices(
+            pairs=np.float32(pairs[:, used[:, None], used]),
+            lacking=np.float32(lacking[:, used]),
+            plain=np.float32(found.plain[:, used]),
+            scale=np.float32(np.broadcast_to(scale, scaled.shape)[:, used]),
+            unit=np.float32(unit),
+            floor=np.float32(floor),
+            share=np.float32(scaled[:, used] - floor),
+            ends=ends,
+        )
+        chosen = nearest.copy()
+        chosen[:, used] = np.clip(floor + choices.made(self), *ends)
         better = found.error(chosen * scale) < least
         return np.where(better[:, None], chosen, nearest)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choices:
+    """Weights of a layer, each between two integers; all in float32, of shape (groups, inputs, outputs).
+
+    Attributes:
+        pairs: The inputs' second moments, of shape (groups, inputs, inputs).
+        lacking: What the layers before it make the outputs lack, in the same moments.
+        plain: The weights.
+        scale: Of their integers.
+        unit: Of the error, of shape (groups, 1, outputs).
+        floor: The lower integers.
+        share: How far the weights are above them.
+        ends: The least and the largest integer.
+    """
+
+    pairs: np.ndarray
+    lacking: np.ndarray
+    plain: np.ndarray
+    scale: np.ndarray
+    unit: np.ndarray
+    floor: np.ndarray
+    share: np.ndarray
+    ends: tuple[int, int]
+
+    def made(self, how: AdaRound) -> np.ndarray:
+        """Return what is added to the lower integers: 0 or 1."""
+        low, high = (np.float32(end) for end in STRETCH)
+        logits = -np.log((high - low) / (np.clip(self.share, np.float32(1e-4), np.float32(1 - 1e-4)) - low) - 1)
+        first, second = np.zeros_like(logits), np.zeros_like(logits)
+        factor = 2 * self.unit * self.scale
+        for step in range(how.steps):
+            sigmoid = 1 / (1 + np.exp(-logits))
+            stretched = sigmoid * (high - low) + low
+            up = np.where(self.share > 0, np.clip(stretched, 0, 1), np.float32(0))
+            integers = self.floor + up
+            change = np.clip(integers, *self.ends) * self.scale - self.plain
+            slope = factor * (self.pairs @ change - self.lacking)
+            slope *= (integers >= self.ends[0]) & (integers <= self.ends[1])
+            done = (step / how.steps - WARM) / (1 - WARM)
+            if done >= 0:
+                power = POWERS[1] + (POWERS[0] - POWERS[1]) * 0.5 * (1 + math.cos(math.pi * done))
+                away = 2 * up - 1
+                slope -= how.regularization * 2 * power * np.sign(away) * np.abs(away) ** (power - 1)
+            inside = (stretched > 0) & (stretched < 1)
+            slope *= inside * (high - low) * sigmoid * (1 - sigmoid)
+            first += 0.1 * (slope - first)
+            second += 0.001 * (slope * slope - second)
+            rate = how.learning_rate * math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
+            logits -= rate * first / (np.sqrt(second) + 1e-8)
+        chosen: np.ndarray = (logits >= 0) & (self.share > 0)
+        return chosen
 
 
 @says_fields
