@@ -36,7 +36,7 @@ from benchmarks import data
 from benchmarks.data import Arrays
 from benchmarks.debugging_peers import ai_edge, onnx_runtime
 from benchmarks.harness import FOLDER, Setting, clocks, collected, rows_of, run_parts, show
-from benchmarks.networks import lenet, trained_resnet8, trained_small
+from benchmarks.networks import kept, lenet, trained_resnet8, trained_small
 from benchmarks.wild import detection_loss, detector, table_model
 from tfcompress.core.wrapper import wrapped_layers
 from tfcompress.core.wrappers import inner_weights
@@ -124,7 +124,7 @@ def lenet_mnist(setting: Setting) -> Problem:
     """Return LeNet-300-100 on MNIST, trained for three epochs."""
     train, test = data.mnist(setting.data)
     return Problem(
-        _kept(setting, "lenet_300_100", lambda: lenet("LeNet-300-100"), train, epochs=3), train, *_halves(test)
+        _trained(setting, "lenet_300_100", lambda: lenet("LeNet-300-100"), train, epochs=3), train, *_halves(test)
     )
 
 
@@ -160,25 +160,23 @@ def ds_cnn_tones(setting: Setting) -> Problem:
         return keras.Model(inputs, layers.Dense(12)(layers.GlobalAveragePooling2D()(x)))
 
     train = tones(4000, 0)
-    return Problem(_kept(setting, "ds_cnn_tones", build, train, epochs=12), train, tones(4500, 1), tones(6000, 2))
+    return Problem(_trained(setting, "ds_cnn_tones", build, train, epochs=12), train, tones(4500, 1), tones(6000, 2))
 
 
-def _kept(
+def _trained(
     setting: Setting, name: str, build: Callable[[], keras.Model], train: Arrays, *, epochs: int, loss: Any = None
 ) -> keras.Model:
     """Return a network that is trained once."""
-    path = setting.cache / f"budget_{name}.keras"
-    if not path.exists():
+
+    def make() -> keras.Model:
         keras.utils.set_random_seed(0)
         model = build()
         how = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(3e-3 if epochs > 3 else 1e-3), how)
         model.fit(train[0].astype(np.float32), train[1], batch_size=64, epochs=epochs, verbose=0)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tfc.save(model, path, overwrite=True)
-    made = keras.models.load_model(path, compile=False)
-    assert isinstance(made, keras.Model)
-    return made
+        return model
+
+    return kept(setting.cache / f"budget_{name}.keras", make)
 
 
 PROBLEMS: dict[str, Callable[[Setting], Problem]] = {
@@ -265,14 +263,16 @@ def table_of_columns(setting: Setting) -> Problem:
     samples = [data.table(np.random.default_rng(seed)) for seed in range(3)]
     train, validation, test = ((one.x[0], one.y) for one in samples)
 
-    return Problem(_kept(setting, "table", lambda: table_model(samples[0]), train, epochs=20), train, validation, test)
+    return Problem(
+        _trained(setting, "table", lambda: table_model(samples[0]), train, epochs=20), train, validation, test
+    )
 
 
 def boxes_and_scores(setting: Setting) -> Problem:
     """Return a detector; a picture is found if its class is, and its corners are within 40 of 600 pixels."""
     samples = [data.shapes(np.random.default_rng(seed)) for seed in range(3)]
     train, validation, test = ((one.x[0], one.y) for one in samples)
-    model = _kept(setting, "detector", lambda: detector(samples[0]), train, epochs=20, loss=detection_loss)
+    model = _trained(setting, "detector", lambda: detector(samples[0]), train, epochs=20, loss=detection_loss)
     return Problem(model, train, validation, test, found)
 
 
@@ -303,7 +303,7 @@ def twelve_branches(setting: Setting) -> Problem:
         return keras.Model(inputs, layers.Dense(2)(x))
 
     train = samples(4000, 0)
-    model = _kept(setting, "twelve_branches", build, train, epochs=30)
+    model = _trained(setting, "twelve_branches", build, train, epochs=30)
     return Problem(model, train, samples(4500, 1), samples(6000, 2))
 
 

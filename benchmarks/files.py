@@ -106,9 +106,9 @@ def static_peers(folder: Folder, model: keras.Model, float_onnx: pathlib.Path, c
     ]
 
 
-def outputs(source: Any, x: np.ndarray) -> np.ndarray:
+def outputs(source: Any, x: np.ndarray, runtime: str | None = None) -> np.ndarray:
     """Return what a model or a file, with one input and one output, makes of images."""
-    predictor = open_predictor(source)
+    predictor = open_predictor(source, runtime=runtime)
     (value,) = predict(predictor, predictor.check(x), batch_size=256).values()
     return value
 

@@ -179,22 +179,31 @@ def large_layers(name: str, millions: float) -> keras.Model:
     return keras.Sequential(layers)
 
 
-def trained_small(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
-    """Return the small network, trained for three epochs on MNIST, once."""
+def kept(path: pathlib.Path, make: Callable[[], keras.Model]) -> keras.Model:
+    """Return a network that is trained once, and kept in a file."""
     import tfcompress as tfc
 
-    path = cache / "small_mnist.keras"
     if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tfc.save(made, path, overwrite=True)
+    model = keras.models.load_model(path, compile=False)
+    assert isinstance(model, keras.Model)
+    return model
+
+
+def trained_small(train: data.Arrays, cache: pathlib.Path) -> keras.Model:
+    """Return the small network, trained for three epochs on MNIST, once."""
+
+    def make() -> keras.Model:
         keras.utils.set_random_seed(0)
         model = small(keras, scale=1 / 255)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
         model.fit(train[0].astype(np.float32), train[1], batch_size=128, epochs=3, verbose=2)
-        cache.mkdir(parents=True, exist_ok=True)
-        tfc.save(model, path, overwrite=True)
-    model = keras.models.load_model(path, compile=False)
-    assert isinstance(model, keras.Model)
-    return model
+        return model
+
+    return kept(cache / "small_mnist.keras", make)
 
 
 def trained_perceptron(train: data.Arrays, path: pathlib.Path) -> keras.Model:
@@ -204,19 +213,16 @@ def trained_perceptron(train: data.Arrays, path: pathlib.Path) -> keras.Model:
         train: Flat pixel values, and labels.
         path: The file that it is kept in.
     """
-    import tfcompress as tfc
 
-    if not path.exists():
+    def make() -> keras.Model:
         keras.utils.set_random_seed(0)
         units = [keras.layers.Dense(n, activation=a) for n, a in ((1024, "relu"), (1024, "relu"), (10, None))]
         model = keras.Sequential([keras.Input(train[0].shape[1:]), keras.layers.Rescaling(1 / 255), *units])
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(train[0], train[1], batch_size=128, epochs=3, verbose=0)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tfc.save(model, path, overwrite=True)
-    model = keras.models.load_model(path, compile=False)
-    assert isinstance(model, keras.Model)
-    return model
+        return model
+
+    return kept(path, make)
 
 
 AUGMENTED_SHIFT = 4

@@ -15,7 +15,7 @@ import tfcompress as tfc
 from benchmarks import data
 from benchmarks.files import accuracy, outputs
 from benchmarks.harness import Setting, save, show
-from benchmarks.networks import Fit, fit, trained_resnet8
+from benchmarks.networks import Fit, fit, kept, trained_resnet8
 
 ACCELERATOR = "ethos-u55-128"
 ZEROS = 0.8
@@ -94,17 +94,32 @@ def _rows(
     return rows
 
 
-def of_autoencoder(setting: Setting) -> list[dict[str, Any]]:
-    """Return rows: int8, trained as long as the others; zeros; zeros and few values."""
-    keras.utils.set_random_seed(0)
+def normalized_sounds() -> tuple[np.ndarray, np.ndarray]:
+    """Return samples to train with and to test with, normalized by the first."""
     train, test = sounds(SAMPLES, 0), sounds(TESTED, 1)
     mean, deviation = train.mean(0), train.std(0)
-    x, tested = (train - mean) / deviation, (test - mean) / deviation
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
+def trained_autoencoder(x: np.ndarray, cache: pathlib.Path) -> keras.Model:
+    """Return the autoencoder, trained once."""
+
+    def make() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return _trained(autoencoder(), x, 20, 2e-3)
+
+    return kept(cache / "autoencoder.keras", make)
+
+
+def of_autoencoder(setting: Setting) -> list[dict[str, Any]]:
+    """Return rows: int8, trained as long as the others; zeros; zeros and few values."""
+    x, tested = normalized_sounds()
 
     def judge(path: pathlib.Path) -> dict[str, str]:
         return {"quality": f"error {float(np.mean((outputs(path, tested) - tested) ** 2)):.4f}"}
 
-    model = _trained(autoencoder(), x, 20, 2e-3)
+    model = trained_autoencoder(x, setting.cache)
+    keras.utils.set_random_seed(0)
     pruned = tfc.strip(_trained(_pruned(model, 6 * len(x) // 128), x, 10, 1e-3))
     few = _trained(tfc.cluster(tfc.fold_batch_norms(pruned), tfc.ClusterConfig(CLUSTERS, "kmeans")), x, 6, 5e-4)
     ways = {
@@ -120,19 +135,12 @@ def of_resnet8(setting: Setting) -> list[dict[str, Any]]:
     """Return rows: int8; zeros; zeros and few values."""
     train, (images, labels) = data.cifar10(setting.data)
     x, calibration = images.astype(np.float32), train[0][:IMAGES].astype(np.float32)
-    kept = setting.cache / "npu_resnet8"
-    kept.mkdir(parents=True, exist_ok=True)
 
     def judge(path: pathlib.Path) -> dict[str, str]:
         return {"quality": f"accuracy {accuracy(outputs(path, x), labels):.2f} %"}
 
     def once(name: str, make: Callable[[], keras.Model]) -> keras.Model:
-        path = kept / f"{name}.keras"
-        if not path.exists():
-            tfc.save(make(), path)
-        made = keras.models.load_model(path, compile=False)
-        assert isinstance(made, keras.Model)
-        return made
+        return kept(setting.cache / "npu_resnet8" / f"{name}.keras", make)
 
     def trained(model: keras.Model, epochs: int, rate: float) -> keras.Model:
         fit(Fit(epochs, rate, seed=0, augment=True), keras, model, train)

@@ -16,7 +16,11 @@ import numpy as np
 
 
 def tensorflow(
-    model: Any, calibration: np.ndarray | Sequence[np.ndarray] | None = None, *, activation_bits: int = 8
+    model: Any,
+    calibration: np.ndarray | Sequence[np.ndarray] | None = None,
+    *,
+    activation_bits: int = 8,
+    integer_io: bool = False,
 ) -> bytes:
     """Return the file that TensorFlow's converter makes with its default optimizations.
 
@@ -25,6 +29,7 @@ def tensorflow(
         calibration: Samples for full integers, an array for each input if there are several; `None`: weights in 8
             bits and activations in float32.
         activation_bits: 8 or 16.
+        integer_io: Whether inputs and outputs are int8, too.
     """
     import tensorflow as tf
 
@@ -40,6 +45,8 @@ def tensorflow(
         if activation_bits == 16:
             only = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
             converter.target_spec.supported_ops = [only]
+        if integer_io:
+            converter.inference_input_type = converter.inference_output_type = tf.int8
         return bytes(converter.convert())
 
 

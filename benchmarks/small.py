@@ -13,6 +13,7 @@ import numpy as np
 import tfcompress as tfc
 from benchmarks import data
 from benchmarks.harness import Setting, run_parts, save, show
+from benchmarks.microcontroller import microcontroller
 from benchmarks.networks import trained_resnet8
 from benchmarks.npu import npu
 from benchmarks.recurrent import recurrent
@@ -152,5 +153,6 @@ def rounding(setting: Setting) -> None:
 
 if __name__ == "__main__":
     cifar10 = ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")
-    parts = {"exactness": exactness, "npu": npu, "recurrent": recurrent, "rounding": rounding}
-    run_parts("small", __doc__, parts, needed={"exactness": cifar10, "npu": cifar10})
+    parts = {"exactness": exactness, "microcontroller": microcontroller, "npu": npu, "recurrent": recurrent}
+    needed = dict.fromkeys(("exactness", "microcontroller", "npu"), cifar10)
+    run_parts("small", __doc__, {**parts, "rounding": rounding}, needed=needed)
