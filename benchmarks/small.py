@@ -16,7 +16,7 @@ from benchmarks.harness import Setting, run_parts, save, show
 from benchmarks.microcontroller import microcontroller
 from benchmarks.networks import trained_resnet8
 from benchmarks.npu import npu
-from benchmarks.recurrent import recurrent
+from benchmarks.recurrent import recurrent, recurrent_time
 
 IMAGES = 512
 """To calibrate with."""
@@ -153,6 +153,13 @@ def rounding(setting: Setting) -> None:
 
 if __name__ == "__main__":
     cifar10 = ("cifar10_jpeg.npz", "resnet8_cifar10_jpeg.keras")
-    parts = {"exactness": exactness, "microcontroller": microcontroller, "npu": npu, "recurrent": recurrent}
-    needed = dict.fromkeys(("exactness", "microcontroller", "npu"), cifar10)
-    run_parts("small", __doc__, {**parts, "rounding": rounding}, needed=needed)
+    parts = {
+        "exactness": exactness,
+        "microcontroller": microcontroller,
+        "npu": npu,
+        "recurrent": recurrent,
+        "recurrent_time": recurrent_time,
+        "rounding": rounding,
+    }
+    needed = {**dict.fromkeys(("exactness", "microcontroller", "npu"), cifar10), "recurrent": ("mnist.npz",)}
+    run_parts("small", __doc__, parts, rounds=21, needed=needed)

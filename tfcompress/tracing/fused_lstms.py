@@ -1,4 +1,4 @@
-"""LSTM layers as one operation over all steps, where a format has an operator for that: instead of a loop."""
+"""LSTM layers as one operation over all steps, where a format has an operator for that and it is the faster way."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from keras import ops
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.locking import exclusive
 from tfcompress.layers.fused_lstm import why_not_fused
+from tfcompress.tracing.lstm_loop import is_loop_faster, last_states
 
 FUSED = "BlockLSTMV2"
 """TensorFlow's operation: an LSTM over all steps, the gates of its kernels in Keras' order."""
@@ -26,7 +27,7 @@ HIDDEN, CELL = 6, 1
 
 @contextlib.contextmanager
 def lstms_fused(model: keras.Model) -> Iterator[None]:
-    """Let each LSTM of a model that is one be TensorFlow's fused operation, for the time of the block.
+    """Let each LSTM of a model that is one be TensorFlow's fused operation, or a faster loop, while in the block.
 
     Args:
         model: Called in the block, in a graph, for inference.
@@ -60,6 +61,9 @@ def _inner_loop(
         return own(sequences, initial_state, mask=mask, training=training)
     if layer.go_backwards:
         sequences = ops.flip(sequences, axis=1)
+    if not hasattr(layer, CELL_LIMIT) and is_loop_faster(layer):
+        hidden, memory = last_states(layer, _turned(sequences), initial_state)
+        return hidden, ops.expand_dims(hidden, 1), [hidden, memory]
     cell = layer.cell
     kernel = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], 0)
     bias = tf.convert_to_tensor(cell.bias) if layer.use_bias else tf.zeros((4 * layer.units,))
