@@ -1,6 +1,7 @@
 """From a model and a budget to files that are shown to keep it."""
 
 import json
+import shutil
 import types
 import warnings
 
@@ -26,6 +27,10 @@ DATA, VALIDATION, LATER = samples(200, 1), samples(2400, 2), samples(4000, 3)
 
 @pytest.fixture
 def model() -> keras.Model:
+    return small()
+
+
+def small() -> keras.Model:
     made = keras.Sequential([keras.Input((8,), name="x"), keras.layers.Dense(4, use_bias=False, name="logits")])
     made.layers[0].set_weights([np.random.default_rng(0).normal(size=(8, 4))])
     return made
@@ -33,10 +38,39 @@ def model() -> keras.Model:
 
 @pytest.fixture(autouse=True)
 def short_ladder(monkeypatch: pytest.MonkeyPatch):
-    def rungs(*args, **how):
-        return [narrow(f"{bits} bits", {"logits": QuantizeConfig(WeightSpec(bits=bits))}) for bits in (4, 2)]
+    shorten(monkeypatch, 4, 2)
 
-    monkeypatch.setattr(budget, "Ladder", rungs)
+
+def shorten(monkeypatch: pytest.MonkeyPatch, *rungs: int):
+    """Let the ladder have rungs of so many bits."""
+    made = [narrow(f"{bits} bits", {"logits": QuantizeConfig(WeightSpec(bits=bits))}) for bits in rungs]
+    monkeypatch.setattr(budget, "Ladder", lambda *args, **how: made)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The result of a whole search."""
+    with pytest.MonkeyPatch.context() as patched:
+        shorten(patched, 4, 2)
+        return compress(small(), **HOW, max_drop=8, output_dir=tmp_path_factory.mktemp("search") / "made")
+
+
+@pytest.fixture
+def searched(shipped, tmp_path):
+    """A folder as that search left it."""
+    return shutil.copytree(shipped.folder, tmp_path / "searched")
+
+
+@pytest.fixture
+def quick(shipped, monkeypatch):
+    """A run that takes what that search made of the same recipe."""
+
+    def run(recipe, model, data, *, folder, **how):
+        (made,) = (shipped.folder / "tries").glob(f"{recipe.name}-*")
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return types.SimpleNamespace(artifacts={"model.tflite": types.SimpleNamespace(path=folder / "model.tflite")})
+
+    monkeypatch.setattr(attempts, "run", run)
 
 
 def drop_of(path, data=LATER) -> float:
@@ -47,8 +81,8 @@ def drop_of(path, data=LATER) -> float:
 HOW = {"data": DATA, "validation": VALIDATION, "formats": "tflite", "train": False}
 
 
-def test_what_is_shipped_keeps_the_budget_on_data_never_seen(model, tmp_path):
-    result = compress(model, **HOW, max_drop=8, output_dir=tmp_path / "made")
+def test_what_is_shipped_keeps_the_budget_on_data_never_seen(shipped):
+    result, folder = shipped, shipped.folder
     assert result.holds
     judgement = result.judgements["tflite"]
     assert judgement.verdict == "holds"
@@ -56,18 +90,18 @@ def test_what_is_shipped_keeps_the_budget_on_data_never_seen(model, tmp_path):
     assert result.interval == judgement.interval
     assert judgement.interval[1] <= 8
     path = result.artifacts["tflite"].path
-    assert path == tmp_path / "made" / "model.tflite"
+    assert path == folder / "model.tflite"
     assert drop_of(path) <= judgement.interval[1]
     assert [one.name for one in result.tries] == ["float16", "int8", "4 bits", "2 bits"]
     assert result.tries[3].outcome == "loses too much"
     assert result.tries[3].files[0].selection.stopped  # it is clear after a few
     assert tfc.evaluate(result.model, *LATER).accuracy == pytest.approx(1 - drop_of(path) / 100, abs=1e-3)
-    assert json.loads((tmp_path / "made" / "result.json").read_text())["judgements"]["tflite"]["verdict"] == "holds"
-    assert "2 bits" in (tmp_path / "made" / "report.md").read_text()
+    assert json.loads((folder / "result.json").read_text())["judgements"]["tflite"]["verdict"] == "holds"
+    assert "2 bits" in (folder / "report.md").read_text()
     assert "a budget of 8 points holds" in str(result)
 
 
-def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, monkeypatch):
+def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, quick, tmp_path, monkeypatch):
     run, ran = attempts.run, []
 
     def counted(recipe, *args, **kwargs):
@@ -91,8 +125,7 @@ def test_a_search_that_is_interrupted_has_a_result_and_goes_on(model, tmp_path, 
         compress(model, **HOW, max_drop=5, output_dir=tmp_path)
 
 
-def test_a_search_of_other_data_or_metric_is_another(model, tmp_path):
-    compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+def test_a_search_of_other_data_or_metric_is_another(model, searched):
     (x, y), (held, labels) = DATA, VALIDATION
     for how in (
         {"validation": (held, np.roll(labels, 1))},
@@ -102,7 +135,7 @@ def test_a_search_of_other_data_or_metric_is_another(model, tmp_path):
         {"metric": lambda y, outputs: outputs.argmax(1) == y},
     ):
         with pytest.raises(FileExistsError, match="Name another output_dir"):
-            compress(model, **{**HOW, **how}, max_drop=8, output_dir=tmp_path)
+            compress(model, **{**HOW, **how}, max_drop=8, output_dir=searched)
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -112,7 +145,8 @@ def test_an_input_by_its_name_is_taken(model, tmp_path, batched):
     assert compress(model, **{**HOW, "validation": given}, max_drop=8, output_dir=tmp_path, max_seconds=1e-6).ended
 
 
-def test_several_inputs_are_searched_with_a_metric_of_ones_own(tmp_path):
+def test_several_inputs_are_searched_with_a_metric_of_ones_own(tmp_path, monkeypatch):
+    shorten(monkeypatch, 4)
     inputs = [keras.Input((5,), name="left"), keras.Input((3,), name="right")]
     joined = keras.layers.Concatenate()(inputs)
     model = keras.Model(inputs, keras.layers.Dense(4, use_bias=False, name="logits")(joined))
@@ -138,7 +172,7 @@ def test_time_that_is_over_ends_it(model, tmp_path):
     assert "no file is shown to keep the budget" in str(result)
 
 
-def test_all_calls_share_the_time(model, tmp_path, monkeypatch):
+def test_all_calls_share_the_time(model, quick, tmp_path, monkeypatch):
     now, run = [0.0], attempts.run
 
     def slow(*args, **kwargs):
@@ -156,7 +190,7 @@ def test_all_calls_share_the_time(model, tmp_path, monkeypatch):
     assert now[0] == 1200
 
 
-def test_a_try_that_is_killed_keeps_its_seconds(model, tmp_path, monkeypatch):
+def test_a_try_that_is_killed_keeps_its_seconds(model, quick, tmp_path, monkeypatch):
     now, run = [0.0], attempts.run
 
     def killed(recipe, *args, stage, **kwargs):
@@ -178,7 +212,8 @@ def test_a_try_that_is_killed_keeps_its_seconds(model, tmp_path, monkeypatch):
     assert result.ended == "out of time"
 
 
-def test_a_proof_that_is_interrupted_ships_what_was_shown_until_then(model, tmp_path, monkeypatch):
+def test_a_proof_that_is_interrupted_ships_what_was_shown_until_then(model, searched, monkeypatch):
+    prove_anew(searched)
     judged, call = [], Judge.__call__
 
     def interrupted(self, path, budget=None, **how):
@@ -189,37 +224,40 @@ def test_a_proof_that_is_interrupted_ships_what_was_shown_until_then(model, tmp_
         return call(self, path, budget, **how)
 
     monkeypatch.setattr(Judge, "__call__", interrupted)
-    result = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    result = compress(model, **HOW, max_drop=8, output_dir=searched)
     assert (result.ended, result.holds, len(result.tries)) == ("interrupted", True, 4)
     assert result.artifacts["tflite"].path.read_bytes() == judged[0].read_bytes()
-    assert "interrupted" in (tmp_path / "report.md").read_text()
-    again = compress(model, **HOW, max_drop=8, output_dir=tmp_path)
+    assert "interrupted" in (searched / "report.md").read_text()
+    again = compress(model, **HOW, max_drop=8, output_dir=searched)
     assert not again.ended
     assert again.artifacts["tflite"].nbytes < judged[0].stat().st_size
     assert judged[2] == judged[1]  # the first isn't judged again
 
 
-def test_layers_are_not_scored_when_the_time_is_over(model, tmp_path, monkeypatch):
-    how = {**HOW, "max_drop": 8, "output_dir": tmp_path}
-    assert len(compress(model, **how).tries) == 4
-
+def test_layers_are_not_scored_when_the_time_is_over(model, searched, monkeypatch):
     class Scored(list):
         def __getitem__(self, place):
             raise AssertionError
 
     monkeypatch.setattr(budget, "Ladder", lambda *args, **how: Scored([None] * 2))
-    result = compress(model, **how, max_seconds=1e-6)
+    result = compress(model, **HOW, max_drop=8, output_dir=searched, max_seconds=1e-6)
     assert (result.ended, len(result.tries), result.holds) == ("out of time", 4, True)
 
 
-def test_what_no_file_is_shown_for_is_not_left_by_an_earlier_call(model, tmp_path):
-    how = {**HOW, "max_drop": 8, "output_dir": tmp_path}
-    assert compress(model, **how).holds
-    state = json.loads((tmp_path / trials.STATE).read_text())
-    state["proved"]["tflite"] = dict.fromkeys(state["proved"]["tflite"], "not shown")
-    (tmp_path / trials.STATE).write_text(json.dumps(state))
-    assert not compress(model, **how).artifacts
-    assert not list(tmp_path.glob("model.*"))
+def test_what_no_file_is_shown_for_is_not_left_by_an_earlier_call(model, searched):
+    assert list(searched.glob("model.*"))
+    prove_anew(searched, "not shown")
+    assert not compress(model, **HOW, max_drop=8, output_dir=searched).artifacts
+    assert not list(searched.glob("model.*"))
+
+
+def prove_anew(folder, said: str | None = None):
+    """Let a search know nothing of its proofs, or say the same of all."""
+    state = json.loads((folder / trials.STATE).read_text())
+    state["proved"] = {} if said is None else {"tflite": dict.fromkeys(state["proved"]["tflite"], said)}
+    for file in (file for tried in state["tries"] for file in tried["files"]):
+        file["proof"] = file["proof"] and said and {**file["proof"], "verdict": said}
+    (folder / trials.STATE).write_text(json.dumps(state))
 
 
 def test_files_of_others_stay(model, tmp_path):

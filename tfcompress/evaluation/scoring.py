@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence, ValuesView
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -45,6 +45,37 @@ def score(
     >>> str(score(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])))
     'MSE 1.333 [0, 7.07], MAE 0.6667, R2 -1.0000 (3 samples, regression)'
     """
+    kind, y, class_names = _prepared(y, scores, task, class_names, from_logits)
+    if kind == "regression":
+        return _regression(*_numbers(y, scores))
+    found = _classes(kind, y, scores, from_logits)
+    return _classification(kind, *found, class_names=class_names, samples=len(scores))
+
+
+def judge(
+    y: np.ndarray, scores: np.ndarray, *, task: str | None = None, from_logits: bool | None = None
+) -> tuple[Task, Judged]:
+    """Return the task and each sample's part in the metrics, without these: a fraction of the time of `score`.
+
+    >>> task, judged = judge(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]))
+    >>> task, judged.values
+    ('multiclass', array([ True,  True, False]))
+    """
+    kind, y, _ = _prepared(y, scores, task, None, from_logits)
+    if kind == "regression":
+        return kind, Judged(_squared_errors(*_numbers(y, scores)))
+    labels, predicted, _ = _classes(kind, y, scores, from_logits)
+    return kind, _judged(labels, predicted, len(scores))
+
+
+def _prepared(
+    y: np.ndarray,
+    scores: np.ndarray,
+    task: str | None,
+    class_names: Sequence[str] | None,
+    from_logits: bool | None,
+) -> tuple[Task, np.ndarray, Sequence[str] | None]:
+    """Return the task, the targets as it takes them, and the names of classes, where there are any."""
     y = check_finite(array_of(y, "y", strings=True), "y")
     class_names = names_of(class_names)
     if y.dtype.kind == "U":
@@ -52,13 +83,16 @@ def score(
     if _is_one_score(scores) and task in (None, "binary") and y.shape == (len(scores), 2):
         classes = one_hot_classes(y)
         y = y if classes is None else classes
-    task = task or infer_task(y, scores)
-    _check_finite(scores, logits=task == "multiclass" and from_logits is not False)
-    if task == "multiclass":
-        return _multiclass(y, scores, class_names, from_logits)
-    if task == "binary":
-        return _binary(y, scores, class_names, from_logits)
-    return _regression(y, scores)
+    kind = infer_task(y, scores) if task is None else cast(Task, task)
+    _check_finite(scores, logits=kind == "multiclass" and from_logits is not False)
+    return kind, y, class_names
+
+
+def _classes(
+    task: Task, y: np.ndarray, scores: np.ndarray, from_logits: bool | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the right classes, those that the scores say, and a score of each class."""
+    return (_multiclass if task == "multiclass" else _binary)(y, scores, from_logits)
 
 
 def names_of(class_names: Any) -> list[str] | None:
@@ -136,8 +170,8 @@ def infer_task(y: np.ndarray, scores: np.ndarray) -> Task:
 
 
 def _multiclass(
-    y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None
-) -> Metrics:
+    y: np.ndarray, scores: np.ndarray, from_logits: bool | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = scores.shape[-1] if scores.ndim > 1 else 1
     if count < 2:
         raise ValueError(
@@ -150,17 +184,16 @@ def _multiclass(
         raise ValueError(
             f"Expected y of shape {scores.shape[:-1]} (classes) or {scores.shape} (one-hot). Received: {y.shape}."
         )
-    labels, samples = _class_numbers(y, count), len(scores)
+    labels = _class_numbers(y, count)
     scores = scores.reshape(-1, count).astype(np.float64)
     logits = not _are_probabilities(scores) if from_logits is None else from_logits
     if logits:
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
-    predicted = scores.argmax(axis=1)
-    return _classification("multiclass", labels, predicted, scores, class_names=class_names, samples=samples)
+    return labels, scores.argmax(axis=1), scores
 
 
-def _binary(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None, from_logits: bool | None) -> Metrics:
+def _binary(y: np.ndarray, scores: np.ndarray, from_logits: bool | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if y.size != scores.size:
         raise ValueError(f"Expected y of shape {scores.shape} for task='binary'. Received: {y.shape}.")
     labels = _class_numbers(y, 2)
@@ -168,8 +201,7 @@ def _binary(y: np.ndarray, scores: np.ndarray, class_names: Sequence[str] | None
     logits = bool((positive < 0).any() or (positive > 1).any()) if from_logits is None else from_logits
     # Sigmoid is monotonic: the curve of the logits is the curve of the probabilities, without their rounding.
     predicted = (positive > (0.0 if logits else 0.5)).astype(int)
-    both = np.stack([-positive, positive], axis=1)
-    return _classification("binary", labels, predicted, both, class_names=class_names, samples=len(scores))
+    return labels, predicted, np.stack([-positive, positive], axis=1)
 
 
 def _classification(
@@ -228,13 +260,22 @@ def _judged(labels: np.ndarray, predicted: np.ndarray, samples: int) -> Judged:
     return Judged(right, labels, predicted)
 
 
+def _numbers(y: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the targets and the outputs of a regression, a row for each sample."""
+    if tuple(n for n in y.shape[1:] if n > 1) != tuple(n for n in scores.shape[1:] if n > 1):
+        raise ValueError(f"Expected y of the output's shape {scores.shape} for regression. Received: {y.shape}.")
+    return y.reshape(len(y), -1).astype(np.float64), scores.reshape(len(scores), -1).astype(np.float64)
+
+
+def _squared_errors(y: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    errors: np.ndarray = np.square(y - scores).mean(axis=1)
+    return errors
+
+
 def _regression(y: np.ndarray, scores: np.ndarray) -> Metrics:
     from sklearn import metrics
 
-    if tuple(n for n in y.shape[1:] if n > 1) != tuple(n for n in scores.shape[1:] if n > 1):
-        raise ValueError(f"Expected y of the output's shape {scores.shape} for regression. Received: {y.shape}.")
-    y, scores = (array.reshape(len(array), -1).astype(np.float64) for array in (y, scores))
-    errors = np.square(y - scores).mean(axis=1)
+    errors = _squared_errors(y, scores)
     return Metrics(
         task="regression",
         samples=len(y),

@@ -60,6 +60,7 @@ def run(
     begin: Callable[[], None] | None = None,
     about: Mapping[str, Any] | None = None,
     scans: Sequence[Scan] = (),
+    metrics: bool = True,
 ) -> Run:
     """Run a recipe: first all of it without training, to see that each config fits; then step for step.
 
@@ -80,6 +81,7 @@ def run(
         begin: Called when all is checked, and nothing has been written yet.
         about: What else a report says, as in `tfcompress.compare`.
         scans: What is shown in a report besides, as in `tfcompress.compare`.
+        metrics: Whether the model is evaluated after its steps; not, where only its files are judged.
 
     Raises:
         FileExistsError: If another run wrote there, and `overwrite` is False.
@@ -107,12 +109,12 @@ def run(
     given, first = opened(recipe, model, data)
     made = model is None and path_of(recipe) is None
     loss = None if data is None else loss_for(given if given.compiled else first, data)
-    work = Work(recipe, data, record, first, loss, made, stage, about or {}, scans)
+    work = Work(recipe, data, record, first, loss, made, stage, about or {}, scans, metrics)
     if not record.done:
         trial(recipe, first, data)
     if begin is not None:
         place.parent.mkdir(parents=True, exist_ok=True)
         begin()
     record.begin(sum(math.prod(weight.shape) for weight in first.weights))
-    metrics = work.do()
-    return Run(recipe, place, work.model, work.artifacts, metrics, work.report)
+    found = work.do()
+    return Run(recipe, place, work.model, work.artifacts, found, work.report)

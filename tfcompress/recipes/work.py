@@ -47,6 +47,7 @@ class Work:
         stage: Surrounds each part.
         about: What else a report says.
         scans: What is shown in it besides.
+        evaluated: Whether the model is evaluated after its steps.
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class Work:
     stage: Stage
     about: Mapping[str, Any]
     scans: Sequence[Scan]
+    evaluated: bool
 
     def __post_init__(self) -> None:
         self.model = self.teacher = self.first
@@ -208,8 +210,8 @@ class Work:
         return found
 
     def _metrics(self, step: Step) -> Mapping[str, Any] | None:
-        """Return the metrics of the model after a step; `None` where it isn't changed, or not trained yet."""
+        """Return the metrics of the model after a step; `None` where it isn't changed, trained yet or to be judged."""
         waits = isinstance(step, Prune | Cluster) and training_after(self.recipe.steps, self.place) is not None
-        if self.data is None or waits or (not isinstance(step, Load) and not is_changing(step)):
+        if not self.evaluated or self.data is None or waits or (not isinstance(step, Load) and not is_changing(step)):
             return None
         return evaluate(self.model, self.data.test.in_order(), class_names=self.data.class_names).to_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeAlias
 
 
@@ -71,7 +71,7 @@ class Chart:
 
     Attributes:
         title: what it shows.
-        svg: an `<svg>` element, which is trusted.
+        svg: draws it: an `<svg>` element, which is trusted. Markdown leaves it out.
         table: its numbers, where they stand nowhere else.
         wide: whether it keeps its width where the page is narrower, so that its text stays readable.
         text: the same made of letters, for Markdown.
@@ -79,7 +79,7 @@ class Chart:
 
     kind: ClassVar[str] = "chart"
     title: str
-    svg: str
+    svg: Callable[[], str]
     table: Table | None = None
     wide: bool = False
     text: str = ""

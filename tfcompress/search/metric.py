@@ -11,7 +11,7 @@ import numpy as np
 from tfcompress.core.arguments import check_choice, short
 from tfcompress.core.error_messages import told
 from tfcompress.evaluation.predictor import Arrays
-from tfcompress.evaluation.scoring import score
+from tfcompress.evaluation.scoring import judge
 
 Metric = str | Callable[[Any, Any], Any] | None
 
@@ -121,18 +121,17 @@ def values_of(
             )
         return values.astype(bool), {}
     y, scores = targets[name], outputs[name]
-    found = score(y, scores, **how)
-    used = metric or ("mse" if found.task == "regression" else "accuracy")
-    if (used == "accuracy") != (found.task != "regression"):
-        fitting = "'mse', 'mae' or a function" if found.task == "regression" else "'accuracy' or a function"
-        raise ValueError(f"Expected a metric of a {found.task} task: {fitting}. Received: metric={used!r}.")
-    assert found.judged is not None
-    values = found.judged.values
+    task, judged = judge(y, scores, **how)
+    used = metric or ("mse" if task == "regression" else "accuracy")
+    if (used == "accuracy") != (task != "regression"):
+        fitting = "'mse', 'mae' or a function" if task == "regression" else "'accuracy' or a function"
+        raise ValueError(f"Expected a metric of a {task} task: {fitting}. Received: metric={used!r}.")
+    values = judged.values
     if used == "mae":
         rows = (np.asarray(a, np.float64).reshape(len(scores), -1) for a in (y, scores))
         values = np.abs(np.subtract(*rows)).mean(axis=1)
-    logits = bool((scores < 0).any() or (scores > 1).any()) if found.task == "binary" else None
-    return values, {"task": found.task, "from_logits": logits, "metric": used}
+    logits = bool((scores < 0).any() or (scores > 1).any()) if task == "binary" else None
+    return values, {"task": task, "from_logits": logits, "metric": used}
 
 
 def _is_binary(values: np.ndarray) -> bool:

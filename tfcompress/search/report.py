@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tfcompress.core.atomic_files import check_target, write_bytes, write_text
@@ -195,7 +196,7 @@ class SearchReport(Document):
                 more = "numbers as in the table, bars: 95 % interval, line: not beaten by another"
                 more += ", ring: chosen" if form in self.chosen else ""
                 more += ", dashes: budget" if self.budget is not None else ""
-                svg = charts.drawn(lambda form=form: self._figure(form), f"{said} of {named(form)} files")  # type: ignore[misc]
+                svg = partial(charts.drawn, partial(self._figure, form), f"{said} of {named(form)} files")
                 blocks.append(Chart(f"{said}; {more}", svg, text=scatter_text(points, *labels)))
             blocks += [self._table(form), Text(_CAPTION)]
             sections.append(Section(f"{named(form)} files", blocks))

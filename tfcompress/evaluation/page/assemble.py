@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from tfcompress.evaluation.comparison import Candidate
@@ -94,7 +95,7 @@ def _scan(scan: Scan) -> list[Block]:
     title = said[0].upper() + said[1:]
     rows = [[Cell(text) for text in row] for row in scan.cells()]
     return [
-        Chart(title, charts.drawn(scan.draw, title), wide=True),
+        Chart(title, partial(charts.drawn, scan.draw, title), wide=True),
         Table(scan.headings(), rows),
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tfcompress.evaluation.comparison import Comparison
@@ -71,7 +73,8 @@ def f1_changes(report: Comparison, output: str, each: dict[str, Metrics]) -> lis
     if best is not None and differences.get(best):
         changes = [differences[best][place] for place in shown]
         names = [base.classes[place].name for place in shown]
-        svg = charts.differences(names, [c.difference for c in changes], [c.interval for c in changes], "change of F1")
+        values, intervals = [c.difference for c in changes], [c.interval for c in changes]
+        svg = partial(charts.differences, names, values, intervals, "change of F1")
         blocks.append(Chart(f"Change of F1 with {best}; grey: may be chance", svg))
     return blocks
 
@@ -89,7 +92,7 @@ def _roc(report: Comparison, each: dict[str, Metrics]) -> list[Block]:
         cells = [Cell(number(metrics.classes[place].roc_auc, 4)) for metrics in each.values()]
         areas.append([Cell(one.name), *cells])
         if curves:
-            found.append(Chart(one.name, charts.roc(curves, colours, f"ROC curves of class {one.name}")))
+            found.append(Chart(one.name, partial(charts.roc, curves, colours, f"ROC curves of class {one.name}")))
     return [Key([(name, colours[name]) for name in each]), Group(found), Table(["area under the curve", *each], areas)]
 
 
@@ -113,7 +116,7 @@ def _confused(each: dict[str, Metrics]) -> list[Block]:
 def _matrix(name: str, metrics: Metrics, matrix: np.ndarray) -> Block:
     names = [one.name for one in metrics.classes]
     if len(matrix) > MAX_TABLE_CLASSES:
-        return Chart(name, charts.heat_map(matrix, names, f"Confusion matrix of {name}"))
+        return Chart(name, partial(charts.heat_map, matrix, names, f"Confusion matrix of {name}"))
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     rows = [
         [Cell(label), *(Cell(str(count), tint=float(share)) for count, share in zip(*pair, strict=True))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from tfcompress.evaluation.comparison import Candidate, Comparison
 from tfcompress.evaluation.intervals import mark
@@ -96,5 +97,6 @@ def quality_charts(report: Comparison) -> list[Chart]:
         places = [candidate.name for candidate in report.candidates].index(report.baseline)
         labels = ("file, kB", name, "latency, ms")
         title = f"{name} against size; numbers as in the table, lines: 95 % interval, square: {report.baseline}"
-        found.append(Chart(title, charts.scatter(points, *labels, places), text=scatter_text(points, *labels)))
+        svg = partial(charts.scatter, points, *labels, places)
+        found.append(Chart(title, svg, text=scatter_text(points, *labels)))
     return found
