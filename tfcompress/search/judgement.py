@@ -61,14 +61,19 @@ class Judgement:
         least = -100 * math.expm1(math.log(1 - CONFIDENCE) / samples) if self.points else 0.0
         return self.drop + max(half / math.sqrt(samples), least)
 
-    def promises(self, budget: float, samples: int) -> bool:
+    def promises(self, budget: float, samples: int, errors: float = -1.0) -> bool:
         """Return whether so many other samples may well show that a budget holds.
 
         The drop is taken as its standard error lower than it is seen: what in truth holds isn't to be left out by
         chance, and what doesn't is found by the proof.
+
+        Args:
+            budget: the largest drop.
+            samples: how many other samples.
+            errors: the standard errors that are added to the drop as it is seen: 1 for what is rather sure.
         """
         error = self.deviation / math.sqrt(self.samples)
-        return self.verdict != "broken" and self.expected(samples) - error <= budget
+        return self.verdict != "broken" and self.expected(samples) + errors * error <= budget
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""

@@ -21,6 +21,10 @@ STRIDE = 2
 """Rungs between two candidates that are trained, until one doesn't hold: each takes many times as long as without."""
 
 
+SAFER = (2, 5)
+"""How far above the last rung that promises to hold others are tried, where that one may well not be shown to."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Dose:
     """How candidates are trained.
@@ -133,12 +137,22 @@ class Staircase:
             else:
                 high = middle
         if self.dose is None:
+            self._fall_back(low)
             return
         high = len(self.ladder)
         for stride in range(STRIDE, 0, -1):
             while low + stride < high and self._holds(self.dose.of(self._rung(low + stride))):
                 low += stride
             high = min(high, low + stride)
+
+    def _fall_back(self, low: int) -> None:
+        """Try rungs that are near to the last that promises to hold: one is shipped if that isn't shown to."""
+        for rung in (low, *(low - distance for distance in SAFER)):
+            if rung < 0:
+                return
+            tried = self.trials.attempt(self._rung(rung))
+            if all(self.trials.promises(tried, form, 1.0) for form in self.trials.formats):
+                return
 
     def _rung(self, place: int) -> Candidate:
         self.trials.check_time()  # the first rung scores all layers

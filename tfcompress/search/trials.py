@@ -140,11 +140,11 @@ class Trials:
         self.said(tried)
         return tried
 
-    def promises(self, tried: Try, format: str) -> bool:
-        """Return whether a file may well be shown to hold, by what the search chooses by."""
+    def promises(self, tried: Try, format: str, errors: float = -1.0) -> bool:
+        """Return whether a file may well be shown to hold, by what the search chooses by (see `Judgement.promises`)."""
         file = tried.file(format)
         said = None if file is None else file.selection
-        return said is not None and said.promises(self.budget, self.proof_samples)
+        return said is not None and said.promises(self.budget, self.proof_samples, errors)
 
     def bound(self, judgement: Judgement) -> float:
         """Return the bound of the drop that the proof is expected to show."""
