@@ -29,8 +29,8 @@ SIGNATURES = {
     "compare_codebooks": "model, bits=(2, 3, 4, 8), *, methods=('uniform', 'power_of_two', 'additive_power_of_two', "
     "'quantile', 'kmeans'), layers=None, granularity='per_tensor'",
     "compress": "model, recipe=None, *, data, validation=None, max_drop=None, minimize='size', "
-    "formats=('tflite', 'onnx'), output_dir=None, metric=None, train=True, batch_size=128, "
-    "learning_rate=0.0003, max_seconds=None, seed=0, progress=True",
+    "formats=None, output_dir=None, metric=None, train=True, batch_size=128, "
+    "learning_rate=0.0003, max_seconds=None, seed=0, progress=True, target=None",
     "debug": "model, path, data, *, reference=None, threshold=2.0, batch_size=8",
     "dequantize": "q, scale, zero_point, *, axis=None, group_size=None",
     "distill": "student, teacher, temperature=3.0, alpha=0.5, *, from_logits=None",
@@ -39,7 +39,8 @@ SIGNATURES = {
     "target=None",
     "export": "model, path, *, batch_size='auto', inference_io=None, precision='float32', opset=18, sparse=False, "
     "overwrite=False, verify=True, input_shapes=None, input_dtypes=None, require_integer=False, stateful=None, "
-    "random=None, external_data=None, weights='plain', names=False, prefer='speed', target=None",
+    "random=None, external_data=None, weights='plain', names=False, prefer='speed', target=None, "
+    "ram=None, flash=None",
     "explain": "model",
     "fold_batch_norms": "model, keep=()",
     "footprint": "path, *, ram=None, flash=None",

@@ -17,11 +17,13 @@ import tfcompress as tfc
 from tests.cli.conftest import ROOT
 from tfcompress.cli.flags import (
     FLAGS,
+    budget_flags,
     clustering_flags,
     machine_flags,
     measuring_flags,
     pruning_flags,
     quantization_flags,
+    search_flags,
     training_flags,
 )
 from tfcompress.cli.jobs import every_job
@@ -33,6 +35,8 @@ from tfcompress.quantization.ptq.rounding_methods import METHODS
 from tfcompress.quantization.quantize_config import ACTIVATION_RANGES, RECIPES
 from tfcompress.quantization.weights.levels import LEVELS
 from tfcompress.quantization.weights.starts import STARTS
+from tfcompress.search.candidates import FORMATS, MINIMIZE
+from tfcompress.search.pareto import OBJECTIVES
 from tfcompress.targets.target import RUNTIMES
 
 
@@ -250,6 +254,8 @@ def test_flags_know_what_the_package_knows():
     assert set(training_flags.POLICIES) == {*POLICIES, AUTO}
     assert machine_flags.KINDS == KINDS
     assert set(measuring_flags.RUNTIMES) == set(RUNTIMES)
+    assert (budget_flags.MINIMIZE, budget_flags.FORMATS) == (MINIMIZE, FORMATS)
+    assert search_flags.OBJECTIVES == OBJECTIVES
 
 
 def test_every_flag_is_of_a_job():

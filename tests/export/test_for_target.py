@@ -98,6 +98,22 @@ def test_layers_without_an_operator_are_named_with_the_way_round(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_states_without_a_word_are_refused(tmp_path):
+    inputs = keras.Input(batch_shape=(1, 4, 3), name="x")
+    streaming = keras.Model(inputs, layers.SimpleRNN(2, stateful=True, name="cell")(inputs))
+    with pytest.raises(ValueError, match="'cell'.*stateful='io'"):
+        refused(streaming, tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["microcontroller", "ethos-u55-128"])
+def test_a_runtime_that_is_not_installed_is_told_before_any_work(target, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"tflite-micro.*pip install 'tfcompress\[mcu\]'"):
+        tfc.export(quantized(), tmp_path / "m.tflite", target=target)
+    assert not list(tmp_path.iterdir())
+
+
 def test_operators_that_only_the_file_shows(tmp_path):
     embedding = keras.Sequential([keras.Input((3,), dtype="int32"), layers.Embedding(9, 2, name="words")])
     with pytest.raises(ValueError, match=r"Received: SELECT of layer 'words'"):

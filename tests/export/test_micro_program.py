@@ -92,6 +92,23 @@ def test_a_program_compiles_and_registers_what_it_needs(tmp_path):
     assert list(map(int, said)) == [len(content), content[4], arena, len(artifact.operators.kinds)]
 
 
+def test_what_needs_too_much_memory_is_refused_by_how_much(tmp_path):
+    pytest.importorskip("tflite_micro")
+    made = tfc.export(quantized(), tmp_path / "net.tflite", target="microcontroller", ram=100_000, flash=100_000)
+    needs = {"ram": made.arena.total, "flash": made.nbytes}
+    for name, said in (("ram", "1 bytes of RAM too large"), ("flash", "1 bytes of flash too large")):
+        with pytest.raises(ValueError, match=f"fits into.*'less.tflite'.*{said}. Remove channels"):
+            tfc.export(quantized(), tmp_path / "less.h", target="microcontroller", **{**needs, name: needs[name] - 1})
+    with pytest.raises(ValueError, match="bytes of RAM too large"):
+        tfc.export(quantized(), tmp_path / "less.tflite", target="microcontroller", ram=10, verify=False)
+    for target, way in ((None, "export for a microcontroller"), ("ethos-u55-128", r"tfc.estimate_npu\(file, ram")):
+        with pytest.raises(ValueError, match=f"Expected target='microcontroller' beside ram=.*{way}"):
+            tfc.export(quantized(), tmp_path / "less.tflite", target=target, ram=10)
+    with pytest.raises(ValueError, match="ram"):
+        tfc.export(quantized(), tmp_path / "less.tflite", target="microcontroller", ram=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.tflite"]
+
+
 def test_what_no_program_is_written_for(tmp_path):
     with pytest.raises(ValueError, match=r"Expected target='microcontroller' for a program.*Received: target=None"):
         tfc.export(quantized(), tmp_path / "net.h")

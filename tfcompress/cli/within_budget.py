@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfcompress.data.dataset import Dataset
     from tfcompress.recipes import Recipe
 
-NEEDS_BUDGET = ("minimize", "formats", "max_seconds")
+NEEDS_BUDGET = ("minimize", "formats", "max_seconds", "target")
 WITHOUT = ("sparsity", "config", "layers", "finetune_epochs", "qat_epochs", "epochs", "threads", "scans", "dry_run")
 
 
@@ -48,7 +48,8 @@ def search(
         data=data,
         max_drop=values.max_drop,
         minimize=values.minimize,
-        formats=tuple(values.formats),
+        formats=tuple(values.formats) if values["formats"].present else None,
+        target=values.target,
         output_dir=folder,
         max_seconds=values.max_seconds,
         seed=values.seed,

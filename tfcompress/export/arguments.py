@@ -8,6 +8,7 @@ from typing import Any
 from tfcompress.core.arguments import check_choice, check_flag, check_model, is_whole, short
 from tfcompress.core.limits import MOST
 from tfcompress.export.coded_file import check_coded
+from tfcompress.export.for_target import check_memory
 from tfcompress.export.tflite.sparse import SPARSE
 from tfcompress.export.writing import check_external, check_prefer
 from tfcompress.graph.inputs.declared import check_given
@@ -44,9 +45,11 @@ def check_arguments(
     names: Any,
     prefer: Any,
     machine: Target | None,
+    memory: tuple[int | None, int | None],
 ) -> str:
     """Refuse what can be refused before any work; return the format."""
     check_model(model)
+    check_memory(machine, *memory)
     kind = format_of(path)
     if not (is_whole(batch_size) and 1 <= batch_size <= MOST) and not is_named_size(batch_size):
         raise ValueError(

@@ -19,8 +19,9 @@ from tfcompress.runtime import integer_io
 from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.external_data import external_files
 from tfcompress.runtime.opening import open_runner
-from tfcompress.runtime.runner import Runner
+from tfcompress.runtime.runner import Runner, format_of
 from tfcompress.runtime.tflm_runner import TFLMRunner
+from tfcompress.targets import Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +89,12 @@ class Artifact:
         return os.fspath(self.path)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "Artifact":
+    def open(cls, path: str | os.PathLike[str], target: Target | None = None) -> "Artifact":
         """Open a file that was written before, by anyone.
 
         Args:
             path: ends in `.tflite` or `.onnx`.
+            target: what it is for, whose runtime and accelerator it then has; None: not said.
 
         Returns:
             An `Artifact` without parity.
@@ -101,14 +103,16 @@ class Artifact:
             FileNotFoundError: there is no such file.
             ValueError: the suffix is unknown, or the runtime refuses the file.
         """
-        runner = open_runner(path)
+        meant = None if target is None else target.runtimes_of(format_of(path))[-1]
+        runner = open_runner(path, runtime=meant)
         file = pathlib.Path(path)
         arithmetic = read_arithmetic(file)
         specs = integer_io.with_grids(runner.input_specs, runner), integer_io.with_grids(runner.output_specs, runner)
         data = tuple(external_files(file)) if runner.format == "onnx" else ()
         size = sum(each.stat().st_size for each in (file, *data))
         how: dict[str, Any] = {"operators": arithmetic.counted(), "data_files": data}
-        how |= {"runtime": "tflm"} if isinstance(runner, TFLMRunner) else {}
+        how |= {"runtime": "tflm" if isinstance(runner, TFLMRunner) else meant}
+        how |= {"accelerator": None if target is None else target.accelerator}
         return cls(file, runner.format, arithmetic.precision, size, *specs, **how)
 
     def predict(self, x: Any) -> Any:

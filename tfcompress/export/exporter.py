@@ -20,7 +20,7 @@ from tfcompress.export.coded_file import AUTO as AUTO_WEIGHTS
 from tfcompress.export.coded_file import CODED, PLAIN, as_coded, code_weights, summary
 from tfcompress.export.conversion import Conversion
 from tfcompress.export.file_arithmetic import read_arithmetic
-from tfcompress.export.file_for_target import check_widths, check_written
+from tfcompress.export.file_for_target import check_fits, check_widths, check_written
 from tfcompress.export.for_target import Asked, conversion_for, settled
 from tfcompress.export.inference_io import check_inference_io, check_no_whole_inputs, whole_inputs
 from tfcompress.export.micro_program import Program, check_ends, program_of
@@ -80,6 +80,8 @@ def export(
     names: bool = False,
     prefer: str = SPEED,
     target: str | os.PathLike[str] | Target | None = None,
+    ram: int | None = None,
+    flash: int | None = None,
 ) -> Artifact:
     """Write `model` to a `.tflite` or `.onnx` file, and compare the file with Keras in its real runtime.
 
@@ -145,6 +147,9 @@ def export(
         target: what the file is for: a name of `tfc.targets.names()`, such as "microcontroller", a `Target`, or the
             path of a file with your own. It fixes what isn't said here, refuses what it can't do before any work, and
             names the runtimes that prove the file.
+        ram: bytes of RAM that a microcontroller has for the file's arena, which is found by running it; a file that
+            needs more is refused, and the message says by how much. None: any.
+        flash: bytes of flash that it has for the file, likewise.
 
     Returns:
         An `Artifact`, with the differences found.
@@ -184,6 +189,7 @@ def export(
         names=names,
         prefer=prefer,
         machine=(machine := None if target is None else get_target(target)),
+        memory=(memory := (ram, flash)),
     )
     check_exports(model)
     asked = Asked(batch_size, inference_io, precision, sparse, require_integer, prefer, bool(stateful or random))
@@ -236,6 +242,7 @@ def export(
             found, parity = dataclasses.replace(found, kinds=read_arithmetic(beside).kinds), better or parity
         known: dict[str, Any] = {
             "parity": parity,
+            "precision": arithmetic.precision,
             "notes": (
                 *remarks,
                 *notes,
@@ -250,7 +257,7 @@ def export(
             "accelerator": machine.accelerator if machine is not None else None,
             "runtime": machine.runtimes_of(kind)[-1] if machine is not None else None,
         }
-        artifact = _drafted(conversion, beside, final, numbers_io, program, precision=arithmetic.precision, **known)
+        artifact = _drafted(conversion, beside, final, numbers_io, program, memory=memory, **known)
         check_finished(beside, final, overwrite)
     return artifact
 
@@ -261,13 +268,16 @@ def _drafted(
     final: pathlib.Path,
     inference_io: str,
     program: Program | None,
+    *,
+    memory: tuple[int | None, int | None],
     **known: Any,
 ) -> Artifact:
     """Return the artifact of a file that is proved, and write what runs it; none has its name yet."""
     ends = conversion.traced.inputs, conversion.traced.outputs
     known["inputs"], known["outputs"] = _as_written(ends, inference_io, beside, conversion.runtimes)
     known["nbytes"], known["data_files"] = measured(beside, final)
-    arena = conversion.arena(beside) if known["parity"] else None
+    arena = conversion.arena(beside) if known["parity"] or memory[0] is not None else None
+    check_fits(final, known["nbytes"], arena, *memory)
     artifact = Artifact(final, conversion.kind, arena=arena, **known)
     if program is not None:
         program.write(beside, artifact)

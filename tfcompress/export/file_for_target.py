@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tfcompress.core.memory_limits import too_much, verdict
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.export.for_target import WORDS
@@ -16,6 +17,7 @@ from tfcompress.export.plan.file_check import floats_by_layer, layers_in
 from tfcompress.export.plan.file_operators import FileArithmetic, Operators, StoredWeight
 from tfcompress.export.tflite.flatbuffer import File
 from tfcompress.export.tflite.flatbuffer_graph import Graph
+from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.runner import format_of
 from tfcompress.targets import Target
 from tfcompress.targets import get as get_target
@@ -152,6 +154,22 @@ def check_widths(narrow: Iterable[StoredWeight], target: Target) -> None:
                 f"{target.name!r} reads them. Received: {weight.type} at layer {weight.layer!r}. Quantize with these "
                 "bits."
             )
+
+
+def check_fits(path: pathlib.Path, nbytes: int, arena: Arena | None, ram: int | None, flash: int | None) -> None:
+    """Refuse a file that needs more memory than there is, and say by how much; no limit: any.
+
+    Raises:
+        ValueError: It does.
+    """
+    needs = {"flash": (nbytes, flash), "RAM": (0 if arena is None else arena.total, ram)}
+    if too_much(needs):
+        said = ", ".join(f"{took:,} bytes of {name}" for name, (took, most) in needs.items() if most is not None)
+        raise ValueError(
+            f"Expected a file that fits into ram={ram} and flash={flash} bytes. Received: {path.name!r}, which needs "
+            f"{said}: {verdict(needs)}. Remove channels (tfc.prune with granularity='channel', tfc.shrink), which "
+            "saves both; weights of few values with weights='coded' save flash."
+        )
 
 
 def _narrow(arithmetic: FileArithmetic) -> list[StoredWeight]:

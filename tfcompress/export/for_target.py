@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfcompress.core.keras_private import flatten_layers
+from tfcompress.core.memory_limits import check_limits
 from tfcompress.core.packages import TFLITE_MICRO
 from tfcompress.core.passthrough import innermost
 from tfcompress.core.wrapper import wrapped_layers
@@ -78,19 +79,10 @@ def settled(target: Target | None, model: keras.Model, kind: str, asked: Asked, 
     """
     if target is None:
         return asked
-    if kind not in target.formats:
-        raise ValueError(
-            f"Expected a .{target.formats[0]} file for target {target.name!r}. Received: a .{kind} file. Name it so, "
-            "or take another target."
-        )
-    if proves and "tflm" in target.runtimes_of(kind):
-        TFLITE_MICRO.check()
+    check_layers(target, model, kind, asked.batch_size, proves)
     _check_numbers(target, model, asked.precision)
     _check_weights(target, model)
-    _check_sizes(target, model, asked.batch_size)
     known = target.known_operators
-    if known is not None:
-        _check_layers(target, model, known)
     sparse = asked.sparse
     if known is not None and known.missing(["DENSIFY"]):
         if sparse is True:
@@ -113,6 +105,54 @@ def settled(target: Target | None, model: keras.Model, kind: str, asked: Asked, 
         sparse=sparse,
         require_integer=asked.require_integer or target.integers_only,
         prefer=asked.prefer if narrow else EIGHT,
+    )
+
+
+def check_layers(
+    target: Target, model: keras.Model, kind: str, batch_size: BatchSize = AUTO, proves: bool = True
+) -> None:
+    """Refuse a model, quantized or not, whose layers or sizes a target can't have, or a file of another format.
+
+    Args:
+        target: What the file is for.
+        model: Plain or wrapped.
+        kind: "tflite" or "onnx".
+        batch_size: As `export` takes it.
+        proves: Whether the file is to be run.
+
+    Raises:
+        ImportError: A runtime of the target isn't installed.
+        ValueError: The target can't do it; the message says what to do.
+    """
+    if kind not in target.formats:
+        raise ValueError(
+            f"Expected a .{target.formats[0]} file for target {target.name!r}. Received: a .{kind} file. Name it so, "
+            "or take another target."
+        )
+    if proves and "tflm" in target.runtimes_of(kind):
+        TFLITE_MICRO.check()
+    _check_sizes(target, model, batch_size)
+    known = target.known_operators
+    if known is not None:
+        _check_layers(target, model, known)
+
+
+def check_memory(target: Target | None, ram: int | None, flash: int | None) -> None:
+    """Refuse limits of memory where what a file takes of it isn't known.
+
+    Raises:
+        ValueError: A limit is no number of bytes, or the file isn't for a microcontroller alone; the message says what
+            knows it then.
+    """
+    check_limits(ram, flash)
+    if (ram is None and flash is None) or (target is not None and "tflm" in target.runtimes and not target.accelerator):
+        return
+    way = "Leave them out, or export for a microcontroller."
+    if target is not None and target.accelerator is not None:
+        way = "tfc.estimate_npu(file, ram=..., flash=...) says what Vela estimates of a file for an NPU."
+    raise ValueError(
+        f"Expected target='microcontroller' beside ram= and flash=. Received: "
+        f"target={None if target is None else target.name!r}. {way}"
     )
 
 

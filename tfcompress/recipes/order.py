@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfcompress import targets
 from tfcompress.core.names import did_you_mean
 from tfcompress.pipeline.pruning_configs import removes_units
 from tfcompress.pruning.running_statistics import GATHERED
@@ -21,6 +22,7 @@ from tfcompress.recipes.steps import (
     Training,
     Transform,
 )
+from tfcompress.targets import Target
 
 
 class WrongOrder(ValueError):
@@ -34,6 +36,14 @@ class WrongOrder(ValueError):
     def __init__(self, place: int, message: str):
         super().__init__(message)
         self.place = place
+
+
+def target_of(steps: Sequence[Step], name: str) -> Target | None:
+    """Return what a file of a recipe is exported for; `None`: that isn't said."""
+    for step in steps:
+        if isinstance(step, Export) and name in step.files and step.target is not None:
+            return targets.get(step.target)
+    return None
 
 
 def check_order(steps: Sequence[Step]) -> None:

@@ -22,7 +22,7 @@ from tfcompress.graph.strip import stripped
 from tfcompress.pipeline.checkpoints import Resume
 from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.quantization.quantize import is_quantized
-from tfcompress.recipes.order import files_of, first_change, training_after
+from tfcompress.recipes.order import files_of, first_change, target_of, training_after
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import Done, Record
 from tfcompress.recipes.steps import Cluster, Export, Load, Prune, Quantize, Report, Step, Training, Transform
@@ -103,8 +103,10 @@ class Work:
             _, before = self.record.model_before(self.place)
             self.teacher = self.first if before is None else before
         if isinstance(step, Export):
-            opened = (name for name in step.files if not name.endswith(".keras"))
-            self.artifacts.update({name: Artifact.open(self.folder / name) for name in opened})
+            for name in step.files:
+                if not name.endswith(".keras"):
+                    target = target_of(self.recipe.steps, name)
+                    self.artifacts[name] = Artifact.open(self.folder / name, target)
         if isinstance(step, Report):
             self._do(step)
 

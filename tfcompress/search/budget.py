@@ -15,7 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import check_choice, check_count, check_model, check_number, check_path, short
+from tfcompress import targets
+from tfcompress.core.arguments import check_path
 from tfcompress.core.atomic_files import write_bytes
 from tfcompress.core.out_of_memory import says_memory
 from tfcompress.core.progress import progress as progress_bar
@@ -23,16 +24,16 @@ from tfcompress.core.transform import read
 from tfcompress.data.dataset import Dataset
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.writing import old_data
-from tfcompress.graph import check_built
 from tfcompress.pipeline.training import LEAST_STEPS, check_fits, loss_for
-from tfcompress.quantization.quantize import is_quantized
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import digest_of_data
 from tfcompress.recipes.runner import run
+from tfcompress.search.budget_arguments import check_arguments, check_unused
 from tfcompress.search.candidates import FORMATS, MINIMIZE
+from tfcompress.search.for_target import check_costs, check_target, named_in, said_of
 from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
-from tfcompress.search.ladder import Ladder
+from tfcompress.search.ladder import Ladder, choices_of, weighed_as
 from tfcompress.search.metric import Metric, check_metric
 from tfcompress.search.proof import prove, proven
 from tfcompress.search.result import Result
@@ -40,6 +41,7 @@ from tfcompress.search.staircase import Dose, Staircase
 from tfcompress.search.trials import STATE, OutOfTime, Trials
 from tfcompress.search.tries import TriedFile, Try
 from tfcompress.search.validation import Parts, by_inputs, parts_of
+from tfcompress.targets import Target
 
 MOST_TRIES = 24
 """About as many as there may be: what a bar of progress is out of."""
@@ -64,7 +66,7 @@ def compress(
     validation: Any = None,
     max_drop: float | None = None,
     minimize: str = "size",
-    formats: str | Sequence[str] = FORMATS,
+    formats: str | Sequence[str] | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     metric: Metric = None,
     train: bool = True,
@@ -73,6 +75,7 @@ def compress(
     max_seconds: float | None = None,
     seed: int = 0,
     progress: bool = True,
+    target: str | os.PathLike[str] | Target | None = None,
 ) -> Result:
     """Compress a model as far as a budget allows, or as a recipe says, and ship files that are shown to keep it.
 
@@ -86,7 +89,8 @@ def compress(
         model: a trained Keras model with one output, that isn't quantized; it is not changed.
         recipe: what to do, in place of a search: a `Recipe`, the name of one, or a path; with `max_drop` its files are
             judged by it, and without they are shipped as they are, with the interval of their drop. `formats`,
-            `minimize`, `train`, `learning_rate` and `max_seconds` are for a search only; a recipe has its own seed.
+            `minimize`, `train`, `learning_rate`, `max_seconds` and `target` are for a search only; a recipe has its own
+            seed, and says itself what each file is for.
         data: to train and calibrate with: `(x, y)`; a `tf.data.Dataset` of batches of both, which is read anew for each
             epoch, so that what it draws at random is drawn anew, too; what else yields batches, which are kept; or a
             `Dataset`. Of a model with several inputs x is a dict of arrays by name, or a tuple of them in the model's
@@ -94,8 +98,11 @@ def compress(
         validation: likewise, other samples, which are kept; `None`: the test part of a `Dataset`.
         max_drop: by how much the metric may be worse than the float model's: in points (hundredths) of accuracy and
             other shares, else in its own unit.
-        minimize: "size", bytes of a file; "zip", its bytes when it is deflated; or "latency", ms of one inference here.
-        formats: "tflite", "onnx" or both; each is searched, judged and shipped by itself.
+        minimize: "size", bytes of a file, or for an Ethos-U the flash that it takes; "zip", its bytes when it is
+            deflated; "latency", ms of one inference here, or of an Ethos-U; or "arena", bytes of RAM of a
+            microcontroller. What an Ethos-U needs is estimated by Arm's compiler Vela.
+        formats: "tflite", "onnx" or both; each is searched, judged and shipped by itself. `None`: both, or those of the
+            target.
         output_dir: where everything goes: `model.tflite`, `model.onnx`, `model.keras`, `report.html`, `result.json` and
             a folder of tries; of a recipe what it exports, and `budget.html`. The same call goes on with what lies
             there. `None`: a new folder for temporary files.
@@ -108,6 +115,8 @@ def compress(
         max_seconds: of the search, all calls together; it then ends with what it has found. `None`: no limit.
         seed: of everything that is random.
         progress: whether a bar shows what is tried, on a terminal.
+        target: what the files are for, as in `tfcompress.export`: only what it can do is tried, each file is judged in
+            the runtime that proves such files, and costs are those of the machine. `None`: not said.
 
     Returns:
         A `Result`: `.artifacts` by format, `.interval`, `.model`, `.tries`, `.report`. If Ctrl-C interrupts a search it
@@ -116,9 +125,10 @@ def compress(
 
     Raises:
         TypeError: `model` is no Keras model.
-        ValueError: the model or the data doesn't fit; an argument has no effect with a recipe; over 1 % of the
-            validation samples are in `data`, too, beyond what repeats by chance; there are too few to show the budget,
-            and the message says how many it takes; or an argument is out of its range.
+        ImportError: a package that the target needs isn't installed.
+        ValueError: the model, the data or the target doesn't fit; an argument has no effect with a recipe; over 1 % of
+            the validation samples are in `data`, too, beyond what repeats by chance; there are too few to show the
+            budget, and the message says how many it takes; or an argument is out of its range.
         FileExistsError: `output_dir` holds another search.
 
     Example:
@@ -140,9 +150,11 @@ def compress(
             "Expected max_drop, by how much the metric may be worse, such as 0.5 points; or a recipe. Received: "
             "neither."
         )
-    forms = _check(model, formats, minimize, max_drop, **numbers)
+    machine = None if target is None else targets.get(target)
+    forms = check_arguments(model, formats, minimize, max_drop, machine, **numbers)
     if recipe is not None:
-        _check_unused(
+        check_unused(
+            target=(None, target),
             formats=(FORMATS, forms if set(forms) != set(FORMATS) else FORMATS),
             minimize=(MINIMIZE[0], minimize),
             train=(True, train),
@@ -150,6 +162,10 @@ def compress(
             max_seconds=(None, max_seconds),
         )
     check_metric(metric)
+    if recipe is None:
+        check_costs(machine, (minimize,), "minimize")
+        if machine is not None:
+            check_target(machine, model, forms)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = Recipe.read(check_path(recipe))
     parts = parts_of(by_inputs(model, data, anew=True), by_inputs(model, validation), seed)
@@ -165,7 +181,9 @@ def compress(
         prover.check_budget(max_drop, advice=advice, share=1 if recipe else prover.samples / parts.samples)
     judge = Judge(model, parts.selection, metric, class_names=names, batch_size=batch_size)
     folder = _folder(None if output_dir is None else check_path(output_dir), searched=recipe is None)
-    settings = [max_drop, minimize, forms, prover.fingerprint, train, batch_size, learning_rate, seed]
+    meant = None if target is None else named_in(folder, target)
+    settings: list[Any] = [max_drop, minimize, forms, prover.fingerprint, train, batch_size, learning_rate, seed]
+    settings += [] if machine is None else [machine.to_dict()]
     digest = _digest(model, parts, settings)
     trials = Trials(
         model=model,
@@ -179,9 +197,11 @@ def compress(
         seed=seed,
         digest=digest,
         max_seconds=math.inf if max_seconds is None else max_seconds,
+        target=meant,
         about={
             "model": model.name,
             "data": parts.data.name,
+            **({} if machine is None else {"target": said_of(machine)}),
             "division": f"{parts.data.train.samples:,} samples to train with, {judge.samples:,} to choose by, "
             f"{prover.samples:,} to prove on"
             + (f"; {parts.copies:,} are copies of others, and left out" if parts.copies else ""),
@@ -194,58 +214,12 @@ def compress(
     trials.said = lambda _: _reported(trials).report.to_markdown(folder / "report.md", overwrite=True)
     with _shown(trials, progress):
         rungs = Ladder(
-            model, inputs, loss_for(model, parts.data), forms, seed, told=lambda remark: _remark(trials, remark)
+            *(model, inputs, loss_for(model, parts.data), weighed_as(machine, forms), seed),
+            told=lambda remark: _remark(trials, remark),
+            choices=choices_of(machine),
         )
-        ended = _ended(trials, Staircase(trials, dose, inputs, rungs).climb)
+        ended = _ended(trials, Staircase(trials, dose, inputs, rungs, machine).climb)
         return _shipped(trials, prover, ended)
-
-
-def _check(
-    model: Any,
-    formats: Any,
-    minimize: Any,
-    max_drop: Any,
-    *,
-    batch_size: Any,
-    learning_rate: Any,
-    max_seconds: Any,
-    seed: Any,
-) -> tuple[str, ...]:
-    check_model(model)
-    check_built(model)
-    if is_quantized(model):
-        raise ValueError(
-            f"Expected a model that isn't quantized. Received: {model.name!r}, which is. Take the one it was made of."
-        )
-    given = (formats,) if isinstance(formats, str) else tuple(formats)
-    if not given:
-        raise ValueError("Expected formats to be 'tflite', 'onnx' or both. Received: none.")
-    for one in given:
-        check_choice("formats", one, FORMATS)
-    check_choice("minimize", minimize, MINIMIZE)
-    if max_drop is not None:
-        check_number("max_drop", max_drop)
-        if max_drop <= 0:
-            raise ValueError(
-                "Expected max_drop above 0: by how much the metric may be worse than the float model's, in points of "
-                f"accuracy. Received: max_drop={short(max_drop)}. That nothing is lost can't be shown by samples."
-            )
-    check_count("batch_size", batch_size)
-    check_number("learning_rate", learning_rate, 0, above=True)
-    if max_seconds is not None:
-        check_number("max_seconds", max_seconds, 0, above=True)
-    check_count("seed", seed, 0, 2**32 - 1)
-    return tuple(dict.fromkeys(given))
-
-
-def _check_unused(**given: tuple[Any, Any]) -> None:
-    """Refuse arguments of a search that differ from their default: {name: (default, value)}."""
-    for name, (default, value) in given.items():
-        if value != default:
-            raise ValueError(
-                f"Expected no {name} with a recipe, which says itself what is done and exported. Received: "
-                f"{name}={short(value)}. Change the recipe, or leave {name} away."
-            )
 
 
 def _dose(data: Dataset, batch_size: int, learning_rate: float) -> Dose:
@@ -346,7 +320,8 @@ def _shipped(trials: Trials, prover: Judge, ended: str) -> Result:
             continue
         assert file.proof is not None
         path = file.copied(trials.folder / f"model.{form}")
-        artifacts[form], judgements[form] = Artifact.open(path), file.proof
+        machine = None if trials.target is None else targets.get(trials.target)
+        artifacts[form], judgements[form] = Artifact.open(path, machine), file.proof
         model = model or _model_of(trials.tries, file)
     if model is not None:
         model = write_bytes(trials.folder / "model.keras", model.read_bytes())

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfcompress import targets
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 from tfcompress.recipes import Distill, Equalize, Export, Finetune, Prune, Quantize, Recipe, Shrink, Step
 from tfcompress.recipes.steps import Training, Transform
+from tfcompress.targets import Target
 
-MINIMIZE = ("size", "zip", "latency")
+MINIMIZE = ("size", "zip", "latency", "arena")
 FORMATS = ("tflite", "onnx")
 
 MODEL = "model.keras"
@@ -41,31 +43,42 @@ class Candidate:
         """Whether the model is trained."""
         return any(isinstance(step, Training) for step in self.steps)
 
+    @property
+    def integers(self) -> bool:
+        """Whether the model is quantized."""
+        return any(isinstance(step, Quantize) for step in self.steps)
+
     def trained(self, epochs: int, batch_size: int, learning_rate: float, taught: bool = True) -> Candidate:
         """Return the same with training behind all steps; `taught`: on what the float model says of classes, too.
 
         >>> int8().trained(2, 32, 1e-4).name
         'int8, 2 epochs of distillation'
         """
-        integers = any(isinstance(step, Quantize) for step in self.steps)
-        step = _training(taught, epochs, batch_size, learning_rate, reestimate_batch_norm=integers)
+        step = _training(taught, epochs, batch_size, learning_rate, reestimate_batch_norm=self.integers)
         name = f"{self.name}, {_said(step)}"
         return dataclasses.replace(self, name=name, steps=(*map(_learning, self.steps), step))
 
-    def recipe(self, formats: Sequence[str], minimize: str, seed: int) -> Recipe:
-        """Return the recipe, which ends in a file of each format and a Keras model."""
+    def recipe(self, formats: Sequence[str], minimize: str, seed: int, target: str | None = None) -> Recipe:
+        """Return the recipe, which ends in a file of each format and a Keras model.
+
+        Args:
+            formats: of the files.
+            minimize: of `MINIMIZE`.
+            seed: of everything that is random.
+            target: what the files are for, a name or the path of a file; `None`: not said.
+        """
+        machine = None if target is None else targets.get(target)
+        how: dict[str, Any] = {"precision": self.precision, "target": target}
         exports = []
         if "tflite" in formats:
-            exports.append(
-                Export(
-                    files=("model.tflite",),
-                    precision=self.precision,
-                    prefer="speed" if minimize == "latency" else "size",
-                )
-            )
+            narrow = machine is None or min(machine.weight_bits) < 8
+            prefer = "size" if minimize != "latency" and narrow else "speed"
+            tables = machine is not None and looks_up(machine) and minimize in ("size", "zip") and self.integers
+            weights = "coded" if tables else "plain"
+            exports.append(Export(files=("model.tflite",), prefer=prefer, weights=weights, **how))
         if "onnx" in formats:
             coded = "plain" if minimize == "latency" or self.precision != "float32" else "coded"
-            exports.append(Export(files=("model.onnx",), precision=self.precision, weights=coded))
+            exports.append(Export(files=("model.onnx",), weights=coded, **how))
         exports.append(Export(files=(MODEL,)))
         name = re.sub(r"[^\w.+-]+", "-", self.name)[:60].strip("-")
         return Recipe(name=name, when=f"Proposed by a search: {self.name}.", seed=seed, steps=(*self.steps, *exports))
@@ -102,6 +115,48 @@ def _learned(config: QuantizeConfig) -> QuantizeConfig:
 def _with(step: Quantize, config: Any) -> Quantize:
     kept = ("layers", "calibration_samples", "correct_bias", "reestimate_batch_norm", "rounding")
     return Quantize(config=config, **{name: getattr(step, name) for name in kept})
+
+
+def looks_up(target: Target) -> bool:
+    """Return whether a target's runtime looks weights up in tables, and nothing else compresses them."""
+    return "tflm" in target.runtimes and target.accelerator is None
+
+
+def suits(candidate: Candidate, target: Target | None) -> bool:
+    """Return whether a target can have files of a candidate, as far as its configs say.
+
+    >>> suits(int8(), targets.get("ethos-u55-128")), suits(wide(), targets.get("ethos-u55-128"))
+    (True, False)
+    """
+    if target is None:
+        return True
+    steps = [step for step in candidate.steps if isinstance(step, Quantize)]
+    if not steps:
+        return candidate.precision in target.numbers
+    return all(_suits(config, target) for step in steps for config in _configs(step))
+
+
+def _configs(step: Quantize) -> list[QuantizeConfig | None]:
+    config = step.read(1)
+    return list(config.configs.values()) if isinstance(config, LayerConfigs) else [config]
+
+
+def _suits(config: QuantizeConfig | None, target: Target) -> bool:
+    if config is None:
+        return not target.integers_only
+    if config.float16:
+        return "float16" in target.numbers
+    granularity = config.weights.granularity
+    if (granularity if isinstance(granularity, str) else "blocks") not in target.granularity:
+        return False
+    if config.activations is None or config.activations.dynamic:
+        return ("int8_weights" if config.activations is None else "dynamic_int8") in target.numbers
+    return ("int8" if config.activations.bits == 8 else "int16x8") in target.numbers
+
+
+def plain() -> Candidate:
+    """Return the model as it is, where halves can't be had."""
+    return Candidate("float")
 
 
 def float16() -> Candidate:

@@ -101,7 +101,7 @@ class _FrontProof:
         for place in self.report.front(form):
             file = self._file(place, form)
             if file.proof is None and file.path.exists():
-                self._keep(place, form, self.judge(file.path, self.report.budget))
+                self._keep(place, form, self.judge(file.source, self.report.budget))
         for place in dict.fromkeys((*map(self.places.__getitem__, self._proposed(form)), *self.report.front(form))):
             file = self._file(place, form)
             if not file.path.exists():
@@ -123,7 +123,7 @@ class _FrontProof:
         costs = {name: file.cost(self.report.cost) for name, file in files.items()}
         proposed = self._proposed(form, here=True)
         while (name := following(self.proofs.verdicts(form), costs, proposed)) is not None:
-            self.proofs.keep(form, name, self.judge(files[name].path, budget))
+            self.proofs.keep(form, name, self.judge(files[name].source, budget))
         verdicts = self.proofs.verdicts(form)
         failed = next((name for name, verdict in verdicts.items() if verdict != HOLDS), None)
         if failed is not None and not proposed.keys() <= verdicts.keys():

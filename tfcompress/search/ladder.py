@@ -19,6 +19,7 @@ from tfcompress.search.allocator import Allocator
 from tfcompress.search.candidates import Candidate, narrow
 from tfcompress.search.choices import CHOICES, FLOAT, WIDE, Choice
 from tfcompress.search.output_losses import NoScores
+from tfcompress.targets import Target
 
 RUNGS = 30
 
@@ -27,6 +28,34 @@ BASE = QuantizeConfig(WeightSpec(range="mse"))
 
 INTEGERS = tuple(one for one in CHOICES if one.bits not in (FLOAT, WIDE))
 """What layers may become: few bits, zeros among them, or a table of values."""
+
+
+def choices_of(target: Target | None) -> tuple[Choice, ...]:
+    """Return what layers may become for a target: what makes weights smaller there.
+
+    TFLite Micro has tables, and stores zeros like other numbers. Vela compresses zeros and integers of few bits; of
+    clusters beside a scale for each channel it sees many values.
+
+    >>> from tfcompress import targets
+    >>> [len(choices_of(targets.get(name))) for name in ("android", "microcontroller", "ethos-u55-128")] == [
+    ...     len(INTEGERS), sum(not one.sparsity for one in INTEGERS), sum(not one.table for one in INTEGERS)]
+    True
+    """
+    if target is None or "tflm" not in target.runtimes:
+        return INTEGERS
+    if target.accelerator is not None:
+        return tuple(one for one in INTEGERS if not one.table)
+    return tuple(one for one in INTEGERS if not one.sparsity)
+
+
+def weighed_as(target: Target | None, formats: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats whose bytes rungs are weighed by.
+
+    What makes weights smaller for TFLite Micro and for Vela, tables, few bits and zeros, is nearest to what stores them
+    in a `.onnx` file with coded weights; the files that are tried have costs of their own.
+    """
+    return ("onnx",) if target is not None and "tflm" in target.runtimes else tuple(formats)
+
 
 UNIFORM = (6, 5, 4, 3, 2)
 """Bits of all layers alike, where they can't be told apart."""
@@ -55,6 +84,7 @@ class Ladder(Sequence[Candidate]):
         formats: of the files whose bytes count.
         seed: of the scores.
         told: called with why all layers get the same width, where they do.
+        choices: what layers may become.
     """
 
     def __init__(
@@ -66,7 +96,9 @@ class Ladder(Sequence[Candidate]):
         seed: int = 0,
         *,
         told: Callable[[str], object] = str,
+        choices: Sequence[Choice] = INTEGERS,
     ):
+        self.choices = tuple(choices)
         self.told = told
         self.model, self.inputs, self.loss, self.formats, self.seed = model, inputs, loss, tuple(formats), seed
         self._allocator: Allocator | None = None
@@ -96,7 +128,7 @@ class Ladder(Sequence[Candidate]):
         if self._allocator is None and not self._alike:
             how: dict[str, Any] = {"config": BASE, "loss": self.loss, "seed": self.seed}
             try:
-                self._allocator = Allocator(self.model, self.inputs, choices=INTEGERS, formats=self.formats, **how)
+                self._allocator = Allocator(self.model, self.inputs, choices=self.choices, formats=self.formats, **how)
             except NoScores as error:
                 remark = f"all layers get the same, since they can't be scored: {error}"
                 warnings.warn(f"Below int8 {remark}", stacklevel=2)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from tfcompress.search.tries import TriedFile
 
-OBJECTIVES = ("drop", "size", "zip", "latency")
-"""What can be made small: by how much the metric drops, bytes, bytes deflated, milliseconds."""
+OBJECTIVES = ("drop", "size", "zip", "latency", "arena")
+"""What can be made small: by how much the metric drops, bytes, bytes deflated, milliseconds, bytes of RAM."""
 
 Key = TypeVar("Key")
 

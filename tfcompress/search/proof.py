@@ -64,7 +64,7 @@ def _judge(trials: Trials, judge: Judge, key: str, form: str) -> None:
     """Keep the proof of a file together with its place in the sequence."""
     file = _files(trials, form)[key]
     if file.proof is None:
-        file = dataclasses.replace(file, proof=judge(file.path, trials.budget))
+        file = dataclasses.replace(file, proof=judge(file.source, trials.budget))
     assert file.proof is not None
     trials.proved[form][key] = file.proof.verdict
     now = next(one for one in trials.tries if one.key == key)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MOST_NUMBERED = 24
 """Points that all have numbers in a picture; of more, those of the front and the chosen one."""
 
-COSTS = {"size": "file, kB", "zip": "zip, kB", "latency": "latency, ms"}
+COSTS = {"size": "file, kB", "zip": "zip, kB", "latency": "latency, ms", "arena": "RAM, kB"}
 """What is told of a cost that is made small."""
 
 
@@ -41,7 +41,7 @@ class SearchReport(Document):
 
     Attributes:
         tries: all that was run, in order.
-        objectives: what was made small: "drop" (of the metric), "size", "zip", "latency".
+        objectives: what was made small: "drop" (of the metric), "size", "zip", "latency", "arena".
         budget: the largest drop that was allowed, in points of shares, else in the metric's own unit; `None`: any.
         chosen: {format: the place of the try whose file is shipped, in `tries`}.
         parameters: of each try, what was searched, by name; empty where nothing was.
@@ -229,7 +229,7 @@ class SearchReport(Document):
         if not judged:
             return []
         base = max((said for _, _, said in judged), key=lambda said: said.samples).baseline
-        scale = 1000.0 if self.cost in ("size", "zip") else 1.0
+        scale = 1.0 if self.cost == "latency" else 1000.0
         found = []
         for place, file, said in judged:
             height, *ends = (_height(base, said, drop) for drop in (said.drop, *reversed(said.interval)))
@@ -263,9 +263,11 @@ class SearchReport(Document):
         front, chosen = set(self.front(form)), self.chosen.get(form)
         varied = list(dict.fromkeys(name for one in self.parameters for name in one))
         files = [(place, one, file) for place, one in enumerate(self.tries) if (file := one.file(form))]
-        timed, proved = (any(getattr(file, name) for *_, file in files) for name in ("ms", "proof"))
+        known = ("ms", "proof", "flash", "arena")
+        timed, proved, flashed, worked = (any(getattr(file, name) for *_, file in files) for name in known)
         outcomes = any(one.outcome for _, one, _ in files)
         headings = ["try", "", "drop", *(["drop, proved"] if proved else []), "file kB", "zip kB"]
+        headings += [*(["flash kB"] if flashed else []), *(["RAM kB"] if worked else [])]
         headings += [*(["ms"] if timed else []), *short_names(varied), "s", *(["outcome"] if outcomes else [])]
         badges = {place: str(number + 1) for number, (place, _) in enumerate(self._points(form))}
         rows = []
@@ -274,7 +276,9 @@ class SearchReport(Document):
             said = "chosen" if place == chosen else "front" if place in front else ""
             cells = [Cell(one.name, badge=badges.get(place, "")), Cell(said), _judged(file.selection)]
             cells += [_judged(file.proof)] if proved else []
-            cells += [Cell(f"{file.nbytes / 1000:,.1f}"), Cell(f"{file.zipped / 1000:,.1f}" if file.zipped else "-")]
+            cells += [_kilobytes(file.nbytes), _kilobytes(file.zipped)]
+            cells += [_kilobytes(file.flash)] if flashed else []
+            cells += [_kilobytes(file.arena)] if worked else []
             cells += [Cell(f"{file.ms:.3g}" if file.ms else "-")] if timed else []
             cells += [Cell(_value(values[name]) if name in values else "") for name in varied]
             cells += [Cell(f"{one.seconds:.0f}"), *([Cell(one.outcome)] if outcomes else [])]
@@ -308,7 +312,14 @@ def _height(base: float, said: Judgement, drop: float) -> float:
 
 def _sized(file: TriedFile, cost: str) -> str:
     value = file.cost(cost)
-    return f"{value:.3g} ms" if cost == "latency" else f"{value / 1000:,.1f} kB{' deflated' if cost == 'zip' else ''}"
+    if cost == "latency":
+        return f"{value:.3g} ms"
+    what = {"zip": " deflated", "arena": " of RAM", "size": "" if file.flash is None else " of flash"}[cost]
+    return f"{value / 1000:,.1f} kB{what}"
+
+
+def _kilobytes(count: int | None) -> Cell:
+    return Cell(f"{count / 1000:,.1f}" if count else "-")
 
 
 def _changed(said: Judgement | None) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 from tfcompress.core.arguments import is_whole, short
 from tfcompress.core.names import nearest_names
 from tfcompress.core.plain_files import file_named, parsed, write_values
+from tfcompress.recipes.order import target_of
 from tfcompress.recipes.recipe import Recipe
+from tfcompress.targets import Target
 
 FORM = "a recipe in which fields may be {choice: [4, 8]}, {low: 0.5, high: 0.9} or {low: 1, high: 9, step: 2}"
 
@@ -187,10 +189,15 @@ class SearchSpace:
             _filled(self._tree, ask)
         return tuple(found.values())
 
+    def targets(self, file: str | None = None) -> list[Target | None]:
+        """Return what a file of its recipes, or any of them, may be for; `None`: that isn't said."""
+        return list(dict.fromkeys(target for name, target in self._targets if file in (None, name)))
+
     def _check(self) -> None:
         ends = _combinations(self._tree, lambda parameter: parameter.ends())
         tried = list(itertools.islice(ends, MOST + 1))
         self._files: list[str] = []
+        self._targets: dict[tuple[str, Target | None], None] = {}
         first = True
         for values in self._pairs() if len(tried) > MOST else tried:
             try:
@@ -199,6 +206,7 @@ class SearchSpace:
                 said = ", ".join(f"{name}={value!r}" for name, value in values.items())
                 raise ValueError(f"With {said}: {error}") from error
             names = judged_files(recipe)
+            self._targets.update({(name, target_of(recipe.steps, name)): None for name in names})
             self._files = names if first else [name for name in self._files if name in names]
             first = False
             if not names:

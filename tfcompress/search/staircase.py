@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfcompress.search import candidates
-from tfcompress.search.candidates import WIDER, Candidate
+from tfcompress.search.candidates import WIDER, Candidate, suits
 from tfcompress.search.layer_damage import damages
 from tfcompress.search.trials import Trials
 from tfcompress.search.tries import Try
+from tfcompress.targets import Target
 
 CHANNELS = (0.125, 0.25, 0.375, 0.5)
-"""Shares of channels that are removed to save time."""
+"""Shares of channels that are removed to save time, or memory to work in."""
 
 
 STRIDE = 2
@@ -54,23 +55,37 @@ class Staircase:
         dose: how they are trained; `None`: they aren't.
         inputs: samples to calibrate with, by which layers are compared.
         ladder: candidates below int8, from what hurts least to what saves most.
+        target: what the files are for, which leaves out what it can't do; `None`: not said.
     """
 
-    def __init__(self, trials: Trials, dose: Dose | None, inputs: Any, ladder: Sequence[Candidate]):
+    def __init__(
+        self,
+        trials: Trials,
+        dose: Dose | None,
+        inputs: Any,
+        ladder: Sequence[Candidate],
+        target: Target | None = None,
+    ):
+        self.target = target
         self.trials, self.inputs, self.ladder = trials, inputs, ladder
         self.dose = dose and dataclasses.replace(dose, taught=trials.data.classes is not None)
         self.wider: dict[Any, Any] = {}
 
     def climb(self) -> None:
         """Try until it is done; what was found is in the trials, also if this is interrupted."""
-        self.trials.attempt(candidates.float16())  # what there is to fall back on
+        for candidate in (candidates.float16(), candidates.plain()):  # what there is to fall back on
+            if suits(candidate, self.target):
+                self.trials.attempt(candidate)
+                break
         if not self._holds(candidates.int8()):
             self._rescue()
         if all(self.trials.best(form) for form in self.trials.formats):
             self._descend()
 
     def _holds(self, candidate: Candidate) -> bool:
-        """Try a candidate; return whether its files of all formats promise to hold."""
+        """Try a candidate; return whether its files of all formats promise to hold: not what the target can't do."""
+        if not suits(candidate, self.target):
+            return False
         tried = self.trials.attempt(candidate)
         return all(self.trials.promises(tried, form) for form in self.trials.formats)
 
@@ -80,6 +95,8 @@ class Staircase:
             if self._holds(candidate):
                 return
         for kind in WIDER:
+            if not suits(candidates.mixed(["any"], kind), self.target):
+                continue
             fewest = self._fewest(kind)
             if fewest and not self.wider:
                 self.wider = candidates.widened(fewest, kind)
@@ -125,10 +142,15 @@ class Staircase:
         return max(math.inf if file.selection is None else self.trials.bound(file.selection) for file in tried.files)
 
     def _descend(self) -> None:
-        """Go down the ladder: halving without training, then with it, step by step, as long as that holds."""
-        if self.trials.minimize == "latency":
+        """Go down to what costs less: to fewer weights, to fewer channels, or to both."""
+        accelerated = self.target is not None and self.target.accelerator is not None
+        if self.trials.minimize in ("size", "zip") or (self.trials.minimize == "latency" and accelerated):
+            self._narrower()  # an NPU waits for its weights
+        if self.trials.minimize in ("latency", "arena"):
             self._faster()
-            return
+
+    def _narrower(self) -> None:
+        """Go down the ladder: halving without training, then with it, step by step, as long as that holds."""
         low, high = -1, len(self.ladder)
         while high - low > 1:
             middle = (low + high) // 2

@@ -18,6 +18,7 @@ from tfcompress.core.out_of_memory import says_memory
 from tfcompress.pipeline.stages import Stage, silent
 from tfcompress.pipeline.training import check_fits
 from tfcompress.recipes.record import digest_of_data, digest_of_model
+from tfcompress.search.for_target import check_costs
 from tfcompress.search.front_proof import INTERRUPTED, Proofs, prove_front
 from tfcompress.search.judge import Judge
 from tfcompress.search.killed_trials import take_up
@@ -74,7 +75,9 @@ def search(
             model with several inputs x is a dict of arrays by name, or a tuple of them in the model's order.
         validation: likewise, other samples; `None`: the test part of a `Dataset`.
         objectives: what is to be small, one or several of "drop" (by how much the metric is worse than the float
-            model's), "size" (bytes), "zip" (bytes, deflated) and "latency" (ms).
+            model's), "size" (bytes), "zip" (bytes, deflated), "latency" (ms) and "arena" (RAM of a microcontroller).
+            Where the recipe exports the file for an Ethos-U, its size is the flash, its latency the time and its arena
+            the SRAM that Arm's compiler Vela estimates.
         trials: how many there are to be, those of all processes and of earlier calls together; of a space of at most
             64 recipes each is tried once.
         max_drop: the largest drop of interest, in points of shares, else in the metric's own unit: judging ends early
@@ -100,7 +103,7 @@ def search(
 
     Raises:
         FileExistsError: the study is one of another model, space or data.
-        ImportError: Optuna isn't installed.
+        ImportError: Optuna isn't installed, or a package that a target of the recipe needs.
         ValueError: the space, the model, the data or an argument doesn't fit.
     """
     found = space if isinstance(space, SearchSpace) else _read(space)
@@ -191,6 +194,8 @@ def _check(
             f"Expected file to be one that every recipe of the space exports: {', '.join(names)}. Received: {file!r}."
             f"{did_you_mean(file, names)}"
         )
+    for target in space.targets(file):
+        check_costs(target, given, "objectives")
     return tuple(dict.fromkeys(given))
 
 

@@ -14,6 +14,7 @@ import keras
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.compare import environment
 from tfcompress.pipeline.stages import Stage, silent
+from tfcompress.recipes.order import target_of
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.runner import Run
 from tfcompress.reports.tables import plain
@@ -125,8 +126,9 @@ class StudyTrials:
         files = []
         for name in judged_files(recipe):
             path = made.artifacts[name].path
-            said = self.judge(path, self.max_drop, early=self.max_drop is not None)
-            files.append(TriedFile.measured(path.suffix[1:], path, said, self.judge.x))
+            file = TriedFile.measured(path.suffix[1:], path, None, self.judge.x, target_of(recipe.steps, name))
+            said = self.judge(file.source, self.max_drop, early=self.max_drop is not None)
+            files.append(dataclasses.replace(file, selection=said))
         return files
 
     def _relative(self, file: TriedFile) -> dict[str, Any]:

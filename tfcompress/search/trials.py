@@ -17,6 +17,7 @@ import keras
 
 from tfcompress.core.atomic_files import save, write_text
 from tfcompress.data.dataset import Dataset
+from tfcompress.recipes.order import target_of
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.runner import Run
 from tfcompress.search.attempts import attempted
@@ -63,12 +64,13 @@ class Trials:
         judge: of the data that the search chooses by.
         proof_samples: how many samples will prove the end result.
         budget: the largest drop, in points of shares, else in the metric's own unit.
-        minimize: "size", "zip" or "latency".
+        minimize: of `tfcompress.search.candidates.MINIMIZE`.
         formats: of the files.
         folder: where everything lies.
         seed: of everything that is random.
         digest: of the model, the data and the settings: tries of others aren't taken.
         max_seconds: that the search may take, all calls together.
+        target: what the files are for, as a recipe names it; `None`: not said.
         about: what a report says of the search, by name.
         begin: called with the name of a try before it begins.
         said: called with a try when it is done.
@@ -85,6 +87,7 @@ class Trials:
     seed: int
     digest: str
     max_seconds: float = math.inf
+    target: str | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     begin: Callable[[str], object] = lambda name: None
     said: Callable[[Try], object] = lambda tried: None
@@ -123,7 +126,7 @@ class Trials:
         Raises:
             OutOfTime: the time is over.
         """
-        recipe = candidate.recipe(self.formats, self.minimize, self.seed)
+        recipe = candidate.recipe(self.formats, self.minimize, self.seed, self.target)
         steps = {name: value for name, value in recipe.to_dict().items() if name not in ("name", "when")}
         key = hashlib.sha256(json.dumps(steps, sort_keys=True).encode()).hexdigest()[:12]
         again = next((one for one in self.tries if one.key == key), None)
@@ -208,8 +211,8 @@ class Trials:
         count = collections.Counter(artifact.format for artifact in done.artifacts.values())
         files = []
         for name, artifact in done.artifacts.items():
-            file = self._file(artifact.format if count[artifact.format] == 1 else name, artifact.path, None)
-            files.append(dataclasses.replace(file, proof=judge(artifact.path, budget)))
+            file = self._file(artifact.format if count[artifact.format] == 1 else name, artifact.path, None, recipe)
+            files.append(dataclasses.replace(file, proof=judge(file.source, budget)))
         path = self.folder / MODEL
         if not path.exists():  # else the recipe exports it
             save(done.model, path)
@@ -223,7 +226,8 @@ class Trials:
         folder.mkdir(parents=True, exist_ok=True)
 
         def judged(recipe: Recipe, done: Run) -> list[TriedFile]:
-            return [self._file(form, done.artifacts[f"model.{form}"].path, self.judge) for form in self.formats]
+            paths = {form: done.artifacts[f"model.{form}"].path for form in self.formats}
+            return [self._file(form, path, self.judge, recipe) for form, path in paths.items()]
 
         how: dict[str, Any] = {"folder": folder, "stage": self._stage}
         try:
@@ -234,9 +238,13 @@ class Trials:
         made = Try(candidate.name, recipe.to_dict(), files, seconds, outcome, key, folder / MODEL)
         return dataclasses.replace(made, outcome=outcome or self._outcome(made))
 
-    def _file(self, name: str, path: pathlib.Path, judge: Judge | None) -> TriedFile:
-        selection = None if judge is None else judge(path, self.budget, early=True)
-        return TriedFile.measured(name, path, selection, self.judge.x if self.minimize == "latency" else None)
+    def _file(self, name: str, path: pathlib.Path, judge: Judge | None, recipe: Recipe) -> TriedFile:
+        target = target_of(recipe.steps, path.name)
+        inputs = self.judge.x if self.minimize == "latency" else None
+        made = TriedFile.measured(name, path, None, inputs, target)
+        if judge is None:
+            return made
+        return dataclasses.replace(made, selection=judge(made.source, self.budget, early=True))
 
     def _outcome(self, tried: Try) -> str:
         """Return in words whether files promise to hold: once, if all do."""

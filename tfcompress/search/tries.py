@@ -10,10 +10,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfcompress.core.atomic_files import draft
+from tfcompress.evaluation.footprint import footprint
 from tfcompress.evaluation.timing import benchmark
 from tfcompress.export.writing import old_data
+from tfcompress.npu.vela import estimate_npu
 from tfcompress.runtime.external_data import whole
+from tfcompress.runtime.runner import format_of
 from tfcompress.search.judgement import Judgement
+from tfcompress.targets import Target
+
+MICRO = "tflm"
+"""The runtime of microcontrollers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileInRuntime:
+    """The path of a file that is run in a runtime which isn't that of its format.
+
+    Attributes:
+        path: of the file.
+        runtime: as `tfc.evaluate` names it.
+    """
+
+    path: pathlib.Path
+    runtime: str
+
+    def __fspath__(self) -> str:
+        """Let it stand where the path of a file can."""
+        return str(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +52,9 @@ class TriedFile:
         ms: the median latency of one inference; `None`: not measured.
         selection: how it was judged on the data that the search chooses by; `None`: it wasn't.
         proof: how it was judged on the data that nothing was chosen by; `None`: it wasn't.
+        runtime: in which it is run; `None`: that of its format.
+        flash: of a file for an NPU: the bytes that Vela estimates it takes of flash; `None`: those of the file.
+        arena: of a file for a microcontroller: bytes of RAM that it needs to be run, for an NPU by Vela's estimates.
     """
 
     format: str
@@ -37,21 +64,44 @@ class TriedFile:
     ms: float | None = None
     selection: Judgement | None = None
     proof: Judgement | None = None
+    runtime: str | None = None
+    flash: int | None = None
+    arena: int | None = None
+
+    @property
+    def source(self) -> pathlib.Path | FileInRuntime:
+        """What `tfc.evaluate` takes to run it."""
+        return self.path if self.runtime is None else FileInRuntime(self.path, self.runtime)
 
     @classmethod
-    def measured(cls, format: str, path: pathlib.Path, selection: Judgement | None, inputs: Any = None) -> TriedFile:
+    def measured(
+        cls,
+        format: str,
+        path: pathlib.Path,
+        selection: Judgement | None,
+        inputs: Any = None,
+        target: Target | None = None,
+    ) -> TriedFile:
         """Return a file with its bytes, plain and deflated, those of files that hold its weights among them.
 
         Args:
             format: as the attribute.
             path: of the file.
             selection: as the attribute.
-            inputs: to take the latency with; `None`: it isn't measured.
+            inputs: to take the latency with; `None`: it isn't measured. Vela estimates that of an NPU; that of a
+                microcontroller isn't known here.
+            target: what the file is for; `None`: not said.
         """
         contents = [one.read_bytes() for one in whole(path)]
         zipped = sum(len(zlib.compress(content, 9)) for content in contents)
-        ms = None if inputs is None else benchmark(path, inputs, seconds=0.5).median_ms
-        return cls(format, path, sum(map(len, contents)), zipped, ms, selection)
+        known = cls(format, path, sum(map(len, contents)), zipped, None, selection, runtime=runtime_of(path, target))
+        if target is not None and target.accelerator is not None:
+            found = estimate_npu(path, target.accelerator)
+            return dataclasses.replace(known, ms=found.milliseconds, flash=found.flash, arena=found.sram)
+        if known.runtime == MICRO:
+            return dataclasses.replace(known, arena=footprint(path).arena.total)
+        ms = None if inputs is None else benchmark(known.source, inputs, seconds=0.5).median_ms
+        return dataclasses.replace(known, ms=ms)
 
     def copied(self, target: pathlib.Path) -> pathlib.Path:
         """Copy the file to a path of the same name in another folder, with those that hold its weights.
@@ -64,8 +114,13 @@ class TriedFile:
         return target
 
     def cost(self, minimize: str) -> float:
-        """Return what is minimized: "size" or "zip" in bytes, "latency" in milliseconds; infinite if unknown."""
-        value = {"size": self.nbytes, "zip": self.zipped, "latency": self.ms}[minimize]
+        """Return what is minimized: "latency" in milliseconds, others in bytes; infinite if unknown.
+
+        Args:
+            minimize: "size", "zip", "latency" or "arena"; the size of a file for an NPU is the flash that it takes.
+        """
+        size = self.nbytes if self.flash is None else self.flash
+        value = {"size": size, "zip": self.zipped, "latency": self.ms, "arena": self.arena}[minimize]
         return float("inf") if value is None else float(value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +133,11 @@ class TriedFile:
         """Return the file that `to_dict` was called on."""
         judged = {name: values[name] and Judgement.from_dict(values[name]) for name in ("selection", "proof")}
         return cls(**{**values, "path": pathlib.Path(values["path"]), **judged})
+
+
+def runtime_of(path: pathlib.Path, target: Target | None) -> str | None:
+    """Return the runtime that judges a file for a target; `None`: that of its format."""
+    return None if target is None else target.runtimes_of(format_of(path))[-1]
 
 
 @dataclasses.dataclass(frozen=True)

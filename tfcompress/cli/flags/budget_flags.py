@@ -6,7 +6,7 @@ from tfcompress.cli.flags.flag import Flag
 
 TITLE = "Budget"
 
-MINIMIZE = ("size", "zip", "latency")
+MINIMIZE = ("size", "zip", "latency", "arena")
 FORMATS = ("tflite", "onnx")
 
 FLAGS = {
@@ -22,13 +22,14 @@ FLAGS = {
         wanted="Expected --max_drop above 0, in points of accuracy.",
     ),
     "minimize": Flag(
-        "What is made small within --max_drop: a file's bytes, its bytes once deflated, or ms of an inference here.",
+        "What is made small within --max_drop: a file's bytes, its bytes once deflated, ms of an inference here, or "
+        "RAM of a microcontroller. With --target=ethos-u55-128 and the like: flash, RAM and ms that Vela estimates.",
         "size",
         "choice",
         choices=MINIMIZE,
     ),
     "formats": Flag(
-        "Which files, between commas, within --max_drop: tflite, onnx.",
+        "Which files, between commas, within --max_drop: tflite, onnx; by default both, or those of --target.",
         list(FORMATS),
         "list",
         "FORMAT,FORMAT",

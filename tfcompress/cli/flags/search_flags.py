@@ -6,7 +6,7 @@ from tfcompress.cli.flags.flag import Flag
 
 TITLE = "Search"
 
-OBJECTIVES = ("drop", "size", "zip", "latency")
+OBJECTIVES = ("drop", "size", "zip", "latency", "arena")
 
 FLAGS = {
     "space": Flag(
@@ -24,7 +24,8 @@ FLAGS = {
         1_000_000,
     ),
     "objectives": Flag(
-        "What is to be small, between commas: drop (of the metric), size, zip (deflated), latency.",
+        "What is to be small, between commas: drop (of the metric), size, zip (deflated), latency, arena (RAM of a "
+        "microcontroller). Of a file that the recipe exports for an Ethos-U: what Vela estimates.",
         ["drop", "size"],
         "list",
         "drop,size",

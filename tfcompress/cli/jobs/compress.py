@@ -230,7 +230,7 @@ JOB = Job(
     flags=(
         *("model", *DATA, "output_dir", "name", "scans", "overwrite", "unsafe", "whole_recipe", "layers", "config"),
         *("sparsity", "epochs", "finetune_epochs", "qat_epochs", "batch_size", "learning_rate", "threads", "dry_run"),
-        *("max_drop", "minimize", "formats", "max_seconds"),
+        *("max_drop", "minimize", "formats", "max_seconds", "target"),
     ),
     defaults={"qat_epochs": 3},
     # NAME may be that of the data, which isn't open yet.

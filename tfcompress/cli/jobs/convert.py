@@ -67,6 +67,8 @@ def convert(values: FlagValues, resume: Resume) -> Result:
                 names=values.names,
                 weights=values.weights if path.suffix.lower() == ".onnx" or values.target else "plain",
                 target=values.target,
+                ram=values.ram,
+                flash=values.flash,
                 external_data=values.external_data if path.suffix.lower() == ".onnx" else None,
                 require_integer=values.require_integer,
                 stateful=values.stateful,
@@ -88,7 +90,7 @@ JOB = Job(
     run=convert,
     flags=(
         *("model", "outputs", *DATA, "overwrite", "unsafe", "target", "precision", "sparse", "inference_io", "opset"),
-        *("prefer", "names"),
+        *("ram", "flash", "prefer", "names"),
         *("weights", "external_data", "require_integer", "stateful", "random", "export_batch_size", "dry_run"),
     ),
     required=("model", "outputs"),
