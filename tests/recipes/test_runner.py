@@ -304,3 +304,16 @@ def test_numbers_are_not_distilled(tmp_path):
     with pytest.raises(ValueError, match=r"steps\[1\]: Expected data with classes.*Take `finetune`"):
         run(recipe({"step": "quantize"}, {"step": "distill"}), small(), numbers, folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_report_has_what_is_estimated_for_the_target_of_a_file(model, data, tmp_path, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    pytest.importorskip("ethosu.vela")
+    steps = [{"step": "quantize"}, {"step": "export", "files": ["npu.tflite"], "target": "ethos-u55-128"}]
+    steps += [{"step": "export", "files": ["phone.tflite"]}, {"step": "report", "latency": False, "layers": False}]
+    report = run(recipe(*steps), model, data, folder=tmp_path / "made").report
+    assert report["npu.tflite"].npu.cycles > 0 and report["phone.tflite"].npu is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ethosu" else 1)
+    with pytest.raises(ImportError, match="ethos-u-vela"):
+        run(recipe(*steps), model, data, folder=tmp_path / "other")
+    assert not (tmp_path / "other").exists() or not list((tmp_path / "other").glob("*.tflite"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -14,6 +14,7 @@ import keras
 from tfcompress import targets
 from tfcompress.clustering import cluster
 from tfcompress.clustering.kept_values import keep_values
+from tfcompress.core.packages import VELA
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.export.coded_file import check_coded
@@ -33,7 +34,7 @@ from tfcompress.quantization.quantize import quantize
 from tfcompress.quantization.quantize_config import QuantizeConfig
 from tfcompress.recipes.order import training_after
 from tfcompress.recipes.recipe import Recipe
-from tfcompress.recipes.steps import Cluster, Equalize, Export, Prune, Quantize, Shrink, Step, Training
+from tfcompress.recipes.steps import Cluster, Equalize, Export, Prune, Quantize, Report, Shrink, Step, Training
 from tfcompress.recipes.trainings import epochs_of
 from tfcompress.runtime.runner import format_of
 from tfcompress.tracing.row_counts import AUTO
@@ -88,6 +89,7 @@ def trial(recipe: Recipe, model: keras.Model, data: Dataset | None) -> keras.Mod
                 model = changed(step, model, how)
                 if isinstance(step, Export):
                     _check_exports(step, model)
+                    _check_report(step, recipe.steps)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"At steps[{place}], {step.called()!r}: {error}") from error
     return model
@@ -108,6 +110,13 @@ def _check_exports(step: Export, model: keras.Model) -> None:
             settled(machine, model, kind, asked, proves=True)
         if kind == "onnx" or machine is not None:  # as the step exports it
             check_coded(model, step.weights, kind, name, machine is not None and "tflm" in machine.runtimes)
+
+
+def _check_report(step: Export, steps: Sequence[Step]) -> None:
+    """Say how Vela is installed, where a report wants its estimates."""
+    accelerated = step.target is not None and targets.get(step.target).accelerator is not None
+    if accelerated and any(isinstance(one, Report) for one in steps):
+        VELA.check()
 
 
 def before_training(recipe: Recipe, place: int, model: keras.Model) -> keras.Model:

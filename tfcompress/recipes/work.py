@@ -185,6 +185,7 @@ class Work:
             candidates[name] = Saved(self.saved[name], path) if name in self.saved else path
         for suffix in (".tflite", ".onnx"):
             candidates.update({name: one for name, one in self.artifacts.items() if name.endswith(suffix)})
+        meant = {name: target_of(self.recipe.steps, name) for name in self.artifacts}
         said_of = {"model": self.first.name, "data": self.data.name, "division": self.data.division(), **self.about}
         self.report = compare(
             candidates,
@@ -194,6 +195,7 @@ class Work:
             latency=step.latency,
             layers=step.layers,
             class_names=self.data.class_names,
+            target={name: target for name, target in meant.items() if target is not None},
             about={**said_of, "recipe": ", then ".join(self._configs()) or self.recipe.name},
             scans=self.scans,
         )
