@@ -28,7 +28,7 @@ def keywords(count: int, random: np.random.Generator) -> data.Arrays:
     """Return (x, y): words of three tones, each of some length and place, in ten bands under noise."""
     tones = np.random.default_rng(7).integers(0, BANDS, (WORDS, 3))
     y = random.integers(0, WORDS, count)
-    x = random.normal(0.0, 0.6, (count, STEPS, BANDS))
+    x = random.normal(0.0, 0.9, (count, STEPS, BANDS))
     for sample, word in enumerate(y):
         start = random.integers(0, 25)
         for tone in tones[word]:
@@ -44,10 +44,11 @@ def rows_of_digits(setting: Setting) -> tuple[data.Arrays, data.Arrays]:
     return train, test
 
 
-def listener(shape: tuple[int, ...], units: int, classes: int) -> keras.Model:
-    """Return an LSTM and a dense layer."""
-    lstm, logits = keras.layers.LSTM(units, name="lstm"), keras.layers.Dense(classes, name="logits")
-    return keras.Sequential([keras.Input(shape, name="x"), lstm, logits])
+def listener(shape: tuple[int, ...], units: int, classes: int, sequences: bool = False) -> keras.Model:
+    """Return an LSTM and a dense layer, which gets its last output, or the mean of all."""
+    lstm = keras.layers.LSTM(units, return_sequences=sequences, name="lstm")
+    mean = [keras.layers.GlobalAveragePooling1D(name="mean")] if sequences else []
+    return keras.Sequential([keras.Input(shape, name="x"), lstm, *mean, keras.layers.Dense(classes, name="logits")])
 
 
 def fit(model: keras.Model, train: data.Arrays, epochs: int, rate: float) -> None:
@@ -117,7 +118,7 @@ def recurrent(setting: Setting) -> None:
     words = (keywords(TRAINED, random), keywords(TESTED, random))
     digits = rows_of_digits(setting)
     tasks = {
-        "keywords, 100 steps": (words, 64, 30),
+        "keywords, 100 steps": (words, 64, 6),
         "rows of MNIST, 28 steps": (((digits[0][0][:20000], digits[0][1][:20000]), digits[1]), 64, 4),
     }
     rows = []
@@ -139,7 +140,7 @@ def _files(
     kept = folder / "float.keras"
     if not kept.exists():
         keras.utils.set_random_seed(0)
-        model = listener(train[0].shape[1:], units, int(train[1].max()) + 1)
+        model = listener(train[0].shape[1:], units, int(train[1].max()) + 1, sequences=train[0].shape[1] == STEPS)
         fit(model, train, epochs, 3e-3)
         model.save(kept)
     model = keras.models.load_model(kept)
@@ -174,10 +175,7 @@ def recurrent_time(setting: Setting) -> None:
     rows = []
     for units, width, sequences in SIZES:
         keras.utils.set_random_seed(0)
-        lstm = keras.layers.LSTM(units, return_sequences=sequences, name="lstm")
-        model = keras.Sequential(
-            [keras.Input((STEPS, width), name="x"), lstm, keras.layers.Dense(WORDS, name="logits")]
-        )
+        model = listener((STEPS, width), units, WORDS, sequences)
         samples = np.random.default_rng(0).normal(size=(32, STEPS, width)).astype("float32")
         with tempfile.TemporaryDirectory() as made:
             folder = pathlib.Path(made)

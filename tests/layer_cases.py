@@ -157,7 +157,7 @@ CASES: dict[str, Case | str] = {
     "ConvLSTM1D": alone(lambda: L.ConvLSTM1D(2, 3), ((3, 8, 2),)),
     "ConvLSTM2D": alone(lambda: L.ConvLSTM2D(2, 3), FRAMES),
     "ConvLSTM3D": alone(lambda: L.ConvLSTM3D(2, 2), ((2, 4, 4, 4, 2),)),
-    "Bidirectional": alone(lambda: L.Bidirectional(L.LSTM(3, return_sequences=True)), SEQUENCE),
+    "Bidirectional": alone(lambda: L.Bidirectional(L.LSTM(3, return_sequences=True)), SEQUENCE, steps=2),
     "TimeDistributed": alone(lambda: L.TimeDistributed(L.Conv2D(2, 3)), FRAMES),
     "TimeDistributed Dense": alone(lambda: L.TimeDistributed(L.Dense(4)), SEQUENCE),
     "TimeDistributed LSTM": alone(lambda: L.TimeDistributed(L.LSTM(3)), ((2, 4, 6),)),

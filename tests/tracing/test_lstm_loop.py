@@ -26,6 +26,16 @@ def test_it_computes_what_keras_computes(batch, monkeypatch):
         np.testing.assert_allclose(made[name], wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_few_steps_are_no_loop(steps):
+    model = keras.Sequential([keras.Input((steps, 3), name="x"), L.LSTM(64)])
+    traced = trace(model, 1, "tflite")
+    assert not {"While", "StatelessWhile", FUSED} & set(types(traced))
+    x = np.random.default_rng(0).normal(size=(1, steps, 3)).astype("float32")
+    (made,) = traced.concrete(x).values()
+    np.testing.assert_allclose(made, model(x), atol=1e-6)
+
+
 @pytest.mark.parametrize("steps", [4, 5])
 def test_its_products_are_integers_where_ranges_are_found_at_run_time(steps, tmp_path):
     keras.utils.set_random_seed(0)

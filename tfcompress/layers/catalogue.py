@@ -112,7 +112,7 @@ CATALOGUE: dict[str, LayerTraits] = {
         output_range=(-1, 1),
         integer_in_onnx=False,
     ),
-    "bidirectional": LayerTraits(multiplications="recurrent"),
+    "bidirectional": LayerTraits(multiplications="recurrent", decomposition="both_ways"),
     **_each("simplernncell lstmcell grucell convlstmcell convlstm1d convlstm2d convlstm3d", kernels=_RECURRENT),
     # Affine maps: after a kernel they are folded into it, with a negative scale too -------------------
     "batchnormalization": LayerTraits(
@@ -221,6 +221,7 @@ CATALOGUE: dict[str, LayerTraits] = {
     # What moves values --------------------------------------------------------------------------------
     "flatten": LayerTraits(channels="flatten", quantization="transparent"),
     "reshape": LayerTraits(channels="reshape", quantization="transparent"),
+    "flip": LayerTraits(quantization="transparent"),
     "expanddims": LayerTraits(channels="expand_dims", quantization="transparent"),
     "squeeze": LayerTraits(channels="squeeze", quantization="transparent"),
     "repeatvector": LayerTraits(channels="repeat_vector", quantization="transparent"),

@@ -48,7 +48,9 @@ Multiplications = Literal["unknown", "none", "dense", "einsum_dense", "convoluti
 Quantization = Literal["float", "kernel", "affine", "relu", "integer", "concatenate", "transparent", "table"]
 """What integer runtimes compute: see `tfcompress.quantization.graph.op_policies.Rule`."""
 
-Decomposition = Literal["", "silu", "hard_silu", "average", "scaled_sum", "attention", "gate_factor", "separable"]
+Decomposition = Literal[
+    "", "silu", "hard_silu", "average", "scaled_sum", "attention", "both_ways", "gate_factor", "separable"
+]
 """Into what `tfcompress.quantization.graph.decompose` splits it before it is quantized; "": into nothing."""
 
 Float32 = Literal["", "exponential", "range", "norm", "mask", "loss", "code"]

@@ -233,7 +233,7 @@ def _quantized(
 
     names = flat.output_names
     included: Includes
-    lowered, included = keep_computed(lower(flat, includes), precisions, includes)
+    lowered, included = keep_computed(lower(flat, includes, precisions.static), precisions, includes)
     apart: frozenset[str] = frozenset()
     if precisions.static:
         lowered, included, apart = resolve_imbalance(

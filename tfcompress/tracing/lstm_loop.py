@@ -47,7 +47,8 @@ def last_states(layer: Any, sequences: Any, initial_state: Any) -> tuple[Any, An
             hidden, memory = step(products, hidden, memory)
         return place + 1, hidden, memory
 
-    _, hidden, memory = tf.while_loop(
-        lambda place, *_: place < steps // at_once, turn, (0, *map(tf.convert_to_tensor, initial_state))
-    )
+    before = (0, *map(tf.convert_to_tensor, initial_state))
+    if steps == at_once:
+        return turn(*before)[1:]
+    _, hidden, memory = tf.while_loop(lambda place, *_: place < steps // at_once, turn, before)
     return hidden, memory

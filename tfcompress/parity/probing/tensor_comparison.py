@@ -20,6 +20,7 @@ from tfcompress.parity.probing.file_tensors import FileTensor, Observer
 from tfcompress.parity.probing.model_tensors import Probe, probes
 from tfcompress.parity.probing.tensor_matching import Candidates, match
 from tfcompress.parity.probing.values import Values
+from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
 from tfcompress.quantization.graph.decompose import lower
 from tfcompress.quantization.quantize import is_quantized
 from tfcompress.tracing.float32_view import float32_view
@@ -223,7 +224,8 @@ class FloatComparison:
 
     def __init__(self, model: keras.Model, found: Sequence[Probe], reference: keras.Model):
         plain = opened(strip(reference) if wrapped_layers(reference) else reference, check=False)
-        plain = lower(plain) if is_quantized(model) else plain
+        static = any(not quantizer.spec.dynamic for quantizer in activation_quantizers(model))
+        plain = lower(plain, static=static) if is_quantized(model) else plain
         by_name = {call.operation.name: call.outputs[0] for call in calls(plain) if len(call.outputs) == 1}
         by_name.update({x.name: x for x in plain.inputs})
         self._values: dict[int, Values] = {}

@@ -21,32 +21,37 @@ from tfcompress.graph.naming import free
 from tfcompress.graph.rewrite import Call, rewritten
 from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.names import name_of, name_of_function
+from tfcompress.quantization.graph.both_ways import can_split, merged, parts_of
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL
 
 Tensor = Any
 
 
-def lower(graph: keras.Model | FlatGraph, includes: Callable[[Any], bool] = lambda layer: True) -> FlatGraph:
+def lower(
+    graph: keras.Model | FlatGraph, includes: Callable[[Any], bool] = lambda layer: True, static: bool = False
+) -> FlatGraph:
     """Split what a quantizer has to look into; the graph computes the same.
 
-    Fused activations become layers of their own; swish and hard swish a gate and a product; separable
-    convolutions a depthwise and a pointwise one; attention two matrix products and a softmax; averages of several
-    tensors a sum and a factor. Where an affine map makes whole numbers real, as Rescaling does with pixels, a cast
-    before it does that. The transforms on their weights go with them.
+    Fused activations become layers of their own; swish and hard swish a gate and a product; separable convolutions
+    a depthwise and a pointwise one; attention two matrix products and a softmax; Bidirectional two LSTMs; averages
+    of several tensors a sum and a factor. Where an affine map makes whole numbers real, as Rescaling does with
+    pixels, a cast before it does that. The transforms on their weights go with them.
 
     Args:
         graph: A flat functional model or graph; its layers are changed and used in the result.
         includes: Which layers are split; the others are left whole.
+        static: Whether activations get ranges, without which Bidirectional layers are left whole.
 
     Returns:
         A graph; an output that a new layer makes has that layer's name.
     """
-    return _Lowering(FlatGraph.of(graph), includes).run()
+    return _Lowering(FlatGraph.of(graph), includes, static).run()
 
 
 class _Lowering:
-    def __init__(self, model: FlatGraph, includes: Callable[[Any], bool]):
+    def __init__(self, model: FlatGraph, includes: Callable[[Any], bool], static: bool):
         self.model = model
+        self.static = static
         self.includes = includes
         self.graph = index_of(model)
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
@@ -64,7 +69,7 @@ class _Lowering:
             return True
         if not self.includes(operation):
             return False
-        if decomposition in _SPLITS and not isinstance(operation, PassThrough):
+        if decomposition in _SPLITS and self.is_split(operation):
             return True
         splits = decomposition == "separable"
         return splits or (self.has_kernel(operation) and self.take_activation(operation) is not None)
@@ -73,7 +78,7 @@ class _Lowering:
         operation = call.operation
         arguments = self.made_real(call, arguments)
         split = _SPLITS.get(traits_of(operation).decomposition)
-        if split is not None and not isinstance(operation, PassThrough) and self.includes(operation):
+        if split is not None and self.is_split(operation) and self.includes(operation):
             made = split(self, call, arguments, keywords)
             if made is not None:
                 return made
@@ -87,6 +92,13 @@ class _Lowering:
         else:
             outputs = operation(*arguments, **keywords)
         return self.activate(outputs, activation, operation.name)
+
+    def is_split(self, operation: Any) -> bool:
+        """Return whether an operation that has parts is looked into: a wrapper only if its transforms go with them."""
+        both_ways = traits_of(operation).decomposition == "both_ways"
+        if both_ways and not self.static:
+            return False
+        return not isinstance(operation, PassThrough) or (both_ways and isinstance(operation, CompressedLayer))
 
     def made_real(self, call: Call, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the arguments of an affine map with a cast behind whole numbers, to the dtype that it gives."""
@@ -269,6 +281,16 @@ def _product(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> 
     return layers.Activation("hard_sigmoid", name=lowering.name(f"{call.operation.name}_gate"), dtype=x.dtype)(x)
 
 
+def _both_ways(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> Any:
+    operation, layer = call.operation, innermost(call.operation)
+    if not can_split(layer, call):
+        return None
+    if id(operation) not in lowering.parts:
+        forward, backward = parts_of(layer, lowering.name)
+        lowering.parts[id(operation)] = tuple(_carry(operation, x.weights, x) for x in (forward, backward))
+    return merged(layer, lowering.parts[id(operation)], arguments[0], lowering.name)
+
+
 def _is(value: Any, number: float) -> bool:
     return bool(abs(value.reshape(-1) - number).max() < 1e-6)
 
@@ -279,6 +301,7 @@ _SPLITS: dict[str, Callable[..., Any]] = {
     "average": _average,
     "scaled_sum": _scaled_sum,
     "attention": _attention,
+    "both_ways": _both_ways,
     "gate_factor": _product,
 }
 """By the decomposition that the catalogue names; separable convolutions are split with their weights."""
