@@ -1,8 +1,9 @@
 # Everything runs in .venv (what is tried against Keras' nightly: in .venv-nightly), which is made on first use; nothing else on the machine is touched.
 PYTHON ?= python3
 BIN := .venv/bin
-# One more than the cores of a small machine: a worker waits while a test runs a process of its own.
-WORKERS ?= 3
+# One for each core, eight at most: to start one and to let it find the tests takes eleven seconds of a processor, and each
+# makes anew what tests share.
+WORKERS ?= $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Where Python is told to write no bytecode, each of the processes that tests run would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE

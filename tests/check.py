@@ -21,8 +21,12 @@ ALMOST = {"rtol": 0, "atol": 1e-5}
 
 def on_jax(cases: Any, central: Any, rare: Any = ()) -> list[Any]:
     """Return cases for `parametrize`: those that are central run on JAX in `make test`, too, rare ones not at all."""
-    made = [pytest.param(case, marks=pytest.mark.on_jax) if case in central else case for case in cases]
-    return [pytest.param(case, marks=pytest.mark.rare) if case in rare else case for case in made]
+    return but_rare([pytest.param(case, marks=pytest.mark.on_jax) if case in central else case for case in cases], rare)
+
+
+def but_rare(cases: Any, rare: Any) -> list[Any]:
+    """Return cases for `parametrize`, of which some are rare: another case goes through the same code."""
+    return [pytest.param(case, marks=pytest.mark.rare) if case in rare else case for case in cases]
 
 
 def in_turn(cases: Any, others: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from keras.src.applications.densenet import DenseNet
 from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
 
 from benchmarks.coverage import condition, images, onnx_kernels, tflite_kernels
+from tests.check import but_rare
 from tfcompress.export import export
 from tfcompress.export.plan.deployment import deploy
 from tfcompress.quantization import quantize
@@ -36,7 +37,8 @@ MODELS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.rare) if n == "densenet" else n for n in MODELS])
+# Squeeze and excitation, and hard swish, are integers in files of tests/export/onnx/test_onnx_int8.py, too.
+@pytest.mark.parametrize("name", but_rare(MODELS, ("densenet", "mobilenet_v3")))
 def test_all_integer_and_as_keras(name, tmp_path):
     model = MODELS[name]()
     data, test = images(16, SIZE, 2), images(16, SIZE, 3)

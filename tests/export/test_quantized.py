@@ -49,22 +49,21 @@ def test_the_file_is_the_model(name, kind, tmp_path):
         assert parity.max_steps < 6, label
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize(
-    ("recipe", "largest"),
-    [
-        ("int8_per_tensor", 2 / 256),
-        ("int8_weights", 1e-5),
-        ("dynamic_int8", 0.02),
-        ("int16x8", 2e-4),
-        ("float16", 2e-3),
-    ],
-)
-def test_recipes(recipe, largest, kind, tmp_path):
+LARGEST = {
+    "int8_per_tensor": 2 / 256,
+    "int8_weights": 1e-5,
+    "dynamic_int8": 0.02,
+    "int16x8": 2e-4,
+    "float16": 2e-3,
+}
+
+
+@pytest.mark.parametrize(("recipe", "kind"), in_turn(LARGEST, FORMATS))
+def test_recipes(recipe, kind, tmp_path):
     quantized = of_the_zoo("residual", recipe)
     x = data_of(quantized)
     artifact = tfc.export(quantized, tmp_path / f"m.{kind}")
-    assert np.abs(artifact.predict(x) - outputs_of(quantized, x)["output"]).max() <= largest
+    assert np.abs(artifact.predict(x) - outputs_of(quantized, x)["output"]).max() <= LARGEST[recipe]
 
 
 def test_pixels_are_rescaled_in_integers_without_a_loss(tmp_path):

@@ -7,6 +7,7 @@ from keras import layers as L
 from keras import ops
 
 import tfcompress as tfc
+from tests.check import but_rare
 from tfcompress.graph import rebuild
 from tfcompress.graph.inputs.symbolic import called_dtypes, recorded_shapes
 
@@ -142,12 +143,21 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_verb_takes_it(name, tmp_path):
+def test_it_is_opened_as_it_was_called(name):
     make, data, dtypes = MODELS[name]
     model, x = make(), data()
     expected = np.asarray(model(x))
     assert called_dtypes(model) == dtypes
-    assert [opened.dtype for opened in rebuild(model).inputs] == dtypes
+    opened = rebuild(model)
+    assert [each.dtype for each in opened.inputs] == dtypes
+    np.testing.assert_allclose(opened(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", but_rare(MODELS, ("build and call", "build with a shape", "take")))
+def test_every_verb_takes_it(name, tmp_path):
+    make, data, dtypes = MODELS[name]
+    model, x = make(), data()
+    expected = np.asarray(model(x))
     tfc.prune(model, 0.5)
     quantized = tfc.quantize(model, "int8", x)
     assert [opened.dtype for opened in quantized.inputs] == dtypes

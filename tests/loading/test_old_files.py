@@ -12,6 +12,7 @@ import pytest
 from keras import layers as L
 
 import tfcompress as tfc
+from tests.check import but_rare
 from tests.loading.test_loader import save
 from tfcompress.loading.tfmot import is_wrapped
 from tfcompress.quantization.graph.activation_quantizer import activation_quantizers
@@ -106,7 +107,7 @@ def pruned(tk, tfmot):
     return pruned
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", but_rare(NAMES, ("model.keras",)))
 def test_pruned_by_tfmot(name, pruned, tmp_path):
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     file = save(pruned, tmp_path, name)

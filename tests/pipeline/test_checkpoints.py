@@ -77,7 +77,8 @@ def streamed(folder):
 @pytest.mark.parametrize(
     ("devices", "precision", "made", "often"),
     [
-        (ONE, "float32", lambda folder: data(), True),
+        # Of arrays, tests/recipes/test_runner.py stops trainings within an epoch, too.
+        pytest.param(ONE, "float32", lambda folder: data(), True, marks=pytest.mark.rare),
         (Devices("alike"), "mixed_bfloat16", lambda folder: data(), False),
         (ONE, "float32", streamed, True),
         # What several devices are fed of a stream is tried in tests/data/sources/test_folders.py.
@@ -130,6 +131,8 @@ def test_a_backup_of_another_job_or_a_spoilt_one_is_not_used(tmp_path):
     assert Resume(target, {"seed": 0}).backup("training").epochs == 0
 
 
+# It is a recipe, which tests/recipes/test_runner.py stops, and tests/cli/test_resume_flags.py the command.
+@pytest.mark.rare
 @pytest.mark.parametrize("epochs", [4])
 def test_the_main_job_goes_on(epochs, tmp_path, monkeypatch):
     """Stopped when the first two trainings are done."""

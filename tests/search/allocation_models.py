@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers as L
 
+from tests.once import once
+
 CLASSES = 5
 
 
@@ -33,6 +35,7 @@ def clusters(count=512):
     return (centres[y] + generator.normal(size=(count, 12))).astype("float32"), y
 
 
+@once
 def trained_model():
     """Return a trained model of logits of `clusters`, compiled."""
     layers = [L.Dense(32, "relu", name="a"), L.Dense(24, "relu", name="b"), L.Dense(CLASSES, name="c")]

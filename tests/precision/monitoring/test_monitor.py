@@ -94,7 +94,8 @@ if not ON_TENSORFLOW:  # it compiles by default, and runs eagerly at a snail's p
         # What the plain model is made of, the others are.
         pytest.param("plain", "graph", marks=pytest.mark.rare),
         pytest.param("pruned", "graph", marks=pytest.mark.on_jax),
-        *((name, "graph") for name in MODELS if name not in ("plain", "pruned")),
+        *((name, "graph") for name in ("quantized",) if name in MODELS),
+        *(pytest.param(name, "graph", marks=pytest.mark.rare) for name in ("distilled",) if name in MODELS),
         # Eagerly, and several at once, other tests look at which steps are skipped.
         *(pytest.param("pruned", mode, marks=pytest.mark.rare) for mode in ("several steps", "eager") if mode in MODES),
         # With XLA other tests of the monitor train.

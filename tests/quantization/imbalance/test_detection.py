@@ -160,7 +160,7 @@ def raw(values):
     ("behind", "done"),
     [
         (batch_norm, "'norm' goes onto its branches"),
-        (normalization, "'norm' goes onto its branches"),
+        pytest.param(normalization, "'norm' goes onto its branches", marks=pytest.mark.rare),
         (operations, "goes onto its branches"),
         (raw, "'joined' with 'hidden' stays float"),
     ],

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from tests.check import in_turn
 from tests.quantization.distributions import NAMES, calibrated, error, samples
 from tfcompress.quantization.quantize_config import ActivationSpec
 from tfcompress.quantization.ranges import observers
@@ -93,8 +94,7 @@ def test_the_largest_value_counts_where_it_is_the_edge_of_a_bin():
         assert estimator.range() == pytest.approx((min(x.min(), 0), x.max()))
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "bits"), in_turn(NAMES, [2, 4, 8]))
 def test_least_squares_comes_close_to_brute_force(name, bits):
     x = samples(name, 4000)
     low, high = calibrated(ActivationSpec(range="mse", bits=bits), *np.split(x, 4)).range()
