@@ -25,6 +25,7 @@ from tfcompress.cli.jobs import job_called
 from tfcompress.cli.main import code_of
 from tfcompress.graph import rebuild
 from tfcompress.pipeline import default_model, digits, fit
+from tfcompress.recipes import compress_job
 from tfcompress.search import ladder
 
 README = (ROOT / "README.md").read_text()
@@ -191,6 +192,17 @@ def run(page: str, done: list[dict]) -> dict:
     return names
 
 
+def files_of(together: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """Return what the main job makes: what it tells of itself, a file of the other format, and what the pages read.
+
+    `tests/cli/test_scripts.py` makes all its files.
+    """
+    least = ("dense.tflite", "pruned.tflite", "pruned_int8.tflite", "pruned_int8.onnx")
+    shown = "".join(block[2] for page in together for block in BLOCK.finditer(PAGES[page]))
+    files = compress_job.FILES.items()
+    return {name: made for name, made in files if name in least or name in shown}
+
+
 def check_readme(names):
     assert pathlib.Path("my.tflite").exists()
     assert abs(tfc.sparsity(names["quantized"]) - 0.8) < 1e-3
@@ -272,6 +284,7 @@ def test_what_it_shows_runs(together, workshop, tmp_path, monkeypatch, capsys):
     shutil.copytree(workshop, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(ladder, "RUNGS", 3)  # of a search, in place of 30
+    monkeypatch.setattr(compress_job, "FILES", files_of(together))
     level = logging.getLogger("tensorflow").level
     done = []
     for page in together:
