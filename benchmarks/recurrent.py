@@ -19,7 +19,7 @@ from benchmarks.harness import Setting, collected, each_step, milliseconds, per_
 STEPS, BANDS, WORDS = 100, 10, 8
 TRAINED, TESTED, IN_TFLM = 4096, 2000, 2000
 STOCK, STOCK_DYNAMIC = "TensorFlow's converter", "TensorFlow's converter, dynamic range"
-FORMS = (STOCK, STOCK_DYNAMIC, "float, fused", "float, loop", "dynamic_int8, loop", "int8, fused")
+FORMS = (STOCK, STOCK_DYNAMIC, "float, fused", "float, loop", "dynamic_int8", "int8")
 SIZES = ((16, 10, False), (32, 10, False), (64, 10, False), (128, 32, False), (256, 64, False), (64, 10, True))
 """Units, inputs, and whether the outputs of all steps are wanted."""
 
@@ -186,12 +186,12 @@ def recurrent_time(setting: Setting) -> None:
                 tfc.export(model, files["float, fused"])
             with mock.patch.object(lstm_loop, "UNITS", units):
                 tfc.export(model, files["float, loop"])
-                tfc.export(tfc.quantize(model, "dynamic_int8"), files["dynamic_int8, loop"])
-            tfc.export(tfc.quantize(model, "int8", samples), files["int8, fused"], verify=samples[:4])
+                tfc.export(tfc.quantize(model, "dynamic_int8"), files["dynamic_int8"])
+            tfc.export(tfc.quantize(model, "int8", samples), files["int8"], verify=samples[:4])
             taken = per_round(each_step({name: _invoking(path) for name, path in files.items()}, setting.rounds))
             base, size = float(np.median(taken[STOCK])), files[STOCK].stat().st_size
             for name, path in files.items():
-                if sequences and "loop" in name:
+                if sequences and name == "float, loop":
                     continue  # those of all steps are fused
                 times = taken[name]
                 rows.append(
