@@ -12,8 +12,8 @@ from tfcompress import PolynomialSparsity, evaluate, export, prune, quantize
 from tfcompress.data.sources.source import Request
 from tfcompress.data.sources.table import open_dataset
 from tfcompress.pipeline import Data, check_fits, default_model, digits, fit, read_npz
+from tfcompress.pipeline.losses import loss_for
 from tfcompress.pipeline.pruning_configs import rising_schedule
-from tfcompress.pipeline.training import loss_for
 from tfcompress.recipes.compress_job import recipe_of
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from tfcompress.data.dataset import Data
 from tfcompress.recipes.record import digest_of_data
-from tfcompress.search.validation import by_inputs, parts_of
+from tfcompress.search.named_data import by_names
+from tfcompress.search.validation import parts_of
 
 
 def numbered(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +129,7 @@ def test_several_inputs_have_their_names(given):
         return (x, wide) if given == "tuple" else {"right": wide, "left": x}
 
     model = two_inputs()
-    data, validation = (by_inputs(model, one) for one in ((both(x), np.eye(3)[y]), (both(held), np.eye(3)[held_y])))
+    data, validation = (by_names(model, one) for one in ((both(x), np.eye(3)[y]), (both(held), np.eye(3)[held_y])))
     parts = parts_of(data, validation, seed=0)
     assert parts.data.classes == 3
     assert list(parts.data.train.x) == list(parts.proof[0]) == ["left", "right"]
@@ -138,9 +139,9 @@ def test_several_inputs_have_their_names(given):
     batch, targets = parts.data.train.shuffled(4)[0]
     np.testing.assert_array_equal(targets, batch["left"][:, 0] % 3)
     with pytest.raises(ValueError, match=r"inputs \['left', 'right'\].*Received: an array"):
-        by_inputs(model, (x, y))
+        by_names(model, (x, y))
     with pytest.raises(ValueError, match="Did you mean 'right'"):
-        by_inputs(model, ({"left": x, "rihgt": x}, y))
+        by_names(model, ({"left": x, "rihgt": x}, y))
 
 
 def test_other_validation_data_has_another_digest():

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfcompress.core.names import nearest_names
 from tfcompress.data.array_checks import array_of, numbers_of, one_hot_classes
+from tfcompress.data.named_inputs import TensorInfo
 from tfcompress.data.splits import ArraySplit, Split
+
+Names = tuple[str, ...]
+
+PARTS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What one output is to say.
+
+    Attributes:
+        info: Shape and dtype of a batch.
+        classes: Number of classes; `None`: numbers that are no classes.
+        class_names: Of the classes, in their order; `None`: they are numbers.
+    """
+
+    info: TensorInfo
+    classes: int | None = None
+    class_names: Names | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +42,10 @@ class Dataset:
         train: To train with.
         test: What training never sees.
         validation: What is looked at after each epoch; `None`: nothing.
-        classes: Number of classes; `None` where the targets aren't whole numbers.
-        class_names: Of the classes, in their order; `None`: they are numbers.
-        smallest: The smallest class that occurs, as far as that was looked for.
+        classes: Number of classes; `None` where the targets aren't whole numbers. Where there are targets of several
+            outputs, a dict by the names of these.
+        class_names: Of the classes, in their order; `None`: they are numbers. Of several outputs likewise a dict.
+        smallest: The smallest class of one output that occurs, as far as that was looked for.
         drawn: How it was drawn which samples are for tests; `None`: the data says so.
 
     Example:
@@ -36,8 +59,8 @@ class Dataset:
     train: Split
     test: Split
     validation: Split | None = None
-    classes: int | None = None
-    class_names: tuple[str, ...] | None = None
+    classes: int | Mapping[str, int | None] | None = None
+    class_names: Names | Mapping[str, Names | None] | None = None
     smallest: int = 0
     drawn: str | None = None
 
@@ -49,15 +72,52 @@ class Dataset:
             f"{self.drawn or 'as the data is divided'}"
         )
 
+    @property
+    def is_classes(self) -> bool:
+        """Whether all targets are classes."""
+        return None not in (self.classes.values() if isinstance(self.classes, Mapping) else (self.classes,))
+
+    def targets(self, outputs: Sequence[str]) -> list[Target]:
+        """Return what each output of a model is to say.
+
+        Args:
+            outputs: The names of all, in the model's order; what one alone is called doesn't count.
+
+        Raises:
+            ValueError: If the data has targets for others.
+
+        Example:
+
+        >>> y = {"a": np.array([0, 1, 2]), "b": np.array([0.5, 1.0, 2.0])}
+        >>> data = Data("two", np.zeros((3, 2)), y, np.zeros((3, 2)), y)
+        >>> [target.classes for target in data.targets(["b", "a"])]
+        [None, 3]
+        """
+        infos = self.train.y if isinstance(self.train.y, Mapping) else {"": self.train.y}
+        names = list(outputs) if isinstance(self.train.y, Mapping) else [""]
+        if set(names) != set(infos) or len(names) != len(outputs):
+            received = f"those of {list(infos)}" if isinstance(self.train.y, Mapping) else "one"
+            hint = nearest_names(infos, names) if isinstance(self.train.y, Mapping) else ""
+            raise ValueError(
+                f"Expected targets for the outputs {list(outputs)}, by name where there are several. Received: "
+                f"{received}.{hint}"
+            )
+        classes, class_names = (_named(given) for given in (self.classes, self.class_names))
+        return [Target(infos[name], classes.get(name), class_names.get(name)) for name in names]
+
+
+def _named(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {"": given}
+
 
 class Data(Dataset):
     """Arrays to train with and others to evaluate on.
 
     Args:
         name: What the data is called.
-        x_train: Inputs, samples first.
+        x_train: Inputs, samples first; several by name.
         y_train: Targets: whole numbers are classes, others are regressed; one-hot rows, one column of whole numbers,
-            True and False, and text become classes.
+            True and False, and text become classes. Of several outputs a dict by their names.
         x_test: Inputs that training never sees.
         y_test: Their targets.
         class_names: Of the classes, in their order; `None`: they are numbers, or named by targets that are text.
@@ -81,50 +141,97 @@ class Data(Dataset):
         x_test: Any,
         y_test: Any,
         *,
-        class_names: tuple[str, ...] | None = None,
+        class_names: Names | Mapping[str, Names | None] | None = None,
         drawn: str | None = None,
     ):
         given = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-        arrays = {}
-        for key, value in given.items():
-            arrays[key] = array_of(value, key, strings=key.startswith("y"))
-            if not arrays[key].ndim:
-                raise ValueError(f"Expected {key} with one row per sample. Received: a single value.")
-        y_train, y_test, found = _as_classes(arrays["y_train"], arrays["y_test"])
-        x_train, x_test = arrays["x_train"], arrays["x_test"]
-        for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
-            if len(x) != len(y) or not len(x):
+        arrays = {key: _arrays(value, key) for key, value in given.items()}
+        for kind in "xy":
+            names = [list(arrays[f"{kind}_{part}"]) for part in PARTS]
+            if set(names[0]) != set(names[1]):
                 raise ValueError(
-                    f"Expected as many targets as inputs, at least one. Received: x_{part} of shape {x.shape} and "
-                    f"y_{part} of shape {y.shape}."
+                    f"Expected the same names in {kind}_train and {kind}_test. Received: {names[0]} and {names[1]}."
                 )
-            numbers_of(x, f"x_{part}")
-            numbers_of(y, f"y_{part}")
-        if y_train.shape[1:] != y_test.shape[1:]:
-            raise ValueError(
-                f"Expected targets of one form. Received: y_train of shape {y_train.shape}, y_test of shape "
-                f"{y_test.shape}."
-            )
-        classes, smallest = None, 0
-        if np.issubdtype(y_train.dtype, np.integer) and y_train.ndim == 1:
-            classes = int(max(y_train.max(), y_test.max())) + 1
-            smallest = int(min(y_train.min(), y_test.min()))
-            if smallest < 0:
-                raise ValueError("Expected classes from 0 on. Received: negative ones; number them 0, 1, 2, ...")
-        if x_train.shape[1:] != x_test.shape[1:]:
-            raise ValueError(
-                "Expected samples of one shape. "
-                f"Received: {x_train.shape[1:]} in x_train, {x_test.shape[1:]} in x_test."
-            )
-        splits = ArraySplit(x_train, y_train), ArraySplit(x_test, y_test)
-        how: dict[str, Any] = {"class_names": found or class_names, "smallest": smallest, "drawn": drawn}
-        super().__init__(name, *splits, classes=classes, **how)
-        self.__dict__.update(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)  # the class is frozen
+        texts: dict[str, Names | None] = {}
+        for key, train in arrays["y_train"].items():
+            made = _as_classes(train, arrays["y_test"][key])
+            arrays["y_train"][key], arrays["y_test"][key], texts[key] = made
+        for part in PARTS:
+            _check_rows(arrays[f"x_{part}"], arrays[f"y_{part}"], part)
+        classes, smallest = {}, 0
+        for key, train in arrays["y_train"].items():
+            classes[key], smallest = _classes(train, arrays["y_test"][key], key)
+        for key, train in arrays["x_train"].items():
+            if train.shape[1:] != arrays["x_test"][key].shape[1:]:
+                raise ValueError(
+                    "Expected samples of one shape. Received: "
+                    f"{train.shape[1:]} in {_called('x_train', key)}, {arrays['x_test'][key].shape[1:]} in x_test."
+                )
+        found = {key: of_each(value) for key, value in arrays.items()}
+        train_split, test_split = (ArraySplit(found[f"x_{part}"], found[f"y_{part}"]) for part in PARTS)
+        named = _named(class_names)
+        how: dict[str, Any] = {
+            "classes": of_each(classes),
+            "class_names": of_each({key: value or named.get(key) for key, value in texts.items()}),
+            "smallest": smallest if "" in classes else 0,
+        }
+        super().__init__(name, train_split, test_split, drawn=drawn, **how)
+        self.__dict__.update(found)  # the class is frozen
 
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+    x_train: Any
+    y_train: Any
+    x_test: Any
+    y_test: Any
+
+
+def _arrays(value: Any, what: str) -> dict[str, np.ndarray]:
+    """Return arrays by name, one alone as ""."""
+    found = {}
+    for name, part in _named(value).items():
+        found[name] = array_of(part, _called(what, name), strings=what.startswith("y"))
+        if not found[name].ndim:
+            raise ValueError(f"Expected {_called(what, name)} with one row per sample. Received: a single value.")
+    return found
+
+
+def of_each(named: Mapping[str, Any]) -> Any:
+    """Return what is given for each output or input by name, of one alone, called "", without."""
+    return named.get("", named)
+
+
+def _called(what: str, name: str) -> str:
+    return f"{what}[{name!r}]" if name else what
+
+
+def _check_rows(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray], part: str) -> None:
+    """Raise ValueError unless there are as many targets as inputs, and all are finite numbers."""
+    inputs = {_called(f"x_{part}", name): array for name, array in x.items()}
+    targets = {_called(f"y_{part}", name): array for name, array in y.items()}
+    first, samples = next(iter(inputs.items()))
+    for name, array in [*inputs.items(), *targets.items()]:
+        if len(array) != len(samples) or not len(samples):
+            raise ValueError(
+                f"Expected as many targets as inputs, at least one. Received: {first} of shape {samples.shape} and "
+                f"{name} of shape {array.shape}."
+            )
+    for name, array in [*inputs.items(), *targets.items()]:
+        numbers_of(array, name)
+
+
+def _classes(train: np.ndarray, test: np.ndarray, name: str) -> tuple[int | None, int]:
+    """Return how many classes there are, `None` where targets are none, and the smallest that occurs."""
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(
+            f"Expected targets of one form. Received: {_called('y_train', name)} of shape {train.shape}, "
+            f"{_called('y_test', name)} of shape {test.shape}."
+        )
+    if not np.issubdtype(train.dtype, np.integer) or train.ndim != 1:
+        return None, 0
+    smallest = int(min(train.min(), test.min()))
+    if smallest < 0:
+        of = f" in {_called('y_train', name)}" if name else ""
+        raise ValueError(f"Expected classes from 0 on{of}. Received: negative ones; number them 0, 1, 2, ...")
+    return int(max(train.max(), test.max())) + 1, smallest
 
 
 def _as_classes(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:

@@ -24,7 +24,7 @@ class WholeBatches(keras.utils.PyDataset):
 
     Args:
         x: Inputs, samples first; several by name.
-        y: Targets.
+        y: Targets; of several outputs by name.
         batch_size: Samples in all parts of a batch together.
         part: Which part, from 0.
         parts: How many.
@@ -77,4 +77,4 @@ class WholeBatches(keras.utils.PyDataset):
         size = self.batch_size // self.parts
         begin = (index + self.skipped) * self.batch_size + self.part * size
         chosen = self.order[begin : begin + size]
-        return rows_of(self.x, chosen), self.y[chosen]
+        return rows_of(self.x, chosen), rows_of(self.y, chosen)

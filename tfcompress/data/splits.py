@@ -28,12 +28,12 @@ class Split(abc.ABC):
     Attributes:
         samples: How many there are.
         x: Shape and dtype of a batch of inputs, the first size `None`; of several inputs by name.
-        y: Shape and dtype of a batch of targets.
+        y: Shape and dtype of a batch of targets; of several outputs by name.
     """
 
     samples: int
     x: Infos
-    y: TensorInfo
+    y: Infos
     endless: bool = False
     """Whether what `shuffled` returns goes on with the next epoch, so that `fit` has to be told the steps of one."""
 
@@ -74,7 +74,10 @@ class Split(abc.ABC):
 
     @abc.abstractmethod
     def retargeted(self, change: Callable[[Any], Any]) -> Split:
-        """Return the same samples with what a function makes of their targets: of one, or of an array of them."""
+        """Return the same samples with what a function makes of their targets: of one, or of an array of them.
+
+        Targets of several outputs are given to it by name.
+        """
 
 
 class ArraySplit(Split):
@@ -82,7 +85,7 @@ class ArraySplit(Split):
 
     Args:
         x: Inputs, samples first; several by name.
-        y: Targets.
+        y: Targets; of several outputs by name.
 
     Example:
 
@@ -91,9 +94,9 @@ class ArraySplit(Split):
     (6, (None, 1), 4, 2)
     """
 
-    def __init__(self, x: np.ndarray | Mapping[str, np.ndarray], y: np.ndarray):
+    def __init__(self, x: np.ndarray | Mapping[str, np.ndarray], y: Any):
         self.arrays = x, y
-        self.samples = len(y)
+        self.samples = len(keras.tree.flatten(x)[0])
         self.x, self.y = (keras.tree.map_structure(_info_of, part) for part in (x, y))
 
     def shuffled(
@@ -154,8 +157,7 @@ class Stream(Split):
         self.read, self.failed = read, failed
         self.samples = int(found.cardinality()) if samples is None else samples
         x, y = found.element_spec
-        self.x = {name: _info(spec) for name, spec in x.items()} if isinstance(x, Mapping) else _info(x)
-        self.y = _info(y)
+        self.x, self.y = (keras.tree.map_structure(_info, part) for part in (x, y))
 
     def shuffled(
         self, batch_size: int, *, part: int = 0, parts: int = 1, begun: int = 0, whole: bool = False, skipped: int = 0

@@ -29,7 +29,7 @@ from tfcompress.evaluation.open_predictor import KerasPredictor, Saved, Source, 
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays
 from tfcompress.evaluation.report import Report
-from tfcompress.evaluation.scoring import names_of
+from tfcompress.evaluation.scoring import ClassNames, names_by_output
 from tfcompress.evaluation.size import measure_size
 from tfcompress.evaluation.timing import Timing
 from tfcompress.export.artifact import Artifact
@@ -56,7 +56,7 @@ def compare(
     latency: bool = True,
     task: str | Mapping[str, str] | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames = None,
     from_logits: bool | None = None,
     runs: int | None = None,
     warmup: int = 10,
@@ -144,7 +144,7 @@ def compare(
     runtimes = _by_file(runtime, named_models, "runtime", check_runtime)
     targets = _by_file(target, named_models, "target", get_target)
 
-    options: dict[str, Any] = {"task": task, "class_names": names_of(class_names), "from_logits": from_logits}
+    options: dict[str, Any] = {"task": task, "class_names": names_by_output(class_names), "from_logits": from_logits}
     predictors = {
         name: open_predictor(model, threads, runtimes.get(name), targets.get(name))
         for name, model in named_models.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tfcompress.data.unscaled_pixels import warn_of_pixels
 from tfcompress.evaluation.metrics import Metrics
 from tfcompress.evaluation.open_predictor import KerasPredictor, Source, open_predictor
 from tfcompress.evaluation.predictor import DEFAULT_BATCH_SIZE, Arrays, Predictor, name_arrays, predict
-from tfcompress.evaluation.scoring import TASKS, names_of, score
+from tfcompress.evaluation.scoring import TASKS, ClassNames, names_by_output, score
 from tfcompress.targets import Target
 
 
@@ -33,7 +33,7 @@ def evaluate(
     *,
     task: str | Mapping[str, str] | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames = None,
     from_logits: bool | None = None,
     runtime: str | None = None,
     target: str | os.PathLike[str] | Target | None = None,
@@ -56,7 +56,7 @@ def evaluate(
             several.
         batch_size: samples at once, where the model leaves that free.
         class_names: one name per class; None: their numbers. With several outputs, for those with as many
-            classes.
+            classes; or by output name.
         from_logits: whether classification scores are logits; None: yes if they can't be probabilities.
         runtime: what runs a file: "litert", "onnxruntime", or "tflm" for TFLite Micro; None: that of its format.
         target: what a file is for, as in `tfc.export`: it is run in the runtime that proves such files, and refused if
@@ -79,7 +79,7 @@ def evaluate(
         (0.667, [[1, 0], [1, 1]])
     """
     check_options(task, batch_size, from_logits)
-    class_names = names_of(class_names)
+    class_names = names_by_output(class_names)
     evaluation = Evaluation(open_predictor(model, runtime=runtime, target=target), batch_size)
     for x, targets in batches_of(data, y):
         evaluation.run(*evaluation.check(x, targets))
@@ -169,24 +169,29 @@ class Evaluation:
         self,
         *,
         task: str | Mapping[str, str] | None = None,
-        class_names: Sequence[str] | None = None,
+        class_names: ClassNames = None,
         from_logits: bool | None = None,
     ) -> Metrics:
         """Return the metrics of all batches together; the arguments are those of `evaluate`."""
         outputs, targets = self.found()
-        if isinstance(task, Mapping) and not set(task) <= set(outputs):
-            raise ValueError(
-                f"Expected task to name outputs: {list(outputs)}. Received: {short(list(task))}."
-                f"{nearest_names(task, outputs)}"
-            )
+        for what, given in (("task", task), ("class_names", class_names)):
+            if isinstance(given, Mapping) and not set(given) <= set(outputs):
+                raise ValueError(
+                    f"Expected {what} to name outputs: {list(outputs)}. Received: {short(list(given))}."
+                    f"{nearest_names(given, outputs)}"
+                )
         if len(outputs) == 1:
             name, scores = next(iter(outputs.items()))
             one = task.get(name) if isinstance(task, Mapping) else task
-            return score(targets[name], scores, task=one, class_names=class_names, from_logits=from_logits)
+            names = class_names.get(name) if isinstance(class_names, Mapping) else class_names
+            return score(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
         found = {}
         for name, scores in outputs.items():
             one = task.get(name) if isinstance(task, Mapping) else task
-            names = class_names if class_names and len(class_names) == scores.shape[-1] else None
+            if isinstance(class_names, Mapping):
+                names = class_names.get(name)
+            else:
+                names = class_names if class_names and len(class_names) == scores.shape[-1] else None
             try:
                 found[name] = score(targets[name], scores, task=one, class_names=names, from_logits=from_logits)
             except ValueError as error:

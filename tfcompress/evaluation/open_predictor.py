@@ -16,6 +16,7 @@ from tfcompress.core.limits import MOST_THREADS
 from tfcompress.core.replicas import predict_on_batch
 from tfcompress.evaluation.predictor import Arrays, Predictor
 from tfcompress.export.file_for_target import runtime_for
+from tfcompress.graph.naming import names_of_outputs
 from tfcompress.loading import load
 from tfcompress.runtime.integer_io import io_grids, quantize
 from tfcompress.runtime.opening import check_runtime, open_runner
@@ -47,11 +48,9 @@ class KerasPredictor(Predictor):
             self.input_specs = {
                 i.name: TensorInfo(tuple(i.shape), keras.backend.standardize_dtype(i.dtype)) for i in inputs
             }
-            # A Sequential has one input and one output, and tells them only by these lists.
-            sequential = isinstance(model, keras.Sequential)
-            self._inputs, outputs = (inputs[0], None) if sequential else (model.input, model.output)
-            names = tuple(outputs) if isinstance(outputs, dict) else getattr(model, "output_names", None)
-            self.output_names = tuple(names or (output.name for output in model.outputs))
+            # A Sequential has one input, and tells it only by this list.
+            self._inputs = inputs[0] if isinstance(model, keras.Sequential) else model.input
+            self.output_names = names_of_outputs(model)
 
     def run(self, batch: Arrays) -> Arrays:
         """Run one batch (see `Predictor.run`)."""

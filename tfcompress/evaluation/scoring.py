@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, ValuesView
+from collections.abc import Mapping, Sequence, ValuesView
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,6 +14,8 @@ from tfcompress.evaluation.intervals import of_mean
 from tfcompress.evaluation.metrics import ClassMetrics, Judged, Metrics
 
 Task = Literal["multiclass", "binary", "regression"]
+ClassNames = Sequence[str] | Mapping[str, Any] | None
+
 TASKS = ("multiclass", "binary", "regression")
 MAX_ROC_CLASSES = 12
 MAX_ROC_POINTS = 200
@@ -93,6 +95,13 @@ def _classes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the right classes, those that the scores say, and a score of each class."""
     return (_multiclass if task == "multiclass" else _binary)(y, scores, from_logits)
+
+
+def names_by_output(class_names: Any) -> list[str] | dict[str, list[str] | None] | None:
+    """Return names of classes as a list, or as one for each output; raise TypeError as `names_of`."""
+    if isinstance(class_names, Mapping):
+        return {name: names_of(given) for name, given in class_names.items()}
+    return names_of(class_names)
 
 
 def names_of(class_names: Any) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -64,6 +64,19 @@ def rename_duplicates(outputs: Any) -> None:
         if operation.name in names:
             operation.name = free(operation.name, names)
         names.add(operation.name)
+
+
+def names_of_outputs(model: Any) -> tuple[str, ...]:
+    """Return what the outputs of a model are called, in the order of `model.outputs`: the keys of a dict, else layers.
+
+    >>> x = keras.Input((2,))
+    >>> names_of_outputs(keras.Model(x, {"b": keras.layers.Dense(1)(x), "a": x}))
+    ('a', 'b')
+    """
+    structure = None if isinstance(model, keras.Sequential) else model.output
+    if isinstance(structure, Mapping) and not any(map(tree.is_nested, structure.values())):
+        return tuple(tree.flatten({key: key for key in structure}))
+    return tuple(getattr(model, "output_names", None) or (output.name for output in model.outputs))
 
 
 def keep_output_names(graph: FlatGraph, names: Sequence[str]) -> FlatGraph:

@@ -18,11 +18,12 @@ from tfcompress.evaluation.summary import summary
 from tfcompress.graph import strip
 from tfcompress.graph.selectors import Layers
 from tfcompress.pipeline.checkpoints import Resume
+from tfcompress.pipeline.losses import loss_for
 from tfcompress.pipeline.pruning_configs import rising_schedule
 from tfcompress.pipeline.scan import Scan
 from tfcompress.pipeline.scan_plots import canvas, finish
 from tfcompress.pipeline.stages import Stage, silent
-from tfcompress.pipeline.training import check_fits, fit, loss_for, steps_per_epoch
+from tfcompress.pipeline.training import check_fits, check_one_output, fit, steps_per_epoch
 from tfcompress.pruning import PruneConfig, prune
 from tfcompress.pruning.schedules.base import check_sparsity
 from tfcompress.reports.tables import number, plain, significant
@@ -186,6 +187,7 @@ def sweep(
             f"{list(sparsities)!r}, epochs={epochs}, batch_size={batch_size}."
         )
     data = _both(model, data, test_data)
+    check_one_output(model)
     check_fits(model, data)
     loss = loss_for(model, data)
     steps = epochs * steps_per_epoch(data, batch_size)

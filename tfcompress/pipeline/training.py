@@ -11,13 +11,14 @@ import numpy as np
 from keras import layers
 
 from tfcompress.core.arguments import short
-from tfcompress.data.dataset import Dataset
+from tfcompress.data.dataset import Dataset, Target
 from tfcompress.data.reading import pairs
 from tfcompress.data.unscaled_pixels import HEAD, warn_of_pixels
 from tfcompress.distillation import Distiller
-from tfcompress.graph.output_activation import last_activation
+from tfcompress.graph.naming import names_of_outputs
 from tfcompress.pipeline.checkpoints import Backup
 from tfcompress.pipeline.distribution import ONE, Devices
+from tfcompress.pipeline.losses import compiled_with, targets_like
 
 USUAL_EPOCHS, LEAST_STEPS = 10, 400
 """Of a training that nobody gave a number of epochs."""
@@ -42,6 +43,11 @@ def default_model(data: Dataset) -> keras.Model:
             model has.
     """
     given = data.train.x
+    if isinstance(data.train.y, Mapping) or isinstance(data.classes, Mapping):
+        raise ValueError(
+            "Expected data with one target, to make a small model for it. Received: targets by name. Make a model for "
+            "them, and give that."
+        )
     shape = () if isinstance(given, Mapping) else tuple(size for size in given.shape[1:] if size is not None)
     if isinstance(given, Mapping) or len(shape) + 1 < len(given.shape):
         raise ValueError(
@@ -102,12 +108,16 @@ def _normalization(data: Dataset, by_channel: bool = True) -> keras.layers.Norma
 
 
 def check_fits(model: keras.Model, data: Dataset) -> None:
-    """Raise ValueError unless a model takes and gives what is in `data`: one output, and one input or those by name."""
+    """Raise ValueError unless a model takes and gives what is in `data`: one of each, or inputs and outputs by name."""
     given = data.train.x
-    if len(model.outputs) != 1 or (len(model.inputs) != 1 and not isinstance(given, Mapping)):
+    several = (len(model.inputs) > 1 and not isinstance(given, Mapping)) or (
+        len(model.outputs) > 1 and not isinstance(data.train.y, Mapping)
+    )
+    if several:
         raise ValueError(
             f"Expected a model with one input and one output. Received: {model.name!r} with {len(model.inputs)} and "
-            f"{len(model.outputs)}. Train such a model in Python, with tfcompress.prune and model.fit."
+            f"{len(model.outputs)}. Give tfcompress.compress data in which they have their names, or train such a "
+            "model in Python, with tfcompress.prune and model.fit."
         )
     if isinstance(given, Mapping):
         names = [x.name for x in model.inputs]
@@ -117,59 +127,41 @@ def check_fits(model: keras.Model, data: Dataset) -> None:
             _check_shape(f"input {x.name!r} with samples", tuple(x.shape[1:]), given[x.name].shape[1:])
     else:
         _check_shape("inputs with samples", tuple(model.inputs[0].shape[1:]), given.shape[1:])
-    width = model.outputs[0].shape[-1]
-    if data.classes is None:
-        _check_shape(
-            "targets", tuple(model.outputs[0].shape[1:]), data.train.y.shape[1:] or (1,), ", as the model's output"
-        )
-    named = 2 if width == 1 else width
-    if data.class_names is not None and named not in (None, len(data.class_names)):
+    outputs = names_of_outputs(model)
+    for name, output, target in zip(outputs, model.outputs, data.targets(outputs), strict=True):
+        _check_target(tuple(output.shape[1:]), target, f" of output {name!r}" if len(outputs) > 1 else "")
+
+
+def check_one_output(model: keras.Model) -> None:
+    """Raise ValueError for a model with several outputs, where one metric is followed."""
+    if len(model.outputs) != 1:
         raise ValueError(
-            f"Expected {named} classes, as the model has. Received: {len(data.class_names)}, named "
-            f"{short(list(data.class_names))}. Give the data that the model was trained for."
+            f"Expected a model with one output, whose metric is followed. Received: {model.name!r} with "
+            f"{len(model.outputs)}. Make a model of one of them: keras.Model(model.inputs, model.outputs[0])."
         )
-    if data.classes is not None and width not in (None, 1) and data.classes > width:
-        raise ValueError(f"Expected classes from 0 to {width - 1}, as the model has. Received: {data.classes - 1}.")
+
+
+def _check_target(shape: tuple[int | None, ...], target: Target, of: str) -> None:
+    """Raise ValueError unless targets are such as an output of a shape, without the samples, can have."""
+    width = shape[-1] if shape else None
+    if target.classes is None:
+        _check_shape(f"targets{of}", shape, target.info.shape[1:] or (1,), ", as the model's output")
+    named = 2 if width == 1 else width
+    if target.class_names is not None and named not in (None, len(target.class_names)):
+        raise ValueError(
+            f"Expected {named} classes{of}, as the model has. Received: {len(target.class_names)}, named "
+            f"{short(list(target.class_names))}. Give the data that the model was trained for."
+        )
+    if target.classes is not None and width not in (None, 1) and target.classes > width:
+        raise ValueError(
+            f"Expected classes{of} from 0 to {width - 1}, as the model has. Received: {target.classes - 1}."
+        )
 
 
 def _check_shape(what: str, wanted: tuple[int | None, ...], given: tuple[int | None, ...], why: str = "") -> None:
     """Raise ValueError unless sizes are those of the model, where it says them."""
     if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
         raise ValueError(f"Expected {what} of shape {wanted}{why}. Received: {given}.")
-
-
-def loss_for(model: keras.Model, data: Dataset) -> Any:
-    """Return the loss that a model was compiled with, or else the one that its output and the targets ask for."""
-    logits = last_activation(model.outputs[0]) not in ("softmax", "sigmoid")
-    if getattr(model, "compiled", False) and model.loss is not None:
-        if data.classes is not None and is_categorical(model.loss):  # classes of data are whole numbers
-            return keras.losses.SparseCategoricalCrossentropy(from_logits=getattr(model.loss, "from_logits", logits))
-        return model.loss
-    if data.classes is None:
-        return keras.losses.MeanSquaredError()
-    if model.outputs[0].shape[-1] == 1:
-        return keras.losses.BinaryCrossentropy(from_logits=logits)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-
-
-def metrics_for(model: keras.Model, data: Dataset, loss: Any) -> list[keras.metrics.Metric]:
-    """Return what is said of an epoch beside the loss: the accuracy of classes, of numbers the mean absolute error."""
-    binary = model.outputs[0].shape[-1] == 1
-    if data.classes is None or (binary and "crossentropy" not in _name_of(loss).lower()):
-        return [keras.metrics.MeanAbsoluteError(name="mae")]
-    if binary:
-        threshold = 0.0 if getattr(loss, "from_logits", False) else 0.5
-        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
-    return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-
-
-def is_categorical(loss: Any) -> bool:
-    """Return whether a loss takes one-hot rows."""
-    return _name_of(loss) in ("categorical_crossentropy", "CategoricalCrossentropy")
-
-
-def _name_of(loss: Any) -> str:
-    return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def fit(
@@ -199,20 +191,19 @@ def fit(
     how: dict[str, Any] = {"verbose": 0, "callbacks": list(callbacks)}
 
     def run(there: keras.Model) -> None:
-        metrics = metrics_for(judged, data, loss)
-        there.compile(keras.optimizers.Adam(rate), loss, metrics=metrics)
+        there.compile(keras.optimizers.Adam(rate), **compiled_with(judged, data, loss))
         begun = skipped = 0
         if backup is not None and devices.processes == 1:
             begun = backup.restore(there)
             begun, skipped = divmod(begun * in_epoch + backup.batches, max(in_epoch, 1))
             how["callbacks"].append(backup)
         if data.validation is not None and devices.processes == 1:
-            how["validation_data"] = data.validation.batches()
+            how["validation_data"] = targets_like(judged, data.validation).batches()
         parts = [(begun, begun + 1, skipped), (begun + 1, epochs, 0)] if skipped else [(begun, epochs, 0)]
         state = np.random.get_state()  # both draw their orders by the same numbers
         for first, last, done in parts:
             np.random.set_state(state)
-            batches = devices.batches(data.train, batch_size, first, done)
+            batches = devices.batches(targets_like(judged, data.train), batch_size, first, done)
             if data.train.endless:
                 how["steps_per_epoch"] = in_epoch - done
             if first < last:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 
 from tfcompress.core.arguments import check_model
@@ -18,10 +20,12 @@ def check_data(recipe: Recipe, data: Dataset | None) -> None:
     """Raise ValueError if a step needs data, and there are none, or classes, and the data have none."""
     if data is not None:
         taught = next((place for place, step in enumerate(recipe.steps) if isinstance(step, Distill)), None)
-        if taught is not None and data.classes is None:
+        if taught is not None and not data.is_classes:
+            several = data.classes.items() if isinstance(data.classes, Mapping) else ()
+            which = "".join(f" of {name!r}" for name, count in several if count is None)
             raise ValueError(
                 f"At steps[{taught}]: Expected data with classes, which 'distill' compares. Received: {data.name!r}, "
-                "whose targets are numbers. Take `finetune`."
+                f"whose targets{which} are numbers. Take `finetune`."
             )
         return
     for place, step in enumerate(recipe.steps):

@@ -16,8 +16,8 @@ from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation import Report as Comparison
 from tfcompress.evaluation.page.assemble import Scan
 from tfcompress.export import Artifact
+from tfcompress.pipeline.losses import loss_for
 from tfcompress.pipeline.stages import Stage, silent
-from tfcompress.pipeline.training import loss_for
 from tfcompress.recipes.beginning import opened, path_of
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import ADVICE, Record

@@ -24,7 +24,8 @@ from tfcompress.core.transform import read
 from tfcompress.data.dataset import Dataset
 from tfcompress.export.artifact import Artifact
 from tfcompress.export.writing import old_data
-from tfcompress.pipeline.training import LEAST_STEPS, check_fits, loss_for
+from tfcompress.pipeline.losses import loss_for
+from tfcompress.pipeline.training import LEAST_STEPS, check_fits
 from tfcompress.recipes.recipe import Recipe
 from tfcompress.recipes.record import digest_of_data
 from tfcompress.recipes.runner import run
@@ -35,12 +36,13 @@ from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.ladder import Ladder, choices_of, weighed_as
 from tfcompress.search.metric import Metric, check_metric
+from tfcompress.search.named_data import by_names
 from tfcompress.search.proof import prove, proven
 from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase
 from tfcompress.search.trials import STATE, OutOfTime, Trials
 from tfcompress.search.tries import TriedFile, Try
-from tfcompress.search.validation import Parts, by_inputs, parts_of
+from tfcompress.search.validation import Parts, parts_of
 from tfcompress.targets import Target
 
 MOST_TRIES = 24
@@ -168,7 +170,7 @@ def compress(
             check_target(machine, model, forms)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = Recipe.read(check_path(recipe))
-    parts = parts_of(by_inputs(model, data, anew=True), by_inputs(model, validation), seed)
+    parts = parts_of(by_names(model, data, anew=True), by_names(model, validation), seed)
     if recipe is not None:
         parts = parts.whole()
     check_fits(model, parts.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,12 +14,13 @@ from tfcompress.core.arguments import check_number
 from tfcompress.evaluation.evaluate import Evaluation
 from tfcompress.evaluation.open_predictor import open_predictor
 from tfcompress.evaluation.paired_bounds import CONFIDENCE, LEAST, bounds, drops_of, least_samples, samples_to_show
-from tfcompress.evaluation.predictor import Arrays
-from tfcompress.evaluation.scoring import names_of
+from tfcompress.evaluation.predictor import Arrays, name_arrays
+from tfcompress.evaluation.scoring import ClassNames, names_by_output
+from tfcompress.graph.naming import names_of_outputs
 from tfcompress.search.judgement import Judgement, Verdict
 from tfcompress.search.metric import Metric, check_metric, described, metric_name, values_of
+from tfcompress.search.named_data import pair_of
 from tfcompress.search.sequential import SequentialTest
-from tfcompress.search.validation import pair_of
 
 CHUNK = 256
 """Samples between two looks of a test that may stop."""
@@ -36,7 +37,7 @@ class Judge:
             Of several outputs both are dicts by their names. `None`: as `tfc.evaluate` finds it, the accuracy of
             classes, else the mean squared error; each of several outputs then has to keep the budget, and the one
             nearest to breaking it is told of.
-        class_names: as in `tfc.evaluate`, where classes are text.
+        class_names: as in `tfc.evaluate`, where classes are text; by output name, too.
         batch_size: samples at once.
 
     Samples are looked at in an order of their own, drawn once: data is often sorted, and a test may stop early.
@@ -59,12 +60,12 @@ class Judge:
         data: Any,
         metric: Metric = None,
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: ClassNames = None,
         batch_size: int = 32,
     ):
         check_metric(metric)
         self.metric, self.batch_size = metric, batch_size
-        self.class_names = names_of(class_names)
+        self.class_names = names_by_output(class_names)
         self.x, self.y = pair_of(data)
         self.samples = len(keras.tree.flatten(self.x)[0])
         order = np.random.default_rng(0).permutation(self.samples)
@@ -72,7 +73,7 @@ class Judge:
             keras.tree.map_structure(lambda a: a[order] if len(a) == len(order) else a, part)
             for part in (self.x, self.y)
         )
-        self._text()
+        self._text(names_of_outputs(model))
         outputs, targets = self._run(model, 0, self.samples)
         self._outputs = described(metric, outputs, targets)
         kinds = {(one.metric, one.points) for one in self._outputs.values()}
@@ -229,19 +230,23 @@ class Judge:
             return {"": next(iter(outputs.values()))}, {"": next(iter(targets.values()))}
         return outputs, targets
 
-    def _text(self) -> None:
+    def _text(self, outputs: Sequence[str]) -> None:
         """Number classes that are text, all together: a part of the samples may lack some."""
 
-        def numbered(y: np.ndarray) -> np.ndarray:
+        def numbered(y: np.ndarray, names: list[str] | None) -> np.ndarray:
             if y.dtype.kind not in "UO":
                 return y
-            names = self.class_names or [str(name) for name in np.unique(y)]
+            names = names or [str(name) for name in np.unique(y)]
             unknown = sorted(set(map(str, np.unique(y))) - set(names))
             if unknown:
                 raise ValueError(f"Expected classes among {names}. Received: {unknown[0]!r}.")
             return np.vectorize(names.index, otypes=["int64"])(y.astype(str))
 
-        self.y = keras.tree.map_structure(numbered, self.y)
+        if isinstance(self.class_names, Mapping):
+            named = name_arrays(self.y, outputs, "output", "y")
+            self.y = {name: numbered(y, self.class_names.get(name)) for name, y in named.items()}
+        else:
+            self.y = keras.tree.map_structure(lambda y: numbered(y, self.class_names), self.y)
 
 
 _ORDER = {"no budget": 0, "holds": 0, "not shown": 1, "broken": 2}

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfcompress.core.arguments import short
 from tfcompress.graph.output_activation import last_activation
+from tfcompress.pipeline.losses import Losses, by_output
 
 Tensor = Any
 
@@ -107,14 +107,17 @@ def losses_of(model: keras.Model, loss: Any, outputs: Sequence[np.ndarray]) -> l
 
     Args:
         model: Flat.
-        loss: As for `compile`, whose kind counts: one for all outputs or a list or dict; `None`: by what an output
-            ends in, softmax, sigmoid or anything else: numbers.
+        loss: As for `compile`, whose kind counts: one for all outputs, a list or dict, or `Losses`; `None`: by what an
+            output ends in, softmax, sigmoid or anything else: numbers.
         outputs: Of a first batch, in the model's order, which say how large numbers are.
 
     Raises:
         NoScores: There aren't as many losses as outputs.
     """
-    given = _each(loss, model)
+    try:
+        given = by_output(model, loss.each if isinstance(loss, Losses) else loss, "loss")
+    except ValueError as error:
+        raise NoScores(str(error)) from error
     found = []
     for one, symbolic, values in zip(given, model.outputs, outputs, strict=True):
         ends_in = last_activation(symbolic)
@@ -127,18 +130,6 @@ def losses_of(model: keras.Model, loss: Any, outputs: Sequence[np.ndarray]) -> l
         else:
             found.append(OutputLoss("numbers", scale=spread))
     return found
-
-
-def _each(loss: Any, model: keras.Model) -> list[Any]:
-    count = len(model.outputs)
-    if loss is None or isinstance(loss, str) or callable(loss):
-        return [loss] * count
-    names = list(model.output_names)
-    if isinstance(loss, dict) and set(loss) <= set(names):
-        return [loss.get(name) for name in names]
-    if isinstance(loss, list | tuple) and len(loss) == count:
-        return list(loss)
-    raise NoScores(f"Expected a loss, or one for each of the outputs {names}. Received: {short(loss)}.")
 
 
 def _name(loss: Any) -> str:

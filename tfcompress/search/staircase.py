@@ -68,7 +68,7 @@ class Staircase:
     ):
         self.target = target
         self.trials, self.inputs, self.ladder = trials, inputs, ladder
-        self.dose = dose and dataclasses.replace(dose, taught=trials.data.classes is not None)
+        self.dose = dose and dataclasses.replace(dose, taught=trials.data.is_classes)
         self.wider: dict[Any, Any] = {}
 
     def climb(self) -> None:

@@ -23,13 +23,14 @@ from tfcompress.search.front_proof import INTERRUPTED, Proofs, prove_front
 from tfcompress.search.judge import Judge
 from tfcompress.search.killed_trials import take_up
 from tfcompress.search.metric import Metric, check_metric
+from tfcompress.search.named_data import by_names
 from tfcompress.search.optuna_storage import open_storage, optuna
 from tfcompress.search.pareto import OBJECTIVES
 from tfcompress.search.report import SearchReport
 from tfcompress.search.samplers import most_trials, sampler_for
 from tfcompress.search.space import SearchSpace
 from tfcompress.search.study_trials import StudyTrials
-from tfcompress.search.validation import by_inputs, parts_of
+from tfcompress.search.validation import parts_of
 
 FINGERPRINT = "tfcompress"
 """What a study knows of what is searched."""
@@ -111,7 +112,7 @@ def search(
     wanted = _check(model, found, file=file, **limits)
     check_metric(metric)
     optuna()
-    parts = parts_of(by_inputs(model, data), by_inputs(model, validation), seed)
+    parts = parts_of(by_names(model, data), by_names(model, validation), seed)
     check_fits(model, parts.data)
     how: dict[str, Any] = {"class_names": parts.data.class_names, "batch_size": batch_size}
     judge = Judge(model, parts.selection, metric, **how)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcompress.core.arguments import short
-from tfcompress.data.array_checks import array_of, numbers_of, one_hot_classes
-from tfcompress.data.dataset import Data, Dataset
-from tfcompress.data.model_batches import again
-from tfcompress.data.named_inputs import check_names
-from tfcompress.data.nested_inputs import arrays
-from tfcompress.data.reading import collected, pairs
+from tfcompress.data.array_checks import one_hot_classes
+from tfcompress.data.dataset import Data, Dataset, of_each
+from tfcompress.data.reading import pairs
 from tfcompress.data.sources.function import streamed
-from tfcompress.data.sources.targets import Targets, classes_of
+from tfcompress.data.sources.targets import Classes, Targets, classes_of
 from tfcompress.data.splits import ArraySplit
-from tfcompress.pipeline.sweep import single_input
+from tfcompress.search.named_data import is_tf_data, pair_of
 
 SHARE = 1 / 3
 """Of the validation data, what the search chooses by."""
@@ -63,47 +58,6 @@ class Parts:
         return dataclasses.replace(self, proof=pair)
 
 
-def pair_of(data: Any) -> tuple[Any, Any]:
-    """Return inputs and targets as arrays, of arrays or of what yields batches of both."""
-    if isinstance(data, tuple) and len(data) == 2:
-        x, y = data
-        named = [keras.tree.map_structure(lambda a: array_of(a, "y", strings=True), y), arrays(x, "x")]
-        return named[1], named[0]
-    return collected(again(data))
-
-
-def by_inputs(model: keras.Model, given: Any, *, anew: bool = False) -> Any:
-    """Return data in which the one input of a model has no name, and several have theirs; batches become arrays.
-
-    Args:
-        model: with the inputs.
-        given: data, as `parts_of` takes it; several inputs by name, or a list or tuple of them in the model's order.
-        anew: whether a `tf.data.Dataset` stays what it is, which is read anew for each epoch.
-    """
-    if given is None or isinstance(given, Dataset):
-        return given
-    if anew and is_tf_data(given):
-        named = isinstance(given.element_spec[0], dict | tuple)
-        return given if not named and len(model.inputs) == 1 else given.map(lambda x, y: (_by_name(model, x), y))
-    x, y = given if isinstance(given, tuple) and len(given) == 2 else pair_of(given)
-    return _by_name(model, x), y
-
-
-def _by_name(model: keras.Model, x: Any) -> Any:
-    """Return the array of the one input of a model, or those of several by name, in its order."""
-    names = [one.name for one in model.inputs]
-    if len(names) == 1:
-        return single_input(model, x)
-    if isinstance(x, list | tuple) and len(x) == len(names):
-        x = dict(zip(names, x, strict=True))
-    if not isinstance(x, Mapping):
-        raise ValueError(
-            f"Expected inputs {names}: a dict of arrays, or a tuple of them in this order. Received: {short(x)}."
-        )
-    check_names(x, names)
-    return {name: x[name] for name in names}
-
-
 def parts_of(data: Any, validation: Any, seed: int) -> Parts:
     """Divide validation data by a seed, and see that it isn't what is trained with.
 
@@ -112,8 +66,8 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
     classes do, they are no copies: each counts.
 
     Args:
-        data: a `Dataset`; `(x, y)`; a `tf.data.Dataset` of batches of both, which is read anew for each epoch; or what
-            else yields batches, which are kept.
+        data: a `Dataset`; `(x, y)`, each of several in a dict by name; a `tf.data.Dataset` of batches of both,
+            which is read anew for each epoch; or what else yields batches, which are kept.
         validation: likewise, but that batches are kept; `None`: the test part of a `Dataset`.
         seed: of the division.
 
@@ -143,11 +97,6 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
         batches = pairs(data.train.in_order())
     else:
         x, y = pair_of(data)
-        if not isinstance(y, np.ndarray):
-            raise ValueError(
-                "Expected data with one target. Received: several. Put outputs together in the model, with "
-                "keras.layers.Concatenate, or compress it step by step."
-            )
         batches = iter([(x, y)])
     rows, whole = _digests(held[0]), _digests(*held)
     trained = Counter(row for part, _ in batches for row in _digests(part))
@@ -165,45 +114,51 @@ def parts_of(data: Any, validation: Any, seed: int) -> Parts:
     if isinstance(data, Dataset):
         made = dataclasses.replace(_plain(data), test=ArraySplit(*selection))
     else:
-        made = _with_inputs(x, y, *selection)
-        if y.ndim == 2 and one_hot_classes(y) is not None and made.classes is not None:
-            selection, proof = ((x, y if y.ndim == 1 else one_hot_classes(y)) for x, y in (selection, proof))
+        made = Data("data", x, y, *selection)
+        selection, proof = ((x, _without_one_hot(y, made.classes)) for x, y in (selection, proof))
     digest = hashlib.sha256(b"".join(whole)).hexdigest()
     return Parts(made, selection, proof, digest, len(rows) - len(kept))
 
 
-def is_tf_data(data: Any) -> bool:
-    """Return whether data is a `tf.data.Dataset`."""
-    tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(data, tensorflow.data.Dataset)
-
-
 def _read_anew(data: Any, held: Pair) -> tuple[Dataset, Pair]:
     """Return a `tf.data.Dataset` as data that is read anew for each epoch, and other samples with targets like it."""
-    found, seen = streamed(data, lambda: data, "data"), Targets()
+    found = streamed(data, lambda: data, "data")
     x, y = held
+    named = y if isinstance(y, Mapping) else {"": y}
+    if set(named) != set(found.named):
+        raise ValueError(
+            f"Expected the same targets in data and validation. Received: {list(found.named)} and {list(named)}."
+        )
+    both = {name: _like(seen, named[name]) for name, seen in found.named.items()}
+    classes = of_each({name: one for name, (one, _) in both.items()})
+    how = {
+        "classes": of_each({name: one.number for name, (one, _) in both.items()}),
+        "class_names": of_each({name: one.names for name, (one, _) in both.items()}),
+        "smallest": 0 if isinstance(classes, Mapping) else classes.smallest,
+    }
+    y = of_each({name: values for name, (_, values) in both.items()})
+    return Dataset("data", found.split(how["class_names"]), ArraySplit(x, y), **how), (x, y)
+
+
+def _like(targets: Targets, y: np.ndarray) -> tuple[Classes, np.ndarray]:
+    """Return what the classes of targets and of other ones are, and the other ones as numbers of these."""
+    seen = Targets()
     seen.see(y)
-    classes = classes_of([found.targets, seen])
+    classes = classes_of([targets, seen])
     if classes.names:
         y = np.searchsorted(classes.names, y.astype(str).reshape(len(y)))
     elif classes.number is not None:
         rows = one_hot_classes(y) if y.ndim == 2 else None
         y = y.reshape(len(y)) if rows is None else rows
-    how: dict[str, Any] = {"classes": classes.number, "class_names": classes.names, "smallest": classes.smallest}
-    return Dataset("data", found.split(classes.names), ArraySplit(x, y), **how), (x, y)
+    return classes, y
 
 
-def _with_inputs(x: Any, y: np.ndarray, x_test: Any, y_test: np.ndarray) -> Dataset:
-    """Return a dataset of arrays, where there are several inputs of dicts by name."""
-    if isinstance(x, np.ndarray):
-        return Data("data", x, y, x_test, y_test)
-    for part in (x, x_test):
-        for name, array in part.items():
-            numbers_of(array, f"the input {name!r}")
-    rows = (np.zeros((len(part), 1)) for part in (y, y_test))
-    targets = Data("data", next(rows), y, next(rows), y_test)
-    train, test = ArraySplit(x, targets.y_train), ArraySplit(x_test, targets.y_test)
-    return dataclasses.replace(_plain(targets), train=train, test=test)
+def _without_one_hot(y: Any, classes: Any) -> Any:
+    """Return targets of which one-hot rows that were taken for classes are these."""
+    if isinstance(y, Mapping):
+        return {name: _without_one_hot(one, classes[name]) for name, one in y.items()}
+    rows = one_hot_classes(y) if y.ndim == 2 and classes is not None else None
+    return y if rows is None else rows
 
 
 def _plain(data: Dataset) -> Dataset:

@@ -21,7 +21,8 @@ def cluster(values: FlagValues, resume: Resume) -> Result:
     import tfcompress as tfc
     from tfcompress.cli import dry_run
     from tfcompress.cli.cluster_flags import config_of
-    from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
+    from tfcompress.pipeline.losses import loss_for
+    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
 
     config = config_of(values)
     output, overwrite, devices, model, data = fine_tuning(values, resume)

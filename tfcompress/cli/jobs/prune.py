@@ -24,8 +24,9 @@ def prune(values: FlagValues, resume: Resume) -> Result:
     import tfcompress as tfc
     from tfcompress.cli import dry_run
     from tfcompress.cli.prune_flags import check, config_of
+    from tfcompress.pipeline.losses import loss_for
     from tfcompress.pipeline.pruning_configs import data_for, removes_units
-    from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
+    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
 
     if values.sweep:
         return _sweep(values, resume)

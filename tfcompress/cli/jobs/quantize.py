@@ -31,7 +31,8 @@ def quantize(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.cli.quantize_flags import check, check_effects, config_of, data_for
     from tfcompress.cli.training_progress import stage_of
     from tfcompress.evaluation.open_predictor import Saved
-    from tfcompress.pipeline.training import loss_for, steps_per_epoch
+    from tfcompress.pipeline.losses import loss_for
+    from tfcompress.pipeline.training import steps_per_epoch
     from tfcompress.quantization.quantize import quantize
 
     check(values)

@@ -26,7 +26,8 @@ def train(values: FlagValues, resume: Resume) -> Result:
     from tfcompress.graph import rebuild
     from tfcompress.pipeline import check_fits, default_model
     from tfcompress.pipeline.distribution import ONE
-    from tfcompress.pipeline.training import enough_epochs, loss_for, steps_per_epoch
+    from tfcompress.pipeline.losses import loss_for
+    from tfcompress.pipeline.training import enough_epochs, steps_per_epoch
     from tfcompress.precision.policies import policy_name
     from tfcompress.recipes.config_file import layer_configs
 

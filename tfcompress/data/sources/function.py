@@ -108,28 +108,50 @@ class Streamed:
         place: The function that made it.
         samples: Makes a `tf.data.Dataset` of its samples.
         each: Bytes of a sample, about.
-        targets: What its targets are.
+        named: What its targets are, by the names of outputs; of one alone as "".
     """
 
     place: str
     samples: Callable[[], Any]
     each: int
-    targets: Targets
+    named: Mapping[str, Targets]
 
-    def how(self, names: tuple[str, ...] | None) -> dict[str, Any]:
+    @property
+    def targets(self) -> Targets:
+        """What the targets of its one output are.
+
+        Raises:
+            ValueError: There are several.
+        """
+        if "" not in self.named:
+            raise ValueError(
+                f"Expected batches with one target from {self.place}. Received: targets of {list(self.named)}. Give "
+                "them to tfcompress.compress in Python."
+            )
+        return self.named[""]
+
+    def how(self, names: Any) -> dict[str, Any]:
         """Return how its samples are read, as `stream` takes it.
 
         Args:
-            names: Of the classes, where targets are text.
+            names: Of the classes, where targets are text; of several outputs by name.
         """
-        change = self.targets.as_class(names)
-        made = None if change is None else lambda x, y: (x, change(y))
+        classes = names if isinstance(names, Mapping) else {"": names}
+        changes = {name: seen.as_class(classes.get(name)) for name, seen in self.named.items()}
 
+        def changed(name: str, y: Any) -> Any:
+            change = changes[name]
+            return y if change is None else change(y)
+
+        def each(x: Any, y: Any) -> tuple[Any, Any]:
+            return x, changed("", y) if "" in changes else {name: changed(name, y[name]) for name in changes}
+
+        made = each if any(changes.values()) else None
         return {"made": made, "each": self.each, "failed": lambda error: _unlike(self.place, error)}
 
-    def split(self, names: tuple[str, ...] | None) -> Stream:
+    def split(self, names: Any) -> Stream:
         """Return its samples as a split, which is read anew for each epoch; `names` as in `how`."""
-        return stream(self.samples, self.targets.samples, **self.how(names))
+        return stream(self.samples, next(iter(self.named.values())).samples, **self.how(names))
 
 
 def _unlike(place: str, error: Exception) -> ValueError:
@@ -156,22 +178,24 @@ def streamed(data: Any, anew: Callable[[], Any], place: str) -> Streamed:
     batches = (lambda: data) if isinstance(data, tf.data.Dataset) else _generated(data, anew, place)
     spec = batches().element_spec
     inputs = isinstance(spec, tuple) and (isinstance(spec[0], Mapping) or hasattr(spec[0], "shape"))
-    if not inputs or len(spec) != 2 or not hasattr(spec[1], "shape"):
+    targets = inputs and len(spec) == 2 and (spec[1] if isinstance(spec[1], Mapping) else {"": spec[1]})
+    if not targets or not all(hasattr(one, "shape") for one in targets.values()):
         raise ValueError(
             f"Expected batches (x, y) from {place}. Received: {spec}. Return inputs and targets, as fit takes "
             "them, without weights."
         )
     single = _is_single(spec)
     counted = int(batches().cardinality()) >= 0
-    seen = Targets()
+    seen = {name: Targets() for name in targets}
     try:
         for number, (_, y) in enumerate(batches().batch(BATCH_SIZE) if single else batches()):
             if number >= MOST_BATCHES and not counted:
                 raise _endless(place, f"more than {MOST_BATCHES:,} batches")
-            seen.see(np.asarray(y))
+            for name, one in seen.items():
+                one.see(np.asarray(y[name] if isinstance(y, Mapping) else y))
     except tf.errors.OpError as error:
         raise _unlike(place, error) from error
-    if not seen.samples:
+    if not next(iter(seen.values())).samples:
         raise ValueError(f"Expected at least one batch from {place}. Received: none.")
     sizes = ((one.dtype.size, one.shape if single else one.shape[1:]) for one in keras.tree.flatten(spec[0]))
     each = sum(size * int(np.prod([count or 64 for count in shape])) for size, shape in sizes)

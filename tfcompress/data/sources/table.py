@@ -78,11 +78,13 @@ def open_dataset(place: str, request: Request) -> Dataset:
 def _from_zero(data: Dataset, outputs: int | None) -> Dataset:
     """Return data whose classes are numbered from 1 with classes from 0, named by their numbers; other data as it is.
 
+    So is data with targets of several outputs.
+
     Args:
         data: Of any source.
         outputs: How many numbers the model gives, if there is one: whether it has an output for 0 says it.
     """
-    count = (data.classes or 0) - 1
+    count = data.classes - 1 if isinstance(data.classes, int) else 0
     if (
         data.smallest != 1
         or data.class_names
