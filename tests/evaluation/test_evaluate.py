@@ -6,6 +6,7 @@ import pytest
 from sklearn import metrics as sk
 
 from tests.evaluation.conftest import save_onnx
+from tfcompress import export
 from tfcompress.evaluation import Metrics, evaluate
 
 
@@ -186,3 +187,22 @@ def test_options_are_checked(digits):
         evaluate(digits.model, digits.x, digits.y, task="ranking")
     with pytest.raises(ValueError, match="Expected batch_size"):
         evaluate(digits.model, digits.x, digits.y, batch_size=0)
+
+
+def test_classes_are_named_by_output_and_targets_listed_in_the_order_of_the_model(tmp_path):
+    x = keras.Input((2,))
+    made = {name: keras.layers.Dense(2, name=f"of_{name}")(x) for name in ("right", "left")}
+    model = keras.Model(x, made)
+    for name, sign in (("right", 1.0), ("left", -1.0)):
+        model.get_layer(f"of_{name}").set_weights([sign * np.eye(2), np.zeros(2)])
+    rows = np.eye(2).repeat(3, 0)
+    y = {"right": np.array(list("xxxyyy")), "left": np.array(list("sssrrr"))}
+    names = {"right": ["x", "y"], "left": ["r", "s"]}
+    found = evaluate(model, rows, y, class_names=names)
+    assert found["right"].accuracy == found["left"].accuracy == 1
+    assert [one.name for one in found["left"].classes] == ["r", "s"]
+    listed = [np.array([1, 1, 1, 0, 0, 0]), np.array([0, 0, 0, 1, 1, 1])]  # keys are sorted, as in Keras and in files
+    for source in (model, export(model, tmp_path / "two.tflite").path):
+        assert {name: evaluate(source, rows, listed)[name].accuracy for name in y} == {"right": 1, "left": 1}
+    with pytest.raises(ValueError, match=r"class_names to name outputs.*Did you mean 'left'"):
+        evaluate(model, rows, listed, class_names={"lefd": ["r", "s"]})

@@ -145,6 +145,72 @@ def test_an_input_by_its_name_is_taken(model, tmp_path, batched):
     assert compress(model, **{**HOW, "validation": given}, max_drop=8, output_dir=tmp_path, max_seconds=1e-6).ended
 
 
+def with_two_outputs():
+    """Return a model with two outputs, and a function from data of one to data of both."""
+    x = keras.Input((8,), name="x")
+    made = {name: keras.layers.Dense(4, use_bias=False, name=f"{name}_logits")(x) for name in ("way", "back")}
+    model = keras.Model(x, made)
+    kernel = np.random.default_rng(0).normal(size=(8, 4))
+    model.get_layer("way_logits").set_weights([kernel])
+    model.get_layer("back_logits").set_weights([-kernel])
+
+    def both(data):
+        return data[0], {"way": data[1], "back": (-data[0] @ kernel).argmax(1)}
+
+    return model, both
+
+
+def both_right(y, outputs):
+    return (outputs["way"].argmax(1) == y["way"]) & (outputs["back"].argmax(1) == y["back"])
+
+
+@pytest.fixture
+def rung_of_all(monkeypatch):
+    made = [narrow("4 bits", {".*logits": QuantizeConfig(WeightSpec(bits=4))})]
+    monkeypatch.setattr(budget, "Ladder", lambda *args, **how: made)
+
+
+@pytest.mark.usefixtures("rung_of_all")
+@pytest.mark.parametrize("metric", [None, both_right])
+def test_several_outputs_are_searched(metric, tmp_path):
+    model, both = with_two_outputs()
+    how = {**HOW, "data": both(DATA), "validation": both(VALIDATION), "max_drop": 8, "metric": metric}
+    result = compress(model, **how, output_dir=tmp_path)
+    assert result.holds
+    said = result.judgements["tflite"].metric
+    assert said == "both_right" if metric else said in ("accuracy of 'way'", "accuracy of 'back'")
+    x, y = both(LATER)
+    later = tfc.evaluate(result.artifacts["tflite"].path, x, y)
+    assert all(later[name].accuracy > 0.9 for name in y)
+    again = compress(
+        model,
+        **{**how, "data": (both(DATA)[0], [both(DATA)[1][name] for name in ("back", "way")])},
+        output_dir=tmp_path,
+    )
+    assert [one.key for one in again.tries] == [one.key for one in result.tries]  # the same data, in order
+
+
+def test_outputs_of_two_kinds_need_a_metric():
+    model, both = with_two_outputs()
+    (x, y), (held, held_y) = both(DATA), both(VALIDATION)
+    mixed = [{"way": one["way"], "back": np.eye(4)[one["back"]] / 2} for one in (y, held_y)]
+    with pytest.raises(ValueError, match=r"Expected outputs of one kind.*Give metric="):
+        compress(model, **{**HOW, "data": (x, mixed[0]), "validation": (held, mixed[1])}, max_drop=8)
+
+
+@pytest.mark.rare  # it trains
+@pytest.mark.usefixtures("rung_of_all")
+def test_several_outputs_are_trained_until_they_hold(tmp_path):
+    import tensorflow as tf
+
+    model, both = with_two_outputs()
+    data = tf.data.Dataset.from_tensor_slices(both(DATA)).batch(50)
+    how = {**HOW, "validation": both(VALIDATION), "max_drop": 8, "train": True, "metric": both_right}
+    result = compress(model, **{**how, "data": data}, output_dir=tmp_path)
+    assert result.holds
+    assert any("distillation" in one.name for one in result.tries)
+
+
 def test_several_inputs_are_searched_with_a_metric_of_ones_own(tmp_path, monkeypatch):
     shorten(monkeypatch, 4)
     inputs = [keras.Input((5,), name="left"), keras.Input((3,), name="right")]

@@ -11,6 +11,7 @@ import sys
 import time
 import types
 
+import keras
 import pytest
 
 import tfcompress as tfc
@@ -256,6 +257,24 @@ def test_the_package_is_asked_for(made, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"pip install 'tfcompress\[search\]'"):
         tried(made, tmp_path)
+
+
+@pytest.mark.rare  # it runs recipes
+def test_several_outputs_are_searched(made, tmp_path):
+    one, data, validation = made
+    x = keras.Input((8,))
+    way = one(x)
+    model = keras.Model(x, {"way": way, "back": keras.layers.Rescaling(-1.0)(way)})
+
+    def both(data):
+        return data[0], {"way": data[1], "back": model.predict(data[0], verbose=0)["back"].argmax(1)}
+
+    how = {"data": both(data), "validation": both(validation), "trials": 2, "max_drop": 10}
+    report = search(model, FINITE, **how, output_dir=tmp_path)
+    assert len(report.tries) == 2
+    assert report.chosen
+    said = {file.selection.metric for one in report.tries for file in one.files}
+    assert said <= {"accuracy of 'way'", "accuracy of 'back'"}
 
 
 @pytest.mark.rare  # it starts three processes

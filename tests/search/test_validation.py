@@ -144,6 +144,69 @@ def test_several_inputs_have_their_names(given):
         by_names(model, ({"left": x, "rihgt": x}, y))
 
 
+def two_outputs(keys: bool = True) -> keras.Model:
+    x = keras.Input((1,), name="x")
+    right, left = (keras.layers.Dense(3, name=name)(x) for name in ("last", "first"))
+    return keras.Model(x, {"right": right, "left": left} if keys else [right, left])
+
+
+def test_targets_of_several_outputs_are_taken_by_name_or_in_the_order_of_the_model():
+    (x, y), other = numbered(0, 6), np.zeros(6)
+    for given in ({"right": y, "left": other}, [other, y], (other, y)):  # Keras sorts keys
+        _, named = by_names(two_outputs(), (x, given))
+        assert list(named) == ["left", "right"]
+        assert np.array_equal(named["right"], y)
+    assert list(by_names(two_outputs(keys=False), (x, [y, other]))[1]) == ["last", "first"]
+    assert list(by_names(two_outputs(), [(x, {"right": y, "left": other})] * 2)[1]) == ["left", "right"]
+    with pytest.raises(ValueError, match=r"\['left', 'right'\].*those of \['left', 'rihgt'\]\. Did you mean 'right'"):
+        by_names(two_outputs(), (x, {"left": y, "rihgt": y}))
+    with pytest.raises(ValueError, match=r"outputs \['left', 'right'\].*Received: 3 arrays"):
+        by_names(two_outputs(), (x, (y, y, y)))
+    with pytest.raises(ValueError, match=r"outputs \['left', 'right'\].*Received: an array"):
+        by_names(two_outputs(), (x, y))
+    one = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3, name="y")])
+    assert by_names(one, (x, {"y": y}))[1] is y
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_each_of_several_targets_becomes_classes_or_numbers(batched):
+    (x, y), (held, held_y) = numbered(0, 30), numbered(100, 90)
+
+    def both(x, y):
+        return x, {"left": np.array(["a", "b", "c"])[y], "right": np.eye(3)[y], "size": x * 2}
+
+    data, validation = both(x, y), both(held, held_y)
+    if batched:
+        import tensorflow as tf
+
+        data = tf.data.Dataset.from_tensor_slices(data).shuffle(99).batch(7)
+    parts = parts_of(data, validation, seed=0)
+    assert parts.data.classes == {"left": 3, "right": 3, "size": None}
+    assert parts.data.class_names == {"left": ("a", "b", "c"), "right": None, "size": None}
+    assert not parts.data.is_classes
+    keras.utils.set_random_seed(0)
+    inputs, targets = next(iter(parts.data.train.shuffled(8)))
+    expected = np.asarray(inputs).ravel().astype(int) % 3
+    assert np.array_equal(targets["left"], expected)
+    assert np.array_equal(targets["right"], expected)
+    np.testing.assert_allclose(targets["size"], 2 * np.asarray(inputs))
+    for kept, named in (parts.selection, parts.proof):
+        assert np.array_equal(named["right"], (kept.ravel() - 100) % 3)
+        np.testing.assert_allclose(named["size"], 2 * kept)
+    assert len(parts.whole().proof[1]["left"]) == parts.samples == 90
+    others = both(held, held_y)
+    others[1]["right"] = others[1]["right"][::-1]
+    assert parts_of(data, others, seed=0).digest != parts.digest
+
+
+def test_validation_data_with_other_targets_is_refused():
+    (x, y), (held, held_y) = numbered(0, 30), numbered(100, 90)
+    with pytest.raises(ValueError, match=r"same names in y_train and y_test. Received: \['a'\] and \['b'\]"):
+        parts_of((x, {"a": y}), (held, {"b": held_y}), seed=0)
+    with pytest.raises(ValueError, match=r"y_train\['a'\].*negative"):
+        parts_of((x, {"a": y - 1, "b": y}), (held, {"a": held_y, "b": held_y}), seed=0)
+
+
 def test_other_validation_data_has_another_digest():
     data, (x, y) = numbered(0, 30), numbered(100, 90)
     digests = [parts_of(data, held, seed=0).digest for held in ((x, y), (x, y[::-1]), (x[::-1], y[::-1]), (x + 1, y))]

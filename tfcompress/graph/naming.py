@@ -73,7 +73,9 @@ def names_of_outputs(model: Any) -> tuple[str, ...]:
     >>> names_of_outputs(keras.Model(x, {"b": keras.layers.Dense(1)(x), "a": x}))
     ('a', 'b')
     """
-    structure = None if isinstance(model, keras.Sequential) else model.output
+    if isinstance(model, keras.Sequential):
+        return (model.layers[-1].name,)
+    structure = model.output
     if isinstance(structure, Mapping) and not any(map(tree.is_nested, structure.values())):
         return tuple(tree.flatten({key: key for key in structure}))
     return tuple(getattr(model, "output_names", None) or (output.name for output in model.outputs))

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tfcompress.core.atomic_files import check_room, check_target, save, write_text
+from tfcompress.core.keras_private import loss_weights
 from tfcompress.core.transform import read
 from tfcompress.core.versions import versions
 from tfcompress.data.dataset import Dataset
@@ -198,7 +199,7 @@ def digest_of_model(model: keras.Model | None) -> str:
 
 
 def _configs(model: keras.Model) -> str:
-    """Return the configuration of a model and of its loss, without names that Keras counts on by itself."""
+    """Return the configuration of a model and of its loss, with shares, without names that Keras counts by itself."""
     loss = model.loss if getattr(model, "compiled", False) else None
     texts = []
     for config in (lambda: _named(model), lambda: keras.saving.serialize_keras_object(loss)):
@@ -206,7 +207,8 @@ def _configs(model: keras.Model) -> str:
             texts.append(json.dumps(config(), sort_keys=True, default=lambda value: type(value).__name__))
         except Exception:  # a class or function without one
             texts.append("")
-    return f"{texts[0]}\n{texts[1] or getattr(loss, '__name__', type(loss).__name__)}\n"
+    shares = loss_weights(model)
+    return f"{texts[0]}\n{texts[1] or getattr(loss, '__name__', type(loss).__name__)}\n{shares or ''}"
 
 
 def _named(model: keras.Model) -> dict[str, Any]:

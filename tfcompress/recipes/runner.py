@@ -70,7 +70,7 @@ def run(
 
     Args:
         recipe: A `Recipe`, the path of one, or a name of `Recipe.library()`.
-        model: A built model with one output; it is not changed. `None`: that of the step `load`, or a small one that is
+        model: A built model; it is not changed. `None`: that of the step `load`, or a small one that is
             made for the data.
         data: To train, calibrate and evaluate with; `None` for a recipe that does none of these.
         folder: Where all goes; made if it isn't there.

@@ -88,7 +88,7 @@ def compress(
     shipped.
 
     Args:
-        model: a trained Keras model with one output, that isn't quantized; it is not changed.
+        model: a trained Keras model that isn't quantized; it is not changed.
         recipe: what to do, in place of a search: a `Recipe`, the name of one, or a path; with `max_drop` its files are
             judged by it, and without they are shipped as they are, with the interval of their drop. `formats`,
             `minimize`, `train`, `learning_rate`, `max_seconds` and `target` are for a search only; a recipe has its own
@@ -96,7 +96,7 @@ def compress(
         data: to train and calibrate with: `(x, y)`; a `tf.data.Dataset` of batches of both, which is read anew for each
             epoch, so that what it draws at random is drawn anew, too; what else yields batches, which are kept; or a
             `Dataset`. Of a model with several inputs x is a dict of arrays by name, or a tuple of them in the model's
-            order.
+            order; of one with several outputs so is y.
         validation: likewise, other samples, which are kept; `None`: the test part of a `Dataset`.
         max_drop: by how much the metric may be worse than the float model's: in points (hundredths) of accuracy and
             other shares, else in its own unit.
@@ -110,7 +110,8 @@ def compress(
             there. `None`: a new folder for temporary files.
         metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more is
             better: True and False (or 0 and 1) count in points, other numbers in their own unit. `None`: accuracy of
-            classes, else the mean squared error.
+            classes, else the mean squared error. Of several outputs y and outputs are dicts by their names; without a
+            function each output has to keep the budget, and they have to be of one kind.
         train: whether models may be trained, on what the float model says, where calibration isn't enough.
         batch_size: samples per training step.
         learning_rate: Adam's at the beginning of a training.

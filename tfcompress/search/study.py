@@ -70,10 +70,11 @@ def search(
     those that lie on this machine: the outcome of a try says where one doesn't.
 
     Args:
-        model: a trained Keras model with one output; it is not changed.
+        model: a trained Keras model; it is not changed.
         space: a recipe in which fields are choices or ranges: a `SearchSpace`, its values, or the path of one.
         data: to train and calibrate with: `(x, y)`; what yields batches of both, which are kept; or a `Dataset`. Of a
-            model with several inputs x is a dict of arrays by name, or a tuple of them in the model's order.
+            model with several inputs x is a dict of arrays by name, or a tuple of them in the model's order; of one
+            with several outputs so is y.
         validation: likewise, other samples; `None`: the test part of a `Dataset`.
         objectives: what is to be small, one or several of "drop" (by how much the metric is worse than the float
             model's), "size" (bytes), "zip" (bytes, deflated), "latency" (ms) and "arena" (RAM of a microcontroller).
@@ -92,7 +93,7 @@ def search(
         sampler: of Optuna; `None`: TPE, seeded anew for each trial.
         metric: "accuracy", "mse", "mae"; or a function from (y, outputs) to one value for each sample, of which more is
             better: True and False (or 0 and 1) count in points, other numbers in their own unit. `None`: accuracy of
-            classes, else the mean squared error.
+            classes, else the mean squared error. Several outputs as in `tfcompress.compress`.
         batch_size: samples at once where files are judged.
         seed: of what is drawn.
         stage: `with stage(text, epochs) as callbacks:` surrounds each trial, for a progress bar;
