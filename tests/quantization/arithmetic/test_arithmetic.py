@@ -203,3 +203,19 @@ def test_halves_go_to_even_in_one_runtime_and_up_or_away_from_zero_in_another() 
         assert np.asarray(arithmetic.requantized(sums, one, one, two)).tolist() == [0, 2, 2, 0, -2]
     assert np.asarray(REFERENCE.requantized(sums, one, one, two)).tolist() == [1, 2, 3, 0, -1]
     assert np.asarray(REFERENCE.requantized(2 * sums, one, one, four)).tolist() == [1, 2, 3, -1, -2]
+
+
+@pytest.mark.parametrize("seed", range(SAMPLES))
+def test_softmax(seed: int) -> None:
+    draw = Draw(seed)
+    scale, zero, shape = draw.scale(-2.5, -0.2), draw.zero_point(), (1000, (2, 10, 17, 64, 100, 300)[seed])
+    spread = draw.random.normal(0, 20, shape).round() if seed % 2 else draw.random.integers(-128, 128, shape)
+    x = np.clip(spread, -128, 127).astype(np.int8)
+    expected = {one.name: on_grid(one.softmax(centred(x, zero), scale), -128) for one in ARITHMETICS.values()}
+    tensors = [Tensor(shape, scale, zero), Tensor(shape, 1 / 256, -128)]
+    content = tflite("SOFTMAX", 2, tensors, {"kind": "SoftmaxOptions", "beta": 1.0})
+    check_tflite(content, [x], expected)
+    constants = [None, scale, np.uint8(zero + 128), np.float32(1 / 256), np.uint8(0)]
+    u8 = (x.astype(int) + 128).astype(np.uint8)
+    received = in_onnx_runtime("QLinearSoftmax", [u8], constants, axis=-1, opset=13) - 128
+    np.testing.assert_array_equal(received, expected["onnxruntime"])

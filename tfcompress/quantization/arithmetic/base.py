@@ -87,3 +87,23 @@ class Arithmetic(abc.ABC):
     @abc.abstractmethod
     def sloped(self, x: Tensor, slope: Tensor, scale: Tensor, output: Tensor) -> Tensor:
         """Return a leaky ReLU: `x` where it isn't negative, elsewhere so many times; arguments as of `regridded`."""
+
+    @abc.abstractmethod
+    def softmax(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Return a softmax along the last axis, in 256ths.
+
+        Args:
+            x: Integers of 8 bits.
+            scale: Of `x`.
+        """
+
+
+def summed_in_order(x: Tensor) -> Tensor:
+    """Return sums along the last axis, as a loop adds float32 numbers, one behind the other."""
+    parts = ops.moveaxis(x, -1, 0)
+    return ops.fori_loop(1, x.shape[-1], lambda at, total: total + parts[at], parts[0])[..., None]
+
+
+def from_largest(x: Tensor) -> Tensor:
+    """Return by how many integers each is below the largest of its row, int32."""
+    return ops.cast(ops.max(x, axis=-1, keepdims=True) - x, "int32")

@@ -35,13 +35,13 @@ def multiplier_of(factor: Tensor) -> Multiplier:
     import tensorflow as tf
 
     bits = tf.bitcast(factor, tf.int64)
-    shift = _right(tf.bitwise.bitwise_and(bits, _EXPONENT), 52) - 1022
+    shift = right(tf.bitwise.bitwise_and(bits, _EXPONENT), 52) - 1022
     fraction = tf.bitcast(tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, ~_EXPONENT), _HALF), tf.float64)
     integer = tf.cast(tf.floor(fraction * 2.0**31 + 0.5), tf.int64)
     full = tf.equal(integer, 1 << 31)
-    integer, shift = tf.where(full, _whole(1 << 30), integer), tf.where(full, shift + 1, shift)
+    integer, shift = tf.where(full, whole(1 << 30), integer), tf.where(full, shift + 1, shift)
     tiny = shift < -31
-    return tf.where(tiny, _whole(0), integer), tf.where(tiny, _whole(0), shift)
+    return tf.where(tiny, whole(0), integer), tf.where(tiny, whole(0), shift)
 
 
 def multiplied(x: Tensor, integer: Tensor, shift: Tensor) -> Tensor:
@@ -64,18 +64,22 @@ def multiplied(x: Tensor, integer: Tensor, shift: Tensor) -> Tensor:
     """
     import tensorflow as tf
 
-    product = _left(x, tf.maximum(shift, 0)) * integer
-    return halved_away(_right(product + (1 << 30), 31), tf.maximum(-shift, 0))
+    return halved_away(product(left(x, tf.maximum(shift, 0)), integer), tf.maximum(-shift, 0))
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """Return x * y / 2^31, int64, halves up, as `SaturatingRoundingDoublingHighMul` does."""
+    return right(x * y + (1 << 30), 31)
 
 
 def halved_away(x: Tensor, count: Tensor) -> Tensor:
     """Return whole numbers divided by 2^count, halves away from zero, as `RoundingDivideByPOT` does."""
     import tensorflow as tf
 
-    mask = _left(tf.ones_like(x), count) - 1
-    limit = _right(mask, 1) + tf.cast(x < 0, tf.int64)
+    mask = left(tf.ones_like(x), count) - 1
+    limit = right(mask, 1) + tf.cast(x < 0, tf.int64)
     over = tf.cast(tf.bitwise.bitwise_and(x, mask) > limit, tf.int64)
-    return _right(x, count) + over
+    return right(x, count) + over
 
 
 def scaled(x: Tensor, factor: Tensor) -> Tensor:
@@ -85,14 +89,14 @@ def scaled(x: Tensor, factor: Tensor) -> Tensor:
         x: float32, whole numbers.
         factor: float64, above 0; it broadcasts with `x`.
     """
-    return _in_one_pass(_scaled, x, *multiplier_of(factor))
+    return in_one_pass(_scaled, x, *multiplier_of(factor))
 
 
 def sum_of(tensors: tuple[Tensor, Tensor], factors: Sequence[Multiplier], last: Multiplier, left_shift: int) -> Tensor:
     """Return the sum of two tensors, each times a factor, times the last factor; first they are shifted to the left."""
     (first, by), (second, along) = factors
-    shifts = _whole(left_shift), by, along
-    return _in_one_pass(_sum_of, *tensors, shifts, (first, second), last)
+    shifts = whole(left_shift), by, along
+    return in_one_pass(_sum_of, *tensors, shifts, (first, second), last)
 
 
 def mean_of(sums: Tensor, count: int, factor: Tensor) -> Tensor:
@@ -100,8 +104,8 @@ def mean_of(sums: Tensor, count: int, factor: Tensor) -> Tensor:
     import tensorflow as tf
 
     integer, shift = multiplier_of(factor)
-    room = tf.minimum(_whole(min(count.bit_length() - 1, 32)), 31 + shift)
-    return _in_one_pass(_scaled, sums, _left(integer, room) // count, shift - room)
+    room = tf.minimum(whole(min(count.bit_length() - 1, 32)), 31 + shift)
+    return in_one_pass(_scaled, sums, left(integer, room) // count, shift - room)
 
 
 def with_bits(factors: Sequence[Tensor], bits: int) -> tuple[list[Tensor], Tensor]:
@@ -135,33 +139,36 @@ def _scaled(x: Tensor, integer: Tensor, shift: Tensor) -> Tensor:
 def _sum_of(x: Tensor, y: Tensor, shifts: Sequence[Tensor], integers: Sequence[Tensor], last: Multiplier) -> Tensor:
     import tensorflow as tf
 
-    left, *by = shifts
-    parts = [_left(tf.cast(part, tf.int64), left) for part in (x, y)]
+    places, *by = shifts
+    parts = [left(tf.cast(part, tf.int64), places) for part in (x, y)]
     first, second = (multiplied(*each) for each in zip(parts, integers, by, strict=True))
     return tf.cast(multiplied(first + second, *last), tf.float32)
 
 
-def _in_one_pass(function: Any, *arguments: Tensor) -> Tensor:
+def in_one_pass(function: Any, *arguments: Tensor) -> Tensor:
     """Return what a function gives; where it is traced to be called many times, XLA makes one loop of it."""
     if tensorflow_kernels.available() and tensorflow_kernels.traced():
         return tensorflow_kernels.compiled(function)(*arguments)
     return function(*arguments)
 
 
-def _whole(number: int) -> Tensor:
+def whole(number: int) -> Tensor:
+    """Return a number, int64."""
     import tensorflow as tf
 
     return tf.constant(number, tf.int64)
 
 
-def _left(x: Tensor, count: Any) -> Tensor:
+def left(x: Tensor, count: Any) -> Tensor:
+    """Return whole numbers shifted to the left, int64."""
     import tensorflow as tf
 
     count = tf.cast(count, tf.int64)
     return tf.bitwise.left_shift(x + tf.zeros_like(count), count + tf.zeros_like(x))
 
 
-def _right(x: Tensor, count: Any) -> Tensor:
+def right(x: Tensor, count: Any) -> Tensor:
+    """Return whole numbers shifted to the right, int64; the sign stays."""
     import tensorflow as tf
 
     count = tf.cast(count, tf.int64)

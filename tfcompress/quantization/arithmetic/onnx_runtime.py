@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
-from tfcompress.quantization.arithmetic.base import Arithmetic
+from tfcompress.quantization.arithmetic.base import Arithmetic, from_largest, summed_in_order
 
 Tensor = Any
+
+ROOM = 5.0
+"""By how much the logarithm of a sum of powers of e is kept below that of the largest float32 number."""
 
 
 class OnnxRuntime(Arithmetic):
@@ -42,3 +46,11 @@ class OnnxRuntime(Arithmetic):
         """Return a leaky ReLU."""
         real = x * scale
         return ops.round(ops.where(x < 0, real * slope, real) / output)
+
+    def softmax(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Return a softmax along the last axis, in 256ths: powers of e as large as their sum leaves room for."""
+        scale = ops.cast(scale, "float64")
+        largest = np.log(np.finfo(np.float32).max / np.float32(x.shape[-1]))
+        exponents = (ops.arange(0.0, -256.0, -1.0, dtype="float64") + (float(largest) - ROOM) / scale) * scale
+        powers = ops.take(ops.cast(ops.exp(exponents), "float32"), from_largest(x), axis=0)
+        return ops.round(powers * 256.0 / summed_in_order(powers))

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from tfcompress.quantization.arithmetic import fixed_point
+from tfcompress.quantization.arithmetic import fixed_point, fixed_point_softmax
 from tfcompress.quantization.arithmetic.base import Arithmetic
 
 Tensor = Any
@@ -54,6 +54,10 @@ class Reference(Arithmetic):
         """Return a leaky ReLU."""
         negative = fixed_point.scaled(x, _double(scale) * _double(slope) / _double(output))
         return ops.where(x < 0, negative, self.regridded(x, scale, output))
+
+    def softmax(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Return a softmax along the last axis, in 256ths."""
+        return fixed_point_softmax.softmax(x, _double(scale))
 
 
 def _double(scale: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from tfcompress.quantization.arithmetic.base import Arithmetic
+from tfcompress.quantization.arithmetic.base import Arithmetic, from_largest, summed_in_order
 from tfcompress.quantization.arithmetic.fixed_point import power_of_two, with_bits
 
 Tensor = Any
@@ -55,6 +55,15 @@ class XnnPack(Arithmetic):
         """Return a leaky ReLU."""
         factor = scale / output
         return ops.where(x < 0, _in_256ths(x, factor * slope), _in_256ths(x, factor))
+
+    def softmax(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Return a softmax along the last axis, in 256ths; XNNPACK has none of 8 bits, and LiteRT's own kernel runs."""
+        exponents = ops.arange(256, dtype="float32") * -scale
+        table = ops.cast(ops.exp(ops.cast(exponents, "float64")), "float32")
+        powers = ops.take(table, from_largest(x), axis=0)
+        probabilities = powers * (1.0 / (summed_in_order(powers) * (1.0 / 256.0)))
+        whole = ops.floor(probabilities)
+        return ops.where(probabilities - whole >= 0.5, whole + 1.0, whole)
 
 
 def _in_256ths(x: Tensor, factor: Tensor) -> Tensor:

@@ -126,6 +126,16 @@ def _is_window(layer: Any, between: Between) -> bool:
     return between.arithmetic.format == "tflite" and layer.padding == "valid" and len(set(strides)) == 1
 
 
+def _softmax(layer: Any, between: Between) -> Tensor:
+    (x,), (scale,) = between.inputs, between.scales
+    return between.arithmetic.softmax(x, scale)
+
+
+def _is_along_last_axis(layer: Any, between: Between) -> bool:
+    (x,), axis = between.inputs, getattr(layer, "axis", -1)
+    return axis in (-1, [-1], (-1,), len(x.shape) - 1) and x.shape[-1] is not None
+
+
 OPERATORS: dict[str, Operator] = {
     "add": Operator(_added(1), _of_two),
     "subtract": Operator(_added(-1), _of_two),
@@ -133,6 +143,7 @@ OPERATORS: dict[str, Operator] = {
     **dict.fromkeys(("globalaveragepooling1d", "globalaveragepooling2d"), Operator(_averaged, _has_sizes)),
     "averagepooling2d": Operator(_window_mean, _is_window),
     "leakyrelu": Operator(_sloped),
+    "softmax": Operator(_softmax, _is_along_last_axis),
     **dict.fromkeys(("concatenate", "maximum", "minimum"), Operator(_joined, joins=True)),
 }
 """By the name under which the catalogue knows them."""

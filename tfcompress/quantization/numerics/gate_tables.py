@@ -17,8 +17,14 @@ LEAST, MOST = -(1 << 15), (1 << 15) - 1
 Raw = Any
 """Integers of 16 bits, held as int64."""
 
-_EXPONENTIALS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
+EXPONENTIALS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
 """exp(-2^exponent), with 31 bits behind the point."""
+
+AT_EIGHTH, THIRD = 1895147668, 715827883
+"""exp(-1/8) and 1/3, likewise."""
+
+NEWTON = 1515870810, -1010580540
+"""48/17 and -32/17, with 29 bits: of a half denominator they make the first guess at a quotient."""
 
 
 @functools.cache
@@ -82,7 +88,7 @@ def _exponential(x: Raw, integer_bits: int) -> Raw:
     part = (x & (quarter - 1)) - quarter
     found = _exponential_near_zero(_shifted_left(part, integer_bits))
     rest = _wrapped(part - x)
-    for exponent, constant in _EXPONENTIALS.items():
+    for exponent, constant in EXPONENTIALS.items():
         if integer_bits > exponent:
             isset = (rest & (1 << (fraction_bits + exponent))) != 0
             found = np.where(isset, _product(found, _constant(constant)), found)
@@ -91,7 +97,7 @@ def _exponential(x: Raw, integer_bits: int) -> Raw:
 
 def _exponential_near_zero(x: Raw) -> Raw:
     """Return exp of numbers from -1/4 to 0, without 0."""
-    constant, third = _constant(1895147668), _constant(715827883)  # exp(-1/8) and 1/3
+    constant, third = _constant(AT_EIGHTH), _constant(THIRD)
     x = x + (1 << 12)
     square = _product(x, x)
     cube, fourth = _product(square, x), _product(square, square)
@@ -104,7 +110,7 @@ def _quotient(x: Raw, minus_one: bool) -> Raw:
     total = x + MOST
     half = (total + np.where(total >= 0, 1, -1)) // 2
     one = 1 << 13  # with two bits in front of the point
-    found = _constant(1515870810) + _product(half, _constant(-1010580540))  # 48/17 - 32/17 * half
+    found = _constant(NEWTON[0]) + _product(half, _constant(NEWTON[1]))
     for _ in range(3):
         found = _wrapped(found + _shifted_left(_product(found, one - _product(half, found)), 2))
     return _shifted_left(found - one, 2) if minus_one else _shifted_left(found, 1)
