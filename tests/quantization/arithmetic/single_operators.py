@@ -109,7 +109,7 @@ def in_onnx_runtime(kind: str, inputs: Sequence[np.ndarray], constants: Sequence
             given.append((names[-1], values))
         else:
             stored.append(onnx.numpy_helper.from_array(np.asarray(value), names[-1]))
-    domain = "" if kind == "QLinearConv" else "com.microsoft"
+    domain = "" if kind in ("QLinearConv", "QLinearMatMul") else "com.microsoft"
     node = helper.make_node(kind, names, ["output"], domain=domain, **attributes)
     types = {np.dtype("uint8"): onnx.TensorProto.UINT8, np.dtype("int8"): onnx.TensorProto.INT8}
     ends = [helper.make_tensor_value_info(name, types[values.dtype], values.shape) for name, values in given]

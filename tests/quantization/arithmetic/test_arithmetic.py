@@ -219,3 +219,25 @@ def test_softmax(seed: int) -> None:
     u8 = (x.astype(int) + 128).astype(np.uint8)
     received = in_onnx_runtime("QLinearSoftmax", [u8], constants, axis=-1, opset=13) - 128
     np.testing.assert_array_equal(received, expected["onnxruntime"])
+
+
+@pytest.mark.parametrize("seed", range(SAMPLES))
+def test_products_of_two_tensors(seed: int) -> None:
+    """The scales are powers of two, so that many sums lie between two integers."""
+    draw = Draw(seed)
+    zeros = draw.zero_point(), draw.zero_point() * (seed % 2), draw.zero_point()
+    x, y = draw.integers(3, 40, 5), draw.integers(3, 5, 40)
+    scales, output = (np.float32(0.125), np.float32(0.0625)), np.float32(2**4 if seed < 4 else 15.9)
+    sums = centred(x, zeros[0]) @ centred(y, zeros[1])
+
+    def compute(arithmetic: Any) -> Any:
+        return arithmetic.product(sums, scales, output, zeros[1] == 0)
+
+    shapes, of_all = (x.shape, y.shape, sums.shape), (*scales, output)
+    tensors = [Tensor(*one) for one in zip(shapes, of_all, zeros, strict=True)]
+    options = {"kind": "BatchMatMulOptions", "adjX": False, "adjY": False}
+    check_tflite(tflite("BATCH_MATMUL", 3, tensors, options), [x, y], both(compute, zeros[2]))
+    u8 = [(values.astype(int) + 128).astype(np.uint8) for values in (x, y)]
+    parts = [part for scale, zero in zip(of_all, zeros, strict=True) for part in (scale, np.uint8(zero + 128))]
+    received = in_onnx_runtime("QLinearMatMul", u8, [None, *parts[:2], None, *parts[2:]]) - 128
+    np.testing.assert_array_equal(received, on_grid(compute(ONNX_RUNTIME), zeros[2]))

@@ -59,6 +59,31 @@ def quantized() -> keras.Model:
     return tfc.quantize(network(), "int8", X)
 
 
+def sequence_network() -> keras.Model:
+    """Return a small network of what sequences go through."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((8, 6))
+    x = L.ReLU()(inputs)
+    x = L.Add()([L.MultiHeadAttention(2, 4)(x, inputs), x])
+    return keras.Model(inputs, L.Dense(5, activation="softmax")(L.Flatten()(x)))
+
+
+@pytest.fixture(scope="module")
+def sequential() -> keras.Model:
+    x = np.random.default_rng(1).normal(size=(48, 8, 6)).astype("float32")
+    return tfc.quantize(sequence_network(), "int8", x)
+
+
+@pytest.mark.parametrize(("arithmetic", "suffix", "runtime"), WAYS)
+def test_attention_and_softmax_equal_those_of_the_runtime(arithmetic, suffix, runtime, sequential, tmp_path):
+    path = tfc.export(sequential, tmp_path / f"model{suffix}", verify=False).path
+    new = np.random.default_rng(2).normal(size=(200, 8, 6)).astype("float32")
+    with simulated(sequential, arithmetic):
+        expected = outputs_of(sequential, new)
+    received = open_runner(path, runtime=runtime).predict(new)
+    assert np.abs(received - expected).max() < 1 / 512
+
+
 @pytest.mark.parametrize(("arithmetic", "suffix", "runtime"), WAYS)
 def test_all_outputs_equal_those_of_the_runtime(arithmetic, suffix, runtime, quantized, tmp_path):
     path = tfc.export(quantized, tmp_path / f"model{suffix}", verify=False).path

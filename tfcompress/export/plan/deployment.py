@@ -16,7 +16,7 @@ from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
 from tfcompress.export.plan.integer_regions import IntegerRegions
-from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, unwrapped, window_of
+from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, unwrapped
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
@@ -27,6 +27,7 @@ from tfcompress.graph.strip import stripped
 from tfcompress.layers.names import name_of
 from tfcompress.quantization.graph.activation_quantizer import UP, ActivationQuantizer, activation_quantizers
 from tfcompress.quantization.graph.affine_maps import QuantizedMap, product_and_sum, rounding
+from tfcompress.quantization.graph.average_windows import depthwise_window
 from tfcompress.quantization.graph.op_policies import AFFINE, KERNEL, RELU, RESIZING, TABLE
 from tfcompress.quantization.graph.placement import shares_range
 from tfcompress.quantization.graph.quantizer_sources import name_of_call
@@ -206,7 +207,7 @@ class _Deployer(IntegerRegions):
                 scale, offset = scale * later[0], offset * later[0] + later[1]
             return self.affine_map(call, scale, offset)
         if self.static and self.kind == "tflite":
-            window = window_of(unwrapped(call.operation)[0], call)
+            window = depthwise_window(unwrapped(call.operation)[0], call.inputs[0].shape)
             if window is not None:
                 mean = WindowMean(*window, call.inputs[0].shape[-1], name=call.operation.name)
                 return self.materialized.constant(mean, axis=2)

@@ -184,7 +184,7 @@ class WindowMean(keras.layers.Layer):
     depthwise convolution has a scale for each.
 
     Args:
-        window: Height and width, in pixels.
+        window: Height and width, in pixels; a sequence has the height 1.
         strides: Of the window, in pixels.
         channels: Of the input.
     """
@@ -201,10 +201,11 @@ class WindowMean(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """Return the means."""
-        return ops.depthwise_conv(
-            inputs, self.kernel, strides=self.strides, padding="valid", data_format="channels_last"
-        )
+        """Return the means; a sequence is an image of one row."""
+        rows = len(inputs.shape) == 3
+        x = ops.expand_dims(inputs, 1) if rows else inputs
+        y = ops.depthwise_conv(x, self.kernel, strides=self.strides, padding="valid", data_format="channels_last")
+        return ops.squeeze(y, 1) if rows else y
 
 
 def opened(x: Any) -> Any:

@@ -150,18 +150,3 @@ def scale_and_offset(call: Call) -> tuple[Any, Any]:
         deviation = np.maximum(deviation, keras.config.epsilon())
         return 1.0 / deviation, -mean / deviation
     return affine_of(layer)
-
-
-def window_of(operation: Any, call: Call) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return the window and strides, in pixels, of an average pooling without padding; `None` for anything else."""
-    name = name_of(operation)
-    sizes = call.inputs[0].shape[1:3]
-    if name == "averagepooling2d" and operation.padding == "valid":
-        window, strides = tuple(operation.pool_size), tuple(operation.strides or operation.pool_size)
-    elif name == "adaptiveaveragepooling2d" and all(
-        size is not None and size % made == 0 for size, made in zip(sizes, operation.output_size, strict=True)
-    ):
-        window = strides = tuple(size // made for size, made in zip(sizes, operation.output_size, strict=True))
-    else:
-        return None
-    return (window, strides) if len(set(strides)) == 1 else None

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 from keras import ops
 
 Tensor = Any
+
+
+class Windows(Protocol):
+    """Windows of a pooling."""
+
+    def sums(self, x: Tensor) -> Tensor:
+        """Return the sums of the values in each window, added in the order of rows and columns."""
+
+    def counts(self, rank: int) -> np.ndarray:
+        """Return how many values are in each window, to divide sums of so many dimensions by."""
 
 
 class Arithmetic(abc.ABC):
@@ -63,6 +74,17 @@ class Arithmetic(abc.ABC):
     def multiplied(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
         """Return `x * y`; the arguments are those of `added`."""
 
+    def product(self, sums: Tensor, scales: tuple[Tensor, Tensor], output: Tensor, symmetric: Tensor) -> Tensor:
+        """Return sums of products of two tensors' integers.
+
+        Args:
+            sums: float64 where float32 might not hold them.
+            scales: Of both.
+            output: The scale of the product.
+            symmetric: Whether the second's integers of 8 bits have the zero point 0.
+        """
+        return self.requantized(sums, *scales, output)
+
     @abc.abstractmethod
     def averaged(self, sums: Tensor, count: int, scale: Tensor, output: Tensor) -> Tensor:
         """Return means over whole axes.
@@ -72,6 +94,17 @@ class Arithmetic(abc.ABC):
             count: How many integers each sum has.
             scale: Of the integers.
             output: The scale of the means.
+        """
+
+    @abc.abstractmethod
+    def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
+        """Return means over windows as integers of the same grid.
+
+        Args:
+            x: Integers.
+            windows: Which values are in each.
+            scale: Of the grid.
+            zero: Its zero point, counted from the lowest integer of 8 bits.
         """
 
     @abc.abstractmethod
@@ -96,6 +129,13 @@ class Arithmetic(abc.ABC):
             x: Integers of 8 bits.
             scale: Of `x`.
         """
+
+
+def mean_of_raw(x: Tensor, windows: Windows, zero: Tensor) -> Tensor:
+    """Return means of integers as TFLite has them, with their zero point: rounded by whole numbers, away from zero."""
+    shift = zero - 128.0
+    sums, count = windows.sums(x + shift), windows.counts(len(x.shape))
+    return ops.sign(sums) * ops.floor((ops.abs(sums) + np.floor(count / 2)) / count) - shift
 
 
 def summed_in_order(x: Tensor) -> Tensor:

@@ -82,6 +82,14 @@ def halved_away(x: Tensor, count: Tensor) -> Tensor:
     return right(x, count) + over
 
 
+def factor_of(first: Tensor, second: Tensor, output: Tensor) -> Tensor:
+    """Return `first * second / output`, float64, of scales that are float32."""
+    import tensorflow as tf
+
+    first, second, output = (tf.cast(scale, tf.float64) for scale in (first, second, output))
+    return first * second / output
+
+
 def scaled(x: Tensor, factor: Tensor) -> Tensor:
     """Return whole numbers times a factor, float32 as they are.
 

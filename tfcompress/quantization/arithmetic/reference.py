@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from tfcompress.quantization.arithmetic import fixed_point, fixed_point_softmax
-from tfcompress.quantization.arithmetic.base import Arithmetic
+from tfcompress.quantization.arithmetic.base import Arithmetic, Windows, mean_of_raw
 
 Tensor = Any
 
@@ -28,7 +28,7 @@ class Reference(Arithmetic):
 
     def requantized(self, sums: Tensor, first: Tensor, second: Tensor, output: Tensor) -> Tensor:
         """Return sums in units of `first * second` as integers of the output's grid."""
-        return fixed_point.scaled(sums, _double(first) * _double(second) / _double(output))
+        return fixed_point.scaled(sums, fixed_point.factor_of(first, second, output))
 
     def added(self, x: Tensor, y: Tensor, scales: tuple[Tensor, Tensor], output: Tensor, sign: int = 1) -> Tensor:
         """Return `x + sign * y`."""
@@ -46,13 +46,17 @@ class Reference(Arithmetic):
         """Return means over whole axes: the integer of the factor is divided by the count."""
         return fixed_point.mean_of(sums, count, _double(scale) / _double(output))
 
+    def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
+        """Return means over windows as integers of the same grid."""
+        return mean_of_raw(x, windows, zero)
+
     def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
         """Return integers of one grid as those of another."""
         return fixed_point.scaled(x, _double(scale) / _double(output))
 
     def sloped(self, x: Tensor, slope: Tensor, scale: Tensor, output: Tensor) -> Tensor:
         """Return a leaky ReLU."""
-        negative = fixed_point.scaled(x, _double(scale) * _double(slope) / _double(output))
+        negative = fixed_point.scaled(x, fixed_point.factor_of(scale, slope, output))
         return ops.where(x < 0, negative, self.regridded(x, scale, output))
 
     def softmax(self, x: Tensor, scale: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 
 from keras import ops
 
-from tfcompress.quantization.arithmetic.base import Arithmetic, from_largest, summed_in_order
-from tfcompress.quantization.arithmetic.fixed_point import power_of_two, with_bits
+from tfcompress.quantization.arithmetic.base import Arithmetic, Windows, from_largest, mean_of_raw, summed_in_order
+from tfcompress.quantization.arithmetic.fixed_point import factor_of, power_of_two, scaled, with_bits
 
 Tensor = Any
 
@@ -43,9 +43,18 @@ class XnnPack(Arithmetic):
         """Return `x * y`."""
         return self.requantized(x * y, *scales, output)
 
+    def product(self, sums: Tensor, scales: tuple[Tensor, Tensor], output: Tensor, symmetric: Tensor) -> Tensor:
+        """Return sums of products of two tensors' integers; LiteRT's own kernel runs where XNNPACK doesn't."""
+        own = scaled(sums, factor_of(*scales, output))
+        return ops.where(symmetric, self.requantized(sums, *scales, output), own)
+
     def averaged(self, sums: Tensor, count: int, scale: Tensor, output: Tensor) -> Tensor:
         """Return means over whole axes."""
         return ops.round(sums * (scale / output / float(count)))
+
+    def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
+        """Return means over windows as integers of the same grid."""
+        return mean_of_raw(x, windows, zero)
 
     def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
         """Return integers of one grid as those of another."""

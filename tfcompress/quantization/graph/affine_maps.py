@@ -182,7 +182,7 @@ class QuantizedMap(PassThrough):
 
         def by_parts() -> Tensor:
             factor, more = (ops.reshape(part, ()) for part in (scale, offset))
-            ends = [_float(_double(end) * _double(factor)) for end in (low, high)]
+            ends = [_float(_double(end) * ops.reshape(own[0] * folded[0], ())) for end in (low, high)]
             between = nudged_grid(ops, ops.minimum(*ends), ops.maximum(*ends), quantizer.spec.bits, False)[2]
             constant, own_scale = arithmetic.constant(factor)
             product = arithmetic.multiplied(x, constant, (given, own_scale), between)

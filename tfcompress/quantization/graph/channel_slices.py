@@ -15,6 +15,7 @@ from tfcompress.core.transform import read
 from tfcompress.graph.affine_forms import constant_map
 from tfcompress.graph.rewrite import Call
 from tfcompress.layers.names import name_of
+from tfcompress.quantization.graph.product_layer import MatMul
 
 
 def sliced(call: Call, start: int, end: int) -> L.Layer | None:
@@ -64,7 +65,8 @@ def tensors_of(arguments: Any, keywords: Any) -> tuple[Any]:
     return (found[0],) if len(found) == 1 else (found,)
 
 
-_LAYERS = {
+_LAYERS: dict[str, Any] = {
+    "matmul": MatMul,
     "add": L.Add,
     "subtract": L.Subtract,
     "multiply": L.Multiply,
@@ -81,7 +83,8 @@ def has_layer(call: Call) -> bool:
     """
     names = ("concatenate", "hardsigmoid", *_ACTIVATIONS)
     name = name_of(call.operation)
-    merges = name in _LAYERS and len(call.inputs) == 2 and _are_alike([x.shape for x in call.inputs])
+    two = name in _LAYERS and len(call.inputs) == 2
+    merges = two and (name == "matmul" or _are_alike([x.shape for x in call.inputs]))
     return isinstance(call.operation, L.Layer) or constant_map(call) is not None or name in names or merges
 
 

@@ -212,8 +212,9 @@ class _Inserter:
 
     def is_integer_operator(self, call: Call) -> bool:
         """Return whether a call computes in integers without a kernel, and it is known how runtimes round there."""
-        integer = bool(self.placement.tensors) and not self.on_demand
-        return integer and self.placement.rules[call].kind in (INTEGER, CONCATENATE) and is_simulated(call)
+        kind, integer = self.placement.rules[call].kind, bool(self.placement.tensors) and not self.on_demand
+        alone = kind == RELU and self.quantizer_of(call.inputs[0], self.configs[call]) is not None
+        return integer and (alone or kind in (INTEGER, CONCATENATE)) and is_simulated(call)
 
     def wrapper(self, layer: Layer, call: Call) -> Layer:
         rule = self.placement.rules[call]

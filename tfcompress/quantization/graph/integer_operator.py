@@ -67,7 +67,10 @@ class IntegerOperator(PassThrough):
     @staticmethod
     def _between(given: list[Tensor], arithmetic: Arithmetic, around: Surroundings) -> Between:
         assert around.behind is not None
-        scales = tuple(None if quantizer is None else quantizer.grid_now()[0] for quantizer in around.quantizers)
+        grids = [(None, None) if quantizer is None else quantizer.grid_now() for quantizer in around.quantizers]
+        scales, zeros = zip(*grids, strict=True)
         pairs = zip(given, scales, strict=True)
         whole = (x if scale is None else ops.stop_gradient(whole_numbers(x, scale)) for x, scale in pairs)
-        return Between(arithmetic, tuple(whole), scales, around.behind.grid_now()[0])
+        return Between(
+            arithmetic, tuple(whole), scales, around.behind.grid_now()[0], zeros, around.behind.grid_now()[1]
+        )

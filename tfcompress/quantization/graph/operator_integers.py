@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfcompress.layers.names import name_of
+from tfcompress.quantization.arithmetic import fixed_point
 from tfcompress.quantization.arithmetic.base import Arithmetic
+from tfcompress.quantization.graph.average_windows import (
+    ADAPTIVE,
+    STRIDED,
+    Windows,
+    depthwise_window,
+    has_windows_of_its_own,
+)
+from tfcompress.quantization.numerics.wide import WIDE
 
 Tensor = Any
 
@@ -19,6 +29,12 @@ DEFAULT_SLOPE = 0.2
 
 INTEGER = 127.0
 """Which stands for each weight of a depthwise convolution that computes a mean or a map, but for its sign."""
+
+EXACT, LARGEST_PRODUCT = 2.0**24, 255.0**2
+"""Whole numbers up to there are float32 numbers; the largest product of two integers of 8 bits."""
+
+MIDDLE = 128.0
+"""The zero point, counted from the lowest integer, that is 0 as an integer of 8 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +46,16 @@ class Between:
         inputs: Whole numbers, counted from zero, float32; or real numbers, where one has no scale.
         scales: Of the inputs; `None`: the grid behind serves for it.
         output: The scale of the output.
+        zeros: The zero points of the inputs, counted from the lowest integer; `None` where there is no scale.
+        zero: That of the output.
     """
 
     arithmetic: Arithmetic
     inputs: tuple[Tensor, ...]
     scales: tuple[Tensor, ...]
     output: Tensor
+    zeros: tuple[Tensor, ...]
+    zero: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,18 +132,71 @@ def _slope(layer: Any) -> float:
     return float(getattr(layer, "negative_slope", DEFAULT_SLOPE))
 
 
-def _window_mean(layer: Any, between: Between) -> Tensor:
-    """Return an average pooling, in files a depthwise convolution whose weights are all the same integer."""
+def _sloped_by_channel(layer: Any, between: Between) -> Tensor:
+    """Return a PReLU, for which LiteRT has the kernel of TFLite Micro, whose slopes are integers of 8 bits."""
     (x,), (scale,) = between.inputs, between.scales
-    count = math.prod(layer.pool_size)
-    sums = ops.round(layer(x) * float(count))
-    weight = ops.convert_to_tensor(np.float32(np.float32(1.0 / count) / np.float32(INTEGER)))
-    return between.arithmetic.requantized(sums * INTEGER, scale, weight, between.output)
+    slopes = ops.cast(ops.convert_to_tensor(layer.alpha), "float64")
+    low, high = ops.minimum(ops.min(slopes), 0.0), ops.maximum(ops.max(slopes), 0.0)
+    unit = ops.cast(ops.where(low == high, 1.0, (high - low) / 255.0), "float32")
+    zero = ops.round(-128.0 - low / ops.cast(unit, "float64"))
+    whole = ops.clip(ops.round(slopes / ops.cast(unit, "float64")) + zero, -128.0, 127.0) - zero
+    products = x * ops.cast(whole, "float32")
+    negative = fixed_point.scaled(products, fixed_point.factor_of(scale, unit, between.output))
+    one = ops.ones_like(unit)
+    return ops.where(x < 0, negative, fixed_point.scaled(x, fixed_point.factor_of(scale, one, between.output)))
+
+
+def _window_mean(layer: Any, between: Between) -> Tensor:
+    """Return an average pooling, in TFLite files a depthwise convolution whose weights are all the same integer.
+
+    Where that isn't one it has the input's grid, or gets another one behind it.
+    """
+    (x,), (scale,) = between.inputs, between.scales
+    windows = Windows.of(layer, x.shape)
+    found = depthwise_window(layer, x.shape)
+    if found is not None:
+        weight = ops.convert_to_tensor(np.float32(np.float32(1.0 / math.prod(found[0])) / np.float32(INTEGER)))
+        return between.arithmetic.requantized(windows.sums(x) * INTEGER, scale, weight, between.output)
+    if name_of(layer) in STRIDED:
+        return between.arithmetic.pooled(x, windows, scale, between.zeros[0])
+    for axis in windows.spans:
+        x = between.arithmetic.pooled(x, windows.along(axis), scale, between.zeros[0])
+    return between.arithmetic.regridded(x, scale, between.output)
 
 
 def _is_window(layer: Any, between: Between) -> bool:
-    strides = layer.strides or layer.pool_size
-    return between.arithmetic.format == "tflite" and layer.padding == "valid" and len(set(strides)) == 1
+    shape = between.inputs[0].shape
+    own = has_windows_of_its_own(layer, shape)
+    return layer.data_format == "channels_last" and None not in shape[1:] and (own or _is_tflite(layer, between))
+
+
+def _is_tflite(layer: Any, between: Between) -> bool:
+    return between.arithmetic.format == "tflite"
+
+
+def _moved(layer: Any, between: Between) -> Tensor:
+    """Return what chooses among values, on a grid of its own."""
+    (x,), (scale,) = between.inputs, between.scales
+    return between.arithmetic.regridded(layer(x), scale, between.output)
+
+
+def _product(layer: Any, between: Between) -> Tensor:
+    (x, y), scales = between.inputs, (between.scales[0], between.scales[1])
+    large = x.shape[-1] is None or x.shape[-1] * LARGEST_PRODUCT >= EXACT
+    sums = ops.matmul(*(ops.cast(part, WIDE) for part in (x, y))) if large else ops.matmul(x, y)
+    return between.arithmetic.product(sums, scales, between.output, between.zeros[1] == MIDDLE)
+
+
+def _cut_off(layer: Any, between: Between) -> Tensor:
+    """Return a ReLU by itself, in files another grid, which begins at 0."""
+    (x,), (scale,) = between.inputs, between.scales
+    whole = ops.maximum(between.arithmetic.regridded(x, scale, between.output), 0.0)
+    six = name_of(layer) == "relu6" or getattr(layer, "max_value", None) == 6
+    return ops.minimum(whole, ops.round(6.0 / between.output)) if six else whole
+
+
+def _is_plain(layer: Any, between: Between) -> bool:
+    return getattr(layer, "max_value", None) in (None, 6)
 
 
 def _softmax(layer: Any, between: Between) -> Tensor:
@@ -141,8 +214,12 @@ OPERATORS: dict[str, Operator] = {
     "subtract": Operator(_added(-1), _of_two),
     "multiply": Operator(_multiplied, _of_two),
     **dict.fromkeys(("globalaveragepooling1d", "globalaveragepooling2d"), Operator(_averaged, _has_sizes)),
-    "averagepooling2d": Operator(_window_mean, _is_window),
+    **dict.fromkeys((*STRIDED, *ADAPTIVE), Operator(_window_mean, _is_window)),
+    **dict.fromkeys(("adaptivemaxpooling1d", "adaptivemaxpooling2d"), Operator(_moved)),
     "leakyrelu": Operator(_sloped),
+    "prelu": Operator(_sloped_by_channel, _is_tflite),
+    **dict.fromkeys(("relu", "relu6"), Operator(_cut_off, _is_plain)),
+    "matmul": Operator(_product, _of_two),
     "softmax": Operator(_softmax, _is_along_last_axis),
     **dict.fromkeys(("concatenate", "maximum", "minimum"), Operator(_joined, joins=True)),
 }
