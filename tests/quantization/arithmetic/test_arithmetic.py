@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from keras import layers
 
 from tests.quantization.arithmetic.single_operators import Tensor, in_litert, in_micro, in_onnx_runtime, tflite
 from tfcompress.quantization.arithmetic.choice import ARITHMETICS
+from tfcompress.quantization.graph.average_windows import Windows
+from tfcompress.quantization.graph.resized_integers import resized
 
 SHAPE = (1, 7, 7, 64)
 SAMPLES = 6
@@ -241,3 +244,41 @@ def test_products_of_two_tensors(seed: int) -> None:
     parts = [part for scale, zero in zip(of_all, zeros, strict=True) for part in (scale, np.uint8(zero + 128))]
     received = in_onnx_runtime("QLinearMatMul", u8, [None, *parts[:2], None, *parts[2:]]) - 128
     np.testing.assert_array_equal(received, on_grid(compute(ONNX_RUNTIME), zeros[2]))
+
+
+@pytest.mark.parametrize("seed", range(SAMPLES))
+def test_average_pooling_on_one_grid(seed: int) -> None:
+    """TFLite's kernel rounds integers with their zero point, ONNX Runtime's real numbers."""
+    draw = Draw(seed)
+    scale, zero, padded, stride = draw.scale(), draw.zero_point(), seed % 2 == 0, 1 + seed % 3
+    layer = layers.AveragePooling2D((2 + seed % 2, 3), stride, padding="same" if padded else "valid")
+    x = draw.integers(1, 9, 8, 16)
+    windows, a = Windows.of(layer, x.shape), centred(x, zero)
+
+    def compute(arithmetic: Any) -> Any:
+        return arithmetic.pooled(a, windows, scale, np.float32(zero + 128))
+
+    options = {"kind": "Pool2DOptions", "padding": 0 if padded else 1, "strideW": stride, "strideH": stride}
+    options |= {"filterHeight": layer.pool_size[0], "filterWidth": layer.pool_size[1]}
+    shape = np.shape(compute(XNNPACK))
+    content = tflite("AVERAGE_POOL_2D", 2, [Tensor(x.shape, scale, zero), Tensor(shape, scale, zero)], options)
+    check_tflite(content, [x], both(compute, zero))
+    constants = [None, scale, np.uint8(zero + 128), scale, np.uint8(zero + 128)]
+    u8 = (x.astype(int) + 128).astype(np.uint8)
+    how = {"auto_pad": "SAME_UPPER" if padded else "VALID", "channels_last": 1, "strides": [stride, stride]}
+    received = in_onnx_runtime("QLinearAveragePool", [u8], constants, kernel_shape=layer.pool_size, **how) - 128
+    np.testing.assert_array_equal(received, on_grid(compute(ONNX_RUNTIME), zero))
+
+
+@pytest.mark.parametrize("sizes", [(10, 14), (3, 4), (15, 3)])
+def test_bilinear_resizing_in_the_reference_kernel(sizes: tuple[int, int]) -> None:
+    draw = Draw(0)
+    x, zero, scale = draw.integers(1, 5, 7, 8), draw.zero_point(), draw.scale()
+    expected = on_grid(resized(centred(x, zero), sizes, np.float32(zero + 128)), zero)
+    wanted = Tensor((2,), values=np.array(sizes, np.int32))
+    tensors = [Tensor(x.shape, scale, zero), wanted, Tensor((1, *sizes, 8), scale, zero)]
+    options = {"kind": "ResizeBilinearOptions", "alignCorners": False, "halfPixelCenters": True}
+    content = tflite("RESIZE_BILINEAR", 3, tensors, options)
+    np.testing.assert_array_equal(in_litert(content, [x], reference=True), expected)
+    if MICRO:
+        np.testing.assert_array_equal(in_micro(content, [x]), expected)

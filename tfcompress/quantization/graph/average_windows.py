@@ -28,7 +28,8 @@ def depthwise_window(layer: Any, shape: Sequence[int | None]) -> tuple[tuple[int
         layer: Of any kind.
         shape: Of its input.
     """
-    name, sizes = name_of(layer), tuple(shape[1:-1])
+    name = name_of(layer)
+    sizes: tuple[Any, ...] = tuple(shape[1:-1])
     if name in STRIDED and layer.padding == "valid":
         window, strides = tuple(layer.pool_size), tuple(layer.strides or layer.pool_size)
     elif name in ADAPTIVE and all(
@@ -42,7 +43,7 @@ def depthwise_window(layer: Any, shape: Sequence[int | None]) -> tuple[tuple[int
     return (window, strides) if len(set(strides)) == 1 else None
 
 
-def has_windows_of_its_own(layer: Any, shape: Sequence[int | None]) -> bool:
+def has_one_grid(layer: Any, shape: Sequence[int | None]) -> bool:
     """Return whether TFLite has a pooling with one grid for its input and output for what a layer computes."""
     return name_of(layer) in STRIDED and depthwise_window(layer, shape) is None
 
@@ -80,7 +81,7 @@ class Windows:
         """Return how many values are in each window, float32, to divide sums of so many dimensions by."""
         found = np.ones((1,) * rank, np.float32)
         for axis, spans in self.spans.items():
-            lengths = np.float32([last - first for first, last in spans])
+            lengths = np.array([last - first for first, last in spans], np.float32)
             found = found * lengths.reshape([-1 if at == axis else 1 for at in range(rank)])
         return found
 
@@ -102,7 +103,7 @@ def _taken(x: Tensor, axis: int, places: list[tuple[int, bool]]) -> Tensor:
     if all(isthere for _, isthere in places):
         return part
     shape = [-1 if at == axis else 1 for at in range(len(x.shape))]
-    return part * np.float32([isthere for _, isthere in places]).reshape(shape)
+    return part * np.array([isthere for _, isthere in places], np.float32).reshape(shape)
 
 
 def _slid(size: int, window: int, stride: int, padded: bool) -> tuple[tuple[int, int], ...]:

@@ -18,7 +18,7 @@ from tfcompress.layers.catalogue import traits_of
 from tfcompress.layers.einsum_equations import matrix_form
 from tfcompress.layers.fused_lstm import why_not_fused
 from tfcompress.layers.names import name_of
-from tfcompress.quantization.graph.average_windows import has_windows_of_its_own
+from tfcompress.quantization.graph.average_windows import has_one_grid
 from tfcompress.quantization.graph.float_layers import kept_reason
 from tfcompress.quantization.weights.gates import has_other_scales
 
@@ -88,7 +88,7 @@ def rule_of(call: Call, bits: int = 8) -> Rule:
     rule = policy_of(inner) if constant_map(call) is None else Rule(AFFINE)
     if name in RESIZING and inner.interpolation == "bilinear":
         rule = Rule(INTEGER, note="float in ONNX", same=True)
-    if rule.kind == INTEGER and has_windows_of_its_own(inner, call.inputs[0].shape):
+    if rule.kind == INTEGER and has_one_grid(inner, call.inputs[0].shape):
         rule = Rule(INTEGER, same=True)  # other average poolings are depthwise convolutions there
     refused = _why_float(inner, name, call, rule, bits)
     return Rule(FLOAT, note=f"float fallback: {refused}") if refused else rule

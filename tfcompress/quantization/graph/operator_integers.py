@@ -18,8 +18,9 @@ from tfcompress.quantization.graph.average_windows import (
     STRIDED,
     Windows,
     depthwise_window,
-    has_windows_of_its_own,
+    has_one_grid,
 )
+from tfcompress.quantization.graph.resized_integers import resized
 from tfcompress.quantization.numerics.wide import WIDE
 
 Tensor = Any
@@ -166,7 +167,7 @@ def _window_mean(layer: Any, between: Between) -> Tensor:
 
 def _is_window(layer: Any, between: Between) -> bool:
     shape = between.inputs[0].shape
-    own = has_windows_of_its_own(layer, shape)
+    own = has_one_grid(layer, shape)
     return layer.data_format == "channels_last" and None not in shape[1:] and (own or _is_tflite(layer, between))
 
 
@@ -178,6 +179,19 @@ def _moved(layer: Any, between: Between) -> Tensor:
     """Return what chooses among values, on a grid of its own."""
     (x,), (scale,) = between.inputs, between.scales
     return between.arithmetic.regridded(layer(x), scale, between.output)
+
+
+def _resized(layer: Any, between: Between) -> Tensor:
+    (x,) = between.inputs
+    height, width = layer.compute_output_shape(x.shape)[1:3]
+    return resized(x, (height, width), between.zeros[0])
+
+
+def _is_resized_by_reference(layer: Any, between: Between) -> bool:
+    cut = any(getattr(layer, how, False) for how in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"))
+    known = len(between.inputs[0].shape) == 4 and None not in between.inputs[0].shape[1:]
+    last = layer.data_format == "channels_last"
+    return between.arithmetic.name == "reference" and layer.interpolation == "bilinear" and known and last and not cut
 
 
 def _product(layer: Any, between: Between) -> Tensor:
@@ -217,6 +231,7 @@ OPERATORS: dict[str, Operator] = {
     **dict.fromkeys((*STRIDED, *ADAPTIVE), Operator(_window_mean, _is_window)),
     **dict.fromkeys(("adaptivemaxpooling1d", "adaptivemaxpooling2d"), Operator(_moved)),
     "leakyrelu": Operator(_sloped),
+    **dict.fromkeys(("upsampling2d", "resizing"), Operator(_resized, _is_resized_by_reference)),
     "prelu": Operator(_sloped_by_channel, _is_tflite),
     **dict.fromkeys(("relu", "relu6"), Operator(_cut_off, _is_plain)),
     "matmul": Operator(_product, _of_two),

@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfcompress.core.keras_private import inbound_nodes, outbound_nodes, producer, producing_node
@@ -181,4 +182,5 @@ def scale_of_layer(layer: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def _double(x: Any) -> Tensor:
-    return ops.cast(x, WIDE)
+    """Return a tensor, an array or a number, float64; a number alone would become a float32 tensor first."""
+    return ops.cast(np.asarray(x) if isinstance(x, float) else x, WIDE)
