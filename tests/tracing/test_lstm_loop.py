@@ -45,3 +45,16 @@ def test_its_products_are_integers_where_ranges_are_found_at_run_time(steps, tmp
     dense = [op for op in operators(artifact.path.read_bytes()) if op.name == "FULLY_CONNECTED"]
     assert [op.inputs[1] for op in dense] == ["INT8"] * (3 if steps % 2 else 4)
     assert artifact.parity.outputs["y"].max_abs < 0.02
+
+
+def test_a_file_for_a_microcontroller_has_the_operator_which_takes_less_memory(tmp_path):
+    model = keras.Sequential([keras.Input((6, 3), name="x"), L.LSTM(64, name="l")])
+    made = {
+        target: tfc.export(model, tmp_path / f"{target}.tflite", target=target)
+        for target in ("android", "microcontroller")
+    }
+    kinds = {target: [op.name for op in operators(one.path.read_bytes())] for target, one in made.items()}
+    assert "WHILE" in kinds["android"] and "UNIDIRECTIONAL_SEQUENCE_LSTM" not in kinds["android"]
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in kinds["microcontroller"] and "WHILE" not in kinds["microcontroller"]
+    arenas = {target: tfc.footprint(one.path).arena.total for target, one in made.items()}
+    assert arenas["microcontroller"] < arenas["android"] / 2

@@ -204,7 +204,13 @@ def export(
     plain, scheme, precision = deployment.model, deployment.scheme, "float16" if deployment.half else precision
     check_weights(plain, precision, kind, scheme=scheme, external=external_data, limit=LARGEST_FILE)
     signature = read_signature(plain) if stateful is None else streaming_signature(plain, of=model)
-    traced = trace(plain, rows_of_file(signature, kind, asked.batch_size, given), kind, signature)
+    traced = trace(
+        plain,
+        rows_of_file(signature, kind, asked.batch_size, given),
+        kind,
+        signature,
+        small=machine is not None and "tflm" in machine.runtimes,
+    )
     if random:
         traced, given = with_noise(plain, traced, kind, verify)
     if inference_io is None and whole_inputs(traced):

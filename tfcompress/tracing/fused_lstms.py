@@ -26,11 +26,12 @@ HIDDEN, CELL = 6, 1
 
 
 @contextlib.contextmanager
-def lstms_fused(model: keras.Model) -> Iterator[None]:
+def lstms_fused(model: keras.Model, *, loops: bool = True) -> Iterator[None]:
     """Let each LSTM of a model that is one be TensorFlow's fused operation, or a faster loop, while in the block.
 
     Args:
         model: Called in the block, in a graph, for inference.
+        loops: Whether a loop is taken where it is faster; it takes several times the memory.
     """
     found = [layer for layer in flatten_layers(model) if why_not_fused(layer) is None]
     with contextlib.ExitStack() as undo:
@@ -38,7 +39,7 @@ def lstms_fused(model: keras.Model) -> Iterator[None]:
             undo.enter_context(exclusive())
         for layer in found:
             undo.callback(object.__delattr__, layer, "inner_loop")
-            object.__setattr__(layer, "inner_loop", functools.partial(_inner_loop, layer, layer.inner_loop))
+            object.__setattr__(layer, "inner_loop", functools.partial(_inner_loop, layer, layer.inner_loop, loops))
         yield
 
 
@@ -48,7 +49,14 @@ def has_fused(trace: Any) -> bool:
 
 
 def _inner_loop(
-    layer: Any, own: Callable[..., Any], sequences: Any, initial_state: Any, *, mask: Any = None, training: bool = False
+    layer: Any,
+    own: Callable[..., Any],
+    loops: bool,
+    sequences: Any,
+    initial_state: Any,
+    *,
+    mask: Any = None,
+    training: bool = False,
 ) -> Any:
     """Return what the loop of an LSTM does: the last output, all outputs, and the states in the end."""
     import tensorflow as tf
@@ -61,7 +69,7 @@ def _inner_loop(
         return own(sequences, initial_state, mask=mask, training=training)
     if layer.go_backwards:
         sequences = ops.flip(sequences, axis=1)
-    if not hasattr(layer, CELL_LIMIT) and is_loop_faster(layer):
+    if loops and not hasattr(layer, CELL_LIMIT) and is_loop_faster(layer):
         hidden, memory = last_states(layer, _turned(sequences), initial_state)
         return hidden, ops.expand_dims(hidden, 1), [hidden, memory]
     cell = layer.cell

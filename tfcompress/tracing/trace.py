@@ -68,6 +68,8 @@ def trace(
     batch_size: int | Mapping[str, int | None] | None,
     kind: str | None = None,
     signature: Signature | None = None,
+    *,
+    small: bool = False,
 ) -> Trace:
     """Trace `model` for inference, in float32.
 
@@ -76,6 +78,7 @@ def trace(
         batch_size: the first dimension of every input, or of each by its name; None: free.
         kind: "tflite" or "onnx": write what that format lacks with other operations; None: all as the model does.
         signature: how the model is called; None: as it says itself.
+        small: whether memory counts more than time.
 
     Returns:
         A `Trace`, valid as long as `model` lives.
@@ -94,7 +97,7 @@ def trace(
     whole = isinstance(batch_size, Mapping)
     rows = batch_size if isinstance(batch_size, Mapping) else dict.fromkeys(signature.inputs, batch_size)
     inputs = {name: _with_batch(spec, rows[name]) for name, spec in signature.inputs.items()}
-    fused = lstms_fused(model) if kind == "tflite" else contextlib.nullcontext()
+    fused = lstms_fused(model, loops=not small) if kind == "tflite" else contextlib.nullcontext()
     with float32_view(model), steps_at_once(model), fused, _named(model, scope_of(model)):
         concrete, order = _trace(model, signature, inputs, kind)
         integral = {name for name, spec in inputs.items() if _whole_dtype(concrete, name, spec)}
