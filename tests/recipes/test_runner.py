@@ -303,6 +303,31 @@ def test_numbers_are_not_distilled(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_several_outputs_are_trained_shipped_and_reported_by_name(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,))
+    model = keras.Model(x, {"sign": L.Dense(2, name="p")(x), "count": L.Dense(3, name="q")(x)})
+    rows = np.random.default_rng(0).normal(size=(96, 4)).astype("float32")
+    y = {"sign": np.where(rows[:, 0] > 0, "yes", "no"), "count": (rows[:, 1] > 0).astype(int) + (rows[:, 2] > 0)}
+    first, last = ({name: values[part] for name, values in y.items()} for part in (slice(64), slice(64, None)))
+    data = Data("made", rows[:64], first, rows[64:], last)
+    trained = {"step": "distill", "epochs": 12, "batch_size": 8, "learning_rate": 0.1, "alpha": 0.1}
+    report = {"step": "report", "latency": False, "layers": False}
+    steps = [{"step": "prune", "config": 0.25}, trained, {"step": "export", "files": ["a.onnx"]}, report]
+    done = run(recipe(*steps), model, data, folder=tmp_path)
+    said = done.metrics["02_distill"]["outputs"]
+    assert {name: [one["name"] for one in metrics["classes"]] for name, metrics in said.items()} == {
+        "sign": ["no", "yes"],
+        "count": ["0", "1", "2"],
+    }
+    assert said["sign"]["accuracy"] > 0.75
+    assert said["count"]["accuracy"] > 0.55
+    assert done.report["a.onnx"].metrics["sign"].accuracy == said["sign"]["accuracy"]
+    values = {"sign": rows[:, :2], "count": y["count"]}
+    with pytest.raises(ValueError, match="whose targets of 'sign' are numbers"):
+        run(recipe(*steps), model, Data("n", rows, values, rows, values), folder=tmp_path / "numbers")
+
+
 def test_a_report_has_what_is_estimated_for_the_target_of_a_file(model, data, tmp_path, monkeypatch):
     pytest.importorskip("tflite_micro")
     pytest.importorskip("ethosu.vela")
