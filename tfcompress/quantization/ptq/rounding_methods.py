@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ class AdaRound(Rounding):
         # Errors of an output in units of that of rounding to the nearest, of one weight.
         unit = np.where(least > 0, scaled.shape[1] / np.maximum(least, 1e-30), 0.0)[:, None]
         choices = _Choices(
-            pairs=np.float32(pairs[:, used[:, None], used]),
+            products=_products(pairs[:, used[:, None], used]),
             lacking=np.float32(lacking[:, used]),
             plain=np.float32(found.plain[:, used]),
             scale=np.float32(np.broadcast_to(scale, scaled.shape)[:, used]),
@@ -119,7 +120,7 @@ class _Choices:
     """Weights of a layer, each between two integers; all in float32, of shape (groups, inputs, outputs).
 
     Attributes:
-        pairs: The inputs' second moments, of shape (groups, inputs, inputs).
+        products: Returns an array, each group of it multiplied by the second moments of the group's inputs.
         lacking: What the layers before it make the outputs lack, in the same moments.
         plain: The weights.
         scale: Of their integers.
@@ -129,7 +130,7 @@ class _Choices:
         ends: The least and the largest integer.
     """
 
-    pairs: np.ndarray
+    products: Callable[[np.ndarray], np.ndarray]
     lacking: np.ndarray
     plain: np.ndarray
     scale: np.ndarray
@@ -150,7 +151,7 @@ class _Choices:
             up = np.where(self.share > 0, np.clip(stretched, 0, 1), np.float32(0))
             integers = self.floor + up
             change = np.clip(integers, *self.ends) * self.scale - self.plain
-            slope = factor * (self.pairs @ change - self.lacking)
+            slope = factor * (self.products(change) - self.lacking)
             slope *= (integers >= self.ends[0]) & (integers <= self.ends[1])
             done = (step / how.steps - WARM) / (1 - WARM)
             if done >= 0:
@@ -165,6 +166,27 @@ class _Choices:
             logits -= rate * first / (np.sqrt(second) + 1e-8)
         chosen: np.ndarray = (logits >= 0) & (self.share > 0)
         return chosen
+
+
+def _products(pairs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that multiplies by matrices, in float32: of few samples' moments, by their factors.
+
+    Args:
+        pairs: Second moments, of shape (groups, inputs, inputs).
+
+    >>> x = np.random.default_rng(0).normal(size=(3, 8))
+    >>> np.allclose(_products((x.T @ x)[None])(np.eye(8, dtype=np.float32)[None]), x.T @ x, atol=1e-5)
+    True
+    """
+    whole = np.float32(pairs)
+    if len(pairs) == 1:
+        from scipy.linalg import lapack
+
+        upper, order, rank, _ = lapack.dpstrf(pairs[0])
+        if 2 * rank < len(upper):
+            factor = np.float32(np.triu(upper)[:rank, np.argsort(order)])
+            return lambda x: (factor.T @ (factor @ x[0]))[None]
+    return lambda x: whole @ x
 
 
 @says_fields
