@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from tfcompress.core.arguments import check_model
@@ -11,9 +13,10 @@ from tfcompress.core.passthrough import Inserted
 from tfcompress.core.transform import remove_projection
 from tfcompress.core.wrapper import CompressedLayer
 from tfcompress.core.wrappers import warn_of_remarks, without_marks
-from tfcompress.graph.flatten import rebuild
+from tfcompress.graph.flatten import opened
 from tfcompress.graph.loss_scaling import plain
 from tfcompress.graph.recursion_limit import as_given
+from tfcompress.graph.rewrite import Call, rewritten
 
 
 @says_memory
@@ -62,4 +65,13 @@ def stripped(model: keras.Model) -> keras.Model:
 
     # Without the quantizers of activations the model computes otherwise, as it should.
     exact = not any(isinstance(layer, Inserted) for layer in flatten_layers(model))
-    return plain(rebuild(model, unwrap, check=exact))
+    return plain(rewritten(opened(model, unwrap, check=exact), _again, changes=_stands_for_operation).model())
+
+
+def _stands_for_operation(call: Call) -> bool:
+    return hasattr(call.operation, "as_operation")
+
+
+def _again(call: Call, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    called = call.operation.as_operation if _stands_for_operation(call) else call.operation
+    return called(*arguments, **keywords)

@@ -82,6 +82,8 @@ def test_what_sequences_go_through_is_that_of_the_runtime(arithmetic, suffix, ru
     new = np.random.default_rng(2).normal(size=(200, 8, 6)).astype("float32")
     with simulated(sequential, arithmetic):
         expected = outputs_of(sequential, new)
+        traced = keras.Model(sequential.inputs, sequential.outputs).predict(new, batch_size=200, verbose=0)
+    np.testing.assert_array_equal(traced, expected)
     received = open_runner(path, runtime=runtime).predict(new)
     assert np.abs(received - expected).max() < 1 / 512
 

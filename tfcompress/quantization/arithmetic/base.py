@@ -135,7 +135,16 @@ def mean_of_raw(x: Tensor, windows: Windows, zero: Tensor) -> Tensor:
     """Return means of integers as TFLite has them, with their zero point: rounded by whole numbers, away from zero."""
     shift = zero - 128.0
     sums, count = windows.sums(x + shift), windows.counts(len(x.shape))
-    return ops.sign(sums) * ops.floor((ops.abs(sums) + np.floor(count / 2)) / count) - shift
+    # The half keeps a product with the reciprocal, which TensorFlow may make of the division, off the whole number.
+    return ops.sign(sums) * ops.floor((ops.abs(sums) + np.floor(count / 2) + 0.5) / count) - shift
+
+
+def divided(x: Tensor, count: Any) -> Tensor:
+    """Return float32 numbers divided by constant whole numbers, rounded once.
+
+    TensorFlow may make of the division by a constant a product with its reciprocal: in float64 that changes nothing.
+    """
+    return ops.cast(ops.cast(x, "float64") / ops.cast(count, "float64"), "float32")
 
 
 def summed_in_order(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfcompress.quantization.arithmetic.base import Arithmetic, Windows, from_largest, summed_in_order
+from tfcompress.quantization.arithmetic.base import Arithmetic, Windows, divided, from_largest, summed_in_order
 
 Tensor = Any
 
@@ -40,7 +40,7 @@ class OnnxRuntime(Arithmetic):
 
     def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
         """Return means over windows as integers of the same grid: of real numbers, rounded with the zero point."""
-        means = windows.sums(x * scale) / windows.counts(len(x.shape))
+        means = divided(windows.sums(x * scale), windows.counts(len(x.shape)))
         return ops.round(means / scale + zero) - zero
 
     def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:

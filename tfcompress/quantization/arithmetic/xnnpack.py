@@ -6,7 +6,14 @@ from typing import Any
 
 from keras import ops
 
-from tfcompress.quantization.arithmetic.base import Arithmetic, Windows, from_largest, mean_of_raw, summed_in_order
+from tfcompress.quantization.arithmetic.base import (
+    Arithmetic,
+    Windows,
+    divided,
+    from_largest,
+    mean_of_raw,
+    summed_in_order,
+)
 from tfcompress.quantization.arithmetic.fixed_point import factor_of, power_of_two, scaled, with_bits
 
 Tensor = Any
@@ -50,7 +57,7 @@ class XnnPack(Arithmetic):
 
     def averaged(self, sums: Tensor, count: int, scale: Tensor, output: Tensor) -> Tensor:
         """Return means over whole axes."""
-        return ops.round(sums * (scale / output / float(count)))
+        return ops.round(sums * divided(scale / output, count))
 
     def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
         """Return means over windows as integers of the same grid."""
