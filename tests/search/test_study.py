@@ -253,6 +253,18 @@ def test_others_are_refused_before_any_work(made, quick, tmp_path):
     assert len(quick) == 1
 
 
+def test_a_study_for_a_target_that_has_changed_since_is_another(made, quick, tmp_path):
+    file = tmp_path / "mine.yaml"
+    server = tfc.targets.get("server-cpu")
+    server.replace(name="mine").save(file)
+    space = {**FINITE, "steps": [FINITE["steps"][0], {**EXPORT, "target": str(file)}]}
+    tried(made, tmp_path / "a", trials=1, space=space)
+    tried(made, tmp_path / "a", trials=1, space=space)
+    server.replace(name="mine", batch=1).save(file, overwrite=True)
+    with pytest.raises(FileExistsError, match="Expected a study of this model, space"):
+        tried(made, tmp_path / "a", trials=1, space=space)
+
+
 def test_the_package_is_asked_for(made, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"pip install 'tfcompress\[search\]'"):

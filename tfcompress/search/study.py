@@ -126,7 +126,9 @@ def search(
         prover.check_budget(max_drop, advice=advice, share=share)
     folder = pathlib.Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = [found.to_dict(), list(wanted), max_drop, file, prover.fingerprint, seed, parts.digest]
+    settings: list[Any] = [found.to_dict(), list(wanted), max_drop, file, prover.fingerprint, seed, parts.digest]
+    meant = [one.to_dict() for one in found.targets(file) if one is not None]
+    settings += [meant] if meant else []  # what a cost is depends on them
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update((digest_of_model(model) + digest_of_data(parts.data)).encode())
     count = min(trials, most_trials(found) or trials)
