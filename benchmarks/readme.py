@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+import statistics
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -241,7 +242,42 @@ def blockwise_kernels() -> str:
     )
 
 
+def random_budgets() -> str:
+    """Return what random budgets came to, by network; a search has a file of each format."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows_of("budget_random"):
+        found.setdefault(row["network"], []).append(row)
+
+    def drop(row: dict[str, Any], form: str) -> float:
+        return float(str(row[f"{form} drop in test"]).split()[0])
+
+    rows = []
+    for network, searches in found.items():
+        files = [(row, form) for row in searches for form in ("tflite", "onnx") if f"{form} drop in test" in row]
+        over = [drop(row, form) - row["budget"] for row, form in files if drop(row, form) > row["budget"]]
+        sizes = {
+            form: [int(row[form].replace(",", "")) for row, of in files if of == form] for form in ("tflite", "onnx")
+        }
+        budgets = [row["budget"] for row in searches]
+        rows.append(
+            {
+                "network": network,
+                "budgets": f"{len(budgets)}, {min(budgets):g} to {max(budgets):g}",
+                "files shipped": f"{len(files)} of {2 * len(searches)}",
+                "broken in test": sum(row[f"{form} broken in test"] for row, form in files),
+                "seen to lose more than the budget there": f"{len(over)}"
+                + (f", by {max(over):.2f} at most" if over else ""),
+                **{f".{form} bytes": f"{min(each):,} to {max(each):,}" for form, each in sizes.items()},
+                "processor s, median": round(
+                    statistics.median(row["processor s"] for row in searches if "resumed" not in row)
+                ),
+            }
+        )
+    return table(rows)
+
+
 BLOCKS = {
+    "random_budgets": random_budgets,
     "blockwise_kernels": blockwise_kernels,
     "learned": learned,
     "precision": precision,
