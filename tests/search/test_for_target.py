@@ -132,6 +132,17 @@ def test_layers_sizes_and_packages_are_looked_at_before_any_work(model, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_recipe_whose_files_are_not_chosen_needs_no_estimates(model, tmp_path, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ethosu" else find(name, *more))
+    steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite"], "target": NPU}]
+    how = {"data": DATA, "validation": VALIDATION, "max_drop": 15, "output_dir": tmp_path / "made"}
+    result = tfc.compress(model, tfc.Recipe.from_dict({"steps": steps}), **how)
+    file = result.tries[0].file("tflite")
+    assert result.holds and (file.runtime, file.flash, file.arena) == ("tflm", None, None)
+
+
 def space(**export):
     quantize = {"step": "quantize", "config": {"weights": {"bits": {"choice": [2, 8]}}}}
     return {"name": "small", "steps": [quantize, {"step": "export", "files": ["a.tflite"], **export}]}

@@ -241,9 +241,9 @@ class Trials:
     def _file(self, name: str, path: pathlib.Path, judge: Judge | None, recipe: Recipe) -> TriedFile:
         target = target_of(recipe.steps, path.name)
         inputs = self.judge.x if self.minimize == "latency" else None
+        if judge is None:  # nothing is chosen, which Vela would be asked for
+            return TriedFile.measured(name, path, None, inputs, target, estimated=False)
         made = TriedFile.measured(name, path, None, inputs, target)
-        if judge is None:
-            return made
         return dataclasses.replace(made, selection=judge(made.source, self.budget, early=True))
 
     def _outcome(self, tried: Try) -> str:

@@ -81,6 +81,8 @@ class TriedFile:
         selection: Judgement | None,
         inputs: Any = None,
         target: Target | None = None,
+        *,
+        estimated: bool = True,
     ) -> TriedFile:
         """Return a file with its bytes, plain and deflated, those of files that hold its weights among them.
 
@@ -91,11 +93,14 @@ class TriedFile:
             inputs: to take the latency with; `None`: it isn't measured. Vela estimates that of an NPU; that of a
                 microcontroller isn't known here.
             target: what the file is for; `None`: not said.
+            estimated: whether Vela is asked what a file for an NPU needs.
         """
         contents = [one.read_bytes() for one in whole(path)]
         zipped = sum(len(zlib.compress(content, 9)) for content in contents)
         known = cls(format, path, sum(map(len, contents)), zipped, None, selection, runtime=runtime_of(path, target))
         if target is not None and target.accelerator is not None:
+            if not estimated:
+                return known
             found = estimate_npu(path, target.accelerator)
             return dataclasses.replace(known, ms=found.milliseconds, flash=found.flash, arena=found.sram)
         if known.runtime == MICRO:
