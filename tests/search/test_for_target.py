@@ -15,9 +15,12 @@ from tfcompress import targets
 from tfcompress.quantization.quantize_config import QuantizeConfig, WeightSpec
 from tfcompress.search import budget, candidates
 from tfcompress.search.candidates import narrow, suits
-from tfcompress.search.for_target import named_in
+from tfcompress.search.for_target import check_costs, named_in, said_of
+from tfcompress.search.ladder import INTEGERS, choices_of, weighed_as
 
 NPU, MICRO = "ethos-u55-128", "microcontroller"
+BOTH = targets.get(MICRO).replace(name="both", runtimes=("tflm", "litert"))
+"""For a microcontroller, too, and judged in another runtime."""
 
 X = np.random.default_rng(0).normal(size=(700, 8)).astype("float32")
 Y = (X @ np.random.default_rng(1).normal(size=(8, 4))).argmax(1)
@@ -83,6 +86,17 @@ def test_what_suits_a_target():
     assert not suits(blocks, targets.get("server-gpu")) and suits(blocks, targets.get("server-cpu"))
 
 
+def test_the_runtime_that_judges_says_what_costs_and_helps():
+    other = BOTH.replace(runtimes=("litert", "tflm"))
+    assert [candidates.looks_up(one) for one in (BOTH, other)] == [False, True]
+    assert [weighed_as(one, ("tflite",)) for one in (BOTH, other)] == [("tflite",), ("onnx",)]
+    assert [choices_of(one) == INTEGERS for one in (BOTH, other)] == [True, False]
+    assert [said_of(one) for one in (BOTH, other)] == ["both", "both: RAM is the arena that TFLite Micro needs"]
+    check_costs(BOTH, ("latency", "size"), "minimize")
+    with pytest.raises(ValueError, match="without 'latency' for target 'both'"):
+        check_costs(other, ("latency",), "minimize")
+
+
 def test_files_are_as_a_target_wants_them():
     def written(candidate, target, minimize="size"):
         return candidate.recipe(targets.get(target).formats, minimize, 0, target).steps[-2]
@@ -105,6 +119,7 @@ def test_a_target_is_named_as_a_recipe_reads_it(tmp_path):
     ("how", "message"),
     [
         ({"minimize": "arena"}, r"minimize without 'arena'.*and no target\. Say target='microcontroller'"),
+        ({"minimize": "arena", "target": BOTH}, "'arena' and target 'both', whose .tflite files are judged in litert"),
         ({"minimize": "latency", "target": MICRO}, r"say nothing of a microcontroller's.*Take 'arena' or 'size'"),
         ({"formats": "onnx", "target": NPU}, "formats of target 'ethos-u55-128': tflite. Received: 'onnx'"),
         ({"target": "micro"}, "Expected a target"),

@@ -12,6 +12,7 @@ from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.quantization.quantize_config import ActivationSpec, QuantizeConfig
 from tfcompress.recipes import Distill, Equalize, Export, Finetune, Prune, Quantize, Recipe, Shrink, Step
 from tfcompress.recipes.steps import Training, Transform
+from tfcompress.search.tries import is_micro
 from tfcompress.targets import Target
 
 MINIMIZE = ("size", "zip", "latency", "arena")
@@ -119,7 +120,7 @@ def _with(step: Quantize, config: Any) -> Quantize:
 
 def looks_up(target: Target) -> bool:
     """Return whether a target's runtime looks weights up in tables, and nothing else compresses them."""
-    return "tflm" in target.runtimes and target.accelerator is None
+    return is_micro(target) and target.accelerator is None
 
 
 def suits(candidate: Candidate, target: Target | None) -> bool:

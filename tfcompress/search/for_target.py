@@ -11,7 +11,7 @@ import keras
 from tfcompress.core.packages import TFLITE_MICRO, VELA
 from tfcompress.export.for_target import check_layers
 from tfcompress.search.candidates import FORMATS
-from tfcompress.search.tries import MICRO
+from tfcompress.search.tries import MICRO, is_micro
 from tfcompress.targets import Target, get, names
 
 FILE = "target.yaml"
@@ -57,13 +57,16 @@ def check_costs(target: Target | None, costs: Collection[str], what: str) -> Non
         ImportError: A package that they are found with isn't installed.
         ValueError: The message says what to take.
     """
-    micro = target is not None and MICRO in target.runtimes
+    micro = is_micro(target)
     accelerated = target is not None and target.accelerator is not None
-    if "arena" in costs and not micro:
+    if "arena" in costs and not micro and not accelerated:
+        given = "no target"
+        if target is not None:
+            judges = target.runtimes_of("tflite")[-1:]
+            given = f"target {target.name!r}{', whose .tflite files are judged in ' + judges[0] if judges else ''}"
         raise ValueError(
-            f"Expected {what} without 'arena', the RAM of a microcontroller. Received: 'arena'"
-            f"{f' and target {target.name!r}' if target is not None else ' and no target'}. Say "
-            "target='microcontroller', or take 'size'."
+            f"Expected {what} without 'arena', the RAM of a microcontroller. Received: 'arena' and {given}. Say "
+            "target='microcontroller', whose last runtime is 'tflm', or take 'size'."
         )
     if "latency" in costs and micro and not accelerated:
         assert target is not None
@@ -72,7 +75,7 @@ def check_costs(target: Target | None, costs: Collection[str], what: str) -> Non
             "on this machine say nothing of a microcontroller's. Received: 'latency'. Take 'arena' or 'size', or the "
             "target of an NPU, such as 'ethos-u55-128', whose time Vela estimates."
         )
-    if micro:
+    if target is not None and MICRO in target.runtimes:  # it proves what is exported
         TFLITE_MICRO.check()
     if accelerated:
         VELA.check()
@@ -91,6 +94,6 @@ def said_of(target: Target) -> str:
     """Return what a report says of the costs of files for a target."""
     if target.accelerator is not None:
         return f"{target.name}: flash, RAM and ms are the estimates of Arm's compiler Vela; nothing is measured"
-    if MICRO in target.runtimes:
+    if is_micro(target):
         return f"{target.name}: RAM is the arena that TFLite Micro needs"
     return target.name

@@ -19,6 +19,7 @@ from tfcompress.search.allocator import Allocator
 from tfcompress.search.candidates import Candidate, narrow
 from tfcompress.search.choices import CHOICES, FLOAT, WIDE, Choice
 from tfcompress.search.output_losses import NoScores
+from tfcompress.search.tries import is_micro
 from tfcompress.targets import Target
 
 RUNGS = 30
@@ -41,11 +42,9 @@ def choices_of(target: Target | None) -> tuple[Choice, ...]:
     ...     len(INTEGERS), sum(not one.sparsity for one in INTEGERS), sum(not one.table for one in INTEGERS)]
     True
     """
-    if target is None or "tflm" not in target.runtimes:
-        return INTEGERS
-    if target.accelerator is not None:
+    if target is not None and target.accelerator is not None:
         return tuple(one for one in INTEGERS if not one.table)
-    return tuple(one for one in INTEGERS if not one.sparsity)
+    return tuple(one for one in INTEGERS if not one.sparsity) if is_micro(target) else INTEGERS
 
 
 def weighed_as(target: Target | None, formats: Sequence[str]) -> tuple[str, ...]:
@@ -54,7 +53,8 @@ def weighed_as(target: Target | None, formats: Sequence[str]) -> tuple[str, ...]
     What makes weights smaller for TFLite Micro and for Vela, tables, few bits and zeros, is nearest to what stores them
     in a `.onnx` file with coded weights; the files that are tried have costs of their own.
     """
-    return ("onnx",) if target is not None and "tflm" in target.runtimes else tuple(formats)
+    accelerated = target is not None and target.accelerator is not None
+    return ("onnx",) if accelerated or is_micro(target) else tuple(formats)
 
 
 UNIFORM = (6, 5, 4, 3, 2)

@@ -145,6 +145,17 @@ def runtime_of(path: pathlib.Path, target: Target | None) -> str | None:
     return None if target is None else target.runtimes_of(format_of(path))[-1]
 
 
+def is_micro(target: Target | None) -> bool:
+    """Return whether TFLite Micro is what judges the `.tflite` files for a target.
+
+    >>> from tfcompress import targets
+    >>> micro = targets.get("microcontroller")
+    >>> is_micro(micro), is_micro(micro.replace(runtimes=("tflm", "litert"))), is_micro(None)
+    (True, False, False)
+    """
+    return target is not None and target.runtimes_of("tflite")[-1:] == (MICRO,)
+
+
 @dataclasses.dataclass(frozen=True)
 class Try:
     """One recipe that was run and judged.
