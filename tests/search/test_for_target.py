@@ -123,6 +123,7 @@ def test_a_target_is_named_as_a_recipe_reads_it(tmp_path):
         ({"minimize": "latency", "target": MICRO}, r"say nothing of a microcontroller's.*Take 'arena' or 'size'"),
         ({"formats": "onnx", "target": NPU}, "formats of target 'ethos-u55-128': tflite. Received: 'onnx'"),
         ({"target": "micro"}, "Expected a target"),
+        ({"target": targets.get(NPU).replace(accelerator="ethos-u55-100")}, "name of an NPU: .*mean 'ethos-u55-"),
         ({"target": NPU, "recipe": "int8"}, "Expected no target with a recipe"),
         ({"target": targets.get(MICRO).replace(numbers=("float32",))}, "computes in 8-bit integers, which a search"),
     ],
@@ -150,7 +151,7 @@ def test_layers_sizes_and_packages_are_looked_at_before_any_work(model, tmp_path
 def test_a_recipe_whose_files_are_not_chosen_needs_no_estimates(model, tmp_path, monkeypatch):
     pytest.importorskip("tflite_micro")
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ethosu" else find(name, *more))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ethosu" else find(name))
     steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite"], "target": NPU}]
     how = {"data": DATA, "validation": VALIDATION, "max_drop": 15, "output_dir": tmp_path / "made"}
     result = tfc.compress(model, tfc.Recipe.from_dict({"steps": steps}), **how)

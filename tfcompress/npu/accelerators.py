@@ -6,7 +6,7 @@ import dataclasses
 import functools
 
 from tfcompress import targets
-from tfcompress.core.names import nearest_names
+from tfcompress.core.names import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,6 @@ def accelerator_of(name: str) -> Accelerator:
     known = accelerators()
     if name not in known:
         raise ValueError(
-            f"Expected the name of an NPU: {', '.join(known)}. Received: {name!r}.{nearest_names(name, known)}"
+            f"Expected the name of an NPU: {', '.join(known)}. Received: {name!r}.{did_you_mean(name, known)}"
         )
     return known[name]

@@ -94,6 +94,17 @@ def estimate_npu(
     return dataclasses.replace(_KEPT[key], path=file, ram_limit=ram, flash_limit=flash)
 
 
+def check_npu(accelerator: str) -> None:
+    """Refuse, before any work, an NPU of which nothing can be said.
+
+    Raises:
+        ImportError: Vela isn't installed.
+        ValueError: there is no such NPU.
+    """
+    accelerator_of(accelerator)
+    VELA.check()
+
+
 _KEPT: dict[str, NPUEstimate] = {}
 """What was found of files, by what they hold, the oldest first."""
 

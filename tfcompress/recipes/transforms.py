@@ -14,7 +14,6 @@ import keras
 from tfcompress import targets
 from tfcompress.clustering import cluster
 from tfcompress.clustering.kept_values import keep_values
-from tfcompress.core.packages import VELA
 from tfcompress.data.dataset import Dataset
 from tfcompress.evaluation.summary import sparsity
 from tfcompress.export.coded_file import check_coded
@@ -24,6 +23,7 @@ from tfcompress.export.plan.scheme import check_bits
 from tfcompress.graph.config_map import LayerConfigs
 from tfcompress.graph.keras_quantized import check_exports
 from tfcompress.graph.strip import stripped
+from tfcompress.npu.vela import check_npu
 from tfcompress.pipeline.pruning_configs import data_for
 from tfcompress.pipeline.quantize_aware_training import settling
 from tfcompress.pipeline.training import steps_per_epoch
@@ -113,10 +113,10 @@ def _check_exports(step: Export, model: keras.Model) -> None:
 
 
 def _check_report(step: Export, steps: Sequence[Step]) -> None:
-    """Say how Vela is installed, where a report wants its estimates."""
-    accelerated = step.target is not None and targets.get(step.target).accelerator is not None
-    if accelerated and any(isinstance(one, Report) for one in steps):
-        VELA.check()
+    """Refuse an NPU that isn't there, and say how Vela is installed, where a report wants its estimates."""
+    accelerator = None if step.target is None else targets.get(step.target).accelerator
+    if accelerator is not None and any(isinstance(one, Report) for one in steps):
+        check_npu(accelerator)
 
 
 def before_training(recipe: Recipe, place: int, model: keras.Model) -> keras.Model:

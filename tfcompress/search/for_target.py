@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import keras
 
-from tfcompress.core.packages import TFLITE_MICRO, VELA
+from tfcompress.core.packages import TFLITE_MICRO
 from tfcompress.export.for_target import check_layers
+from tfcompress.npu.vela import check_npu
 from tfcompress.search.candidates import FORMATS
 from tfcompress.search.tries import MICRO, is_micro
 from tfcompress.targets import Target, get, names
@@ -55,7 +56,7 @@ def check_costs(target: Target | None, costs: Collection[str], what: str) -> Non
 
     Raises:
         ImportError: A package that they are found with isn't installed.
-        ValueError: The message says what to take.
+        ValueError: Such as that of an NPU that isn't there. The message says what to take.
     """
     micro = is_micro(target)
     accelerated = target is not None and target.accelerator is not None
@@ -77,8 +78,8 @@ def check_costs(target: Target | None, costs: Collection[str], what: str) -> Non
         )
     if target is not None and MICRO in target.runtimes:  # it proves what is exported
         TFLITE_MICRO.check()
-    if accelerated:
-        VELA.check()
+    if target is not None and target.accelerator is not None:
+        check_npu(target.accelerator)
 
 
 def named_in(folder: pathlib.Path, target: str | os.PathLike[str] | Target) -> str:
