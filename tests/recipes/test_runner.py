@@ -13,8 +13,10 @@ from keras import layers as L
 import tfcompress as tfc
 from tests.pipeline.test_checkpoints import Killed, Stop
 from tfcompress.core.wrapper import wrapped_layers
+from tfcompress.graph import rebuild
 from tfcompress.pipeline import Data, checkpoints
 from tfcompress.pipeline.checkpoints import PREFIX
+from tfcompress.pipeline.losses import loss_for
 from tfcompress.recipes import Recipe, run
 from tfcompress.recipes.record import Record, digest_of_model
 
@@ -196,6 +198,27 @@ def test_what_does_not_fit_is_refused_before_any_work(model, data, tmp_path):
     with pytest.raises(ValueError, match="by 'movement', which looks at gradients"):
         recipe({"step": "prune", "config": {"sparsity": 0.5, "criterion": "movement"}})
     assert not folder.exists()
+
+
+def test_a_subclassed_model_is_trained_by_what_it_was_compiled_with(data, tmp_path):
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = L.Dense(3, name="first"), L.Dense(6, name="second")
+
+        def call(self, x):
+            return {"b": self.first(x), "a": self.second(x)}
+
+    model = Two()
+    model(data.x_train)
+    losses = {"b": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "a": "mae"}
+    model.compile("adam", losses, loss_weights={"b": 1.0, "a": 0.5})
+    y = {"b": data.y_train, "a": data.x_train}
+    both = Data("two", data.x_train, y, data.x_train, y)
+    loss = loss_for(model, both, rebuild(model))
+    assert (loss.each, loss.weights) == (("mae", losses["b"]), (0.5, 1.0))
+    steps = {"step": "prune", "config": 0.5}, {"step": "export", "files": ["a.onnx"]}
+    assert run(recipe(*steps), model, both, folder=tmp_path / "run", metrics=False).artifacts
 
 
 def test_statistics_of_batch_normalization_after_a_training_are_those_of_its_weights(data, tmp_path):

@@ -29,22 +29,28 @@ class Losses:
     weights: tuple[float, ...] | None = None
 
 
-def loss_for(model: keras.Model, data: Dataset) -> Any:
+def loss_for(model: keras.Model, data: Dataset, flat: keras.Model | None = None) -> Any:
     """Return the loss that a model was compiled with, or else the one that its output and the targets ask for.
 
     Of several outputs these are `Losses`: each by the rule for one, the compiled ones with their `loss_weights`.
+
+    Args:
+        model: That may be compiled.
+        data: To train with.
+        flat: The model as a flat graph, whose outputs stand for those of a subclassed one; `None`: it isn't one.
     """
     compiled = model.loss if getattr(model, "compiled", False) else None
-    targets = data.targets(names_of_outputs(model))
-    if len(model.outputs) == 1:
-        return _loss_for(model.outputs[0], targets[0], compiled)
+    graph = model if flat is None or getattr(model, "outputs", None) else flat
+    targets = data.targets(names_of_outputs(graph))
+    if len(graph.outputs) == 1:
+        return _loss_for(graph.outputs[0], targets[0], compiled)
     if compiled is None:
-        return Losses(tuple(_loss_for(*both, None) for both in zip(model.outputs, targets, strict=True)))
-    each = zip(model.outputs, targets, by_output(model, compiled, "loss"), strict=True)
+        return Losses(tuple(_loss_for(*both, None) for both in zip(graph.outputs, targets, strict=True)))
+    each = zip(graph.outputs, targets, by_output(graph, compiled, "loss"), strict=True)
     weights = loss_weights(model)
     return Losses(
         tuple(None if one is None else _loss_for(output, target, one) for output, target, one in each),
-        None if weights is None else tuple(map(_or_one, by_output(model, weights, "weight of a loss"))),
+        None if weights is None else tuple(map(_or_one, by_output(graph, weights, "weight of a loss"))),
     )
 
 

@@ -108,7 +108,7 @@ def run(
     keras.utils.set_random_seed(recipe.seed)
     given, first = opened(recipe, model, data)
     made = model is None and path_of(recipe) is None
-    loss = None if data is None else loss_for(given if given.compiled else first, data)
+    loss = None if data is None else loss_for(given if given.compiled else first, data, first)
     work = Work(recipe, data, record, first, loss, made, stage, about or {}, scans, metrics)
     if not record.done:
         trial(recipe, first, data)
