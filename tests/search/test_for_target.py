@@ -134,6 +134,21 @@ def test_what_a_target_cannot_have_is_refused_before_any_work(model, how, messag
     assert not list(tmp_path.iterdir())
 
 
+def test_a_target_in_the_folder_of_another_search_stays(model, tmp_path):
+    pytest.importorskip("tflite_micro")
+    mine = targets.get(MICRO).replace(name="mine")
+    folder = tmp_path / "made"
+    folder.mkdir()
+    mine.save(folder / "target.yaml")
+    other = mine.replace(about="another")
+    with pytest.raises(FileExistsError, match="a folder without target.yaml"):
+        compressed(model, tmp_path, target=other)
+    (folder / "search.json").write_text('{"search": "another"}')
+    with pytest.raises(FileExistsError, match="Expected a folder of this very search"):
+        compressed(model, tmp_path, target=other)
+    assert targets.get(folder / "target.yaml") == mine
+
+
 def test_layers_sizes_and_packages_are_looked_at_before_any_work(model, tmp_path, monkeypatch):
     gelu = keras.Sequential([keras.Input((8,), name="x"), layers.Dense(4, activation="gelu", name="hidden")])
     with pytest.raises(ValueError, match="Received: 'hidden', which needs GELU.*Take silu"):

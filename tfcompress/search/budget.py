@@ -31,7 +31,7 @@ from tfcompress.recipes.record import digest_of_data
 from tfcompress.recipes.runner import run
 from tfcompress.search.budget_arguments import check_arguments, check_unused
 from tfcompress.search.candidates import FORMATS, MINIMIZE
-from tfcompress.search.for_target import check_costs, check_target, named_in, said_of
+from tfcompress.search.for_target import FILE, check_costs, check_target, named_in, said_of
 from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.ladder import Ladder, choices_of, weighed_as
@@ -55,7 +55,7 @@ EPOCHS = 3
 
 LEARNING_RATE = 3e-4
 
-WRITTEN = ("model.tflite", "model.onnx", "model.keras", "report.html", "report.md", "result.json")
+WRITTEN = (FILE, "model.tflite", "model.onnx", "model.keras", "report.html", "report.md", "result.json")
 """Into the folder of a search, beside its tries."""
 
 
@@ -183,7 +183,7 @@ def compress(
             advice += f" Copies count once: {parts.copies:,} were left out."
         prover.check_budget(max_drop, advice=advice, share=1 if recipe else prover.samples / parts.samples)
     judge = Judge(model, parts.selection, metric, class_names=names, batch_size=batch_size)
-    folder = _folder(None if output_dir is None else check_path(output_dir), searched=recipe is None)
+    folder = _folder(None if output_dir is None else check_path(output_dir), target, searched=recipe is None)
     meant = None if target is None else named_in(folder, target)
     settings: list[Any] = [max_drop, minimize, forms, prover.fingerprint, train, batch_size, learning_rate, seed]
     settings += [] if machine is None else [machine.to_dict()]
@@ -212,6 +212,9 @@ def compress(
     )
     if recipe is not None:
         return _of_recipe(recipe, trials, prover)
+    if isinstance(target, Target) and meant not in targets.names():
+        trials.save()  # from here on the folder is of this search
+        target.save(folder / FILE, overwrite=True)
     dose = _dose(parts.data, batch_size, learning_rate) if train else None
     inputs = parts.data.train.drawn(CALIBRATION, seed)
     trials.said = lambda _: _reported(trials).report.to_markdown(folder / "report.md", overwrite=True)
@@ -230,11 +233,12 @@ def _dose(data: Dataset, batch_size: int, learning_rate: float) -> Dose:
     return Dose(max(EPOCHS, math.ceil(LEAST_STEPS / steps)), batch_size, learning_rate)
 
 
-def _folder(output_dir: str | os.PathLike[str] | None, *, searched: bool) -> pathlib.Path:
+def _folder(output_dir: str | os.PathLike[str] | None, target: Any, *, searched: bool) -> pathlib.Path:
     if output_dir is None:
         return pathlib.Path(tempfile.mkdtemp(prefix="tfcompress-"))
     folder = pathlib.Path(output_dir)
-    there = [name for name in WRITTEN if (folder / name).exists()]
+    written = [name for name in WRITTEN if name != FILE or isinstance(target, Target)]
+    there = [name for name in written if (folder / name).exists()]
     if searched and there and not (folder / STATE).exists():
         raise FileExistsError(
             f"Expected a folder without {', '.join(there)}, or one of this very search. Received: {folder}. Name "

@@ -83,12 +83,12 @@ def check_costs(target: Target | None, costs: Collection[str], what: str) -> Non
 
 
 def named_in(folder: pathlib.Path, target: str | os.PathLike[str] | Target) -> str:
-    """Return a target as a recipe names it; one that is no name and no path is written into a folder."""
+    """Return a target as a recipe names it; one that is no name and no path is to be written into a folder."""
     if isinstance(target, str | os.PathLike):
         return os.fspath(target) if target in names() else os.path.abspath(target)
     if target.name in names() and get(target.name) == target:
         return target.name
-    return str(target.save(folder.absolute() / FILE, overwrite=True))
+    return str(folder.absolute() / FILE)
 
 
 def said_of(target: Target) -> str:
