@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from tfcompress import targets
 from tfcompress.quantization.quantize_config import QuantizeConfig, WeightSpec
 from tfcompress.search import candidates, staircase
-from tfcompress.search.candidates import Candidate
+from tfcompress.search.candidates import Candidate, narrow
 from tfcompress.search.staircase import Dose, Staircase
 from tfcompress.search.tries import Try
 
@@ -17,10 +18,10 @@ class MadeUp:
     """Trials whose candidates promise to hold as a function of them says."""
 
     formats, minimize, model = ("tflite",), "size", None
-    data = types.SimpleNamespace(classes=3)
+    data = types.SimpleNamespace(is_classes=True)
 
     def __init__(self, holds):
-        self.holds, self.tries, self.begun = holds, [], []
+        self.holds, self.tries, self.begun, self.proved = holds, [], [], {}
         self.safe = lambda name: True
         self.begin = self.begun.append
 
@@ -75,6 +76,22 @@ def test_where_the_last_rung_is_not_sure_others_near_it_are_tried():
     assert names == ["float16", "int8", "rung 3", "rung 1", "rung 0"]
 
 
+def test_a_search_that_goes_on_behind_a_proof_falls_back_on_nothing():
+    for proved, more in (({"tflite": {}}, ["rung 1"]), ({"tflite": {"a key": "holds"}}, [])):
+        how = {"safe": lambda name: False, "proved": proved}
+        names = climbed(lambda name: "rung" not in name or name in ("rung 2", "rung 3", "rung 1"), **how).names
+        assert names == ["float16", "int8", "rung 3", "rung 5", "rung 4", *more]
+
+
+def test_rungs_that_a_target_cannot_do_are_not_fallen_back_on():
+    blocks = narrow("blocks", {".*": QuantizeConfig(WeightSpec(bits=4, granularity=32), None)})
+    trials = MadeUp(lambda name: "rung" not in name or int(name[5]) <= 3)
+    trials.safe = lambda name: False
+    ladder = [*LADDER[:1], blocks, *LADDER[2:]]
+    Staircase(trials, None, np.zeros((1, 1)), ladder, targets.get("server-gpu")).climb()
+    assert trials.names[-3:] == ["rung 3", "rung 5", "rung 4"]
+
+
 def test_training_goes_on_where_calibration_ends():
     def holds(name: str) -> bool:
         return "rung" not in name or int(name[5]) <= (6 if "distillation" in name else 1)
@@ -86,7 +103,7 @@ def test_training_goes_on_where_calibration_ends():
 
 
 def test_numbers_are_trained_on_their_targets_alone():
-    regression = types.SimpleNamespace(classes=None)
+    regression = types.SimpleNamespace(is_classes=False)
     names = climbed(lambda name: "rung" not in name, Dose(2), data=regression).names
     assert "rung 1, 2 epochs of training" in names
     assert not any("distillation" in name for name in names)

@@ -159,7 +159,8 @@ class Staircase:
             else:
                 high = middle
         if self.dose is None:
-            self._fall_back(low)
+            if not all(map(self.trials.proved.get, self.trials.formats)):  # else nothing larger is proved any more
+                self._fall_back(low)
             return
         high = len(self.ladder)
         for stride in range(STRIDE, 0, -1):
@@ -172,7 +173,9 @@ class Staircase:
         for rung in (low, *(low - distance for distance in SAFER)):
             if rung < 0:
                 return
-            tried = self.trials.attempt(self._rung(rung))
+            if not suits(candidate := self._rung(rung), self.target):
+                continue
+            tried = self.trials.attempt(candidate)
             if all(self.trials.promises(tried, form, 1.0) for form in self.trials.formats):
                 return
 
