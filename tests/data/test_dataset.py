@@ -39,3 +39,16 @@ def test_what_does_not_fit_is_refused_by_name():
         Data("d", {"a": X}, WHOLE, {"b": X}, WHOLE)
     with pytest.raises(ValueError, match=r"outputs \['a', 'c'\].*those of \['a', 'b'\]"):
         Data("d", X, {"a": WHOLE, "b": WHOLE}, X, {"a": WHOLE, "b": WHOLE}).targets(["a", "c"])
+
+
+def test_names_of_classes_are_of_a_target():
+    y, names = {"kind": WHOLE, "other": WHOLE}, ("u", "v", "w")
+    for given, message in (
+        (names, r"by names of targets, \['kind', 'other'\]. Received: \('u', 'v', 'w'\)"),
+        ({"knid": names}, "Received: names of \\['knid'\\]. Did you mean 'kind'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Data("d", X, y, X, y, class_names=given)
+    with pytest.raises(ValueError, match=r"the names of one target's classes. Received: names of \['kind'\]"):
+        Data("d", X, WHOLE, X, WHOLE, class_names={"kind": names})
+    assert Data("d", X, WHOLE, X, WHOLE, class_names=names).class_names == names

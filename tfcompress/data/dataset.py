@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfcompress.core.arguments import short
 from tfcompress.core.names import nearest_names
 from tfcompress.data.array_checks import array_of, numbers_of, one_hot_classes
 from tfcompress.data.named_inputs import TensorInfo
@@ -120,11 +121,12 @@ class Data(Dataset):
             True and False, and text become classes. Of several outputs a dict by their names.
         x_test: Inputs that training never sees.
         y_test: Their targets.
-        class_names: Of the classes, in their order; `None`: they are numbers, or named by targets that are text.
+        class_names: Of the classes, in their order; `None`: they are numbers, or named by targets that are text. Of
+            several outputs a dict by their names.
         drawn: As in `Dataset`.
 
     Raises:
-        ValueError: If the arrays don't fit each other, or hold no finite numbers.
+        ValueError: If the arrays don't fit each other, or hold no finite numbers; or names of classes are of no target.
 
     Example:
 
@@ -170,6 +172,7 @@ class Data(Dataset):
         found = {key: of_each(value) for key, value in arrays.items()}
         train_split, test_split = (ArraySplit(found[f"x_{part}"], found[f"y_{part}"]) for part in PARTS)
         named = _named(class_names)
+        _check_named(named, texts)
         how: dict[str, Any] = {
             "classes": of_each(classes),
             "class_names": of_each({key: value or named.get(key) for key, value in texts.items()}),
@@ -192,6 +195,16 @@ def _arrays(value: Any, what: str) -> dict[str, np.ndarray]:
         if not found[name].ndim:
             raise ValueError(f"Expected {_called(what, name)} with one row per sample. Received: a single value.")
     return found
+
+
+def _check_named(class_names: Mapping[str, Any], outputs: Iterable[str]) -> None:
+    """Refuse names of classes that are of no output; such as names without an output, where the targets have theirs."""
+    outputs = list(outputs)
+    if class_names == {"": None} or set(class_names) <= set(outputs):
+        return
+    wanted = f"a dict by names of targets, {outputs}" if outputs != [""] else "the names of one target's classes"
+    received = f"names of {list(class_names)}" if "" not in class_names else short(class_names[""])
+    raise ValueError(f"Expected class_names to be {wanted}. Received: {received}.{nearest_names(class_names, outputs)}")
 
 
 def of_each(named: Mapping[str, Any]) -> Any:
