@@ -168,6 +168,20 @@ def test_targets_of_several_outputs_are_taken_by_name_or_in_the_order_of_the_mod
     assert by_names(one, (x, {"y": y}))[1] is y
 
 
+def test_names_in_a_dataset_of_tensorflow_are_looked_at_before_it_is_read():
+    tf = pytest.importorskip("tensorflow")
+    (x, y), other = numbered(0, 6), np.zeros(6)
+
+    def batches(**targets):
+        return tf.data.Dataset.from_tensor_slices((x, targets)).batch(3)
+
+    read = list(by_names(two_outputs(), batches(right=y, left=other), anew=True))
+    assert [list(targets) for _, targets in read] == [["left", "right"]] * 2
+    assert np.array_equal(np.concatenate([targets["right"] for _, targets in read]), y)
+    with pytest.raises(ValueError, match=r"^Expected targets.*'rihgt'\]. Did you mean 'right'\?$"):
+        by_names(two_outputs(), batches(left=y, rihgt=y), anew=True)
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_each_of_several_targets_becomes_classes_or_numbers(batched):
     (x, y), (held, held_y) = numbered(0, 30), numbered(100, 90)

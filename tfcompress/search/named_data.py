@@ -44,7 +44,9 @@ def by_names(model: keras.Model, given: Any, *, anew: bool = False) -> Any:
         several = len(model.inputs) > 1 or len(model.outputs) > 1
         if (alone and not several) or not isinstance(spec, tuple) or len(spec) != 2:
             return given  # what isn't right there is said where it is read
-        return given.map(lambda x, y: (_inputs(model, x), _targets(model, y)))
+        _inputs(model, spec[0]), _targets(model, spec[1])  # else TensorFlow tells what is wrong, within a trace
+        graph = sys.modules["tensorflow"].autograph.experimental
+        return given.map(graph.do_not_convert(lambda x, y: (_inputs(model, x), _targets(model, y))))
     x, y = pair_of(given)
     return _inputs(model, x), _targets(model, y)
 
