@@ -31,7 +31,7 @@ def sequence(
 
     Args:
         files: that were judged on the data that the search chooses by, by name.
-        cost: "size", "zip" or "latency".
+        cost: "size", "zip", "latency" or "arena".
         budget: the largest drop.
         samples: how many will prove a file.
         anchors: how many of the largest are kept in any case: what there is to fall back on.
