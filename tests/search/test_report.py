@@ -1,13 +1,16 @@
 """What was tried, as a table, a plot, a page, Markdown and JSON."""
 
+import dataclasses
 import json
 import pathlib
+import types
 
 import pytest
 
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.pareto import pareto_front
 from tfcompress.search.report import SearchReport
+from tfcompress.search.result import Result
 from tfcompress.search.tries import TriedFile, Try
 
 
@@ -75,6 +78,26 @@ def test_the_same_on_a_page_as_text_and_as_json(report, tmp_path):
     assert [Try.from_dict(one) for one in found["tries"]] == list(TRIES)
     table = str(report)
     assert "chosen" in table and "21.0" in table and report.verdict[:40] in table
+
+
+@pytest.mark.parametrize(
+    ("minimize", "label", "said"),
+    [
+        ("size", "flash, kB", "20,000 bytes, 9,000 of flash; "),
+        ("zip", "zip, kB", "20,000 bytes, 10,000 deflated; "),
+        ("latency", "latency, ms", "20,000 bytes, 0.1 ms; "),
+        ("arena", "RAM, kB", "20,000 bytes, 1,500 of RAM; "),
+    ],
+)
+def test_costs_are_called_what_they_are(minimize, label, said, tmp_path):
+    (file,) = TRIES[2].files
+    int8 = dataclasses.replace(TRIES[2], files=(dataclasses.replace(file, flash=9000, arena=1500),))
+    tries, path = (TRIES[0], int8), pathlib.Path("model.onnx")
+    report = SearchReport(tries, ("drop", minimize))
+    assert report.plot().axes[0].get_xlabel() == label
+    assert f"   {label}   " in report.to_markdown(tmp_path / "r.md").read_text()
+    artifacts, judgements = {"onnx": types.SimpleNamespace(path=path, nbytes=20000)}, {"onnx": int8.files[0].proof}
+    assert str(Result(artifacts, judgements, tries, 0.5, minimize, ("onnx",), tmp_path)).startswith(f"{path}: {said}")
 
 
 def test_the_plot_shows_accuracy_against_size_and_latency_as_colour(report, tmp_path):

@@ -34,6 +34,9 @@ MOST_NUMBERED = 24
 COSTS = {"size": "file, kB", "zip": "zip, kB", "latency": "latency, ms", "arena": "RAM, kB"}
 """What is told of a cost that is made small."""
 
+FLASH = "flash, kB"
+"""Likewise of the size of files for an NPU."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SearchReport(Document):
@@ -190,7 +193,7 @@ class SearchReport(Document):
         for form in self.formats:
             blocks: list[Block] = []
             if self._points(form):
-                labels = (COSTS[self.cost], self._metric(form), "latency, ms")
+                labels = (self._cost(form), self._metric(form), "latency, ms")
                 points = [point for _, point in self._points(form)]
                 said = f"{labels[1]} against {labels[0]}"
                 more = "numbers as in the table, bars: 95 % interval, line: not beaten by another"
@@ -247,9 +250,15 @@ class SearchReport(Document):
         judged = [said for one in self.tries if (file := one.file(form)) and (said := file.selection)]
         said = max(judged, key=lambda each: each.samples)
         limit = None if self.budget is None else _height(said.baseline, said, self.budget)
-        labels = (COSTS[self.cost], self._metric(form), "latency, ms")
+        labels = (self._cost(form), self._metric(form), "latency, ms")
         how: dict[str, Any] = {"front": front, "chosen": chosen, "limit": limit, "numbered": few}
         return charts.scatter_figure([point for _, point in points], *labels, **how)
+
+    def _cost(self, form: str) -> str:
+        """Return the label of the horizontal axis."""
+        files = (one.file(form) for one in self.tries)
+        flashed = self.cost == "size" and any(file.flash is not None for file in files if file is not None)
+        return FLASH if flashed else COSTS[self.cost]
 
     def _metric(self, form: str) -> str:
         """Return the label of the vertical axis."""

@@ -128,7 +128,10 @@ class Result(Document):
         for form in self.formats:
             if form in self.artifacts:
                 artifact = self.artifacts[form]
-                lines.append(f"{artifact.path}: {artifact.nbytes:,} bytes; {self.judgements[form]}.")
+                place = self._place(form)
+                file = None if place is None else self.tries[place].file(form)
+                more = "" if file is None else _cost(file, self.minimize)
+                lines.append(f"{artifact.path}: {artifact.nbytes:,} bytes{more}; {self.judgements[form]}.")
                 continue
             nearest = self.nearest(form)
             text = f"{named(form)}: no file is shown to keep the budget, and none is shipped."
@@ -145,6 +148,15 @@ class Result(Document):
                     "that search in another output_dir, with other validation samples."
                 )
         return lines
+
+
+def _cost(file: TriedFile, minimize: str) -> str:
+    """Return what a file was chosen by, to stand behind its bytes; "" where it is these."""
+    value = file.cost(minimize)
+    if minimize == "latency":
+        return f", {value:.3g} ms"
+    what = {"zip": "deflated", "arena": "of RAM", "size": "" if file.flash is None else "of flash"}[minimize]
+    return what and f", {value:,.0f} {what}"
 
 
 def _failed(file: TriedFile | None) -> bool:
