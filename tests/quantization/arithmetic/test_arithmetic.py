@@ -256,7 +256,7 @@ def test_average_pooling_on_one_grid(seed: int) -> None:
     windows, a = Windows.of(layer, x.shape), centred(x, zero)
 
     def compute(arithmetic: Any) -> Any:
-        return arithmetic.pooled(a, windows, scale, np.float32(zero + 128))
+        return arithmetic.pooled(a, windows, (scale, scale), (np.float32(zero + 128),) * 2)
 
     options = {"kind": "Pool2DOptions", "padding": 0 if padded else 1, "strideW": stride, "strideH": stride}
     options |= {"filterHeight": layer.pool_size[0], "filterWidth": layer.pool_size[1]}

@@ -102,6 +102,49 @@ def test_all_outputs_equal_those_of_the_runtime(arithmetic, suffix, runtime, qua
     assert arithmetic_of(quantized) == "xnnpack"
 
 
+def beside_another_scale() -> keras.Model:
+    """Return a network of means that are joined with values ten times as large, on whose grid they are read."""
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((8, 8, 3))
+
+    def joined(join: L.Layer, means: L.Layer, before: L.Layer, beside: L.Layer, x: keras.KerasTensor = inputs):
+        return join([means(before(x)), L.Rescaling(10.0)(beside(x))])
+
+    ends = {
+        "same": joined(L.Concatenate(), L.AveragePooling2D(3, 1, padding="same"), L.Conv2D(4, 1), L.Conv2D(4, 1)),
+        "slid": joined(L.Maximum(), L.AveragePooling2D(2, (2, 1)), L.Conv2D(4, 1), L.Conv2D(4, 2, (2, 1))),
+        "adaptive": joined(L.Concatenate(), L.AdaptiveAveragePooling2D(5), L.Conv2D(4, 1), L.Conv2D(4, 4)),
+        "bilinear": joined(
+            L.Concatenate(), L.UpSampling2D(2, interpolation="bilinear"), L.Conv2D(4, 2, 2), L.Conv2D(4, 1)
+        ),
+    }
+    rows = L.Reshape((64, 3))(inputs)
+    ends["row"] = joined(L.Minimum(), L.AveragePooling1D(3, 1, padding="same"), L.Dense(4), L.Dense(4), rows)
+    made = {name: (L.Dense if name == "row" else lambda n, **k: L.Conv2D(n, 1, **k))(2, name=name) for name in ends}
+    return keras.Model(inputs, {name: made[name](x) for name, x in ends.items()})
+
+
+@pytest.fixture(scope="module")
+def joined() -> keras.Model:
+    return tfc.quantize(beside_another_scale(), "int8", X)
+
+
+@pytest.mark.parametrize(("arithmetic", "suffix", "runtime"), WAYS)
+def test_means_are_those_of_the_runtime_also_where_they_are_read_on_another_grid(
+    arithmetic, suffix, runtime, joined, tmp_path
+):
+    path = tfc.export(joined, tmp_path / f"model{suffix}", verify=False).path
+    with simulated(joined, arithmetic):
+        expected = joined.predict(X, batch_size=48, verbose=0)
+    received = open_runner(path, runtime=runtime).predict(X)
+    assert set(received) == set(expected) == {"same", "slid", "adaptive", "bilinear", "row"}
+    grids = {quantizer.source: quantizer.grid for quantizer in activation_quantizers(joined)}
+    for name, values in expected.items():
+        steps = np.abs(received[name] - values).max() / grids[name].scale
+        # XNNPACK resizes on the first grid, and Keras in real numbers.
+        assert steps < (2.01 if (arithmetic, name) == ("xnnpack", "bilinear") else 0.01), (name, steps)
+
+
 def test_the_arithmetic_is_saved_with_the_model(tmp_path):
     model = tfc.quantize(network(), "int8", X, arithmetic="reference")
     tfc.save(model, tmp_path / "model.keras")

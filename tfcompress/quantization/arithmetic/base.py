@@ -97,14 +97,16 @@ class Arithmetic(abc.ABC):
         """
 
     @abc.abstractmethod
-    def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
-        """Return means over windows as integers of the same grid.
+    def pooled(
+        self, x: Tensor, windows: Windows, scales: tuple[Tensor, Tensor], zeros: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Return means over windows, which are rounded on the grid of `x` first where the runtime has no other.
 
         Args:
             x: Integers.
             windows: Which values are in each.
-            scale: Of the grid.
-            zero: Its zero point, counted from the lowest integer of 8 bits.
+            scales: Of `x` and of the means.
+            zeros: Their zero points, counted from the lowest integer of 8 bits.
         """
 
     @abc.abstractmethod

@@ -38,10 +38,12 @@ class OnnxRuntime(Arithmetic):
         """Return means over whole axes."""
         return ops.round(sums * (scale / (output * float(count))))
 
-    def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
-        """Return means over windows as integers of the same grid: of real numbers, rounded with the zero point."""
-        means = divided(windows.sums(x * scale), windows.counts(len(x.shape)))
-        return ops.round(means / scale + zero) - zero
+    def pooled(
+        self, x: Tensor, windows: Windows, scales: tuple[Tensor, Tensor], zeros: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Return means over windows: of real numbers, rounded with the zero point."""
+        means = divided(windows.sums(x * scales[0]), windows.counts(len(x.shape)))
+        return ops.round(means / scales[1] + zeros[1]) - zeros[1]
 
     def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
         """Return integers of one grid as those of another."""

@@ -59,9 +59,11 @@ class XnnPack(Arithmetic):
         """Return means over whole axes."""
         return ops.round(sums * divided(scale / output, count))
 
-    def pooled(self, x: Tensor, windows: Windows, scale: Tensor, zero: Tensor) -> Tensor:
-        """Return means over windows as integers of the same grid."""
-        return mean_of_raw(x, windows, zero)
+    def pooled(
+        self, x: Tensor, windows: Windows, scales: tuple[Tensor, Tensor], zeros: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Return means over windows: integers of the grid of `x`, as those of the other."""
+        return self.regridded(mean_of_raw(x, windows, zeros[0]), *scales)
 
     def regridded(self, x: Tensor, scale: Tensor, output: Tensor) -> Tensor:
         """Return integers of one grid as those of another."""

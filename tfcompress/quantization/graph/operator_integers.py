@@ -150,7 +150,7 @@ def _sloped_by_channel(layer: Any, between: Between) -> Tensor:
 def _window_mean(layer: Any, between: Between) -> Tensor:
     """Return an average pooling, in TFLite files a depthwise convolution whose weights are all the same integer.
 
-    Where that isn't one it has the input's grid, or gets another one behind it.
+    Where that isn't one it has the input's grid; what reads it may have another one, as a concatenation has.
     """
     (x,), (scale,) = between.inputs, between.scales
     windows = Windows.of(layer, x.shape)
@@ -158,11 +158,13 @@ def _window_mean(layer: Any, between: Between) -> Tensor:
     if found is not None:
         weight = ops.convert_to_tensor(np.float32(np.float32(1.0 / math.prod(found[0])) / np.float32(INTEGER)))
         return between.arithmetic.requantized(windows.sums(x) * INTEGER, scale, weight, between.output)
-    if name_of(layer) in STRIDED:
-        return between.arithmetic.pooled(x, windows, scale, between.zeros[0])
-    for axis in windows.spans:
-        x = between.arithmetic.pooled(x, windows.along(axis), scale, between.zeros[0])
-    return between.arithmetic.regridded(x, scale, between.output)
+    zero = between.zeros[0]
+    if name_of(layer) in ADAPTIVE:
+        *first, last = windows.spans
+        for axis in first:
+            x = between.arithmetic.pooled(x, windows.along(axis), (scale, scale), (zero, zero))
+        windows = windows.along(last)
+    return between.arithmetic.pooled(x, windows, (scale, between.output), (zero, between.zero))
 
 
 def _is_window(layer: Any, between: Between) -> bool:
@@ -182,9 +184,9 @@ def _moved(layer: Any, between: Between) -> Tensor:
 
 
 def _resized(layer: Any, between: Between) -> Tensor:
-    (x,) = between.inputs
+    (x,), (scale,) = between.inputs, between.scales
     height, width = layer.compute_output_shape(x.shape)[1:3]
-    return resized(x, (height, width), between.zeros[0])
+    return between.arithmetic.regridded(resized(x, (height, width), between.zeros[0]), scale, between.output)
 
 
 def _is_resized_by_reference(layer: Any, between: Between) -> bool:
