@@ -168,6 +168,13 @@ def test_files_for_a_target_are_judged_as_it_runs_them(workshop, tmp_path, scrip
     done = script("evaluate", *flags, "--ram=100", "--data=data.npz", "--json=-", cwd=workshop)
     (one,) = json.loads(done.stdout)["candidates"]
     assert one["footprint"]["too_much"]["RAM"] == one["footprint"]["arena"]["total"] - 100
+    for other in ([], ["--dry_run"]):
+        more = ["--data=data.npz", "--ram=100", *other]
+        refused = script("evaluate", flags[0], *more, code=1, cwd=workshop).stderr
+        assert "Expected a file for a microcontroller, beside ram= and flash=" in refused
+    npu = tfc.targets.get("microcontroller").replace(name="mine", accelerator="ethos-u55-100")
+    more = ["--data=data.npz", f"--target={npu.save(tmp_path / 'mine.yaml')}", "--dry_run"]
+    assert "Received: 'ethos-u55-100'" in script("evaluate", flags[0], *more, code=1, cwd=workshop).stderr
     done = script("benchmark", *flags, "--runs=2", "--dry_run", cwd=workshop)
     assert "TFLite Micro" in done.stdout
     refused = script("benchmark", *flags, "--runtime=litert", "--dry_run", code=1, cwd=workshop).stderr

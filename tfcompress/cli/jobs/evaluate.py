@@ -20,6 +20,7 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
     """Judge models beside each other on the test data, and time them."""
     import tfcompress as tfc
     from tfcompress.cli import dry_run
+    from tfcompress.evaluation.device_needs import devices_of
     from tfcompress.evaluation.open_predictor import open_predictor
 
     scans = scans_of(values)
@@ -36,6 +37,8 @@ def evaluate(values: FlagValues, resume: Resume) -> Result:
             name: open_predictor(path, values.threads, values.runtime, values.target)
             for name, path in candidates.items()
         }
+        targets = {} if values.target is None else dict.fromkeys(opened, values.target)
+        devices_of(opened, targets, values.ram, values.flash)
         for predictor in opened.values():
             predictor.check(data.test.first(1))
         rows = [{"model": name, "runs in": predictor.runtime} for name, predictor in opened.items()]
