@@ -137,7 +137,7 @@ def floats_in_keras(model: keras.Model) -> list[str]:
     from tfcompress.quantization.graph.placement import place
     from tfcompress.quantization.quantize_config import QuantizeConfig
 
-    graph = index_of(lower(rebuild(model, check=False)))
+    graph = index_of(lower(rebuild(model, check=False), static=True))
     placement = place(graph, dict.fromkeys(graph, QuantizeConfig.get("int8")))
     found = [
         rule.note.removeprefix("float fallback: ") or "no integer kernel"

@@ -49,7 +49,7 @@ def test_exporting(format, tmp_path, monkeypatch):
     [
         ("summary", "tfcompress.evaluation.summary", "parts"),
         ("shrink", "tfcompress.pruning.shrinking.shrink", "_plain"),
-        ("strip", "tfcompress.graph.strip", "rebuild"),
+        ("strip", "tfcompress.graph.strip", "opened"),
     ],
 )
 def test_any_verb(verb, module, what, monkeypatch):
