@@ -11,7 +11,7 @@ from keras import layers as L
 import tfcompress as tfc
 from tfcompress.pipeline import fit, read_npz
 from tfcompress.pipeline.distribution import Devices
-from tfcompress.pipeline.training import loss_for
+from tfcompress.pipeline.losses import loss_for
 
 
 def make(folder: pathlib.Path) -> pathlib.Path:

@@ -14,7 +14,7 @@ from tests.check import but_rare
 from tfcompress.data.array_checks import array_of, check_finite, one_hot_classes
 from tfcompress.data.reading import collected, inputs_of
 from tfcompress.pipeline import read_npz
-from tfcompress.pipeline.training import loss_for
+from tfcompress.pipeline.losses import loss_for
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(40, 4)).astype("float32")
