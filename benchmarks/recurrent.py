@@ -20,6 +20,8 @@ STEPS, BANDS, WORDS = 100, 10, 8
 TRAINED, TESTED, IN_TFLM = 4096, 2000, 2000
 STOCK, STOCK_DYNAMIC = "TensorFlow's converter", "TensorFlow's converter, dynamic range"
 FORMS = (STOCK, STOCK_DYNAMIC, "float, fused", "float, loop", "dynamic_int8", "int8")
+FORCED = "dynamic_int8, loop"
+"""What `tfc.export` writes only from some number of units on."""
 SIZES = ((16, 10, False), (32, 10, False), (64, 10, False), (128, 32, False), (256, 64, False), (64, 10, True))
 """Units, inputs, and whether the outputs of all steps are wanted."""
 
@@ -135,7 +137,7 @@ def recurrent(setting: Setting) -> None:
 def _files(
     folder: pathlib.Path, train: data.Arrays, test: data.Arrays, units: int, epochs: int
 ) -> dict[str, pathlib.Path]:
-    """Return the files of a network, made in a folder where they aren't there."""
+    """Return the files of a network, made anew of models that are trained where a folder doesn't have them."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "float.keras"
     if not kept.exists():
@@ -150,8 +152,11 @@ def _files(
         tfc.export(given, path, verify=test[0][:64], overwrite=True)
 
     def trained(path: pathlib.Path) -> None:
-        fit(quantized, train, 1, 3e-4)
-        export(quantized, path)
+        again = folder / "trained.keras"
+        if not again.exists():
+            fit(quantized, train, 1, 3e-4)
+            tfc.save(quantized, again)
+        export(keras.models.load_model(again, compile=False), path)
 
     makers: dict[str, Callable[[pathlib.Path], object]] = {
         STOCK: functools.partial(stock, model),
@@ -163,8 +168,7 @@ def _files(
     }
     files = {name: folder / f"{place}.tflite" for place, name in enumerate(makers)}
     for name, make in makers.items():
-        if not files[name].exists():
-            make(files[name])
+        make(files[name])
     return files
 
 
@@ -179,14 +183,16 @@ def recurrent_time(setting: Setting) -> None:
         samples = np.random.default_rng(0).normal(size=(32, STEPS, width)).astype("float32")
         with tempfile.TemporaryDirectory() as made:
             folder = pathlib.Path(made)
-            files = {name: folder / f"{place}.tflite" for place, name in enumerate(FORMS)}
+            dynamic = FORCED if units < lstm_loop.UNITS and not sequences else "dynamic_int8"
+            forms = [dynamic if name == "dynamic_int8" else name for name in FORMS]
+            files = {name: folder / f"{place}.tflite" for place, name in enumerate(forms)}
             stock(model, files[STOCK])
             stock(model, files[STOCK_DYNAMIC], dynamic=True)
             with mock.patch.object(lstm_loop, "UNITS", units + 1):
                 tfc.export(model, files["float, fused"])
             with mock.patch.object(lstm_loop, "UNITS", units):
                 tfc.export(model, files["float, loop"])
-                tfc.export(tfc.quantize(model, "dynamic_int8"), files["dynamic_int8"])
+                tfc.export(tfc.quantize(model, "dynamic_int8"), files[dynamic])
             tfc.export(tfc.quantize(model, "int8", samples), files["int8"], verify=samples[:4])
             taken = per_round(each_step({name: _invoking(path) for name, path in files.items()}, setting.rounds))
             base, size = float(np.median(taken[STOCK])), files[STOCK].stat().st_size
