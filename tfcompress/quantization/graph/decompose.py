@@ -283,8 +283,8 @@ def _product(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> 
 
 def _both_ways(lowering: _Lowering, call: Call, arguments: Any, keywords: Any) -> Any:
     operation, layer = call.operation, innermost(call.operation)
-    if not can_split(layer, call):
-        return None
+    if not all(can_split(layer, each) for each in lowering.graph if each.operation is operation):
+        return None  # its two layers can't be used beside itself
     if id(operation) not in lowering.parts:
         forward, backward = parts_of(layer, lowering.name)
         lowering.parts[id(operation)] = tuple(_carry(operation, x.weights, x) for x in (forward, backward))
