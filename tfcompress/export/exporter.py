@@ -193,7 +193,7 @@ def export(
     )
     check_exports(model)
     asked = Asked(batch_size, inference_io, precision, sparse, require_integer, prefer, bool(stateful or random))
-    asked = settled(machine, model, kind, asked, verify is not False)
+    asked = settled(machine, model, kind, asked, verify is not False or ram is not None)  # it is run to find RAM
     numbers_io = asked.inference_io or FLOAT
     given = None if isinstance(verify, bool) or random else fitted(model, verify, stateful)
     check_inference_io(model, numbers_io)
