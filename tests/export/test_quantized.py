@@ -113,6 +113,32 @@ def test_means_lie_on_the_grid_of_what_they_are_means_of(make, least, tmp_path):
         assert means.own_max_steps < 1.01, kind
 
 
+def test_an_average_pooling_that_is_called_on_several_sizes(tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 3), name="x")
+    pool, shared = L.AveragePooling1D(2, name="pool"), L.AdaptiveAveragePooling1D(2, name="shared")
+    narrow, wide = (pool(L.Dense(units)(inputs)) for units in (4, 6))
+    ends = [shared(narrow), shared(inputs), shared(wide)]
+    model = keras.Model(inputs, [L.Dense(2, name=f"y{place}")(x) for place, x in enumerate(ends)])
+    x = np.random.default_rng(0).normal(size=(32, 8, 3)).astype("float32")
+    quantized = tfc.quantize(model, "int8", x)
+    for kind in FORMATS:
+        found = tfc.export(quantized, tmp_path / f"m.{kind}", verify=x).parity.outputs
+        assert len(found) == 3 and all(one.max_steps < 1.01 for one in found.values()), kind
+
+
+def test_a_bidirectional_that_is_called_with_and_without_a_mask_stays_whole(tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 3), name="x")
+    both = L.Bidirectional(L.LSTM(2), name="both")
+    model = keras.Model(inputs, L.Dense(2, name="y")(L.Add()([both(inputs), both(L.Masking()(inputs))])))
+    x = np.random.default_rng(0).normal(size=(16, 5, 3)).astype("float32")
+    quantized = tfc.quantize(model, "int8", x)
+    found = tfc.export(quantized, tmp_path / "m.tflite", verify=x)
+    assert found.parity.outputs["y"].max_steps < 2.01
+    assert {one.layer for one in found.operators.floats} >= {"both"}
+
+
 def test_weights_take_a_quarter(tmp_path):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((64,))

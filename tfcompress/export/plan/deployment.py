@@ -11,12 +11,13 @@ import numpy as np
 
 from tfcompress.core.keras_private import flatten_layers
 from tfcompress.core.out_of_memory import give_back
+from tfcompress.core.passthrough import innermost
 from tfcompress.core.replicas import without_scopes
 from tfcompress.core.transform import read
 from tfcompress.core.wrapper import CompressedLayer, wrapped_layers
 from tfcompress.export.plan.integer_layers import AffineMap, MatrixProduct, ScalarMap, WindowMean, closed, opened
 from tfcompress.export.plan.integer_regions import IntegerRegions
-from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset, unwrapped
+from tfcompress.export.plan.materialized_layers import MaterializedLayers, scale_and_offset
 from tfcompress.export.plan.planned_weights import PlannedWeights
 from tfcompress.export.plan.scheme import Scheme, check_bits, scheme_of
 from tfcompress.graph import rebuild
@@ -130,7 +131,7 @@ class _Deployer(IntegerRegions):
         self.kind = kind
         self.half = half
         self.names = {call.operation.name for call in self.graph} | {x.name for x in model.inputs}
-        self.made: dict[int, Any] = {}
+        self.made: dict[tuple[Any, ...], Any] = {}
         self.sources: dict[str, str] = {}
         self.materialized = MaterializedLayers(model)
 
@@ -177,8 +178,9 @@ class _Deployer(IntegerRegions):
         return outputs
 
     def operation(self, call: Call) -> Any:
-        """Return what does a call in the graph that is exported; made once for each layer."""
-        key = id(call.operation)
+        """Return what does a call in the graph that is exported; made once for each layer, and each size of windows."""
+        window = self.window(call)
+        key = (id(call.operation),) if window is None else (id(call.operation), *window, call.inputs[0].shape[-1])
         if key not in self.made:
             self.made[key] = made = (
                 self.materialized.layer(call.operation) if call in self.floating else self.make(call)
@@ -206,15 +208,22 @@ class _Deployer(IntegerRegions):
             if later is not None:
                 scale, offset = scale * later[0], offset * later[0] + later[1]
             return self.affine_map(call, scale, offset)
-        if self.static and self.kind == "tflite":
-            window = depthwise_window(unwrapped(call.operation)[0], call.inputs[0].shape)
-            if window is not None:
-                mean = WindowMean(*window, call.inputs[0].shape[-1], name=call.operation.name)
-                return self.materialized.constant(mean, axis=2)
+        window = self.window(call)
+        if window is not None:
+            name = call.operation.name
+            if any(first == id(call.operation) for first, *_ in self.made):
+                name = self.name(name)
+            return self.materialized.constant(WindowMean(*window, call.inputs[0].shape[-1], name=name), axis=2)
         operation = self.materialized.layer(call.operation)
         if name_of(operation) == "hardsigmoid" and isinstance(call.operation, QuantizedMap):
             return self.affine_map(call, np.float64(1 / 6), 0.5 + rounding(call.operation))
         return operation
+
+    def window(self, call: Call) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """Return the window and strides of an average pooling that is a depthwise convolution in the file."""
+        if not self.static or self.kind != "tflite" or call in self.floating or not call.inputs:
+            return None
+        return depthwise_window(innermost(call.operation), call.inputs[0].shape)
 
     def affine_map(self, call: Call, scale: Any, offset: Any) -> AffineMap | ScalarMap:
         channels = call.inputs[0].shape[-1]
