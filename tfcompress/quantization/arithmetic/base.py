@@ -17,6 +17,9 @@ class Windows(Protocol):
     def sums(self, x: Tensor) -> Tensor:
         """Return the sums of the values in each window, added in the order of rows and columns."""
 
+    def sums_of_whole(self, x: Tensor) -> Tensor:
+        """Return the sums of whole numbers in each window, in whichever order."""
+
     def counts(self, rank: int) -> np.ndarray:
         """Return how many values are in each window, to divide sums of so many dimensions by."""
 
@@ -136,7 +139,7 @@ class Arithmetic(abc.ABC):
 def mean_of_raw(x: Tensor, windows: Windows, zero: Tensor) -> Tensor:
     """Return means of integers as TFLite has them, with their zero point: rounded by whole numbers, away from zero."""
     shift = zero - 128.0
-    sums, count = windows.sums(x + shift), windows.counts(len(x.shape))
+    sums, count = windows.sums_of_whole(x + shift), windows.counts(len(x.shape))
     # The half keeps a product with the reciprocal, which TensorFlow may make of the division, off the whole number.
     return ops.sign(sums) * ops.floor((ops.abs(sums) + np.floor(count / 2) + 0.5) / count) - shift
 

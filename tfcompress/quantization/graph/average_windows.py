@@ -96,6 +96,21 @@ class Windows:
             total = part if total is None else total + part
         return total
 
+    def sums_of_whole(self, x: Tensor) -> Tensor:
+        """Return the sums of the whole numbers in each window, float32: differences of sums from the beginning on."""
+        total = ops.cast(x, "int32")
+        for axis, spans in self.spans.items():
+            nothing = [(1, 0) if at == axis else (0, 0) for at in range(len(x.shape))]
+            before = ops.pad(ops.cumsum(total, axis=axis), nothing)
+            first, behind = (np.array(ends, np.int32) for ends in zip(*spans, strict=True))
+            total = ops.take(before, behind, axis=axis) - ops.take(before, first, axis=axis)
+        return ops.cast(total, "float32")
+
+    @property
+    def most(self) -> int:
+        """How many places the largest window has."""
+        return math.prod(max(last - first for first, last in spans) for spans in self.spans.values())
+
 
 def _taken(x: Tensor, axis: int, places: list[tuple[int, bool]]) -> Tensor:
     """Return what is at places along an axis; 0 where there is nothing."""

@@ -34,6 +34,9 @@ INTEGER = 127.0
 EXACT, LARGEST_PRODUCT = 2.0**24, 255.0**2
 """Whole numbers up to there are float32 numbers; the largest product of two integers of 8 bits."""
 
+LARGEST_WINDOW = 64
+"""Places of a window up to which float32 numbers are added one by one, as a runtime adds them."""
+
 MIDDLE = 128.0
 """The zero point, counted from the lowest integer, that is 0 as an integer of 8 bits."""
 
@@ -157,7 +160,7 @@ def _window_mean(layer: Any, between: Between) -> Tensor:
     found = depthwise_window(layer, x.shape)
     if found is not None:
         weight = ops.convert_to_tensor(np.float32(np.float32(1.0 / math.prod(found[0])) / np.float32(INTEGER)))
-        return between.arithmetic.requantized(windows.sums(x) * INTEGER, scale, weight, between.output)
+        return between.arithmetic.requantized(windows.sums_of_whole(x) * INTEGER, scale, weight, between.output)
     zero = between.zeros[0]
     if name_of(layer) in ADAPTIVE:
         *first, last = windows.spans
@@ -169,8 +172,11 @@ def _window_mean(layer: Any, between: Between) -> Tensor:
 
 def _is_window(layer: Any, between: Between) -> bool:
     shape = between.inputs[0].shape
-    own = has_one_grid(layer, shape)
-    return layer.data_format == "channels_last" and None not in shape[1:] and (own or _is_tflite(layer, between))
+    if layer.data_format != "channels_last" or None in shape[1:]:
+        return False
+    if _is_tflite(layer, between):
+        return True
+    return has_one_grid(layer, shape) and Windows.of(layer, shape).most <= LARGEST_WINDOW
 
 
 def _is_tflite(layer: Any, between: Between) -> bool:
