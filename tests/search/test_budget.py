@@ -332,6 +332,30 @@ def test_files_of_others_stay(model, tmp_path):
         compress(model, **HOW, max_drop=8, output_dir=tmp_path)
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(4, name="logits")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_a_subclassed_model_is_searched_as_its_functional_copy(tmp_path):
+    model = Subclassed()
+    model(DATA[0])
+    model.dense.set_weights([np.random.default_rng(0).normal(size=(8, 4)), np.zeros(4)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    recipe = tfc.Recipe.from_dict(
+        {
+            "name": "integers",
+            "steps": [{"step": "quantize", "config": "int8"}, {"step": "export", "files": ["a.tflite"]}],
+        }
+    )
+    result = compress(model, recipe, data=DATA, validation=VALIDATION, max_drop=8, output_dir=tmp_path / "made")
+    assert result.holds and result.artifacts["tflite"].path.exists()
+
+
 def test_a_recipe_is_judged_as_it_is(model, tmp_path):
     steps = [{"step": "quantize"}, {"step": "export", "files": ["a.tflite", "b.onnx", "c.onnx"]}]
     recipe = tfc.Recipe.from_dict({"steps": steps})

@@ -36,7 +36,7 @@ from tfcompress.search.judge import Judge
 from tfcompress.search.judgement import Judgement
 from tfcompress.search.ladder import Ladder, choices_of, weighed_as
 from tfcompress.search.metric import Metric, check_metric
-from tfcompress.search.named_data import by_names
+from tfcompress.search.named_data import by_names, with_graph
 from tfcompress.search.proof import prove, proven
 from tfcompress.search.result import Result
 from tfcompress.search.staircase import Dose, Staircase
@@ -165,6 +165,7 @@ def compress(
             max_seconds=(None, max_seconds),
         )
     check_metric(metric)
+    model = with_graph(model)
     if recipe is None:
         check_costs(machine, (minimize,), "minimize")
         if machine is not None:

@@ -9,12 +9,14 @@ from typing import Any
 import keras
 
 from tfcompress.core.arguments import short
+from tfcompress.core.keras_private import loss_weights
 from tfcompress.core.names import nearest_names
 from tfcompress.data.dataset import Dataset
 from tfcompress.data.model_batches import again
 from tfcompress.data.named_inputs import check_names
 from tfcompress.data.nested_inputs import arrays
 from tfcompress.data.reading import collected
+from tfcompress.graph.flatten import rebuild
 from tfcompress.graph.naming import names_of_outputs
 from tfcompress.pipeline.sweep import single_input
 
@@ -25,6 +27,16 @@ def pair_of(data: Any) -> tuple[Any, Any]:
         y = arrays(data[1], "y")  # which is said first
         return arrays(data[0], "x"), y
     return collected(again(data))
+
+
+def with_graph(model: keras.Model) -> keras.Model:
+    """Return a model that knows its inputs and outputs: a subclassed one as a functional copy, with its losses."""
+    if getattr(model, "inputs", None) and getattr(model, "outputs", None):
+        return model
+    made = rebuild(model)
+    if getattr(model, "compiled", False):
+        made.compile(loss=model.loss, loss_weights=loss_weights(model))
+    return made
 
 
 def by_names(model: keras.Model, given: Any, *, anew: bool = False) -> Any:

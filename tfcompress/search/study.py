@@ -23,7 +23,7 @@ from tfcompress.search.front_proof import INTERRUPTED, Proofs, prove_front
 from tfcompress.search.judge import Judge
 from tfcompress.search.killed_trials import take_up
 from tfcompress.search.metric import Metric, check_metric
-from tfcompress.search.named_data import by_names
+from tfcompress.search.named_data import by_names, with_graph
 from tfcompress.search.optuna_storage import open_storage, optuna
 from tfcompress.search.pareto import OBJECTIVES
 from tfcompress.search.report import SearchReport
@@ -113,6 +113,7 @@ def search(
     wanted = _check(model, found, file=file, **limits)
     check_metric(metric)
     optuna()
+    model = with_graph(model)
     parts = parts_of(by_names(model, data), by_names(model, validation), seed)
     check_fits(model, parts.data)
     how: dict[str, Any] = {"class_names": parts.data.class_names, "batch_size": batch_size}
