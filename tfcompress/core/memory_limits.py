@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 
 from tfcompress.core.arguments import check_count
@@ -35,3 +36,26 @@ def verdict(needs: Needs) -> str:
     if all(most is None for _, most in needs.values()):
         return ""
     return "; ".join(f"{most:,} bytes of {name} too large" for name, most in too_much(needs).items()) or "fits"
+
+
+class Fitting(abc.ABC):
+    """What needs memory, of which there may be a limit."""
+
+    @property
+    @abc.abstractmethod
+    def _needs(self) -> Needs:
+        """What is needed, and what there is."""
+
+    @property
+    def too_much(self) -> dict[str, int]:
+        """{"RAM", "SRAM" or "flash": bytes by which it is too large}, of what it doesn't fit into."""
+        return too_much(self._needs)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits into the limits that were given."""
+        return not self.too_much
+
+    def verdict(self) -> str:
+        """Return in words whether it fits; nothing where no limit was given."""
+        return verdict(self._needs)

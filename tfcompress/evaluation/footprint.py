@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from tfcompress.core.memory_limits import Needs, check_limits, too_much, verdict
+from tfcompress.core.memory_limits import Fitting, Needs, check_limits
 from tfcompress.export.file_arithmetic import read_arithmetic
 from tfcompress.runtime.arena import Arena
 from tfcompress.runtime.opening import open_runner
@@ -16,7 +16,7 @@ from tfcompress.runtime.tflm_runner import TFLMRunner
 
 
 @dataclasses.dataclass(frozen=True)
-class Footprint:
+class Footprint(Fitting):
     """What a file takes of a microcontroller's memory.
 
     Attributes:
@@ -26,6 +26,9 @@ class Footprint:
         operators: {kind: how many}: what the program has to register.
         ram_limit: bytes that it may take of RAM; None: not said.
         flash_limit: bytes that it may take of flash; None: not said.
+
+    >>> Footprint(pathlib.Path("net.tflite"), 3_000, Arena(5_000, 4_000, 1_000), {}, 8_000, 2_000).verdict()
+    '1,000 bytes of flash too large'
     """
 
     path: pathlib.Path
@@ -34,24 +37,6 @@ class Footprint:
     operators: Mapping[str, int]
     ram_limit: int | None = None
     flash_limit: int | None = None
-
-    @property
-    def too_much(self) -> dict[str, int]:
-        """{"RAM" or "flash": bytes by which it is too large}, of what it doesn't fit into."""
-        return too_much(self._needs)
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits into the limits that were given."""
-        return not self.too_much
-
-    def verdict(self) -> str:
-        """Return in words whether it fits; nothing where no limit was given.
-
-        >>> Footprint(pathlib.Path("net.tflite"), 3_000, Arena(5_000, 4_000, 1_000), {}, 8_000, 2_000).verdict()
-        '1,000 bytes of flash too large'
-        """
-        return verdict(self._needs)
 
     @property
     def _needs(self) -> Needs:

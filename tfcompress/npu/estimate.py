@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tfcompress.core.memory_limits import Needs, too_much, verdict
+from tfcompress.core.memory_limits import Fitting, Needs
 from tfcompress.core.names import listed
 
 
@@ -30,7 +30,7 @@ class NPUOperator:
 
 
 @dataclasses.dataclass(frozen=True)
-class NPUEstimate:
+class NPUEstimate(Fitting):
     """What a file needs on an NPU: estimates of its compiler, not measurements.
 
     What the processor beside the NPU computes is in no time here.
@@ -65,20 +65,6 @@ class NPUEstimate:
     operators: tuple[NPUOperator, ...]
     ram_limit: int | None = None
     flash_limit: int | None = None
-
-    @property
-    def too_much(self) -> dict[str, int]:
-        """{"SRAM" or "flash": bytes by which it is too large}, of what it doesn't fit into by these estimates."""
-        return too_much(self._needs)
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits into the limits that were given, by these estimates."""
-        return not self.too_much
-
-    def verdict(self) -> str:
-        """Return in words whether it fits; nothing where no limit was given."""
-        return verdict(self._needs)
 
     @property
     def _needs(self) -> Needs:

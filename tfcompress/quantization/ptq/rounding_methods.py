@@ -178,7 +178,6 @@ def _products(pairs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     >>> np.allclose(_products((x.T @ x)[None])(np.eye(8, dtype=np.float32)[None]), x.T @ x, atol=1e-5)
     True
     """
-    whole = np.float32(pairs)
     if len(pairs) == 1:
         from scipy.linalg import lapack
 
@@ -186,6 +185,7 @@ def _products(pairs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         if 2 * rank < len(upper):
             factor = np.float32(np.triu(upper)[:rank, np.argsort(order)])
             return lambda x: (factor.T @ (factor @ x[0]))[None]
+    whole = np.float32(pairs)
     return lambda x: whole @ x
 
 
